@@ -1,0 +1,5 @@
+"""``python -m cytosae``."""
+
+from cytosae.cli import main
+
+main()

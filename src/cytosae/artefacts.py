@@ -1,0 +1,200 @@
+"""What every stage leaves behind: files written whole or not at all, and a manifest of where they came from."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cytosae import __version__
+from cytosae.errors import CytosaeError
+
+MANIFEST = "manifest.json"
+
+_UMASK = os.umask(0)  # can only be read by setting it
+os.umask(_UMASK)
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
+
+
+def sha256_file(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digest(value: Any) -> str:
+    """SHA-256 of a JSON-like value; equal values have equal digests whatever the order of their keys."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@contextlib.contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Turn a full disk or a missing permission into a message that names `path`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            raise CytosaeError(
+                f"{path}: the disk is full or a size limit was reached ({error.strerror}). What was finished "
+                "before is kept; free some space or choose another folder, and run the same command again."
+            ) from error
+        if error.errno in _FORBIDDEN:
+            raise CytosaeError(
+                f"{path}: no permission to write here ({error.strerror}). Choose another folder or change "
+                "its permissions."
+            ) from error
+        if error.errno in {errno.ENOTDIR, errno.EEXIST, errno.EISDIR}:
+            raise CytosaeError(f"{path}: cannot be written ({error.strerror}). Choose another name.") from error
+        raise
+
+
+def make_folder(path: Path) -> Path:
+    """Create a folder with its parents; a clear error where that is not allowed."""
+    with disk_errors(path):
+        path.mkdir(parents=True, exist_ok=True)
+        if not os.access(path, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    return path
+
+
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Write a file so that it exists whole or not at all.
+
+    Yields a temporary path in the same folder. On success its bytes are flushed to the disk and it takes the
+    final name in one step; on any failure it is removed and what stood under the final name stays.
+    """
+    make_folder(path.parent)
+    partial = path.with_name(f".{path.name}.partial")
+    with disk_errors(path):
+        try:
+            yield partial
+            partial.chmod(0o666 & ~_UMASK)  # some writers make files that only their owner can read
+            descriptor = os.open(partial, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file whole or not at all."""
+    with whole_file(path) as partial:
+        partial.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file; a clear error if it is not one."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise CytosaeError(f"{path}: not a JSON file ({error}). Remove it and run the stage again.") from error
+
+
+@dataclass(frozen=True)
+class FileRecord:
+    """One output file as it was when its stage ended."""
+
+    bytes: int
+    mtime_ns: int
+    sha256: str
+
+    @classmethod
+    def of(cls, path: Path) -> FileRecord:
+        """Record a file that exists now."""
+        stat = path.stat()
+        return cls(stat.st_size, stat.st_mtime_ns, sha256_file(path))
+
+    def matches(self, path: Path) -> bool:
+        """Whether `path` still holds these bytes; hashes only where size or time have changed."""
+        try:
+            stat = path.stat()
+        except FileNotFoundError:
+            return False
+        if stat.st_size != self.bytes:
+            return False
+        return stat.st_mtime_ns == self.mtime_ns or sha256_file(path) == self.sha256
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Provenance of a finished stage, kept as ``manifest.json`` in its folder.
+
+    Attributes
+    ----------
+    stage
+        Name of the stage.
+    parameters
+        Everything that was set and that the outputs depend on.
+    inputs
+        A digest of each input, by name.
+    outputs
+        The files that the stage wrote, by path relative to its folder.
+    summary
+        The figures that the stage reports.
+    cytosae
+        Version that made it.
+    """
+
+    stage: str
+    parameters: Mapping[str, Any]
+    inputs: Mapping[str, str]
+    outputs: Mapping[str, FileRecord] = field(default_factory=dict)
+    summary: Mapping[str, Any] = field(default_factory=dict)
+    cytosae: str = __version__
+
+    @classmethod
+    def load(cls, folder: Path) -> Manifest | None:
+        """The manifest of a folder, or None where the stage has not finished there."""
+        path = folder / MANIFEST
+        if not path.is_file():
+            return None
+        raw = read_json(path)
+        try:
+            outputs = {name: FileRecord(**record) for name, record in raw.pop("outputs").items()}
+            return cls(**raw, outputs=outputs)
+        except (AttributeError, KeyError, TypeError) as error:
+            raise CytosaeError(f"{path}: not a manifest of this program ({error}). Remove it and run again.") from error
+
+    def save(self, folder: Path) -> None:
+        """Write the manifest; the last thing a stage does."""
+        write_json(folder / MANIFEST, asdict(self))
+
+    def fingerprint(self) -> str:
+        """Digest of the outputs' contents."""
+        return digest({name: record.sha256 for name, record in self.outputs.items()})
+
+    def why_stale(self, folder: Path, parameters: Mapping[str, Any], inputs: Mapping[str, str]) -> str | None:
+        """Why the stage has to run again with these parameters and inputs; None if it need not."""
+        if reason := changes("setting", self.parameters, parameters):
+            return reason
+        if reason := changes("input", self.inputs, inputs):
+            return reason
+        for name, record in self.outputs.items():
+            if not record.matches(folder / name):
+                return f"{name} is missing or was changed"
+        return None
+
+
+def changes(kind: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
+    """Name what differs between two mappings in one phrase, or None where they are equal."""
+    # JSON has no tuples and no integer keys: compare what would be read back.
+    old, new = json.loads(json.dumps(before)), json.loads(json.dumps(now))
+    differing = sorted(key for key in {*old, *new} if old.get(key) != new.get(key))
+    if not differing:
+        return None
+    if kind == "input":
+        return f"changed: {', '.join(differing)}"
+    return f"{kind} changed: " + ", ".join(f"{key} {old.get(key)} -> {new.get(key)}" for key in differing)

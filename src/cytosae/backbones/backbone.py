@@ -1,0 +1,130 @@
+"""From images to the residual stream after one block."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from cytosae.backbones.precision import DTYPES
+from cytosae.errors import CytosaeError
+
+INPUT_SIZE = 224
+"""Edge of the square to which images are squashed, in pixels (DinoBloom)."""
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, for pixels from 0 to 1
+
+
+@dataclass(frozen=True)
+class BackboneInfo:
+    """What a backbone is; kept with everything that is made from its tokens."""
+
+    name: str
+    """As it was asked for."""
+    source: str
+    """Folder, file or hub repository of the weights."""
+    revision: str | None
+    """Of the hub repository."""
+    fingerprint: str
+    """SHA-256 over architecture and weights; the same for every form in which they are published."""
+    model_type: str
+    d_model: int
+    depth: int
+    """Blocks of the whole model."""
+    patch_size: int
+    image_size: int
+    grid: tuple[int, int]
+    """Rows and columns of patches."""
+    n_tokens: int
+    """CLS and patches; register tokens are dropped."""
+    layer: int
+    """Index of the block whose output is taken, from 0."""
+    dtype: str
+    """Precision of the matrix products; the residual stream itself is float32."""
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+class Backbone:
+    """A vision transformer cut after one block.
+
+    Parameters
+    ----------
+    embeddings
+        Turns normalised pixels into tokens, CLS first.
+    blocks
+        The blocks up to the chosen one; later ones need not exist.
+    n_registers
+        Register tokens between CLS and the patches.
+    info
+        Description.
+    device
+        Where it runs.
+    """
+
+    def __init__(
+        self, embeddings: nn.Module, blocks: nn.ModuleList, n_registers: int, info: BackboneInfo, device: str
+    ) -> None:
+        self.info, self.device = info, torch.device(device)
+        self._embeddings = embeddings.to(self.device).eval()
+        self._blocks = blocks.to(self.device).eval()
+        self._n_registers = n_registers
+        self._mean = torch.tensor(info.mean, device=self.device).view(1, 3, 1, 1)
+        self._std = torch.tensor(info.std, device=self.device).view(1, 3, 1, 1)
+
+    @torch.inference_mode()
+    def tokens(self, images: NDArray[np.uint8] | Tensor) -> Tensor:
+        """The residual stream after the chosen block, before any final layer norm.
+
+        Parameters
+        ----------
+        images
+            RGB, uint8, ``(n_cells, 224, 224, 3)``; squashed already (`cytosae.cells.load_squashed`).
+
+        Returns
+        -------
+        float32 ``(n_cells, 1 + rows * columns, d_model)`` on the backbone's device: CLS, then the patches row by row.
+        Register tokens are left out, so that token ``1 + i`` is always patch ``i``.
+
+        Raises
+        ------
+        CytosaeError
+            Images of another shape or type.
+        """
+        pixels = torch.as_tensor(images)
+        size = self.info.image_size
+        if pixels.dtype != torch.uint8 or pixels.ndim != 4 or tuple(pixels.shape[1:]) != (size, size, 3):
+            raise CytosaeError(
+                f"images are {str(pixels.dtype).removeprefix('torch.')} of shape {tuple(pixels.shape)}; "
+                f"expected uint8 of shape (n, {size}, {size}, 3)."
+            )
+        x = pixels.to(self.device).permute(0, 3, 1, 2).float().div_(255)
+        x = (x - self._mean) / self._std
+        precision = DTYPES[self.info.dtype]
+        # Autocast keeps weights and residual stream in float32 and computes the products in the lower precision.
+        with torch.autocast(self.device.type, precision, enabled=precision != torch.float32):
+            hidden = self._embeddings(x)
+            for block in self._blocks:
+                hidden = block(hidden)
+        hidden = hidden.float()
+        if self._n_registers:
+            hidden = torch.cat([hidden[:, :1], hidden[:, 1 + self._n_registers :]], dim=1)
+        return hidden
+
+
+def resolve_layer(layer: int, depth: int) -> int:
+    """Index from 0 of a block that is counted from 1, or from the end with a negative number.
+
+    Raises
+    ------
+    CytosaeError
+        There is no such block.
+    """
+    if layer == 0 or not -depth <= layer <= depth:
+        raise CytosaeError(
+            f"--layer {layer}: the backbone has {depth} blocks; choose 1 to {depth}, or -{depth} to -1 from the end."
+        )
+    return layer - 1 if layer > 0 else depth + layer

@@ -1,0 +1,91 @@
+"""Decoding that runs ahead of the model, in worker processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Generator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from cytosae.cells.images import UnreadableImage, load_squashed
+from cytosae.errors import CytosaeError
+
+
+def default_workers() -> int:
+    """Decoding processes: one a core that this process may use, at most eight."""
+    return min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+
+
+class _Batches(torch.utils.data.Dataset[torch.Tensor | str]):
+    """Batches of decoded images; a failure travels as text, so that the parent reports it in one message."""
+
+    def __init__(self, paths: Sequence[str], batches: Sequence[NDArray[np.int64]], size: int) -> None:
+        self.paths, self.batches, self.size = paths, batches, size
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, index: int) -> torch.Tensor | str:
+        images = []
+        for cell in self.batches[index]:
+            try:
+                images.append(load_squashed(Path(self.paths[cell]), self.size))
+            except UnreadableImage as reason:
+                return f"{self.paths[cell]}: {reason}. It was readable when the cells were listed; list them again."
+        return torch.from_numpy(np.stack(images))
+
+
+def _in_worker(index: int) -> None:
+    # The parent decides when to stop; a Ctrl-C in the terminal reaches the whole process group.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    torch.set_num_threads(1)
+
+
+def decoded(
+    paths: Sequence[str], batches: Sequence[NDArray[np.int64]], size: int, workers: int | None = None
+) -> Generator[torch.Tensor, None, None]:
+    """Yield batches of images in the order asked for, decoded ahead in worker processes.
+
+    Parameters
+    ----------
+    paths
+        Image file of every cell.
+    batches
+        Row numbers of the cells of each batch.
+    size
+        Edge in pixels to which every image is squashed.
+    workers
+        Processes; 0 decodes in this one. Order and pixels do not depend on it.
+
+    Yields
+    ------
+    uint8 tensors of shape ``(n_cells, size, size, 3)``. Close the generator (`contextlib.closing`) to end the
+    processes before the last one.
+
+    Raises
+    ------
+    CytosaeError
+        Naming the file that cannot be decoded.
+    """
+    count = default_workers() if workers is None else workers
+    loader = torch.utils.data.DataLoader(
+        _Batches(paths, batches, size),
+        batch_size=None,
+        num_workers=min(count, len(batches)),
+        prefetch_factor=4 if count and len(batches) else None,
+        worker_init_fn=_in_worker,
+        generator=torch.Generator(),  # or the loader would draw from the random state that training depends on
+    )
+    iterator = iter(loader)
+    try:
+        for batch in iterator:
+            if isinstance(batch, str):
+                raise CytosaeError(batch)
+            yield batch
+    finally:
+        del iterator  # ends the processes

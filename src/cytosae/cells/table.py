@@ -1,0 +1,221 @@
+"""``cells.parquet``: the list of cells that every later stage starts from."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from cytosae import __version__
+from cytosae.artefacts import digest, whole_file
+from cytosae.cells.images import UnreadableImage, inspect
+from cytosae.cells.sources import COLUMNS, read_source, read_table
+from cytosae.errors import CytosaeError
+
+FILE_COLUMNS = ("width", "height", "file_bytes", "file_mtime_ns", "file_sha256")
+"""What was found in each image file: edges in pixels, size in bytes, time of change, SHA-256."""
+
+_STATED = ("file_bytes", "file_mtime_ns")  # how a file is known to be unchanged, not what it holds
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Result of listing cells: the readable ones, and those left out with the reason."""
+
+    cells: pd.DataFrame
+    rejected: pd.DataFrame
+    inspected: int
+    """Images opened this time; the others were unchanged since the last listing."""
+
+    def summary(self) -> dict[str, Any]:
+        """Figures of the listing."""
+        return {
+            "cells": len(self.cells),
+            "rejected": len(self.rejected),
+            "inspected": self.inspected,
+            "datasets": {str(k): int(v) for k, v in self.cells["dataset"].value_counts().items()},
+            "labels": int(self.cells["label"].nunique()),
+            "patients": int(self.cells["patient"].nunique()),
+        }
+
+
+def list_cells(
+    source: Path,
+    *,
+    strict: bool = False,
+    previous: pd.DataFrame | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Listing:
+    """List the cells of a source and look at every image once.
+
+    Parameters
+    ----------
+    source
+        See `cytosae.cells.sources.read_source`.
+    strict
+        A cell that cannot be read is an error instead of being left out.
+    previous
+        An earlier listing: files whose size and time of change are those recorded there are not opened again.
+    on_progress
+        Called with the number of cells looked at and the number of all.
+
+    Raises
+    ------
+    CytosaeError
+        Bad source (see `read_source`), no readable image at all, or (with `strict`) any unreadable image.
+    """
+    cells = read_source(source)
+    known = _known(previous)
+    paths = [Path(path) for path in cells["path"]]
+    found: list[tuple[int, int, int, int, str] | str] = []
+    inspected = 0
+    with ThreadPoolExecutor(max_workers=2 * (os.cpu_count() or 1)) as pool:
+        for done, (record, opened) in enumerate(pool.map(lambda path: _look(path, known), paths, chunksize=64), 1):
+            found.append(record)
+            inspected += opened
+            if on_progress and (done % 64 == 0 or done == len(paths)):
+                on_progress(done, len(paths))
+    good = np.array([not isinstance(record, str) for record in found], dtype=bool)
+    rejected = cells.loc[~good, ["cell_id", "path", "dataset"]].assign(
+        reason=[record for record in found if isinstance(record, str)]
+    )
+    if strict and len(rejected):
+        first = rejected.iloc[0]
+        raise CytosaeError(
+            f"{first['path']}: {first['reason']}. {len(rejected)} of {len(cells)} cells cannot be read; "
+            "without --strict they are left out."
+        )
+    if not good.any():
+        first = rejected.iloc[0]
+        raise CytosaeError(
+            f"{source}: none of its {len(cells)} images can be read; the first is {first['path']}: {first['reason']}."
+        )
+    listed = cells.loc[good].reset_index(drop=True)
+    columns = zip(*(record for record in found if not isinstance(record, str)), strict=True)
+    for name, values in zip(FILE_COLUMNS, columns, strict=True):
+        listed[name] = list(values)
+    return Listing(listed, rejected.reset_index(drop=True), inspected)
+
+
+def _known(previous: pd.DataFrame | None) -> dict[str, tuple[int, int, int, int, str]]:
+    if previous is None:
+        return {}
+    rows = zip(*(previous[name] for name in ("path", *FILE_COLUMNS)), strict=True)
+    return {path: (int(w), int(h), int(size), int(mtime), sha) for path, w, h, size, mtime, sha in rows}
+
+
+def _look(
+    path: Path, known: Mapping[str, tuple[int, int, int, int, str]]
+) -> tuple[tuple[int, int, int, int, str] | str, bool]:
+    """What the file holds or why it cannot be read, and whether it had to be opened."""
+    before = known.get(str(path))
+    try:
+        stat = path.stat()
+        if before is not None and before[2:4] == (stat.st_size, stat.st_mtime_ns):
+            return before, False
+        width, height, sha = inspect(path)
+    except UnreadableImage as reason:
+        return str(reason), True
+    except OSError as error:
+        return f"file is missing ({error.strerror})", True
+    return (width, height, stat.st_size, stat.st_mtime_ns, sha), True
+
+
+def write_cells(cells: pd.DataFrame, path: Path, parameters: Mapping[str, Any] | None = None) -> None:
+    """Write a listing as Parquet; images below the table's folder are kept by relative path."""
+    folder = path.parent.absolute()
+    stored = cells.copy()
+    for column in ("path", "mask"):
+        stored[column] = pd.array([_shorten(value, folder) for value in stored[column]], dtype="string")
+    table = pa.Table.from_pandas(stored, preserve_index=False)
+    provenance = {"stage": "cells", "cytosae": __version__, "parameters": dict(parameters or {})}
+    table = table.replace_schema_metadata(
+        {**(table.schema.metadata or {}), b"cytosae": json.dumps(provenance).encode()}
+    )
+    with whole_file(path) as partial:
+        pq.write_table(table, partial)
+
+
+def _shorten(value: object, folder: Path) -> str | None:
+    if pd.isna(value):  # type: ignore[call-overload]
+        return None
+    path = Path(str(value))
+    return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else str(path)
+
+
+def read_cells(path: Path) -> pd.DataFrame:
+    """Read a table written by `write_cells`, with absolute paths.
+
+    Raises
+    ------
+    CytosaeError
+        The file is missing or is not such a table.
+    """
+    if not path.is_file():
+        raise CytosaeError(f"{path}: no such file. Make it with `cytosae cells SOURCE -o {path.name}`.")
+    cells = read_table(path)
+    missing = [column for column in (*COLUMNS, *FILE_COLUMNS) if column not in cells]
+    if missing:
+        raise CytosaeError(
+            f"{path}: not a table made by `cytosae cells` (missing: {', '.join(missing)}). "
+            f"Make one with `cytosae cells {path.name} -o cells.parquet`."
+        )
+    folder = path.parent.absolute()
+    for column in COLUMNS:
+        cells[column] = cells[column].astype("string")
+    for column in ("path", "mask"):
+        values = [None if pd.isna(v) else os.path.normpath(folder / str(v)) for v in cells[column]]
+        cells[column] = pd.array(values, dtype="string")
+    return cells
+
+
+def pixels_digest(cells: pd.DataFrame) -> str:
+    """Digest of which images the table lists, in order, by content; not of their labels or places."""
+    return digest([cells["cell_id"].tolist(), cells["file_sha256"].tolist()])
+
+
+def metadata_digest(cells: pd.DataFrame) -> str:
+    """Digest of everything the table says of its cells, but for where files lie and when they changed."""
+    columns = sorted(column for column in cells.columns if column not in {"path", "mask", *_STATED})
+    return digest({c: [None if pd.isna(v) else str(v) for v in cells[c]] for c in columns})
+
+
+def difference(before: pd.DataFrame, now: pd.DataFrame) -> str | None:
+    """Say in one phrase how two listings differ in their images or in what is said of them; None if not at all."""
+    if metadata_digest(before) == metadata_digest(now):
+        return None
+    old, new = (dict(zip(t["cell_id"], t["file_sha256"], strict=True)) for t in (before, now))
+    changed = [cell for cell in new if cell in old and new[cell] != old[cell]]
+    counts = {
+        "added": [cell for cell in new if cell not in old],
+        "removed": [cell for cell in old if cell not in new],
+        "changed": changed,
+    }
+    parts = [f"{len(ids)} {what} (first: {ids[0]})" for what, ids in counts.items() if ids]
+    return "cells " + ", ".join(parts) if parts else "labels or other columns of the cells changed"
+
+
+def held_out(cells: pd.DataFrame, share: float, seed: int) -> NDArray[np.bool_]:
+    """Which cells are kept out of training, for its figures.
+
+    Where the table has a ``split``, those in ``val``, ``valid``, ``validation`` or ``test``; otherwise a seeded
+    random `share` of all cells, at least one where there are two or more.
+    """
+    split = cells["split"].str.lower()
+    if split.notna().any():
+        return split.isin(["val", "valid", "validation", "test"]).fillna(False).to_numpy(dtype=bool)
+    count = min(len(cells) - 1, max(1, round(share * len(cells)))) if share > 0 else 0
+    chosen = np.random.default_rng([seed, 1]).permutation(len(cells))[:count]
+    mask = np.zeros(len(cells), dtype=bool)
+    mask[chosen] = True
+    return mask

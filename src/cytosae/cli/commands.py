@@ -1,0 +1,236 @@
+"""The commands. Heavy modules are imported inside them, so that ``--help`` answers at once."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cytosae.cli.options import with_settings
+from cytosae.settings import BackboneConfig, EncodeConfig, StoreConfig, TrainConfig
+
+app = typer.Typer(
+    name="cytosae",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    help="Morphological concepts from blood-cell images: cells, tokens, sparse autoencoder, concepts, report.\n\n"
+    "Start with `cytosae run CELLS --study DIR`; every stage is also a command of its own.",
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object with all figures at the end.")]
+Strict = Annotated[bool, typer.Option("--strict", help="An unreadable image is an error, not left out.")]
+Workers = Annotated[int | None, typer.Option("--workers", help="Decoding processes; one a core if left out.")]
+Track = Annotated[list[str], typer.Option("--track", help="Also log to: tensorboard, wandb. Can be repeated.")]
+CheckpointSeconds = Annotated[float, typer.Option(help="Time between two checkpoints of the training, in seconds.")]
+NoStore = Annotated[bool, typer.Option("--no-store", help="Keep no tokens on disk: make them whenever they are read.")]
+
+
+def _answer(figures: dict[str, Any], as_json: bool) -> None:
+    """Print the figures of a command: one JSON object, or a line each."""
+    if as_json:
+        print(json.dumps(_plain(figures)))
+        return
+    for name, value in _flat("", figures):
+        print(f"{name:<36} {value}")
+
+
+def _plain(value: Any) -> Any:
+    """JSON has no NaN: it becomes null."""
+    if isinstance(value, dict):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    if isinstance(value, float) and value != value:
+        return None
+    return value
+
+
+def _flat(prefix: str, figures: dict[str, Any]) -> list[tuple[str, str]]:
+    lines = []
+    for name, value in figures.items():
+        if isinstance(value, dict):
+            lines += _flat(f"{prefix}{name}.", value)
+        elif value is not None:
+            shown = f"{value:,.4g}" if isinstance(value, float) else f"{value:,}" if type(value) is int else str(value)
+            lines.append((prefix + name, shown))
+    return lines
+
+
+@app.command()
+def cells(
+    source: Annotated[Path, typer.Argument(help="CSV or Parquet table with a column 'path', or a folder of images.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Table to write.")] = Path("cells.parquet"),
+    strict: Strict = False,
+    as_json: Json = False,
+) -> None:
+    """List the cell images of a table or folder, and look at each once.
+
+    A folder of class folders gives labels. Images that cannot be read are left out and named, with the reason, in
+    <output>.rejected.csv.
+    """
+    from cytosae.study import list_to
+
+    _, figures = list_to(source, output, strict=strict)
+    _answer(figures, as_json)
+
+
+@app.command()
+@with_settings
+def embed(
+    cells: Annotated[Path, typer.Argument(help="Table made by `cytosae cells`.")],
+    backbone: BackboneConfig,
+    store: StoreConfig,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the tokens.")] = Path("tokens"),
+    workers: Workers = None,
+    as_json: Json = False,
+) -> None:
+    """Turn every image into the tokens of a vision transformer, and keep them on disk.
+
+    An interrupted run goes on at the next shard; a damaged shard is found, named and made again.
+    """
+    from cytosae.cells import read_cells
+    from cytosae.study import load_backbone
+    from cytosae.tokens import embed as embed_cells
+    from cytosae.tokens import layout_of
+
+    table = read_cells(cells)
+    model = load_backbone(backbone)
+    _answer(embed_cells(table, model, output, layout_of(model.info, store), workers=workers), as_json)
+
+
+@app.command()
+@with_settings
+def train(
+    tokens: Annotated[Path, typer.Argument(help="Folder made by `cytosae embed`; with --no-store a table of cells.")],
+    settings: TrainConfig,
+    backbone: BackboneConfig,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the autoencoder.")] = Path("sae"),
+    no_store: NoStore = False,
+    track: Track = [],  # noqa: B006
+    checkpoint_seconds: CheckpointSeconds = 300.0,
+    as_json: Json = False,
+) -> None:
+    """Train the sparse autoencoder on tokens; goes on where it was stopped.
+
+    Ctrl-C and SIGTERM leave a checkpoint; the same command then continues to the same result.
+    """
+    from cytosae.interrupts import deferred_signals
+
+    with deferred_signals() as stop:  # from here on: torch takes seconds to import
+        from cytosae.sae import train as train_sae
+
+        source = _source(tokens, None if no_store else tokens, backbone)
+        figures = train_sae(
+            source,
+            output,
+            settings,
+            device=backbone.device,
+            track=track,
+            checkpoint_seconds=checkpoint_seconds,
+            stop=stop,
+        )
+    _answer(figures, as_json)
+
+
+@app.command()
+@with_settings
+def encode(
+    cells: Annotated[Path, typer.Argument(help="Table made by `cytosae cells`.")],
+    settings: EncodeConfig,
+    backbone: BackboneConfig,
+    sae: Annotated[
+        str, typer.Option("--sae", help="Folder of the autoencoder, or hub repository (owner/name).")
+    ] = "sae",
+    tokens: Annotated[
+        Path | None, typer.Option("--tokens", help="Tokens of these cells, if they are on disk already.")
+    ] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the concepts.")] = Path("concepts"),
+    as_json: Json = False,
+) -> None:
+    """Count the concepts of every cell: one AnnData per data set, with reference images and their maps."""
+    from cytosae.concepts import encode as encode_cells
+    from cytosae.sae import SAE
+    from cytosae.study import sae_weights_digest
+
+    model = SAE.from_pretrained(sae)
+    digest = sae_weights_digest(Path(sae)) if Path(sae).is_dir() else sae
+    source = _source(cells, tokens, backbone)
+    figures = encode_cells(source, model, output, settings, sae_digest=digest, device=backbone.device)
+    _answer({"datasets": figures}, as_json)
+
+
+def _source(cells: Path, tokens: Path | None, backbone: BackboneConfig) -> Any:
+    """Tokens from a store where one is given, otherwise made on the fly."""
+    from cytosae.cells import pixels_digest, read_cells
+    from cytosae.errors import CytosaeError
+    from cytosae.study import load_backbone
+    from cytosae.tokens import LiveTokens, TokenStore, layout_of
+
+    if tokens is None:
+        model = load_backbone(backbone)
+        return LiveTokens(read_cells(cells), lambda: model, layout_of(model.info))
+    store = TokenStore(tokens)
+    if cells != tokens:
+        table = read_cells(cells)
+        if pixels_digest(table) != pixels_digest(store.cells):
+            raise CytosaeError(f"{tokens}: holds the tokens of other cells than {cells}. Embed these cells first.")
+        store.cells = table
+    return store
+
+
+@app.command()
+def report(
+    study: Annotated[Path, typer.Argument(help="Folder of a study.")],
+    as_json: Json = False,
+) -> None:
+    """Write the figures and the page of a study: overview, training curves, gallery of concepts."""
+    from cytosae.report import write_report
+
+    _answer(write_report(study), as_json)
+
+
+@app.command()
+@with_settings
+def run(
+    cells: Annotated[Path, typer.Argument(help="CSV or Parquet table with a column 'path', or a folder of images.")],
+    backbone: BackboneConfig,
+    store: StoreConfig,
+    training: TrainConfig,
+    encoding: EncodeConfig,
+    study: Annotated[Path, typer.Option("--study", help="Folder of the study; made where it does not exist.")],
+    no_store: NoStore = False,
+    strict: Strict = False,
+    track: Track = [],  # noqa: B006
+    workers: Workers = None,
+    checkpoint_seconds: CheckpointSeconds = 300.0,
+    as_json: Json = False,
+) -> None:
+    """Do everything: list cells, embed, train, encode, report.
+
+    Stages that are up to date are skipped, and the others say why they run. It can be stopped at any time; the same
+    command goes on where it was.
+    """
+    from cytosae.study import RunConfig, Study
+
+    done = Study(study, RunConfig(backbone, store, training, encoding), store=not no_store, workers=workers)
+    stages = done.run(cells, strict=strict, track=track, checkpoint_seconds=checkpoint_seconds)
+    _answer({"study": str(study), "report": str(study / "report" / "index.html"), "stages": stages}, as_json)
+
+
+@app.command()
+@with_settings
+def doctor(
+    backbone: BackboneConfig,
+    cells: Annotated[Path | None, typer.Argument(help="Table or folder of cells, to estimate the store.")] = None,
+    folder: Annotated[Path, typer.Option("--study", help="Where the study would go.")] = Path(),
+    as_json: Json = False,
+) -> None:
+    """Show versions, devices, the precision chosen, free disk and the size of the store that a run would need."""
+    from cytosae.doctor import examine
+
+    _answer(examine(backbone, cells, folder), as_json)

@@ -1,0 +1,62 @@
+"""Settings dataclasses as command-line options: one definition, its help text included."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import fields, is_dataclass
+from functools import wraps
+from typing import Annotated, Any, get_type_hints
+
+import typer
+
+
+def with_settings(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Replace every parameter whose type is a settings dataclass by one option per field.
+
+    ``TrainConfig.learning_rate`` becomes ``--learning-rate`` with the field's default and help text; the command gets
+    the finished dataclass.
+    """
+    hints = get_type_hints(command, include_extras=True)
+    plain: list[inspect.Parameter] = []
+    groups: dict[str, type] = {}
+    for name, parameter in inspect.signature(command).parameters.items():
+        if is_dataclass(hints[name]):
+            groups[name] = hints[name]
+        else:
+            plain.append(parameter.replace(annotation=hints[name], kind=inspect.Parameter.KEYWORD_ONLY))
+    expanded = [option for settings in groups.values() for option in _options(settings)]
+
+    @wraps(command)
+    def wrapped(**given: Any) -> Any:
+        for name, settings in groups.items():
+            given[name] = settings(**{spec.name: given.pop(spec.name) for spec in fields(settings)})
+        return command(**given)
+
+    del wrapped.__wrapped__  # or inspect would look through to the original
+    wrapped.__signature__ = inspect.Signature(plain + expanded)  # type: ignore[attr-defined]
+    wrapped.__annotations__ = {parameter.name: parameter.annotation for parameter in plain + expanded}
+    return wrapped
+
+
+def _options(settings: type) -> list[inspect.Parameter]:
+    hints = get_type_hints(settings)
+    panel = (settings.__doc__ or settings.__name__).splitlines()[0].rstrip(".")
+    parameters = []
+    for spec in fields(settings):
+        choices = spec.metadata["choices"]
+        text = spec.metadata["help"]
+        if choices and not all(choice in text for choice in choices):
+            text += f" ({', '.join(choices)})"
+        flag = "--" + spec.name.replace("_", "-")
+        names = (f"{flag}/--no-{flag[2:]}",) if hints[spec.name] is bool else (flag,)
+        option = typer.Option(*names, help=text, rich_help_panel=panel)
+        parameters.append(
+            inspect.Parameter(
+                spec.name,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=spec.default,
+                annotation=Annotated[hints[spec.name], option],
+            )
+        )
+    return parameters

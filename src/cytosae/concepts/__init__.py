@@ -1,0 +1,40 @@
+"""What does each latent mean? Leaves ``<dataset>.h5ad`` and the maps of its reference images."""
+
+from cytosae.concepts.activations import cell_activations, concept_maps
+from cytosae.concepts.encode import (
+    check_fit,
+    encode,
+    encode_inputs,
+    read_concepts,
+    read_datasets,
+    read_maps,
+)
+from cytosae.concepts.statistics import (
+    LatentSums,
+    References,
+    activation_frequency,
+    is_concept,
+    label_entropy,
+    mean_activation,
+    reference_images,
+)
+from cytosae.settings import EncodeConfig
+
+__all__ = [
+    "EncodeConfig",
+    "LatentSums",
+    "References",
+    "activation_frequency",
+    "cell_activations",
+    "check_fit",
+    "concept_maps",
+    "encode",
+    "encode_inputs",
+    "is_concept",
+    "label_entropy",
+    "mean_activation",
+    "read_concepts",
+    "read_datasets",
+    "read_maps",
+    "reference_images",
+]

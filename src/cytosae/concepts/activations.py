@@ -1,0 +1,73 @@
+"""From tokens to what a cell says of each latent, without a dense array of the whole set."""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from torch import Tensor
+
+from cytosae.sae import SAE
+
+MAX_ELEMENTS = 1 << 26
+"""Largest dense array (tokens x latents) in memory at once, in elements."""
+
+
+@torch.no_grad()
+def cell_activations(sae: SAE, tokens: Tensor, threshold: float = 0.2) -> tuple[sp.csr_matrix, sp.csr_matrix]:
+    """Counts a_i[s] and image activations m_i[s] of some cells (CytoSAE, Eq. 2 and 3).
+
+    Parameters
+    ----------
+    sae
+        The autoencoder.
+    tokens
+        ``(n_cells, n_tokens, d_model)``, CLS included.
+    threshold
+        tau: a patch is active where its activation is above it.
+
+    Returns
+    -------
+    counts
+        ``(n_cells, n_latents)``, int32: tokens with h > tau.
+    mean_activation
+        ``(n_cells, n_latents)``, float32: mean of h over all tokens of the cell. Zero only where the latent is
+        silent on the whole cell, so the pattern of `counts` is contained in its own.
+    """
+    device = sae.b_dec.device
+    n_tokens = tokens.shape[1]
+    at_once = max(1, MAX_ELEMENTS // (n_tokens * sae.n_latents))
+    counts, means = [], []
+    for part in tokens.split(at_once):
+        h = sae.encode(part.to(device, torch.float32).flatten(0, 1)).unflatten(0, (len(part), n_tokens))
+        counts.append(sp.csr_matrix((h > threshold).sum(dim=1, dtype=torch.int32).cpu().numpy()))
+        means.append(sp.csr_matrix(h.mean(dim=1).cpu().numpy()))
+    return sp.vstack(counts, format="csr"), sp.vstack(means, format="csr")
+
+
+@torch.no_grad()
+def concept_maps(sae: SAE, tokens: Tensor, latents: np.ndarray, grid: tuple[int, int]) -> Tensor:
+    """Activation of some latents on every patch of some cells.
+
+    Parameters
+    ----------
+    sae
+        The autoencoder.
+    tokens
+        ``(n_cells, 1 + rows * columns, d_model)``; token 0 is CLS and is left out.
+    latents
+        Indices, ``(n_chosen,)``.
+    grid
+        Rows and columns of patches.
+
+    Returns
+    -------
+    ``(n_cells, n_chosen, rows, columns)``, float32 on the CPU.
+    """
+    rows, columns = grid
+    if tokens.shape[1] != 1 + rows * columns:
+        raise ValueError(f"{tokens.shape[1]} tokens do not make CLS and a grid of {rows} x {columns}")
+    chosen = torch.as_tensor(latents, device=sae.b_dec.device)
+    patches = tokens[:, 1:].to(sae.b_dec.device, torch.float32)
+    h = torch.relu((patches - sae.b_dec) @ sae.W_enc[:, chosen] + sae.b_enc[chosen])
+    return h.transpose(1, 2).unflatten(2, grid).cpu()

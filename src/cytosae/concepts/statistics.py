@@ -1,0 +1,166 @@
+"""What one latent does over many cells: frequency, mean, reference images, label entropy. Arrays in, numbers out.
+
+Sparse matrices are cells x latents; ``mean_activation`` m_i[s] and counts a_i[s] are those of `cytosae.concepts.encode`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import ArrayLike, NDArray
+
+Floats = NDArray[np.floating]
+Ints = NDArray[np.integer]
+
+
+@dataclass(frozen=True)
+class LatentSums:
+    """Mergeable sums over cells, from which frequency and mean activation follow; each ``(n_latents,)``."""
+
+    n_cells: int
+    active: NDArray[np.int64]
+    """Cells with m_i[s] > 0."""
+    total: NDArray[np.float64]
+    """Sum of m_i[s]."""
+
+    @classmethod
+    def of(cls, mean_activation: sp.csr_matrix) -> LatentSums:
+        """Sums over the cells of a matrix."""
+        n_cells, n_latents = mean_activation.shape
+        positive = mean_activation.data > 0
+        columns, values = mean_activation.indices[positive], mean_activation.data[positive]
+        active = np.bincount(columns, minlength=n_latents)
+        total = np.bincount(columns, weights=values.astype(np.float64), minlength=n_latents).astype(np.float64)
+        return cls(n_cells, active.astype(np.int64), total)
+
+    def __add__(self, other: LatentSums) -> LatentSums:
+        return LatentSums(self.n_cells + other.n_cells, self.active + other.active, self.total + other.total)
+
+    def activation_frequency(self) -> NDArray[np.float64]:
+        """Share of cells with m_i[s] > 0 (section 4 of the paper's definitions)."""
+        return self.active / max(1, self.n_cells)
+
+    def mean_activation(self) -> NDArray[np.float64]:
+        """Mean of m_i[s] over the cells with m_i[s] > 0; 0 where there is none."""
+        return np.divide(self.total, self.active, out=np.zeros_like(self.total), where=self.active > 0)
+
+
+def activation_frequency(mean_activation: sp.csr_matrix) -> NDArray[np.float64]:
+    """Share of cells in which each latent is active at all, m_i[s] > 0; ``(n_latents,)``."""
+    return LatentSums.of(mean_activation).activation_frequency()
+
+
+def mean_activation(mean_activation: sp.csr_matrix) -> NDArray[np.float64]:
+    """Mean of m_i[s] over the cells with m_i[s] > 0, 0 where there is none; ``(n_latents,)``."""
+    return LatentSums.of(mean_activation).mean_activation()
+
+
+def is_concept(mean_activation: ArrayLike, threshold: float = -3.0) -> NDArray[np.bool_]:
+    """Discovered concepts: latents with log10(mean activation) above `threshold`.
+
+    Parameters
+    ----------
+    mean_activation
+        Mean activation of each latent, ``(n_latents,)``.
+    threshold
+        In log10 units; the paper's is -3.
+    """
+    values = np.asarray(mean_activation, dtype=np.float64)
+    with np.errstate(divide="ignore"):
+        return np.log10(values) > threshold
+
+
+@dataclass(frozen=True)
+class References:
+    """The cells with the largest m_i[s] of each latent, largest first.
+
+    Ties are broken by the smaller row. Where fewer than k cells have a positive value, the rest is row -1 and value 0.
+    """
+
+    cells: NDArray[np.int64]
+    """Rows, ``(n_latents, k)``."""
+    values: NDArray[np.float32]
+    """m_i[s], ``(n_latents, k)``."""
+
+    @classmethod
+    def of(cls, mean_activation: sp.csr_matrix, k: int = 10, first_row: int = 0) -> References:
+        """References among the cells of a matrix whose first row has the number `first_row`."""
+        matrix = mean_activation.tocoo()
+        rows = matrix.row.astype(np.int64) + first_row
+        return _strongest(matrix.col, rows, matrix.data.astype(np.float32), mean_activation.shape[1], k)
+
+    def merge(self, other: References) -> References:
+        """References among the cells of both; the order of merging does not matter."""
+        n_latents, k = self.cells.shape
+        columns = np.repeat(np.arange(n_latents), k)
+        return _strongest(
+            np.concatenate([columns, columns]),
+            np.concatenate([self.cells.ravel(), other.cells.ravel()]),
+            np.concatenate([self.values.ravel(), other.values.ravel()]),
+            n_latents,
+            k,
+        )
+
+
+def _strongest(columns: Ints, rows: Ints, values: Floats, n_latents: int, k: int) -> References:
+    positive = values > 0
+    columns, rows, values = columns[positive], rows[positive], values[positive]
+    order = np.lexsort((rows, -values, columns))
+    columns, rows, values = columns[order], rows[order], values[order]
+    starts = np.searchsorted(columns, np.arange(n_latents))
+    rank = np.arange(len(columns)) - starts[columns]
+    kept = rank < k
+    cells = np.full((n_latents, k), -1, dtype=np.int64)
+    strongest = np.zeros((n_latents, k), dtype=np.float32)
+    cells[columns[kept], rank[kept]] = rows[kept]
+    strongest[columns[kept], rank[kept]] = values[kept]
+    return References(cells, strongest)
+
+
+def reference_images(mean_activation: sp.csr_matrix, k: int = 10) -> References:
+    """The `k` cells with the largest m_i[s] of each latent."""
+    return References.of(mean_activation, k)
+
+
+def label_entropy(values: ArrayLike, labels: ArrayLike) -> NDArray[np.float64]:
+    r"""Entropy of the labels of a latent's reference images, each weighted by its value.
+
+    .. math:: p_c = \sum_{j: l_j = c} v_j \,/\, \sum_j v_j, \qquad E = - \sum_c p_c \ln(p_c + 10^{-9})
+
+    Parameters
+    ----------
+    values
+        m_i[s] of the reference images, ``(n_latents, k)``, none negative.
+    labels
+        Their labels as whole numbers, ``(n_latents, k)``; negative where a label is unknown. Images of unknown label
+        are left out.
+
+    Returns
+    -------
+    ``(n_latents,)``, in nats; NaN where no labelled reference image has a value above 0.
+
+    Raises
+    ------
+    ValueError
+        The shapes differ, or a value is negative.
+    """
+    weights, classes = np.asarray(values, dtype=np.float64), np.asarray(labels)
+    if weights.shape != classes.shape or weights.ndim != 2:
+        raise ValueError(f"values {weights.shape} and labels {classes.shape} must both be (n_latents, k)")
+    if (weights < 0).any():
+        raise ValueError("values must not be negative")
+    weights = np.where(classes >= 0, weights, 0.0)
+    # Sort each row by class; the weight of a class is then a run, found for all rows at once.
+    order = np.argsort(classes, axis=1, kind="stable")
+    classes, weights = np.take_along_axis(classes, order, 1), np.take_along_axis(weights, order, 1)
+    new_run = np.ones(classes.shape, dtype=bool)
+    new_run[:, 1:] = classes[:, 1:] != classes[:, :-1]
+    runs = np.cumsum(new_run.ravel()) - 1
+    mass = np.bincount(runs, weights=weights.ravel()) if weights.size else np.zeros(0)
+    latent = np.repeat(np.arange(len(weights)), weights.shape[1])[new_run.ravel()]
+    total = weights.sum(axis=1)
+    share = np.divide(mass, total[latent], out=np.zeros_like(mass), where=total[latent] > 0)
+    entropy = -np.bincount(latent, weights=share * np.log(share + 1e-9), minlength=len(weights))
+    return np.where(total > 0, entropy, np.nan)

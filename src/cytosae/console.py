@@ -1,0 +1,89 @@
+"""Progress and messages on standard error, so that standard output stays free for results."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+console = Console(stderr=True, highlight=False)
+
+_PLAIN_EVERY = 15.0  # seconds between lines where standard error is not a terminal
+
+
+def say(message: str) -> None:
+    """Tell the user something, on standard error."""
+    console.print(message, markup=False, soft_wrap=True)
+
+
+class Bar:
+    """Progress of one stage: done, total, rate and remaining time.
+
+    On a terminal a bar that redraws itself; elsewhere (a log file, a batch job) a plain line now and then.
+    """
+
+    def __init__(self, title: str, total: int, unit: str, done: int = 0) -> None:
+        self.title, self.total, self.unit = title, total, unit
+        self.first = self.done = done
+        self.start = self.told = time.monotonic()
+        self._rich: Progress | None = None
+        self._task: TaskID | None = None
+        if sys.stderr.isatty():
+            self._rich = Progress(
+                TextColumn("{task.description:>10}"),
+                BarColumn(bar_width=None),
+                TextColumn("{task.completed:,.0f}/{task.total:,.0f} " + unit),
+                TextColumn("{task.fields[note]}"),
+                TimeRemainingColumn(),
+                console=console,
+                expand=True,
+            )
+            self._rich.start()
+            self._task = self._rich.add_task(title, total=total, completed=done, note="")
+
+    def resize(self, total: int) -> None:
+        """Correct the total, where it was not known at the start."""
+        self.total = total
+        if self._rich is not None and self._task is not None:
+            self._rich.update(self._task, total=total)
+
+    def to(self, done: int, note: str = "") -> None:
+        """Report that `done` units are finished."""
+        self.done = done
+        if self._rich is not None and self._task is not None:
+            self._rich.update(self._task, completed=done, note=note)
+        elif time.monotonic() - self.told >= _PLAIN_EVERY:
+            self.told = time.monotonic()
+            say(self._line(note))
+
+    def _line(self, note: str) -> str:
+        elapsed = time.monotonic() - self.start
+        rate = (self.done - self.first) / elapsed if elapsed > 0 else 0.0
+        left = timedelta(seconds=round((self.total - self.done) / rate)) if rate > 0 else "?"
+        parts = [
+            f"{self.title}: {self.done:,}/{self.total:,} {self.unit}",
+            f"{rate:,.1f}/s",
+            f"{left} left",
+            note,
+        ]
+        return ", ".join(part for part in parts if part)
+
+    def close(self) -> None:
+        """Stop drawing."""
+        if self._rich is not None:
+            self._rich.stop()
+
+
+@contextmanager
+def progress(title: str, total: int, unit: str, done: int = 0) -> Iterator[Bar]:
+    """Show the progress of a stage while the block runs."""
+    bar = Bar(title, total, unit, done)
+    try:
+        yield bar
+    finally:
+        bar.close()

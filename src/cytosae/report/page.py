@@ -1,0 +1,187 @@
+"""One self-contained HTML page for a study."""
+
+from __future__ import annotations
+
+import base64
+import io
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import anndata as ad
+import jinja2
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from PIL import Image
+
+from cytosae import __version__
+from cytosae.artefacts import FileRecord, Manifest, digest, make_folder, read_json, whole_file
+from cytosae.cells import UnreadableImage, load_squashed, read_cells
+from cytosae.concepts import read_concepts, read_datasets, read_maps
+from cytosae.console import progress
+from cytosae.errors import CytosaeError
+from cytosae.report.figures import overview, save, training_curves
+from cytosae.sae import read_metrics
+from cytosae.sae.model import CONFIG
+
+STRONGEST = 48
+"""Concepts of each of the two rankings in the gallery: over all, and among those not active in most cells."""
+COMMON = 0.5
+"""A concept that is active in more than this share of the cells is common."""
+_EDGE = 112  # pixels of a picture in the gallery, shown at 96: sharp enough on dense screens, small to send
+PAGE = "index.html"
+
+
+def report_inputs(study: Path) -> dict[str, str]:
+    """Digests of what the report depends on."""
+    inputs = {"page": digest([__version__, (files("cytosae.report") / "template.html.j2").read_text(encoding="utf-8")])}
+    for stage in ("sae", "concepts"):
+        manifest = Manifest.load(study / stage)
+        if manifest is None:
+            raise CytosaeError(f"{study / stage}: this stage is not finished. Run `cytosae run` on the study first.")
+        inputs[stage] = manifest.fingerprint()
+    return inputs
+
+
+def strongest(var: pd.DataFrame, count: int = STRONGEST, common: float = COMMON) -> NDArray[np.int64]:
+    """The concepts of the gallery, by falling mean activation.
+
+    The `count` strongest of all discovered concepts, and the `count` strongest of those that are active in at most
+    the share `common` of the cells: what is active everywhere tells little about a cell.
+    """
+    concepts = np.flatnonzero(var["is_concept"].to_numpy())
+    mean = var["mean_activation"].to_numpy()
+    ranked = concepts[np.argsort(-mean[concepts], kind="stable")]
+    rarer = ranked[var["activation_frequency"].to_numpy()[ranked] <= common]
+    chosen = np.union1d(ranked[:count], rarer[:count])
+    return chosen[np.argsort(-mean[chosen], kind="stable")]
+
+
+def write_report(study: Path) -> dict[str, Any]:
+    """Write ``report/index.html`` and its figures for a study.
+
+    Parameters
+    ----------
+    study
+        Folder whose concepts are finished.
+
+    Returns
+    -------
+    Path of the page, its size, and the number of concepts shown for each data set.
+
+    Raises
+    ------
+    CytosaeError
+        A stage is missing, or no permission to write.
+    """
+    inputs = report_inputs(study)
+    folder = make_folder(study / "report")
+    figures = make_folder(folder / "figures")
+    paths = dict(zip(*(read_cells(study / "cells.parquet")[c] for c in ("cell_id", "path")), strict=True))
+    save(training_curves(read_metrics(study / "sae")), figures / "training")
+    datasets = []
+    numbers = sorted(read_datasets(study / "concepts").items(), key=lambda item: -item[1]["cells"])
+    for index, (name, summary) in enumerate(numbers):
+        data = read_concepts(study / "concepts", name, backed=True)
+        threshold = float(data.uns["cytosae"]["parameters"]["concept_threshold"])
+        save(overview(data.var, title=name, concept_threshold=threshold), figures / f"overview-{index}")
+        gallery = _gallery(data, *read_maps(study / "concepts", name), paths, name)
+        data.file.close()
+        datasets.append(
+            {"name": name, "summary": summary, "overview": _png(figures / f"overview-{index}.png"), **gallery}
+        )
+    sae = Manifest.load(study / "sae")
+    assert sae is not None
+    page = _render(study, datasets, sae, _png(figures / "training.png"))
+    with whole_file(folder / PAGE) as partial:
+        partial.write_text(page, encoding="utf-8")
+    shown = {dataset["name"]: len(dataset["concepts"]) for dataset in datasets}
+    summary = {"page": str(folder / PAGE), "bytes": len(page.encode()), "concepts_shown": shown}
+    outputs = {PAGE: FileRecord.of(folder / PAGE)}
+    Manifest("report", {}, inputs, outputs, summary).save(folder)
+    return summary
+
+
+def _gallery(
+    data: ad.AnnData, latents: NDArray[np.int64], maps: NDArray[np.float16], paths: dict[str, str], name: str
+) -> dict[str, Any]:
+    """Concepts with their reference images and maps, and every picture once."""
+    var, labels = data.var, data.obs["label"].astype(object) if "label" in data.obs else None
+    cells, values = data.varm["reference_cells"], data.varm["reference_values"]
+    ids = data.obs_names.to_numpy()
+    place = {int(latent): row for row, latent in enumerate(latents)}
+    concepts: list[dict[str, Any]] = []
+    pictures: dict[int, str] = {}
+    chosen = strongest(var)
+    with progress("report", len(chosen), "concepts") as bar:
+        for done, latent in enumerate(chosen, 1):
+            row = maps[place[int(latent)]].astype(np.float32)
+            top = float(row.max()) or 1.0
+            references = []
+            for rank, cell in enumerate(cells[latent]):
+                if cell < 0:
+                    break
+                if cell not in pictures:
+                    pictures[int(cell)] = _picture(paths.get(str(ids[cell])))
+                graded = np.rint(row[rank] / top * 255).astype(np.uint8)
+                label = labels.iloc[cell] if labels is not None else None
+                references.append(
+                    {
+                        "cell": int(cell),
+                        "label": None if pd.isna(label) else str(label),
+                        "value": float(values[latent, rank]),
+                        "map": base64.b64encode(graded.tobytes()).decode(),
+                    }
+                )
+            about = var.iloc[latent]
+            entropy = float(about["label_entropy"])
+            concepts.append(
+                {
+                    "latent": int(latent),
+                    "mean": float(about["mean_activation"]),
+                    "frequency": float(about["activation_frequency"]),
+                    "entropy": None if np.isnan(entropy) else entropy,
+                    "references": references,
+                }
+            )
+            bar.to(done)
+    used = {cell: str(ids[cell]) for cell in pictures}
+    return {"concepts": concepts, "pictures": pictures, "ids": used, "grid": list(maps.shape[2:])}
+
+
+def _picture(path: str | None) -> str:
+    """A small JPEG as base64; empty where the file has gone since."""
+    try:
+        pixels = load_squashed(Path(path or ""), 224)
+    except UnreadableImage:
+        return ""
+    small = Image.fromarray(pixels).resize((_EDGE, _EDGE), Image.Resampling.LANCZOS)
+    out = io.BytesIO()
+    small.save(out, "JPEG", quality=82)
+    return base64.b64encode(out.getvalue()).decode()
+
+
+def _png(path: Path) -> str:
+    return base64.b64encode(path.read_bytes()).decode()
+
+
+def _render(study: Path, datasets: list[dict[str, Any]], sae: Manifest, training: str) -> str:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("cytosae.report", "."), autoescape=True, undefined=jinja2.StrictUndefined
+    )
+    backbone = read_json(study / "sae" / CONFIG)["metadata"]["backbone"]
+    return environment.get_template("template.html.j2").render(
+        study=study.absolute().name,
+        version=__version__,
+        datasets=[
+            {key: value for key, value in d.items() if key not in {"concepts", "pictures", "ids"}} for d in datasets
+        ],
+        galleries=[{key: d[key] for key in ("name", "concepts", "pictures", "ids", "grid")} for d in datasets],
+        sae=sae.summary,
+        training=sae.parameters,
+        curves=training,
+        backbone=backbone,
+        common=COMMON,
+        strongest=STRONGEST,
+    )

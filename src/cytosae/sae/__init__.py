@@ -1,0 +1,25 @@
+"""The sparse autoencoder: model, objectives, training, checkpoints. Leaves ``model.safetensors`` and ``config.json``."""
+
+from cytosae.sae.bias import geometric_median
+from cytosae.sae.metrics import ExplainedVariance, evaluate
+from cytosae.sae.model import SAE
+from cytosae.sae.objectives import RECONSTRUCTION, backward, ghost_reconstruction, terms
+from cytosae.sae.tracking import TRACKERS, read_metrics
+from cytosae.sae.train import train, training_inputs
+from cytosae.settings import TrainConfig
+
+__all__ = [
+    "RECONSTRUCTION",
+    "SAE",
+    "TRACKERS",
+    "ExplainedVariance",
+    "TrainConfig",
+    "backward",
+    "evaluate",
+    "geometric_median",
+    "ghost_reconstruction",
+    "read_metrics",
+    "terms",
+    "train",
+    "training_inputs",
+]

@@ -1,0 +1,84 @@
+"""A training in the middle: one file from which it goes on to the same result."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from cytosae.artefacts import whole_file
+from cytosae.errors import CytosaeError
+from cytosae.sae.model import SAE
+
+CHECKPOINT = "checkpoint.safetensors"
+_MOMENTS = ("exp_avg", "exp_avg_sq")
+
+
+@dataclass
+class TrainState:
+    """Everything that the next step depends on.
+
+    The data position is the step itself: the order of images is a pure function of the seed
+    (`cytosae.tokens.shuffled_batches`).
+    """
+
+    sae: SAE
+    optimiser: torch.optim.Adam
+    since_fired: Tensor
+    """Batches since each latent last fired, int32 ``(n_latents,)``."""
+    step: int = 0
+    """Steps done."""
+
+
+def save_checkpoint(path: Path, state: TrainState, identity: dict[str, Any]) -> None:
+    """Write weights, optimiser, bookkeeping and random state, whole or not at all.
+
+    Parameters
+    ----------
+    identity
+        Parameters and inputs of the training, compared when it is continued.
+    """
+    tensors = {"since_fired": state.since_fired, "random_state": torch.get_rng_state()}
+    for name, parameter in state.sae.named_parameters():
+        tensors[f"sae.{name}"] = parameter
+        for moment in _MOMENTS:
+            value = state.optimiser.state.get(parameter, {}).get(moment)
+            tensors[f"adam.{moment}.{name}"] = torch.zeros_like(parameter) if value is None else value
+    about = {"step": str(state.step), "identity": json.dumps(identity)}
+    with whole_file(path) as partial:
+        save_file(
+            {key: value.detach().cpu().contiguous() for key, value in tensors.items()},
+            partial,
+            metadata=about,
+        )
+
+
+def read_identity(path: Path) -> tuple[dict[str, Any], int]:
+    """Identity and step of a checkpoint, without its tensors."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            about = file.metadata()
+            return json.loads(about["identity"]), int(about["step"])
+    except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
+        raise CytosaeError(
+            f"{path}: not a checkpoint, or damaged ({error}). Remove it to train from the start."
+        ) from error
+
+
+def load_checkpoint(path: Path, state: TrainState) -> None:
+    """Bring `state`, and torch's random state, to where the checkpoint was written."""
+    _, step = read_identity(path)
+    with safe_open(path, framework="pt") as file, torch.no_grad():
+        for name, parameter in state.sae.named_parameters():
+            parameter.copy_(file.get_tensor(f"sae.{name}"))
+            moments = {m: file.get_tensor(f"adam.{m}.{name}").to(parameter.device) for m in _MOMENTS}
+            state.optimiser.state[parameter] = {"step": torch.tensor(float(step)), **moments}
+        state.since_fired.copy_(file.get_tensor("since_fired"))
+        torch.set_rng_state(file.get_tensor("random_state"))
+    state.step = step

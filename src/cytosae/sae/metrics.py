@@ -1,0 +1,87 @@
+"""How good is an autoencoder? Pure accumulators over tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from cytosae.sae.model import SAE
+from cytosae.sae.objectives import terms
+
+
+class ExplainedVariance:
+    r"""Explained variance, centred and pooled over all tokens and dimensions.
+
+    .. math:: 1 - \sum_i \lVert x_i - \hat x_i\rVert^2 \,/\, \sum_i \lVert x_i - \bar x\rVert^2
+
+    with the mean token :math:`\bar x` over everything that was seen, so a model that always answers the mean scores 0.
+    Means and squares are merged batch by batch (Chan, Golub and LeVeque, 1979) in float64, so that a constant added
+    to all tokens does not change the result.
+    """
+
+    def __init__(self, d_model: int) -> None:
+        self.count = 0
+        self.mean = torch.zeros(d_model, dtype=torch.float64)
+        self.spread = 0.0
+        self.error = 0.0
+
+    def update(self, x: Tensor, output: Tensor) -> None:
+        """Add tokens and their reconstructions, both ``(n_tokens, d_model)``."""
+        x, output = x.double(), output.double()
+        n, mean = len(x), x.mean(dim=0)
+        shift = mean.cpu() - self.mean
+        self.spread += float((x - mean).square().sum()) + float(shift.square().sum()) * self.count * n / (
+            self.count + n
+        )
+        self.mean = self.mean + shift * n / (self.count + n)
+        self.count += n
+        self.error += float((x - output).square().sum())
+
+    def value(self) -> float:
+        """Explained variance; NaN where all tokens are equal."""
+        return 1 - self.error / self.spread if self.spread > 0 else float("nan")
+
+
+@torch.no_grad()
+def evaluate(sae: SAE, batches: Iterable[Tensor], objective: str, max_elements: int = 1 << 26) -> dict[str, float]:
+    """Figures of an autoencoder on tokens that it was not trained on.
+
+    Parameters
+    ----------
+    batches
+        Tokens, each ``(n_cells, n_tokens, d_model)`` or ``(n_tokens, d_model)``.
+    objective
+        Names the reconstruction error to report.
+    max_elements
+        Largest array tokens x latents to hold at once.
+
+    Returns
+    -------
+    ``explained_variance``; ``mse``, mean over tokens and dimensions; ``reconstruction``, ``l1`` and ``l0``, means over
+    tokens; ``silent``, the share of latents that fired on none of these tokens; ``tokens``.
+    """
+    device = sae.b_dec.device
+    variance = ExplainedVariance(sae.d_model)
+    sums = torch.zeros(3, dtype=torch.float64)
+    fired = torch.zeros(sae.n_latents, dtype=torch.bool, device=device)
+    for batch in batches:
+        for piece in batch.reshape(-1, sae.d_model).split(max(1, max_elements // sae.n_latents)):
+            x = piece.to(device, torch.float32)
+            part = terms(sae, x, objective, None)
+            variance.update(x, part.output)
+            active = part.latents > 0
+            fired |= active.any(dim=0)
+            sums += torch.stack([part.reconstruction.sum(), part.l1.sum(), active.sum()]).to("cpu", torch.float64)
+    n = max(1, variance.count)
+    reconstruction, l1, l0 = (sums / n).tolist()
+    return {
+        "explained_variance": variance.value(),
+        "mse": variance.error / (n * sae.d_model),
+        "reconstruction": reconstruction,
+        "l1": l1,
+        "l0": l0,
+        "silent": 1 - float(fired.float().mean()),
+        "tokens": variance.count,
+    }

@@ -1,0 +1,157 @@
+"""The sparse autoencoder, as the equations read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from cytosae import __version__
+from cytosae.artefacts import make_folder, read_json, whole_file, write_json
+from cytosae.errors import CytosaeError
+
+WEIGHTS, CONFIG = "model.safetensors", "config.json"
+_FORMAT = "cytosae-sae"
+
+
+class SAE(nn.Module):
+    r"""Sparse autoencoder with one hidden layer (CytoSAE, section 2).
+
+    .. math::
+        h = \mathrm{ReLU}(W_{enc} (x - b_{dec}) + b_{enc}), \qquad \hat x = W_{dec} h + b_{dec}
+
+    Parameters
+    ----------
+    d_model
+        Width of a token.
+    n_latents
+        Number of latents: expansion factor times `d_model`.
+    metadata
+        What is known of its making; kept in ``config.json``.
+
+    Attributes
+    ----------
+    W_enc : ``(d_model, n_latents)``
+    b_enc : ``(n_latents,)``
+    W_dec : ``(n_latents, d_model)``, one direction of unit norm per latent
+    b_dec : ``(d_model,)``
+    """
+
+    def __init__(self, d_model: int, n_latents: int, metadata: Mapping[str, Any] | None = None) -> None:
+        super().__init__()
+        self.d_model, self.n_latents = d_model, n_latents
+        self.metadata = dict(metadata or {})
+        self.W_enc = nn.Parameter(torch.zeros(d_model, n_latents))
+        self.b_enc = nn.Parameter(torch.zeros(n_latents))
+        self.W_dec = nn.Parameter(torch.zeros(n_latents, d_model))
+        self.b_dec = nn.Parameter(torch.zeros(d_model))
+
+    def pre_activations(self, x: Tensor) -> Tensor:
+        """``W_enc (x - b_dec) + b_enc``: ``(n_tokens, d_model)`` to ``(n_tokens, n_latents)``."""
+        return (x - self.b_dec) @ self.W_enc + self.b_enc
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Latent activations h: ``(n_tokens, d_model)`` to ``(n_tokens, n_latents)``."""
+        return torch.relu(self.pre_activations(x))
+
+    def decode(self, h: Tensor) -> Tensor:
+        """Reconstructed tokens: ``(n_tokens, n_latents)`` to ``(n_tokens, d_model)``."""
+        return h @ self.W_dec + self.b_dec
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Reconstruction and latents."""
+        h = self.encode(x)
+        return self.decode(h), h
+
+    @torch.no_grad()
+    def initialise(self, generator: torch.Generator) -> None:
+        """Draw the weights; biases stay zero.
+
+        Both matrices are uniform, the rows of the decoder then of unit norm. The encoder's standard deviation is
+        ``sqrt(2 / n_latents)``: with half of the latents firing, the first reconstruction then has about the norm
+        of the token.
+        """
+        bound = (6 / self.n_latents) ** 0.5
+        self.W_enc.uniform_(-bound, bound, generator=generator)
+        self.W_dec.uniform_(-1, 1, generator=generator)
+        self.normalise_decoder()
+
+    @torch.no_grad()
+    def normalise_decoder(self) -> None:
+        """Bring every direction back to unit norm."""
+        self.W_dec.div_(self.W_dec.norm(dim=1, keepdim=True))
+
+    @torch.no_grad()
+    def remove_parallel_gradient(self) -> None:
+        """Remove from the decoder's gradient what would only change the directions' norms."""
+        gradient = self.W_dec.grad
+        if gradient is not None:
+            gradient -= (gradient * self.W_dec).sum(dim=1, keepdim=True) * self.W_dec
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write ``model.safetensors`` and ``config.json``, the layout of the Hugging Face hub."""
+        folder = make_folder(Path(folder))
+        with whole_file(folder / WEIGHTS) as partial:
+            save_file(
+                {name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()},
+                partial,
+            )
+        described = {"format": _FORMAT, "d_model": self.d_model, "n_latents": self.n_latents}
+        write_json(folder / CONFIG, {**described, "cytosae": __version__, "metadata": self.metadata})
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path, *, revision: str | None = None) -> SAE:
+        """Load an autoencoder.
+
+        Parameters
+        ----------
+        name
+            A folder written by `save_pretrained`, or a repository ``owner/name`` of the Hugging Face hub with the
+            same two files. A folder of that name comes first; ``HF_HUB_OFFLINE`` is respected.
+        revision
+            Of the hub repository.
+
+        Raises
+        ------
+        CytosaeError
+            Not found, no network, or not such files.
+        """
+        folder = Path(name) if Path(name).is_dir() else _from_hub(str(name), revision)
+        weights, config = folder / WEIGHTS, folder / CONFIG
+        for path in (weights, config):
+            if not path.is_file():
+                raise CytosaeError(f"{path}: missing. An autoencoder is a folder with {WEIGHTS} and {CONFIG}.")
+        described = read_json(config)
+        if not isinstance(described, dict) or described.get("format") != _FORMAT:
+            raise CytosaeError(f"{config}: not the configuration of an autoencoder of this program.")
+        try:
+            model = cls(described["d_model"], described["n_latents"], described.get("metadata"))
+            state = load_file(weights)
+            model.load_state_dict(state)
+        except (SafetensorError, RuntimeError, KeyError, TypeError) as error:
+            first = str(error).splitlines()[0]
+            raise CytosaeError(f"{weights}: does not fit {config.name} or is damaged ({first}).") from error
+        for key, value in state.items():
+            if not torch.isfinite(value).all():
+                raise CytosaeError(f"{weights}: {key} holds NaN or infinite values; the training must have diverged.")
+        return model
+
+
+def _from_hub(name: str, revision: str | None) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    if name.count("/") != 1 or name.startswith((".", "/")):
+        raise CytosaeError(f"{name}: no such folder, and not the name of a hub repository (owner/name).")
+    try:
+        return Path(snapshot_download(name, revision=revision, allow_patterns=[WEIGHTS, CONFIG]))
+    except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise CytosaeError(
+            f"{name}: no such folder, and the Hugging Face hub did not give it ({type(error).__name__}). Check the "
+            "name and the network, or download the repository and give its folder."
+        ) from error

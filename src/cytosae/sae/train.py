@@ -1,0 +1,300 @@
+"""Training, in steps that can be stopped and continued anywhere."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cytosae.artefacts import FileRecord, Manifest, changes, digest, disk_errors, make_folder
+from cytosae.backbones import choose_device
+from cytosae.cells import held_out
+from cytosae.console import progress, say
+from cytosae.errors import CytosaeError, Interrupted
+from cytosae.interrupts import StopFlag, deferred_signals
+from cytosae.sae.bias import start_of_bias
+from cytosae.sae.checkpoint import CHECKPOINT, TrainState, load_checkpoint, read_identity, save_checkpoint
+from cytosae.sae.metrics import ExplainedVariance, evaluate
+from cytosae.sae.model import CONFIG, SAE, WEIGHTS
+from cytosae.sae.objectives import BatchFigures, backward
+from cytosae.sae.tracking import open_trackers
+from cytosae.settings import TrainConfig
+from cytosae.tokens import TokenSource, shuffled_batches
+
+_DURATION_ONLY = ("images", "evaluate_every", "evaluate_images", "log_every")  # do not change any step
+
+
+def training_inputs(source: TokenSource, config: TrainConfig) -> dict[str, str]:
+    """Digests of what a training depends on."""
+    kept_out = held_out(source.cells, config.holdout, config.seed)
+    return {"tokens": source.fingerprint, "split": digest(np.flatnonzero(kept_out).tolist())}
+
+
+def new_state(config: TrainConfig, d_model: int, device: torch.device) -> TrainState:
+    """Freshly drawn weights, optimiser and bookkeeping."""
+    torch.manual_seed(config.seed)
+    sae = SAE(d_model, config.expansion * d_model)
+    sae.initialise(torch.Generator().manual_seed(config.seed))
+    sae.to(device)
+    fused = device.type in {"cpu", "cuda"}
+    optimiser = torch.optim.Adam(sae.parameters(), lr=config.learning_rate, fused=fused)
+    return TrainState(sae, optimiser, torch.zeros(sae.n_latents, dtype=torch.int32, device=device))
+
+
+def step(state: TrainState, x: Tensor, config: TrainConfig) -> BatchFigures:
+    """One optimiser step on the tokens of a batch, ``(n_tokens, d_model)``.
+
+    Raises
+    ------
+    CytosaeError
+        The loss is not finite; the weights are left as they were.
+    """
+    dead = dead_latents(state, config) if config.ghost else None
+    state.optimiser.zero_grad(set_to_none=True)
+    figures = backward(state.sae, x, objective=config.objective, l1=config.l1, dead=dead)
+    if not math.isfinite(figures.loss):
+        raise CytosaeError(
+            f"Training diverged: the loss is {figures.loss} at step {state.step + 1}. Lower --learning-rate or check "
+            "the tokens."
+        )
+    for group in state.optimiser.param_groups:
+        group["lr"] = learning_rate(state.step, config)
+    state.sae.remove_parallel_gradient()
+    state.optimiser.step()
+    state.sae.normalise_decoder()
+    state.since_fired.add_(1).masked_fill_(figures.fired, 0)
+    state.step += 1
+    return figures
+
+
+def dead_latents(state: TrainState, config: TrainConfig) -> Tensor:
+    """Indices of the latents that fired on no token of the last `dead_after` batches."""
+    return (state.since_fired >= config.dead_after).nonzero().squeeze(1)
+
+
+def learning_rate(done: int, config: TrainConfig) -> float:
+    """Learning rate of the step after `done` steps: linear warm-up, then constant."""
+    return config.learning_rate * min(1.0, (done + 1) / max(1, config.warmup_steps))
+
+
+def train(
+    source: TokenSource,
+    folder: Path,
+    config: TrainConfig | None = None,
+    *,
+    device: str = "auto",
+    readers: int = 2,
+    checkpoint_seconds: float = 300.0,
+    track: Sequence[str] = (),
+    stop: StopFlag | None = None,
+) -> dict[str, Any]:
+    """Train an autoencoder on tokens, or go on with a training that was interrupted.
+
+    Leaves ``model.safetensors``, ``config.json``, ``metrics.jsonl`` and ``checkpoint.safetensors`` in `folder`. A
+    checkpoint of the same training is continued, to the same weights as without the interruption; also with more
+    `images` than before.
+
+    Parameters
+    ----------
+    source
+        Tokens and their cells.
+    folder
+        Where the autoencoder goes.
+    config
+        Settings; the paper's where left out.
+    device
+        ``auto`` (CUDA where there is one), or a device of torch.
+    readers
+        Threads that read tokens ahead.
+    checkpoint_seconds
+        Time between two checkpoints; has no influence on the result.
+    track
+        Further trackers: ``tensorboard``, ``wandb``.
+    stop
+        A flag that ends the training at the next step, with a checkpoint.
+
+    Returns
+    -------
+    Figures on held-out cells (see `cytosae.sae.evaluate`), steps, images, dead share.
+
+    Raises
+    ------
+    CytosaeError
+        Damaged shards, NaN in the tokens, no cell left to train on, divergence, a full disk.
+    Interrupted
+        After a signal or `stop`; the checkpoint is on disk.
+    """
+    config = config or TrainConfig()
+    make_folder(folder)
+    with deferred_signals() as flag:
+        if stop:
+            flag.signum = stop.signum
+        where = torch.device(choose_device(device))
+        figures = _train(source, folder, config, where, readers, checkpoint_seconds, track, flag)
+        if flag:
+            raise Interrupted(flag.signum or 0, f"stopped; the training is finished and in {folder}")
+        return figures
+
+
+def _train(
+    source: TokenSource,
+    folder: Path,
+    config: TrainConfig,
+    device: torch.device,
+    readers: int,
+    checkpoint_seconds: float,
+    track: Sequence[str],
+    stop: StopFlag,
+) -> dict[str, Any]:
+    training, evaluation = _split(source, config)
+    inputs = training_inputs(source, config)
+    identity = {"parameters": asdict(config), "inputs": inputs}
+    checkpoint = folder / CHECKPOINT
+    state = new_state(config, source.layout.d_model, device)
+    if not _continued(checkpoint, state, identity, config):
+        source.verify()
+        _start_bias(state.sae, source, training, config)
+        save_checkpoint(checkpoint, state, identity)
+    say(
+        f"sae: {state.sae.n_latents:,} latents on {device}, {len(training):,} cells to train on, "
+        f"{len(evaluation):,} held out, step {state.step:,} of {config.steps:,}"
+    )
+    trackers = open_trackers(track, folder, state.step, asdict(config))
+    batches = shuffled_batches(training, config.batch_images, config.seed, start=state.step)
+    tokens = source.stream(batches, readers=readers)
+    saved = time.monotonic()
+    held: dict[str, float] = {}
+    try:
+        with progress("sae", config.steps * config.batch_images, "images", state.step * config.batch_images) as bar:
+            while state.step < config.steps:
+                if stop:
+                    save_checkpoint(checkpoint, state, identity)
+                    raise Interrupted(
+                        stop.signum or 0,
+                        f"stopped after step {state.step:,} of {config.steps:,}; {checkpoint} is written, the same "
+                        "command goes on from there",
+                    )
+                x = next(tokens).to(device, torch.float32).flatten(0, 1)
+                figures = step(state, x, config)
+                last = state.step == config.steps
+                if last or state.step % config.log_every == 0:
+                    line = _line(state, x, figures, config)
+                    for tracker in trackers:
+                        tracker.log(state.step, line)
+                    note = f"EV {line['explained_variance']:.3f}, L0 {figures.l0:.0f}, dead {line['dead']:.0%}"
+                    bar.to(state.step * config.batch_images, note)
+                if last or state.step % config.evaluate_every == 0:
+                    held = evaluate(state.sae, _in_pieces(source, evaluation, config), config.objective)
+                    for tracker in trackers:
+                        tracker.log(state.step, {f"held_out/{name}": value for name, value in held.items()})
+                if time.monotonic() - saved > checkpoint_seconds:
+                    save_checkpoint(checkpoint, state, identity)
+                    saved = time.monotonic()
+    finally:
+        tokens.close()
+        for tracker in trackers:
+            tracker.close()
+    held = held or evaluate(state.sae, _in_pieces(source, evaluation, config), config.objective)
+    return _finish(source, folder, config, state, identity, held)
+
+
+def _split(source: TokenSource, config: TrainConfig) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows to train on, and rows to evaluate on (a seeded draw of the held-out cells)."""
+    kept_out = held_out(source.cells, config.holdout, config.seed)
+    training, held = np.flatnonzero(~kept_out), np.flatnonzero(kept_out)
+    if len(training) == 0:
+        raise CytosaeError(
+            f"No cell is left to train on: all {len(kept_out)} cells are held out. Check the column 'split'."
+        )
+    if len(held) == 0:
+        held = training  # with one cell, or --holdout 0, there is nothing else to look at
+    order = np.random.default_rng([config.seed, 2]).permutation(len(held))[: config.evaluate_images]
+    return training, np.sort(held[order])
+
+
+def _continued(checkpoint: Path, state: TrainState, identity: dict[str, Any], config: TrainConfig) -> bool:
+    """Load the checkpoint if it belongs to this training; says why if it does not."""
+    if not checkpoint.is_file():
+        return False
+    before, steps = read_identity(checkpoint)
+    reason = changes("input", before["inputs"], identity["inputs"]) or changes(
+        "setting",
+        *({k: v for k, v in i["parameters"].items() if k not in _DURATION_ONLY} for i in (before, identity)),
+    )
+    if reason is None and steps > config.steps:
+        reason = f"it is at step {steps:,}, beyond the {config.steps:,} asked for"
+    if reason:
+        say(f"sae: training starts anew, the checkpoint does not fit ({reason})")
+        return False
+    load_checkpoint(checkpoint, state)
+    return True
+
+
+@torch.no_grad()
+def _start_bias(sae: SAE, source: TokenSource, training: NDArray[np.int64], config: TrainConfig) -> None:
+    first = np.random.default_rng([config.seed, 3]).permutation(training)[: config.init_images]
+    (sample,) = source.stream([np.sort(first)])
+    sae.b_dec.copy_(start_of_bias(sample.flatten(0, 1).float(), config.b_dec_init))
+
+
+def _in_pieces(source: TokenSource, rows: NDArray[np.int64], config: TrainConfig) -> Iterator[Tensor]:
+    return source.stream(rows[i : i + config.batch_images] for i in range(0, len(rows), config.batch_images))
+
+
+@torch.no_grad()
+def _line(state: TrainState, x: Tensor, figures: BatchFigures, config: TrainConfig) -> dict[str, float]:
+    """The figures of a training batch, for the log."""
+    variance = ExplainedVariance(state.sae.d_model)
+    variance.update(x, x)
+    error = figures.mse * x.numel()
+    return {
+        "images": state.step * config.batch_images,
+        "loss": figures.loss,
+        "reconstruction": figures.reconstruction,
+        "mse": figures.mse,
+        "l1": figures.l1,
+        "l0": figures.l0,
+        "explained_variance": 1 - error / variance.spread if variance.spread > 0 else float("nan"),
+        "dead": len(dead_latents(state, config)) / state.sae.n_latents,
+        "ghost": figures.ghost,
+        "learning_rate": learning_rate(state.step - 1, config),
+    }
+
+
+def _finish(
+    source: TokenSource,
+    folder: Path,
+    config: TrainConfig,
+    state: TrainState,
+    identity: dict[str, Any],
+    held: dict[str, float],
+) -> dict[str, Any]:
+    summary = {
+        **held,
+        "dead": len(dead_latents(state, config)) / state.sae.n_latents,
+        "n_latents": state.sae.n_latents,
+        "steps": state.step,
+        "images": state.step * config.batch_images,
+    }
+    layout = source.layout
+    state.sae.metadata = {
+        "training": asdict(config),
+        "inputs": identity["inputs"],
+        "backbone": layout.backbone,
+        "n_tokens": layout.n_tokens,
+        "held_out": summary,
+    }
+    with disk_errors(folder):
+        save_checkpoint(folder / CHECKPOINT, state, identity)
+        state.sae.save_pretrained(folder)
+        outputs = {name: FileRecord.of(folder / name) for name in (WEIGHTS, CONFIG)}
+        Manifest("sae", identity["parameters"], identity["inputs"], outputs, summary).save(folder)
+    return summary

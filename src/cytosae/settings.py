@@ -1,0 +1,134 @@
+"""Settings of training and encoding; the defaults are the paper's. Imports nothing heavy: the command line shows them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from cytosae.errors import CytosaeError
+
+
+def _setting(default: Any, text: str, choices: tuple[str, ...] = (), minimum: float | None = None) -> Any:
+    return field(default=default, metadata={"help": text, "choices": choices, "minimum": minimum})
+
+
+def _check(settings: Any) -> None:
+    """Raise a CytosaeError for the first value out of its range."""
+    for spec in fields(settings):
+        value, option = getattr(settings, spec.name), "--" + spec.name.replace("_", "-")
+        choices, minimum = spec.metadata["choices"], spec.metadata["minimum"]
+        if choices and value not in choices:
+            raise CytosaeError(f"{option} {value}: unknown; choose one of {', '.join(choices)}.")
+        if minimum is not None and not value >= minimum:
+            raise CytosaeError(f"{option} {value}: must be at least {minimum}.")
+
+
+@dataclass(frozen=True)
+class BackboneConfig:
+    """Which vision transformer makes the tokens, and after which block."""
+
+    backbone: str = _setting(
+        "tiny",
+        "dinobloom-s|b|l|g, tiny (built in), a folder or file of weights, or a model of the Hugging Face hub (owner/name)",
+    )
+    layer: int = _setting(
+        -2,
+        "block whose output is taken: -2 is the second last (the paper's), 1 the first; counted from 1 or from the end",
+    )
+    dtype: str = _setting(
+        "auto",
+        "precision of the backbone's products; auto takes bfloat16 where processor or GPU have it",
+        choices=("auto", "float32", "bfloat16", "float16"),
+    )
+    device: str = _setting("auto", "auto, cpu, cuda, cuda:1, ...")
+    revision: str | None = _setting(None, "revision of a hub model")
+    weights: Path | None = _setting(None, "local weights for dinobloom-*: the .pth, .bin or .safetensors file")
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+
+@dataclass(frozen=True)
+class StoreConfig:
+    """How tokens are kept on disk."""
+
+    store_dtype: str = _setting("float16", "precision of stored tokens", choices=("float16", "bfloat16"))
+    cells_per_shard: int = _setting(256, "cells in one file of tokens", minimum=1)
+    batch_size: int = _setting(32, "images that pass the backbone together", minimum=1)
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything that a trained autoencoder depends on, beside its tokens.
+
+    The help text of every field says its meaning, its unit and where in the paper (CytoSAE) it comes from.
+
+    Raises
+    ------
+    CytosaeError
+        A value out of its range.
+    """
+
+    expansion: int = _setting(64, "latents per dimension of a token (sec. 2: 16, 32, 64, 128)", minimum=1)
+    objective: str = _setting(
+        "release",
+        "reconstruction error: 'release' divides the squared error by the token's norm and averages over dimensions, "
+        "'squared' sums it over dimensions (Eq. 1)",
+        choices=("release", "squared"),
+    )
+    l1: float = _setting(8e-5, "lambda, weight of the L1 norm of the latents (sec. 2)", minimum=0)
+    learning_rate: float = _setting(4e-4, "of Adam, after warm-up (sec. 2)", minimum=0)
+    warmup_steps: int = _setting(500, "steps in which the learning rate rises linearly (sec. 2)", minimum=0)
+    images: int = _setting(1_000_000, "images seen in all, over many passes (release)", minimum=1)
+    batch_images: int = _setting(64, "whole images in a batch (release)", minimum=1)
+    b_dec_init: str = _setting(
+        "geometric-median",
+        "start of the decoder bias (sec. 2)",
+        choices=("geometric-median", "mean", "zeros"),
+    )
+    init_images: int = _setting(64, "images whose tokens give the start of the decoder bias", minimum=1)
+    ghost: bool = _setting(True, "ghost gradients for dead latents (sec. 2; Anthropic 2024)")
+    dead_after: int = _setting(64, "batches without firing after which a latent is dead (release)", minimum=1)
+    holdout: float = _setting(
+        0.05, "share of cells kept out of training for its figures, where the table has no 'split'", minimum=0
+    )
+    evaluate_every: int = _setting(500, "steps between two evaluations on held-out cells", minimum=1)
+    evaluate_images: int = _setting(512, "held-out cells in an evaluation, at most", minimum=1)
+    log_every: int = _setting(10, "steps between two lines of the log", minimum=1)
+    seed: int = _setting(0, "fixes initial weights, held-out cells and the order of images", minimum=0)
+
+    def __post_init__(self) -> None:
+        _check(self)
+        if self.holdout >= 1:
+            raise CytosaeError(f"--holdout {self.holdout}: must be below 1, or no cell is left to train on.")
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps: enough batches to see `images` images."""
+        return -(-self.images // self.batch_images)
+
+
+@dataclass(frozen=True)
+class EncodeConfig:
+    """Settings of the encoding.
+
+    Raises
+    ------
+    CytosaeError
+        A value out of its range.
+    """
+
+    threshold: float = _setting(
+        0.2, "tau: a patch is active where its activation is above it (Eq. 2; release)", minimum=0
+    )
+    references: int = _setting(10, "reference images per latent (sec. 2)", minimum=1)
+    concept_threshold: float = _setting(
+        -3.0, "a latent is a discovered concept where log10 of its mean activation is above it (sec. 2)"
+    )
+
+    def __post_init__(self) -> None:
+        _check(self)

@@ -1,0 +1,251 @@
+"""A study folder: every stage in turn, skipping what is up to date and saying why the rest is not."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from cytosae.artefacts import Manifest, make_folder, read_json, sha256_file, write_json
+from cytosae.backbones import Backbone, load
+from cytosae.cells import difference, list_cells, metadata_digest, pixels_digest, read_cells, write_cells
+from cytosae.concepts import check_fit, encode, encode_inputs
+from cytosae.console import progress, say
+from cytosae.errors import CytosaeError
+from cytosae.report import report_inputs, write_report
+from cytosae.sae import SAE, train, training_inputs
+from cytosae.sae.model import WEIGHTS
+from cytosae.settings import BackboneConfig, EncodeConfig, StoreConfig, TrainConfig
+from cytosae.tokens import Layout, LiveTokens, TokenSource, TokenStore, embed, layout_of
+from cytosae.tokens.store import read_manifest
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Settings of all stages of a run."""
+
+    backbone: BackboneConfig = field(default_factory=BackboneConfig)
+    store: StoreConfig = field(default_factory=StoreConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    encode: EncodeConfig = field(default_factory=EncodeConfig)
+
+
+def load_backbone(config: BackboneConfig) -> Backbone:
+    """Load the backbone that the settings name."""
+    return load(
+        config.backbone,
+        layer=config.layer,
+        dtype=config.dtype,
+        device=config.device,
+        revision=config.revision,
+        weights=config.weights,
+    )
+
+
+def list_to(source: Path, target: Path, *, strict: bool = False) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """List the cells of a source into a table, and those left out into ``<name>.rejected.csv`` beside it.
+
+    Files that have not changed since the table was last written are not opened again.
+    """
+    make_folder(target.parent)
+    previous = _previous(target)
+    with progress("cells", 1, "cells") as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.resize(total)
+            bar.to(done)
+
+        listing = list_cells(source, strict=strict, previous=previous, on_progress=show)
+    reason = "not listed yet" if previous is None else difference(previous, listing.cells)
+    rejected = target.with_name(f"{target.stem}.rejected.csv")
+    if len(listing.rejected):
+        say(f"cells: {len(listing.rejected):,} cannot be read and are left out, see {rejected}")
+        listing.rejected.to_csv(rejected, index=False)
+    else:
+        rejected.unlink(missing_ok=True)
+    if reason or listing.inspected:
+        write_cells(listing.cells, target, {"source": str(source), "strict": strict})
+    say(f"cells: {reason}" if reason else "cells: up to date")
+    return listing.cells, {**listing.summary(), "skipped": reason is None, "why": reason}
+
+
+def _previous(target: Path) -> pd.DataFrame | None:
+    if not target.is_file():
+        return None
+    try:
+        return read_cells(target)
+    except CytosaeError:
+        return None  # an older or foreign table: it is replaced
+
+
+class Study:
+    """The stages of one study, in one folder.
+
+    Parameters
+    ----------
+    folder
+        Holds ``cells.parquet``, ``tokens/``, ``sae/``, ``concepts/`` and ``report/``; made where it does not exist.
+    config
+        Settings of all stages.
+    store
+        Keep tokens on disk; otherwise they are made again whenever they are read.
+    """
+
+    def __init__(self, folder: Path, config: RunConfig, *, store: bool = True, workers: int | None = None) -> None:
+        self.folder, self.config, self.store, self.workers = folder.absolute(), config, store, workers
+        self.stages: dict[str, dict[str, Any]] = {}
+
+    @cached_property
+    def backbone(self) -> Backbone:
+        """The backbone; loaded when first needed, and remembered so that a later run need not load it to compare."""
+        backbone = load_backbone(self.config.backbone)
+        write_json(
+            self.folder / "backbone.json",
+            {"request": self._request(), "info": layout_of(backbone.info, self.config.store).backbone},
+        )
+        return backbone
+
+    def _request(self) -> dict[str, Any]:
+        """The backbone's settings and the state of the local files that they name."""
+        config = self.config.backbone
+        files: dict[str, list[int]] = {}
+        for path in (Path(config.backbone), config.weights):
+            if path is None or not path.exists():
+                continue
+            for file in sorted(path.iterdir()) if path.is_dir() else [path]:
+                stat = file.stat()
+                files[str(file)] = [stat.st_size, stat.st_mtime_ns]
+        settings = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(config).items()}
+        return {"settings": settings, "files": files}
+
+    def layout(self) -> Layout:
+        """Layout of the tokens; without loading a backbone that has not changed."""
+        path = self.folder / "backbone.json"
+        if "backbone" not in self.__dict__ and path.is_file():
+            known = read_json(path)
+            if known.get("request") == json.loads(json.dumps(self._request())):
+                info, store = known["info"], self.config.store
+                return Layout(
+                    info,
+                    info["n_tokens"],
+                    info["d_model"],
+                    store.store_dtype,
+                    store.cells_per_shard,
+                    store.batch_size,
+                )
+        return layout_of(self.backbone.info, self.config.store)
+
+    def run(
+        self,
+        source: Path,
+        *,
+        strict: bool = False,
+        track: Sequence[str] = (),
+        checkpoint_seconds: float = 300.0,
+    ) -> dict[str, dict[str, Any]]:
+        """Fill the study stage by stage.
+
+        Parameters
+        ----------
+        source
+            See `cytosae.cells.read_source`.
+        strict
+            An unreadable image is an error.
+        track, checkpoint_seconds
+            See `cytosae.sae.train`.
+
+        Returns
+        -------
+        The figures of every stage, with ``skipped`` and ``why``.
+        """
+        make_folder(self.folder)
+        cells, self.stages["cells"] = list_to(source, self.folder / "cells.parquet", strict=strict)
+        tokens = self._tokens(cells)
+        try:
+            self._sae(tokens, track, checkpoint_seconds)
+            self._concepts(tokens)
+        finally:
+            tokens.close()
+        self._report()
+        return self.stages
+
+    def _stage(self, name: str, folder: Path, parameters: dict[str, Any], inputs: dict[str, str]) -> str | None:
+        """Why a stage has to run, or None after noting that it is skipped."""
+        manifest = Manifest.load(folder)
+        reason = "not made yet" if manifest is None else manifest.why_stale(folder, parameters, inputs)
+        say(f"{name}: {reason or 'up to date'}")
+        if manifest is not None and reason is None:
+            self.stages[name] = {**manifest.summary, "skipped": True, "why": None}
+        return reason
+
+    def _done(self, name: str, reason: str, summary: dict[str, Any]) -> None:
+        self.stages[name] = {**summary, "skipped": False, "why": reason}
+
+    def _tokens(self, cells: pd.DataFrame) -> TokenSource:
+        layout = self.layout()
+        if not self.store:
+            return LiveTokens(cells, lambda: self.backbone, layout, self.workers)
+        folder = self.folder / "tokens"
+        reason = tokens_stale(folder, cells, layout)
+        say(f"tokens: {reason or 'up to date'}")
+        if reason:
+            layout = layout_of(self.backbone.info, self.config.store)
+            self._done("tokens", reason, embed(cells, self.backbone, folder, layout, workers=self.workers))
+        else:
+            self.stages["tokens"] = {"cells": len(cells), "skipped": True, "why": None}
+        return TokenStore(folder)
+
+    def _sae(self, tokens: TokenSource, track: Sequence[str], checkpoint_seconds: float) -> None:
+        config, folder = self.config.train, self.folder / "sae"
+        reason = self._stage("sae", folder, asdict(config), training_inputs(tokens, config))
+        if reason:
+            device = self.config.backbone.device
+            figures = train(tokens, folder, config, device=device, track=track, checkpoint_seconds=checkpoint_seconds)
+            self._done("sae", reason, figures)
+
+    def _concepts(self, tokens: TokenSource) -> None:
+        config, folder = self.config.encode, self.folder / "concepts"
+        sae_digest = sae_weights_digest(self.folder / "sae")
+        reason = self._stage("concepts", folder, asdict(config), encode_inputs(tokens, sae_digest))
+        if reason:
+            sae = SAE.from_pretrained(self.folder / "sae")
+            check_fit(tokens, sae)
+            device = self.config.backbone.device
+            figures = encode(tokens, sae, folder, config, sae_digest=sae_digest, device=device)
+            self._done("concepts", reason, {"datasets": figures})
+
+    def _report(self) -> None:
+        reason = self._stage("report", self.folder / "report", {}, report_inputs(self.folder))
+        if reason:
+            self._done("report", reason, write_report(self.folder))
+
+
+def tokens_stale(folder: Path, cells: pd.DataFrame, layout: Layout) -> str | None:
+    """Why a store does not hold the tokens of these cells in this layout; None if it does."""
+    found = read_manifest(folder)
+    if found is None:
+        return "not made yet"
+    before, _, complete = found
+    if not complete:
+        return "not finished"
+    if before.identity() != layout.identity():
+        return "backbone or layout changed"
+    store = TokenStore(folder)
+    if pixels_digest(store.cells) != pixels_digest(cells):
+        return difference(store.cells, cells) or "cells changed"
+    if metadata_digest(store.cells) != metadata_digest(cells):
+        return "labels or other columns of the cells changed"
+    return None if store.untouched() else "a shard is missing or was changed"
+
+
+def sae_weights_digest(folder: Path) -> str:
+    """SHA-256 of an autoencoder's weights, from its manifest where there is one."""
+    manifest = Manifest.load(folder)
+    if manifest is not None and WEIGHTS in manifest.outputs and manifest.outputs[WEIGHTS].matches(folder / WEIGHTS):
+        return manifest.outputs[WEIGHTS].sha256
+    return sha256_file(folder / WEIGHTS)

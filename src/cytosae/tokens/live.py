@@ -1,0 +1,112 @@
+"""Tokens made on the fly, for a disk that is too small for a store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable
+from contextlib import closing
+from functools import cached_property
+from itertools import islice
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from cytosae.artefacts import digest
+from cytosae.backbones import INPUT_SIZE, Backbone
+from cytosae.cells import decoded, pixels_digest
+from cytosae.errors import CytosaeError
+from cytosae.tokens.store import DTYPES, Layout
+
+_CHUNK = 256  # batches handed to the decoding processes together
+
+
+def embed_batch(backbone: Backbone, images: torch.Tensor, cell_ids: list[str], dtype: str) -> torch.Tensor:
+    """Tokens of some images, rounded to the dtype of a store.
+
+    Returns
+    -------
+    ``(n_cells, n_tokens, d_model)`` on the CPU.
+
+    Raises
+    ------
+    CytosaeError
+        A token is NaN or does not fit the dtype; names the cell.
+    """
+    tokens = backbone.tokens(images).to("cpu", DTYPES[dtype])
+    finite = torch.isfinite(tokens).flatten(1).all(1)
+    if not bool(finite.all()):
+        bad = cell_ids[int(finite.logical_not().nonzero()[0])]
+        raise CytosaeError(
+            f"{bad}: backbone {backbone.info.name} gives tokens that are NaN or too large for {dtype}. "
+            "Try --store-dtype bfloat16 or --dtype float32; if that does not help, check the weights."
+        )
+    return tokens
+
+
+class LiveTokens:
+    """Cells and a backbone with the face of a `TokenStore`: the same tokens, computed when they are read.
+
+    Parameters
+    ----------
+    cells
+        Listing of `cytosae.cells.list_cells`.
+    load_backbone
+        Called once, when the first token is asked for.
+    layout
+        Of the store that this stands in for; tokens are rounded to its dtype.
+    workers
+        Decoding processes.
+    """
+
+    def __init__(
+        self,
+        cells: pd.DataFrame,
+        load_backbone: Callable[[], Backbone],
+        layout: Layout,
+        workers: int | None = None,
+    ) -> None:
+        self.cells, self.layout, self.workers = cells, layout, workers
+        self._load_backbone = load_backbone
+
+    @cached_property
+    def backbone(self) -> Backbone:
+        """Makes the tokens."""
+        return self._load_backbone()
+
+    @property
+    def n_cells(self) -> int:
+        """Number of cells."""
+        return len(self.cells)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Digest of images and backbone, which determine the tokens."""
+        return digest([pixels_digest(self.cells), self.layout.identity()])
+
+    def verify(self) -> None:
+        """Nothing is stored, so nothing can be damaged."""
+
+    def stream(self, batches: Iterable[NDArray[np.int64]], **_: int) -> Generator[torch.Tensor, None, None]:
+        """Yield the tokens of each batch, in order; images are decoded ahead in worker processes."""
+        source = iter(batches)
+        paths = self.cells["path"].tolist()
+        ids = self.cells["cell_id"].tolist()
+        size = self.layout.batch_size
+        while chunk := list(islice(source, _CHUNK)):
+            with closing(decoded(paths, chunk, INPUT_SIZE, self.workers)) as images:
+                for batch in chunk:
+                    pixels = next(images)
+                    parts = [
+                        embed_batch(
+                            self.backbone,
+                            pixels[i : i + size],
+                            [ids[c] for c in batch[i : i + size]],
+                            self.layout.dtype,
+                        )
+                        for i in range(0, len(batch), size)
+                    ]
+                    yield torch.cat(parts)
+
+    def close(self) -> None:
+        """Nothing is open."""

@@ -1,0 +1,266 @@
+"""Millions of tokens on disk: fixed-size shards of safetensors with a manifest.
+
+A row is a cell; a cell is ``(n_tokens, d_model)`` in float16 or bfloat16, contiguous on disk. Shards are read with
+positioned reads, not mapped, so that the memory in use stays what the caller asked for.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+from collections import deque
+from collections.abc import Generator, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import save_file
+
+from cytosae import __version__
+from cytosae.artefacts import MANIFEST, FileRecord, digest, read_json, sha256_file, whole_file, write_json
+from cytosae.cells import pixels_digest, read_cells
+from cytosae.errors import CytosaeError
+
+DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
+CELLS = "cells.parquet"
+_NAMES = ("name", "source", "revision")
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Rows ``start`` up to ``stop`` of the store, in one file."""
+
+    file: str
+    start: int
+    stop: int
+    cells: str
+    """Digest of the images that it was made from."""
+    record: FileRecord
+    """The file as it was written."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What all shards of a store have in common; together with the images it determines every byte."""
+
+    backbone: dict[str, Any]
+    """Description of the backbone (`cytosae.backbones.BackboneInfo`), its fingerprint and the block's index included."""
+    n_tokens: int
+    d_model: int
+    dtype: str
+    cells_per_shard: int
+    batch_size: int
+    """Images that pass the backbone together: rounding may depend on it."""
+
+    def identity(self) -> dict[str, Any]:
+        """What determines the tokens, flat: not by which name or from which place the backbone was loaded."""
+        backbone = {k: v for k, v in self.backbone.items() if k not in _NAMES}
+        return {**{k: v for k, v in asdict(self).items() if k != "backbone"}, **backbone}
+
+    @property
+    def cell_bytes(self) -> int:
+        """Bytes of one cell on disk."""
+        return self.n_tokens * self.d_model * DTYPES[self.dtype].itemsize
+
+
+def write_manifest(folder: Path, layout: Layout, shards: Iterable[Shard], complete: bool) -> None:
+    """Write the manifest of a store; `complete` once every cell has its shard."""
+    write_json(
+        folder / MANIFEST,
+        {
+            "stage": "tokens",
+            "cytosae": __version__,
+            "layout": asdict(layout),
+            "complete": complete,
+            "shards": [asdict(shard) for shard in shards],
+        },
+    )
+
+
+def read_manifest(folder: Path) -> tuple[Layout, list[Shard], bool] | None:
+    """Layout, shards and completeness of a store, or None where there is none."""
+    path = folder / MANIFEST
+    if not path.is_file():
+        return None
+    raw = read_json(path)
+    try:
+        shards = [Shard(**{**shard, "record": FileRecord(**shard["record"])}) for shard in raw["shards"]]
+        return Layout(**raw["layout"]), shards, bool(raw["complete"])
+    except (KeyError, TypeError) as error:
+        raise CytosaeError(f"{path}: not the manifest of a token store ({error}). Choose another folder.") from error
+
+
+def write_shard(path: Path, tokens: torch.Tensor) -> FileRecord:
+    """Write tokens ``(n_cells, n_tokens, d_model)`` as one shard."""
+    with whole_file(path) as partial:
+        try:
+            save_file({"tokens": tokens}, partial)
+        except Exception as error:
+            # safetensors reports a failed write as its own error, the system's number only in the text.
+            code = _os_error(error)
+            if code is None:
+                raise
+            raise OSError(code, os.strerror(code)) from error
+    return FileRecord.of(path)
+
+
+def _os_error(error: Exception) -> int | None:
+    _, _, rest = str(error).partition("os error ")
+    digits = rest.split(")")[0]
+    return int(digits) if digits.isdigit() else None
+
+
+def _data_offset(path: Path, expected: int) -> int:
+    """Where the tensor's bytes begin in a safetensors file that holds `expected` bytes of data."""
+    try:
+        with path.open("rb") as file:
+            (header,) = struct.unpack("<Q", file.read(8))
+            described = json.loads(file.read(header))["tokens"]
+            begin, end = described["data_offsets"]
+            size = path.stat().st_size
+    except FileNotFoundError:
+        raise CytosaeError(f"{path}: shard is missing. Run `cytosae embed` again: only it is made anew.") from None
+    except (struct.error, ValueError, KeyError, TypeError, MemoryError, OverflowError) as error:
+        raise CytosaeError(f"{path}: not a shard of tokens ({error}). Run `cytosae embed` again.") from error
+    if end - begin != expected or size < 8 + header + end:
+        raise CytosaeError(
+            f"{path}: holds {size:,} bytes, too few for its cells. Run `cytosae embed` again: only it is made anew."
+        )
+    return int(8 + header + begin)
+
+
+class TokenStore:
+    """A finished store, opened for reading.
+
+    Parameters
+    ----------
+    folder
+        Where `cytosae embed` wrote it.
+
+    Raises
+    ------
+    CytosaeError
+        No store there, or one that is not finished.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        found = read_manifest(folder)
+        if found is None:
+            raise CytosaeError(f"{folder}: no token store there. Make one with `cytosae embed CELLS -o {folder}`.")
+        self.layout, self.shards, complete = found
+        if not complete:
+            raise CytosaeError(
+                f"{folder}: the token store is not finished. Run the same `cytosae embed` again: it goes on where it was."
+            )
+        self.cells: pd.DataFrame = read_cells(folder / CELLS)
+        self._starts = np.array([shard.start for shard in self.shards])
+        self._files: dict[int, tuple[int, int]] = {}
+
+    @property
+    def n_cells(self) -> int:
+        """Cells in the store."""
+        return len(self.cells)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Digest of all tokens and of which cell each row is."""
+        return digest([[shard.record.sha256 for shard in self.shards], pixels_digest(self.cells)])
+
+    def untouched(self) -> bool:
+        """Whether no shard is missing or was changed since it was written; looks at size and time first."""
+        return all(shard.record.matches(self.folder / shard.file) for shard in self.shards)
+
+    def verify(self) -> None:
+        """Check every shard against its checksum; raises `CytosaeError` naming the first damaged one."""
+        for shard in self.shards:
+            if why := damage(self.folder, shard):
+                raise CytosaeError(
+                    f"{self.folder / shard.file}: {why}. Run the same `cytosae embed` again: only this shard is made anew."
+                )
+
+    def _open(self, shard: int) -> tuple[int, int]:
+        if shard not in self._files:
+            record = self.shards[shard]
+            path = self.folder / record.file
+            offset = _data_offset(path, (record.stop - record.start) * self.layout.cell_bytes)
+            self._files[shard] = (os.open(path, os.O_RDONLY), offset)
+        return self._files[shard]
+
+    def read(self, cells: NDArray[np.int64]) -> torch.Tensor:
+        """Tokens of the given rows, ``(len(cells), n_tokens, d_model)`` in the store's dtype."""
+        layout = self.layout
+        out = torch.empty((len(cells), layout.n_tokens, layout.d_model), dtype=DTYPES[layout.dtype])
+        buffer = out.view(torch.uint8).reshape(len(cells), -1).numpy()
+        for row, cell in enumerate(cells):
+            shard = int(np.searchsorted(self._starts, cell, side="right")) - 1
+            descriptor, offset = self._open(shard)
+            position = offset + (int(cell) - self.shards[shard].start) * layout.cell_bytes
+            if os.preadv(descriptor, [buffer[row]], position) != layout.cell_bytes:
+                raise CytosaeError(f"{self.folder / self.shards[shard].file}: shard was cut short while in use.")
+        return out
+
+    def stream(
+        self, batches: Iterable[NDArray[np.int64]], *, readers: int = 2, ahead: int = 4
+    ) -> Generator[torch.Tensor, None, None]:
+        """Yield the tokens of each batch, in order, read ahead by threads.
+
+        Parameters
+        ----------
+        batches
+            Row numbers of each batch; may be endless.
+        readers
+            Reading threads. What is yielded does not depend on it.
+        ahead
+            Batches read before they are asked for: the pool in memory never holds more.
+
+        Raises
+        ------
+        CytosaeError
+            A token is NaN or infinite; names the cell and the shard.
+        """
+        pending: deque[tuple[NDArray[np.int64], Future[torch.Tensor]]] = deque()
+        source = iter(batches)
+        pool = ThreadPoolExecutor(max_workers=readers)
+        try:
+            while True:
+                while len(pending) < ahead and (batch := next(source, None)) is not None:
+                    pending.append((batch, pool.submit(self._read_checked, batch)))
+                if not pending:
+                    return
+                yield pending.popleft()[1].result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _read_checked(self, cells: NDArray[np.int64]) -> torch.Tensor:
+        tokens = self.read(cells)
+        if not torch.isfinite(tokens).all():
+            bad = int(torch.isfinite(tokens).flatten(1).all(1).logical_not().nonzero()[0])
+            row = int(cells[bad])
+            shard = self.shards[int(np.searchsorted(self._starts, row, side="right")) - 1]
+            raise CytosaeError(
+                f"{self.folder / shard.file}: NaN or infinite tokens for cell {self.cells['cell_id'][row]} (row {row}). "
+                "Check the image and the backbone, remove the shard, and embed again."
+            )
+        return tokens
+
+    def close(self) -> None:
+        """Close the files."""
+        for descriptor, _ in self._files.values():
+            os.close(descriptor)
+        self._files.clear()
+
+
+def damage(folder: Path, shard: Shard) -> str | None:
+    """What is wrong with a shard on disk, or None; reads all of it."""
+    path = folder / shard.file
+    if not path.is_file():
+        return "shard is missing"
+    return None if sha256_file(path) == shard.record.sha256 else "shard is damaged (its checksum differs)"

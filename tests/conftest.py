@@ -1,0 +1,184 @@
+"""Shared fixtures: the real cells and published statistics where they lie, a small ViT, small cell images."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+from cytosae.backbones import BackboneInfo
+from cytosae.cells import list_cells
+from cytosae.tokens import LiveTokens, TokenStore, layout_of
+
+torch.set_num_threads(2)
+_SHARED = Path(os.environ.get("CYTOSAE_DATA", Path(__file__).resolve().parents[1].parent / "shared"))
+
+
+@pytest.fixture(scope="session")
+def real_cells() -> Path:
+    """Folder of the 8,961 real single-cell images."""
+    folder = _SHARED / "data" / "cells"
+    if not (folder / "cells.csv").is_file():
+        pytest.skip(f"no real cells at {folder}; set CYTOSAE_DATA to the folder that holds data/ and golden/")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def golden() -> dict[str, np.ndarray]:
+    """Published statistics of the released CytoSAE on MLL23."""
+    path = _SHARED / "golden" / "mll23_release_statistics.npz"
+    if not path.is_file():
+        pytest.skip(f"no published statistics at {path}; set CYTOSAE_DATA")
+    with np.load(path) as arrays:
+        return dict(arrays)
+
+
+@pytest.fixture(scope="session")
+def vit(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a small DINOv2 with random weights, as transformers saves it."""
+    from transformers import Dinov2Config, Dinov2Model
+
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("vit")
+    config = Dinov2Config(hidden_size=48, num_hidden_layers=3, num_attention_heads=3, image_size=224, patch_size=14)
+    Dinov2Model(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def some_cells(real_cells: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A table of 96 real cells of eight classes and three data sets."""
+    cells = pd.read_csv(real_cells / "cells.csv")
+    pbc = cells[cells["dataset"] == "pbc"].groupby("label").head(9)
+    others = cells[cells["dataset"] != "pbc"].groupby("dataset").head(8)
+    chosen = pd.concat([pbc, others]).assign(cell_id=lambda t: t["path"])
+    chosen["path"] = [str(real_cells / path) for path in chosen["path"]]
+    chosen["mask"] = [str(real_cells / m) if isinstance(m, str) else None for m in chosen["mask"]]
+    path = tmp_path_factory.mktemp("cells") / "some.csv"
+    chosen.to_csv(path, index=False)
+    return path
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """A folder of two class folders with four small images each."""
+    rng = np.random.default_rng(0)
+    for label in ("blast", "monocyte"):
+        folder = tmp_path / "pictures" / label
+        folder.mkdir(parents=True)
+        for index in range(4):
+            Image.fromarray(rng.integers(0, 255, (40, 40, 3), dtype=np.uint8)).save(folder / f"{index}.png")
+    return tmp_path / "pictures"
+
+
+def tiny_info(d_model: int = 8, grid: tuple[int, int] = (2, 3), layer: int = 1, fingerprint: str = "f") -> BackboneInfo:
+    """Description of a backbone that need not exist."""
+    return BackboneInfo(
+        name="planted",
+        source="test",
+        revision=None,
+        fingerprint=fingerprint,
+        model_type="dinov2",
+        d_model=d_model,
+        depth=3,
+        patch_size=14,
+        image_size=224,
+        grid=grid,
+        n_tokens=1 + grid[0] * grid[1],
+        layer=layer,
+        dtype="float32",
+        mean=(0.0, 0.0, 0.0),
+        std=(1.0, 1.0, 1.0),
+    )
+
+
+class PlantedBackbone:
+    """Gives tokens that the test chose, by cell: the first pixel of an image holds the cell's number."""
+
+    def __init__(self, tokens: torch.Tensor, info: BackboneInfo) -> None:
+        self.planted, self.info = tokens, info
+        self.seen: list[int] = []
+
+    def tokens(self, images: torch.Tensor) -> torch.Tensor:
+        numbers = images[:, 0, 0, 0].long() * 256 + images[:, 0, 0, 1].long()
+        self.seen += numbers.tolist()
+        return self.planted[numbers]
+
+
+@pytest.fixture
+def make_store(tmp_path: Path) -> Callable[..., TokenStore]:
+    """Writes a token store that holds given tokens ``(n_cells, n_tokens, d_model)``, through the real writer."""
+    from cytosae.settings import StoreConfig
+    from cytosae.tokens import embed
+
+    def make(tokens: torch.Tensor, name: str = "store", **columns: Any) -> TokenStore:
+        folder = tmp_path / name
+        table = numbered_cells(folder / "images", len(tokens), **columns)
+        grid = (2, (tokens.shape[1] - 1) // 2)
+        info = tiny_info(tokens.shape[2], grid, fingerprint=columns.pop("fingerprint", "f"))
+        layout = layout_of(info, StoreConfig(cells_per_shard=16, batch_size=8))
+        embed(table, PlantedBackbone(tokens, info), folder / "tokens", layout, workers=0)  # type: ignore[arg-type]
+        return TokenStore(folder / "tokens")
+
+    return make
+
+
+def numbered_cells(folder: Path, count: int, **columns: Any) -> pd.DataFrame:
+    """Listing of `count` images whose first pixel holds their number."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(count):
+        pixels = np.zeros((224, 224, 3), dtype=np.uint8)
+        pixels[0, 0] = (number // 256, number % 256, 7)
+        Image.fromarray(pixels).save(folder / f"{number:05d}.bmp")
+    table = list_cells(folder).cells
+    for name, values in columns.items():
+        if name != "fingerprint":
+            table[name] = pd.array(values, dtype="string")
+    return table
+
+
+def live(tokens: torch.Tensor, folder: Path, **columns: Any) -> LiveTokens:
+    """The given tokens, made on the fly."""
+    info = tiny_info(tokens.shape[2], (2, (tokens.shape[1] - 1) // 2))
+    backbone = PlantedBackbone(tokens, info)
+    table = numbered_cells(folder, len(tokens), **columns)
+    return LiveTokens(table, lambda: backbone, layout_of(info), workers=0)  # type: ignore[arg-type,return-value]
+
+
+def cytosae(*arguments: object, check: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the command in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "-m", "cytosae", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "HF_HUB_OFFLINE": "1", **environment},
+        timeout=300,
+        check=False,
+    )
+    if check:
+        assert done.returncode == 0, done.stderr
+    return done
+
+
+def figures(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    """The JSON object that a command printed."""
+    return dict(json.loads(done.stdout))
+
+
+def assert_user_error(done: subprocess.CompletedProcess[str], *words: str) -> None:
+    """One clear message, exit code 2, no traceback."""
+    assert done.returncode == 2, (done.returncode, done.stderr)
+    assert "Traceback" not in done.stderr
+    (message,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    for word in words:
+        assert word in message, message
