@@ -1,7 +1,7 @@
 """How does an image become tokens? DinoBloom, ViTs of the Hugging Face hub, the tiny built-in one."""
 
 from cytosae.backbones.backbone import INPUT_SIZE, Backbone, BackboneInfo, resolve_layer
-from cytosae.backbones.load import NAMES, load
+from cytosae.backbones.loading import NAMES, load
 from cytosae.backbones.precision import choose_device, choose_precision
 
 __all__ = [

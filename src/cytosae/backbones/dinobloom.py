@@ -135,7 +135,7 @@ def build(tensors: dict[str, Tensor], path: Path, image_size: int) -> Dinov2Mode
         hidden_size=width,
         num_hidden_layers=len(blocks),
         num_attention_heads=max(1, width // _HEAD_DIM),
-        mlp_ratio=hidden * (1.5 if swiglu else 1) / width,
+        mlp_ratio=4 if swiglu else hidden // width,
         use_swiglu_ffn=swiglu,
         patch_size=patch,
         image_size=image_size,

@@ -1,7 +1,7 @@
 """What does each latent mean? Leaves ``<dataset>.h5ad`` and the maps of its reference images."""
 
 from cytosae.concepts.activations import cell_activations, concept_maps
-from cytosae.concepts.encode import (
+from cytosae.concepts.encoding import (
     check_fit,
     encode,
     encode_inputs,

@@ -5,7 +5,7 @@ from cytosae.sae.metrics import ExplainedVariance, evaluate
 from cytosae.sae.model import SAE
 from cytosae.sae.objectives import RECONSTRUCTION, backward, ghost_reconstruction, terms
 from cytosae.sae.tracking import TRACKERS, read_metrics
-from cytosae.sae.train import train, training_inputs
+from cytosae.sae.training import train, training_inputs
 from cytosae.settings import TrainConfig
 
 __all__ = [

@@ -1,6 +1,6 @@
 """How are millions of tokens kept and read shuffled? Leaves shards and ``manifest.json``."""
 
-from cytosae.tokens.embed import embed, layout_of
+from cytosae.tokens.embedding import embed, layout_of
 from cytosae.tokens.live import LiveTokens
 from cytosae.tokens.order import in_order, shuffled_batches
 from cytosae.tokens.store import Layout, TokenStore
