@@ -376,7 +376,7 @@ def test_the_resume_test_would_notice_a_part_that_is_not_restored(
             state.since_fired.zero_()  # type: ignore[attr-defined]
 
     monkeypatch.setattr(module, "load_checkpoint", forgetful)
-    config = replace(SMALL, dead_after=5, l1=1.0)  # some latents die, so that their bookkeeping matters
+    config = replace(SMALL, dead_after=30, l1=1.0, learning_rate=2e-2)  # some latents die, so that their bookkeeping matters
     store = make_store(dictionary_tokens())
     train(store, tmp_path / "whole", config)
     interrupted_train(store, tmp_path / "parts", config, [37])
