@@ -20,7 +20,7 @@ def default_workers() -> int:
     return min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
 
-class _Batches(torch.utils.data.Dataset[torch.Tensor | str]):
+class _Batches(torch.utils.data.Dataset["NDArray[np.uint8] | str"]):
     """Batches of decoded images; a failure travels as text, so that the parent reports it in one message."""
 
     def __init__(self, paths: Sequence[str], batches: Sequence[NDArray[np.int64]], size: int) -> None:
@@ -29,14 +29,20 @@ class _Batches(torch.utils.data.Dataset[torch.Tensor | str]):
     def __len__(self) -> int:
         return len(self.batches)
 
-    def __getitem__(self, index: int) -> torch.Tensor | str:
+    def __getitem__(self, index: int) -> NDArray[np.uint8] | str:
         images = []
         for cell in self.batches[index]:
             try:
                 images.append(load_squashed(Path(self.paths[cell]), self.size))
             except UnreadableImage as reason:
                 return f"{self.paths[cell]}: {reason}. It was readable when the cells were listed; list them again."
-        return torch.from_numpy(np.stack(images))
+        return np.stack(images)
+
+
+def _as_it_is(batch: NDArray[np.uint8] | str) -> NDArray[np.uint8] | str:
+    # Arrays travel through a pipe. Tensors would need shared memory, which containers keep small, and a thread in
+    # every worker that complains when the parent stops in between.
+    return batch
 
 
 def _in_worker(index: int) -> None:
@@ -78,6 +84,7 @@ def decoded(
         batch_size=None,
         num_workers=min(count, len(batches)),
         prefetch_factor=4 if count and len(batches) else None,
+        collate_fn=_as_it_is,
         worker_init_fn=_in_worker,
         generator=torch.Generator(),  # or the loader would draw from the random state that training depends on
     )
@@ -86,6 +93,6 @@ def decoded(
         for batch in iterator:
             if isinstance(batch, str):
                 raise CytosaeError(batch)
-            yield batch
+            yield torch.from_numpy(batch)
     finally:
         del iterator  # ends the processes

@@ -50,7 +50,8 @@ def save_checkpoint(path: Path, state: TrainState, identity: dict[str, Any]) -> 
         for moment in _MOMENTS:
             value = state.optimiser.state.get(parameter, {}).get(moment)
             tensors[f"adam.{moment}.{name}"] = torch.zeros_like(parameter) if value is None else value
-    about = {"step": str(state.step), "identity": json.dumps(identity)}
+    # One entry: safetensors writes several in an order that changes from run to run.
+    about = {"cytosae": json.dumps({"step": state.step, "identity": identity})}
     with whole_file(path) as partial:
         save_file(
             {key: value.detach().cpu().contiguous() for key, value in tensors.items()},
@@ -63,8 +64,8 @@ def read_identity(path: Path) -> tuple[dict[str, Any], int]:
     """Identity and step of a checkpoint, without its tensors."""
     try:
         with safe_open(path, framework="pt") as file:
-            about = file.metadata()
-            return json.loads(about["identity"]), int(about["step"])
+            about = json.loads(file.metadata()["cytosae"])
+            return about["identity"], int(about["step"])
     except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
         raise CytosaeError(
             f"{path}: not a checkpoint, or damaged ({error}). Remove it to train from the start."
