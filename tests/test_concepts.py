@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 import torch
-from conftest import live
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from conftest import live
 from cytosae.concepts import (
     EncodeConfig,
     LatentSums,
@@ -131,7 +131,9 @@ def test_counts_and_means_equal_a_loop(max_elements: int, monkeypatch: pytest.Mo
         for i in range(10):
             h = sae.encode(tokens[i]).numpy()
             assert counts[i].toarray()[0].tolist() == (h > 0.2).sum(0).tolist()
-            np.testing.assert_allclose(means[i].toarray()[0], h.sum(0) / 7, rtol=1e-5, atol=1e-6)  # all 7 tokens, CLS too
+            np.testing.assert_allclose(
+                means[i].toarray()[0], h.sum(0) / 7, rtol=1e-5, atol=1e-6
+            )  # all 7 tokens, CLS too
     assert counts.nnz < means.nnz < 240
 
 
@@ -210,9 +212,7 @@ def test_file_is_an_anndata_like_any_other(encoded: tuple[TokenStore, SAE, Path]
     assert data[data.obs["label"] == "blast"].n_obs == 8
 
 
-def test_encoding_on_the_fly_gives_the_same_files(
-    encoded: tuple[TokenStore, SAE, Path], tmp_path: Path
-) -> None:
+def test_encoding_on_the_fly_gives_the_same_files(encoded: tuple[TokenStore, SAE, Path], tmp_path: Path) -> None:
     store, sae, folder = encoded
     source = live(some_tokens(), tmp_path / "images")
     source.cells = store.cells
@@ -250,7 +250,7 @@ def test_tokens_of_another_backbone_or_layer_are_refused(
 
 
 def test_tokens_of_another_width_are_refused(make_store: MakeStore, tmp_path: Path) -> None:
-    with pytest.raises(CytosaeError, match="8 wide.*takes 5"):
+    with pytest.raises(CytosaeError, match=r"8 wide.*takes 5"):
         encode(make_store(some_tokens()), some_sae(d=5), tmp_path / "concepts")
 
 

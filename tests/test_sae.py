@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import live
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from conftest import live
 from cytosae.errors import CytosaeError, Interrupted
 from cytosae.interrupts import StopFlag
 from cytosae.sae import SAE, ExplainedVariance, TrainConfig, backward, evaluate, geometric_median, read_metrics, train
@@ -89,9 +89,7 @@ def test_gradients_equal_the_formulas(
     ours, theirs = random_sae(d, s, seed, bias), random_sae(d, s, seed, bias)
     index = torch.tensor(dead, dtype=torch.long)
     # The piece size divides the batch; the result must not depend on it.
-    figures = backward(
-        ours, x, objective=objective, l1=l1, dead=index, max_elements=s * max(1, -(-n // pieces))
-    )
+    figures = backward(ours, x, objective=objective, l1=l1, dead=index, max_elements=s * max(1, -(-n // pieces)))
     loss = transcription(theirs, x, objective, l1, dead)
     loss.backward()
     # 1e-6 guards the formulas' quotients against zero; it is the only difference.
@@ -376,7 +374,9 @@ def test_the_resume_test_would_notice_a_part_that_is_not_restored(
             state.since_fired.zero_()  # type: ignore[attr-defined]
 
     monkeypatch.setattr(module, "load_checkpoint", forgetful)
-    config = replace(SMALL, dead_after=30, l1=1.0, learning_rate=2e-2)  # some latents die, so that their bookkeeping matters
+    config = replace(
+        SMALL, dead_after=30, l1=1.0, learning_rate=2e-2
+    )  # some latents die, so that their bookkeeping matters
     store = make_store(dictionary_tokens())
     train(store, tmp_path / "whole", config)
     interrupted_train(store, tmp_path / "parts", config, [37])
@@ -480,9 +480,7 @@ class TestPretrained:
             "huggingface_hub.snapshot_download", lambda name, **kw: asked.append((name, kw)) or str(tmp_path)
         )
         assert SAE.from_pretrained("owner/name", revision="v1").n_latents == 6
-        assert asked == [
-            ("owner/name", {"revision": "v1", "allow_patterns": ["model.safetensors", "config.json"]})
-        ]
+        assert asked == [("owner/name", {"revision": "v1", "allow_patterns": ["model.safetensors", "config.json"]})]
 
     def test_errors(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)

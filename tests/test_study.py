@@ -17,17 +17,37 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import assert_user_error, cytosae, figures
 from safetensors.torch import load_file
 
+from conftest import assert_user_error, cytosae, figures
 from cytosae.concepts import read_concepts, read_datasets
 from cytosae.sae import read_metrics
 from cytosae.tokens.store import read_manifest
 
-SETTINGS = (
-    "--expansion 8 --images 4800 --batch-images 16 --warmup-steps 20 --learning-rate 2e-3 --l1 2e-4 --cells-per-shard 8 "
-    "--batch-size 8 --evaluate-every 100 --checkpoint-seconds 0.2 --workers 2"
-).split()
+SETTINGS = [
+    "--expansion",
+    "8",
+    "--images",
+    "4800",
+    "--batch-images",
+    "16",
+    "--warmup-steps",
+    "20",
+    "--learning-rate",
+    "2e-3",
+    "--l1",
+    "2e-4",
+    "--cells-per-shard",
+    "8",
+    "--batch-size",
+    "8",
+    "--evaluate-every",
+    "100",
+    "--checkpoint-seconds",
+    "0.2",
+    "--workers",
+    "2",
+]
 
 
 def run_arguments(cells: Path, study: Path, vit: Path, *more: str) -> list[str]:
@@ -123,7 +143,12 @@ def test_one_replaced_image_redoes_what_depends_on_it_and_says_why(
     ],
 )
 def test_a_changed_setting_redoes_what_depends_on_it(
-    options: list[str], redone: list[str], study: tuple[Path, dict[str, Any]], some_cells: Path, vit: Path, tmp_path: Path
+    options: list[str],
+    redone: list[str],
+    study: tuple[Path, dict[str, Any]],
+    some_cells: Path,
+    vit: Path,
+    tmp_path: Path,
 ) -> None:
     folder = copied(study, tmp_path / "study")
     stages = figures(cytosae(*run_arguments(some_cells, folder, vit, *options)))["stages"]
@@ -168,9 +193,7 @@ def test_stages_as_commands_of_their_own(
     cytosae("cells", some_cells, "-o", folder / "cells.parquet")
     backbone = ["--backbone", vit]
     store = options("cells-per-shard", "batch-size", "workers")
-    embedded = figures(
-        cytosae("embed", folder / "cells.parquet", "-o", folder / "tokens", *backbone, *store, "--json")
-    )
+    embedded = figures(cytosae("embed", folder / "cells.parquet", "-o", folder / "tokens", *backbone, *store, "--json"))
     assert embedded["bytes"] == 96 * 257 * 48 * 2
     training = options("expansion", "images", "batch-images", "warmup-steps", "learning-rate", "l1", "evaluate-every")
     cytosae("train", folder / "tokens", "-o", folder / "sae", *training)
@@ -181,12 +204,23 @@ def test_stages_as_commands_of_their_own(
     same_results(study[0], folder)
     # without the tokens at hand they are made again; the backbone is named by hand
     live = figures(
-        cytosae("encode", folder / "cells.parquet", "--sae", folder / "sae", "-o", tmp_path / "live", *backbone, "--json")
+        cytosae(
+            "encode", folder / "cells.parquet", "--sae", folder / "sae", "-o", tmp_path / "live", *backbone, "--json"
+        )
     )
     for dataset, expected in read_datasets(study[0] / "concepts").items():
         assert live["datasets"][dataset]["concepts"] == pytest.approx(expected["concepts"], abs=3)
     other = cytosae(
-        "encode", folder / "cells.parquet", "--sae", folder / "sae", *backbone, "--layer", 1, "-o", tmp_path / "x", check=False
+        "encode",
+        folder / "cells.parquet",
+        "--sae",
+        folder / "sae",
+        *backbone,
+        "--layer",
+        1,
+        "-o",
+        tmp_path / "x",
+        check=False,
     )
     assert_user_error(other, "layer 1 of 3", "layer 2 of 3")
 
@@ -259,7 +293,17 @@ def test_signals_in_training_leave_a_checkpoint_that_goes_on_to_the_same_end(
     """In the first seconds, into a folder that did not exist, and in the middle."""
     folder = tmp_path / "new" / "sae"
     training = [word for word in SETTINGS if word][:12]
-    arguments = ["train", str(study[0] / "tokens"), "-o", str(folder), *training, "--evaluate-every", "100", "--device", "cpu"]
+    arguments = [
+        "train",
+        str(study[0] / "tokens"),
+        "-o",
+        str(folder),
+        *training,
+        "--evaluate-every",
+        "100",
+        "--device",
+        "cpu",
+    ]
     moments: list[Callable[[], bool]] = [
         lambda: folder.exists(),
         lambda: time.monotonic() - began > 1.0,  # torch is still being imported
@@ -346,7 +390,9 @@ def test_errors_reach_the_user_as_one_message(
     assert_user_error(cytosae("encode", cells, "--sae", tmp_path / "absent", check=False), "no such folder")
     assert_user_error(cytosae("report", tmp_path, check=False), "not finished")
     (tmp_path / "file").write_text("")
-    assert_user_error(cytosae("cells", some_cells, "-o", tmp_path / "file" / "c.parquet", check=False), "cannot be written")
+    assert_user_error(
+        cytosae("cells", some_cells, "-o", tmp_path / "file" / "c.parquet", check=False), "cannot be written"
+    )
 
 
 def test_every_command_has_help_and_json() -> None:
@@ -356,7 +402,10 @@ def test_every_command_has_help_and_json() -> None:
         told = cytosae(command, "--help", COLUMNS="200").stdout
         assert "--json" in told
     imported = subprocess.run(
-        [sys.executable, "-X", "importtime", "-m", "cytosae", "run", "--help"], capture_output=True, text=True, check=True
+        [sys.executable, "-X", "importtime", "-m", "cytosae", "run", "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
     ).stderr
     for heavy in ("torch", "transformers", "pandas", "numpy", "anndata", "matplotlib"):
         assert f"| {heavy}\n" not in imported.replace("  ", " ").replace("  ", " ")

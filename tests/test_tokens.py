@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import PlantedBackbone, live, numbered_cells, tiny_info
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
 
+from conftest import PlantedBackbone, live, numbered_cells, tiny_info
 from cytosae.errors import CytosaeError
 from cytosae.settings import StoreConfig
 from cytosae.tokens import TokenStore, embed, in_order, layout_of, shuffled_batches
@@ -190,7 +190,10 @@ def test_fewer_cells_leave_no_old_shards(make_store: MakeStore) -> None:
     store = make_store(planted())
     backbone = PlantedBackbone(planted(), tiny_info())
     embed(store.cells.head(20), backbone, store.folder, store.layout, workers=0)  # type: ignore[arg-type]
-    assert sorted(p.name for p in store.folder.glob("shard-*")) == ["shard-00000.safetensors", "shard-00001.safetensors"]
+    assert sorted(p.name for p in store.folder.glob("shard-*")) == [
+        "shard-00000.safetensors",
+        "shard-00001.safetensors",
+    ]
     assert sorted(backbone.seen) == list(range(16, 20))
 
 

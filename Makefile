@@ -1,0 +1,43 @@
+# Everything runs in .venv, set up by the first target that needs it.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help install test slow lint format demo benchmark clean
+
+help:  ## Show the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+install: $(READY)  ## Make .venv with everything
+
+$(READY): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch==2.13.0
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+test: install  ## Run the tests (not the slow and benchmark ones)
+	$(BIN)/python -m pytest
+
+slow: install  ## Run the slow tests
+	$(BIN)/python -m pytest -m slow
+
+lint: install  ## Check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: install  ## Format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+demo: install  ## A study of generated pictures, from images to the report, in demo-study/
+	$(BIN)/python -m demo
+
+benchmark: install  ## Measure; writes benchmarks/results.json
+	$(BIN)/python -m benchmarks
+
+clean:  ## Remove what the targets made
+	rm -rf $(VENV) demo-study build dist .pytest_cache .mypy_cache .ruff_cache

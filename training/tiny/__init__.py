@@ -1,0 +1,1 @@
+"""How the built-in backbone ``tiny`` is trained, without labels or masks."""
