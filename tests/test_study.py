@@ -25,28 +25,20 @@ from cytosae.sae import read_metrics
 from cytosae.tokens.store import read_manifest
 
 SETTINGS = [
-    "--expansion",
-    "8",
-    "--images",
-    "4800",
-    "--batch-images",
-    "16",
-    "--warmup-steps",
-    "20",
-    "--learning-rate",
-    "2e-3",
-    "--l1",
-    "2e-4",
-    "--cells-per-shard",
-    "8",
-    "--batch-size",
-    "8",
-    "--evaluate-every",
-    "100",
-    "--checkpoint-seconds",
-    "0.2",
-    "--workers",
-    "2",
+    *(
+        "--expansion",
+        "8",
+        "--images",
+        "4800",
+        "--batch-images",
+        "16",
+        "--warmup-steps",
+        "20",
+        "--learning-rate",
+        "2e-3",
+    ),
+    *("--l1", "2e-4", "--cells-per-shard", "8", "--batch-size", "8", "--evaluate-every", "100"),
+    *("--checkpoint-seconds", "0.2", "--workers", "2"),
 ]
 
 
@@ -292,7 +284,7 @@ def test_signals_in_training_leave_a_checkpoint_that_goes_on_to_the_same_end(
 ) -> None:
     """In the first seconds, into a folder that did not exist, and in the middle."""
     folder = tmp_path / "new" / "sae"
-    training = [word for word in SETTINGS if word][:12]
+    training = SETTINGS[:12]
     arguments = [
         "train",
         str(study[0] / "tokens"),
@@ -413,5 +405,8 @@ def test_every_command_has_help_and_json() -> None:
 
 
 def test_importing_the_package_is_light() -> None:
-    code = "import sys, cytosae; assert 'torch' not in sys.modules; cytosae.concepts.label_entropy; assert 'torch' in sys.modules"
+    code = (
+        "import sys, cytosae; assert 'torch' not in sys.modules; "
+        "cytosae.concepts.label_entropy; assert 'torch' in sys.modules"
+    )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Generator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -39,7 +40,7 @@ class _Batches(torch.utils.data.Dataset["NDArray[np.uint8] | str"]):
         return np.stack(images)
 
 
-def _as_it_is(batch: NDArray[np.uint8] | str) -> NDArray[np.uint8] | str:
+def _as_it_is(batch: Any) -> Any:
     # Arrays travel through a pipe. Tensors would need shared memory, which containers keep small, and a thread in
     # every worker that complains when the parent stops in between.
     return batch
