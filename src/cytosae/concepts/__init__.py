@@ -1,14 +1,7 @@
 """What does each latent mean? Leaves ``<dataset>.h5ad`` and the maps of its reference images."""
 
 from cytosae.concepts.activations import cell_activations, concept_maps
-from cytosae.concepts.encoding import (
-    check_fit,
-    encode,
-    encode_inputs,
-    read_concepts,
-    read_datasets,
-    read_maps,
-)
+from cytosae.concepts.encoding import check_fit, encode, encode_inputs
 from cytosae.concepts.statistics import (
     LatentSums,
     References,
@@ -18,6 +11,7 @@ from cytosae.concepts.statistics import (
     mean_activation,
     reference_images,
 )
+from cytosae.concepts.storage import read_concepts, read_datasets, read_maps
 from cytosae.settings import EncodeConfig
 
 __all__ = [

@@ -1,0 +1,80 @@
+"""Counts and means of the cells, piece by piece on disk, so that an interrupted encoding goes on where it was."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+from safetensors.numpy import load_file, save_file
+
+from cytosae.artefacts import make_folder, read_json, whole_file, write_json
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A folder of pieces, each of `size` cells.
+
+    Parameters
+    ----------
+    folder
+        Where they lie.
+    size
+        Cells in a piece.
+    n_latents
+        Columns of the matrices.
+    """
+
+    folder: Path
+    size: int
+    n_latents: int
+
+    def prepare(self, identity: dict[str, Any]) -> None:
+        """Keep the pieces that were made from the same inputs with the same settings, and no others."""
+        about = self.folder / "identity.json"
+        if self.folder.exists() and (not about.is_file() or read_json(about) != identity):
+            shutil.rmtree(self.folder)
+        make_folder(self.folder)
+        write_json(about, identity)
+
+    def _path(self, start: int) -> Path:
+        return self.folder / f"part-{start:08d}.safetensors"
+
+    def missing(self, n_cells: int) -> list[int]:
+        """First rows of the pieces that are not there yet."""
+        return [start for start in range(0, n_cells, self.size) if not self._path(start).is_file()]
+
+    def write(self, start: int, counts: sp.csr_matrix, means: sp.csr_matrix) -> None:
+        """Write the piece that begins with the row `start`."""
+        with whole_file(self._path(start)) as partial:
+            save_file({**_arrays("counts", counts), **_arrays("means", means)}, partial)
+
+    def read(self, rows: NDArray[np.int64]) -> Iterator[tuple[int, sp.csr_matrix, sp.csr_matrix]]:
+        """The chosen rows (ascending) piece by piece: position of the first within the choice, counts, means."""
+        position = 0
+        for start in np.unique(rows // self.size) * self.size:
+            arrays = load_file(self._path(int(start)))
+            chosen = rows[(rows >= start) & (rows < start + self.size)] - start
+            yield position, self._matrix(arrays, "counts")[chosen], self._matrix(arrays, "means")[chosen]
+            position += len(chosen)
+
+    def _matrix(self, arrays: dict[str, NDArray[Any]], name: str) -> sp.csr_matrix:
+        data, indices, indptr = (arrays[f"{name}.{part}"] for part in ("data", "indices", "indptr"))
+        return sp.csr_matrix((data, indices, indptr), shape=(len(indptr) - 1, self.n_latents))
+
+    def remove(self) -> None:
+        """Remove all pieces."""
+        shutil.rmtree(self.folder)
+
+
+def _arrays(name: str, matrix: sp.csr_matrix) -> dict[str, NDArray[Any]]:
+    return {
+        f"{name}.data": matrix.data,
+        f"{name}.indices": matrix.indices.astype(np.int32),
+        f"{name}.indptr": matrix.indptr.astype(np.int64),
+    }

@@ -1,0 +1,145 @@
+"""Concepts on disk: one AnnData per data set, and the maps of the reference images."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import anndata as ad
+import h5py
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+from anndata.io import sparse_dataset, write_elem
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from cytosae.artefacts import Manifest, whole_file
+from cytosae.cells.table import FILE_COLUMNS
+from cytosae.concepts.statistics import References
+from cytosae.errors import CytosaeError
+
+
+def file_names(datasets: list[str]) -> dict[str, str]:
+    """A name for the files of each data set: its own, as far as a file name allows, and no two the same."""
+    names: dict[str, str] = {}
+    for dataset in datasets:
+        base = name = re.sub(r"[^A-Za-z0-9._-]+", "-", dataset).strip("-.") or "cells"
+        number = 1
+        while name in names.values():
+            number += 1
+            name = f"{base}-{number}"
+        names[dataset] = name
+    return names
+
+
+def write_concepts(
+    path: Path,
+    cells: pd.DataFrame,
+    var: pd.DataFrame,
+    references: References,
+    about: dict[str, Any],
+    matrices: Iterable[tuple[int, sp.csr_matrix, sp.csr_matrix]],
+) -> None:
+    """Write an AnnData piece by piece, so that its matrices are never whole in memory.
+
+    Parameters
+    ----------
+    path
+        The ``.h5ad`` file.
+    cells
+        The cells of the data set, from the listing.
+    var
+        Statistics of the latents.
+    references
+        Reference images of the latents.
+    about
+        Goes into ``uns["cytosae"]``.
+    matrices
+        Position, counts and means of consecutive cells (`cytosae.concepts.parts.Parts.read`).
+    """
+    with whole_file(path) as partial, h5py.File(partial, "w") as file:
+        file.attrs.update({"encoding-type": "anndata", "encoding-version": "0.1.0"})
+        elements = {
+            "obs": _obs(cells),
+            "var": var,
+            "varm": {"reference_cells": references.cells, "reference_values": references.values},
+            "uns": {"cytosae": about},
+            **{name: {} for name in ("layers", "obsm", "obsp", "varp")},
+        }
+        for key, element in elements.items():
+            write_elem(file, key, element)
+        for _, counts, means in matrices:
+            for group, key, matrix in ((file, "X", counts), (file["layers"], "mean_activation", means)):
+                if key in group:
+                    sparse_dataset(group[key]).append(matrix)
+                else:
+                    write_elem(group, key, matrix)
+
+
+def _obs(cells: pd.DataFrame) -> pd.DataFrame:
+    """The cells as AnnData stores them: text as categories, columns without any value left out."""
+    kept = cells.drop(columns=[c for c in FILE_COLUMNS if c != "file_sha256"]).dropna(axis=1, how="all")
+    obs = kept.drop(columns="cell_id")
+    obs.index = pd.Index(kept["cell_id"].astype(object), name="cell_id")
+    for column in obs.columns:
+        if not pd.api.types.is_numeric_dtype(obs[column]):
+            text = obs[column].astype(object)
+            obs[column] = pd.Categorical(text.where(text.isna(), text.astype(str)))
+    return obs
+
+
+def write_maps(path: Path, latents: NDArray[np.int64], maps: NDArray[np.float16]) -> None:
+    """Write latents ``(n_concepts,)`` and their maps ``(n_concepts, k, rows, columns)``."""
+    with whole_file(path) as partial:
+        save_file({"latents": latents, "maps": maps}, partial)
+
+
+def read_concepts(folder: Path, dataset: str, *, backed: bool = False) -> ad.AnnData:
+    """The AnnData of a data set: ``obs`` cells, ``var`` latents, ``X`` counts, ``layers["mean_activation"]``.
+
+    Parameters
+    ----------
+    folder
+        Written by `encode`.
+    dataset
+        Name of the data set.
+    backed
+        Leave the matrices on disk.
+    """
+    path = folder / f"{_files(folder)[dataset]}.h5ad"
+    try:
+        return ad.read_h5ad(path, backed="r" if backed else None)
+    except (OSError, KeyError, ValueError) as error:
+        raise CytosaeError(f"{path}: not a readable AnnData ({error}). Run `cytosae encode` again.") from error
+
+
+def read_maps(folder: Path, dataset: str) -> tuple[NDArray[np.int64], NDArray[np.float16]]:
+    """Latents ``(n_concepts,)`` and the maps of their reference images ``(n_concepts, k, rows, columns)``."""
+    path = folder / f"{_files(folder)[dataset]}.maps.safetensors"
+    try:
+        arrays = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise CytosaeError(f"{path}: not readable ({error}). Run `cytosae encode` again.") from error
+    return arrays["latents"], arrays["maps"]
+
+
+def read_datasets(folder: Path) -> dict[str, dict[str, Any]]:
+    """The figures of every data set in a folder of concepts, by name."""
+    return dict(_manifest(folder).summary["datasets"])
+
+
+def _files(folder: Path) -> dict[str, str]:
+    return dict(_manifest(folder).summary["files"])
+
+
+def _manifest(folder: Path) -> Manifest:
+    manifest = Manifest.load(folder)
+    if manifest is None or manifest.stage != "concepts":
+        raise CytosaeError(
+            f"{folder}: no finished concepts there. Make them with `cytosae encode CELLS --sae SAE -o {folder}`."
+        )
+    return manifest
