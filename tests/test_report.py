@@ -187,7 +187,9 @@ def test_page_in_a_browser(page: Any, study: Path) -> None:
     assert all(
         c.splitlines()[0] == "blast & co" for c in page.locator("figure:first-child figcaption").all_inner_texts()
     )
+    assert page.locator("img.overview:visible").get_attribute("alt") == "Overview plot of blood"
     page.get_by_role("tab", name=re.compile("marrow")).click()
+    assert page.locator("img.overview:visible").get_attribute("alt") == "Overview plot of marrow"
     assert page.locator(".concept").count() == len(strongest(read_concepts(study / "concepts", "marrow").var))
     assert page.faults == []
 

@@ -11,9 +11,10 @@ from typing import Any
 
 import pandas as pd
 
-from cytosae.artefacts import Manifest, make_folder, read_json, sha256_file, write_json
+from cytosae.artefacts import Manifest, make_folder, read_json, sha256_file, whole_file, write_json
 from cytosae.backbones import Backbone, load
 from cytosae.cells import difference, list_cells, metadata_digest, pixels_digest, read_cells, write_cells
+from cytosae.cells.synthetic import CohortSpec, write_cohort
 from cytosae.concepts import check_fit, encode, encode_inputs
 from cytosae.console import progress, say
 from cytosae.errors import CytosaeError
@@ -45,6 +46,29 @@ def load_backbone(config: BackboneConfig) -> Backbone:
         revision=config.revision,
         weights=config.weights,
     )
+
+
+def rendered(source: Path, folder: Path) -> Path:
+    """Draw the cohort of a source ``synthetic:patients=60,cells=40,seed=0`` into `folder`; its table takes its place.
+
+    Any other source is returned as it is. Cells that are there already are not drawn again.
+    """
+    kind, colon, wish = str(source).partition(":")
+    if kind != "synthetic" or not colon:
+        return source
+    spec = CohortSpec.parse(wish)
+    make_folder(folder)
+    with progress("drawing", 1, "cells") as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.resize(total)
+            bar.to(done)
+
+        table = write_cohort(spec, folder, show)
+    path = folder / "cohort.csv"
+    with whole_file(path) as partial:
+        table.to_csv(partial, index=False)
+    return path
 
 
 def list_to(source: Path, target: Path, *, strict: bool = False) -> tuple[pd.DataFrame, dict[str, Any]]:
@@ -164,6 +188,7 @@ class Study:
         The figures of every stage, with ``skipped`` and ``why``.
         """
         make_folder(self.folder)
+        source = rendered(source, self.folder / "cohort")
         cells, self.stages["cells"] = list_to(source, self.folder / "cells.parquet", strict=strict)
         tokens = self._tokens(cells)
         try:

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cytosae.cells import load_squashed
+from cytosae.cells.synthetic import random_cells
 
 SIZE = 224
 
@@ -24,13 +25,17 @@ def split(cells: Path, seed: int = 0, share: float = 0.9) -> tuple[pd.DataFrame,
     return table.iloc[np.sort(order[:cut])], table.iloc[np.sort(order[cut:])]
 
 
-def pixels(cells: Path, paths: list[str], cache: Path) -> Tensor:
-    """uint8 ``(n, 224, 224, 3)``, memory-mapped; decoded once into `cache`."""
+def pixels(cells: Path, paths: list[str], cache: Path, synthetic: int, seed: int) -> Tensor:
+    """Real images and after them synthetic ones, uint8 ``(n, 224, 224, 3)``, memory-mapped; made once in `cache`."""
     if not cache.is_file():
-        array = np.lib.format.open_memmap(cache, "w+", np.uint8, (len(paths), SIZE, SIZE, 3))
+        partial = cache.with_suffix(".partial")
+        array = np.lib.format.open_memmap(partial, "w+", np.uint8, (len(paths) + synthetic, SIZE, SIZE, 3))
         for row, path in enumerate(paths):
             array[row] = load_squashed(cells / path, SIZE)
+        if synthetic:
+            array[len(paths) :] = random_cells(synthetic, seed)[0]
         array.flush()
+        partial.rename(cache)
     return torch.from_numpy(np.load(cache, mmap_mode="r+"))
 
 

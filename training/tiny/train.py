@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import math
 import time
@@ -14,7 +15,8 @@ from training.tiny.data import pixels, split, view
 from training.tiny.model import PreTraining, agreement_loss
 from training.tiny.targets import features
 
-STEPS, BATCH, WARMUP = 700, 128, 40
+STEPS, BATCH, WARMUP = 480, 128, 40
+SYNTHETIC = 2500  # beside the 7,372 real images
 LEARNING_RATE, WEIGHT_DECAY = 1.5e-3, 0.05
 
 
@@ -30,7 +32,7 @@ def train(data: Path, out: Path, *, steps: int = STEPS, seed: int = 0) -> None:
     torch.manual_seed(seed)
     out.mkdir(parents=True, exist_ok=True)
     chosen, _ = split(data)
-    images = pixels(data, chosen["path"].tolist(), out / "pixels.npy")
+    images = pixels(data, chosen["path"].tolist(), out / "pixels.npy", SYNTHETIC, seed)
     model = PreTraining()
     optimiser = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.95), weight_decay=WEIGHT_DECAY)
     generator = torch.Generator().manual_seed(seed)
@@ -68,8 +70,13 @@ def train(data: Path, out: Path, *, steps: int = STEPS, seed: int = 0) -> None:
             figures = {"step": step + 1, "agreement": agreement.item(), "masked": masked.item(), "keep": keep}
             log.write(json.dumps({**figures, "seconds": round(time.monotonic() - start, 1)}) + "\n")
             if (step + 1) % 50 == 0 or step + 1 == steps:
-                model.backbone.half().save_pretrained(out / "backbone")
-                model.backbone.float()
+                save(model, out / "backbone")
+
+
+def save(model: PreTraining, folder: Path) -> None:
+    """Write the backbone alone, in float16."""
+    backbone = copy.deepcopy(model.backbone).half()  # or the training would go on with rounded weights
+    backbone.save_pretrained(folder)
 
 
 def main() -> None:

@@ -22,6 +22,12 @@ app = typer.Typer(
     "Start with `cytosae run CELLS --study DIR`; every stage is also a command of its own.",
 )
 
+Source = Annotated[
+    Path,
+    typer.Argument(
+        help="CSV or Parquet table with a column 'path', a folder of images, or synthetic:patients=60,cells=40,seed=0."
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object with all figures at the end.")]
 Strict = Annotated[bool, typer.Option("--strict", help="An unreadable image is an error, not left out.")]
 Workers = Annotated[int | None, typer.Option("--workers", help="Decoding processes; one a core if left out.")]
@@ -63,19 +69,23 @@ def _flat(prefix: str, figures: dict[str, Any]) -> list[tuple[str, str]]:
 
 @app.command()
 def cells(
-    source: Annotated[Path, typer.Argument(help="CSV or Parquet table with a column 'path', or a folder of images.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Table to write.")] = Path("cells.parquet"),
+    source: Source,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Table to write, or a folder for it.")] = Path(
+        "cells.parquet"
+    ),
     strict: Strict = False,
     as_json: Json = False,
 ) -> None:
     """List the cell images of a table or folder, and look at each once.
 
-    A folder of class folders gives labels. Images that cannot be read are left out and named, with the reason, in
-    <output>.rejected.csv.
+    A folder of class folders gives labels; a synthetic cohort is drawn first, beside the table. Images that cannot be
+    read are left out and named, with the reason, in <output>.rejected.csv.
     """
-    from cytosae.study import list_to
+    from cytosae.study import list_to, rendered
 
-    _, figures = list_to(source, output, strict=strict)
+    if output.suffix != ".parquet":
+        output = output / "cells.parquet"
+    _, figures = list_to(rendered(source, output.parent), output, strict=strict)
     _answer(figures, as_json)
 
 
@@ -197,7 +207,7 @@ def report(
 @app.command()
 @with_settings
 def run(
-    cells: Annotated[Path, typer.Argument(help="CSV or Parquet table with a column 'path', or a folder of images.")],
+    cells: Source,
     backbone: BackboneConfig,
     store: StoreConfig,
     training: TrainConfig,

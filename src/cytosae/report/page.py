@@ -182,6 +182,7 @@ def _render(study: Path, datasets: list[dict[str, Any]], sae: Manifest, training
         training=sae.parameters,
         curves=training,
         backbone=backbone,
+        backbone_name=Path(backbone["name"]).name if Path(backbone["name"]).exists() else backbone["name"],
         common=COMMON,
         strongest=STRONGEST,
     )

@@ -1,0 +1,43 @@
+"""Synthetic blood cells whose morphology is planted and therefore known."""
+
+from cytosae.cells.synthetic.cohort import (
+    TABLE_COLUMNS,
+    CohortSpec,
+    Patient,
+    disease_concepts,
+    draw_patient,
+    read_concept_masks,
+    segmentation,
+    write_cohort,
+)
+from cytosae.cells.synthetic.concepts import CONCEPT_MEANINGS, CONCEPTS, has_concept, token_truth
+from cytosae.cells.synthetic.laboratory import LABORATORIES, REFERENCE, Laboratory
+from cytosae.cells.synthetic.profiles import DIAGNOSES, PROFILES, Profile
+from cytosae.cells.synthetic.recipes import CELL_TYPES, TRAIT_RATES
+from cytosae.cells.synthetic.render import RENDERER_VERSION, random_cells, render_cell
+
+__all__ = [
+    "CELL_TYPES",
+    "CONCEPTS",
+    "CONCEPT_MEANINGS",
+    "DIAGNOSES",
+    "LABORATORIES",
+    "PROFILES",
+    "REFERENCE",
+    "RENDERER_VERSION",
+    "TABLE_COLUMNS",
+    "TRAIT_RATES",
+    "CohortSpec",
+    "Laboratory",
+    "Patient",
+    "Profile",
+    "disease_concepts",
+    "draw_patient",
+    "has_concept",
+    "random_cells",
+    "read_concept_masks",
+    "render_cell",
+    "segmentation",
+    "token_truth",
+    "write_cohort",
+]
