@@ -208,7 +208,7 @@ def paint_nucleus(scene: Scene, nucleus: Field, chromatin: str, depth: float = 1
         blue = 0.10
     elif chromatin == "clumped":
         clumps = np.tanh(1.3 * scene.noise(0.42))
-        level = 0.97 + 0.20 * clumps + 0.19 * scene.noise(0.12)
+        level = 0.95 + 0.25 * clumps + 0.12 * scene.noise(0.12) + 0.10 * scene.noise(0.25)
         blue = 0.12
     elif chromatin == "lacy":
         strands = np.tanh(1.2 * scene.noise(0.4))

@@ -100,8 +100,9 @@ def paint_red_cells(scene: Scene, cell_distance: Field, gap: float) -> None:
     """
     rng = scene.rng
     radius = 3.6 * scene.um * rng.uniform(0.94, 1.06)
-    crowding = rng.uniform(1.5, 2.15)  # distance of neighbours in radii; below 2 they overlap
+    crowding = rng.uniform(1.15, 2.15)  # distance of neighbours in radii; below 2 they overlap
     pallor = rng.uniform(0.35, 0.95)
+    filled = rng.uniform(0.70, 1.08)  # haemoglobin where a cell is thickest
     crenated = rng.random() < 0.08
     deformed = rng.uniform(0.01, 0.035)
     stretch = rng.uniform(0.0, 0.10)
@@ -135,11 +136,11 @@ def paint_red_cells(scene: Scene, cell_distance: Field, gap: float) -> None:
         sharp = rng.uniform(0.04, 0.09)
         width = rng.uniform(0.28, 0.50)
         dip = np.float32(own_pallor) / (1 + np.exp((depth - np.float32(width)) / np.float32(sharp)))
-        profile = (1 - dip) * (0.86 + 0.14 * depth * depth) * np.float32(rng.uniform(0.72, 0.98))
+        profile = (1 - dip) * (0.86 + 0.14 * depth * depth) * np.float32(filled * rng.uniform(0.88, 1.08))
         alpha = coverage(distance, 2.2)
         plane = scene.amounts[3][part]
         # Where red cells overlap each is squeezed thinner, so that amounts add up to less than their sum.
-        plane += alpha * profile * (1 - np.float32(0.45) * np.minimum(plane, 1))
+        plane += alpha * profile * (1 - np.float32(0.40) * np.minimum(plane, 1))
         if rng.random() < 0.015:  # polychromatic red cells keep some RNA
             scene.amounts[1][part] += alpha * np.float32(0.10)
         scene.masks[part][alpha > 0.5] |= BITS["red_cell"]
