@@ -1,0 +1,1 @@
+"""The whole story on a drawn cohort: ``make demo``."""
