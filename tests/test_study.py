@@ -194,11 +194,9 @@ def test_stages_as_commands_of_their_own(
     shown = figures(cytosae("report", folder, "--json"))
     assert shown["concepts_shown"]["pbc"] > 0
     same_results(study[0], folder)
-    # without the tokens at hand they are made again; the backbone is named by hand
+    # without the tokens at hand they are made again, by the backbone that the autoencoder names
     live = figures(
-        cytosae(
-            "encode", folder / "cells.parquet", "--sae", folder / "sae", "-o", tmp_path / "live", *backbone, "--json"
-        )
+        cytosae("encode", folder / "cells.parquet", "--sae", folder / "sae", "-o", tmp_path / "live", "--json")
     )
     for dataset, expected in read_datasets(study[0] / "concepts").items():
         assert live["datasets"][dataset]["concepts"] == pytest.approx(expected["concepts"], abs=3)

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from cytosae.artefacts import Manifest, make_folder, read_json, sha256_file, whole_file, write_json
-from cytosae.backbones import Backbone, load
+from cytosae.backbones import TINY, Backbone, load
 from cytosae.cells import difference, list_cells, metadata_digest, pixels_digest, read_cells, write_cells
 from cytosae.cells.synthetic import CohortSpec, write_cohort
 from cytosae.concepts import check_fit, encode, encode_inputs
@@ -138,7 +138,7 @@ class Study:
         """The backbone's settings and the state of the local files that they name."""
         config = self.config.backbone
         files: dict[str, list[int]] = {}
-        for path in (Path(config.backbone), config.weights):
+        for path in (TINY if config.backbone == "tiny" else Path(config.backbone), config.weights):
             if path is None or not path.exists():
                 continue
             for file in sorted(path.iterdir()) if path.is_dir() else [path]:

@@ -15,7 +15,7 @@ from training.tiny.data import pixels, split, view
 from training.tiny.model import PreTraining, agreement_loss
 from training.tiny.targets import features
 
-STEPS, BATCH, WARMUP = 420, 128, 40
+STEPS, BATCH, WARMUP = 320, 128, 40
 SYNTHETIC = 2500  # beside the 7,372 real images
 LEARNING_RATE, WEIGHT_DECAY = 1.5e-3, 0.05
 

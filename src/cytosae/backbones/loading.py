@@ -20,6 +20,9 @@ from cytosae.errors import CytosaeError
 NAMES = (*HUB_FILES, "tiny")
 """Backbones with a name of their own."""
 
+TINY = Path(str(files("cytosae.backbones") / "tiny"))
+"""Folder of the built-in backbone."""
+
 _TYPES = ("dinov2", "dinov2_with_registers", "vit")
 _WEIGHTS = {".pth", ".pt", ".bin", ".safetensors"}
 _UNUSED = ("pooler.", "embeddings.mask_token")  # parts of a model that have no part in its tokens
@@ -132,10 +135,9 @@ def _find(name: str, revision: str | None, weights: Path | None) -> tuple[Any, s
         path = _download(name, revision)
         return _dinobloom(name, path), f"{HUB_REPOSITORY}/{HUB_FILES[name]}"
     if name == "tiny":
-        folder = Path(str(files("cytosae.backbones") / "tiny"))
-        if not (folder / "config.json").is_file():
+        if not (TINY / "config.json").is_file():
             raise CytosaeError("tiny: this installation has no built-in backbone. Give a folder of a model instead.")
-        return _transformers(str(folder), None), "cytosae"
+        return _transformers(str(TINY), None), "cytosae"
     path = Path(name)
     if path.is_dir():
         if not (path / "config.json").is_file():

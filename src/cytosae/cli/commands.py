@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -162,13 +163,19 @@ def encode(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the concepts.")] = Path("concepts"),
     as_json: Json = False,
 ) -> None:
-    """Count the concepts of every cell: one AnnData per data set, with reference images and their maps."""
+    """Count the concepts of every cell: one AnnData per data set, with reference images and their maps.
+
+    Without --tokens the images pass the backbone again: the one that the autoencoder was trained on, if none is named.
+    """
     from cytosae.concepts import encode as encode_cells
     from cytosae.sae import SAE
     from cytosae.study import sae_weights_digest
 
     model = SAE.from_pretrained(sae)
     digest = sae_weights_digest(Path(sae)) if Path(sae).is_dir() else sae
+    trained = model.metadata.get("backbone")
+    if trained and backbone == BackboneConfig(device=backbone.device):
+        backbone = replace(backbone, backbone=trained["name"], layer=trained["layer"] + 1)
     source = _source(cells, tokens, backbone)
     figures = encode_cells(source, model, output, settings, sae_digest=digest, device=backbone.device)
     _answer({"datasets": figures}, as_json)

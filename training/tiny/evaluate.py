@@ -1,0 +1,150 @@
+"""What is the built-in backbone worth? ``python -m training.tiny.evaluate --data ../shared/data/cells --model DIR``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import f1_score
+from sklearn.model_selection import StratifiedKFold, cross_val_predict
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from cytosae.backbones import load
+from cytosae.cells import load_squashed
+from cytosae.concepts.recovery import auroc
+from training.tiny.data import split
+from training.tiny.model import new_backbone
+
+Features = NDArray[np.float32]
+
+
+def probe() -> Any:
+    """Standardisation and logistic regression, the same for all features."""
+    return make_pipeline(StandardScaler(), LogisticRegression(max_iter=400, C=0.1))
+
+
+def colour_histograms(images: NDArray[np.uint8]) -> Features:
+    """Share of pixels in each of 8 x 8 x 8 boxes of RGB, square root; ``(n, 512)``."""
+    boxes = (images // 32).astype(np.int64) @ np.array([64, 8, 1])
+    counts = np.stack([np.bincount(box.ravel(), minlength=512) for box in boxes])
+    return np.sqrt(counts / counts.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+def pooled(model: str, images: NDArray[np.uint8]) -> Features:
+    """Mean patch token after the second last block, ``(n, 192)``."""
+    backbone = load(model)
+    parts = [backbone.tokens(images[i : i + 64])[:, 1:].mean(dim=1) for i in range(0, len(images), 64)]
+    return torch.cat(parts).cpu().numpy()
+
+
+def cross_validated(features: Features, labels: NDArray[Any], seed: int = 0) -> NDArray[Any]:
+    """Predicted labels, each from the other four of five stratified folds."""
+    folds = StratifiedKFold(5, shuffle=True, random_state=seed)
+    return np.asarray(cross_val_predict(probe(), features, labels, cv=folds))
+
+
+def interval(labels: NDArray[Any], *predicted: NDArray[Any], draws: int = 1000) -> dict[str, list[float]]:
+    """Weighted F1 and its 95 % bootstrap interval; with two predictions that of their difference as well."""
+    rng, found = np.random.default_rng(0), []
+    for draw in range(draws + 1):
+        rows = rng.integers(0, len(labels), len(labels)) if draw else np.arange(len(labels))
+        found.append([f1_score(labels[rows], p[rows], average="weighted") for p in predicted])
+    values = np.array(found)
+    if len(predicted) == 2:
+        values = np.hstack([values[:, :1], values[:, :1] - values[:, 1:]])
+    names = ("f1", "gain")[: values.shape[1]]
+    return {
+        name: [float(v) for v in (column[0], *np.quantile(column[1:], [0.025, 0.975]))]
+        for name, column in zip(names, values.T, strict=True)
+    }
+
+
+def localisation(model: str, table: pd.DataFrame, data: Path) -> dict[str, float]:
+    """Patch AUROC of a linear probe for nucleus and cytoplasm, trained on one half of the masked images."""
+    backbone = load(model)
+    tokens, truth = [], []
+    for path, mask in zip(table["path"], table["mask"], strict=True):
+        tokens.append(backbone.tokens(load_squashed(data / path, 224)[None])[0, 1:].cpu().numpy())
+        shown = np.asarray(Image.open(data / mask).convert("L").resize((224, 224), Image.Resampling.NEAREST))
+        patches = shown.reshape(16, 14, 16, 14).transpose(0, 2, 1, 3).reshape(256, -1)
+        truth.append(np.stack([(patches > 200).mean(1) > 0.5, ((patches > 60) & (patches < 200)).mean(1) > 0.5], 1))
+    even = np.arange(len(tokens)) % 2 == 0
+    x, y = np.stack(tokens), np.stack(truth)
+    figures = {}
+    for column, name in enumerate(("nucleus", "cytoplasm")):
+        model_ = probe().fit(x[even].reshape(-1, x.shape[2]), y[even][..., column].ravel())
+        scores = model_.decision_function(x[~even].reshape(-1, x.shape[2]))
+        figures[name] = float(auroc(scores[:, None], y[~even][..., column].reshape(-1, 1))[0, 0])
+    return figures
+
+
+def evaluate(data: Path, model: str, scratch: Path) -> dict[str, Any]:
+    """All figures of the model card."""
+    table = pd.read_csv(data / "cells.csv")
+    images = np.stack([load_squashed(data / path, 224) for path in table["path"]])
+    torch.manual_seed(0)
+    new_backbone().save_pretrained(scratch / "random")
+    features = {
+        "tiny": pooled(model, images),
+        "colour histograms": colour_histograms(images),
+        "random weights": pooled(str(scratch / "random"), images),
+    }
+    results: dict[str, Any] = {}
+    for name in ("pbc", "segwbc_tecom", "segwbc_cellavision", "bccd_crops"):
+        rows = ((table["dataset"] == name) & table["label"].notna()).to_numpy()
+        counts = table["label"].map(table["label"][rows].value_counts()).fillna(0).to_numpy()
+        rows &= counts >= 10
+        labels = table["label"][rows].to_numpy()
+        predicted = {kind: cross_validated(x[rows], labels) for kind, x in features.items()}
+        results[name] = {kind: interval(labels, p) for kind, p in predicted.items()}
+        for kind in ("colour histograms", "random weights"):
+            results[name][kind]["tiny gains"] = interval(labels, predicted["tiny"], predicted[kind])["gain"]
+        results[name]["cells"] = int(rows.sum())
+    trained, kept = split(data)
+    where = {path: row for row, path in enumerate(table["path"])}
+    a, b = ([where[path] for path in part["path"]] for part in (trained, kept))
+    results["pbc, unseen tenth"] = {
+        kind: interval(kept["label"].to_numpy(), probe().fit(x[a], trained["label"]).predict(x[b]))
+        for kind, x in features.items()
+    }
+    attributes = pd.read_csv(data / "pbc_attributes.csv")
+    rows = np.array([where[path] for path in attributes["path"]])
+    results["attributes"] = {
+        kind: {
+            name: float(
+                f1_score(attributes[name], cross_validated(x[rows], attributes[name].to_numpy()), average="weighted")
+            )
+            for name in attributes.columns[2:13]
+        }
+        for kind, x in features.items()
+    }
+    for found in results["attributes"].values():
+        found["mean"] = float(np.mean(list(found.values())))
+    results["localisation"] = localisation(model, table[table["mask"].notna()], data)
+    return results
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, default=Path("../shared/data/cells"), help="folder of the real cells")
+    parser.add_argument("--model", default="tiny", help="backbone to evaluate")
+    parser.add_argument("--out", type=Path, required=True, help="folder to write figures.json into")
+    given = parser.parse_args()
+    given.out.mkdir(parents=True, exist_ok=True)
+    results = evaluate(given.data, given.model, given.out)
+    (given.out / "figures.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps(results, indent=1))
+
+
+if __name__ == "__main__":
+    main()
