@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -255,9 +256,12 @@ def test_killed_at_ten_points_it_ends_in_the_same_bytes(
             time.sleep(0.001)
         assert process.poll() is None, f"it ended before it could be killed {name}"
         assert not (folder / "concepts" / "manifest.json").exists(), f"too late to be killed {name}"
+        helpers = psutil.Process(process.pid).children(recursive=True)
         process.kill()
         process.wait()
         reached.append(name)
+        _, left = psutil.wait_procs(helpers, timeout=5)
+        assert left == [], f"decoding processes outlived the run that was killed {name}"
         if "encoding" in name:
             assert (folder / "sae" / "manifest.json").is_file()
     assert len(reached) == 10

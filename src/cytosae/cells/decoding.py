@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
+import time
 from collections.abc import Generator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -46,11 +49,19 @@ def _as_it_is(batch: Any) -> Any:
     return batch
 
 
-def _in_worker(index: int) -> None:
+def _in_worker(parent: int, index: int) -> None:
     # The parent decides when to stop; a Ctrl-C in the terminal reaches the whole process group.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     torch.set_num_threads(1)
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    """End this process when its parent has gone, also when a full pipe to the parent keeps it from noticing."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
 
 
 def decoded(
@@ -86,7 +97,7 @@ def decoded(
         num_workers=min(count, len(batches)),
         prefetch_factor=4 if count and len(batches) else None,
         collate_fn=_as_it_is,
-        worker_init_fn=_in_worker,
+        worker_init_fn=partial(_in_worker, os.getpid()),
         generator=torch.Generator(),  # or the loader would draw from the random state that training depends on
     )
     iterator = iter(loader)
