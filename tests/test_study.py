@@ -346,6 +346,13 @@ def test_signals_while_embedding_keep_the_finished_shards(
     assert stages["tokens"]["shards_made"] == 12 - kept
 
 
+def test_training_without_a_store(study: tuple[Path, dict[str, Any]], vit: Path, tmp_path: Path) -> None:
+    small = ["--expansion", "2", "--images", "32", "--batch-images", "16", "--init-images", "16", "--backbone", vit]
+    told = figures(cytosae("train", study[0] / "cells.parquet", "-o", tmp_path / "sae", "--no-store", *small, "--json"))
+    assert (told["steps"], told["n_latents"]) == (2, 96)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["sae"]
+
+
 def test_machine_readable_and_human_answers(some_cells: Path, tmp_path: Path) -> None:
     done = cytosae("cells", some_cells, "-o", tmp_path / "c.parquet", "--json")
     assert json.loads(done.stdout)["cells"] == 96
