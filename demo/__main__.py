@@ -35,7 +35,7 @@ COVERED = 0.1  # share of a patch that a planted structure has to cover
 
 def main() -> None:
     """Run the demonstration; what is up to date is skipped."""
-    training = TrainConfig(expansion=8, images=25_600, learning_rate=1e-3, warmup_steps=50, evaluate_every=100)
+    training = TrainConfig(expansion=8, images=19_200, l1=8e-4, learning_rate=1e-3, warmup_steps=50, evaluate_every=100)
     study = Study(STUDY, replace(RunConfig(), backbone=BackboneConfig("tiny"), train=training))
     stages = study.run(Path(COHORT))
     summary_path = STUDY / "summary.json"
