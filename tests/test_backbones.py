@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import pickle
-from collections.abc import Callable
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -94,21 +100,21 @@ class Reference(nn.Module):
         if positions.shape[1] != 257:
             side = int((positions.shape[1] - 1) ** 0.5)
             square = positions[:, 1:].reshape(1, side, side, WIDTH).permute(0, 3, 1, 2)
-            square = F.interpolate(square, size=(16, 16), mode="bicubic")
+            square = F.interpolate(square, scale_factor=16.1 / side, mode="bicubic")  # DINOv2's offset of 0.1
             positions = torch.cat([positions[:, :1], square.flatten(2).transpose(1, 2)], 1)
         x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], 1) + positions
         for block in self.blocks:
             x = block(x)
         return self.norm(x)
 
-    def hooked(self, images: np.ndarray, block: int) -> Tensor:
-        """What a forward hook on a block of the whole model sees."""
+    def hooked(self, images: np.ndarray) -> list[Tensor]:
+        """What forward hooks on the blocks of the whole model see."""
         seen: list[Tensor] = []
-        handle = self.blocks[block].register_forward_hook(lambda _m, _i, output: seen.append(output))
+        for block in self.blocks:
+            block.register_forward_hook(lambda _m, _i, output: seen.append(output))
         with torch.no_grad():
             self(images)
-        handle.remove()
-        return seen[0]
+        return seen
 
 
 @pytest.fixture(scope="module")
@@ -154,24 +160,27 @@ def test_residual_stream_equals_a_hook_in_every_published_form(
 ) -> None:
     model = reference(**options)
     path = FORMS[form](model.state_dict(), tmp_path / "weights")
-    for layer in (-2, 1, DEPTH):
+    hooked = model.hooked(images)
+    for layer in (-2, *range(1, DEPTH + 1)):
         backbone = load(str(path), layer=layer, dtype="float32")
         found = backbone.tokens(images)
         assert found.shape == (2, 257, WIDTH)
         assert found.dtype == torch.float32
-        expected = model.hooked(images, layer - 1 if layer > 0 else DEPTH + layer)
+        expected = hooked[layer - 1 if layer > 0 else DEPTH + layer]
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=2e-4)
+        assert (backbone.info.depth, backbone.info.d_model, backbone.info.patch_size) == (DEPTH, WIDTH, 14)
 
 
 def test_every_block_and_none_after_it(images: np.ndarray, tmp_path: Path) -> None:
     model = reference()
+    hooked = model.hooked(images)
     for block in range(DEPTH):
         weights = model.state_dict()
         for key in weights:
             if key.startswith("blocks.") and int(key.split(".")[1]) > block:
                 weights[key] = torch.full_like(weights[key], float("nan"))  # running it would show
         backbone = load(str(flat(weights, tmp_path / "w")), layer=block + 1, dtype="float32")
-        torch.testing.assert_close(backbone.tokens(images), model.hooked(images, block), rtol=1e-4, atol=2e-4)
+        torch.testing.assert_close(backbone.tokens(images), hooked[block], rtol=1e-4, atol=2e-4)
         assert backbone.info.layer == block
         assert len(backbone._blocks) == block + 1
 
@@ -232,6 +241,21 @@ def test_lower_precision_stays_close_and_the_stream_stays_float32(vit: Path, ima
     assert rough.dtype == torch.float32
     assert not torch.equal(exact, rough)
     assert (exact - rough).norm() / exact.norm() < 0.01
+    for dtype in ("bfloat16", "float16"):
+        backbone = load(str(vit), dtype=dtype)
+        seen: list[torch.dtype] = []
+        for part in (backbone._embeddings, *backbone._blocks):
+            part.register_forward_hook(lambda _m, _i, output, seen=seen: seen.append(output.dtype))
+        backbone.tokens(images)
+        assert seen == [torch.float32] * 3  # embeddings and two blocks
+
+
+def test_weights_that_are_cast_once_give_the_bits_of_autocast(vit: Path, images: np.ndarray) -> None:
+    backbone, whole = load(str(vit), dtype="bfloat16"), load(str(vit), dtype="float32")
+    expected = backbone.tokens(images)
+    assert {p.dtype for n, p in backbone._blocks.named_parameters() if "_proj" in n or ".fc" in n} == {torch.bfloat16}
+    backbone._blocks = whole._blocks  # float32 weights, which autocast casts on every call
+    assert torch.equal(backbone.tokens(images), expected)
 
 
 def test_same_images_same_bytes(vit: Path, images: np.ndarray) -> None:
@@ -253,9 +277,37 @@ def test_malicious_pickle_is_refused_and_not_run(suffix: str, plain: bool, tmp_p
     victim, path = tmp_path / "was-run", tmp_path / f"weights{suffix}"
     content = {"teacher": {"backbone.cls_token": Malicious(victim)}}
     path.write_bytes(pickle.dumps(content)) if plain else torch.save(content, path)
-    with pytest.raises(CytosaeError, match=r"weights.*(refused|damaged)"):
+    with pytest.raises(CytosaeError, match=r"weights.*refused, since it (holds more.*mkdir|is not a file)") as caught:
         load(str(path))
     assert not victim.exists()
+    assert "Nothing in it was run" in str(caught.value)
+    with pytest.raises(CytosaeError, match="refused"):
+        load("dinobloom-b", weights=path)
+    assert not victim.exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>not found</html>", pickle.dumps({"a": 1}), pickle.dumps([1])])
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_files_that_are_no_weights(suffix: str, content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / f"file{suffix}"
+    path.write_bytes(content)
+    with pytest.raises(
+        CytosaeError, match=f"file{suffix}: (refused|not a file of weights|holds a list|a is no tensor)"
+    ):
+        load(str(path))
+
+
+def test_checkpoints_with_other_entries_and_without_weights(tmp_path: Path) -> None:
+    weights = reference().state_dict()
+    backbone = {f"backbone.{key}": value for key, value in weights.items()}
+    torch.save({"teacher": backbone, "iteration": 5, "optimizer": {"lr": [0.1]}}, tmp_path / "a.pth")
+    assert load(str(tmp_path / "a.pth")).info.depth == DEPTH
+    torch.save({1: torch.ones(2), "epoch": 3}, tmp_path / "b.pth")
+    with pytest.raises(CytosaeError, match="1, epoch is no tensor with a name"):
+        load(str(tmp_path / "b.pth"))
+    (tmp_path / "c.txt").write_text("weights")
+    with pytest.raises(CytosaeError, match=r"c\.txt: not a file of weights; expected one that ends in \.pth"):
+        load(str(tmp_path / "c.txt"))
 
 
 def test_malicious_folder_is_refused_and_not_run(vit: Path, tmp_path: Path) -> None:
@@ -271,10 +323,19 @@ def test_malicious_folder_is_refused_and_not_run(vit: Path, tmp_path: Path) -> N
 def test_missing_unknown_and_damaged_weights(tmp_path: Path, vit: Path) -> None:
     weights = reference().state_dict()
     short = {key: value for key, value in weights.items() if "blocks.2.norm1" not in key}
-    with pytest.raises(CytosaeError, match=r"missing: encoder\.layer\.2\.norm1"):
+    with pytest.raises(CytosaeError, match=r"missing: blocks\.2\.norm1\.weight, blocks\.2\.norm1\.bias\)"):
         load(str(flat(short, tmp_path / "short")))
     with pytest.raises(CytosaeError, match=r"unknown: blocks_extra"):
         load(str(flat({**weights, "blocks_extra.weight": torch.ones(1)}, tmp_path / "extra")))
+    gap = {key: value for key, value in weights.items() if not key.startswith("blocks.1.")}
+    with pytest.raises(CytosaeError, match=r"missing: blocks\.1\.norm1\.weight.* and \d+ more"):
+        load(str(flat(gap, tmp_path / "gap")))
+    with pytest.raises(CytosaeError, match=r"blocks\.1\.attn\.qkv\.weight is \(10, 128\), not \(384, 128\)"):
+        load(str(flat({**weights, "blocks.1.attn.qkv.weight": torch.ones(10, 128)}, tmp_path / "shape")))
+    with pytest.raises(CytosaeError, match="unknown: register_tokens"):
+        load(str(flat({**weights, "register_tokens": torch.ones(1, 4, WIDTH)}, tmp_path / "registers")))
+    with pytest.raises(CytosaeError, match="200 position embeddings are not CLS and a square grid"):
+        load(str(flat({**weights, "pos_embed": torch.ones(1, 200, WIDTH)}, tmp_path / "positions")))
     with pytest.raises(CytosaeError, match="not DinoBloom weights"):
         load(str(flat({"some.weight": torch.ones(1)}, tmp_path / "foreign")))
     for write in (flat, timm):
@@ -282,8 +343,6 @@ def test_missing_unknown_and_damaged_weights(tmp_path: Path, vit: Path) -> None:
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
         with pytest.raises(CytosaeError, match="damaged"):
             load(str(path))
-    from safetensors.torch import load_file
-
     folder = tmp_path / "folder"
     folder.mkdir()
     (folder / "config.json").write_bytes((vit / "config.json").read_bytes())
@@ -296,7 +355,7 @@ def test_missing_unknown_and_damaged_weights(tmp_path: Path, vit: Path) -> None:
 
 def test_wrong_size_for_a_dinobloom_name(tmp_path: Path) -> None:
     path = flat(reference().state_dict(), tmp_path / "w")
-    with pytest.raises(CytosaeError, match="width 128, but dinobloom-b has 768"):
+    with pytest.raises(CytosaeError, match="width 128 and 4 blocks, but dinobloom-b has 768 and 12"):
         load("dinobloom-b", weights=path)
     with pytest.raises(CytosaeError, match="--weights belongs to"):
         load("tiny", weights=path)
@@ -309,7 +368,11 @@ def test_names_and_layers(vit: Path, tmp_path: Path) -> None:
         load(str(tmp_path / "absent.pth"))
     with pytest.raises(CytosaeError, match=r"config\.json"):
         load(str(tmp_path))
-    for layer in (0, 4, -4):
+    for name in ("nothing", "", "./no/folder"):
+        with pytest.raises(CytosaeError, match=r"unknown backbone\. Known are dinobloom-s, .*, tiny"):
+            load(name)
+    assert load(str(vit), layer="-2").info.layer == load(str(vit), layer="2").info.layer == 1
+    for layer in (0, 4, -4, "last"):
         with pytest.raises(CytosaeError, match=r"3 blocks; choose 1 to 3, or -3 to -1"):
             load(str(vit), layer=layer)
     assert [resolve_layer(n, 12) for n in (-2, -1, 1, 11, 12, -12)] == [10, 11, 0, 10, 11, 0]
@@ -319,14 +382,172 @@ def test_unsupported_model(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
     with pytest.raises(CytosaeError, match="is a 'bert' model; supported are"):
         load(str(tmp_path))
+    (tmp_path / "config.json").write_text('{"model_type": ')
+    with pytest.raises(CytosaeError, match="cannot be loaded"):
+        load(str(tmp_path))
 
 
-@pytest.mark.parametrize("name", ["dinobloom-b", "facebook/dinov2-small"])
-def test_no_network(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [({"patch_size": 15, "image_size": 225}, "patches of 15 x 15 px"), ({"num_channels": 1}, "images of 1 channels")],
+)
+def test_models_for_other_images(change: dict[str, int], message: str, tmp_path: Path) -> None:
+    import transformers as tf
+
+    common = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+    tf.ViTModel(tf.ViTConfig(**common, **change)).save_pretrained(tmp_path)
+    with pytest.raises(CytosaeError, match=message):
+        load(str(tmp_path))
+
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+class Hub(ThreadingHTTPServer):
+    """As much of the Hugging Face hub as a download needs; keeps the paths that it was asked for."""
+
+    def __init__(self, files: dict[str, bytes]) -> None:
+        self.files, self.asked = files, list[str]()
+        super().__init__(("127.0.0.1", 0), _Answer)
+        self.endpoint = f"http://127.0.0.1:{self.server_port}"
+
+
+class _Answer(BaseHTTPRequestHandler):
+    server: Hub
+
+    def do_HEAD(self) -> None:
+        self._answer(False)
+
+    def do_GET(self) -> None:
+        self._answer(True)
+
+    def _answer(self, whole: bool) -> None:
+        path = self.path.partition("?")[0]
+        self.server.asked.append(path)
+        body: bytes | None
+        if path.startswith("/api/models/"):
+            listed = [
+                {"type": "file", "path": k, "size": len(v), "oid": str(len(v))} for k, v in self.server.files.items()
+            ]
+            siblings = [{"rfilename": name} for name in self.server.files]
+            body = json.dumps(
+                listed if "/tree/" in path else {"id": "o/m", "sha": COMMIT, "siblings": siblings}
+            ).encode()
+        else:
+            body = self.server.files.get(path.rpartition("/")[2])
+        self.send_response(404 if body is None else 200)
+        if body is None:
+            self.send_header("X-Error-Code", "EntryNotFound")
+        self.send_header("X-Repo-Commit", COMMIT)
+        self.send_header("ETag", f'"{hashlib.sha1(body or b"").hexdigest()}"')
+        self.send_header("Content-Length", str(len(body or b"")))
+        self.end_headers()
+        if whole and body:
+            self.wfile.write(body)
+
+    def log_message(self, format: str, *arguments: object) -> None:
+        pass
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[[dict[str, bytes]], Hub]]:
+    """Starts a hub with the given files, beside an empty cache; without one started, nobody answers."""
+    servers: list[Hub] = []
+
+    def point_to(endpoint: str) -> None:
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", endpoint)
+        template = endpoint + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", template)
+
+    def start(files: dict[str, bytes]) -> Hub:
+        servers.append(Hub(files))
+        threading.Thread(target=servers[-1].serve_forever, daemon=True).start()
+        point_to(servers[-1].endpoint)
+        return servers[-1]
+
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    point_to("http://127.0.0.1:9")
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+def folder_bytes(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("pickled", [False, True])
+def test_hub_model_is_fetched_once_and_then_needs_no_network(
+    hub: Callable[[dict[str, bytes]], Hub],
+    pickled: bool,
+    vit: Path,
+    images: np.ndarray,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    files = folder_bytes(vit)
+    torch.save(load_file(vit / "model.safetensors"), tmp_path / "pytorch_model.bin")
+    files["pytorch_model.bin"] = (tmp_path / "pytorch_model.bin").read_bytes()
+    if pickled:
+        del files["model.safetensors"]
+    server = hub(files)
+    backbone = load("owner/model")
+    assert (backbone.info.source, backbone.info.revision) == ("owner/model", COMMIT)
+    assert backbone.info.fingerprint == load(str(vit)).info.fingerprint
+    assert torch.equal(backbone.tokens(images), load(str(vit)).tokens(images))
+    assert any("pytorch_model.bin" in path for path in server.asked) is pickled  # safetensors where there are any
+    server.shutdown()
+    server.server_close()
+    assert load("owner/model").info.revision == COMMIT
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(CytosaeError, match="HF_HUB_OFFLINE"):
-        load(name)
+    assert load("owner/model").info.fingerprint == backbone.info.fingerprint
+
+
+def test_dinobloom_of_the_hub_in_both_forms(hub: Callable[[dict[str, bytes]], Hub], tmp_path: Path) -> None:
+    weights = reference().state_dict()
+    files = {
+        "config.json": b'{"architecture": "vit_small_patch14_dinov2", "num_classes": 0}',
+        "model.safetensors": timm(weights, tmp_path / "w").read_bytes(),
+        "pytorch_model_b.bin": flat(weights, tmp_path / "w").read_bytes(),
+    }
+    server = hub(files)
+    backbone = load("1aurent/vit_small_patch14_224.dinobloom")
+    assert backbone.info.fingerprint == load(str(tmp_path / "w.bin")).info.fingerprint
+    with pytest.raises(CytosaeError, match=r"pytorch_model_b\.bin: holds a model of width 128"):
+        load("dinobloom-b")  # found and read, only that this one is too small
+    assert "/MarrLab/DinoBloom/resolve/main/pytorch_model_b.bin" in server.asked
+
+
+def test_hub_without_the_model_and_without_weights(hub: Callable[[dict[str, bytes]], Hub], vit: Path) -> None:
+    hub({})
+    with pytest.raises(CytosaeError, match=r"owner/model: config\.json is not in the local cache.*EntryNotFound"):
+        load("owner/model")
+    hub({"config.json": (vit / "config.json").read_bytes()})
+    with pytest.raises(CytosaeError, match=r"no model\.safetensors and no pytorch_model\.bin"):
+        load("owner/model")
+
+
+@pytest.mark.parametrize("how", ["offline", "refused", "silent"])
+@pytest.mark.parametrize(("name", "advice"), [("dinobloom-b", "--weights DinoBloom-B.pth"), ("owner/model", "folder")])
+def test_no_network_is_said_soon(
+    hub: Callable[[dict[str, bytes]], Hub], how: str, name: str, advice: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes the connection and never answers
+        if how == "offline":
+            monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+        if how == "silent":
+            template = f"http://127.0.0.1:{silent.getsockname()[1]}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+            monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", template)
+            monkeypatch.setattr("cytosae.backbones.hub.PATIENCE", 0.3)
+        start = time.monotonic()
+        with pytest.raises(CytosaeError, match="HF_HUB_OFFLINE") as caught:
+            load(name)
+        assert time.monotonic() - start < 3
+    assert advice in str(caught.value)
+    if name == "dinobloom-b":
+        assert "zenodo.org/records/10908163" in str(caught.value)
 
 
 def test_devices_and_precisions() -> None:
@@ -337,14 +558,54 @@ def test_devices_and_precisions() -> None:
         choose_precision("int8", "cpu")
     with pytest.raises(CytosaeError, match="unknown"):
         choose_device("tpu")
+    with pytest.raises(CytosaeError, match="unknown"):
+        choose_device("cuda:first")
     if not torch.cuda.is_available():
         with pytest.raises(CytosaeError, match="0 CUDA devices"):
             choose_device("cuda")
 
 
+def test_apple_gpu_for_the_backbone_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: True)
+    assert choose_device("auto", mps=True) == choose_device("mps", mps=True) == "mps"
+    assert choose_precision("auto", "mps") == "float32"
+    assert choose_device("auto") == "cpu"
+    with pytest.raises(CytosaeError, match="no float64"):
+        choose_device("mps")
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
+    assert choose_device("auto", mps=True) == "cpu"
+    with pytest.raises(CytosaeError, match="no such GPU here"):
+        choose_device("mps", mps=True)
+
+
+def test_precision_follows_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    for flags, expected in (({"avx512_bf16": True}, "bfloat16"), ({"avx2": True, "amx_bf16": False}, "float32")):
+        monkeypatch.setattr("torch.cpu.get_capabilities", lambda flags=flags: flags)
+        assert choose_precision("auto", "cpu") == expected
+
+
+@pytest.mark.filterwarnings("error")
+def test_images_in_any_memory(vit: Path, images: np.ndarray) -> None:
+    backbone = load(str(vit))
+    expected = backbone.tokens(images)
+    fixed = images.copy()
+    fixed.flags.writeable = False
+    turned = np.ascontiguousarray(images[:, ::-1])[:, ::-1]
+    for same in (fixed, turned, torch.from_numpy(images)):
+        assert torch.equal(backbone.tokens(same), expected)
+    assert backbone.tokens(images[:0]).shape == (0, 257, 48)
+
+
 @pytest.mark.parametrize(
     "images",
-    [np.zeros((1, 224, 224, 3), np.float32), np.zeros((1, 3, 224, 224), np.uint8), np.zeros((224, 224, 3), np.uint8)],
+    [
+        [1, 2],
+        "x",
+        np.zeros((1, 224, 224, 3), np.float32),
+        np.zeros((1, 3, 224, 224), np.uint8),
+        np.zeros((224, 224, 3), np.uint8),
+    ],
 )
 def test_images_of_another_form(vit: Path, images: np.ndarray) -> None:
     with pytest.raises(CytosaeError, match="expected uint8"):

@@ -27,7 +27,7 @@ class BackboneInfo:
     source: str
     """Folder, file or hub repository of the weights."""
     revision: str | None
-    """Of the hub repository."""
+    """Commit of the hub repository; none for local weights."""
     fingerprint: str
     """SHA-256 over architecture and weights; the same for every form in which they are published."""
     model_type: str
@@ -41,7 +41,7 @@ class BackboneInfo:
     n_tokens: int
     """CLS and patches; register tokens are dropped."""
     layer: int
-    """Index of the block whose output is taken, from 0."""
+    """Index of the block whose output is taken, counted from 0."""
     dtype: str
     """Precision of the matrix products; the residual stream itself is float32."""
     mean: tuple[float, ...]
@@ -69,8 +69,13 @@ class Backbone:
         self, embeddings: nn.Module, blocks: nn.ModuleList, n_registers: int, info: BackboneInfo, device: str
     ) -> None:
         self.info, self.device = info, torch.device(device)
-        self._embeddings = embeddings.to(self.device).eval()
-        self._blocks = blocks.to(self.device).eval()
+        self._precision = DTYPES[info.dtype]
+        self._embeddings = embeddings.to(self.device).eval().requires_grad_(False)
+        self._blocks = blocks.to(self.device).eval().requires_grad_(False)
+        if self._precision != torch.float32:
+            for module in self._blocks.modules():
+                if isinstance(module, nn.Linear):
+                    module.to(self._precision)  # as autocast does on every call: same bits, half the memory
         self._n_registers = n_registers
         self._mean = torch.tensor(info.mean, device=self.device).view(1, 3, 1, 1)
         self._std = torch.tensor(info.std, device=self.device).view(1, 3, 1, 1)
@@ -94,18 +99,13 @@ class Backbone:
         CytosaeError
             Images of another shape or type.
         """
-        pixels = torch.as_tensor(images)
-        size = self.info.image_size
-        if pixels.dtype != torch.uint8 or pixels.ndim != 4 or tuple(pixels.shape[1:]) != (size, size, 3):
-            raise CytosaeError(
-                f"images are {str(pixels.dtype).removeprefix('torch.')} of shape {tuple(pixels.shape)}; "
-                f"expected uint8 of shape (n, {size}, {size}, 3)."
-            )
+        pixels = self._checked(images)
+        if not len(pixels):
+            return torch.zeros(0, self.info.n_tokens, self.info.d_model, device=self.device)
         x = pixels.to(self.device).permute(0, 3, 1, 2).float().div_(255)
         x = (x - self._mean) / self._std
-        precision = DTYPES[self.info.dtype]
-        # Autocast keeps weights and residual stream in float32 and computes the products in the lower precision.
-        with torch.autocast(self.device.type, precision, enabled=precision != torch.float32):
+        # Autocast computes the products in the lower precision; layer norms, sums and the residual stream stay float32.
+        with torch.autocast(self.device.type, self._precision, enabled=self._precision != torch.float32):
             hidden = self._embeddings(x)
             for block in self._blocks:
                 hidden = block(hidden)
@@ -114,17 +114,43 @@ class Backbone:
             hidden = torch.cat([hidden[:, :1], hidden[:, 1 + self._n_registers :]], dim=1)
         return hidden
 
+    def _checked(self, images: NDArray[np.uint8] | Tensor) -> Tensor:
+        size = self.info.image_size
+        kind = str(getattr(images, "dtype", type(images).__name__)).removeprefix("torch.")
+        shape = tuple(getattr(images, "shape", ()))
+        if not isinstance(images, np.ndarray | Tensor) or kind != "uint8" or shape[1:] != (size, size, 3):
+            raise CytosaeError(
+                f"images are {kind} of shape {shape}; expected uint8 of shape (n, {size}, {size}, 3), an array or tensor: "
+                "RGB, squashed, channels last (cytosae.cells.load_squashed)."
+            )
+        if isinstance(images, np.ndarray):
+            # torch takes neither negative strides nor, without a warning, memory that must not be written to.
+            usable = images.flags.writeable and images.flags.c_contiguous
+            images = torch.from_numpy(images if usable else images.copy())
+        return images
 
-def resolve_layer(layer: int, depth: int) -> int:
+
+def resolve_layer(layer: int | str, depth: int) -> int:
     """Index from 0 of a block that is counted from 1, or from the end with a negative number.
+
+    Parameters
+    ----------
+    layer
+        1 is the first block, -1 the last, -2 (the paper's) the second last; a string holds such a number.
+    depth
+        Blocks of the model.
 
     Raises
     ------
     CytosaeError
         There is no such block.
     """
-    if layer == 0 or not -depth <= layer <= depth:
+    try:
+        number = int(layer)
+    except ValueError:
+        number = 0
+    if number == 0 or not -depth <= number <= depth:
         raise CytosaeError(
             f"--layer {layer}: the backbone has {depth} blocks; choose 1 to {depth}, or -{depth} to -1 from the end."
         )
-    return layer - 1 if layer > 0 else depth + layer
+    return number - 1 if number > 0 else depth + number

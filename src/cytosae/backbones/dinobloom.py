@@ -6,15 +6,12 @@ The forms are the ``.pth`` of Zenodo record 10908163 (``{"teacher": {"backbone.â
 
 from __future__ import annotations
 
-import pickle
+import math
 import re
-import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from cytosae.errors import CytosaeError
@@ -24,104 +21,56 @@ if TYPE_CHECKING:
 
 HUB_REPOSITORY = "MarrLab/DinoBloom"
 HUB_FILES = {f"dinobloom-{size}": f"pytorch_model_{size}.bin" for size in "sblg"}
-WIDTHS = {"dinobloom-s": 384, "dinobloom-b": 768, "dinobloom-l": 1024, "dinobloom-g": 1536}
 ZENODO_RECORD = "10908163"
+ZENODO_FILES = {f"dinobloom-{size}": f"DinoBloom-{size.upper()}.pth" for size in "sblg"}
+SHAPES = {"dinobloom-s": (384, 12), "dinobloom-b": (768, 12), "dinobloom-l": (1024, 24), "dinobloom-g": (1536, 40)}
+"""Width and number of blocks."""
 
 _HEAD_DIM = 64  # of every DINOv2 model
-_HEADS = ("dino_head.", "ibot_head.", "head.")
+_EPS = 1e-6  # of the layer norms; checkpoints do not say
+_DROPPED = ("dino_head.", "ibot_head.", "head.")
 
+# DINOv2's names, for the names of transformers.
 _RENAMED = (
-    (r"^cls_token$", "embeddings.cls_token"),
-    (r"^mask_token$", "embeddings.mask_token"),
+    (r"^(cls_token|mask_token)$", r"embeddings.\1"),
     (r"^pos_embed$", "embeddings.position_embeddings"),
     (r"^patch_embed\.proj\.", "embeddings.patch_embeddings.projection."),
     (r"^norm\.", "layernorm."),
-    (r"^blocks\.(\d+)\.", r"encoder.layer.\1."),
+    (r"^blocks\.", "encoder.layer."),
     (r"\.attn\.proj\.", ".attention.o_proj."),
     (r"\.ls(\d)\.gamma$", r".layer_scale\1.lambda1"),
     (r"\.mlp\.w3\.", ".mlp.down_proj."),
 )
 
-
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """Read the tensors of a ``.safetensors``, ``.pth``, ``.pt`` or ``.bin`` file without running anything in it.
-
-    Raises
-    ------
-    CytosaeError
-        The file is missing, damaged, or holds more than tensors and plain containers.
-    """
-    if not path.is_file():
-        raise CytosaeError(f"{path}: no such file of weights.")
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        if "Weights only load failed" in str(error) and "Unsupported" in str(error):
-            raise CytosaeError(
-                f"{path}: refused, since it holds more than weights ({_first_line(error)}). Nothing in it was run. Get "
-                "the file from the authors' own record."
-            ) from error
-        raise CytosaeError(f"{path}: not a file of weights, or damaged ({_first_line(error)}).") from error
-    except (
-        SafetensorError,
-        RuntimeError,
-        EOFError,
-        OSError,
-        ValueError,
-        KeyError,
-        zipfile.BadZipFile,
-    ) as error:
-        raise CytosaeError(f"{path}: not a file of weights, or damaged ({_first_line(error)}).") from error
-    for key in ("teacher", "model", "state_dict"):
-        if isinstance(content, dict) and isinstance(content.get(key), dict):
-            content = content[key]
-    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise CytosaeError(f"{path}: holds no dictionary of tensors, or one nested in an unknown way.")
-    return content
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line for line in str(error).splitlines() if "Unsupported" in line] or str(error).splitlines() or [""]
-    return f"{type(error).__name__}: {lines[0].strip()[:160]}"
-
-
-def normalised_names(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """DINOv2's own names: prefixes and heads dropped, chunks of blocks (``blocks.0.7.``) flattened."""
-    prefixed = any(key.startswith("backbone.") for key in tensors)
-    named: dict[str, Tensor] = {}
-    for key, value in tensors.items():
-        name = key.removeprefix("module.")
-        if prefixed and not name.startswith("backbone."):
-            continue  # a head, beside the backbone
-        name = re.sub(r"^blocks\.\d+\.(\d+)\.", r"blocks.\1.", name.removeprefix("backbone."))
-        if not name.startswith(_HEADS):
-            named[name] = value.float()
-    return named
+# Packed matrices, split along their rows. Both namings of the SwiGLU hold the gate first: silu(first) * second.
+_PACKED = {
+    ".attn.qkv.": [f".attention.{part}_proj." for part in "qkv"],
+    ".mlp.w12.": [".mlp.gate_proj.", ".mlp.up_proj."],
+}
 
 
 def build(tensors: dict[str, Tensor], path: Path, image_size: int) -> Dinov2Model:
     """A DINOv2 model of transformers with the given weights.
 
+    Checkpoints do not hold the number of attention heads: it is the width divided by 64, rounded down, at least 1.
+
     Parameters
     ----------
     tensors
-        As `read_weights` gives them, in any of the three forms.
+        As `cytosae.backbones.weights.read_weights` gives them, in any of the three forms.
     path
         For messages.
     image_size
-        Position embeddings of another size are interpolated to it (bicubic, without antialiasing, as DINOv2 does).
+        Position embeddings of another size are interpolated to it, see `interpolated`.
 
     Raises
     ------
     CytosaeError
-        Keys are missing or left over; names them.
+        Tensors are missing, left over or of another shape; names them as the file does.
     """
     from transformers import Dinov2Config, Dinov2Model
 
-    named = normalised_names(tensors)
-    blocks = {int(match[1]) for key in named if (match := re.match(r"blocks\.(\d+)\.", key))}
+    named = original_names(tensors)
     needed = ("cls_token", "pos_embed", "patch_embed.proj.weight", "blocks.0.attn.qkv.weight")
     if absent := [key for key in needed if key not in named]:
         raise CytosaeError(
@@ -129,70 +78,153 @@ def build(tensors: dict[str, Tensor], path: Path, image_size: int) -> Dinov2Mode
             "Expected the .pth of Zenodo record 10908163, the .bin of MarrLab/DinoBloom, or timm's safetensors."
         )
     width, patch = named["cls_token"].shape[-1], named["patch_embed.proj.weight"].shape[-1]
+    if image_size % patch:
+        raise CytosaeError(f"{path}: patches of {patch} px do not fill an image of {image_size} px.")
     named["pos_embed"] = interpolated(named["pos_embed"], image_size // patch, path)
-    hidden, swiglu = _mlp(named, width)
+    depth = 1 + max(int(key.split(".")[1]) for key in named if re.match(r"blocks\.\d+\.", key))
+    swiglu = "blocks.0.mlp.w12.weight" in named
+    into = named.get("blocks.0.mlp.fc1.weight")
+    ratio = 4 if swiglu or into is None else max(1, into.shape[0] // width)
+    heads = max(1, width // _HEAD_DIM)
+    if width % heads:
+        raise CytosaeError(f"{path}: a width of {width} is not a multiple of {heads} heads; expected one of 64.")
+    _check(named, layout(width, depth, ratio, patch, 1 + (image_size // patch) ** 2, swiglu), path)
     config = Dinov2Config(
         hidden_size=width,
-        num_hidden_layers=len(blocks),
-        num_attention_heads=max(1, width // _HEAD_DIM),
-        mlp_ratio=4 if swiglu else hidden // width,
+        num_hidden_layers=depth,
+        num_attention_heads=heads,
+        mlp_ratio=ratio,
         use_swiglu_ffn=swiglu,
         patch_size=patch,
         image_size=image_size,
-        layer_norm_eps=1e-6,
+        layer_norm_eps=_EPS,
+        use_mask_token=False,  # of no use after pre-training, and timm's form has none
     )
-    model = Dinov2Model(config)
-    state = _converted(named, swiglu)
-    state.setdefault("embeddings.mask_token", torch.zeros(1, width))  # used in pre-training only; timm has none
-    try:
-        missing, unexpected = model.load_state_dict(state, strict=False)
-    except RuntimeError as error:
-        raise CytosaeError(f"{path}: {str(error).splitlines()[-1].strip()}") from error
-    if missing or unexpected:
-        parts = [
-            f"{what}: {', '.join(keys[:4])}" for what, keys in (("missing", missing), ("unknown", unexpected)) if keys
-        ]
-        raise CytosaeError(f"{path}: does not hold a whole DINOv2 model ({'; '.join(parts)}).")
-    return model
+    with torch.device("meta"):  # neither memory nor time for random weights, which are replaced at once
+        model = Dinov2Model(config)
+    named.pop("mask_token", None)
+    model.load_state_dict(_converted(named), strict=True, assign=True)
+    return model.eval()
 
 
-def _mlp(named: dict[str, Tensor], width: int) -> tuple[int, bool]:
-    """Hidden width of the feed-forward layer, and whether it is a packed SwiGLU."""
-    out = named.get("blocks.0.mlp.w3.weight", named.get("blocks.0.mlp.fc2.weight"))
-    into = named.get("blocks.0.mlp.w12.weight", named.get("blocks.0.mlp.fc1.weight"))
-    if out is None or into is None:
-        return 4 * width, False  # the missing keys are named when the weights are loaded
-    return out.shape[1], into.shape[0] == 2 * out.shape[1]
+def original_names(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """DINOv2's own names, in float32: prefixes and heads dropped, chunks of blocks (``blocks.0.7.``) flattened.
+
+    The number of a block does not start again in the next chunk, so that it alone says which block is meant.
+    """
+    names = {key: key.removeprefix("module.") for key in tensors}
+    prefixed = any(name.startswith("backbone.") for name in names.values())
+    named: dict[str, Tensor] = {}
+    for key, name in names.items():
+        if prefixed and not name.startswith("backbone."):
+            continue  # a head, beside the backbone
+        name = re.sub(r"^blocks\.\d+\.(\d+)\.", r"blocks.\1.", name.removeprefix("backbone."))
+        if not name.startswith(_DROPPED):
+            named[name] = tensors[key].float()
+    into, out = (named.get(f"blocks.0.mlp.{name}.weight") for name in ("fc1", "fc2"))
+    if into is not None and out is not None and into.shape[0] == 2 * out.shape[-1]:  # timm's names of a packed SwiGLU
+        named = {k.replace(".mlp.fc1.", ".mlp.w12.").replace(".mlp.fc2.", ".mlp.w3."): v for k, v in named.items()}
+    return named
 
 
-def _converted(named: dict[str, Tensor], swiglu: bool) -> dict[str, Tensor]:
+def layout(width: int, depth: int, ratio: int, patch: int, n_tokens: int, swiglu: bool) -> dict[str, tuple[int, ...]]:
+    """Shapes of all tensors of a DINOv2 model, by its authors' names; ``mask_token`` may be missing from a file."""
+
+    def linear(name: str, rows: int, columns: int) -> dict[str, tuple[int, ...]]:
+        return {f"{name}.weight": (rows, columns), f"{name}.bias": (rows,)}
+
+    def norm(name: str) -> dict[str, tuple[int, ...]]:
+        return {f"{name}.weight": (width,), f"{name}.bias": (width,)}
+
+    hidden = width * ratio
+    if swiglu:  # two thirds, so that three matrices have the size of two, rounded up to a multiple of eight
+        hidden = (int(hidden * 2 / 3) + 7) // 8 * 8
+    shapes: dict[str, tuple[int, ...]] = {
+        "cls_token": (1, 1, width),
+        "pos_embed": (1, n_tokens, width),
+        "mask_token": (1, width),
+        "patch_embed.proj.weight": (width, 3, patch, patch),
+        "patch_embed.proj.bias": (width,),
+        **norm("norm"),
+    }
+    for index in range(depth):
+        block = f"blocks.{index}"
+        shapes |= norm(f"{block}.norm1") | norm(f"{block}.norm2")
+        shapes |= linear(f"{block}.attn.qkv", 3 * width, width) | linear(f"{block}.attn.proj", width, width)
+        shapes |= {f"{block}.ls1.gamma": (width,), f"{block}.ls2.gamma": (width,)}
+        first, second = ("w12", "w3") if swiglu else ("fc1", "fc2")
+        shapes |= linear(f"{block}.mlp.{first}", 2 * hidden if swiglu else hidden, width)
+        shapes |= linear(f"{block}.mlp.{second}", width, hidden)
+    return shapes
+
+
+def _check(named: dict[str, Tensor], shapes: dict[str, tuple[int, ...]], path: Path) -> None:
+    wrong = [
+        f"{key} is {tuple(value.shape)}, not {shapes[key]}"
+        for key, value in named.items()
+        if key in shapes and tuple(value.shape) != shapes[key]
+    ]
+    problems = {
+        "missing": [key for key in shapes if key not in named and key != "mask_token"],
+        "unknown": [key for key in named if key not in shapes],
+        "of another shape": wrong,
+    }
+    parts = [
+        f"{what}: {', '.join(keys[:4])}{f' and {len(keys) - 4} more' if len(keys) > 4 else ''}"
+        for what, keys in problems.items()
+        if keys
+    ]
+    if parts:
+        raise CytosaeError(
+            f"{path}: does not hold exactly a DINOv2 model ({'; '.join(parts)}). Expected one of DinoBloom's published "
+            "files; is it whole, and of this model?"
+        )
+
+
+def _converted(named: dict[str, Tensor]) -> dict[str, Tensor]:
     state: dict[str, Tensor] = {}
     for key, value in named.items():
         name = key
         for pattern, replacement in _RENAMED:
             name = re.sub(pattern, replacement, name)
-        if ".attn.qkv." in name:
-            for part, chunk in zip("qkv", value.chunk(3), strict=True):
-                state[name.replace(".attn.qkv.", f".attention.{part}_proj.")] = chunk
-        elif packed := re.search(r"\.mlp\.(w12|fc1)\.", name) if swiglu else None:
-            # Both namings pack the gate first: silu(first half) * second half.
-            for part, chunk in zip(("gate", "up"), value.chunk(2), strict=True):
-                state[name.replace(packed[0], f".mlp.{part}_proj.")] = chunk
-        elif swiglu:
-            state[name.replace(".mlp.fc2.", ".mlp.down_proj.")] = value
+        for packed, parts in _PACKED.items():
+            if packed in name:
+                for part, chunk in zip(parts, value.chunk(len(parts)), strict=True):
+                    state[name.replace(packed, part)] = chunk
+                break
         else:
             state[name] = value
     return state
 
 
 def interpolated(positions: Tensor, grid: int, path: Path) -> Tensor:
-    """Position embeddings ``(1, 1 + n * n, d)`` for a grid of `grid` x `grid` patches."""
+    """Position embeddings for another grid, as DINOv2's (and DinoBloom's) own code computes them.
+
+    Bicubic, without antialiasing, and with DINOv2's offset of 0.1 in the scale factor (``(grid + 0.1) / side``), which
+    moves the sampling points by up to a quarter of a patch. transformers leaves the offset away and timm adds
+    antialiasing, so that they differ a little here. Embeddings of the right size are returned as they are.
+
+    Parameters
+    ----------
+    positions
+        ``(1, 1 + side * side, d_model)``, CLS first.
+    grid
+        Patches along an edge that are wanted.
+
+    Raises
+    ------
+    CytosaeError
+        Not CLS and a square.
+    """
     count = positions.shape[1] - 1
-    side = round(count**0.5)
-    if side * side != count:
-        raise CytosaeError(f"{path}: {positions.shape[1]} position embeddings are not CLS and a square grid.")
+    side = math.isqrt(max(count, 0))
+    if side * side != count or side == 0:
+        raise CytosaeError(
+            f"{path}: {positions.shape[1]} position embeddings are not CLS and a square grid; expected 257 or 1370."
+        )
     if side == grid:
         return positions
-    square = positions[:, 1:].reshape(1, side, side, -1).permute(0, 3, 1, 2)
-    square = torch.nn.functional.interpolate(square, size=(grid, grid), mode="bicubic", align_corners=False)
+    square = positions[:, 1:].unflatten(1, (side, side)).permute(0, 3, 1, 2)
+    scale = (grid + 0.1) / side
+    square = torch.nn.functional.interpolate(square, scale_factor=(scale, scale), mode="bicubic", antialias=False)
     return torch.cat([positions[:, :1], square.permute(0, 2, 3, 1).flatten(1, 2)], dim=1)
