@@ -8,10 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
+from numpy.typing import NDArray
 
 from cytosae.artefacts import write_json
-from cytosae.cells.synthetic import CONCEPTS, read_concept_masks, token_truth
+from cytosae.backbones import TINY, load
+from cytosae.cells import read_cells
+from cytosae.cells.synthetic import CONCEPTS, patch_labels, read_concept_masks
 from cytosae.concepts import is_concept, read_concepts
 from cytosae.concepts.recovery import (
     Recovery,
@@ -22,57 +26,98 @@ from cytosae.concepts.recovery import (
     recovery,
 )
 from cytosae.console import say
-from cytosae.sae import SAE
+from cytosae.sae import SAE, train
 from cytosae.settings import BackboneConfig, TrainConfig
-from cytosae.study import RunConfig, Study
-from cytosae.tokens import TokenStore
+from cytosae.study import RunConfig, Study, list_to, rendered
+from cytosae.tokens import TokenStore, embed, layout_of
 
 STUDY = Path("demo-study")
-COHORT = "synthetic:patients=20,cells=30,seed=0"
-JUDGED = 200  # cells on which planted concepts are looked for
-COVERED = 0.1  # share of a patch that a planted structure has to cover
+COHORT = "synthetic:patients=60,cells=40,seed=0"
+JUDGED = "synthetic:patients=30,cells=18,seed=1"
+"""Other patients, on whose cells the planted concepts are looked for."""
+TRAINING = TrainConfig(
+    expansion=4,
+    nested=4,
+    images=19_200,
+    batch_images=16,
+    l1=1e-4,
+    learning_rate=2e-3,
+    warmup_steps=50,
+    evaluate_every=400,
+)
+OURS, UNTRAINED = "latents of the autoencoder", "latents, untrained backbone"
 
 
 def main() -> None:
     """Run the demonstration; what is up to date is skipped."""
-    training = TrainConfig(expansion=8, images=19_200, l1=8e-4, learning_rate=1e-3, warmup_steps=50, evaluate_every=100)
-    study = Study(STUDY, replace(RunConfig(), backbone=BackboneConfig("tiny"), train=training))
+    study = Study(STUDY, replace(RunConfig(), backbone=BackboneConfig("tiny"), train=TRAINING))
     stages = study.run(Path(COHORT))
     summary_path = STUDY / "summary.json"
     if all(stage["skipped"] for stage in stages.values()) and summary_path.is_file():
         summary = json.loads(summary_path.read_text(encoding="utf-8"))
     else:
-        say("recovery: looking for the planted concepts")
-        summary = summarise(stages, planted_recovery())
+        say("recovery: drawing other patients, to look for the planted concepts in their cells")
+        judged, _ = list_to(rendered(Path(JUDGED), STUDY / "judged"), STUDY / "judged" / "cells.parquet")
+        say("recovery: the same with an untrained backbone, for comparison")
+        found = planted_recovery(judged, untrained_autoencoder())
+        summary = summarise(stages, len(judged), found)
         write_json(summary_path, summary)
     tell(summary)
 
 
-def planted_recovery() -> dict[str, Recovery]:
-    """Planted concepts recovered on patches of the cohort by the latents and by simpler directions."""
-    store, sae = TokenStore(STUDY / "tokens"), SAE.from_pretrained(STUDY / "sae")
-    rows = np.sort(np.random.default_rng(0).permutation(store.n_cells)[:JUDGED])
-    folder = STUDY / "cohort"
-    masks = np.stack([read_concept_masks(folder / path) for path in store.cells["concepts"].iloc[rows]])
-    truth = np.moveaxis(token_truth(masks), 1, -1).reshape(-1, len(CONCEPTS)) > COVERED
-    tokens = store.read(rows)[:, 1:].float().flatten(0, 1)
-    images = np.repeat(np.arange(len(rows)), tokens.shape[0] // len(rows))
-    store.close()
-    with torch.no_grad():
-        latents = sae.encode(tokens).numpy()
-    fired = latents[:, (latents > 0).any(axis=0)]
-    plain = tokens.numpy()
-    scores = {
-        "latents of the autoencoder": fired,
-        "random directions": random_directions(plain, fired.shape[1]),
-        "principal components": principal_components(plain),
-        "non-negative factors": nonnegative_factors(plain, 64),
-        "k-means": cluster_closeness(plain, 256),
+def untrained_autoencoder() -> Path:
+    """Folder with a backbone of random weights and an autoencoder trained on its tokens of the same cells."""
+    from transformers import Dinov2Config, Dinov2Model
+
+    folder = STUDY / "untrained"
+    torch.manual_seed(0)
+    Dinov2Model(Dinov2Config.from_pretrained(TINY)).save_pretrained(folder / "backbone")
+    backbone = load(str(folder / "backbone"))
+    embed(read_cells(STUDY / "cells.parquet"), backbone, folder / "tokens", layout_of(backbone.info))
+    with_tokens = TokenStore(folder / "tokens")
+    train(with_tokens, folder / "sae", TRAINING)
+    with_tokens.close()
+    return folder
+
+
+def planted_recovery(judged: pd.DataFrame, untrained: Path) -> dict[str, Recovery]:
+    """Planted concepts recovered on patches of other patients, by the latents and by simpler directions."""
+    masks = np.stack([read_concept_masks(STUDY / "judged" / path) for path in judged["concepts"]])
+    truth = np.moveaxis(patch_labels(masks), 1, -1).reshape(-1, len(CONCEPTS))
+    images = np.repeat(np.arange(len(judged)), len(truth) // len(judged))
+    plain = patches("tiny", STUDY / "judged" / "tokens", judged)
+    ours = latents(STUDY / "sae", plain)
+    scorers = {
+        OURS: lambda: ours,
+        "random directions": lambda: random_directions(plain, ours.shape[1]),
+        "principal components": lambda: principal_components(plain),
+        "non-negative factors": lambda: nonnegative_factors(plain, 64),
+        "k-means": lambda: cluster_closeness(plain, 256),
+        UNTRAINED: lambda: latents(
+            untrained / "sae", patches(str(untrained / "backbone"), untrained / "judged", judged)
+        ),
     }
-    return {name: recovery(values, truth, images) for name, values in scores.items()}
+    return {name: recovery(score(), truth, images) for name, score in scorers.items()}
 
 
-def summarise(stages: dict[str, dict[str, Any]], found: dict[str, Recovery]) -> dict[str, Any]:
+def patches(backbone: str, folder: Path, cells: pd.DataFrame) -> NDArray[np.float32]:
+    """Patch tokens of cells, ``(n_patches, d_model)``."""
+    model = load(backbone)
+    embed(cells, model, folder, layout_of(model.info))
+    store = TokenStore(folder)
+    tokens = store.read(np.arange(store.n_cells))[:, 1:].float().flatten(0, 1).numpy()
+    store.close()
+    return tokens
+
+
+def latents(sae: Path, tokens: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Activations of the latents that fire at all, ``(n_patches, n_fired)``."""
+    with torch.no_grad():
+        h = SAE.from_pretrained(sae).encode(torch.from_numpy(tokens))
+    return h[:, (h > 0).any(dim=0)].numpy()
+
+
+def summarise(stages: dict[str, dict[str, Any]], judged: int, found: dict[str, Recovery]) -> dict[str, Any]:
     """The figures of the demonstration."""
     data = read_concepts(STUDY / "concepts", "synthetic", backed=True)
     concepts = int(is_concept(data.var["mean_activation"]).sum())
@@ -84,6 +129,7 @@ def summarise(stages: dict[str, dict[str, Any]], found: dict[str, Recovery]) -> 
         "latents": sae["n_latents"],
         "concepts": concepts,
         **{name: sae[name] for name in ("explained_variance", "l0", "dead")},
+        "judged_on": judged,
         "recovered": {name: result.share() for name, result in found.items()},
         "auroc": {
             name: {c: None if np.isnan(a) else float(a) for c, a in zip(CONCEPTS, result.area, strict=True)}
@@ -99,11 +145,11 @@ def tell(summary: dict[str, Any]) -> None:
     print(f"explained variance      {summary['explained_variance']:.3f}")
     print(f"latents a token (L0)    {summary['l0']:.1f}")
     print(f"dead latents            {summary['dead']:.1%}")
-    print("\nplanted concepts recovered on unseen cells (AUROC above 0.90)")
+    print(f"\nplanted concepts recovered (AUROC above 0.90) on {summary['judged_on']} cells of other patients")
     for name, share in summary["recovered"].items():
         print(f"  {name:<28} {share:.0%}")
     print("\nAUROC of the best latent for each planted concept")
-    for concept, area in summary["auroc"]["latents of the autoencoder"].items():
+    for concept, area in summary["auroc"][OURS].items():
         print(f"  {concept:<28} {'too rare here' if area is None else f'{area:.2f}'}")
     print(f"\nLook at {STUDY / 'report' / 'index.html'}; all figures are in {STUDY / 'summary.json'}.")
 

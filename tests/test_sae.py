@@ -41,8 +41,8 @@ def random_sae(d: int, s: int, seed: int = 0, bias: float = 0.0) -> SAE:
     return sae
 
 
-def transcription(sae: SAE, x: Tensor, objective: str, l1: float, dead: list[int]) -> Tensor:
-    """The loss of SPEC section 3, formula by formula, token by token."""
+def transcription(sae: SAE, x: Tensor, objective: str, l1: float, dead: list[int], sizes: list[int]) -> Tensor:
+    """The loss of SPEC section 3, formula by formula, token by token; the error as mean over dictionaries of `sizes`."""
     total = torch.zeros((), dtype=x.dtype)
     ghosts = torch.zeros((), dtype=x.dtype)
     reconstructions = torch.zeros((), dtype=x.dtype)
@@ -55,7 +55,8 @@ def transcription(sae: SAE, x: Tensor, objective: str, l1: float, dead: list[int
             square = ((target - output) ** 2).sum()
             return square if objective == "squared" else square / target.norm() / len(target)
 
-        reconstructions = reconstructions + error(token, xhat)
+        parts = [sae.W_dec[:size].T @ h[:size] + sae.b_dec for size in sizes]
+        reconstructions = reconstructions + sum(error(token, part) for part in parts) / len(parts)
         total = total + l1 * h.abs().sum()
         if dead:
             residual = (token - xhat).detach()
@@ -80,17 +81,28 @@ def transcription(sae: SAE, x: Tensor, objective: str, l1: float, dead: list[int
     dead_share=st.sampled_from([0.0, 0.3, 1.0]),
     bias=st.sampled_from([-9.0, -0.5, 0.0, 9.0]),  # from no latent active to all
     pieces=st.integers(1, 4),
+    nested=st.integers(1, 4),
 )
 def test_gradients_equal_the_formulas(
-    d: int, s: int, n: int, seed: int, objective: str, l1: float, dead_share: float, bias: float, pieces: int
+    d: int,
+    s: int,
+    n: int,
+    seed: int,
+    objective: str,
+    l1: float,
+    dead_share: float,
+    bias: float,
+    pieces: int,
+    nested: int,
 ) -> None:
     x = torch.randn(n, d, dtype=torch.float64, generator=torch.Generator().manual_seed(seed + 1)) * 2
     dead = list(range(round(dead_share * s)))
     ours, theirs = random_sae(d, s, seed, bias), random_sae(d, s, seed, bias)
     index = torch.tensor(dead, dtype=torch.long)
     # The piece size divides the batch; the result must not depend on it.
-    figures = backward(ours, x, objective=objective, l1=l1, dead=index, max_elements=s * max(1, -(-n // pieces)))
-    loss = transcription(theirs, x, objective, l1, dead)
+    elements = s * max(1, -(-n // pieces))
+    figures = backward(ours, x, objective=objective, l1=l1, dead=index, nested=nested, max_elements=elements)
+    loss = transcription(theirs, x, objective, l1, dead, [max(1, s // 4**level) for level in range(nested)])
     loss.backward()
     # 1e-6 guards the formulas' quotients against zero; it is the only difference.
     for name in NAMES:
@@ -99,6 +111,26 @@ def test_gradients_equal_the_formulas(
     assert figures.loss == pytest.approx(loss.item(), rel=1e-4, abs=1e-9)
     if not pieces > 1 and dead:
         assert figures.ghost > 0
+
+
+def test_nested_dictionaries_keep_coarse_structure_whole() -> None:
+    """Twelve fine directions in three groups, each with a direction that its whole group shares."""
+    generator = torch.Generator().manual_seed(0)
+    axes = torch.linalg.qr(torch.randn(32, 15, generator=generator))[0].T
+    group, fine = torch.randint(3, (2048,), generator=generator), torch.randint(4, (2048,), generator=generator)
+    size = 1 + torch.rand(2048, 1, generator=generator)
+    x = size * (axes[group] + axes[3 + 4 * group + fine]) + 0.01 * torch.randn(2048, 32, generator=generator)
+    whole = {}
+    for nested in (1, 3):
+        config = TrainConfig(expansion=2, l1=1e-2, learning_rate=1e-2, warmup_steps=10, nested=nested, ghost=False)
+        state = new_state(config, 32, torch.device("cpu"))
+        for _ in range(300):
+            step(state, x, config)
+        with torch.no_grad():
+            fired = state.sae.encode(x) > 0.1
+        agreement = [(fired == (group == g)[:, None]).float().mean(0).max().item() for g in range(3)]
+        whole[nested] = np.mean(agreement)
+    assert whole[3] > whole[1] + 0.08
 
 
 def test_ghost_gradient_reaches_encoder_and_decoder_of_dead_latents_only() -> None:
@@ -188,6 +220,7 @@ def test_defaults_are_the_papers() -> None:
     ("field", "value", "words"),
     [
         ("expansion", 0, "at least 1"),
+        ("nested", 0, "at least 1"),
         ("objective", "mse", "choose one of release, squared"),
         ("l1", -1.0, "at least 0"),
         ("learning_rate", float("nan"), "at least 0"),

@@ -24,6 +24,7 @@ from cytosae.cells.synthetic import (
     disease_concepts,
     draw_patient,
     has_concept,
+    patch_labels,
     random_cells,
     read_concept_masks,
     render_cell,
@@ -248,6 +249,19 @@ def test_laboratories_differ_in_colour_and_without_shift_do_not() -> None:
     unshifted = REFERENCE.toward(LABORATORIES[0], 0.0)
     assert unshifted.name == LABORATORIES[0].name
     np.testing.assert_array_equal(colour(unshifted), means[0])
+
+
+def test_patches_show_regions_by_half_and_structures_by_a_tenth() -> None:
+    masks = np.zeros((28, 28), dtype=np.uint32)
+    bits = {name: np.uint32(1 << CONCEPTS.index(name)) for name in ("nucleus", "vacuoles")}
+    masks[:14, :6] |= bits["nucleus"]  # 6 of 14 columns
+    masks[14:, :7] |= bits["nucleus"]
+    masks[:1, 14:] |= bits["vacuoles"]  # 1 of 14 rows
+    masks[14:16, 14:] |= bits["vacuoles"]
+    shown = patch_labels(masks, grid=2)
+    assert shown[CONCEPTS.index("nucleus")].tolist() == [[False, False], [True, False]]
+    assert shown[CONCEPTS.index("vacuoles")].tolist() == [[False, False], [False, True]]
+    assert shown.sum() == 2
 
 
 def test_token_truth_is_the_share_of_each_patch() -> None:

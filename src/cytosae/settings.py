@@ -80,6 +80,12 @@ class TrainConfig:
         "'squared' sums it over dimensions (Eq. 1)",
         choices=("release", "squared"),
     )
+    nested: int = _setting(
+        1,
+        "nested dictionaries: with 3 the first quarter of the latents and the first sixteenth have to reconstruct the "
+        "token by themselves too, so that coarse concepts stay whole (Matryoshka, Bussmann et al. 2025); 1 is the paper's",
+        minimum=1,
+    )
     l1: float = _setting(8e-5, "lambda, weight of the L1 norm of the latents (sec. 2)", minimum=0)
     learning_rate: float = _setting(4e-4, "of Adam, after warm-up (sec. 2)", minimum=0)
     warmup_steps: int = _setting(500, "steps in which the learning rate rises linearly (sec. 2)", minimum=0)

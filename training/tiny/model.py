@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -9,7 +11,7 @@ from torch.nn import functional as F
 from transformers import Dinov2Config, Dinov2Model
 
 from training.tiny.data import SIZE, Pixels
-from training.tiny.targets import GLOBAL, WIDTH
+from training.tiny.targets import GLOBAL, KINDS, WIDTH
 
 MEAN, STD = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
 PATCH = 14
@@ -100,9 +102,20 @@ class Decoder(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(d, 4 * d), nn.GELU(), nn.Linear(4 * d, d))
         self.predict = nn.Linear(d, width)
 
-    def forward(self, hidden: Tensor, wanted: Tensor) -> Tensor:
-        """Visible tokens ``(n, t, d)`` and indices of patches ``(n, m)`` to ``(n, m, width)``."""
+    def forward(self, hidden: Tensor, kept: Tensor, wanted: Tensor) -> Tensor:
+        """Features of the wanted patches, ``(n, m, width)``.
+
+        Parameters
+        ----------
+        hidden
+            Visible tokens with CLS, ``(n, 1 + k, d)``.
+        kept, wanted
+            Indices of the visible patches ``(n, k)`` and of the wanted ones ``(n, m)``.
+        """
         n, _, d = hidden.shape
+        hidden = torch.cat(
+            [hidden[:, :1], hidden[:, 1:] + self.positions[kept]], dim=1
+        )  # tokens need not tell their place
         x = self.positions[wanted]
 
         def by_head(y: Tensor) -> Tensor:
@@ -117,12 +130,12 @@ class Decoder(nn.Module):
 
 
 class PreTraining(nn.Module):
-    """The backbone, and the heads of the four tasks that it is trained on.
+    """The backbone, and the heads of the tasks that it is trained on.
 
     Masked prediction of patch features (MaskFeat, Wei et al., CVPR 2022) with an encoder that sees only some of the
-    patches (MAE, He et al., CVPR 2022); prediction of what the visible patches themselves show; prediction of the whole
-    picture's visual words (BoWNet, Gidaris et al., CVPR 2020); and agreement of two views of a cell (SimCLR, Chen et
-    al., ICML 2020).
+    patches (MAE, He et al., CVPR 2022); prediction of what the visible patches themselves show, as numbers and as kinds;
+    prediction of the whole picture's visual words (BoWNet, Gidaris et al., CVPR 2020); and agreement of two views of a
+    cell (SimCLR, Chen et al., ICML 2020).
 
     All but the first are asked of the output of the second last block, since that is what is used later; the last block
     serves the masked prediction alone.
@@ -133,10 +146,11 @@ class PreTraining(nn.Module):
         self.backbone = new_backbone(blocks)
         d = self.backbone.config.hidden_size
         self.norm = nn.LayerNorm(d)
-        self.projector = nn.Sequential(nn.Linear(2 * d, 768), nn.GELU(), nn.Linear(768, 128))
+        self.projector = nn.Sequential(nn.Linear(d, 768), nn.GELU(), nn.Linear(768, 128))
         self.words = nn.Linear(d, GLOBAL)
         self.cls_words = nn.Linear(d, GLOBAL)
         self.itself = nn.Linear(d, 4 * WIDTH)
+        self.prototypes = nn.Parameter(torch.randn(sum(KINDS), d) * d**-0.5)
         self.decoder = Decoder(d, 4 * WIDTH)
 
     def encode(self, patches: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:
@@ -161,9 +175,47 @@ class PreTraining(nn.Module):
         return hidden, last(hidden)
 
     def embed(self, hidden: Tensor) -> Tensor:
-        """Unit vector of a view, ``(n, 128)``, from its tokens."""
-        pooled = torch.cat([hidden[:, 0], hidden[:, 1:].mean(dim=1)], dim=1)
-        return F.normalize(self.projector(pooled).float(), dim=1)
+        """Unit vector of a view, ``(n, 128)``, from CLS; from the patches, it would be in all of them."""
+        return F.normalize(self.projector(hidden[:, 0]).float(), dim=1)
+
+    def kinds_loss(self, hidden: Tensor, kinds: Tensor) -> Tensor:
+        """Cross entropy of the kinds of the kept patches, by the cosine of the token itself to one prototype of each.
+
+        With nothing in between, the kind has to be the largest part of a token: larger than the place and the image,
+        which without this take two thirds of the variance.
+
+        Parameters
+        ----------
+        hidden
+            Tokens with CLS, ``(n, 1 + k, d)``.
+        kinds
+            ``(n, k, len(KINDS))``.
+        """
+        cosine = F.normalize(hidden[:, 1:].float(), dim=-1) @ F.normalize(self.prototypes, dim=-1).T
+        parts = (cosine / 0.06).split(KINDS, dim=-1)
+        losses = [F.cross_entropy(part.flatten(0, 1), kinds[..., i].flatten()) for i, part in enumerate(parts)]
+        return torch.stack(losses).mean()
+
+
+@torch.no_grad()
+def scaled(model: PreTraining, images: Pixels) -> Dinov2Model:
+    """A copy of the backbone whose tokens have about unit variance after the second last block.
+
+    Layer norms do not see the scale of the residual stream, so that it can be brought to that of other models by
+    everything that writes into it: embeddings and layer scales. A power of two changes no bit of what is computed.
+    """
+    every = torch.arange(256).expand(len(images), -1)
+    inner, _ = model.encode(patches_of(torch.from_numpy(np.array(images))), every)
+    factor = 2.0 ** -round(float(inner.square().mean().sqrt().log2()))
+    backbone = copy.deepcopy(model.backbone)
+    embeddings = backbone.embeddings
+    projection = embeddings.patch_embeddings.projection
+    for weight in (embeddings.cls_token, embeddings.position_embeddings, projection.weight, projection.bias):
+        weight.mul_(factor)
+    for block in backbone.encoder.layer:
+        block.layer_scale1.lambda1.mul_(factor)
+        block.layer_scale2.lambda1.mul_(factor)
+    return backbone
 
 
 def agreement_loss(own: Tensor, others: Tensor, first: int, temperature: float) -> Tensor:

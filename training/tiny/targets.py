@@ -7,7 +7,7 @@ picture, after BoWNet (Gidaris et al., CVPR 2020).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +26,10 @@ WIDTH = 16
 """Numbers that describe a square: 3 colours, 4 orientations, 3 + 3 graininess fine and coarse, 3 spreads of colour."""
 WORDS, COLOURS = 256, 256
 GLOBAL = 2 * WORDS + COLOURS
+KINDS = (3, 6, 16, 64, 256)
+"""Sizes of the vocabularies of patches, coarse ones (nucleus, red cell, background) to fine ones (textures)."""
+_BY_COLOUR = 2
+"""So many of them, the coarsest, go by colour alone."""
 _SCALE = 31
 """Descriptors are kept as int8, in steps of 1/31 standard deviation, up to 4."""
 
@@ -67,17 +71,21 @@ class Targets:
     words: NDArray[np.float32]
     """Square root of the share of every word among the squares in the middle, of every word among the others, and of every
     colour among the pixels in the middle; centred, ``(n, GLOBAL)``."""
+    colours: NDArray[np.float32]
+    """Mean and standard deviation of an image's three colours, ``(n, 2, 3)``."""
+    centres: NDArray[np.float32]
+    """Of the kinds of patches, all vocabularies after one another, ``(sum(KINDS), 16)``."""
 
     @classmethod
     def load(cls, file: Path) -> Targets:
         """As `save` wrote them."""
         with np.load(file) as found:
-            return cls(found["local"], found["words"])
+            return cls(*(found[field.name] for field in fields(cls)))
 
     def save(self, file: Path) -> None:
         """Under a temporary name first, so that what is there is whole."""
         partial = file.with_suffix(".partial.npz")
-        np.savez(partial, local=self.local, words=self.words)
+        np.savez(partial, **{field.name: getattr(self, field.name) for field in fields(self)})
         partial.rename(file)
 
     def patches(self, row: int, geometry: Geometry) -> NDArray[np.float32]:
@@ -95,6 +103,30 @@ class Targets:
         grid = SIDE // 2
         found = found[..., order].reshape(grid, 2, grid, 2, WIDTH).transpose(0, 2, 1, 3, 4)
         return found.reshape(grid * grid, 4 * WIDTH).astype(np.float32) / _SCALE
+
+    def kinds(self, shown: Tensor, rows: NDArray[np.int64]) -> Tensor:
+        """Which kind every patch is in each vocabulary, ``(n, 256, len(KINDS))``, for `patches` of images ``(n,)``."""
+        colours = torch.from_numpy(self.colours[rows])
+        found = kind_features(shown.unflatten(2, (4, WIDTH)).mean(2), colours[:, None, 0], colours[:, None, 1])
+        nearest = []
+        for number, centres in enumerate(torch.from_numpy(self.centres).split(KINDS)):
+            used = slice(0, 6) if number < _BY_COLOUR else slice(None)
+            nearest.append(torch.cdist(found[..., used], centres[:, used]).argmin(-1))
+        return torch.stack(nearest, dim=-1)
+
+
+def kind_features(x: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """By what patches are told apart: colour within the image, so that stain counts less, colour itself, and texture.
+
+    Parameters
+    ----------
+    x
+        Standardised descriptors, ``(..., WIDTH)``.
+    mean, std
+        Of the three colours over the image.
+    """
+    texture = torch.cat([x[..., 3:7].mean(-1, keepdim=True), x[..., 7:]], dim=-1)
+    return torch.cat([(x[..., :3] - mean) / (std + 0.1), 0.7 * x[..., :3], 0.5 * texture], dim=-1)
 
 
 def _nearest(places: NDArray[np.float64]) -> NDArray[np.int64]:
@@ -132,7 +164,21 @@ def compute(images: Pixels, seed: int) -> Targets:
     words = np.sqrt(words)
     words -= words.mean(0)
     # One scale for all: a word that is nearly never seen must not weigh like the others.
-    return Targets(local, (words / np.sqrt(np.square(words).mean())).astype(np.float32))
+    words = (words / np.sqrt(np.square(words).mean())).astype(np.float32)
+    grid = SIDE // 2
+    squares = torch.from_numpy(local[some]).float().div_(_SCALE).view(len(some), grid, 2, grid, 2, WIDTH).mean((2, 4))
+    colours = np.empty((len(images), 2, 3), np.float32)
+    for row in range(len(images)):
+        own = local[row, ..., :3].astype(np.float32).reshape(grid, 2, grid, 2, 3).mean((1, 3)) / _SCALE
+        colours[row] = own.mean((0, 1)), own.std((0, 1))
+    known = torch.from_numpy(colours[some])[:, None, None]
+    seen = kind_features(squares, known[..., 0, :], known[..., 1, :]).flatten(0, 2).numpy()
+    seen = seen[rng.choice(len(seen), min(100_000, len(seen)), replace=False)]
+    centres = np.zeros((sum(KINDS), seen.shape[1]), np.float32)
+    for number, (k, end) in enumerate(zip(KINDS, np.cumsum(KINDS), strict=True)):
+        used = slice(0, 6) if number < _BY_COLOUR else slice(None)
+        centres[end - k : end, used] = _kmeans(seen[:, used], k, seed)
+    return Targets(local, words, colours, centres)
 
 
 def _disc(side: int) -> NDArray[np.bool_]:

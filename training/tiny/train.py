@@ -7,7 +7,6 @@ matters where other programs use the same cores, and the result does not depend 
 from __future__ import annotations
 
 import argparse
-import copy
 import json
 import os
 import socket
@@ -20,7 +19,7 @@ import torch
 from torch import Tensor, distributed, multiprocessing
 
 from training.tiny.data import Pixels, pixels, random_view, split
-from training.tiny.model import PreTraining, agreement_loss, patches_of, start_from_patches
+from training.tiny.model import PreTraining, agreement_loss, patches_of, scaled, start_from_patches
 from training.tiny.targets import Targets, compute
 
 PROCESSES = 2
@@ -30,7 +29,7 @@ PROCESSES = 2
 class Recipe:
     """All that the result depends on beside the images."""
 
-    steps: int = 4000
+    steps: int = 2000
     batch: int = 64
     """Cells of a step, two views of each."""
     synthetic: int = 2500
@@ -50,6 +49,7 @@ class Recipe:
     masked: float = 1.0
     itself: float = 0.5
     words: float = 1.0
+    kinds: float = 1.0
     """Weights of the losses."""
     temperature: float = 0.15
     wanted: int = 48
@@ -71,8 +71,8 @@ class Recipe:
 
 def batch_of(
     images: Pixels, targets: Targets, rows: np.ndarray, rng: np.random.Generator, recipe: Recipe
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Two views of some cells, first all first ones: patches, what they show, and the words of the whole."""
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Two views of some cells, first all first ones: patches, what they show, their kinds, and the words of the whole."""
     views, shown = [], []
     for _ in range(2):
         for row in rows:
@@ -80,7 +80,9 @@ def batch_of(
             views.append(view)
             shown.append(targets.patches(row, geometry))
     words = torch.from_numpy(targets.words[rows]).repeat(2, 1)
-    return patches_of(torch.from_numpy(np.stack(views))), torch.from_numpy(np.stack(shown)), words
+    described = torch.from_numpy(np.stack(shown))
+    kinds = targets.kinds(described, np.concatenate([rows, rows]))
+    return patches_of(torch.from_numpy(np.stack(views))), described, kinds, words
 
 
 def gathered(own: Tensor, rank: int) -> Tensor:
@@ -95,6 +97,7 @@ def losses(
     model: PreTraining,
     patches: Tensor,
     shown: Tensor,
+    kinds: Tensor,
     words: Tensor,
     order: Tensor,
     keep: int,
@@ -104,8 +107,8 @@ def losses(
     """All losses of one process's share of a step."""
     kept, wanted = order[:, :keep], order[:, keep : keep + recipe.wanted]
 
-    def of(places: Tensor) -> Tensor:
-        return shown.gather(1, places[:, :, None].expand(-1, -1, shown.shape[2]))
+    def at(x: Tensor, places: Tensor) -> Tensor:
+        return x.gather(1, places[:, :, None].expand(-1, -1, x.shape[2]))
 
     with torch.autocast("cpu", torch.bfloat16):
         inner, last = model.encode(patches, kept)
@@ -113,11 +116,12 @@ def losses(
         normed = model.norm(inner)
         itself = model.itself(normed[:, 1:]).float()
         from_patches, from_cls = model.words(normed[:, 1:].mean(1)).float(), model.cls_words(normed[:, 0]).float()
-        masked = model.decoder(last, wanted).float()
+        masked = model.decoder(last, kept, wanted).float()
     return {
         "agreement": agreement_loss(embedded, gathered(embedded, rank), rank * embedded.shape[1], recipe.temperature),
-        "masked": (masked - of(wanted)).square().mean(),
-        "itself": (itself - of(kept)).square().mean(),
+        "masked": (masked - at(shown, wanted)).square().mean(),
+        "itself": (itself - at(shown, kept)).square().mean(),
+        "kinds": model.kinds_loss(inner, at(kinds, kept)),
         "words": ((from_patches - words).square().mean() + (from_cls - words).square().mean()) / 2,
     }
 
@@ -167,10 +171,10 @@ def run(rank: int, recipe: Recipe, data: Path, out: Path, port: int) -> None:
         order = np.random.default_rng((recipe.seed, 1, step // in_epoch)).permutation(len(images))
         rows = order[step % in_epoch * recipe.batch :][: recipe.batch][rank * share :][:share]
         rng = np.random.default_rng((recipe.seed, 2, step, rank))
-        patches, shown, words = batch_of(images, targets, np.sort(rows), rng, recipe)
+        patches, shown, kinds, words = batch_of(images, targets, np.sort(rows), rng, recipe)
         places = torch.from_numpy(rng.random((len(patches), 256), np.float32)).argsort(1)
         keep = recipe.kept(step)
-        found = losses(model, patches, shown, words, places, keep, rank, recipe)
+        found = losses(model, patches, shown, kinds, words, places, keep, rank, recipe)
         model.zero_grad(set_to_none=True)
         sum(getattr(recipe, name) * loss for name, loss in found.items()).backward()
         gradients = [w.grad for w in weights if w.grad is not None]
@@ -196,13 +200,13 @@ def run(rank: int, recipe: Recipe, data: Path, out: Path, port: int) -> None:
                 }
                 torch.save(state | {"recipe": vars(recipe)}, out / "checkpoint.partial")
                 (out / "checkpoint.partial").rename(out / "checkpoint.pt")
-                save(model, out / "backbone")
+                save(model, images[:64], out / "backbone")
     distributed.destroy_process_group()
 
 
-def save(model: PreTraining, folder: Path) -> None:
-    """Write the backbone alone, in float16."""
-    copy.deepcopy(model.backbone).half().save_pretrained(folder)  # a copy, or training would go on with rounded weights
+def save(model: PreTraining, images: Pixels, folder: Path) -> None:
+    """Write the backbone alone, in float16; `images` tell the scale of its tokens."""
+    scaled(model, images).half().save_pretrained(folder)
 
 
 def train(data: Path, out: Path, recipe: Recipe) -> None:

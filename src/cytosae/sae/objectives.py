@@ -42,6 +42,7 @@ class Terms:
     """The terms of the loss for some tokens, each ``(n_tokens,)``, and their latents ``(n_tokens, n_latents)``."""
 
     reconstruction: Tensor
+    """Mean over the nested dictionaries."""
     l1: Tensor
     ghost: Tensor | None
     """Before its rescaling; None where no latent is dead."""
@@ -49,7 +50,12 @@ class Terms:
     latents: Tensor
 
 
-def terms(sae: SAE, x: Tensor, objective: str, dead: Tensor | None) -> Terms:
+def dictionary_sizes(n_latents: int, nested: int) -> list[int]:
+    """Sizes of nested dictionaries, smallest first: all latents, the first quarter of them, a quarter of these, ..."""
+    return [max(1, n_latents >> 2 * level) for level in reversed(range(nested))]
+
+
+def terms(sae: SAE, x: Tensor, objective: str, dead: Tensor | None, nested: int = 1) -> Terms:
     """Evaluate the terms of the loss.
 
     Parameters
@@ -62,16 +68,23 @@ def terms(sae: SAE, x: Tensor, objective: str, dead: Tensor | None) -> Terms:
         A key of `RECONSTRUCTION`.
     dead
         Indices of the dead latents for the ghost term, ``(n_dead,)``; None or empty for none.
+    nested
+        Number of nested dictionaries, each of which has to reconstruct the token (Matryoshka SAE; Bussmann, Nabeshima,
+        Karvonen and Nanda, 2025, with sizes that are fixed and L1 in place of BatchTopK); 1 is the plain autoencoder.
     """
     error = RECONSTRUCTION[objective]
     pre = sae.pre_activations(x)
     h = torch.relu(pre)
-    output = sae.decode(h)
+    output, errors, start = sae.b_dec, [], 0
+    for end in dictionary_sizes(sae.n_latents, nested):
+        output = output + h[:, start:end] @ sae.W_dec[start:end]
+        errors.append(error(x, output))
+        start = end
     ghost = None
     if dead is not None and len(dead):
         residual = (x - output).detach()
         ghost = error(residual, ghost_reconstruction(sae, pre, residual, dead))
-    return Terms(error(x, output), h.sum(dim=-1), ghost, output, h)
+    return Terms(torch.stack(errors).mean(dim=0), h.sum(dim=-1), ghost, output, h)
 
 
 def ghost_reconstruction(sae: SAE, pre: Tensor, residual: Tensor, dead: Tensor) -> Tensor:
@@ -113,7 +126,14 @@ class BatchFigures:
 
 
 def backward(
-    sae: SAE, x: Tensor, *, objective: str, l1: float, dead: Tensor | None = None, max_elements: int = 1 << 26
+    sae: SAE,
+    x: Tensor,
+    *,
+    objective: str,
+    l1: float,
+    dead: Tensor | None = None,
+    nested: int = 1,
+    max_elements: int = 1 << 26,
 ) -> BatchFigures:
     """Add the gradients of a batch's loss to ``.grad`` of the parameters.
 
@@ -124,7 +144,7 @@ def backward(
     ----------
     x
         Tokens of the batch, ``(n_tokens, d_model)``.
-    objective, dead
+    objective, dead, nested
         See `terms`.
     l1
         lambda.
@@ -137,11 +157,11 @@ def backward(
     if dead is not None and len(dead) and len(pieces) > 1:
         # The ghost term's scale belongs to the whole batch, so it has to be known before the first piece's gradient.
         with torch.no_grad():
-            kappa = _ghost_scale([terms(sae, piece, objective, dead) for piece in pieces])
+            kappa = _ghost_scale([terms(sae, piece, objective, dead, nested) for piece in pieces])
     sums = torch.zeros(5, dtype=torch.float64)
     fired = torch.zeros(sae.n_latents, dtype=torch.bool, device=x.device)
     for piece in pieces:
-        part = terms(sae, piece, objective, dead)
+        part = terms(sae, piece, objective, dead, nested)
         loss = (part.reconstruction + l1 * part.l1).sum() / n_tokens
         ghost = torch.zeros((), device=x.device)
         if part.ghost is not None:

@@ -59,7 +59,7 @@ def step(state: TrainState, x: Tensor, config: TrainConfig) -> BatchFigures:
     """
     dead = dead_latents(state, config) if config.ghost else None
     state.optimiser.zero_grad(set_to_none=True)
-    figures = backward(state.sae, x, objective=config.objective, l1=config.l1, dead=dead)
+    figures = backward(state.sae, x, objective=config.objective, l1=config.l1, dead=dead, nested=config.nested)
     if not math.isfinite(figures.loss):
         raise CytosaeError(
             f"Training diverged: the loss is {figures.loss} at step {state.step + 1}. Lower --learning-rate or check "

@@ -10,7 +10,7 @@ from cytosae.cells.synthetic.cohort import (
     segmentation,
     write_cohort,
 )
-from cytosae.cells.synthetic.concepts import CONCEPT_MEANINGS, CONCEPTS, has_concept, token_truth
+from cytosae.cells.synthetic.concepts import CONCEPT_MEANINGS, CONCEPTS, has_concept, patch_labels, token_truth
 from cytosae.cells.synthetic.laboratory import LABORATORIES, REFERENCE, Laboratory
 from cytosae.cells.synthetic.profiles import DIAGNOSES, PROFILES, Profile
 from cytosae.cells.synthetic.recipes import CELL_TYPES, TRAIT_RATES
@@ -34,6 +34,7 @@ __all__ = [
     "disease_concepts",
     "draw_patient",
     "has_concept",
+    "patch_labels",
     "random_cells",
     "read_concept_masks",
     "render_cell",

@@ -40,6 +40,18 @@ CONCEPTS: tuple[str, ...] = tuple(CONCEPT_MEANINGS)
 BITS: Mapping[str, np.uint32] = MappingProxyType({name: np.uint32(1 << bit) for bit, name in enumerate(CONCEPTS)})
 """Planted concept -> its bit as a number."""
 
+_REGIONS = (
+    "nuclear_lobes",
+    "open_chromatin",
+    "dense_chromatin",
+    "cytoplasmic_basophilia",
+    "hypogranulation",
+    "nucleus",
+    "cytoplasm",
+    "red_cell",
+    "background",
+)  # all pixels of a nucleus, a cytoplasm, ...; the others are structures, many of them smaller than a patch
+
 
 def has_concept(masks: NDArray[np.uint32], concept: str) -> NDArray[np.bool_]:
     """Where a concept is present.
@@ -86,3 +98,19 @@ def token_truth(masks: NDArray[Any], grid: int = 16) -> NDArray[np.float32]:
     for bit, name in enumerate(CONCEPTS):
         shares[..., bit, :, :] = has_concept(patches, name).mean(axis=(-3, -1), dtype=np.float32)
     return shares
+
+
+def patch_labels(masks: NDArray[Any], grid: int = 16) -> NDArray[np.bool_]:
+    """Whether each patch shows each concept: a region that fills at least half of it, or a structure a tenth of it.
+
+    Parameters
+    ----------
+    masks, grid
+        See `token_truth`.
+
+    Returns
+    -------
+    Boolean array of shape (..., n_concepts, grid, grid).
+    """
+    needed = np.array([0.5 if name in _REGIONS else 0.1 for name in CONCEPTS], dtype=np.float32)
+    return np.asarray(token_truth(masks, grid) >= needed[:, None, None])
