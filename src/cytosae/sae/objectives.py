@@ -75,7 +75,8 @@ def terms(sae: SAE, x: Tensor, objective: str, dead: Tensor | None, nested: int 
     error = RECONSTRUCTION[objective]
     pre = sae.pre_activations(x)
     h = torch.relu(pre)
-    output, errors, start = sae.b_dec, [], 0
+    output: Tensor = sae.b_dec
+    errors, start = [], 0
     for end in dictionary_sizes(sae.n_latents, nested):
         output = output + h[:, start:end] @ sae.W_dec[start:end]
         errors.append(error(x, output))
