@@ -618,7 +618,7 @@ def test_built_in_backbone_is_small_and_tells_places_apart(real_cells: Path) -> 
 
     assert sum(path.stat().st_size for path in TINY.iterdir()) <= 8_000_000
     backbone = load("tiny")
-    assert (backbone.info.d_model, backbone.info.n_tokens, backbone.info.depth) == (192, 257, 8)
+    assert (backbone.info.d_model, backbone.info.n_tokens, backbone.info.depth) == (192, 257, 6)
     path = real_cells / "segwbc_cellavision" / "images"
     images = np.stack([load_squashed(p, INPUT_SIZE) for p in sorted(path.iterdir())[:4]])
     tokens = backbone.tokens(images)
