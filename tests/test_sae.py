@@ -95,6 +95,8 @@ def test_gradients_equal_the_formulas(
     pieces: int,
     nested: int,
 ) -> None:
+    if dead_share:
+        d += 4  # in few dimensions directions cancel, and what guards a quotient would weigh
     x = torch.randn(n, d, dtype=torch.float64, generator=torch.Generator().manual_seed(seed + 1)) * 2
     dead = list(range(round(dead_share * s)))
     ours, theirs = random_sae(d, s, seed, bias), random_sae(d, s, seed, bias)
@@ -102,7 +104,7 @@ def test_gradients_equal_the_formulas(
     # The piece size divides the batch; the result must not depend on it.
     elements = s * max(1, -(-n // pieces))
     figures = backward(ours, x, objective=objective, l1=l1, dead=index, nested=nested, max_elements=elements)
-    loss = transcription(theirs, x, objective, l1, dead, [max(1, s // 4**level) for level in range(nested)])
+    loss = transcription(theirs, x, objective, l1, dead, [max(1, s // 2**level) for level in range(nested)])
     loss.backward()
     # 1e-6 guards the formulas' quotients against zero; it is the only difference.
     for name in NAMES:
@@ -121,7 +123,7 @@ def test_nested_dictionaries_keep_coarse_structure_whole() -> None:
     size = 1 + torch.rand(2048, 1, generator=generator)
     x = size * (axes[group] + axes[3 + 4 * group + fine]) + 0.01 * torch.randn(2048, 32, generator=generator)
     whole = {}
-    for nested in (1, 3):
+    for nested in (1, 6):
         config = TrainConfig(expansion=2, l1=1e-2, learning_rate=1e-2, warmup_steps=10, nested=nested, ghost=False)
         state = new_state(config, 32, torch.device("cpu"))
         for _ in range(300):
@@ -130,7 +132,7 @@ def test_nested_dictionaries_keep_coarse_structure_whole() -> None:
             fired = state.sae.encode(x) > 0.1
         agreement = [(fired == (group == g)[:, None]).float().mean(0).max().item() for g in range(3)]
         whole[nested] = np.mean(agreement)
-    assert whole[3] > whole[1] + 0.08
+    assert whole[6] > whole[1] + 0.08
 
 
 def test_ghost_gradient_reaches_encoder_and_decoder_of_dead_latents_only() -> None:

@@ -317,7 +317,7 @@ def test_signals_in_training_leave_a_checkpoint_that_goes_on_to_the_same_end(
         assert "goes on from there" in messages
         from cytosae.sae.checkpoint import read_identity
 
-        _, reached = read_identity(folder / "checkpoint.safetensors")
+        _, reached, _ = read_identity(folder / "checkpoint.safetensors")
         assert reached >= max(last, 0)
         last = reached
     assert 0 < last < 300

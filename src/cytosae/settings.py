@@ -82,7 +82,7 @@ class TrainConfig:
     )
     nested: int = _setting(
         1,
-        "nested dictionaries: with 3 the first quarter of the latents and the first sixteenth have to reconstruct the "
+        "nested dictionaries: with 3 the first half of the latents and the first quarter have to reconstruct the "
         "token by themselves too, so that coarse concepts stay whole (Matryoshka, Bussmann et al. 2025); 1 is the paper's",
         minimum=1,
     )
@@ -98,6 +98,17 @@ class TrainConfig:
     )
     init_images: int = _setting(64, "images whose tokens give the start of the decoder bias", minimum=1)
     ghost: bool = _setting(True, "ghost gradients for dead latents (sec. 2; Anthropic 2024)")
+    encoder: str = _setting(
+        "float32",
+        "precision of the encoder's product on a CPU, on whose active latents all else is computed in float32; bfloat16 is "
+        "several times faster where the processor has it",
+        choices=("float32", "bfloat16"),
+    )
+    dead_every: int = _setting(
+        1,
+        "dead latents take part in every step, or only in one of so many, which then counts for all of them",
+        minimum=1,
+    )
     dead_after: int = _setting(64, "batches without firing after which a latent is dead (release)", minimum=1)
     holdout: float = _setting(
         0.05, "share of cells kept out of training for its figures, where the table has no 'split'", minimum=0

@@ -17,7 +17,7 @@ from cytosae.errors import CytosaeError
 from cytosae.sae.model import SAE
 
 CHECKPOINT = "checkpoint.safetensors"
-_MOMENTS = ("exp_avg", "exp_avg_sq")
+MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 @dataclass
@@ -34,6 +34,8 @@ class TrainState:
     """Batches since each latent last fired, int32 ``(n_latents,)``."""
     step: int = 0
     """Steps done."""
+    l0: float = float("inf")
+    """Active latents a token in the last step; says which way of computing the next one is faster."""
 
 
 def save_checkpoint(path: Path, state: TrainState, identity: dict[str, Any]) -> None:
@@ -47,11 +49,11 @@ def save_checkpoint(path: Path, state: TrainState, identity: dict[str, Any]) -> 
     tensors = {"since_fired": state.since_fired, "random_state": torch.get_rng_state()}
     for name, parameter in state.sae.named_parameters():
         tensors[f"sae.{name}"] = parameter
-        for moment in _MOMENTS:
+        for moment in MOMENTS:
             value = state.optimiser.state.get(parameter, {}).get(moment)
             tensors[f"adam.{moment}.{name}"] = torch.zeros_like(parameter) if value is None else value
     # One entry: safetensors writes several in an order that changes from run to run.
-    about = {"cytosae": json.dumps({"step": state.step, "identity": identity})}
+    about = {"cytosae": json.dumps({"step": state.step, "l0": str(state.l0), "identity": identity})}
     with whole_file(path) as partial:
         save_file(
             {key: value.detach().cpu().contiguous() for key, value in tensors.items()},
@@ -60,12 +62,12 @@ def save_checkpoint(path: Path, state: TrainState, identity: dict[str, Any]) -> 
         )
 
 
-def read_identity(path: Path) -> tuple[dict[str, Any], int]:
-    """Identity and step of a checkpoint, without its tensors."""
+def read_identity(path: Path) -> tuple[dict[str, Any], int, float]:
+    """Identity, step and L0 of a checkpoint, without its tensors."""
     try:
         with safe_open(path, framework="pt") as file:
             about = json.loads(file.metadata()["cytosae"])
-            return about["identity"], int(about["step"])
+            return about["identity"], int(about["step"]), float(about["l0"])
     except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
         raise CytosaeError(
             f"{path}: not a checkpoint, or damaged ({error}). Remove it to train from the start."
@@ -74,12 +76,11 @@ def read_identity(path: Path) -> tuple[dict[str, Any], int]:
 
 def load_checkpoint(path: Path, state: TrainState) -> None:
     """Bring `state`, and torch's random state, to where the checkpoint was written."""
-    _, step = read_identity(path)
+    _, state.step, state.l0 = read_identity(path)
     with safe_open(path, framework="pt") as file, torch.no_grad():
         for name, parameter in state.sae.named_parameters():
             parameter.copy_(file.get_tensor(f"sae.{name}"))
-            moments = {m: file.get_tensor(f"adam.{m}.{name}").to(parameter.device) for m in _MOMENTS}
-            state.optimiser.state[parameter] = {"step": torch.tensor(float(step)), **moments}
+            moments = {m: torch.empty_like(parameter).copy_(file.get_tensor(f"adam.{m}.{name}")) for m in MOMENTS}
+            state.optimiser.state[parameter] = {"step": torch.tensor(float(state.step)), **moments}
         state.since_fired.copy_(file.get_tensor("since_fired"))
         torch.set_rng_state(file.get_tensor("random_state"))
-    state.step = step

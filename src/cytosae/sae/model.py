@@ -46,7 +46,7 @@ class SAE(nn.Module):
         super().__init__()
         self.d_model, self.n_latents = d_model, n_latents
         self.metadata = dict(metadata or {})
-        self.W_enc = nn.Parameter(torch.zeros(d_model, n_latents))
+        self.W_enc = nn.Parameter(torch.zeros(n_latents, d_model).T)  # in memory a row is a latent
         self.b_enc = nn.Parameter(torch.zeros(n_latents))
         self.W_dec = nn.Parameter(torch.zeros(n_latents, d_model))
         self.b_dec = nn.Parameter(torch.zeros(d_model))

@@ -51,8 +51,8 @@ class Terms:
 
 
 def dictionary_sizes(n_latents: int, nested: int) -> list[int]:
-    """Sizes of nested dictionaries, smallest first: all latents, the first quarter of them, a quarter of these, ..."""
-    return [max(1, n_latents >> 2 * level) for level in reversed(range(nested))]
+    """Sizes of nested dictionaries, smallest first: all latents, the first half of them, half of these, ..."""
+    return [max(1, n_latents >> level) for level in reversed(range(nested))]
 
 
 def terms(sae: SAE, x: Tensor, objective: str, dead: Tensor | None, nested: int = 1) -> Terms:
@@ -107,8 +107,18 @@ def ghost_reconstruction(sae: SAE, pre: Tensor, residual: Tensor, dead: Tensor) 
     # A constant factor per token cancels in the rescaling; this one keeps exp from overflowing.
     activations = torch.exp(pre - pre.detach().amax(dim=-1, keepdim=True))
     output = activations @ sae.W_dec[dead]
-    scale = residual.norm(dim=-1, keepdim=True) / (2 * output.norm(dim=-1, keepdim=True) + _TINY)
-    return output * scale.detach()
+    return output * ghost_scale(output, residual)
+
+
+@torch.no_grad()
+def ghost_scale(output: Tensor, residual: Tensor) -> Tensor:
+    """The constant for each token that brings the dead latents' output to half the residual's norm, ``(n_tokens, 1)``."""
+    return residual.norm(dim=-1, keepdim=True) / (2 * output.norm(dim=-1, keepdim=True) + _TINY)
+
+
+def ghost_weight(reconstruction: Tensor, ghost: Tensor) -> Tensor:
+    """The constant that makes a batch's ghost term equal to its reconstruction term, from their sums over its tokens."""
+    return (reconstruction / (ghost + _TINY)).detach()
 
 
 @dataclass(frozen=True)
@@ -158,7 +168,7 @@ def backward(
     if dead is not None and len(dead) and len(pieces) > 1:
         # The ghost term's scale belongs to the whole batch, so it has to be known before the first piece's gradient.
         with torch.no_grad():
-            kappa = _ghost_scale([terms(sae, piece, objective, dead, nested) for piece in pieces])
+            kappa = _weight_of_parts([terms(sae, piece, objective, dead, nested) for piece in pieces])
     sums = torch.zeros(5, dtype=torch.float64)
     fired = torch.zeros(sae.n_latents, dtype=torch.bool, device=x.device)
     for piece in pieces:
@@ -166,9 +176,9 @@ def backward(
         loss = (part.reconstruction + l1 * part.l1).sum() / n_tokens
         ghost = torch.zeros((), device=x.device)
         if part.ghost is not None:
-            scale = kappa if kappa is not None else _ghost_scale([part])
+            weight = kappa if kappa is not None else _weight_of_parts([part])
             ghost = part.ghost.sum()
-            loss = loss + scale * ghost / n_tokens
+            loss = loss + weight * ghost / n_tokens
         loss.backward()
         with torch.no_grad():
             active = part.latents > 0
@@ -184,7 +194,6 @@ def backward(
 
 
 @torch.no_grad()
-def _ghost_scale(parts: list[Terms]) -> Tensor:
-    reconstruction = sum(part.reconstruction.sum() for part in parts)
-    ghost = sum(part.ghost.sum() for part in parts if part.ghost is not None)
-    return torch.as_tensor(reconstruction / (ghost + _TINY))
+def _weight_of_parts(parts: list[Terms]) -> Tensor:
+    ghosts = [part.ghost.sum() for part in parts if part.ghost is not None]
+    return ghost_weight(torch.stack([part.reconstruction.sum() for part in parts]).sum(), torch.stack(ghosts).sum())

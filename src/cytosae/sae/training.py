@@ -20,8 +20,9 @@ from cytosae.cells import held_out
 from cytosae.console import progress, say
 from cytosae.errors import CytosaeError, Interrupted
 from cytosae.interrupts import StopFlag, deferred_signals
+from cytosae.sae import sparse
 from cytosae.sae.bias import start_of_bias
-from cytosae.sae.checkpoint import CHECKPOINT, TrainState, load_checkpoint, read_identity, save_checkpoint
+from cytosae.sae.checkpoint import CHECKPOINT, MOMENTS, TrainState, load_checkpoint, read_identity, save_checkpoint
 from cytosae.sae.metrics import ExplainedVariance, evaluate
 from cytosae.sae.model import CONFIG, SAE, WEIGHTS
 from cytosae.sae.objectives import BatchFigures, backward
@@ -57,22 +58,62 @@ def step(state: TrainState, x: Tensor, config: TrainConfig) -> BatchFigures:
     CytosaeError
         The loss is not finite; the weights are left as they were.
     """
+    along_active = x.device.type == "cpu" and state.l0 <= sparse.DENSE * state.sae.n_latents
+    figures = (_sparse_step if along_active else _plain_step)(state, x, config)
+    state.since_fired.add_(1).masked_fill_(figures.fired, 0)
+    state.l0 = figures.l0
+    state.step += 1
+    return figures
+
+
+def _plain_step(state: TrainState, x: Tensor, config: TrainConfig) -> BatchFigures:
+    """The step as the equations read."""
     dead = dead_latents(state, config) if config.ghost else None
     state.optimiser.zero_grad(set_to_none=True)
     figures = backward(state.sae, x, objective=config.objective, l1=config.l1, dead=dead, nested=config.nested)
-    if not math.isfinite(figures.loss):
-        raise CytosaeError(
-            f"Training diverged: the loss is {figures.loss} at step {state.step + 1}. Lower --learning-rate or check "
-            "the tokens."
-        )
+    _check_finite(figures, state)
     for group in state.optimiser.param_groups:
         group["lr"] = learning_rate(state.step, config)
     state.sae.remove_parallel_gradient()
     state.optimiser.step()
     state.sae.normalise_decoder()
-    state.since_fired.add_(1).masked_fill_(figures.fired, 0)
-    state.step += 1
+    state.optimiser.zero_grad(set_to_none=True)
     return figures
+
+
+def _sparse_step(state: TrainState, x: Tensor, config: TrainConfig) -> BatchFigures:
+    """The same along the active latents; the dead take part in one of `dead_every` steps, which counts for all of them."""
+    sae, dead = state.sae, dead_latents(state, config)
+    latents, lengths = np.arange(sae.n_latents), np.ones(sae.n_latents, np.int64)
+    visited = state.step % config.dead_every == 0
+    if visited:
+        lengths[dead.numpy()] = config.dead_every
+    else:
+        latents = np.delete(latents, dead.numpy())
+        lengths = lengths[latents]
+    ghosts = dead if config.ghost and visited else None
+    found = sparse.forward(
+        sae, x, objective=config.objective, l1=config.l1, dead=ghosts, nested=config.nested, dtype=config.encoder,
+        latents=None if visited else latents,
+    )  # fmt: skip
+    _check_finite(found.figures, state)
+    for parameter in sae.parameters():
+        moments = state.optimiser.state[parameter]
+        for name in MOMENTS:
+            if name not in moments:
+                moments[name] = torch.zeros_like(parameter)
+        moments["step"] = torch.tensor(float(state.step + 1))
+    adam = sparse.Adam(state.optimiser.state, state.step + 1, learning_rate(state.step, config))
+    sparse.update(sae, found, adam, ghosts, latents, lengths)
+    return found.figures
+
+
+def _check_finite(figures: BatchFigures, state: TrainState) -> None:
+    if not math.isfinite(figures.loss):
+        raise CytosaeError(
+            f"Training diverged: the loss is {figures.loss} at step {state.step + 1}. Lower --learning-rate or check "
+            "the tokens."
+        )
 
 
 def dead_latents(state: TrainState, config: TrainConfig) -> Tensor:
@@ -224,7 +265,7 @@ def _continued(checkpoint: Path, state: TrainState, identity: dict[str, Any], co
     """Load the checkpoint if it belongs to this training; says why if it does not."""
     if not checkpoint.is_file():
         return False
-    before, steps = read_identity(checkpoint)
+    before, steps, _ = read_identity(checkpoint)
     reason = changes("input", before["inputs"], identity["inputs"]) or changes(
         "setting",
         *({k: v for k, v in i["parameters"].items() if k not in _DURATION_ONLY} for i in (before, identity)),

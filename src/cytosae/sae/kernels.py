@@ -1,0 +1,225 @@
+"""Loops over the active latents alone, compiled by numba; each works on one range, so that threads can share the ranges.
+
+Entries of the sparse latents h are kept by latent: those of latent ``s`` are ``starts[s]`` up to ``starts[s + 1]`` of
+``tokens`` (ascending) and ``values``. Matrices of weights have one row per latent, ``(n_latents, d_model)``.
+"""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+
+# Sums may be reordered, so that they can be vectorised; NaN and infinity keep their meaning.
+_compiled = numba.njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"})
+BLOCK = 32
+"""Numbers that are looked at together for one that is positive."""
+
+
+@_compiled
+def _dot(a, b):
+    total = np.float32(0)
+    for j in range(a.shape[0]):
+        total += a[j] * b[j]
+    return total
+
+
+@_compiled
+def _sortable(bits):
+    return np.int16(bits ^ ((bits >> np.int16(15)) & np.int16(0x7FFF)))
+
+
+@_compiled
+def sortable(bits):
+    """Bits of bfloat16 numbers, as int16, to int16 numbers of the same order, ``(n,)``."""
+    found = np.empty_like(bits)
+    for i in range(bits.shape[0]):
+        found[i] = _sortable(bits[i])
+    return found
+
+
+@_compiled
+def active_float32(product, bias, offset, tokens, values, counts):
+    """Add the positive entries of ``product + bias`` to the rows of ``tokens`` and ``values``, behind the first ``counts[i]``.
+
+    ``product (n_chunk, n)`` is of the tokens from ``offset`` on.
+    """
+    n = product.shape[1]
+    whole = n - n % BLOCK
+    for i in range(product.shape[0]):
+        row, b, count = product[i], bias[i], counts[i]
+        for start in range(0, whole, BLOCK):
+            some = 0
+            for j in range(BLOCK):
+                some += row[start + j] + b > 0
+            if some:
+                for t in range(start, start + BLOCK):
+                    if row[t] + b > 0:
+                        tokens[i, count], values[i, count] = offset + t, row[t] + b
+                        count += 1
+        for t in range(whole, n):
+            if row[t] + b > 0:
+                tokens[i, count], values[i, count] = offset + t, row[t] + b
+                count += 1
+        counts[i] = count
+
+
+@_compiled
+def active_bfloat16(product, limits, centred, weights, bias, offset, tokens, values, counts):
+    """As `active_float32`, with a product in bfloat16 that only says which latents are active; their values are exact.
+
+    ``product`` holds the bits as int16; ``limits`` those of ``-bias`` in the order of `sortable`.
+    """
+    n = product.shape[1]
+    whole = n - n % BLOCK
+    for i in range(product.shape[0]):
+        row, limit, count = product[i], limits[i], counts[i]
+        for start in range(0, whole, BLOCK):
+            some = 0
+            for j in range(BLOCK):
+                some += _sortable(row[start + j]) > limit
+            if some:
+                for t in range(start, start + BLOCK):
+                    if _sortable(row[t]) > limit:
+                        h = _dot(centred[offset + t], weights[i]) + bias[i]
+                        if h > 0:
+                            tokens[i, count], values[i, count] = offset + t, h
+                            count += 1
+        for t in range(whole, n):
+            if _sortable(row[t]) > limit:
+                h = _dot(centred[offset + t], weights[i]) + bias[i]
+                if h > 0:
+                    tokens[i, count], values[i, count] = offset + t, h
+                    count += 1
+        counts[i] = count
+
+
+@_compiled
+def pack(from_tokens, from_values, counts, tokens, values):
+    """The filled parts of all rows, one behind the other."""
+    place = 0
+    for i in range(counts.shape[0]):
+        for k in range(counts[i]):
+            tokens[place], values[place] = from_tokens[i, k], from_values[i, k]
+            place += 1
+
+
+@_compiled
+def decode(starts, tokens, values, w_dec, ends, first, last, outputs):
+    """Reconstructions of the tokens ``first`` up to ``last`` by every nested dictionary, ``outputs (n_nested, n, d)``.
+
+    ``outputs[0]`` has to hold ``b_dec``; ``ends`` are the sizes of the dictionaries.
+    """
+    d, s = w_dec.shape[1], 0
+    for k in range(ends.shape[0]):
+        if k:
+            outputs[k, first:last] = outputs[k - 1, first:last]
+        while s < ends[k]:
+            low, high = starts[s], starts[s + 1]
+            low += np.searchsorted(tokens[low:high], first)
+            direction = w_dec[s]
+            for place in range(low, high):
+                t = tokens[place]
+                if t >= last:
+                    break
+                h, output = values[place], outputs[k, t]
+                for j in range(d):
+                    output[j] += h * direction[j]
+            s += 1
+
+
+@_compiled
+def _gradient(s, starts, tokens, values, w_dec, pull, centred, l1, g_enc, g_dec):
+    """Gradients of one latent's rows, added to ``g_enc`` and ``g_dec``; returns that of its bias."""
+    d, direction, g_bias = w_dec.shape[1], w_dec[s], np.float32(0)
+    for place in range(starts[s], starts[s + 1]):
+        t, h = tokens[place], values[place]
+        drawn, x = pull[t], centred[t]
+        g = l1 + _dot(drawn, direction)
+        g_bias += g
+        for j in range(d):
+            g_dec[j] += h * drawn[j]
+        for j in range(d):
+            g_enc[j] += g * x[j]
+    return g_bias
+
+
+@_compiled
+def gradients(first, last, starts, tokens, values, w_dec, pulls, ends, centred, l1, g_enc, g_dec, g_bias):
+    """Add the gradients of the latents ``first`` up to ``last``.
+
+    ``pulls (n_nested, n, d)``: derivative of the loss by the output of each dictionary and all larger ones.
+    """
+    k = 0
+    for s in range(first, last):
+        while s >= ends[k]:
+            k += 1
+        g_bias[s] += _gradient(s, starts, tokens, values, w_dec, pulls[k], centred, l1, g_enc[s], g_dec[s])
+
+
+@_compiled
+def adam(weights, gradient, mean, square, rate, beta1, beta2, root, epsilon):
+    """A step of Adam (Kingma and Ba, 2015) on one row; ``rate`` and ``root`` hold the corrections of the moments' bias."""
+    for j in range(weights.shape[0]):
+        g = gradient[j]
+        m = beta1 * mean[j] + (np.float32(1) - beta1) * g
+        v = beta2 * square[j] + (np.float32(1) - beta2) * g * g
+        mean[j], square[j] = m, v
+        weights[j] -= rate * m / (np.sqrt(v) * root + epsilon)
+
+
+@_compiled
+def update(
+    latents, starts, tokens, values, w_enc, b_enc, w_dec, pulls, ends, centred, l1,
+    extra, extra_enc, extra_dec, extra_bias, enc_mean, enc_square, bias_mean, bias_square, dec_mean, dec_square,
+    rates, betas1, betas2, root, epsilon, g_bias, to_b_dec,
+):  # fmt: skip
+    """Gradients of some latents (ascending) and at once their step of Adam; no gradient of a weight is ever kept.
+
+    The part of a direction's gradient along it is removed before, and the direction brought to unit norm after.
+    ``extra[i]`` is the row of further gradients for ``latents[i]``, or -1; ``rates``, ``betas1`` and ``betas2`` are by
+    latent. ``to_b_dec (d,)`` receives the sum of ``w_enc`` times the gradient of the bias, from before the step.
+    """
+    d, k = w_dec.shape[1], 0
+    g_enc, g_dec, one = np.empty(d, np.float32), np.empty(d, np.float32), np.empty(1, np.float32)
+    for i in range(latents.shape[0]):
+        s = latents[i]
+        while s >= ends[k]:
+            k += 1
+        row = extra[i]
+        if row >= 0:
+            g_enc[:], g_dec[:], one[0] = extra_enc[row], extra_dec[row], extra_bias[row]
+        else:
+            g_enc[:], g_dec[:], one[0] = 0, 0, 0
+        one[0] += _gradient(s, starts, tokens, values, w_dec, pulls[k], centred, l1, g_enc, g_dec)
+        g_bias[s] = one[0]
+        encoder, direction = w_enc[s], w_dec[s]
+        along = _dot(g_dec, direction)
+        for j in range(d):
+            to_b_dec[j] += one[0] * encoder[j]
+            g_dec[j] -= along * direction[j]
+        rate, beta1, beta2 = rates[i], betas1[i], betas2[i]
+        adam(encoder, g_enc, enc_mean[s], enc_square[s], rate, beta1, beta2, root, epsilon)
+        adam(direction, g_dec, dec_mean[s], dec_square[s], rate, beta1, beta2, root, epsilon)
+        adam(b_enc[s : s + 1], one, bias_mean[s : s + 1], bias_square[s : s + 1], rate, beta1, beta2, root, epsilon)
+        norm = np.sqrt(_dot(direction, direction))
+        for j in range(d):
+            direction[j] /= norm
+
+
+@_compiled
+def by_cell(starts, tokens, values, n_tokens, threshold, first, last, cells, counts, sums, ends):
+    """Count above ``threshold`` and sum of the activations of every latent in every cell, in the order of the entries.
+
+    ``ends[s]`` is where latent ``s`` ends in ``cells``, ``counts`` and ``sums``, which begin at ``starts[first]``.
+    """
+    for s in range(first, last):
+        place, current = starts[s] - starts[first], np.int64(-1)
+        for entry in range(starts[s], starts[s + 1]):
+            cell = tokens[entry] // n_tokens
+            if cell != current:
+                current = cell
+                cells[place], counts[place], sums[place] = cell, 0, 0
+                place += 1
+            counts[place - 1] += values[entry] > threshold
+            sums[place - 1] += values[entry]
+        ends[s - first] = place

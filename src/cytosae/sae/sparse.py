@@ -1,0 +1,371 @@
+"""The step of `cytosae.sae.objectives` along the active latents alone: the fast path on a CPU.
+
+Only the product of the encoder has full width. It is made in pieces that stay in cache, and of each piece just the active
+latents are kept (`Active`); everything after it, forwards and backwards, follows these. A gradient of the weights is
+never held whole either: `update` forms it row by row and lets Adam have it at once.
+
+Threads are Python's own, each with one thread of torch: the kernels release the interpreter's lock, and two pools of OpenMP
+threads that wait for one another by spinning would cost more than the work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cytosae.sae import kernels
+from cytosae.sae.model import SAE
+from cytosae.sae.objectives import RECONSTRUCTION, BatchFigures, dictionary_sizes, ghost_scale, ghost_weight
+
+LATENTS, TOKENS = 256, 4096
+"""Size of the pieces of the encoder's product."""
+DENSE = 0.03
+"""Share of active latents above which whole matrix products are faster."""
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Active:
+    """The entries of h that are not zero, by latent, as a matrix in CSC form ``(n_tokens, n_latents)``."""
+
+    starts: NDArray[np.int64]
+    """Where the entries of each latent begin, ``(n_latents + 1,)``."""
+    tokens: NDArray[np.int32]
+    """Token of each entry, ascending within a latent, ``(n_entries,)``."""
+    values: NDArray[np.float32]
+    """Its activation, ``(n_entries,)``."""
+    n_tokens: int
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def fired(self) -> NDArray[np.bool_]:
+        """Whether each latent is active on any token, ``(n_latents,)``."""
+        return np.asarray(np.diff(self.starts) > 0)
+
+
+@cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, thread_name_prefix="sae")
+
+
+@contextmanager
+def _single_threads() -> Iterator[int]:
+    """One thread of torch for each of ours; gives their number."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield threads
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _each(function: Callable[..., Any], items: Iterable[tuple[Any, ...]]) -> list[Any]:
+    """Results of calls in threads, in order."""
+    with _single_threads() as threads:
+        return list(_pool(threads).map(lambda item: function(*item), items))
+
+
+def _ranges(n: int, size: int) -> list[tuple[int, int]]:
+    return [(i, min(i + size, n)) for i in range(0, n, size)]
+
+
+def _shares(n: int) -> list[tuple[int, int]]:
+    """One range for each thread."""
+    return _ranges(n, max(1, -(-n // torch.get_num_threads())))
+
+
+def rows_of(weights: Tensor) -> Array:
+    """Weights ``(n_latents, ...)`` as numpy sees them; the same memory.
+
+    Raises
+    ------
+    ValueError
+        Not float32 on a CPU, or not with one row of memory per latent, as `SAE` has them (the encoder's transposed).
+    """
+    array = weights.detach().numpy()
+    if array.dtype != np.float32 or not array.flags.c_contiguous:
+        raise ValueError("the sparse step works on float32 weights with one row of memory per latent")
+    return array
+
+
+def active(sae: SAE, x: Tensor, dtype: str = "float32", latents: NDArray[np.int64] | None = None) -> Active:
+    """Activations of all latents, or of some of them, that are not zero.
+
+    Parameters
+    ----------
+    x
+        Tokens, ``(n_tokens, d_model)``, float32.
+    dtype
+        Of the encoder's product. With bfloat16 it only decides which latents are active, and the activations
+        are then computed in float32; what is lost or gained lies within its rounding of zero.
+    latents
+        Ascending indices; the others count as not active. All if None.
+    """
+    return _active(sae, x - sae.b_dec.detach(), dtype, latents)
+
+
+def _active(sae: SAE, centred: Tensor, dtype: str, latents: NDArray[np.int64] | None) -> Active:
+    w, b = sae.W_enc.detach().T, sae.b_enc.detach()
+    chosen = None if latents is None else torch.from_numpy(latents)
+    rough = centred.bfloat16() if dtype == "bfloat16" else None
+    n = len(centred)
+
+    def piece(first: int, last: int) -> tuple[Array, Array, Array]:
+        weights = w[first:last] if chosen is None else w[chosen[first:last]]
+        bias = b[first:last] if chosen is None else b[chosen[first:last]]
+        tokens, values = np.empty((last - first, n), np.int32), np.empty((last - first, n), np.float32)
+        counts = np.zeros(last - first, np.int64)
+        narrow = weights if rough is None else weights.bfloat16()
+        limits = kernels.sortable((-bias).bfloat16().view(torch.int16).numpy())
+        for start, stop in _ranges(n, TOKENS):
+            if rough is None:
+                product = (weights @ centred[start:stop].T).numpy()
+                kernels.active_float32(product, bias.numpy(), start, tokens, values, counts)
+            else:
+                product = (narrow @ rough[start:stop].T).view(torch.int16).numpy()
+                kernels.active_bfloat16(
+                    product, limits, centred.numpy(), weights.numpy(), bias.numpy(), start, tokens, values, counts
+                )
+        total = int(counts.sum())
+        packed = np.empty(total, np.int32), np.empty(total, np.float32)
+        kernels.pack(tokens, values, counts, *packed)
+        return counts, *packed
+
+    parts = _each(piece, _ranges(sae.n_latents if chosen is None else len(chosen), LATENTS))
+    counts = np.zeros(sae.n_latents, np.int64)
+    if parts:
+        counts[slice(None) if latents is None else latents] = np.concatenate([part[0] for part in parts])
+    starts = np.concatenate([[0], np.cumsum(counts)])
+    tokens = np.concatenate([part[1] for part in parts]) if parts else np.empty(0, np.int32)
+    values = np.concatenate([part[2] for part in parts]) if parts else np.empty(0, np.float32)
+    return Active(starts, tokens, values, n)
+
+
+def decode(sae: SAE, h: Active, nested: int = 1) -> Tensor:
+    """Reconstructed tokens by every nested dictionary, ``(nested, n_tokens, d_model)``."""
+    outputs = sae.b_dec.detach().expand(nested, h.n_tokens, -1).contiguous()
+    w_dec, ends = rows_of(sae.W_dec), np.array(dictionary_sizes(sae.n_latents, nested))
+    arguments = (h.starts, h.tokens, h.values, w_dec, ends)
+    _each(kernels.decode, ((*arguments, first, last, outputs.numpy()) for first, last in _shares(h.n_tokens)))
+    return outputs
+
+
+@dataclass(frozen=True)
+class Extra:
+    """Further gradients for some latents: the ghost term's for the dead."""
+
+    enc: Tensor
+    """``(n_chosen, d_model)``."""
+    dec: Tensor
+    """``(n_chosen, d_model)``."""
+    bias: Tensor
+    """``(n_chosen,)``."""
+
+
+@dataclass(frozen=True)
+class Pass:
+    """What the way forwards leaves for the way back."""
+
+    h: Active
+    centred: Tensor
+    """``x - b_dec``, ``(n_tokens, d_model)``."""
+    pulls: Tensor
+    """Derivative of the loss by the output of each dictionary and all larger ones, ``(nested, n_tokens, d_model)``."""
+    ends: NDArray[np.int64]
+    """Sizes of the dictionaries."""
+    l1: np.float32
+    """Derivative of the loss by one activation, beside what comes through the outputs."""
+    extra: Extra | None
+    figures: BatchFigures
+
+
+def forward(
+    sae: SAE, x: Tensor, objective: str, l1: float, dead: Tensor | None, nested: int, dtype: str,
+    latents: NDArray[np.int64] | None = None,
+) -> Pass:  # fmt: skip
+    """The loss of a batch, and how it depends on the outputs; see `cytosae.sae.objectives.backward`."""
+    n, centred = len(x), x - sae.b_dec.detach()
+    h = _active(sae, centred, dtype, latents)
+    outputs = decode(sae, h, nested).requires_grad_()
+    error = RECONSTRUCTION[objective]
+    reconstruction = torch.stack([error(x, output).sum() for output in outputs]).mean()
+    (pulls,) = torch.autograd.grad(reconstruction / n, outputs)
+    reconstruction = reconstruction.detach()
+    pulls = pulls.flip(0).cumsum(0).flip(0) if nested > 1 else pulls
+    output = outputs.detach()[-1]
+    extra, ghost = None, 0.0
+    if dead is not None and len(dead):
+        extra, ghost = _ghost(sae, centred, x - output, dead, objective, reconstruction, dtype)
+    reconstruction_value, l1_norm = reconstruction.item() / n, float(h.values.sum(dtype=np.float64)) / n
+    figures = BatchFigures(
+        reconstruction_value * (1 if extra is None else 2) + l1 * l1_norm,
+        reconstruction_value,
+        l1_norm,
+        ghost,
+        float((output - x).square().sum()) / (n * sae.d_model),
+        len(h) / n,
+        torch.from_numpy(h.fired()),
+    )
+    ends = np.array(dictionary_sizes(sae.n_latents, nested))
+    return Pass(h, centred, pulls, ends, np.float32(l1 / n), extra, figures)
+
+
+@torch.no_grad()
+def _ghost(
+    sae: SAE, centred: Tensor, residual: Tensor, dead: Tensor, objective: str, reconstruction: Tensor, dtype: str
+) -> tuple[Extra, float]:
+    """Gradients of the ghost term, and its mean, without an array tokens x dead latents.
+
+    Activations are made twice, once for the sum that they weigh and once for the gradients, with the maximum of each token
+    carried along, as attention is computed in pieces (FlashAttention, Dao et al., 2022).
+    """
+    n, kind = len(centred), torch.bfloat16 if dtype == "bfloat16" else torch.float32
+    w_enc, b_enc, w_dec, x = sae.W_enc.T, sae.b_enc, sae.W_dec, centred.to(kind)
+    pieces = dead.split(4 * LATENTS)
+    highest, total = torch.full((n, 1), -torch.inf), torch.zeros_like(centred)
+    for piece in pieces:
+        pre = (x @ w_enc[piece].to(kind).T).float().add_(b_enc[piece])
+        higher = torch.maximum(highest, pre.amax(1, keepdim=True))
+        activations = pre.sub_(higher).exp_().to(kind)
+        total.mul_((highest - higher).exp_()).add_((activations @ w_dec[piece].to(kind)).float())
+        highest = higher
+    scale = ghost_scale(total, residual)
+    with torch.enable_grad():
+        output = (scale * total).requires_grad_()
+        ghost = RECONSTRUCTION[objective](residual, output).sum()
+        (pull,) = torch.autograd.grad(ghost, output)
+    pull = (pull * scale * (ghost_weight(reconstruction, ghost) / n)).to(kind)
+    extra = Extra(torch.empty(len(dead), sae.d_model), torch.empty(len(dead), sae.d_model), torch.empty(len(dead)))
+    first = 0
+    for piece in pieces:
+        rows = slice(first, first := first + len(piece))
+        pre = (x @ w_enc[piece].to(kind).T).float().add_(b_enc[piece])
+        activations = pre.sub_(highest).exp_()
+        extra.dec[rows] = (activations.to(kind).T @ pull).float()
+        by_pre = activations.mul_((pull @ w_dec[piece].to(kind).T).float())
+        extra.enc[rows] = (by_pre.to(kind).T @ x).float()
+        extra.bias[rows] = by_pre.sum(0)
+    return extra, ghost.item() / n
+
+
+def backward(
+    sae: SAE,
+    x: Tensor,
+    *,
+    objective: str,
+    l1: float,
+    dead: Tensor | None = None,
+    nested: int = 1,
+    dtype: str = "float32",
+) -> BatchFigures:
+    """Add the gradients of a batch's loss to ``.grad`` of the parameters; see `cytosae.sae.objectives.backward`.
+
+    Parameters
+    ----------
+    dtype
+        Of the encoder's product, and of those of the ghost term: ``float32`` or ``bfloat16``.
+    """
+    found = forward(sae, x, objective=objective, l1=l1, dead=dead, nested=nested, dtype=dtype)
+    for parameter in sae.parameters():
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+    g_enc, g_dec = _grad(sae.W_enc).T, _grad(sae.W_dec)
+    g_bias = torch.zeros_like(sae.b_enc)
+    if found.extra is not None and dead is not None:
+        g_enc[dead] += found.extra.enc
+        g_dec[dead] += found.extra.dec
+        g_bias[dead] += found.extra.bias
+    h = found.h
+    arguments = (
+        h.starts,
+        h.tokens,
+        h.values,
+        rows_of(sae.W_dec),
+        found.pulls.numpy(),
+        found.ends,
+        found.centred.numpy(),
+    )
+    outputs = (rows_of(g_enc), g_dec.numpy(), g_bias.numpy())
+    _each(
+        kernels.gradients,
+        ((first, last, *arguments, found.l1, *outputs) for first, last in _ranges(sae.n_latents, LATENTS)),
+    )
+    _grad(sae.b_enc).add_(g_bias)
+    _grad(sae.b_dec).add_(found.pulls[0].sum(0) - sae.W_enc.detach() @ g_bias)
+    return found.figures
+
+
+def _grad(parameter: Tensor) -> Tensor:
+    assert parameter.grad is not None
+    return parameter.grad
+
+
+@dataclass(frozen=True)
+class Adam:
+    """Where a step of Adam stands, and how long it is for each latent."""
+
+    state: Mapping[Tensor, Mapping[str, Tensor]]
+    """Moments of every parameter, ``exp_avg`` and ``exp_avg_sq``, as `torch.optim.Adam` keeps them; changed in place."""
+    number: int
+    """Of the step, from 1."""
+    rate: float
+    betas: tuple[float, float] = (0.9, 0.999)
+    epsilon: float = 1e-8
+
+
+@torch.no_grad()
+def update(
+    sae: SAE, found: Pass, adam: Adam, dead: Tensor | None, latents: NDArray[np.int64], lengths: NDArray[np.int64]
+) -> None:
+    """One step of Adam on the loss of `forward`, with the decoder's rows kept at unit norm.
+
+    Parameters
+    ----------
+    dead
+        Latents of ``found.extra``.
+    latents
+        Those that take part, ascending, ``(n_chosen,)``.
+    lengths
+        For how many steps each of them takes this one, ``(n_chosen,)``: as if the gradient had been the same in all.
+    """
+    h, (beta1, beta2) = found.h, adam.betas
+    moments = [[adam.state[p][name] for name in ("exp_avg", "exp_avg_sq")] for p in (sae.W_enc, sae.b_enc, sae.W_dec)]
+    moments[0] = [moment.T for moment in moments[0]]
+    rate = adam.rate / (1 - beta1**adam.number)
+    root, epsilon = np.float32((1 - beta2**adam.number) ** -0.5), np.float32(adam.epsilon)
+    rates = (rate * lengths).astype(np.float32)
+    betas1, betas2 = (np.power(beta, lengths).astype(np.float32) for beta in (beta1, beta2))
+    place = np.full(sae.n_latents, -1, np.int64)
+    extra = found.extra or Extra(*(torch.empty(shape) for shape in ((0, sae.d_model), (0, sae.d_model), (0,))))
+    if dead is not None and found.extra is not None:
+        place[dead.numpy()] = np.arange(len(dead))
+    g_bias = np.zeros(sae.n_latents, np.float32)
+    ranges = _ranges(len(latents), LATENTS)
+    to_b_dec = np.zeros((len(ranges), sae.d_model), np.float32)
+    weights = [rows_of(p) for p in (sae.W_enc.T, sae.b_enc, sae.W_dec)]
+    of_all = [rows_of(moment) for pair in moments for moment in pair]
+
+    def piece(number: int, first: int, last: int) -> None:
+        chosen = latents[first:last]
+        kernels.update(
+            chosen, h.starts, h.tokens, h.values, *weights, found.pulls.numpy(), found.ends, found.centred.numpy(),
+            found.l1, place[chosen], extra.enc.numpy(), extra.dec.numpy(), extra.bias.numpy(), *of_all,
+            rates[first:last], betas1[first:last], betas2[first:last], root, epsilon, g_bias, to_b_dec[number],
+        )  # fmt: skip
+
+    _each(piece, ((number, *one) for number, one in enumerate(ranges)))
+    gradient = found.pulls[0].sum(0).numpy() - to_b_dec.sum(0)
+    one = np.float32(rate), np.float32(beta1), np.float32(beta2), root, epsilon
+    of_b_dec = [rows_of(adam.state[sae.b_dec][name]) for name in ("exp_avg", "exp_avg_sq")]
+    kernels.adam(rows_of(sae.b_dec), gradient, *of_b_dec, *one)

@@ -1,0 +1,227 @@
+"""The sparse step against the readable model: same loss, same gradients, same training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from cytosae.sae import SAE, TrainConfig, backward, sparse
+from cytosae.sae import training as training_module
+from cytosae.sae.training import TrainState, dead_latents, new_state, step
+
+SHAPES = {
+    "d": st.integers(1, 40),
+    "s": st.integers(1, 600),  # more than one piece of the encoder's product
+    "n": st.integers(1, 90),  # less and more than one block of the search for active latents
+    "seed": st.integers(0, 10_000),
+}
+
+
+def two_saes(d: int, s: int, seed: int, density: float) -> tuple[SAE, SAE, torch.Generator]:
+    """An autoencoder in float32 of which about `density` of the latents are active, and the same in float64."""
+    generator = torch.Generator().manual_seed(seed)
+    sae = SAE(d, s)
+    with torch.no_grad():
+        sae.W_enc.normal_(0, 0.5, generator=generator)
+        sae.W_dec.normal_(generator=generator)
+        sae.b_dec.normal_(generator=generator)
+        shift = torch.special.ndtri(torch.tensor(density)).clamp(-6, 6) * 1.1 * d**0.5
+        sae.b_enc.normal_(0, 0.3, generator=generator).add_(shift)
+    sae.normalise_decoder()
+    exact = SAE(d, s).double()
+    exact.load_state_dict({name: value.double() for name, value in sae.state_dict().items()})
+    return sae, exact, generator
+
+
+def far_from_zero(exact: SAE, x: Tensor, margin: float) -> Tensor:
+    """The tokens on which no latent is so near to zero that rounding could decide whether it is active."""
+    with torch.no_grad():
+        return x[(exact.pre_activations(x.double()).abs() > margin).all(1)]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    **SHAPES,
+    density=st.sampled_from([0.0, 0.003, 0.05, 0.5, 1.0]),
+    objective=st.sampled_from(["release", "squared"]),
+    l1=st.sampled_from([0.0, 8e-5, 0.3]),
+    dead_share=st.sampled_from([0.0, 0.4, 1.0]),
+    nested=st.integers(1, 3),
+)
+def test_gradients_equal_float64_autograd_of_the_model(
+    d: int, s: int, n: int, seed: int, density: float, objective: str, l1: float, dead_share: float, nested: int
+) -> None:
+    if dead_share:
+        d = max(d, 8)  # on a line directions cancel, and the ghost's rescaling would magnify what float32 rounds
+    sae, exact, generator = two_saes(d, s, seed, density)
+    x = far_from_zero(exact, torch.randn(n, d, generator=generator) * 2, 1e-5)
+    if not len(x):
+        return
+    dead = torch.arange(round(dead_share * s)) * (s // max(1, round(dead_share * s)))
+    found = sparse.backward(sae, x, objective=objective, l1=l1, dead=dead, nested=nested)
+    truth = backward(exact, x.double(), objective=objective, l1=l1, dead=dead, nested=nested)
+    for (name, ours), theirs in zip(sae.named_parameters(), exact.parameters(), strict=True):
+        assert ours.grad is not None
+        assert theirs.grad is not None
+        scale = max(float(theirs.grad.norm()), 1e-3)
+        assert float((ours.grad - theirs.grad).norm()) <= 1e-5 * scale, name
+    assert torch.equal(found.fired, truth.fired)
+    for name in ("loss", "reconstruction", "l1", "ghost", "mse", "l0"):
+        assert getattr(found, name) == pytest.approx(getattr(truth, name), rel=1e-5, abs=1e-7), name
+
+
+@settings(max_examples=30, deadline=None)
+@given(**SHAPES, density=st.sampled_from([0.0, 0.01, 0.5, 1.0]))
+def test_bfloat16_decides_only_what_lies_within_its_rounding(d: int, s: int, n: int, seed: int, density: float) -> None:
+    sae, exact, generator = two_saes(d, s, seed, density)
+    x = torch.randn(n, d, generator=generator)
+    h = sparse.active(sae, x, "bfloat16")
+    found = torch.zeros(s, n, dtype=torch.float64)
+    found[np.repeat(np.arange(s), np.diff(h.starts)), h.tokens] = torch.from_numpy(h.values).double()
+    with torch.no_grad():
+        truth = exact.encode(x.double()).T
+        # Both factors and the result are rounded to 8 bits, the bias as well.
+        rounding = 2**-7 * (((x - sae.b_dec).abs() @ sae.W_enc.abs()) + sae.b_enc.abs()).T
+    kept = found > 0
+    assert (found - truth)[kept].abs().max().item() <= 1e-4 * max(1.0, truth.max().item()) if kept.any() else True
+    assert (truth[~kept] <= rounding[~kept]).all()
+
+
+def test_entries_are_in_order_of_latent_and_token() -> None:
+    sae, _, generator = two_saes(8, 300, 0, 0.3)
+    x = torch.randn(5000, 8, generator=generator)  # more than one piece of tokens
+    h = sparse.active(sae, x)
+    for low, high in pairwise(h.starts):
+        assert (np.diff(h.tokens[low:high]) > 0).all()
+    with torch.no_grad():
+        assert np.array_equal(h.fired(), (sae.encode(x) > 0).any(0).numpy())
+        assert len(h) == pytest.approx(float((sae.encode(x) > 0).sum()), abs=3)
+
+
+def test_only_the_chosen_latents_are_visited() -> None:
+    sae, _, generator = two_saes(8, 700, 0, 0.3)
+    x = torch.randn(50, 8, generator=generator)
+    chosen = np.arange(3, 700, 7)
+    every, some = sparse.active(sae, x), sparse.active(sae, x, latents=chosen)
+    counts = np.diff(some.starts)
+    assert np.array_equal(counts[chosen], np.diff(every.starts)[chosen])
+    assert np.delete(counts, chosen).sum() == 0
+
+
+def test_gradients_do_not_depend_on_the_number_of_threads() -> None:
+    results = []
+    before = torch.get_num_threads()
+    for threads in (1, 2, 3):
+        torch.set_num_threads(threads)
+        sae, _, generator = two_saes(16, 600, 0, 0.05)
+        sparse.backward(sae, torch.randn(200, 16, generator=generator), objective="release", l1=1e-3)
+        results.append([parameter.grad for parameter in sae.parameters()])
+        assert torch.get_num_threads() == threads
+    torch.set_num_threads(before)
+    for other in results[1:]:
+        for a, b in zip(results[0], other, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-8)
+
+
+def planted(seed: int, n: int = 600, d: int = 24, concepts: int = 60) -> Tensor:
+    directions = torch.nn.functional.normalize(
+        torch.randn(concepts, d, generator=torch.Generator().manual_seed(9)), dim=1
+    )
+    generator = torch.Generator().manual_seed(seed)
+    amounts = torch.rand(n, concepts, generator=generator) * (torch.rand(n, concepts, generator=generator) < 0.05)
+    return 3 * amounts @ directions + 1
+
+
+def run(config: TrainConfig, steps: int, dense: float, monkeypatch: pytest.MonkeyPatch) -> TrainState:
+    monkeypatch.setattr(sparse, "DENSE", dense)
+    state = new_state(config, 24, torch.device("cpu"))
+    for number in range(steps):
+        step(state, planted(number), config)
+    return state
+
+
+CONFIG = TrainConfig(expansion=16, l1=1e-2, learning_rate=2e-3, warmup_steps=5, dead_after=8)
+
+
+@pytest.mark.parametrize("nested", [1, 3])
+def test_training_takes_the_same_steps_as_the_readable_one(nested: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = TrainConfig(**{**vars(CONFIG), "nested": nested})
+    plain, fast = (run(config, 25, dense, monkeypatch) for dense in (-1.0, float("inf")))
+    assert len(dead_latents(fast, config)) > 10  # the ghost term was at work
+    assert torch.equal(plain.since_fired, fast.since_fired)
+    for a, b in zip(plain.sae.parameters(), fast.sae.parameters(), strict=True):
+        assert (a - b).norm().item() < 2e-4 * a.norm().item()
+        for moment in ("exp_avg", "exp_avg_sq"):
+            m, v = plain.optimiser.state[a][moment], fast.optimiser.state[b][moment]
+            assert float((m - v).norm()) < 5e-3 * float(m.norm())
+    torch.testing.assert_close(fast.sae.W_dec.norm(dim=1), torch.ones(fast.sae.n_latents))
+
+
+def test_the_way_is_chosen_by_the_measured_density(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[str] = []
+
+    def noted(name: str) -> Callable[..., object]:
+        function = getattr(training_module, name)
+
+        def call(*arguments: object) -> object:
+            taken.append(name)
+            return function(*arguments)
+
+        return call
+
+    monkeypatch.setattr(sparse, "DENSE", 0.1)
+    for name in ("_plain_step", "_sparse_step"):
+        monkeypatch.setattr(training_module, name, noted(name))
+    state = new_state(CONFIG, 24, torch.device("cpu"))
+    for number in range(60):
+        before = state.l0
+        step(state, planted(number), CONFIG)
+        assert (taken[-1] == "_sparse_step") == (before <= sparse.DENSE * state.sae.n_latents)
+    assert {"_plain_step", "_sparse_step"} == set(taken)
+
+
+def test_rarely_visited_dead_latents_rest_between_and_catch_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = TrainConfig(**{**vars(CONFIG), "dead_every": 4})
+    state = run(config, 24, float("inf"), monkeypatch)
+    dead = dead_latents(state, config)
+    assert len(dead) > 10
+    for number in range(24, 32):
+        before = state.sae.W_dec.detach().clone()
+        dead, visited = dead_latents(state, config), state.step % 4 == 0
+        step(state, planted(number), config)
+        moved = (state.sae.W_dec - before).norm(dim=1) > 0
+        assert moved[dead].all() if visited else not moved[dead].any()
+        alive = torch.ones(len(moved), dtype=torch.bool)
+        alive[dead] = False
+        assert moved[alive].all()
+
+
+def test_four_steps_at_once_are_four_steps_of_the_same_gradient() -> None:
+    """On a constant gradient, one visit that counts for four moves the moments as four visits do."""
+    sae, _, generator = two_saes(16, 40, 3, 0.2)
+    twin = SAE(16, 40)
+    twin.load_state_dict(sae.state_dict())
+    x = torch.randn(300, 16, generator=generator)
+    latents = np.arange(40)
+    found = sparse.forward(sae, x, objective="release", l1=1e-3, dead=None, nested=1, dtype="float32")
+    states = []
+    for model, visits, length in ((sae, 4, 1), (twin, 1, 4)):
+        state = {p: {name: torch.zeros_like(p) for name in ("exp_avg", "exp_avg_sq")} for p in model.parameters()}
+        for _ in range(visits):
+            adam = sparse.Adam(state, 1, 0.0)
+            sparse.update(model, found, adam, None, latents, np.full(40, length))
+        states.append(state[model.b_enc])
+    for moment in ("exp_avg", "exp_avg_sq"):
+        torch.testing.assert_close(states[0][moment], states[1][moment], rtol=1e-4, atol=0)
+
+
+def test_weights_of_another_layout_are_refused() -> None:
+    with pytest.raises(ValueError, match="float32"):
+        sparse.rows_of(torch.zeros(3, 4, dtype=torch.float64))
