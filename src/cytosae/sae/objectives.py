@@ -14,6 +14,9 @@ from torch import Tensor
 
 from cytosae.sae.model import SAE
 
+LOWEST = -40.0
+"""Logarithm of the least activation in the ghost term, relative to a token's largest; exp of less is nothing beside it, but
+so small that processors take a hundred times as long for it."""
 _TINY = 1e-6  # keeps quotients finite where a norm or a loss is zero
 
 
@@ -105,7 +108,7 @@ def ghost_reconstruction(sae: SAE, pre: Tensor, residual: Tensor, dead: Tensor) 
     """
     pre = pre[:, dead]
     # A constant factor per token cancels in the rescaling; this one keeps exp from overflowing.
-    activations = torch.exp(pre - pre.detach().amax(dim=-1, keepdim=True))
+    activations = torch.exp((pre - pre.detach().amax(dim=-1, keepdim=True)).clamp_min(LOWEST))
     output = activations @ sae.W_dec[dead]
     return output * ghost_scale(output, residual)
 

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from cytosae.sae import kernels
 from cytosae.sae.model import SAE
-from cytosae.sae.objectives import RECONSTRUCTION, BatchFigures, dictionary_sizes, ghost_scale, ghost_weight
+from cytosae.sae.objectives import LOWEST, RECONSTRUCTION, BatchFigures, dictionary_sizes, ghost_scale, ghost_weight
 
 LATENTS, TOKENS = 256, 4096
 """Size of the pieces of the encoder's product."""
@@ -56,7 +56,8 @@ class Active:
 
 @cache
 def _pool(threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads, thread_name_prefix="sae")
+    # Moments of latents that have long been silent fade into numbers so small that processors take a hundred times as long.
+    return ThreadPoolExecutor(threads, "sae", initializer=torch.set_flush_denormal, initargs=(True,))
 
 
 @contextmanager
@@ -231,32 +232,43 @@ def _ghost(
     carried along, as attention is computed in pieces (FlashAttention, Dao et al., 2022).
     """
     n, kind = len(centred), torch.bfloat16 if dtype == "bfloat16" else torch.float32
-    w_enc, b_enc, w_dec, x = sae.W_enc.T, sae.b_enc, sae.W_dec, centred.to(kind)
-    pieces = dead.split(4 * LATENTS)
-    highest, total = torch.full((n, 1), -torch.inf), torch.zeros_like(centred)
-    for piece in pieces:
-        pre = (x @ w_enc[piece].to(kind).T).float().add_(b_enc[piece])
-        higher = torch.maximum(highest, pre.amax(1, keepdim=True))
-        activations = pre.sub_(higher).exp_().to(kind)
-        total.mul_((highest - higher).exp_()).add_((activations @ w_dec[piece].to(kind)).float())
-        highest = higher
+    x, w_enc, b_enc, w_dec = centred.to(kind), sae.W_enc.T[dead].to(kind), sae.b_enc[dead], sae.W_dec[dead].to(kind)
+    highest, total = torch.empty(n, 1), torch.empty(n, sae.d_model)
+
+    def weigh(first: int, last: int) -> None:
+        peak, summed = torch.full((last - first, 1), -torch.inf), torch.zeros(last - first, sae.d_model)
+        for low, high in _ranges(len(dead), 2 * LATENTS):
+            pre = (x[first:last] @ w_enc[low:high].T).float().add_(b_enc[low:high])
+            higher = torch.maximum(peak, pre.amax(1, keepdim=True))
+            summed.mul_((peak - higher).exp_()).add_((_exp(pre, higher).to(kind) @ w_dec[low:high]).float())
+            peak = higher
+        highest[first:last], total[first:last] = peak, summed
+
+    _each(weigh, _ranges(n, TOKENS // 4))
     scale = ghost_scale(total, residual)
     with torch.enable_grad():
         output = (scale * total).requires_grad_()
         ghost = RECONSTRUCTION[objective](residual, output).sum()
         (pull,) = torch.autograd.grad(ghost, output)
     pull = (pull * scale * (ghost_weight(reconstruction, ghost) / n)).to(kind)
-    extra = Extra(torch.empty(len(dead), sae.d_model), torch.empty(len(dead), sae.d_model), torch.empty(len(dead)))
-    first = 0
-    for piece in pieces:
-        rows = slice(first, first := first + len(piece))
-        pre = (x @ w_enc[piece].to(kind).T).float().add_(b_enc[piece])
-        activations = pre.sub_(highest).exp_()
-        extra.dec[rows] = (activations.to(kind).T @ pull).float()
-        by_pre = activations.mul_((pull @ w_dec[piece].to(kind).T).float())
-        extra.enc[rows] = (by_pre.to(kind).T @ x).float()
-        extra.bias[rows] = by_pre.sum(0)
+    extra = Extra(*(torch.zeros(len(dead), *rest) for rest in ((sae.d_model,), (sae.d_model,), ())))
+
+    def gradients(low: int, high: int) -> None:
+        for first, last in _ranges(n, TOKENS):
+            pre = (x[first:last] @ w_enc[low:high].T).float().add_(b_enc[low:high])
+            activations = _exp(pre, highest[first:last])
+            extra.dec[low:high].add_((activations.to(kind).T @ pull[first:last]).float())
+            by_pre = activations.mul_((pull[first:last] @ w_dec[low:high].T).float())
+            extra.enc[low:high].add_((by_pre.to(kind).T @ x[first:last]).float())
+            extra.bias[low:high].add_(by_pre.sum(0))
+
+    _each(gradients, _ranges(len(dead), LATENTS))
     return extra, ghost.item() / n
+
+
+def _exp(pre: Tensor, highest: Tensor) -> Tensor:
+    """``exp(pre - highest)`` in place; what would be nothing beside 1 stays a number that processors are quick with."""
+    return pre.sub_(highest).clamp_min_(LOWEST).exp_()
 
 
 def backward(
