@@ -39,7 +39,7 @@ def sortable(bits):
 
 @_compiled
 def active_float32(product, bias, offset, tokens, values, counts):
-    """Add the positive entries of ``product + bias`` to the rows of ``tokens`` and ``values``, behind their first ``counts``.
+    """Add the positive entries of ``product + bias`` to ``tokens`` and ``values``, behind the first ``counts`` of each row.
 
     ``product (n_chunk, n)`` is of the tokens from ``offset`` on.
     """
