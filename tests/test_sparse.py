@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from cytosae.concepts import cell_activations
 from cytosae.sae import SAE, TrainConfig, backward, sparse
 from cytosae.sae import training as training_module
 from cytosae.sae.training import TrainState, dead_latents, new_state, step
@@ -79,7 +80,7 @@ def test_gradients_equal_float64_autograd_of_the_model(
 
 @settings(max_examples=30, deadline=None)
 @given(**SHAPES, density=st.sampled_from([0.0, 0.01, 0.5, 1.0]))
-def test_bfloat16_decides_only_what_lies_within_its_rounding(d: int, s: int, n: int, seed: int, density: float) -> None:
+def test_bfloat16_only_tells_which_latents_to_look_at(d: int, s: int, n: int, seed: int, density: float) -> None:
     sae, exact, generator = two_saes(d, s, seed, density)
     x = torch.randn(n, d, generator=generator)
     h = sparse.active(sae, x, "bfloat16")
@@ -87,11 +88,24 @@ def test_bfloat16_decides_only_what_lies_within_its_rounding(d: int, s: int, n: 
     found[np.repeat(np.arange(s), np.diff(h.starts)), h.tokens] = torch.from_numpy(h.values).double()
     with torch.no_grad():
         truth = exact.encode(x.double()).T
-        # Both factors and the result are rounded to 8 bits, the bias as well.
-        rounding = 2**-7 * (((x - sae.b_dec).abs() @ sae.W_enc.abs()) + sae.b_enc.abs()).T
-    kept = found > 0
-    assert (found - truth)[kept].abs().max().item() <= 1e-4 * max(1.0, truth.max().item()) if kept.any() else True
-    assert (truth[~kept] <= rounding[~kept]).all()
+    assert (found - truth).abs().max().item() <= 1e-4 * max(1.0, truth.max().item())
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_cells_are_counted_as_with_the_whole_array(dtype: str) -> None:
+    sae, _, generator = two_saes(24, 900, 1, 0.02)
+    cells, n_tokens = 12, 17
+    tokens = torch.randn(cells, n_tokens, 24, generator=generator)
+    counts, means = cell_activations(sae, tokens, 0.2, dtype)
+    with torch.no_grad():
+        h = sae.encode(tokens.flatten(0, 1)).unflatten(0, (cells, n_tokens))
+    assert (counts.toarray() == (h > 0.2).sum(1).numpy()).all()
+    np.testing.assert_allclose(means.toarray(), h.mean(1).numpy(), rtol=1e-4, atol=1e-6)
+    assert (counts.data > 0).all()
+    assert (means.data > 0).all()
+    assert counts.has_sorted_indices
+    assert counts.dtype == np.int32
+    assert means.dtype == np.float32
 
 
 def test_entries_are_in_order_of_latent_and_token() -> None:

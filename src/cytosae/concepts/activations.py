@@ -7,14 +7,16 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor
 
-from cytosae.sae import SAE
+from cytosae.sae import SAE, sparse
 
 MAX_ELEMENTS = 1 << 26
-"""Largest dense array (tokens x latents) in memory at once, in elements."""
+"""Tokens x latents that are worked on at once, in elements; so large an array there only is on a GPU."""
 
 
 @torch.no_grad()
-def cell_activations(sae: SAE, tokens: Tensor, threshold: float = 0.2) -> tuple[sp.csr_matrix, sp.csr_matrix]:
+def cell_activations(
+    sae: SAE, tokens: Tensor, threshold: float = 0.2, dtype: str = "float32"
+) -> tuple[sp.csr_matrix, sp.csr_matrix]:
     """Counts a_i[s] and image activations m_i[s] of some cells (CytoSAE, Eq. 2 and 3).
 
     Parameters
@@ -25,6 +27,8 @@ def cell_activations(sae: SAE, tokens: Tensor, threshold: float = 0.2) -> tuple[
         ``(n_cells, n_tokens, d_model)``, CLS included.
     threshold
         tau: a patch is active where its activation is above it.
+    dtype
+        Of the encoder's product on a CPU, see `cytosae.sae.sparse.active`; the activations are in float32 in any case.
 
     Returns
     -------
@@ -37,12 +41,17 @@ def cell_activations(sae: SAE, tokens: Tensor, threshold: float = 0.2) -> tuple[
     device = sae.b_dec.device
     n_tokens = tokens.shape[1]
     at_once = max(1, MAX_ELEMENTS // (n_tokens * sae.n_latents))
-    counts, means = [], []
+    pairs = []
     for part in tokens.split(at_once):
-        h = sae.encode(part.to(device, torch.float32).flatten(0, 1)).unflatten(0, (len(part), n_tokens))
-        counts.append(sp.csr_matrix((h > threshold).sum(dim=1, dtype=torch.int32).cpu().numpy()))
-        means.append(sp.csr_matrix(h.mean(dim=1).cpu().numpy()))
-    return sp.vstack(counts, format="csr"), sp.vstack(means, format="csr")
+        x = part.to(device, torch.float32).flatten(0, 1)
+        if x.device.type == "cpu":
+            pairs.append(sparse.by_cell(sparse.active(sae, x, dtype), n_tokens, threshold))
+        else:
+            h = sae.encode(x).unflatten(0, (len(part), n_tokens))
+            whole = (h > threshold).sum(dim=1, dtype=torch.int32), h.mean(dim=1)
+            pairs.append(tuple(sp.csr_matrix(matrix.cpu().numpy()) for matrix in whole))
+    counts, means = (sp.vstack(matrices, format="csr") for matrices in zip(*pairs, strict=True))
+    return counts, means
 
 
 @torch.no_grad()

@@ -208,12 +208,14 @@ def update(
 
 @_compiled
 def by_cell(starts, tokens, values, n_tokens, threshold, first, last, cells, counts, sums, ends):
-    """Count above ``threshold`` and sum of the activations of every latent in every cell, in the order of the entries.
+    """Count above ``threshold`` and sum of the activations of each latent in each cell where it is active.
 
-    ``ends[s]`` is where latent ``s`` ends in ``cells``, ``counts`` and ``sums``, which begin at ``starts[first]``.
+    Fills ``cells``, ``counts`` and ``sums``, latent after latent, and ``ends``, where each of them ends there; returns
+    the last end.
     """
+    place = 0
     for s in range(first, last):
-        place, current = starts[s] - starts[first], np.int64(-1)
+        current = -1
         for entry in range(starts[s], starts[s + 1]):
             cell = tokens[entry] // n_tokens
             if cell != current:
@@ -223,3 +225,4 @@ def by_cell(starts, tokens, values, n_tokens, threshold, first, last, cells, cou
             counts[place - 1] += values[entry] > threshold
             sums[place - 1] += values[entry]
         ends[s - first] = place
+    return place

@@ -18,6 +18,7 @@ from functools import cache
 from typing import Any
 
 import numpy as np
+import scipy.sparse as sp
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -108,8 +109,8 @@ def active(sae: SAE, x: Tensor, dtype: str = "float32", latents: NDArray[np.int6
     x
         Tokens, ``(n_tokens, d_model)``, float32.
     dtype
-        Of the encoder's product. With bfloat16 it only decides which latents are active, and the activations
-        are then computed in float32; what is lost or gained lies within its rounding of zero.
+        Of the encoder's product. With bfloat16 it only tells which latents may be active, with a margin for its rounding
+        (`_margin`); these are then computed in float32.
     latents
         Ascending indices; the others count as not active. All if None.
     """
@@ -120,6 +121,7 @@ def _active(sae: SAE, centred: Tensor, dtype: str, latents: NDArray[np.int64] | 
     w, b = sae.W_enc.detach().T, sae.b_enc.detach()
     chosen = None if latents is None else torch.from_numpy(latents)
     rough = centred.bfloat16() if dtype == "bfloat16" else None
+    longest = float(centred.norm(dim=1).max()) if len(centred) else 0.0
     n = len(centred)
 
     def piece(first: int, last: int) -> tuple[Array, Array, Array]:
@@ -128,7 +130,7 @@ def _active(sae: SAE, centred: Tensor, dtype: str, latents: NDArray[np.int64] | 
         tokens, values = np.empty((last - first, n), np.int32), np.empty((last - first, n), np.float32)
         counts = np.zeros(last - first, np.int64)
         narrow = weights if rough is None else weights.bfloat16()
-        limits = kernels.sortable((-bias).bfloat16().view(torch.int16).numpy())
+        limits = kernels.sortable((-bias - _margin(weights, bias, longest)).bfloat16().view(torch.int16).numpy())
         for start, stop in _ranges(n, TOKENS):
             if rough is None:
                 product = (weights @ centred[start:stop].T).numpy()
@@ -151,6 +153,48 @@ def _active(sae: SAE, centred: Tensor, dtype: str, latents: NDArray[np.int64] | 
     tokens = np.concatenate([part[1] for part in parts]) if parts else np.empty(0, np.int32)
     values = np.concatenate([part[2] for part in parts]) if parts else np.empty(0, np.float32)
     return Active(starts, tokens, values, n)
+
+
+def _margin(weights: Tensor, bias: Tensor, longest: float) -> Tensor:
+    """How far below zero a latent may seem to be and still be looked at, ``(n_chosen,)``.
+
+    Factors rounded to 8 bits give a product of ``d`` terms a standard deviation of about ``2^-9 |x| |w| / sqrt(d)``,
+    where no few terms make up the whole; eight times that is allowed for the longest token, and the rounding of the result.
+    """
+    return 2**-6 * longest * weights.norm(dim=1) / weights.shape[1] ** 0.5 + 2**-7 * bias.abs()
+
+
+def by_cell(h: Active, n_tokens: int, threshold: float) -> tuple[sp.csr_matrix, sp.csr_matrix]:
+    """Counts a_i[s] and image activations m_i[s] of cells whose tokens follow one another (CytoSAE, Eq. 2 and 3).
+
+    Parameters
+    ----------
+    n_tokens
+        Tokens of a cell.
+    threshold
+        tau.
+
+    Returns
+    -------
+    See `cytosae.concepts.cell_activations`.
+    """
+    n_latents = len(h.starts) - 1
+
+    def some(first: int, last: int) -> tuple[Array, ...]:
+        size = int(h.starts[last] - h.starts[first])
+        cells, counts, sums = np.empty(size, np.int32), np.empty(size, np.int32), np.empty(size, np.float64)
+        ends = np.empty(last - first, np.int64)
+        found = kernels.by_cell(
+            h.starts, h.tokens, h.values, n_tokens, np.float32(threshold), first, last, cells, counts, sums, ends
+        )
+        return cells[:found], counts[:found], (sums[:found] / n_tokens).astype(np.float32), np.diff(ends, prepend=0)
+
+    parts = _each(some, _ranges(n_latents, 4 * LATENTS))
+    cells, counts, means, lengths = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    starts, shape = np.concatenate([[0], np.cumsum(lengths)]), (h.n_tokens // n_tokens, n_latents)
+    matrices = [sp.csc_matrix((data, cells, starts), shape=shape).tocsr() for data in (counts, means)]
+    matrices[0].eliminate_zeros()
+    return matrices[0], matrices[1]
 
 
 def decode(sae: SAE, h: Active, nested: int = 1) -> Tensor:

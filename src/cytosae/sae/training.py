@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cytosae.artefacts import FileRecord, Manifest, changes, digest, disk_errors, make_folder
-from cytosae.backbones import choose_device
+from cytosae.backbones import choose_device, choose_precision
 from cytosae.cells import held_out
 from cytosae.console import progress, say
 from cytosae.errors import CytosaeError, Interrupted
@@ -92,8 +92,9 @@ def _sparse_step(state: TrainState, x: Tensor, config: TrainConfig) -> BatchFigu
         latents = np.delete(latents, dead.numpy())
         lengths = lengths[latents]
     ghosts = dead if config.ghost and visited else None
+    dtype = choose_precision(config.encoder, "cpu")
     found = sparse.forward(
-        sae, x, objective=config.objective, l1=config.l1, dead=ghosts, nested=config.nested, dtype=config.encoder,
+        sae, x, objective=config.objective, l1=config.l1, dead=ghosts, nested=config.nested, dtype=dtype,
         latents=None if visited else latents,
     )  # fmt: skip
     _check_finite(found.figures, state)
