@@ -64,6 +64,18 @@ def active_float32(product, bias, offset, tokens, values, counts):
 
 
 @_compiled
+def _any_above(row, start, limit):
+    some = np.uint8(0)
+    if limit >= 0:  # among numbers above zero the bits are in order as they are
+        for j in range(BLOCK):
+            some |= np.uint8(row[start + j] > limit)
+    else:
+        for j in range(BLOCK):
+            some |= np.uint8(_sortable(row[start + j]) > limit)
+    return some > 0
+
+
+@_compiled
 def active_bfloat16(product, limits, centred, weights, bias, offset, tokens, values, counts):
     """As `active_float32`, with a product in bfloat16 that only says which latents are active; their values are exact.
 
@@ -74,10 +86,7 @@ def active_bfloat16(product, limits, centred, weights, bias, offset, tokens, val
     for i in range(product.shape[0]):
         row, limit, count = product[i], limits[i], counts[i]
         for start in range(0, whole, BLOCK):
-            some = 0
-            for j in range(BLOCK):
-                some += _sortable(row[start + j]) > limit
-            if some:
+            if _any_above(row, start, limit):
                 for t in range(start, start + BLOCK):
                     if _sortable(row[t]) > limit:
                         h = _dot(centred[offset + t], weights[i]) + bias[i]

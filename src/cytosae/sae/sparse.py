@@ -10,6 +10,7 @@ threads that wait for one another by spinning would cost more than the work.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -27,7 +28,7 @@ from cytosae.sae import kernels
 from cytosae.sae.model import SAE
 from cytosae.sae.objectives import LOWEST, RECONSTRUCTION, BatchFigures, dictionary_sizes, ghost_scale, ghost_weight
 
-LATENTS, TOKENS = 256, 4096
+LATENTS, TOKENS = 512, 16 * 257
 """Size of the pieces of the encoder's product."""
 DENSE = 0.03
 """Share of active latents above which whole matrix products are faster."""
@@ -78,6 +79,18 @@ def _each(function: Callable[..., Any], items: Iterable[tuple[Any, ...]]) -> lis
         return list(_pool(threads).map(lambda item: function(*item), items))
 
 
+_kept = threading.local()
+
+
+def _scratch(rows: int, columns: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """Room for tokens and values, the same in every call of a thread: new memory is slow when it is touched first."""
+    room: NDArray[np.int32] = getattr(_kept, "room", np.empty((2, 0), np.int32))
+    if room.shape[1] < rows * columns:
+        _kept.room = room = np.empty((2, rows * columns), np.int32)
+    tokens, values = room[:, : rows * columns]
+    return tokens.reshape(rows, columns), values.view(np.float32).reshape(rows, columns)
+
+
 def _ranges(n: int, size: int) -> list[tuple[int, int]]:
     return [(i, min(i + size, n)) for i in range(0, n, size)]
 
@@ -118,6 +131,7 @@ def active(sae: SAE, x: Tensor, dtype: str = "float32", latents: NDArray[np.int6
 
 
 def _active(sae: SAE, centred: Tensor, dtype: str, latents: NDArray[np.int64] | None) -> Active:
+    centred = centred.detach()
     w, b = sae.W_enc.detach().T, sae.b_enc.detach()
     chosen = None if latents is None else torch.from_numpy(latents)
     rough = centred.bfloat16() if dtype == "bfloat16" else None
@@ -127,7 +141,7 @@ def _active(sae: SAE, centred: Tensor, dtype: str, latents: NDArray[np.int64] | 
     def piece(first: int, last: int) -> tuple[Array, Array, Array]:
         weights = w[first:last] if chosen is None else w[chosen[first:last]]
         bias = b[first:last] if chosen is None else b[chosen[first:last]]
-        tokens, values = np.empty((last - first, n), np.int32), np.empty((last - first, n), np.float32)
+        tokens, values = _scratch(last - first, n)
         counts = np.zeros(last - first, np.int64)
         narrow = weights if rough is None else weights.bfloat16()
         limits = kernels.sortable((-bias - _margin(weights, bias, longest)).bfloat16().view(torch.int16).numpy())
@@ -189,7 +203,7 @@ def by_cell(h: Active, n_tokens: int, threshold: float) -> tuple[sp.csr_matrix, 
         )
         return cells[:found], counts[:found], (sums[:found] / n_tokens).astype(np.float32), np.diff(ends, prepend=0)
 
-    parts = _each(some, _ranges(n_latents, 4 * LATENTS))
+    parts = _each(some, _ranges(n_latents, LATENTS))
     cells, counts, means, lengths = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     starts, shape = np.concatenate([[0], np.cumsum(lengths)]), (h.n_tokens // n_tokens, n_latents)
     matrices = [sp.csc_matrix((data, cells, starts), shape=shape).tocsr() for data in (counts, means)]
@@ -281,7 +295,7 @@ def _ghost(
 
     def weigh(first: int, last: int) -> None:
         peak, summed = torch.full((last - first, 1), -torch.inf), torch.zeros(last - first, sae.d_model)
-        for low, high in _ranges(len(dead), 2 * LATENTS):
+        for low, high in _ranges(len(dead), LATENTS):
             pre = (x[first:last] @ w_enc[low:high].T).float().add_(b_enc[low:high])
             higher = torch.maximum(peak, pre.amax(1, keepdim=True))
             summed.mul_((peak - higher).exp_()).add_((_exp(pre, higher).to(kind) @ w_dec[low:high]).float())

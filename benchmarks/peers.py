@@ -1,0 +1,68 @@
+"""Training steps of other libraries on the same weights and tokens; each is left out where it is not installed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+
+import torch
+from torch import Tensor
+
+from cytosae.sae import SAE
+
+Step = Callable[[Tensor], object]
+
+
+def sae_lens(sae: SAE) -> Step:
+    """The trainer's own step; float32."""
+    from sae_lens import StandardTrainingSAE, StandardTrainingSAEConfig
+    from sae_lens.config import SAETrainerConfig
+    from sae_lens.training.sae_trainer import SAETrainer
+
+    model = StandardTrainingSAE(StandardTrainingSAEConfig(d_in=sae.d_model, d_sae=sae.n_latents, l1_coefficient=1e-4))
+    model.load_state_dict({name: value.contiguous() for name, value in sae.state_dict().items()})
+    trainer = SAETrainer(SAETrainerConfig(10**9, 4096, lr=1e-9), model, iter(()))
+    return lambda x: trainer._train_step(model, x)
+
+
+def dictionary_learning(sae: SAE) -> Step:
+    """The standard trainer's update; float32."""
+    from dictionary_learning.trainers.standard import StandardTrainer
+
+    trainer = StandardTrainer(10**6, sae.d_model, sae.n_latents, 0, "none", lr=1e-9, device="cpu")
+    with torch.no_grad():
+        trainer.ae.encoder.weight.copy_(sae.W_enc.T)
+        trainer.ae.encoder.bias.copy_(sae.b_enc)
+        trainer.ae.decoder.weight.copy_(sae.W_dec.T)
+        trainer.ae.bias.copy_(sae.b_dec)
+    return lambda x: trainer.update(1, x)
+
+
+def overcomplete(sae: SAE) -> Step:
+    """Forward, its loss and torch's Adam, as in its training loop; float32."""
+    from overcomplete.sae import SAE as Overcomplete
+
+    model = Overcomplete(sae.d_model, nb_concepts=sae.n_latents, device="cpu")
+    optimiser = torch.optim.Adam(model.parameters(), lr=1e-9)
+
+    def step(x: Tensor) -> None:
+        optimiser.zero_grad()
+        _, codes, output = model(x)
+        ((x - output).square().mean() + 1e-4 * codes.abs().mean()).backward()
+        optimiser.step()
+
+    return step
+
+
+PEERS = {"sae-lens": sae_lens, "dictionary-learning": dictionary_learning, "overcomplete": overcomplete}
+
+
+def available(sae: SAE) -> tuple[dict[str, Step], dict[str, str]]:
+    """Steps of the libraries that import here, and why the others do not."""
+    steps, absent = {}, {}
+    for name, make in PEERS.items():
+        try:
+            steps[f"{name} {version(name)}"] = make(sae)
+        except (PackageNotFoundError, ImportError, RuntimeError) as error:
+            absent[name] = f"{type(error).__name__}: {str(error).splitlines()[0]}"
+    return steps, absent

@@ -1,0 +1,145 @@
+"""One training step at the paper's width: ours, the plain model, and other libraries, on the same weights and tokens.
+
+``python -m benchmarks.train_step --tokens 4112 --json``
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks.peers import available
+from benchmarks.timing import medians
+from cytosae.sae import sparse
+from cytosae.sae.checkpoint import TrainState
+from cytosae.sae.training import _plain_step, _sparse_step, new_state
+from cytosae.settings import TrainConfig
+
+PRODUCT_PIECE = 4096  # latents of the encoder's product that are made at once, when it is timed alone
+
+
+def state_of(d_model: int, expansion: int, l0: float, x: Tensor, dead_share: float = 0.0) -> TrainState:
+    """An autoencoder of which about `l0` latents are active on a token, and a share of the others long dead."""
+    config = TrainConfig(expansion=expansion)
+    state = new_state(config, d_model, torch.device("cpu"))
+    sae = state.sae
+    n_dead = round(dead_share * sae.n_latents)
+    with torch.no_grad():
+        sae.W_enc.copy_(sae.W_dec.T)
+        dead = torch.randperm(sae.n_latents, generator=torch.Generator().manual_seed(1))[:n_dead]
+        some = sae.pre_activations(x[:256])
+        level = some.flatten()[:: max(1, some.numel() // 2_000_000)].quantile(1 - l0 / (sae.n_latents - n_dead))
+        sae.b_enc.fill_(-float(level))
+        sae.b_enc[dead] -= 100
+    state.since_fired[dead] = config.dead_after
+    state.l0 = l0
+    return state
+
+
+def product(state: TrainState, x: Tensor, dtype: torch.dtype) -> Callable[[], None]:
+    """The encoder's product alone, all of it."""
+    weights, x = state.sae.W_enc.detach().T.to(dtype), x.to(dtype)
+
+    def run() -> None:
+        for piece in weights.split(PRODUCT_PIECE):
+            x @ piece.T
+
+    return run
+
+
+def measure(
+    tokens: int = 4112, d_model: int = 768, expansion: int = 64, l0: float = 150, rounds: int = 3, peers: bool = True
+) -> dict[str, Any]:
+    """Tokens a second of all contenders, in one run, in turn.
+
+    Returns
+    -------
+    ``tokens_per_second`` by contender; ``encoder_product_share``, of the step in the same precision;
+    ``over_fastest_peer`` of each of ours; ``absent``, what could not be measured here and why.
+    """
+    x = torch.randn(tokens, d_model, generator=torch.Generator().manual_seed(0))
+    # So small that the weights stay what they are, and with them what is active.
+    config = {"expansion": expansion, "l1": 1e-5, "learning_rate": 1e-9, "warmup_steps": 0}
+    plain = TrainConfig(**config, ghost=False)
+    float32, bfloat16 = (TrainConfig(**config, ghost=False, encoder=dtype) for dtype in ("float32", "bfloat16"))
+    state = state_of(d_model, expansion, l0, x)
+    functions: dict[str, Callable[[], object]] = {
+        "cytosae float32": lambda: _sparse_step(state, x, float32),
+        "cytosae bfloat16": lambda: _sparse_step(state, x, bfloat16),
+        "plain model": lambda: _plain_step(state, x, plain),
+        "encoder product float32": product(state, x, torch.float32),
+        "encoder product bfloat16": product(state, x, torch.bfloat16),
+    }
+    others, absent = available(state.sae) if peers else ({}, {})
+    functions |= {name: lambda step=step: step(x) for name, step in others.items()}
+    seconds = medians(functions, rounds)
+    found = {name: tokens / value for name, value in seconds.items()}
+    products = {dtype: found.pop(f"encoder product {dtype}") for dtype in ("float32", "bfloat16")}
+    reference = max((found[name] for name in others), default=found["plain model"])
+    return {
+        "tokens": tokens,
+        "d_model": d_model,
+        "n_latents": expansion * d_model,
+        "l0": len(sparse.active(state.sae, x)) / tokens,
+        "tokens_per_second": found,
+        "over_fastest_peer": {name: rate / reference for name, rate in found.items()},
+        "encoder_product_share": {dtype: found[f"cytosae {dtype}"] / products[dtype] for dtype in products},
+        "absent": absent,
+        "peak_memory_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+    }
+
+
+def measure_dead(
+    tokens: int = 4112, d_model: int = 768, expansion: int = 64, l0: float = 150, rounds: int = 3, dead: float = 0.5,
+    every: int = 8,
+) -> dict[str, Any]:  # fmt: skip
+    """Tokens a second with a share of the latents dead: with the ghost term, and with the dead visited rarely."""
+    x = torch.randn(tokens, d_model, generator=torch.Generator().manual_seed(0))
+    state = state_of(d_model, expansion, l0, x, dead)
+    config = {"expansion": expansion, "l1": 1e-5, "learning_rate": 1e-9, "warmup_steps": 0}
+    once = {name: TrainConfig(**config, encoder=name) for name in ("float32", "bfloat16")}
+    rarely = {name: TrainConfig(**config, encoder=name, dead_every=every) for name in once}
+
+    def steps(config: TrainConfig) -> None:
+        for _ in range(config.dead_every):
+            _sparse_step(state, x, config)
+            state.step += 1
+
+    functions: dict[str, Callable[[], object]] = {"plain model": lambda: _plain_step(state, x, once["float32"])}
+    functions |= {f"cytosae {name}": lambda config=config: steps(config) for name, config in once.items()}
+    functions |= {f"cytosae {name}, dead every {every}": lambda c=config: steps(c) for name, config in rarely.items()}
+    seconds = medians(functions, rounds)
+    found = {name: tokens * (every if "every" in name else 1) / value for name, value in seconds.items()}
+    return {
+        "tokens": tokens,
+        "dead_share": dead,
+        "tokens_per_second": found,
+        "over_plain_model": {name: rate / found["plain model"] for name, rate in found.items()},
+    }
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--tokens", type=int, default=4112)
+    parser.add_argument("--d-model", type=int, default=768)
+    parser.add_argument("--expansion", type=int, default=64)
+    parser.add_argument("--l0", type=float, default=150)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--dead", type=float, help="share of dead latents: measures the ghost term instead")
+    parser.add_argument("--no-peers", dest="peers", action="store_false", help="leave other libraries out")
+    parser.add_argument("--json", action="store_true", help="one JSON object on a line")
+    given = vars(parser.parse_args())
+    as_json, dead, peers = given.pop("json"), given.pop("dead"), given.pop("peers")
+    found = measure(**given, peers=peers) if dead is None else measure_dead(**given, dead=dead)
+    print(json.dumps(found, indent=None if as_json else 1))
+
+
+if __name__ == "__main__":
+    main()
