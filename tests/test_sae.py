@@ -20,8 +20,8 @@ from cytosae.errors import CytosaeError, Interrupted
 from cytosae.interrupts import StopFlag
 from cytosae.sae import SAE, ExplainedVariance, TrainConfig, backward, evaluate, geometric_median, read_metrics, train
 from cytosae.sae import objectives as objectives_module
-from cytosae.sae.bias import start_of_bias
 from cytosae.sae.checkpoint import CHECKPOINT, load_checkpoint
+from cytosae.sae.start import start_from_tokens, start_of_bias
 from cytosae.sae.training import dead_latents, learning_rate, new_state, step
 from cytosae.tokens import TokenStore
 
@@ -188,6 +188,43 @@ def test_first_reconstruction_has_about_the_norm_of_the_tokens() -> None:
         output, h = sae(x)
     assert 0.5 < float(output.norm(dim=1).mean() / x.norm(dim=1).mean()) < 2
     assert 0.45 < float((h > 0).float().mean()) < 0.55
+
+
+def test_directions_that_start_from_tokens_see_the_tokens_at_once() -> None:
+    x = planted_tokens()
+    sae = SAE(16, 64)
+    with torch.no_grad():
+        sae.b_dec.copy_(x.mean(0))
+    start_from_tokens(sae, x, 0)
+    centred = torch.nn.functional.normalize(x - x.mean(0), dim=1)
+    torch.testing.assert_close((sae.W_dec.detach() @ centred.T).amax(1), torch.ones(64))
+    encoder = sae.W_enc.detach().T
+    torch.testing.assert_close(encoder / encoder.norm(dim=1, keepdim=True), sae.W_dec.detach())
+    with torch.no_grad():
+        output, _ = sae(x)
+    assert (output - x).square().sum() < 0.8 * (x - x.mean(0)).square().sum()
+    other, again = SAE(16, 64), SAE(16, 64)
+    for model, seed in ((other, 1), (again, 0)):
+        with torch.no_grad():
+            model.b_dec.copy_(x.mean(0))
+        start_from_tokens(model, x, seed)
+    assert torch.equal(again.W_dec, sae.W_dec)
+    assert not torch.equal(other.W_dec, sae.W_dec)
+
+
+def test_tokens_that_are_all_equal_leave_the_directions_as_they_were() -> None:
+    sae = SAE(4, 8)
+    sae.initialise(torch.Generator().manual_seed(0))
+    before = sae.W_dec.detach().clone()
+    start_from_tokens(sae, torch.zeros(5, 4), 0)
+    assert torch.equal(sae.W_dec, before)
+
+
+def planted_tokens() -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    axes = torch.linalg.qr(torch.randn(16, 8, generator=generator))[0].T
+    amounts = torch.rand(500, 8, generator=generator) * (torch.rand(500, 8, generator=generator) < 0.3)
+    return 5 + 3 * amounts @ axes + 0.01 * torch.randn(500, 16, generator=generator)
 
 
 def test_dead_means_silent_for_64_batches() -> None:

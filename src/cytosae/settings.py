@@ -103,7 +103,13 @@ class TrainConfig:
         "start of the decoder bias (sec. 2)",
         choices=("geometric-median", "mean", "zeros"),
     )
-    init_images: int = _setting(64, "images whose tokens give the start of the decoder bias", minimum=1)
+    directions_init: str = _setting(
+        "random",
+        "start of the latents' directions: 'random', or 'tokens', those of random training tokens, with the encoder tied to "
+        "them",
+        choices=("random", "tokens"),
+    )
+    init_images: int = _setting(64, "images whose tokens give the start of bias and directions", minimum=1)
     ghost: bool = _setting(True, "ghost gradients for dead latents (sec. 2; Anthropic 2024)")
     encoder: str = _setting("auto", *_ENCODER)
     dead_every: int = _setting(

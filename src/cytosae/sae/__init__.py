@@ -1,9 +1,9 @@
 """The sparse autoencoder: model, objectives, training, checkpoints. Leaves ``model.safetensors`` and ``config.json``."""
 
-from cytosae.sae.bias import geometric_median
 from cytosae.sae.metrics import ExplainedVariance, evaluate
 from cytosae.sae.model import SAE
 from cytosae.sae.objectives import RECONSTRUCTION, backward, ghost_reconstruction, terms
+from cytosae.sae.start import geometric_median
 from cytosae.sae.tracking import TRACKERS, read_metrics
 from cytosae.sae.training import train, training_inputs
 from cytosae.settings import TrainConfig

@@ -7,8 +7,9 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+from cytosae.sae import sparse
 from cytosae.sae.model import SAE
-from cytosae.sae.objectives import terms
+from cytosae.sae.objectives import RECONSTRUCTION
 
 
 class ExplainedVariance:
@@ -45,7 +46,9 @@ class ExplainedVariance:
 
 
 @torch.no_grad()
-def evaluate(sae: SAE, batches: Iterable[Tensor], objective: str, max_elements: int = 1 << 26) -> dict[str, float]:
+def evaluate(
+    sae: SAE, batches: Iterable[Tensor], objective: str, max_elements: int = 1 << 26, dtype: str = "float32"
+) -> dict[str, float]:
     """Figures of an autoencoder on tokens that it was not trained on.
 
     Parameters
@@ -55,7 +58,9 @@ def evaluate(sae: SAE, batches: Iterable[Tensor], objective: str, max_elements: 
     objective
         Names the reconstruction error to report.
     max_elements
-        Largest array tokens x latents to hold at once.
+        Tokens x latents to work on at once.
+    dtype
+        Of the encoder's product on a CPU, see `cytosae.sae.sparse.active`.
 
     Returns
     -------
@@ -69,11 +74,17 @@ def evaluate(sae: SAE, batches: Iterable[Tensor], objective: str, max_elements: 
     for batch in batches:
         for piece in batch.reshape(-1, sae.d_model).split(max(1, max_elements // sae.n_latents)):
             x = piece.to(device, torch.float32)
-            part = terms(sae, x, objective, None)
-            variance.update(x, part.output)
-            active = part.latents > 0
-            fired |= active.any(dim=0)
-            sums += torch.stack([part.reconstruction.sum(), part.l1.sum(), active.sum()]).to("cpu", torch.float64)
+            if device.type == "cpu":
+                h = sparse.active(sae, x, dtype)
+                output, l1, l0 = sparse.decode(sae, h)[-1], torch.from_numpy(h.values).sum(), torch.tensor(len(h))
+                fired |= torch.from_numpy(h.fired())
+            else:
+                latents = sae.encode(x)
+                output, l1, l0 = sae.decode(latents), latents.sum(), (latents > 0).sum()
+                fired |= (latents > 0).any(dim=0)
+            variance.update(x, output)
+            error = RECONSTRUCTION[objective](x, output).sum()
+            sums += torch.stack([error, l1, l0]).to("cpu", torch.float64)
     n = max(1, variance.count)
     reconstruction, l1, l0 = (sums / n).tolist()
     return {

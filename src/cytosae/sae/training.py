@@ -21,11 +21,11 @@ from cytosae.console import progress, say
 from cytosae.errors import CytosaeError, Interrupted
 from cytosae.interrupts import StopFlag, deferred_signals
 from cytosae.sae import sparse
-from cytosae.sae.bias import start_of_bias
 from cytosae.sae.checkpoint import CHECKPOINT, MOMENTS, TrainState, load_checkpoint, read_identity, save_checkpoint
 from cytosae.sae.metrics import ExplainedVariance, evaluate
 from cytosae.sae.model import CONFIG, SAE, WEIGHTS
 from cytosae.sae.objectives import BatchFigures, backward
+from cytosae.sae.start import start_from_tokens, start_of_bias
 from cytosae.sae.tracking import open_trackers
 from cytosae.settings import TrainConfig
 from cytosae.tokens import TokenSource, shuffled_batches
@@ -203,7 +203,7 @@ def _train(
     state = new_state(config, source.layout.d_model, device)
     if not _continued(checkpoint, state, identity, config):
         source.verify()
-        _start_bias(state.sae, source, training, config)
+        _start(state.sae, source, training, config)
         save_checkpoint(checkpoint, state, identity)
     say(
         f"sae: {state.sae.n_latents:,} latents on {device}, {len(training):,} cells to train on, "
@@ -234,7 +234,7 @@ def _train(
                     note = f"EV {line['explained_variance']:.3f}, L0 {figures.l0:.0f}, dead {line['dead']:.0%}"
                     bar.to(state.step * config.batch_images, note)
                 if last or state.step % config.evaluate_every == 0:
-                    held = evaluate(state.sae, _in_pieces(source, evaluation, config), config.objective)
+                    held = _held_out(state, source, evaluation, config)
                     for tracker in trackers:
                         tracker.log(state.step, {f"held_out/{name}": value for name, value in held.items()})
                 if time.monotonic() - saved > checkpoint_seconds:
@@ -244,7 +244,7 @@ def _train(
         tokens.close()
         for tracker in trackers:
             tracker.close()
-    held = held or evaluate(state.sae, _in_pieces(source, evaluation, config), config.objective)
+    held = held or _held_out(state, source, evaluation, config)
     return _finish(source, folder, config, state, identity, held)
 
 
@@ -281,10 +281,21 @@ def _continued(checkpoint: Path, state: TrainState, identity: dict[str, Any], co
 
 
 @torch.no_grad()
-def _start_bias(sae: SAE, source: TokenSource, training: NDArray[np.int64], config: TrainConfig) -> None:
+def _start(sae: SAE, source: TokenSource, training: NDArray[np.int64], config: TrainConfig) -> None:
+    """Bias and directions from the tokens of a seeded draw of cells."""
     first = np.random.default_rng([config.seed, 3]).permutation(training)[: config.init_images]
     (sample,) = source.stream([np.sort(first)])
-    sae.b_dec.copy_(start_of_bias(sample.flatten(0, 1).float(), config.b_dec_init))
+    x = sample.flatten(0, 1).float()
+    sae.b_dec.copy_(start_of_bias(x, config.b_dec_init))
+    if config.directions_init == "tokens":
+        start_from_tokens(sae, x, config.seed)
+
+
+def _held_out(
+    state: TrainState, source: TokenSource, evaluation: NDArray[np.int64], config: TrainConfig
+) -> dict[str, float]:
+    dtype = choose_precision(config.encoder, "cpu")
+    return evaluate(state.sae, _in_pieces(source, evaluation, config), config.objective, dtype=dtype)
 
 
 def _in_pieces(source: TokenSource, rows: NDArray[np.int64], config: TrainConfig) -> Iterator[Tensor]:

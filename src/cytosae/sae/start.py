@@ -1,9 +1,11 @@
-"""Where the decoder bias starts: the middle of the tokens."""
+"""Where training starts: the decoder bias in the middle of the tokens, and the directions."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
+
+from cytosae.sae.model import SAE
 
 
 def geometric_median(x: Tensor, *, max_iterations: int = 200, tolerance: float = 1e-7) -> Tensor:
@@ -44,3 +46,30 @@ def start_of_bias(x: Tensor, method: str) -> Tensor:
     if method == "mean":
         return x.double().mean(dim=0).to(x.dtype)
     return torch.zeros_like(x[0])
+
+
+@torch.no_grad()
+def start_from_tokens(sae: SAE, x: Tensor, seed: int) -> None:
+    """Let every latent's direction be that of a random token from ``b_dec``, and its encoder a multiple of it.
+
+    One multiple serves all latents: the one with which the first reconstruction comes nearest to the tokens (least squares).
+
+    Parameters
+    ----------
+    sae
+        Its ``b_dec`` has to be where it starts.
+    x
+        Sample of tokens, ``(n_tokens, d_model)``.
+    seed
+        Fixes the draw.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    centred = x.to(sae.b_dec.device) - sae.b_dec
+    centred = centred[centred.norm(dim=1) > 0]
+    if not len(centred):
+        return
+    sae.W_dec.copy_(centred[torch.randint(len(centred), (sae.n_latents,), generator=generator).to(centred.device)])
+    sae.normalise_decoder()
+    some = centred[torch.randperm(len(centred), generator=generator)[:1024].to(centred.device)]
+    output = torch.relu(some @ sae.W_dec.T) @ sae.W_dec
+    sae.W_enc.copy_(sae.W_dec.T * ((output * some).sum() / output.square().sum()))
