@@ -33,16 +33,19 @@ from cytosae.tokens import TokenStore, embed, layout_of
 
 STUDY = Path("demo-study")
 COHORT = "synthetic:patients=60,cells=40,seed=0"
-JUDGED = "synthetic:patients=30,cells=18,seed=1"
+JUDGED = "synthetic:patients=50,cells=20,seed=1"
 """Other patients, on whose cells the planted concepts are looked for."""
 TRAINING = TrainConfig(
     expansion=4,
-    nested=4,
-    images=19_200,
+    nested=9,
+    images=12_800,
     batch_images=16,
-    l1=1e-4,
-    learning_rate=2e-3,
+    l1=4e-5,
+    learning_rate=5e-4,
     warmup_steps=50,
+    directions_init="tokens",
+    init_images=512,
+    ghost=False,
     evaluate_every=400,
 )
 OURS, UNTRAINED = "latents of the autoencoder", "latents, untrained backbone"

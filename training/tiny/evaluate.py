@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from demo.__main__ import TRAINING
 from numpy.typing import NDArray
 from PIL import Image
 from sklearn.linear_model import LogisticRegression
@@ -22,23 +23,13 @@ from sklearn.preprocessing import StandardScaler
 from cytosae.backbones import load
 from cytosae.cells import load_squashed
 from cytosae.concepts.recovery import auroc, recovery
-from cytosae.sae.start import start_of_bias
+from cytosae.sae.start import start_from_tokens, start_of_bias
 from cytosae.sae.training import new_state, step
-from cytosae.settings import TrainConfig
 from cytosae.tokens import shuffled_batches
 from training.tiny.data import split
 from training.tiny.model import new_backbone
 
 Features = NDArray[np.float32]
-AUTOENCODER = {
-    "expansion": 4,
-    "nested": 4,
-    "images": 19_200,
-    "batch_images": 16,
-    "l1": 1e-4,
-    "learning_rate": 2e-3,
-    "warmup_steps": 50,
-}
 
 
 def probe() -> Any:
@@ -116,12 +107,14 @@ def best_latents(
 
     The autoencoder is trained with the demonstration's settings on 2,000 of all real cells.
     """
-    backbone, config = load(model), TrainConfig(**AUTOENCODER)
+    backbone, config = load(model), TRAINING
     rows = np.sort(np.random.default_rng(seed).permutation(len(images))[:2000])
     seen = torch.cat([backbone.tokens(images[rows[i : i + 50]]).cpu().half() for i in range(0, len(rows), 50)])
     state = new_state(config, seen.shape[2], torch.device("cpu"))
+    sample = seen[:: len(seen) // config.init_images].flatten(0, 1).float()
     with torch.no_grad():
-        state.sae.b_dec.copy_(start_of_bias(seen[:: len(seen) // 64].flatten(0, 1).float(), config.b_dec_init))
+        state.sae.b_dec.copy_(start_of_bias(sample, config.b_dec_init))
+    start_from_tokens(state.sae, sample, config.seed)
     batches = shuffled_batches(np.arange(len(seen)), config.batch_images, config.seed)
     for batch in islice(batches, config.steps):
         step(state, seen[batch].flatten(0, 1).float(), config)
