@@ -62,7 +62,7 @@ class StoreConfig:
 
 
 _ENCODER = (
-    "precision of the encoder's product on a CPU, which tells the active latents; all that follows is float32 in any case. "
+    "precision of the encoder's product, which tells the active latents; all that follows is float32 in any case. "
     "auto takes bfloat16, several times faster, where the processor has it",
     ("auto", "float32", "bfloat16"),
 )

@@ -116,7 +116,8 @@ def _sums(
 ) -> None:  # fmt: skip
     """Add ``value * rows[index]`` over the entries of each output row to ``outputs[0] (n, d)``.
 
-    ``outputs[k]`` receives what it is after segment k, whose entries go from ``bounds[k, row]`` up to ``bounds[k + 1, row]``.
+    ``outputs[k]`` receives what it is after segment k. The entries of that go from ``bounds[k, row]`` up to
+    ``bounds[k + 1, row]``.
     """
     output = tl.program_id(0).to(tl.int64)
     column = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)

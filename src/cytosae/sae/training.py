@@ -58,19 +58,23 @@ def step(state: TrainState, x: Tensor, config: TrainConfig) -> BatchFigures:
     CytosaeError
         The loss is not finite; the weights are left as they were.
     """
-    along_active = x.device.type == "cpu" and state.l0 <= sparse.DENSE * state.sae.n_latents
-    figures = (_sparse_step if along_active else _plain_step)(state, x, config)
+    few_active = state.l0 <= sparse.DENSE * state.sae.n_latents
+    if few_active and x.device.type == "cpu":
+        figures = _sparse_step(state, x, config)
+    else:
+        figures = _plain_step(state, x, config, few_active and x.device.type == "cuda")
     state.since_fired.add_(1).masked_fill_(figures.fired, 0)
     state.l0 = figures.l0
     state.step += 1
     return figures
 
 
-def _plain_step(state: TrainState, x: Tensor, config: TrainConfig) -> BatchFigures:
-    """The step as the equations read."""
+def _plain_step(state: TrainState, x: Tensor, config: TrainConfig, on_gpu: bool = False) -> BatchFigures:
+    """The step as the equations read; on a GPU with few active latents the gradients follow these alone."""
     dead = dead_latents(state, config) if config.ghost else None
     state.optimiser.zero_grad(set_to_none=True)
-    figures = backward(state.sae, x, objective=config.objective, l1=config.l1, dead=dead, nested=config.nested)
+    loss: dict[str, Any] = {"objective": config.objective, "l1": config.l1, "dead": dead, "nested": config.nested}
+    figures = _gradients_on_gpu(state.sae, x, config.encoder, **loss) if on_gpu else backward(state.sae, x, **loss)
     _check_finite(figures, state)
     for group in state.optimiser.param_groups:
         group["lr"] = learning_rate(state.step, config)
@@ -79,6 +83,14 @@ def _plain_step(state: TrainState, x: Tensor, config: TrainConfig) -> BatchFigur
     state.sae.normalise_decoder()
     state.optimiser.zero_grad(set_to_none=True)
     return figures
+
+
+def _gradients_on_gpu(sae: SAE, x: Tensor, encoder: str, **loss: Any) -> BatchFigures:
+    from cytosae.sae import gpu  # only here: it imports Triton
+
+    if not gpu.available():
+        return backward(sae, x, **loss)
+    return gpu.backward(sae, x, **loss, dtype=choose_precision(encoder, "cuda"))
 
 
 def _sparse_step(state: TrainState, x: Tensor, config: TrainConfig) -> BatchFigures:
