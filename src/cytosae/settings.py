@@ -61,13 +61,6 @@ class StoreConfig:
         _check(self)
 
 
-_ENCODER = (
-    "precision of the encoder's product, which tells the active latents; all that follows is float32 in any case. "
-    "auto takes bfloat16, several times faster, where the processor has it",
-    ("auto", "float32", "bfloat16"),
-)
-
-
 @dataclass(frozen=True)
 class TrainConfig:
     """Everything that a trained autoencoder depends on, beside its tokens.
@@ -111,7 +104,12 @@ class TrainConfig:
     )
     init_images: int = _setting(64, "images whose tokens give the start of bias and directions", minimum=1)
     ghost: bool = _setting(True, "ghost gradients for dead latents (sec. 2; Anthropic 2024)")
-    encoder: str = _setting("auto", *_ENCODER)
+    encoder: str = _setting(
+        "auto",
+        "precision of the encoder's product, which tells the active latents; all that follows is float32 in any case. auto "
+        "takes bfloat16, several times faster, where the processor has it",
+        choices=("auto", "float32", "bfloat16"),
+    )
     dead_every: int = _setting(
         1,
         "dead latents take part in every step, or only in one of so many, which then counts for all of them",
@@ -151,7 +149,6 @@ class EncodeConfig:
         0.2, "tau: a patch is active where its activation is above it (Eq. 2; release)", minimum=0
     )
     references: int = _setting(10, "reference images per latent (sec. 2)", minimum=1)
-    encoder: str = _setting("auto", *_ENCODER)
     concept_threshold: float = _setting(
         -3.0, "a latent is a discovered concept where log10 of its mean activation is above it (sec. 2)"
     )

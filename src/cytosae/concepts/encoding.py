@@ -112,7 +112,7 @@ def encode(
     with disk_errors(folder):
         (folder / MANIFEST).unlink(missing_ok=True)
         parts.prepare({"parameters": asdict(config), "inputs": inputs})
-        _encode_parts(source, sae, parts, config)
+        _encode_parts(source, sae, parts, config.threshold)
         for dataset, name in names.items():
             rows = np.flatnonzero((source.cells["dataset"] == dataset).to_numpy())
             var, references, summary[dataset] = _statistics(source, parts, rows, config)
@@ -146,19 +146,19 @@ def _about(source: TokenSource, config: EncodeConfig, inputs: dict[str, str], da
     }
 
 
-def _encode_parts(source: TokenSource, sae: SAE, parts: Parts, config: EncodeConfig) -> None:
+def _encode_parts(source: TokenSource, sae: SAE, parts: Parts, threshold: float) -> None:
     """Write counts and means of every piece of cells that is not there yet."""
     ranges = {start: range(start, min(start + parts.size, source.n_cells)) for start in parts.missing(source.n_cells)}
     batches = [np.array(rows[i : i + BATCH]) for rows in ranges.values() for i in range(0, len(rows), BATCH)]
     tokens = source.stream(batches)
-    dtype = choose_precision(config.encoder, sae.b_dec.device.type)
+    dtype = choose_precision("auto", sae.b_dec.device.type)
     done = source.n_cells - sum(map(len, batches))
     with progress("concepts", source.n_cells, "cells", done) as bar:
         for start, rows in ranges.items():
             pieces = []
             for _ in range(0, len(rows), BATCH):
                 batch = next(tokens)
-                pieces.append(cell_activations(sae, batch, config.threshold, dtype))
+                pieces.append(cell_activations(sae, batch, threshold, dtype))
                 done += len(batch)
                 bar.to(done)
             counts, means = (sp.csr_matrix(sp.vstack(matrices)) for matrices in zip(*pieces, strict=True))
