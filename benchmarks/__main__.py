@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-NAMES = ("reader", "backbone")
+NAMES = ("reader", "backbone", "train_step")
 
 
 def main() -> None:

@@ -21,7 +21,7 @@ def sae_lens(sae: SAE) -> Step:
 
     model = StandardTrainingSAE(StandardTrainingSAEConfig(d_in=sae.d_model, d_sae=sae.n_latents, l1_coefficient=1e-4))
     model.load_state_dict({name: value.contiguous() for name, value in sae.state_dict().items()})
-    trainer = SAETrainer(SAETrainerConfig(10**9, 4096, lr=1e-9), model, iter(()))
+    trainer = SAETrainer(SAETrainerConfig(10**9, 4096, lr=1e-9, lr_end=1e-9), model, iter(()))
     return lambda x: trainer._train_step(model, x)
 
 
