@@ -67,7 +67,7 @@ def read_identity(path: Path) -> tuple[dict[str, Any], int, float]:
     try:
         with safe_open(path, framework="pt") as file:
             about = json.loads(file.metadata()["cytosae"])
-            return about["identity"], int(about["step"]), float(about["l0"])
+            return about["identity"], int(about["step"]), float(about.get("l0", "inf"))
     except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
         raise CytosaeError(
             f"{path}: not a checkpoint, or damaged ({error}). Remove it to train from the start."
