@@ -66,8 +66,8 @@ def measure(
     x = torch.randn(tokens, d_model, generator=torch.Generator().manual_seed(0))
     # So small that the weights stay what they are, and with them what is active.
     config = {"expansion": expansion, "l1": 1e-5, "learning_rate": 1e-9, "warmup_steps": 0}
-    plain = TrainConfig(**config, ghost=False)
-    float32, bfloat16 = (TrainConfig(**config, ghost=False, encoder=dtype) for dtype in ("float32", "bfloat16"))
+    plain = TrainConfig(**config, revival="none")
+    float32, bfloat16 = (TrainConfig(**config, revival="none", encoder=dtype) for dtype in ("float32", "bfloat16"))
     state = state_of(d_model, expansion, l0, x)
     functions: dict[str, Callable[[], object]] = {
         "cytosae float32": lambda: _sparse_step(state, x, float32),

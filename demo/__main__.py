@@ -45,7 +45,7 @@ TRAINING = TrainConfig(
     warmup_steps=50,
     directions_init="tokens",
     init_images=512,
-    ghost=False,
+    revival="none",
     evaluate_every=400,
 )
 OURS, UNTRAINED = "latents of the autoencoder", "latents, untrained backbone"

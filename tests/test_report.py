@@ -72,7 +72,16 @@ def test_overview_without_labels_or_active_latents() -> None:
 
 def test_training_curves_draw_the_log() -> None:
     lines: list[dict[str, Any]] = [
-        {"step": s, "images": 64 * s, "explained_variance": s / 100, "l0": 9, "mse": 1, "l1": 2, "dead": 0, "ghost": 0}
+        {
+            "step": s,
+            "images": 64 * s,
+            "explained_variance": s / 100,
+            "l0": 9,
+            "mse": 1,
+            "l1": 2,
+            "dead": 0,
+            "revival": 0,
+        }
         for s in (10, 20, 30)
     ]
     lines.append({"step": 30, "held_out/explained_variance": 0.25})

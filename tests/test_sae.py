@@ -41,7 +41,9 @@ def random_sae(d: int, s: int, seed: int = 0, bias: float = 0.0) -> SAE:
     return sae
 
 
-def transcription(sae: SAE, x: Tensor, objective: str, l1: float, dead: list[int], sizes: list[int]) -> Tensor:
+def transcription(
+    sae: SAE, x: Tensor, objective: str, l1: float, dead: list[int], sizes: list[int], revival: str = "ghost"
+) -> Tensor:
     """The loss of SPEC section 3, formula by formula, token by token; the error as mean over dictionaries of `sizes`."""
     total = torch.zeros((), dtype=x.dtype)
     ghosts = torch.zeros((), dtype=x.dtype)
@@ -58,14 +60,20 @@ def transcription(sae: SAE, x: Tensor, objective: str, l1: float, dead: list[int
         parts = [sae.W_dec[:size].T @ h[:size] + sae.b_dec for size in sizes]
         reconstructions = reconstructions + sum(error(token, part) for part in parts) / len(parts)
         total = total + l1 * h.abs().sum()
-        if dead:
+        if dead and revival == "auxk":  # Gao et al., 2024: k near half the width, of the dead ones next to firing
+            k = min(len(dead), 2 ** round(math.log2(len(token) / 2)))
+            nearest = sorted(dead, key=lambda s: -pre[s].item())[:k]
+            threshold = min(0.0, pre[nearest[-1]].item())
+            said = sum((pre[s] - threshold) * sae.W_dec[s] for s in nearest)
+            total = total + error(token, xhat.detach() + said) / 32
+        elif dead:
             residual = (token - xhat).detach()
             ghost = sum(torch.exp(pre[s]) * sae.W_dec[s] for s in dead)
             ghost = ghost * (residual.norm() / 2 / ghost.norm()).detach()
             ghosts = ghosts + error(residual, ghost)
     n = len(x)
     loss = reconstructions / n + total / n
-    if dead:
+    if dead and revival == "ghost":
         loss = loss + (reconstructions / ghosts).detach() * ghosts / n
     return loss
 
@@ -82,6 +90,7 @@ def transcription(sae: SAE, x: Tensor, objective: str, l1: float, dead: list[int
     bias=st.sampled_from([-9.0, -0.5, 0.0, 9.0]),  # from no latent active to all
     pieces=st.integers(1, 4),
     nested=st.integers(1, 4),
+    revival=st.sampled_from(["ghost", "auxk"]),
 )
 def test_gradients_equal_the_formulas(
     d: int,
@@ -94,6 +103,7 @@ def test_gradients_equal_the_formulas(
     bias: float,
     pieces: int,
     nested: int,
+    revival: str,
 ) -> None:
     if dead_share:
         d += 4  # in few dimensions directions cancel, and what guards a quotient would weigh
@@ -103,8 +113,9 @@ def test_gradients_equal_the_formulas(
     index = torch.tensor(dead, dtype=torch.long)
     # The piece size divides the batch; the result must not depend on it.
     elements = s * max(1, -(-n // pieces))
-    figures = backward(ours, x, objective=objective, l1=l1, dead=index, nested=nested, max_elements=elements)
-    loss = transcription(theirs, x, objective, l1, dead, [max(1, s // 2**level) for level in range(nested)])
+    loss_of = {"objective": objective, "l1": l1, "dead": index, "nested": nested, "revival": revival}
+    figures = backward(ours, x, **loss_of, max_elements=elements)
+    loss = transcription(theirs, x, objective, l1, dead, [max(1, s // 2**level) for level in range(nested)], revival)
     loss.backward()
     # 1e-6 guards the formulas' quotients against zero; it is the only difference.
     for name in NAMES:
@@ -112,7 +123,7 @@ def test_gradients_equal_the_formulas(
         assert (a - b).norm() <= 2e-5 * max(b.norm(), 1e-3), name
     assert figures.loss == pytest.approx(loss.item(), rel=1e-4, abs=1e-9)
     if not pieces > 1 and dead:
-        assert figures.ghost > 0
+        assert figures.revival > 0
 
 
 def test_nested_dictionaries_keep_coarse_structure_whole() -> None:
@@ -124,7 +135,7 @@ def test_nested_dictionaries_keep_coarse_structure_whole() -> None:
     x = size * (axes[group] + axes[3 + 4 * group + fine]) + 0.01 * torch.randn(2048, 32, generator=generator)
     whole = {}
     for nested in (1, 6):
-        config = TrainConfig(expansion=2, l1=1e-2, learning_rate=1e-2, warmup_steps=10, nested=nested, ghost=False)
+        config = TrainConfig(expansion=2, l1=1e-2, learning_rate=1e-2, warmup_steps=10, nested=nested, revival="none")
         state = new_state(config, 32, torch.device("cpu"))
         for _ in range(300):
             step(state, x, config)
@@ -135,13 +146,14 @@ def test_nested_dictionaries_keep_coarse_structure_whole() -> None:
     assert whole[6] > whole[1] + 0.08
 
 
-def test_ghost_gradient_reaches_encoder_and_decoder_of_dead_latents_only() -> None:
+@pytest.mark.parametrize("revival", ["ghost", "auxk"])
+def test_revival_reaches_encoder_and_decoder_of_dead_latents_only(revival: str) -> None:
     x = torch.randn(20, 6, dtype=torch.float64)
-    with_ghost, without = random_sae(6, 12, bias=-20.0), random_sae(6, 12, bias=-20.0)  # nothing fires
-    backward(with_ghost, x, objective="release", l1=0.0, dead=torch.tensor([3, 7]))
+    revived, without = random_sae(6, 12, bias=-20.0), random_sae(6, 12, bias=-20.0)  # nothing fires
+    backward(revived, x, objective="release", l1=0.0, dead=torch.tensor([3, 7]), revival=revival)
     backward(without, x, objective="release", l1=0.0)
     for name, axis in (("W_enc", 0), ("b_enc", None), ("W_dec", 1)):
-        gained = (getattr(with_ghost, name).grad - getattr(without, name).grad).abs()
+        gained = (getattr(revived, name).grad - getattr(without, name).grad).abs()
         touched = (gained.sum(axis) if axis is not None else gained) > 0
         assert touched.nonzero().squeeze(1).tolist() == [3, 7], name
 
@@ -228,7 +240,7 @@ def planted_tokens() -> Tensor:
 
 
 def test_dead_means_silent_for_64_batches() -> None:
-    config = TrainConfig(expansion=2, ghost=False, learning_rate=1e-9, dead_after=64)
+    config = TrainConfig(expansion=2, revival="none", learning_rate=1e-9, dead_after=64)
     state = new_state(config, 4, torch.device("cpu"))
     with torch.no_grad():
         state.sae.b_enc[5] = -1e6
@@ -251,7 +263,7 @@ def test_learning_rate_warms_up_linearly_then_stays() -> None:
 def test_defaults_are_the_papers() -> None:
     config = TrainConfig()
     assert (config.expansion, config.l1, config.learning_rate, config.warmup_steps) == (64, 8e-5, 4e-4, 500)
-    assert (config.images, config.batch_images, config.dead_after, config.ghost) == (1_000_000, 64, 64, True)
+    assert (config.images, config.batch_images, config.dead_after, config.revival) == (1_000_000, 64, 64, "ghost")
     assert (config.b_dec_init, config.objective, config.steps) == ("geometric-median", "release", 15625)
 
 
@@ -367,7 +379,7 @@ def test_training_explains_planted_tokens(make_store: MakeStore, tmp_path: Path)
     assert sae.metadata["held_out"] == json.loads(json.dumps(figures))
     assert sae.metadata["backbone"]["layer"] == 1
     lines = read_metrics(tmp_path / "sae")
-    for name in ("mse", "l1", "l0", "explained_variance", "dead", "ghost", "loss"):
+    for name in ("mse", "l1", "l0", "explained_variance", "dead", "revival", "loss"):
         assert any(name in line for line in lines), name
     assert [line["step"] for line in lines if "held_out/explained_variance" in line] == list(range(40, 601, 40))
 

@@ -103,7 +103,12 @@ class TrainConfig:
         choices=("random", "tokens"),
     )
     init_images: int = _setting(64, "images whose tokens give the start of bias and directions", minimum=1)
-    ghost: bool = _setting(True, "ghost gradients for dead latents (sec. 2; Anthropic 2024)")
+    revival: str = _setting(
+        "ghost",
+        "what brings dead latents back: 'ghost' gradients (sec. 2; Anthropic 2024), 'auxk', those nearest to firing on a "
+        "token reconstruct its residual (Gao et al. 2024), or 'none'",
+        choices=("ghost", "auxk", "none"),
+    )
     encoder: str = _setting(
         "auto",
         "precision of the encoder's product, which tells the active latents; all that follows is float32 in any case. auto "

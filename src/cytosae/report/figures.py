@@ -134,7 +134,7 @@ _CURVES = (
     ("mse", "Mean squared error"),
     ("l1", "L1: sum of latents a token"),
     ("dead", "Dead latents (share)"),
-    ("ghost", "Ghost term, before rescaling"),
+    ("revival", "Term of the dead latents, before its weight"),
 )
 
 

@@ -11,6 +11,7 @@ Triton's interpreter, if ``TRITON_INTERPRET=1`` was set before Triton was first 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +20,8 @@ from torch import Tensor
 
 from cytosae.sae import sparse
 from cytosae.sae.model import SAE
-from cytosae.sae.objectives import RECONSTRUCTION, BatchFigures, dictionary_sizes, ghost_scale, ghost_weight
+from cytosae.sae.objectives import RECONSTRUCTION, BatchFigures, dictionary_sizes
+from cytosae.sae.revival import Dead, Extra, Pieces, auxk_pull, ghost, nearest
 
 try:
     import triton  # type: ignore
@@ -29,6 +31,8 @@ except ImportError:
 
 LATENTS = 2048
 """Latents in a piece of a full-width product: the largest arrays are ``(LATENTS, n_tokens)``."""
+TOKENS = 4096
+"""Tokens whose nearest dead latents are looked for together; the largest array is ``(TOKENS, n_dead)``."""
 _SEARCH = 1024  # numbers looked at together for those above zero
 _TILE = {"ENTRIES": 16, "COLUMNS": 128}  # numbers of a kernel that are in flight together
 
@@ -179,7 +183,7 @@ def _active(sae: SAE, centred: Tensor, dtype: str) -> Active:
     """
     w, b, kind = _rows(sae.W_enc.T), _rows(sae.b_enc), _narrow(dtype)
     n, rough = len(centred), kind != torch.float32
-    margin = sparse._margin(w, b, float(centred.norm(dim=1).max())) if rough else torch.zeros_like(b)
+    margin = sparse.margin(w, b, float(centred.norm(dim=1).max())) if rough else torch.zeros_like(b)
     x = centred.to(kind).T
     counts, tokens, values = [], [], []
     for weights, *some in zip(w.split(LATENTS), b.split(LATENTS), margin.split(LATENTS), strict=True):
@@ -226,40 +230,35 @@ def _decode(sae: SAE, h: Active, ends: Tensor) -> Tensor:
     return outputs
 
 
-def _ghost(
-    sae: SAE, centred: Tensor, residual: Tensor, dead: Tensor, objective: str, reconstruction: Tensor, dtype: str,
-    g_enc: Tensor, g_dec: Tensor, g_bias: Tensor,
-) -> Tensor:  # fmt: skip
-    """Add the gradients of the ghost term to those of the latents; gives its sum over the tokens.
+def _revive(
+    sae: SAE, centred: Tensor, x: Tensor, output: Tensor, dead: Tensor, revival: str, objective: str,
+    reconstruction: Tensor, dtype: str,
+) -> Extra:  # fmt: skip
+    """Gradients of the dead latents' term; see `cytosae.sae.revival`."""
+    latents = Dead.of(sae, dead, dtype)
+    if revival == "ghost":
+        return ghost(latents, centred, x - output, objective, reconstruction, Pieces(len(x), LATENTS, _one_by_one))
+    places, values = nearest(latents, centred, Pieces(TOKENS, LATENTS, _one_by_one))
+    n, k = places.shape
+    w_dec, bounds = sae.W_dec[dead], torch.arange(0, n * k + 1, k, device=x.device)
+    raised = output.clone()
+    _add_sums(raised[None], torch.stack([bounds[:-1], bounds[1:]]), places.flatten(), values.flatten(), w_dec)
+    term, weight, pull = auxk_pull(x, raised, objective)
+    order = places.flatten().argsort(stable=True)
+    starts = torch.nn.functional.pad(places.flatten().bincount(minlength=len(dead)).cumsum(0), (1, 0))
+    tokens, chosen = (order // k).int(), values.flatten()[order]
+    by_h, bias = torch.empty_like(chosen), torch.empty_like(latents.bias)
+    enc, dec = torch.zeros_like(w_dec), torch.zeros_like(w_dec)
+    _dots[(len(dead),)](starts, tokens, pull, w_dec, torch.zeros_like(bias), by_h, bias, sae.d_model, **_TILE)
+    of_latent = torch.stack([starts[:-1], starts[1:]])
+    _add_sums(dec[None], of_latent, tokens, chosen, pull)
+    _add_sums(enc[None], of_latent, tokens, by_h, centred)
+    return Extra(enc, dec, bias, term, weight)
 
-    The largest activation of each token is carried along from piece to piece of the dead latents, as attention is
-    computed (FlashAttention, Dao et al., 2022), so that no array tokens x dead latents is needed.
-    """
-    kind, parts = _narrow(dtype), dead.split(LATENTS)
-    w_enc, b_enc, w_dec = sae.W_enc.T, sae.b_enc, sae.W_dec
 
-    def product(a: Tensor, b: Tensor) -> Tensor:
-        return (a.to(kind) @ b.to(kind)).float()
-
-    highest, total = torch.full_like(residual[:, :1], -torch.inf), torch.zeros_like(residual)
-    for part in parts:
-        pre = product(centred, w_enc[part].T) + b_enc[part]
-        higher = torch.maximum(highest, pre.amax(1, keepdim=True))
-        total = total * (highest - higher).exp() + product(sparse._exp(pre, higher), w_dec[part])
-        highest = higher
-    scale = ghost_scale(total, residual)
-    with torch.enable_grad():
-        output = (scale * total).requires_grad_()
-        ghost = RECONSTRUCTION[objective](residual, output).sum()
-        (pull,) = torch.autograd.grad(ghost, output)
-    pull = pull * (scale * (ghost_weight(reconstruction, ghost) / len(centred)))
-    for part in parts:
-        activations = sparse._exp(product(centred, w_enc[part].T) + b_enc[part], highest)
-        g_dec[part] += product(activations.T, pull)
-        by_pre = activations * product(pull, w_dec[part].T)
-        g_enc[part] += product(by_pre.T, centred)
-        g_bias[part] += by_pre.sum(0)
-    return ghost.detach()
+def _one_by_one(function: Callable[..., None], items: Iterable[tuple[Any, ...]]) -> None:
+    for item in items:
+        function(*item)
 
 
 def backward(
@@ -270,6 +269,7 @@ def backward(
     l1: float,
     dead: Tensor | None = None,
     nested: int = 1,
+    revival: str = "ghost",
     dtype: str = "float32",
 ) -> BatchFigures:
     """Add the gradients of a batch's loss to ``.grad`` of the parameters; see `cytosae.sae.objectives.backward`.
@@ -279,7 +279,7 @@ def backward(
     x
         Tokens, ``(n_tokens, d_model)``, float32, on the GPU of the parameters.
     dtype
-        Of the encoder's product, and of those of the ghost term: ``float32`` or ``bfloat16``. The gradients of the
+        Of the encoder's product, and of those of the dead latents' term: ``float32`` or ``bfloat16``. The gradients of the
         other terms are float32 in either case.
 
     Raises
@@ -295,16 +295,16 @@ def backward(
         raise ValueError(f"the tokens are on {x.device}, not on a GPU; the sparse step for a CPU is cytosae.sae.sparse")
     # Triton launches on the current GPU, which need not be that of the tokens.
     with torch.no_grad(), torch.cuda.device_of(x):
-        return _backward(sae, x, objective, l1, dead, nested, dtype)
+        return _backward(sae, x, objective, l1, dead, nested, revival, dtype)
 
 
 def _backward(
-    sae: SAE, x: Tensor, objective: str, l1: float, dead: Tensor | None, nested: int, dtype: str
+    sae: SAE, x: Tensor, objective: str, l1: float, dead: Tensor | None, nested: int, revival: str, dtype: str
 ) -> BatchFigures:
     for parameter in sae.parameters():
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
-    g_enc, g_dec = _rows(sparse._grad(sae.W_enc).T), _rows(sparse._grad(sae.W_dec))
+    g_enc, g_dec = _rows(sparse.gradient_of(sae.W_enc).T), _rows(sparse.gradient_of(sae.W_dec))
     n, centred = len(x), (x - sae.b_dec).contiguous()
     ends = torch.tensor(dictionary_sizes(sae.n_latents, nested), device=x.device)
     h = _active(sae, centred, dtype)
@@ -314,7 +314,6 @@ def _backward(
         error = RECONSTRUCTION[objective]
         reconstruction = torch.stack([error(x, output).sum() for output in outputs]).mean()
         (pulls,) = torch.autograd.grad(reconstruction / n, outputs)
-    residual = x - outputs.detach()[-1]
     for k in reversed(range(nested - 1)):  # a latent acts on the first dictionary that has it, and on all larger ones
         pulls[k] += pulls[k + 1]
     drawn = h.tokens + n * torch.bucketize(h.latents.long(), ends, right=True)
@@ -324,13 +323,18 @@ def _backward(
     bounds = torch.stack([h.starts[:-1], h.starts[1:]])
     _add_sums(g_dec[None], bounds, drawn, h.values, pulls)
     _add_sums(g_enc[None], bounds, h.tokens, by_h, centred)
-    has_ghost, ghost = dead is not None and len(dead) > 0, torch.zeros_like(reconstruction)
-    if dead is not None and has_ghost:
-        dead = dead.to(x.device)
-        ghost = _ghost(sae, centred, residual, dead, objective, reconstruction.detach(), dtype, g_enc, g_dec, g_bias)
-    sparse._grad(sae.b_enc).add_(g_bias)
-    sparse._grad(sae.b_dec).add_(pulls[0].sum(0) - sae.W_enc @ g_bias)
-    sums = [reconstruction, h.values.sum(dtype=torch.float64), ghost, residual.square().sum() / sae.d_model]
-    error_mean, l1_mean, ghost_mean, mse = (torch.stack([one.double() for one in sums]) / n).tolist()
-    loss = error_mean * (2 if has_ghost else 1) + l1 * l1_mean
-    return BatchFigures(loss, error_mean, l1_mean, ghost_mean, mse, len(h) / n, h.starts.diff() > 0)
+    term, weight = 0.0, 0.0
+    if dead is not None and len(dead):
+        dead, output = dead.to(x.device), outputs.detach()[-1]
+        extra = _revive(sae, centred, x, output, dead, revival, objective, reconstruction.detach(), dtype)
+        g_enc[dead] += extra.enc
+        g_dec[dead] += extra.dec
+        g_bias[dead] += extra.bias
+        term, weight = extra.term / n, extra.weight
+    sparse.gradient_of(sae.b_enc).add_(g_bias)
+    sparse.gradient_of(sae.b_dec).add_(pulls[0].sum(0) - sae.W_enc @ g_bias)
+    square = (x - outputs.detach()[-1]).square().sum() / sae.d_model
+    sums = [reconstruction, h.values.sum(dtype=torch.float64), square]
+    error_mean, l1_mean, mse = (torch.stack([one.double() for one in sums]) / n).tolist()
+    loss = error_mean + l1 * l1_mean + weight * term
+    return BatchFigures(loss, error_mean, l1_mean, term, mse, len(h) / n, h.starts.diff() > 0)

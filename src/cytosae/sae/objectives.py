@@ -1,4 +1,4 @@
-"""What training minimises: reconstruction + lambda L1 (+ ghost term), per token.
+"""What training minimises: reconstruction + lambda L1 (+ a term that revives dead latents), per token.
 
 To add an objective write its reconstruction error as a function of target and output that gives one value per
 token, and enter it in `RECONSTRUCTION`.
@@ -6,6 +6,7 @@ token, and enter it in `RECONSTRUCTION`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -17,6 +18,8 @@ from cytosae.sae.model import SAE
 LOWEST = -40.0
 """Logarithm of the least activation in the ghost term, relative to a token's largest; exp of less is nothing beside it, but
 so small that processors take a hundred times as long for it."""
+AUXK_WEIGHT = 1 / 32
+"""Weight of AuxK's error beside the reconstruction error (Gao et al., 2024, appendix A.2)."""
 _TINY = 1e-6  # keeps quotients finite where a norm or a loss is zero
 
 
@@ -47,8 +50,8 @@ class Terms:
     reconstruction: Tensor
     """Mean over the nested dictionaries."""
     l1: Tensor
-    ghost: Tensor | None
-    """Before its rescaling; None where no latent is dead."""
+    revival: Tensor | None
+    """The dead latents' term, before its weight; None where no latent is dead."""
     output: Tensor
     latents: Tensor
 
@@ -58,7 +61,7 @@ def dictionary_sizes(n_latents: int, nested: int) -> list[int]:
     return [max(1, n_latents >> level) for level in reversed(range(nested))]
 
 
-def terms(sae: SAE, x: Tensor, objective: str, dead: Tensor | None, nested: int = 1) -> Terms:
+def terms(sae: SAE, x: Tensor, objective: str, dead: Tensor | None, nested: int = 1, revival: str = "ghost") -> Terms:
     """Evaluate the terms of the loss.
 
     Parameters
@@ -70,10 +73,12 @@ def terms(sae: SAE, x: Tensor, objective: str, dead: Tensor | None, nested: int 
     objective
         A key of `RECONSTRUCTION`.
     dead
-        Indices of the dead latents for the ghost term, ``(n_dead,)``; None or empty for none.
+        Indices of the dead latents, ``(n_dead,)``; None or empty to leave them alone.
     nested
         Number of nested dictionaries, each of which has to reconstruct the token (Matryoshka SAE; Bussmann, Nabeshima,
         Karvonen and Nanda, 2025, with sizes that are fixed and L1 in place of BatchTopK); 1 is the plain autoencoder.
+    revival
+        What the dead latents have to do: ``ghost`` (`ghost_reconstruction`) or ``auxk`` (`auxk_reconstruction`).
     """
     error = RECONSTRUCTION[objective]
     pre = sae.pre_activations(x)
@@ -84,11 +89,13 @@ def terms(sae: SAE, x: Tensor, objective: str, dead: Tensor | None, nested: int 
         output = output + h[:, start:end] @ sae.W_dec[start:end]
         errors.append(error(x, output))
         start = end
-    ghost = None
-    if dead is not None and len(dead):
+    term = None
+    if dead is not None and len(dead) and revival == "ghost":
         residual = (x - output).detach()
-        ghost = error(residual, ghost_reconstruction(sae, pre, residual, dead))
-    return Terms(torch.stack(errors).mean(dim=0), h.sum(dim=-1), ghost, output, h)
+        term = error(residual, ghost_reconstruction(sae, pre, residual, dead))
+    elif dead is not None and len(dead):
+        term = error(x, output.detach() + auxk_reconstruction(sae, pre, dead))
+    return Terms(torch.stack(errors).mean(dim=0), h.sum(dim=-1), term, output, h)
 
 
 def ghost_reconstruction(sae: SAE, pre: Tensor, residual: Tensor, dead: Tensor) -> Tensor:
@@ -119,9 +126,36 @@ def ghost_scale(output: Tensor, residual: Tensor) -> Tensor:
     return residual.norm(dim=-1, keepdim=True) / (2 * output.norm(dim=-1, keepdim=True) + _TINY)
 
 
-def ghost_weight(reconstruction: Tensor, ghost: Tensor) -> Tensor:
-    """The constant that makes a batch's ghost term equal to its reconstruction term, from their sums over its tokens."""
-    return (reconstruction / (ghost + _TINY)).detach()
+def auxk_reconstruction(sae: SAE, pre: Tensor, dead: Tensor) -> Tensor:
+    """What the dead latents that come nearest to firing on a token make of its residual (AuxK; Gao et al., 2024).
+
+    The k largest pre-activations stand as they are where they are above zero. Dead latents of a ReLU lie below, where
+    they could say nothing; the threshold of the token is then lowered to the last of the k, a constant for the gradient.
+    `b_dec` is not added: it is in the reconstruction already.
+
+    Parameters
+    ----------
+    pre, dead
+        See `ghost_reconstruction`.
+    """
+    values, places = pre[:, dead].topk(auxk_count(sae.d_model, len(dead)))
+    values = values - values.detach()[:, -1:].clamp_max(0)
+    return torch.zeros_like(pre[:, dead]).scatter(1, places, values) @ sae.W_dec[dead]
+
+
+def auxk_count(d_model: int, n_dead: int) -> int:
+    """k of AuxK: a power of two near half the width (Gao et al., 2024), or all dead latents where they are fewer."""
+    return min(n_dead, 2 ** max(0, round(math.log2(d_model / 2))))
+
+
+def revival_weight(revival: str, reconstruction: Tensor, term: Tensor) -> Tensor:
+    """The constant that a batch's term of the dead latents is multiplied by, from sums over its tokens.
+
+    It makes the ghost term equal to the reconstruction term; AuxK's is fixed.
+    """
+    if revival == "auxk":
+        return torch.full_like(term, AUXK_WEIGHT).detach()
+    return (reconstruction / (term + _TINY)).detach()
 
 
 @dataclass(frozen=True)
@@ -131,8 +165,8 @@ class BatchFigures:
     loss: float
     reconstruction: float
     l1: float
-    ghost: float
-    """Value of the ghost term before it is rescaled to the reconstruction loss; 0 where no latent is dead."""
+    revival: float
+    """Value of the dead latents' term before its weight; 0 where no latent is dead."""
     mse: float
     l0: float
     fired: Tensor
@@ -147,18 +181,19 @@ def backward(
     l1: float,
     dead: Tensor | None = None,
     nested: int = 1,
+    revival: str = "ghost",
     max_elements: int = 1 << 26,
 ) -> BatchFigures:
     """Add the gradients of a batch's loss to ``.grad`` of the parameters.
 
-    The loss is the mean over the batch's tokens of reconstruction + `l1` times L1, plus the mean ghost term times
-    the constant that makes it equal to the mean reconstruction term.
+    The loss is the mean over the batch's tokens of reconstruction + `l1` times L1, plus the mean of the dead latents'
+    term times its weight (`revival_weight`).
 
     Parameters
     ----------
     x
         Tokens of the batch, ``(n_tokens, d_model)``.
-    objective, dead, nested
+    objective, dead, nested, revival
         See `terms`.
     l1
         lambda.
@@ -167,36 +202,35 @@ def backward(
     """
     pieces = x.split(max(1, max_elements // sae.n_latents))
     n_tokens = len(x)
-    kappa: Tensor | None = None
+    weight: Tensor | None = None
     if dead is not None and len(dead) and len(pieces) > 1:
-        # The ghost term's scale belongs to the whole batch, so it has to be known before the first piece's gradient.
+        # The weight belongs to the whole batch, so it has to be known before the first piece's gradient.
         with torch.no_grad():
-            kappa = _weight_of_parts([terms(sae, piece, objective, dead, nested) for piece in pieces])
+            weight = _weight_of_parts(revival, [terms(sae, p, objective, dead, nested, revival) for p in pieces])
     sums = torch.zeros(5, dtype=torch.float64)
     fired = torch.zeros(sae.n_latents, dtype=torch.bool, device=x.device)
     for piece in pieces:
-        part = terms(sae, piece, objective, dead, nested)
+        part = terms(sae, piece, objective, dead, nested, revival)
         loss = (part.reconstruction + l1 * part.l1).sum() / n_tokens
-        ghost = torch.zeros((), device=x.device)
-        if part.ghost is not None:
-            weight = kappa if kappa is not None else _weight_of_parts([part])
-            ghost = part.ghost.sum()
-            loss = loss + weight * ghost / n_tokens
+        of_dead = torch.zeros((), device=x.device)
+        if part.revival is not None:
+            weight = _weight_of_parts(revival, [part]) if weight is None else weight
+            of_dead = part.revival.sum()
+            loss = loss + weight * of_dead / n_tokens
         loss.backward()
         with torch.no_grad():
             active = part.latents > 0
             fired |= active.any(dim=0)
             square = (part.output - piece).square().sum() / sae.d_model
-            sums += torch.stack([part.reconstruction.sum(), part.l1.sum(), ghost.detach(), square, active.sum()]).to(
+            sums += torch.stack([part.reconstruction.sum(), part.l1.sum(), of_dead.detach(), square, active.sum()]).to(
                 "cpu", torch.float64
             )
-            has_ghost = part.ghost is not None
-    reconstruction, l1_norm, ghost_mean, mse, l0 = (sums / n_tokens).tolist()
-    total = reconstruction * (2 if has_ghost else 1) + l1 * l1_norm
-    return BatchFigures(total, reconstruction, l1_norm, ghost_mean, mse, l0, fired)
+    reconstruction, l1_norm, of_all_dead, mse, l0 = (sums / n_tokens).tolist()
+    total = reconstruction + l1 * l1_norm + (0 if weight is None else float(weight) * of_all_dead)
+    return BatchFigures(total, reconstruction, l1_norm, of_all_dead, mse, l0, fired)
 
 
 @torch.no_grad()
-def _weight_of_parts(parts: list[Terms]) -> Tensor:
-    ghosts = [part.ghost.sum() for part in parts if part.ghost is not None]
-    return ghost_weight(torch.stack([part.reconstruction.sum() for part in parts]).sum(), torch.stack(ghosts).sum())
+def _weight_of_parts(revival: str, parts: list[Terms]) -> Tensor:
+    of_dead = torch.stack([part.revival.sum() for part in parts if part.revival is not None])
+    return revival_weight(revival, torch.stack([part.reconstruction.sum() for part in parts]).sum(), of_dead.sum())

@@ -26,7 +26,8 @@ from torch import Tensor
 
 from cytosae.sae import kernels
 from cytosae.sae.model import SAE
-from cytosae.sae.objectives import LOWEST, RECONSTRUCTION, BatchFigures, dictionary_sizes, ghost_scale, ghost_weight
+from cytosae.sae.objectives import RECONSTRUCTION, BatchFigures, dictionary_sizes
+from cytosae.sae.revival import Dead, Extra, Pieces, auxk_pull, ghost, nearest, ranges
 
 LATENTS, TOKENS = 512, 16 * 257
 """Size of the pieces of the encoder's product."""
@@ -91,13 +92,9 @@ def _scratch(rows: int, columns: int) -> tuple[NDArray[np.int32], NDArray[np.flo
     return tokens.reshape(rows, columns), values.view(np.float32).reshape(rows, columns)
 
 
-def _ranges(n: int, size: int) -> list[tuple[int, int]]:
-    return [(i, min(i + size, n)) for i in range(0, n, size)]
-
-
 def _shares(n: int) -> list[tuple[int, int]]:
     """One range for each thread."""
-    return _ranges(n, max(1, -(-n // torch.get_num_threads())))
+    return ranges(n, max(1, -(-n // torch.get_num_threads())))
 
 
 def rows_of(weights: Tensor) -> Array:
@@ -123,7 +120,7 @@ def active(sae: SAE, x: Tensor, dtype: str = "float32", latents: NDArray[np.int6
         Tokens, ``(n_tokens, d_model)``, float32.
     dtype
         Of the encoder's product. With bfloat16 it only tells which latents may be active, with a margin for its rounding
-        (`_margin`); these are then computed in float32.
+        (`margin`); these are then computed in float32.
     latents
         Ascending indices; the others count as not active. All if None.
     """
@@ -144,8 +141,8 @@ def _active(sae: SAE, centred: Tensor, dtype: str, latents: NDArray[np.int64] | 
         tokens, values = _scratch(last - first, n)
         counts = np.zeros(last - first, np.int64)
         narrow = weights if rough is None else weights.bfloat16()
-        limits = kernels.sortable((-bias - _margin(weights, bias, longest)).bfloat16().view(torch.int16).numpy())
-        for start, stop in _ranges(n, TOKENS):
+        limits = kernels.sortable((-bias - margin(weights, bias, longest)).bfloat16().view(torch.int16).numpy())
+        for start, stop in ranges(n, TOKENS):
             if rough is None:
                 product = (weights @ centred[start:stop].T).numpy()
                 kernels.active_float32(product, bias.numpy(), start, tokens, values, counts)
@@ -159,7 +156,7 @@ def _active(sae: SAE, centred: Tensor, dtype: str, latents: NDArray[np.int64] | 
         kernels.pack(tokens, values, counts, *packed)
         return counts, *packed
 
-    parts = _each(piece, _ranges(sae.n_latents if chosen is None else len(chosen), LATENTS))
+    parts = _each(piece, ranges(sae.n_latents if chosen is None else len(chosen), LATENTS))
     counts = np.zeros(sae.n_latents, np.int64)
     if parts:
         counts[slice(None) if latents is None else latents] = np.concatenate([part[0] for part in parts])
@@ -169,7 +166,7 @@ def _active(sae: SAE, centred: Tensor, dtype: str, latents: NDArray[np.int64] | 
     return Active(starts, tokens, values, n)
 
 
-def _margin(weights: Tensor, bias: Tensor, longest: float) -> Tensor:
+def margin(weights: Tensor, bias: Tensor, longest: float) -> Tensor:
     """How far below zero a latent may seem to be and still be looked at, ``(n_chosen,)``.
 
     Factors rounded to 8 bits give a product of ``d`` terms a standard deviation of about ``2^-9 |x| |w| / sqrt(d)``,
@@ -203,7 +200,7 @@ def by_cell(h: Active, n_tokens: int, threshold: float) -> tuple[sp.csr_matrix, 
         )
         return cells[:found], counts[:found], (sums[:found] / n_tokens).astype(np.float32), np.diff(ends, prepend=0)
 
-    parts = _each(some, _ranges(n_latents, LATENTS))
+    parts = _each(some, ranges(n_latents, LATENTS))
     cells, counts, means, lengths = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     starts, shape = np.concatenate([[0], np.cumsum(lengths)]), (h.n_tokens // n_tokens, n_latents)
     matrices = [sp.csc_matrix((data, cells, starts), shape=shape).tocsr() for data in (counts, means)]
@@ -218,18 +215,6 @@ def decode(sae: SAE, h: Active, nested: int = 1) -> Tensor:
     arguments = (h.starts, h.tokens, h.values, w_dec, ends)
     _each(kernels.decode, ((*arguments, first, last, outputs.numpy()) for first, last in _shares(h.n_tokens)))
     return outputs
-
-
-@dataclass(frozen=True)
-class Extra:
-    """Further gradients for some latents: the ghost term's for the dead."""
-
-    enc: Tensor
-    """``(n_chosen, d_model)``."""
-    dec: Tensor
-    """``(n_chosen, d_model)``."""
-    bias: Tensor
-    """``(n_chosen,)``."""
 
 
 @dataclass(frozen=True)
@@ -250,8 +235,8 @@ class Pass:
 
 
 def forward(
-    sae: SAE, x: Tensor, objective: str, l1: float, dead: Tensor | None, nested: int, dtype: str,
-    latents: NDArray[np.int64] | None = None,
+    sae: SAE, x: Tensor, *, objective: str, l1: float, dead: Tensor | None = None, nested: int = 1,
+    revival: str = "ghost", dtype: str = "float32", latents: NDArray[np.int64] | None = None,
 ) -> Pass:  # fmt: skip
     """The loss of a batch, and how it depends on the outputs; see `cytosae.sae.objectives.backward`."""
     n, centred = len(x), x - sae.b_dec.detach()
@@ -263,15 +248,17 @@ def forward(
     reconstruction = reconstruction.detach()
     pulls = pulls.flip(0).cumsum(0).flip(0) if nested > 1 else pulls
     output = outputs.detach()[-1]
-    extra, ghost = None, 0.0
+    extra, of_dead, weighted = None, 0.0, 0.0
     if dead is not None and len(dead):
-        extra, ghost = _ghost(sae, centred, x - output, dead, objective, reconstruction, dtype)
+        with torch.no_grad():
+            extra = _revive(sae, centred, x, output, dead, revival, objective, reconstruction, dtype)
+        of_dead, weighted = extra.term / n, extra.weight * extra.term / n
     reconstruction_value, l1_norm = reconstruction.item() / n, float(h.values.sum(dtype=np.float64)) / n
     figures = BatchFigures(
-        reconstruction_value * (1 if extra is None else 2) + l1 * l1_norm,
+        reconstruction_value + l1 * l1_norm + weighted,
         reconstruction_value,
         l1_norm,
-        ghost,
+        of_dead,
         float((output - x).square().sum()) / (n * sae.d_model),
         len(h) / n,
         torch.from_numpy(h.fired()),
@@ -280,53 +267,31 @@ def forward(
     return Pass(h, centred, pulls, ends, np.float32(l1 / n), extra, figures)
 
 
-@torch.no_grad()
-def _ghost(
-    sae: SAE, centred: Tensor, residual: Tensor, dead: Tensor, objective: str, reconstruction: Tensor, dtype: str
-) -> tuple[Extra, float]:
-    """Gradients of the ghost term, and its mean, without an array tokens x dead latents.
-
-    Activations are made twice, once for the sum that they weigh and once for the gradients, with the maximum of each token
-    carried along, as attention is computed in pieces (FlashAttention, Dao et al., 2022).
-    """
-    n, kind = len(centred), torch.bfloat16 if dtype == "bfloat16" else torch.float32
-    x, w_enc, b_enc, w_dec = centred.to(kind), sae.W_enc.T[dead].to(kind), sae.b_enc[dead], sae.W_dec[dead].to(kind)
-    highest, total = torch.empty(n, 1), torch.empty(n, sae.d_model)
-
-    def weigh(first: int, last: int) -> None:
-        peak, summed = torch.full((last - first, 1), -torch.inf), torch.zeros(last - first, sae.d_model)
-        for low, high in _ranges(len(dead), LATENTS):
-            pre = (x[first:last] @ w_enc[low:high].T).float().add_(b_enc[low:high])
-            higher = torch.maximum(peak, pre.amax(1, keepdim=True))
-            summed.mul_((peak - higher).exp_()).add_((_exp(pre, higher).to(kind) @ w_dec[low:high]).float())
-            peak = higher
-        highest[first:last], total[first:last] = peak, summed
-
-    _each(weigh, _ranges(n, TOKENS // 4))
-    scale = ghost_scale(total, residual)
-    with torch.enable_grad():
-        output = (scale * total).requires_grad_()
-        ghost = RECONSTRUCTION[objective](residual, output).sum()
-        (pull,) = torch.autograd.grad(ghost, output)
-    pull = (pull * scale * (ghost_weight(reconstruction, ghost) / n)).to(kind)
-    extra = Extra(*(torch.zeros(len(dead), *rest) for rest in ((sae.d_model,), (sae.d_model,), ())))
-
-    def gradients(low: int, high: int) -> None:
-        for first, last in _ranges(n, TOKENS):
-            pre = (x[first:last] @ w_enc[low:high].T).float().add_(b_enc[low:high])
-            activations = _exp(pre, highest[first:last])
-            extra.dec[low:high].add_((activations.to(kind).T @ pull[first:last]).float())
-            by_pre = activations.mul_((pull[first:last] @ w_dec[low:high].T).float())
-            extra.enc[low:high].add_((by_pre.to(kind).T @ x[first:last]).float())
-            extra.bias[low:high].add_(by_pre.sum(0))
-
-    _each(gradients, _ranges(len(dead), LATENTS))
-    return extra, ghost.item() / n
-
-
-def _exp(pre: Tensor, highest: Tensor) -> Tensor:
-    """``exp(pre - highest)`` in place; what would be nothing beside 1 stays a number that processors are quick with."""
-    return pre.sub_(highest).clamp_min_(LOWEST).exp_()
+def _revive(
+    sae: SAE, centred: Tensor, x: Tensor, output: Tensor, dead: Tensor, revival: str, objective: str,
+    reconstruction: Tensor, dtype: str,
+) -> Extra:  # fmt: skip
+    """Gradients of the dead latents' term; see `cytosae.sae.revival`."""
+    latents = Dead.of(sae, dead, dtype)
+    if revival == "ghost":
+        pieces = Pieces(TOKENS // 4, LATENTS, _each)
+        return ghost(latents, centred, x - output, objective, reconstruction, pieces)
+    places, values = nearest(latents, centred, Pieces(128, LATENTS, _each))
+    n, k = places.shape
+    by_token = sp.csr_matrix(
+        (values.numpy().ravel(), places.int().numpy().ravel(), np.arange(0, n * k + 1, k)), shape=(n, len(dead))
+    )
+    by_latent = by_token.tocsc()
+    h = Active(by_latent.indptr.astype(np.int64), by_latent.indices, by_latent.data, n)
+    w_dec, raised, ends = rows_of(sae.W_dec[dead]), output.clone()[None], np.array([len(dead)])
+    entries = h.starts, h.tokens, h.values, w_dec
+    _each(kernels.decode, ((*entries, ends, first, last, raised.numpy()) for first, last in _shares(n)))
+    term, weight, pull = auxk_pull(x, raised[0], objective)
+    found = Extra.zeros(len(dead), sae.d_model, term, weight)
+    others = (*entries, pull[None].numpy(), ends, centred.numpy(), np.float32(0))
+    outputs = found.enc.numpy(), found.dec.numpy(), found.bias.numpy()
+    _each(kernels.gradients, ((low, high, *others, *outputs) for low, high in ranges(len(dead), LATENTS)))
+    return found
 
 
 def backward(
@@ -337,6 +302,7 @@ def backward(
     l1: float,
     dead: Tensor | None = None,
     nested: int = 1,
+    revival: str = "ghost",
     dtype: str = "float32",
 ) -> BatchFigures:
     """Add the gradients of a batch's loss to ``.grad`` of the parameters; see `cytosae.sae.objectives.backward`.
@@ -344,13 +310,13 @@ def backward(
     Parameters
     ----------
     dtype
-        Of the encoder's product, and of those of the ghost term: ``float32`` or ``bfloat16``.
+        Of the encoder's product, and of those of the dead latents' term: ``float32`` or ``bfloat16``.
     """
-    found = forward(sae, x, objective=objective, l1=l1, dead=dead, nested=nested, dtype=dtype)
+    found = forward(sae, x, objective=objective, l1=l1, dead=dead, nested=nested, revival=revival, dtype=dtype)
     for parameter in sae.parameters():
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
-    g_enc, g_dec = _grad(sae.W_enc).T, _grad(sae.W_dec)
+    g_enc, g_dec = gradient_of(sae.W_enc).T, gradient_of(sae.W_dec)
     g_bias = torch.zeros_like(sae.b_enc)
     if found.extra is not None and dead is not None:
         g_enc[dead] += found.extra.enc
@@ -369,14 +335,15 @@ def backward(
     outputs = (rows_of(g_enc), g_dec.numpy(), g_bias.numpy())
     _each(
         kernels.gradients,
-        ((first, last, *arguments, found.l1, *outputs) for first, last in _ranges(sae.n_latents, LATENTS)),
+        ((first, last, *arguments, found.l1, *outputs) for first, last in ranges(sae.n_latents, LATENTS)),
     )
-    _grad(sae.b_enc).add_(g_bias)
-    _grad(sae.b_dec).add_(found.pulls[0].sum(0) - sae.W_enc.detach() @ g_bias)
+    gradient_of(sae.b_enc).add_(g_bias)
+    gradient_of(sae.b_dec).add_(found.pulls[0].sum(0) - sae.W_enc.detach() @ g_bias)
     return found.figures
 
 
-def _grad(parameter: Tensor) -> Tensor:
+def gradient_of(parameter: Tensor) -> Tensor:
+    """Its ``.grad``, which has to be there."""
     assert parameter.grad is not None
     return parameter.grad
 
@@ -417,12 +384,12 @@ def update(
     rates = (rate * lengths).astype(np.float32)
     betas1, betas2 = (np.power(beta, lengths).astype(np.float32) for beta in (beta1, beta2))
     place = np.full(sae.n_latents, -1, np.int64)
-    extra = found.extra or Extra(*(torch.empty(shape) for shape in ((0, sae.d_model), (0, sae.d_model), (0,))))
+    extra = found.extra or Extra.zeros(0, sae.d_model)
     if dead is not None and found.extra is not None:
         place[dead.numpy()] = np.arange(len(dead))
     g_bias = np.zeros(sae.n_latents, np.float32)
-    ranges = _ranges(len(latents), LATENTS)
-    to_b_dec = np.zeros((len(ranges), sae.d_model), np.float32)
+    cuts = ranges(len(latents), LATENTS)
+    to_b_dec = np.zeros((len(cuts), sae.d_model), np.float32)
     weights = [rows_of(p) for p in (sae.W_enc.T, sae.b_enc, sae.W_dec)]
     of_all = [rows_of(moment) for pair in moments for moment in pair]
 
@@ -434,7 +401,7 @@ def update(
             rates[first:last], betas1[first:last], betas2[first:last], root, epsilon, g_bias, to_b_dec[number],
         )  # fmt: skip
 
-    _each(piece, ((number, *one) for number, one in enumerate(ranges)))
+    _each(piece, ((number, *one) for number, one in enumerate(cuts)))
     gradient = found.pulls[0].sum(0).numpy() - to_b_dec.sum(0)
     one = np.float32(rate), np.float32(beta1), np.float32(beta2), root, epsilon
     of_b_dec = [rows_of(adam.state[sae.b_dec][name]) for name in ("exp_avg", "exp_avg_sq")]

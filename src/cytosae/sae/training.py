@@ -71,9 +71,9 @@ def step(state: TrainState, x: Tensor, config: TrainConfig) -> BatchFigures:
 
 def _plain_step(state: TrainState, x: Tensor, config: TrainConfig, on_gpu: bool = False) -> BatchFigures:
     """The step as the equations read; on a GPU with few active latents the gradients follow these alone."""
-    dead = dead_latents(state, config) if config.ghost else None
+    dead = None if config.revival == "none" else dead_latents(state, config)
     state.optimiser.zero_grad(set_to_none=True)
-    loss: dict[str, Any] = {"objective": config.objective, "l1": config.l1, "dead": dead, "nested": config.nested}
+    loss = _loss(config, dead)
     figures = _gradients_on_gpu(state.sae, x, config.encoder, **loss) if on_gpu else backward(state.sae, x, **loss)
     _check_finite(figures, state)
     for group in state.optimiser.param_groups:
@@ -83,6 +83,17 @@ def _plain_step(state: TrainState, x: Tensor, config: TrainConfig, on_gpu: bool 
     state.sae.normalise_decoder()
     state.optimiser.zero_grad(set_to_none=True)
     return figures
+
+
+def _loss(config: TrainConfig, dead: Tensor | None) -> dict[str, Any]:
+    """Arguments of every way to compute the loss; `dead` are the latents to revive, if any."""
+    return {
+        "objective": config.objective,
+        "l1": config.l1,
+        "dead": dead,
+        "nested": config.nested,
+        "revival": config.revival,
+    }
 
 
 def _gradients_on_gpu(sae: SAE, x: Tensor, encoder: str, **loss: Any) -> BatchFigures:
@@ -103,12 +114,9 @@ def _sparse_step(state: TrainState, x: Tensor, config: TrainConfig) -> BatchFigu
     else:
         latents = np.delete(latents, dead.numpy())
         lengths = lengths[latents]
-    ghosts = dead if config.ghost and visited else None
+    revived = dead if config.revival != "none" and visited else None
     dtype = choose_precision(config.encoder, "cpu")
-    found = sparse.forward(
-        sae, x, objective=config.objective, l1=config.l1, dead=ghosts, nested=config.nested, dtype=dtype,
-        latents=None if visited else latents,
-    )  # fmt: skip
+    found = sparse.forward(sae, x, **_loss(config, revived), dtype=dtype, latents=None if visited else latents)
     _check_finite(found.figures, state)
     for parameter in sae.parameters():
         moments = state.optimiser.state[parameter]
@@ -117,7 +125,7 @@ def _sparse_step(state: TrainState, x: Tensor, config: TrainConfig) -> BatchFigu
                 moments[name] = torch.zeros_like(parameter)
         moments["step"] = torch.tensor(float(state.step + 1))
     adam = sparse.Adam(state.optimiser.state, state.step + 1, learning_rate(state.step, config))
-    sparse.update(sae, found, adam, ghosts, latents, lengths)
+    sparse.update(sae, found, adam, revived, latents, lengths)
     return found.figures
 
 
@@ -329,7 +337,7 @@ def _line(state: TrainState, x: Tensor, figures: BatchFigures, config: TrainConf
         "l0": figures.l0,
         "explained_variance": 1 - error / variance.spread if variance.spread > 0 else float("nan"),
         "dead": len(dead_latents(state, config)) / state.sae.n_latents,
-        "ghost": figures.ghost,
+        "revival": figures.revival,
         "learning_rate": learning_rate(state.step - 1, config),
     }
 

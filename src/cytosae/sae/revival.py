@@ -1,0 +1,174 @@
+"""Gradients of the terms that revive dead latents, in pieces, on any device; the readable form is in `objectives`.
+
+Neither term needs an array tokens x latents: the ghost term is made in pieces of both, AuxK in pieces of tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cytosae.sae.model import SAE
+from cytosae.sae.objectives import LOWEST, RECONSTRUCTION, auxk_count, ghost_scale, revival_weight
+
+
+@dataclass(frozen=True)
+class Extra:
+    """What a term adds to the gradients of the dead latents."""
+
+    enc: Tensor
+    """``(n_dead, d_model)``."""
+    dec: Tensor
+    """``(n_dead, d_model)``."""
+    bias: Tensor
+    """``(n_dead,)``."""
+    term: float
+    """Sum of the term over the tokens, before its weight."""
+    weight: float
+    """Its weight in the loss."""
+
+    @classmethod
+    def zeros(cls, n_dead: int, d_model: int, term: float = 0.0, weight: float = 0.0) -> Extra:
+        """Nothing yet."""
+        return cls(torch.zeros(n_dead, d_model), torch.zeros(n_dead, d_model), torch.zeros(n_dead), term, weight)
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """How the work is cut, and what runs the pieces."""
+
+    tokens: int
+    latents: int
+    each: Callable[[Callable[..., None], Iterable[tuple[Any, ...]]], object]
+    """Calls a function with each tuple of arguments, in order or at the same time."""
+
+    def of_tokens(self, n: int) -> list[tuple[int, int]]:
+        """First and last of each piece of n tokens."""
+        return ranges(n, self.tokens)
+
+    def of_latents(self, n: int) -> list[tuple[int, int]]:
+        """First and last of each piece of n latents."""
+        return ranges(n, self.latents)
+
+
+def ranges(n: int, size: int) -> list[tuple[int, int]]:
+    """Ranges of at most `size` that make up n."""
+    return [(i, min(i + size, n)) for i in range(0, n, size)]
+
+
+@dataclass(frozen=True)
+class Dead:
+    """The dead latents' weights, those of products in the precision `kind`."""
+
+    enc: Tensor
+    dec: Tensor
+    bias: Tensor
+    kind: torch.dtype
+
+    @classmethod
+    def of(cls, sae: SAE, dead: Tensor, dtype: str) -> Dead:
+        """Copies of the rows of an autoencoder."""
+        kind = torch.bfloat16 if dtype == "bfloat16" else torch.float32
+        return cls(sae.W_enc.T[dead].to(kind), sae.W_dec[dead].to(kind), sae.b_enc[dead], kind)
+
+    def __len__(self) -> int:
+        return len(self.bias)
+
+
+@torch.no_grad()
+def ghost(
+    latents: Dead, centred: Tensor, residual: Tensor, objective: str, reconstruction: Tensor, pieces: Pieces
+) -> Extra:
+    """The ghost term (`objectives.ghost_reconstruction`).
+
+    Activations are made twice, once for the sum that they weigh and once for the gradients, with the maximum of each token
+    carried along, as attention is computed in pieces (FlashAttention, Dao et al., 2022).
+
+    Parameters
+    ----------
+    centred, residual
+        ``x - b_dec`` and ``x - xhat``, ``(n_tokens, d_model)``.
+    reconstruction
+        Sum of the reconstruction error over the tokens.
+    """
+    n, kind, w_enc, w_dec, bias = len(centred), latents.kind, latents.enc, latents.dec, latents.bias
+    x, (highest, total) = centred.to(kind), (centred.new_empty(n, 1), torch.empty_like(centred))
+
+    def weigh(first: int, last: int) -> None:
+        peak, summed = centred.new_full((last - first, 1), -torch.inf), centred.new_zeros(last - first, x.shape[1])
+        for low, high in pieces.of_latents(len(latents)):
+            pre = (x[first:last] @ w_enc[low:high].T).float().add_(bias[low:high])
+            higher = torch.maximum(peak, pre.amax(1, keepdim=True))
+            summed.mul_((peak - higher).exp_()).add_((_exp(pre, higher).to(kind) @ w_dec[low:high]).float())
+            peak = higher
+        highest[first:last], total[first:last] = peak, summed
+
+    pieces.each(weigh, pieces.of_tokens(n))
+    scale = ghost_scale(total, residual)
+    with torch.enable_grad():
+        output = (scale * total).requires_grad_()
+        term = RECONSTRUCTION[objective](residual, output).sum()
+        (pull,) = torch.autograd.grad(term, output)
+    weight = revival_weight("ghost", reconstruction, term)
+    pull = (pull * scale * (weight / n)).to(kind)
+    enc, dec = (centred.new_zeros(len(latents), x.shape[1]) for _ in range(2))
+    by_bias = torch.zeros_like(bias)
+
+    def gradients(low: int, high: int) -> None:
+        for first, last in pieces.of_tokens(n):
+            pre = (x[first:last] @ w_enc[low:high].T).float().add_(bias[low:high])
+            activations = _exp(pre, highest[first:last])
+            dec[low:high].add_((activations.to(kind).T @ pull[first:last]).float())
+            by_pre = activations.mul_((pull[first:last] @ w_dec[low:high].T).float())
+            enc[low:high].add_((by_pre.to(kind).T @ x[first:last]).float())
+            by_bias[low:high].add_(by_pre.sum(0))
+
+    pieces.each(gradients, pieces.of_latents(len(latents)))
+    return Extra(enc, dec, by_bias, float(term), float(weight))
+
+
+def _exp(pre: Tensor, highest: Tensor) -> Tensor:
+    """``exp(pre - highest)`` in place; what would be nothing beside 1 stays a number that processors are quick with."""
+    return pre.sub_(highest).clamp_min_(LOWEST).exp_()
+
+
+@torch.no_grad()
+def nearest(latents: Dead, centred: Tensor, pieces: Pieces) -> tuple[Tensor, Tensor]:
+    """The dead latents that come nearest to firing on each token, and what they give to its residual (AuxK).
+
+    Returns
+    -------
+    Places among the dead and activations, both ``(n_tokens, k)``.
+    """
+    k, x = auxk_count(centred.shape[1], len(latents)), centred.to(latents.kind)
+    places = torch.empty(len(x), k, dtype=torch.int64, device=x.device)
+    values = centred.new_empty(len(x), k)
+
+    def choose(first: int, last: int) -> None:
+        pre = (x[first:last] @ latents.enc.T).float().add_(latents.bias)
+        largest, places[first:last] = pre.topk(k)
+        values[first:last] = largest - largest[:, -1:].clamp_max(0)
+
+    pieces.each(choose, pieces.of_tokens(len(x)))
+    return places, values
+
+
+@torch.no_grad()
+def auxk_pull(x: Tensor, output: Tensor, objective: str) -> tuple[float, float, Tensor]:
+    """AuxK's term, its weight and its weighted derivative by the tokens' outputs.
+
+    Parameters
+    ----------
+    x, output
+        Tokens, and their reconstruction with what the dead latents add, ``(n_tokens, d_model)``.
+    """
+    with torch.enable_grad():
+        output = output.requires_grad_()
+        term = RECONSTRUCTION[objective](x, output).sum()
+        (pull,) = torch.autograd.grad(term, output)
+    weight = revival_weight("auxk", term, term)
+    return float(term), float(weight), pull * (weight / len(x))
