@@ -54,7 +54,41 @@ def overcomplete(sae: SAE) -> Step:
     return step
 
 
-PEERS = {"sae-lens": sae_lens, "dictionary-learning": dictionary_learning, "overcomplete": overcomplete}
+def llamascopium(sae: SAE) -> Step:
+    """Loss with L1, gradients, Adam and the directions' norms, as in its trainer; float32.
+
+    Without its Triton kernels, which need a GPU.
+    """
+    from llamascopium.models.sae import SAEConfig, SparseAutoEncoder
+
+    config = SAEConfig(
+        d_model=sae.d_model, expansion_factor=sae.n_latents / sae.d_model, hook_point_in="x", hook_point_out="x",
+        norm_activation="inference", sparsity_include_decoder_norm=False, dtype=torch.float32,
+    )  # fmt: skip
+    model = SparseAutoEncoder(config)
+    with torch.no_grad():
+        model.W_E.copy_(sae.W_enc)
+        model.b_E.copy_(sae.b_enc - sae.b_dec @ sae.W_enc)  # it does not centre
+        model.W_D.copy_(sae.W_dec)
+        model.b_D.copy_(sae.b_dec)
+    optimiser = torch.optim.Adam(model.parameters(), lr=1e-9)
+
+    def step(x: Tensor) -> None:
+        loss = model.compute_loss({"x": x}, sparsity_loss_type="power", l1_coefficient=1e-4, return_aux_data=False)
+        loss.mean().backward()
+        optimiser.step()
+        optimiser.zero_grad()
+        model.set_decoder_to_fixed_norm(1.0, force_exact=True)
+
+    return step
+
+
+PEERS = {
+    "sae-lens": sae_lens,
+    "dictionary-learning": dictionary_learning,
+    "overcomplete": overcomplete,
+    "llamascopium": llamascopium,
+}
 
 
 def available(sae: SAE) -> tuple[dict[str, Step], dict[str, str]]:

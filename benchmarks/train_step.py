@@ -9,6 +9,8 @@ import argparse
 import json
 import resource
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -95,32 +97,64 @@ def measure(
     }
 
 
+def measure_sweeps(
+    tokens: int = 4112, d_model: int = 768, expansion: int = 64, l0: float = 150, rounds: int = 3
+) -> dict[str, Any]:
+    """Seconds of a step where one of tokens, L0 and expansion is halved and doubled, the others as given."""
+    sweeps = {
+        "tokens": [tokens // 4, tokens // 2, tokens, 2 * tokens, 4 * tokens],
+        "l0": [l0 / 4, l0 / 2, l0, 2 * l0, 4 * l0],
+        "expansion": [expansion // 4, expansion // 2, expansion, 2 * expansion],
+    }
+    found: dict[str, Any] = {}
+    for name, values in sweeps.items():
+        for value in values:
+            at = {"tokens": tokens, "l0": l0, "expansion": expansion} | {name: value}
+            x = torch.randn(int(at["tokens"]), d_model, generator=torch.Generator().manual_seed(0))
+            state = state_of(d_model, int(at["expansion"]), at["l0"], x)
+            config = TrainConfig(l1=1e-5, learning_rate=1e-9, warmup_steps=0, revival="none")
+            configs = {dtype: replace(config, encoder=dtype) for dtype in ("float32", "bfloat16")}
+            functions: dict[str, Callable[[], object]] = {
+                dtype: partial(_sparse_step, state, x, config) for dtype, config in configs.items()
+            }
+            found[f"{name} {value:g}"] = medians(functions, rounds)
+    return found
+
+
 def measure_dead(
     tokens: int = 4112, d_model: int = 768, expansion: int = 64, l0: float = 150, rounds: int = 3, dead: float = 0.5,
     every: int = 8,
 ) -> dict[str, Any]:  # fmt: skip
-    """Tokens a second with a share of the latents dead: with the ghost term, and with the dead visited rarely."""
+    """Tokens a second with a share of the latents dead: with either term for them, and with the dead visited rarely."""
     x = torch.randn(tokens, d_model, generator=torch.Generator().manual_seed(0))
     state = state_of(d_model, expansion, l0, x, dead)
-    config = {"expansion": expansion, "l1": 1e-5, "learning_rate": 1e-9, "warmup_steps": 0}
-    once = {name: TrainConfig(**config, encoder=name) for name in ("float32", "bfloat16")}
-    rarely = {name: TrainConfig(**config, encoder=name, dead_every=every) for name in once}
+    plain = TrainConfig(expansion=expansion, l1=1e-5, learning_rate=1e-9, warmup_steps=0, encoder="float32")
+    state.step = 0
 
     def steps(config: TrainConfig) -> None:
         for _ in range(config.dead_every):
             _sparse_step(state, x, config)
             state.step += 1
 
-    functions: dict[str, Callable[[], object]] = {"plain model": lambda: _plain_step(state, x, once["float32"])}
-    functions |= {f"cytosae {name}": lambda config=config: steps(config) for name, config in once.items()}
-    functions |= {f"cytosae {name}, dead every {every}": lambda c=config: steps(c) for name, config in rarely.items()}
+    configs = {
+        f"{encoder}, {revival}, dead every {often}": replace(plain, encoder=encoder, revival=revival, dead_every=often)
+        for encoder in ("float32", "bfloat16")
+        for revival in ("ghost", "auxk", "none")
+        for often in (1, every)
+    }
+    functions: dict[str, Callable[[], object]] = {
+        f"plain model, {revival}": partial(_plain_step, state, x, replace(plain, revival=revival))
+        for revival in ("ghost", "auxk")
+    }
+    functions |= {name: partial(steps, config) for name, config in configs.items()}
     seconds = medians(functions, rounds)
-    found = {name: tokens * (every if "every" in name else 1) / value for name, value in seconds.items()}
+    often = {name: config.dead_every for name, config in configs.items()}
+    found = {name: tokens * often.get(name, 1) / value for name, value in seconds.items()}
     return {
         "tokens": tokens,
         "dead_share": dead,
         "tokens_per_second": found,
-        "over_plain_model": {name: rate / found["plain model"] for name, rate in found.items()},
+        "over_plain_model": {name: rate / found["plain model, ghost"] for name, rate in found.items()},
     }
 
 
@@ -132,12 +166,16 @@ def main() -> None:
     parser.add_argument("--expansion", type=int, default=64)
     parser.add_argument("--l0", type=float, default=150)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--dead", type=float, help="share of dead latents: measures the ghost term instead")
+    parser.add_argument("--dead", type=float, help="share of dead latents: measures what they cost instead")
+    parser.add_argument("--sweeps", action="store_true", help="how the cost of a step grows, instead")
     parser.add_argument("--no-peers", dest="peers", action="store_false", help="leave other libraries out")
     parser.add_argument("--json", action="store_true", help="one JSON object on a line")
     given = vars(parser.parse_args())
-    as_json, dead, peers = given.pop("json"), given.pop("dead"), given.pop("peers")
-    found = measure(**given, peers=peers) if dead is None else measure_dead(**given, dead=dead)
+    as_json, dead, peers, sweeps = (given.pop(name) for name in ("json", "dead", "peers", "sweeps"))
+    if sweeps:
+        found = measure_sweeps(**given)
+    else:
+        found = measure(**given, peers=peers) if dead is None else measure_dead(**given, dead=dead)
     print(json.dumps(found, indent=None if as_json else 1))
 
 

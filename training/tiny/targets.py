@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.cluster import MiniBatchKMeans
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -134,7 +135,19 @@ def _nearest(places: NDArray[np.float64]) -> NDArray[np.int64]:
 
 
 def compute(images: Pixels, seed: int) -> Targets:
-    """Targets of the whole pool, and the vocabularies (k-means) that they need, from a seed."""
+    """Targets of the whole pool, and the vocabularies (k-means) that they need, from a seed.
+
+    In one thread: several add up in an order that differs from run to run, and k-means makes much of little.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with threadpool_limits(1):
+        found = _compute(images, seed)
+    torch.set_num_threads(threads)
+    return found
+
+
+def _compute(images: Pixels, seed: int) -> Targets:
     rng = np.random.default_rng(seed)
     raw = np.empty((len(images), SIDE, SIDE, WIDTH), np.float16)
     for first in range(0, len(images), 16):
