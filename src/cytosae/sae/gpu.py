@@ -238,7 +238,7 @@ def _revive(
     latents = Dead.of(sae, dead, dtype)
     if revival == "ghost":
         return ghost(latents, centred, x - output, objective, reconstruction, Pieces(len(x), LATENTS, _one_by_one))
-    places, values = nearest(latents, centred, Pieces(TOKENS, LATENTS, _one_by_one))
+    places, values = nearest(latents, centred, Pieces(TOKENS, LATENTS, _one_by_one), torch.topk)
     n, k = places.shape
     w_dec, bounds = sae.W_dec[dead], torch.arange(0, n * k + 1, k, device=x.device)
     raised = output.clone()

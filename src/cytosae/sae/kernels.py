@@ -13,6 +13,8 @@ import numpy as np
 _compiled = numba.njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"})
 BLOCK = 32
 """Numbers that are looked at together for one that is positive."""
+SAMPLED = 16
+"""Of so many numbers one is looked at to guess where the largest begin."""
 
 
 @_compiled
@@ -213,6 +215,52 @@ def update(
         norm = np.sqrt(_dot(direction, direction))
         for j in range(d):
             direction[j] /= norm
+
+
+@_compiled
+def _above(row, limit, places):
+    """Where a row is above the limit; returns how often."""
+    n, found = row.shape[0], 0
+    whole = n - n % BLOCK
+    for start in range(0, whole, BLOCK):
+        some = np.uint8(0)
+        for j in range(BLOCK):
+            some |= np.uint8(row[start + j] > limit)
+        if some:
+            for j in range(start, start + BLOCK):
+                places[found] = j
+                found += row[j] > limit
+    for j in range(whole, n):
+        places[found] = j
+        found += row[j] > limit
+    return found
+
+
+@_compiled
+def largest(rows, k, places, values):
+    """The k largest numbers of each row and where they are, ``(n, k)``, in no order.
+
+    A sample of the row tells a limit that somewhat more than k numbers pass; these are then compared.
+    """
+    n = rows.shape[1]
+    some = np.empty(n + 1, np.int64)
+    for i in range(rows.shape[0]):
+        row = rows[i]
+        sample = row[::SAMPLED].copy()
+        wanted = k // SAMPLED + 2 * int(np.sqrt(k / SAMPLED)) + 2
+        n_some = 0
+        if wanted < sample.shape[0]:
+            n_some = _above(row, np.partition(sample, -wanted)[-wanted], some)
+        if n_some < k:
+            n_some = n
+            some[:n] = np.arange(n)
+        passed = row[some[:n_some]]
+        last, found = np.partition(passed, n_some - k)[n_some - k], 0
+        for equal in range(2):  # first those above the k-th, then as many as still fit of those equal to it
+            for c in range(n_some):
+                if found < k and (passed[c] == last if equal else passed[c] > last):
+                    places[i, found], values[i, found] = some[c], passed[c]
+                    found += 1
 
 
 @_compiled

@@ -137,8 +137,15 @@ def _exp(pre: Tensor, highest: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def nearest(latents: Dead, centred: Tensor, pieces: Pieces) -> tuple[Tensor, Tensor]:
+def nearest(
+    latents: Dead, centred: Tensor, pieces: Pieces, largest: Callable[[Tensor, int], tuple[Tensor, Tensor]]
+) -> tuple[Tensor, Tensor]:
     """The dead latents that come nearest to firing on each token, and what they give to its residual (AuxK).
+
+    Parameters
+    ----------
+    largest
+        Gives the k largest values of each row, in any order, and their places.
 
     Returns
     -------
@@ -150,8 +157,8 @@ def nearest(latents: Dead, centred: Tensor, pieces: Pieces) -> tuple[Tensor, Ten
 
     def choose(first: int, last: int) -> None:
         pre = (x[first:last] @ latents.enc.T).float().add_(latents.bias)
-        largest, places[first:last] = pre.topk(k)
-        values[first:last] = largest - largest[:, -1:].clamp_max(0)
+        found, places[first:last] = largest(pre, k)
+        values[first:last] = found - found.amin(1, keepdim=True).clamp_max(0)
 
     pieces.each(choose, pieces.of_tokens(len(x)))
     return places, values

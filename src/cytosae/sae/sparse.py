@@ -175,6 +175,13 @@ def margin(weights: Tensor, bias: Tensor, longest: float) -> Tensor:
     return 2**-6 * longest * weights.norm(dim=1) / weights.shape[1] ** 0.5 + 2**-7 * bias.abs()
 
 
+def _largest(rows: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The k largest values of each row, in no order, and their places; as `torch.topk`, in a third of the time."""
+    values, places = torch.empty(len(rows), k), torch.empty(len(rows), k, dtype=torch.int64)
+    kernels.largest(rows.numpy(), k, places.numpy(), values.numpy())
+    return values, places
+
+
 def by_cell(h: Active, n_tokens: int, threshold: float) -> tuple[sp.csr_matrix, sp.csr_matrix]:
     """Counts a_i[s] and image activations m_i[s] of cells whose tokens follow one another (CytoSAE, Eq. 2 and 3).
 
@@ -276,7 +283,7 @@ def _revive(
     if revival == "ghost":
         pieces = Pieces(TOKENS // 4, LATENTS, _each)
         return ghost(latents, centred, x - output, objective, reconstruction, pieces)
-    places, values = nearest(latents, centred, Pieces(128, LATENTS, _each))
+    places, values = nearest(latents, centred, Pieces(128, LATENTS, _each), _largest)
     n, k = places.shape
     by_token = sp.csr_matrix(
         (values.numpy().ravel(), places.int().numpy().ravel(), np.arange(0, n * k + 1, k)), shape=(n, len(dead))
