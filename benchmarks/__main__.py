@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-NAMES = ("reader", "backbone", "train_step")
+NAMES = ("reader", "backbone", "train_step", "training")
 
 
 def main() -> None:

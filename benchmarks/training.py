@@ -1,0 +1,59 @@
+"""How much of a whole training run is spent in its steps, and what the rest is: ``python -m benchmarks training``."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cytosae.backbones import load
+from cytosae.sae import train, training
+from cytosae.sae.training import TrainState
+from cytosae.settings import TrainConfig
+from cytosae.study import list_to, rendered
+from cytosae.tokens import TokenStore, embed, layout_of
+
+COHORT = Path("synthetic:patients=10,cells=20,seed=0")
+
+
+def measure(expansion: int = 64, images: int = 6400) -> dict[str, Any]:
+    """Shares of the time of a training on tokens of the built-in backbone, from files, evaluations and checkpoints included.
+
+    The first half of the steps, in which many latents fire, is left out.
+    """
+    config = TrainConfig(
+        expansion=expansion, images=images, batch_images=16, l1=1e-4, warmup_steps=50, evaluate_every=200
+    )
+    spent: list[tuple[float, float]] = []
+    plain = training.step
+
+    def timed(state: TrainState, x: torch.Tensor, settings: TrainConfig) -> Any:
+        start = time.perf_counter()
+        figures = plain(state, x, settings)
+        spent.append((start, time.perf_counter()))
+        return figures
+
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        cells, _ = list_to(rendered(COHORT, folder), folder / "cells.parquet")
+        backbone = load("tiny")
+        embed(cells, backbone, folder / "tokens", layout_of(backbone.info))
+        store = TokenStore(folder / "tokens")
+        training.step = timed
+        try:
+            found = train(store, folder / "sae", config)
+        finally:
+            training.step = plain
+            store.close()
+    late = spent[len(spent) // 2 :]
+    whole = late[-1][1] - late[0][0]
+    in_steps = sum(stop - start for start, stop in late)
+    return {
+        "n_latents": found["n_latents"],
+        "l0": found["l0"],
+        "seconds_a_step": in_steps / len(late),
+        "share_in_steps": in_steps / whole,
+    }
