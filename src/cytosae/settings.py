@@ -117,7 +117,8 @@ class TrainConfig:
     )
     dead_every: int = _setting(
         1,
-        "dead latents take part in every step, or only in one of so many, which then counts for all of them",
+        "dead latents take part in every step, or only in one of so many, which then counts for all of them; for "
+        "--revival auxk or none",
         minimum=1,
     )
     dead_after: int = _setting(64, "batches without firing after which a latent is dead (release)", minimum=1)
