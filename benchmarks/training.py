@@ -19,13 +19,19 @@ from cytosae.tokens import TokenStore, embed, layout_of
 COHORT = Path("synthetic:patients=10,cells=20,seed=0")
 
 
-def measure(expansion: int = 64, images: int = 6400) -> dict[str, Any]:
+def measure(expansion: int = 32, images: int = 9600) -> dict[str, Any]:
     """Shares of the time of a training on tokens of the built-in backbone, from files, evaluations and checkpoints included.
 
     The first half of the steps, in which many latents fire, is left out.
     """
     config = TrainConfig(
-        expansion=expansion, images=images, batch_images=16, l1=1e-4, warmup_steps=50, evaluate_every=200
+        expansion=expansion,
+        images=images,
+        batch_images=16,
+        l1=5e-4,
+        learning_rate=4e-3,
+        warmup_steps=50,
+        evaluate_every=200,
     )
     spent: list[tuple[float, float]] = []
     plain = training.step
