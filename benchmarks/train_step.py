@@ -100,7 +100,7 @@ def measure(
 def measure_sweeps(
     tokens: int = 4112, d_model: int = 768, expansion: int = 64, l0: float = 150, rounds: int = 3
 ) -> dict[str, Any]:
-    """Seconds of a step where one of tokens, L0 and expansion is halved and doubled, the others as given."""
+    """Seconds of a step by powers of two of tokens, L0 and expansion, one at a time, the others as given."""
     sweeps = {
         "tokens": [tokens // 4, tokens // 2, tokens, 2 * tokens, 4 * tokens],
         "l0": [l0 / 4, l0 / 2, l0, 2 * l0, 4 * l0],

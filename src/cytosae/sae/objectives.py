@@ -203,8 +203,8 @@ def backward(
     pieces = x.split(max(1, max_elements // sae.n_latents))
     n_tokens = len(x)
     weight: Tensor | None = None
-    if dead is not None and len(dead) and len(pieces) > 1:
-        # The weight belongs to the whole batch, so it has to be known before the first piece's gradient.
+    if dead is not None and len(dead) and len(pieces) > 1 and revival == "ghost":
+        # The ghost term's weight belongs to the whole batch, so it has to be known before the first piece's gradient.
         with torch.no_grad():
             weight = _weight_of_parts(revival, [terms(sae, p, objective, dead, nested, revival) for p in pieces])
     sums = torch.zeros(5, dtype=torch.float64)
