@@ -155,9 +155,13 @@ class EncodeConfig:
         0.2, "tau: a patch is active where its activation is above it (Eq. 2; release)", minimum=0
     )
     references: int = _setting(10, "reference images per latent (sec. 2)", minimum=1)
+    per_patient: int = _setting(
+        1, "images of one patient among the reference images that are kept beside the strongest, at most", minimum=1
+    )
     concept_threshold: float = _setting(
         -3.0, "a latent is a discovered concept where log10 of its mean activation is above it (sec. 2)"
     )
+    seed: int = _setting(0, "fixes the draw of random reference images", minimum=0)
 
     def __post_init__(self) -> None:
         _check(self)

@@ -17,7 +17,8 @@ from cytosae.backbones import choose_device, choose_precision
 from cytosae.cells import metadata_digest
 from cytosae.concepts.activations import cell_activations, concept_maps
 from cytosae.concepts.parts import Parts
-from cytosae.concepts.statistics import LatentSums, References, is_concept, label_entropy
+from cytosae.concepts.references import Gallery, References
+from cytosae.concepts.statistics import LatentSums, is_concept, label_entropy
 from cytosae.concepts.storage import file_names, write_concepts, write_maps
 from cytosae.console import progress, say
 from cytosae.errors import CytosaeError
@@ -120,7 +121,7 @@ def encode(
             h5ad, maps = folder / f"{name}.h5ad", folder / f"{name}.maps.safetensors"
             write_concepts(h5ad, source.cells.iloc[rows], var, references, about, parts.read(rows))
             latents = np.flatnonzero(var["is_concept"].to_numpy())
-            write_maps(maps, latents, _maps(source, sae, rows, latents, references, dataset))
+            write_maps(maps, latents, _maps(source, sae, rows, latents, references["reference"], dataset))
             outputs.update({path.name: FileRecord.of(path) for path in (h5ad, maps)})
         Manifest("concepts", asdict(config), inputs, outputs, {"datasets": summary, "files": names}).save(folder)
         for path in (*folder.glob("*.h5ad"), *folder.glob("*.maps.safetensors")):
@@ -167,15 +168,20 @@ def _encode_parts(source: TokenSource, sae: SAE, parts: Parts, threshold: float)
 
 def _statistics(
     source: TokenSource, parts: Parts, rows: NDArray[np.int64], config: EncodeConfig
-) -> tuple[pd.DataFrame, References, dict[str, Any]]:
+) -> tuple[pd.DataFrame, dict[str, References], dict[str, Any]]:
     sums: LatentSums | None = None
-    references: References | None = None
+    gallery: Gallery | None = None
+    patients = pd.factorize(source.cells["patient"].iloc[rows])[0]  # -1 where the patient is unknown
+    limit = config.per_patient if (patients >= 0).any() else 0
     for position, _, means in parts.read(rows):
-        part_sums, part_references = LatentSums.of(means), References.of(means, config.references, position)
+        whose = patients[position : position + means.shape[0]]
+        part_sums = LatentSums.of(means)
+        part = Gallery.of(means, config.references, position, patients=whose, per_patient=limit, seed=config.seed)
         sums = part_sums if sums is None else sums + part_sums
-        references = part_references if references is None else references.merge(part_references)
+        gallery = part if gallery is None else gallery.merge(part)
     assert sums is not None
-    assert references is not None
+    assert gallery is not None
+    references = gallery.strongest
     codes, _ = pd.factorize(source.cells["label"].iloc[rows])  # -1 where the label is unknown
     labels = np.where(references.cells >= 0, np.asarray(codes)[references.cells], -1)
     mean = sums.mean_activation()
@@ -196,7 +202,7 @@ def _statistics(
         "active_latents": int((sums.active > 0).sum()),
         "active_latents_per_cell": float(sums.active.sum() / max(1, sums.n_cells)),
     }
-    return var, references, summary
+    return var, gallery.kinds(), summary
 
 
 def _maps(

@@ -1,4 +1,4 @@
-"""What one latent does over many cells: frequency, mean, reference images, label entropy. Arrays in, numbers out.
+"""What one latent does over many cells: frequency, mean, label entropy. Arrays in, numbers out.
 
 Sparse matrices are cells x latents; ``mean_activation`` m_i[s] and counts a_i[s] are those of `cytosae.concepts.encode`.
 """
@@ -11,8 +11,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
 
-Floats = NDArray[np.floating]
-Ints = NDArray[np.integer]
+from cytosae.concepts import kernels
 
 
 @dataclass(frozen=True)
@@ -29,11 +28,9 @@ class LatentSums:
     def of(cls, mean_activation: sp.csr_matrix) -> LatentSums:
         """Sums over the cells of a matrix."""
         n_cells, n_latents = mean_activation.shape
-        positive = mean_activation.data > 0
-        columns, values = mean_activation.indices[positive], mean_activation.data[positive]
-        active = np.bincount(columns, minlength=n_latents)
-        total = np.bincount(columns, weights=values.astype(np.float64), minlength=n_latents).astype(np.float64)
-        return cls(n_cells, active.astype(np.int64), total)
+        active, total = np.zeros(n_latents, np.int64), np.zeros(n_latents)
+        kernels.add_sums(mean_activation.indices, mean_activation.data, active, total)
+        return cls(n_cells, active, total)
 
     def __add__(self, other: LatentSums) -> LatentSums:
         return LatentSums(self.n_cells + other.n_cells, self.active + other.active, self.total + other.total)
@@ -70,58 +67,6 @@ def is_concept(mean_activation: ArrayLike, threshold: float = -3.0) -> NDArray[n
     values = np.asarray(mean_activation, dtype=np.float64)
     with np.errstate(divide="ignore"):
         return np.log10(values) > threshold
-
-
-@dataclass(frozen=True)
-class References:
-    """The cells with the largest m_i[s] of each latent, largest first.
-
-    Ties are broken by the smaller row. Where fewer than k cells have a positive value, the rest is row -1 and value 0.
-    """
-
-    cells: NDArray[np.int64]
-    """Rows, ``(n_latents, k)``."""
-    values: NDArray[np.float32]
-    """m_i[s], ``(n_latents, k)``."""
-
-    @classmethod
-    def of(cls, mean_activation: sp.csr_matrix, k: int = 10, first_row: int = 0) -> References:
-        """References among the cells of a matrix whose first row has the number `first_row`."""
-        matrix = mean_activation.tocoo()
-        rows = matrix.row.astype(np.int64) + first_row
-        return _strongest(matrix.col, rows, matrix.data.astype(np.float32), mean_activation.shape[1], k)
-
-    def merge(self, other: References) -> References:
-        """References among the cells of both; the order of merging does not matter."""
-        n_latents, k = self.cells.shape
-        columns = np.repeat(np.arange(n_latents), k)
-        return _strongest(
-            np.concatenate([columns, columns]),
-            np.concatenate([self.cells.ravel(), other.cells.ravel()]),
-            np.concatenate([self.values.ravel(), other.values.ravel()]),
-            n_latents,
-            k,
-        )
-
-
-def _strongest(columns: Ints, rows: Ints, values: Floats, n_latents: int, k: int) -> References:
-    positive = values > 0
-    columns, rows, values = columns[positive], rows[positive], values[positive]
-    order = np.lexsort((rows, -values, columns))
-    columns, rows, values = columns[order], rows[order], values[order]
-    starts = np.searchsorted(columns, np.arange(n_latents))
-    rank = np.arange(len(columns)) - starts[columns]
-    kept = rank < k
-    cells = np.full((n_latents, k), -1, dtype=np.int64)
-    strongest = np.zeros((n_latents, k), dtype=np.float32)
-    cells[columns[kept], rank[kept]] = rows[kept]
-    strongest[columns[kept], rank[kept]] = values[kept]
-    return References(cells, strongest)
-
-
-def reference_images(mean_activation: sp.csr_matrix, k: int = 10) -> References:
-    """The `k` cells with the largest m_i[s] of each latent."""
-    return References.of(mean_activation, k)
 
 
 def label_entropy(values: ArrayLike, labels: ArrayLike) -> NDArray[np.float64]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from safetensors.numpy import load_file, save_file
 
 from cytosae.artefacts import Manifest, whole_file
 from cytosae.cells.table import FILE_COLUMNS
-from cytosae.concepts.statistics import References
+from cytosae.concepts.references import References
 from cytosae.errors import CytosaeError
 
 
@@ -40,7 +40,7 @@ def write_concepts(
     path: Path,
     cells: pd.DataFrame,
     var: pd.DataFrame,
-    references: References,
+    references: Mapping[str, References],
     about: dict[str, Any],
     matrices: Iterable[tuple[int, sp.csr_matrix, sp.csr_matrix]],
 ) -> None:
@@ -55,7 +55,7 @@ def write_concepts(
     var
         Statistics of the latents.
     references
-        Reference images of the latents.
+        Kinds of reference images of the latents (`cytosae.concepts.references.Gallery.kinds`).
     about
         Goes into ``uns["cytosae"]``.
     matrices
@@ -66,7 +66,11 @@ def write_concepts(
         elements = {
             "obs": _obs(cells),
             "var": var,
-            "varm": {"reference_cells": references.cells, "reference_values": references.values},
+            "varm": {
+                f"{kind}_{what}": getattr(lists, what)
+                for kind, lists in references.items()
+                for what in ("cells", "values")
+            },
             "uns": {"cytosae": about},
             **{name: {} for name in ("layers", "obsm", "obsp", "varp")},
         }

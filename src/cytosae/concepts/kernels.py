@@ -1,0 +1,103 @@
+"""Loops over the entries of sparse matrices of cells and latents, compiled; they release the interpreter's lock."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+
+@njit(cache=True, nogil=True)
+def add_sums(indices: Array, data: Array, active: Array, total: Array) -> None:
+    """Add the entries of a CSR matrix to the number of positive values and their sum, both ``(n_latents,)``."""
+    for entry in range(len(indices)):
+        if data[entry] > 0:
+            active[indices[entry]] += 1
+            total[indices[entry]] += data[entry]
+
+
+@njit(cache=True, nogil=True)
+def _insert(cell: int, value: float, key: float, owner: int, cap: int, kept: tuple[Array, Array, Array, Array]) -> None:
+    """Put an entry into the list of one latent, ordered by falling key and then by cell, where it belongs there."""
+    cells, values, keys, owners = kept
+    k = len(cells)
+    last = k - 1  # the place that is given up
+    if owner >= 0:
+        found = 0
+        for place in range(k):
+            if cells[place] >= 0 and owners[place] == owner:
+                found += 1
+                if found == cap:
+                    last = place
+                    break
+    if cells[last] >= 0 and (keys[last] > key or (keys[last] == key and cells[last] < cell)):
+        return
+    place = last
+    while place > 0 and (
+        cells[place - 1] < 0 or keys[place - 1] < key or (keys[place - 1] == key and cells[place - 1] > cell)
+    ):
+        cells[place], values[place] = cells[place - 1], values[place - 1]
+        keys[place], owners[place] = keys[place - 1], owners[place - 1]
+        place -= 1
+    cells[place], values[place], keys[place], owners[place] = cell, value, key, owner
+
+
+@njit(cache=True, nogil=True)
+def lot(cell: int, latent: int, seed: int) -> float:
+    """A number from 0 to 1 that depends on its arguments alone (finaliser of SplitMix64; Steele et al., 2014)."""
+    z = np.uint64(cell) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(latent) * np.uint64(0xD1B54A32D192ED03)
+    z += np.uint64(seed) * np.uint64(0x8CB92BA72F3D8DD7) + np.uint64(0x2545F4914F6CDD1D)
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    z = z ^ (z >> np.uint64(31))
+    return float(z >> np.uint64(11)) / 9007199254740992.0
+
+
+@njit(cache=True, nogil=True)
+def keep(
+    indptr: Array,
+    indices: Array,
+    data: Array,
+    first: int,
+    owner_of: Array,
+    cap: int,
+    seed: int,
+    kept: tuple[Array, Array, Array, Array],
+) -> None:
+    """Put the positive entries of a CSR matrix of cells into the lists of their latents, each array ``(n_latents, k)``.
+
+    The key is the value, or with a seed of 0 and more a lot that is drawn for the cell and the latent.
+    """
+    cells, values, keys, owners = kept
+    last = cells.shape[1] - 1
+    for row in range(len(indptr) - 1):
+        cell, owner = first + row, owner_of[row]
+        for entry in range(indptr[row], indptr[row + 1]):
+            value, latent = data[entry], indices[entry]
+            if value <= 0:
+                continue
+            key = float(value) if seed < 0 else lot(cell, latent, seed)
+            if cells[latent, last] >= 0 and key < keys[latent, last]:
+                continue
+            _insert(cell, value, key, owner, cap, (cells[latent], values[latent], keys[latent], owners[latent]))
+
+
+@njit(cache=True, nogil=True)
+def keep_lists(more: tuple[Array, Array, Array, Array], cap: int, kept: tuple[Array, Array, Array, Array]) -> None:
+    """Put the entries of other lists of the same shape into lists."""
+    cells, values, keys, owners = kept
+    for latent in range(len(cells)):
+        for place in range(cells.shape[1]):
+            if more[0][latent, place] >= 0:
+                _insert(
+                    more[0][latent, place],
+                    more[1][latent, place],
+                    more[2][latent, place],
+                    more[3][latent, place],
+                    cap,
+                    (cells[latent], values[latent], keys[latent], owners[latent]),
+                )
