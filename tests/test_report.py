@@ -1,4 +1,4 @@
-"""The report: what is drawn against the numbers behind it, and the page in a real browser."""
+"""The report: the page, also in a real browser."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from PIL import Image
@@ -18,85 +17,10 @@ from cytosae.artefacts import Manifest
 from cytosae.cells import read_cells, write_cells
 from cytosae.concepts import encode, read_concepts, read_maps
 from cytosae.errors import CytosaeError
-from cytosae.report import overview, save, strongest, training_curves, write_report
+from cytosae.report import strongest, write_report
 from cytosae.sae import TrainConfig, train
 from cytosae.tokens import TokenStore
-
-
-def latents(n: int = 200) -> pd.DataFrame:
-    rng = np.random.default_rng(0)
-    mean = 10 ** rng.uniform(-6, 0, n)
-    frequency = rng.uniform(0.001, 1, n)
-    mean[:9] = frequency[:9] = 0
-    entropy = np.where(rng.random(n) < 0.1, np.nan, rng.uniform(0, 2, n))
-    return pd.DataFrame(
-        {
-            "mean_activation": mean,
-            "activation_frequency": frequency,
-            "label_entropy": entropy,
-            "is_concept": np.log10(np.maximum(mean, 1e-30)) > -3,
-        }
-    )
-
-
-def test_overview_draws_every_active_latent_where_it_belongs() -> None:
-    var = latents()
-    figure = overview(var, title="blood", concept_threshold=-3)
-    main, top, right = figure.axes[:3]
-    grey, coloured = main.collections[:2]
-    drawn = np.concatenate([grey.get_offsets(), coloured.get_offsets()])
-    active = var[var["mean_activation"] > 0]
-    expected = np.log10(active[["activation_frequency", "mean_activation"]].to_numpy())
-    np.testing.assert_allclose(np.sort(drawn, axis=0), np.sort(expected, axis=0))
-    known = active["label_entropy"].notna()
-    np.testing.assert_allclose(coloured.get_array(), active["label_entropy"][known])
-    assert len(grey.get_offsets()) == (~known).sum()
-    assert sum(bar.get_height() for bar in top.patches) == len(active)
-    assert sum(bar.get_width() for bar in right.patches) == len(active)
-    assert main.lines[0].get_ydata()[0] == -3
-    assert figure.get_suptitle() == f"blood: {var['is_concept'].sum()} concepts of 200 latents, 9 never active"
-    assert "frequency" in main.get_xlabel()
-    assert "mean activation" in main.get_ylabel()
-
-
-def test_published_overview_counts_the_published_concepts(golden: dict[str, np.ndarray]) -> None:
-    var = pd.DataFrame({k: golden[k] for k in ("mean_activation", "activation_frequency", "label_entropy")})
-    assert "3,801 concepts of 49,152 latents" in overview(var, title="MLL23").get_suptitle()
-
-
-def test_overview_without_labels_or_active_latents() -> None:
-    var = latents().assign(label_entropy=np.nan)
-    overview(var, title="x").canvas.draw()
-    overview(var.assign(mean_activation=0.0, activation_frequency=0.0), title="x").canvas.draw()
-
-
-def test_training_curves_draw_the_log() -> None:
-    lines: list[dict[str, Any]] = [
-        {
-            "step": s,
-            "images": 64 * s,
-            "explained_variance": s / 100,
-            "l0": 9,
-            "mse": 1,
-            "l1": 2,
-            "dead": 0,
-            "revival": 0,
-        }
-        for s in (10, 20, 30)
-    ]
-    lines.append({"step": 30, "held_out/explained_variance": 0.25})
-    axes = training_curves(lines).axes[0]
-    training, held = axes.lines
-    assert training.get_xdata().tolist() == [640, 1280, 1920]
-    assert training.get_ydata().tolist() == [0.1, 0.2, 0.3]
-    assert (held.get_xdata().tolist(), held.get_ydata().tolist()) == ([1920], [0.25])
-
-
-def test_same_figure_same_bytes(tmp_path: Path) -> None:
-    for name in ("a", "b"):
-        save(overview(latents(), title="x"), tmp_path / name)
-    for suffix in (".png", ".svg"):
-        assert (tmp_path / f"a{suffix}").read_bytes() == (tmp_path / f"b{suffix}").read_bytes()
+from test_figures import latents
 
 
 def test_gallery_takes_the_strongest_and_the_strongest_rare_ones() -> None:

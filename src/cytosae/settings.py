@@ -161,7 +161,31 @@ class EncodeConfig:
     concept_threshold: float = _setting(
         -3.0, "a latent is a discovered concept where log10 of its mean activation is above it (sec. 2)"
     )
-    seed: int = _setting(0, "fixes the draw of random reference images", minimum=0)
+    draw_seed: int = _setting(0, "fixes the draw of random reference images", minimum=0)
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """Settings of the quality measures.
+
+    Raises
+    ------
+    CytosaeError
+        A value out of its range.
+    """
+
+    cells: int = _setting(4000, "cells on which the measures rest, drawn from all data sets, at most", minimum=50)
+    token_cells: int = _setting(
+        512, "cells whose single tokens are looked at, for reconstruction and masks, at most", minimum=10
+    )
+    changed_cells: int = _setting(
+        128, "cells that pass the backbone again with another stain, blurred and compressed, at most", minimum=10
+    )
+    draws: int = _setting(200, "bootstrap draws for an interval", minimum=20)
+    seed: int = _setting(0, "fixes the cells, the halves and all draws", minimum=0)
 
     def __post_init__(self) -> None:
         _check(self)

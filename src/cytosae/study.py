@@ -36,7 +36,7 @@ class RunConfig:
     encode: EncodeConfig = field(default_factory=EncodeConfig)
 
 
-def load_backbone(config: BackboneConfig) -> Backbone:
+def load_backbone(config: BackboneConfig, *, whole: bool = False) -> Backbone:
     """Load the backbone that the settings name."""
     return load(
         config.backbone,
@@ -45,6 +45,7 @@ def load_backbone(config: BackboneConfig) -> Backbone:
         device=config.device,
         revision=config.revision,
         weights=config.weights,
+        whole=whole,
     )
 
 

@@ -63,19 +63,29 @@ class Backbone:
         Description.
     device
         Where it runs.
+    rest
+        What comes after the chosen block, the final layer norm included, for `output`; None if it is not wanted.
     """
 
     def __init__(
-        self, embeddings: nn.Module, blocks: nn.ModuleList, n_registers: int, info: BackboneInfo, device: str
+        self,
+        embeddings: nn.Module,
+        blocks: nn.ModuleList,
+        n_registers: int,
+        info: BackboneInfo,
+        device: str,
+        rest: nn.ModuleList | None = None,
     ) -> None:
         self.info, self.device = info, torch.device(device)
         self._precision = DTYPES[info.dtype]
         self._embeddings = embeddings.to(self.device).eval().requires_grad_(False)
         self._blocks = blocks.to(self.device).eval().requires_grad_(False)
+        self._rest = None if rest is None else rest.to(self.device).eval().requires_grad_(False)
         if self._precision != torch.float32:
-            for module in self._blocks.modules():
-                if isinstance(module, nn.Linear):
-                    module.to(self._precision)  # as autocast does on every call: same bits, half the memory
+            for part in (self._blocks, *([] if self._rest is None else [self._rest])):
+                for module in part.modules():
+                    if isinstance(module, nn.Linear):
+                        module.to(self._precision)  # as autocast does on every call: same bits, half the memory
         self._n_registers = n_registers
         self._mean = torch.tensor(info.mean, device=self.device).view(1, 3, 1, 1)
         self._std = torch.tensor(info.std, device=self.device).view(1, 3, 1, 1)
@@ -104,8 +114,7 @@ class Backbone:
             return torch.zeros(0, self.info.n_tokens, self.info.d_model, device=self.device)
         x = pixels.to(self.device).permute(0, 3, 1, 2).float().div_(255)
         x = (x - self._mean) / self._std
-        # Autocast computes the products in the lower precision; layer norms, sums and the residual stream stay float32.
-        with torch.autocast(self.device.type, self._precision, enabled=self._precision != torch.float32):
+        with self._autocast():
             hidden = self._embeddings(x)
             for block in self._blocks:
                 hidden = block(hidden)
@@ -113,6 +122,42 @@ class Backbone:
         if self._n_registers:
             hidden = torch.cat([hidden[:, :1], hidden[:, 1 + self._n_registers :]], dim=1)
         return hidden
+
+    def _autocast(self) -> torch.autocast:
+        # Computes the products in the lower precision; layer norms, sums and the residual stream stay float32.
+        return torch.autocast(self.device.type, self._precision, enabled=self._precision != torch.float32)
+
+    @property
+    def can_finish(self) -> bool:
+        """Whether `output` can be had: later blocks were kept, and they need no register tokens."""
+        return self._rest is not None and not self._n_registers
+
+    @torch.inference_mode()
+    def output(self, tokens: Tensor) -> Tensor:
+        """What the whole backbone makes of tokens of the chosen block, after its final layer norm.
+
+        Parameters
+        ----------
+        tokens
+            ``(n_cells, n_tokens, d_model)``, as `tokens` gives them, or changed since.
+
+        Returns
+        -------
+        float32 ``(n_cells, n_tokens, d_model)`` on the backbone's device.
+
+        Raises
+        ------
+        CytosaeError
+            The backbone was loaded without its later blocks, or has register tokens, which are not kept.
+        """
+        if self._rest is None or self._n_registers:
+            why = "register tokens, which are not kept" if self._n_registers else "been loaded without its later blocks"
+            raise CytosaeError(f"backbone {self.info.name}: has {why}, so its output cannot be computed from tokens.")
+        hidden = tokens.to(self.device, torch.float32)
+        with self._autocast():
+            for block in self._rest:
+                hidden = block(hidden)
+        return hidden.float()
 
     def _checked(self, images: NDArray[np.uint8] | Tensor) -> Tensor:
         size = self.info.image_size

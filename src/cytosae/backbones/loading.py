@@ -39,6 +39,7 @@ def load(
     device: str = "auto",
     revision: str | None = None,
     weights: Path | None = None,
+    whole: bool = False,
 ) -> Backbone:
     """Load a vision transformer, cut after one block.
 
@@ -58,6 +59,8 @@ def load(
         Branch, tag or commit of a hub repository.
     weights
         Local weights for a ``dinobloom-*`` name, in any of their published forms.
+    whole
+        Keep the later blocks too, for `Backbone.output`.
 
     Raises
     ------
@@ -89,8 +92,9 @@ def load(
         std=STD,
     )
     kept = nn.ModuleList(blocks[: index + 1])  # later blocks cost neither time nor memory
+    rest = nn.ModuleList([*blocks[index + 1 :], model.layernorm]) if whole else None
     registers = getattr(model.config, "num_register_tokens", 0)
-    return Backbone(transformer.embeddings(model), kept, registers, info, where)
+    return Backbone(transformer.embeddings(model), kept, registers, info, where, rest)
 
 
 def _find(name: str, revision: str | None, weights: Path | None) -> tuple[Any, str, str | None]:

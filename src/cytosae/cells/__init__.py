@@ -1,7 +1,10 @@
 """Which images, of which patient, with which label? Leaves ``cells.parquet``."""
 
+from cytosae.cells.attributes import read_attributes
 from cytosae.cells.decoding import decoded, default_workers
 from cytosae.cells.images import UnreadableImage, decode, load_squashed
+from cytosae.cells.masks import TISSUES, patch_tissues
+from cytosae.cells.perturbations import PERTURBATIONS
 from cytosae.cells.sources import COLUMNS, read_source
 from cytosae.cells.table import (
     Listing,
@@ -16,6 +19,8 @@ from cytosae.cells.table import (
 
 __all__ = [
     "COLUMNS",
+    "PERTURBATIONS",
+    "TISSUES",
     "Listing",
     "UnreadableImage",
     "decode",
@@ -26,7 +31,9 @@ __all__ = [
     "list_cells",
     "load_squashed",
     "metadata_digest",
+    "patch_tissues",
     "pixels_digest",
+    "read_attributes",
     "read_cells",
     "read_source",
     "write_cells",

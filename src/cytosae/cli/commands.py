@@ -9,8 +9,9 @@ from typing import Annotated, Any
 
 import typer
 
+from cytosae.artefacts import without_nan
 from cytosae.cli.options import with_settings
-from cytosae.settings import BackboneConfig, EncodeConfig, StoreConfig, TrainConfig
+from cytosae.settings import BackboneConfig, EncodeConfig, EvaluateConfig, StoreConfig, TrainConfig
 
 app = typer.Typer(
     name="cytosae",
@@ -34,27 +35,17 @@ Strict = Annotated[bool, typer.Option("--strict", help="An unreadable image is a
 Workers = Annotated[int | None, typer.Option("--workers", help="Decoding processes; one a core if left out.")]
 Track = Annotated[list[str], typer.Option("--track", help="Also log to: tensorboard, wandb. Can be repeated.")]
 CheckpointSeconds = Annotated[float, typer.Option(help="Time between two checkpoints of the training, in seconds.")]
+Device = Annotated[str, typer.Option("--device", help="Where the backbone runs: auto, cpu, cuda, ...")]
 NoStore = Annotated[bool, typer.Option("--no-store", help="Keep no tokens on disk: make them whenever they are read.")]
 
 
 def _answer(figures: dict[str, Any], as_json: bool) -> None:
     """Print the figures of a command: one JSON object, or a line each."""
     if as_json:
-        print(json.dumps(_plain(figures)))
+        print(json.dumps(without_nan(figures)))
         return
     for name, value in _flat("", figures):
-        print(f"{name:<36} {value}")
-
-
-def _plain(value: Any) -> Any:
-    """JSON has no NaN: it becomes null."""
-    if isinstance(value, dict):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
-    if isinstance(value, float) and value != value:
-        return None
-    return value
+        print(f"{name:<36}  {value}")
 
 
 def _flat(prefix: str, figures: dict[str, Any]) -> list[tuple[str, str]]:
@@ -198,6 +189,135 @@ def _source(cells: Path, tokens: Path | None, backbone: BackboneConfig) -> Any:
             raise CytosaeError(f"{tokens}: holds the tokens of other cells than {cells}. Embed these cells first.")
         store.cells = table
     return store
+
+
+@app.command()
+@with_settings
+def evaluate(
+    study: Annotated[Path, typer.Argument(help="Folder of a study.")],
+    settings: EvaluateConfig,
+    attributes: Annotated[
+        Path | None, typer.Option("--attributes", help="Table of expert attributes of single cells, a column each.")
+    ] = None,
+    against: Annotated[
+        list[Path], typer.Option("--against", help="Another autoencoder, for stability. Can be repeated.")
+    ] = [],  # noqa: B006
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Measure whether to believe the concepts: each figure beside its baselines and its null, with an interval.
+
+    Leaves quality/ in the study: quality.json, figures.csv, latents.parquet, and the figure as PNG and SVG.
+    """
+    from cytosae.analysis import evaluate as evaluate_study
+
+    result = evaluate_study(study, settings, attributes=attributes, against=against, device=device)
+    if as_json:
+        _answer(result, as_json)
+        return
+    _answer({f"{row['measure']} | {row['contender']}": _with_interval(row) for row in result["figures"]}, as_json)
+
+
+def _with_interval(row: dict[str, Any]) -> str:
+    value, low, high = (row[key] for key in ("value", "low", "high"))
+    if value is None:
+        return "-"
+    return f"{value:.4g}" if low is None else f"{value:.4g} ({low:.4g} to {high:.4g})"
+
+
+@app.command()
+def statistics(
+    concepts: Annotated[list[Path], typer.Argument(help="Folders of concepts, all encoded with one autoencoder.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Table to write, .csv or .parquet.")] = Path(
+        "latents.csv"
+    ),
+    as_json: Json = False,
+) -> None:
+    """Put the statistics of every latent in every data set side by side, to follow a concept across laboratories."""
+    from cytosae.artefacts import whole_file
+    from cytosae.concepts import joined_statistics
+
+    table = joined_statistics(*concepts)
+    flat = table.set_axis(["/".join(column) for column in table.columns], axis=1)
+    with whole_file(output) as partial:
+        flat.to_parquet(partial) if output.suffix == ".parquet" else flat.to_csv(partial)
+    datasets = [name for name in table.columns.get_level_values(0).unique() if name != "all"]
+    shared = int((table["all", "datasets"] == len(datasets)).sum())
+    found = {name: int(table[name, "is_concept"].sum()) for name in datasets}
+    _answer({"table": str(output), "latents": len(table), "concepts": found, "concepts_in_all": shared}, as_json)
+
+
+@app.command()
+def panel(
+    concepts: Annotated[Path, typer.Argument(help="Folder of concepts.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Worklist to write.")] = Path("panel.json"),
+    clusters: Annotated[int, typer.Option(min=2, help="Clusters of concepts (sec. 2).")] = 10,
+    per_cluster: Annotated[int, typer.Option(min=1, help="Concepts drawn from each (sec. 2).")] = 5,
+    dataset: Annotated[list[str], typer.Option("--dataset", help="Data sets to draw from; all if none is named.")] = [],  # noqa: B006
+    seed: Annotated[int, typer.Option(help="Fixes clusters, draw and order.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Draw the concepts that an expert is asked to judge, some from each cluster, and write the worklist.
+
+    Every data set has a panel of its own; no concept is asked for twice.
+    """
+    from cytosae.concepts import draw_panel
+
+    _answer(
+        draw_panel(concepts, output, clusters=clusters, per_cluster=per_cluster, datasets=dataset, seed=seed), as_json
+    )
+
+
+@app.command()
+def concept(
+    study: Annotated[Path, typer.Argument(help="Folder of a study.")],
+    latent: Annotated[int, typer.Argument(help="Number of the latent.")],
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Figure, without ending.")] = None,
+    kind: Annotated[str, typer.Option(help="Which cells: reference, spread, random, middle, low.")] = "reference",
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Show one concept: its cells in every data set with its maps, and its statistics.
+
+    reference are the strongest cells, spread the strongest of different patients, random a draw among all cells that
+    activate it, middle and low those around the median and the lowest tenth.
+    """
+    from cytosae.analysis import show_concept
+
+    _answer(show_concept(study, latent, output or Path(f"latent-{latent}"), kind=kind, device=device), as_json)
+
+
+@app.command()
+def attribute(
+    study: Annotated[Path, typer.Argument(help="Folder of a study.")],
+    cell: Annotated[str, typer.Argument(help="cell_id of the cell.")],
+    patch: Annotated[str | None, typer.Option(help="Row and column of a patch, from 0, such as 7,9.")] = None,
+    share: Annotated[
+        float, typer.Option(help="Latents active in more than this share of the cells are left out.")
+    ] = 0.99,
+    top: Annotated[int, typer.Option(min=1, help="Concepts shown, at most.")] = 12,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Figure, without ending.")] = None,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Tell which concepts a cell, or one of its patches, consists of, strongest first."""
+    from cytosae.analysis import attribute as attribute_cell
+    from cytosae.errors import CytosaeError
+
+    where = None
+    if patch is not None:
+        numbers = patch.split(",")
+        if len(numbers) != 2 or not all(number.strip().isdigit() for number in numbers):
+            raise CytosaeError(f"--patch {patch}: give row and column, such as 7,9.")
+        where = int(numbers[0]), int(numbers[1])
+    found = attribute_cell(study, cell, output, patch=where, share=share, top=top, device=device)
+    if as_json:
+        _answer(found, as_json)
+        return
+    rows = found["patch"]["latents"] if where else found["concepts"]
+    measure = "activation" if where else "mean_activation"
+    lines = {f"latent {r['latent']}{' (common)' if r['common'] else ''}": float(r[measure]) for r in rows}
+    _answer({"cell": cell, "label": found["label"], **lines, "figure": found.get("figure")}, as_json)
 
 
 @app.command()

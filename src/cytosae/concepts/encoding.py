@@ -176,7 +176,7 @@ def _statistics(
     for position, _, means in parts.read(rows):
         whose = patients[position : position + means.shape[0]]
         part_sums = LatentSums.of(means)
-        part = Gallery.of(means, config.references, position, patients=whose, per_patient=limit, seed=config.seed)
+        part = Gallery.of(means, config.references, position, patients=whose, per_patient=limit, seed=config.draw_seed)
         sums = part_sums if sums is None else sums + part_sums
         gallery = part if gallery is None else gallery.merge(part)
     assert sums is not None

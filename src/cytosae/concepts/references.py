@@ -6,6 +6,7 @@ Sparse matrices are cells x latents and hold the image activations m_i[s].
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -15,6 +16,8 @@ from cytosae.concepts import kernels
 
 SAMPLE = 100
 """Activating cells of each latent that are drawn at random, from which the random, middle and low ones are taken."""
+KINDS = ("reference", "spread", "random", "middle", "low")
+"""Lists of reference cells that are kept: the strongest, of different patients, a random draw, around two quantiles."""
 MIDDLE, LOW = 0.5, 0.1
 """Quantiles of the activation among activating cells around which the middle and the low references lie."""
 
@@ -64,8 +67,8 @@ class References:
             Cells of one patient in a list, at most; 0 is any number. A list is then what is left of the full order when
             every cell beyond that number is crossed out.
         seed
-            Order by lot instead of by value: a random draw among the activating cells. The lot of a cell depends on the seed, the cell's
-            row and the latent alone.
+            Order by lot instead of by value: a random draw among the activating cells. The lot of a cell depends on the
+            seed, the cell's row and the latent alone.
         """
         n_cells, n_latents = mean_activation.shape
         whose = np.full(n_cells, -1) if patients is None else np.asarray(patients)
@@ -102,7 +105,9 @@ class References:
         """References among the cells of both; a list of other length, or with another limit, is refused."""
         if self.cells.shape != other.cells.shape or self.per_patient != other.per_patient:
             raise ValueError("only lists of the same length, latents and limit per patient can be merged")
-        merged = References(*(array.copy() for array in self._arrays()), self.per_patient)
+        merged = References(
+            self.cells.copy(), self.values.copy(), self.keys.copy(), self.patients.copy(), self.per_patient
+        )
         kernels.keep_lists(other._arrays(), self.per_patient or self.cells.shape[1], merged._arrays())
         return merged
 
@@ -123,19 +128,15 @@ class References:
 
     def first(self, k: int = 10) -> References:
         """The first k cells of each list, strongest first."""
-        cut = References(*(array[:, :k] for array in self._arrays()), self.per_patient)
-        order = np.lexsort((cut.cells, -cut.values), axis=1)
-        return cut._chosen(order, np.take_along_axis(cut.cells, order, axis=1) >= 0)
+        order = np.lexsort((self.cells[:, :k], -self.values[:, :k]), axis=1)
+        return self._chosen(order, np.take_along_axis(self.cells, order, axis=1) >= 0)
 
     def _chosen(self, places: NDArray[np.int64], inside: NDArray[np.bool_]) -> References:
-        taken = (np.take_along_axis(array, places, axis=1) for array in self._arrays())
-        return References(
-            *(
-                np.where(inside, a, empty).astype(a.dtype)
-                for a, empty in zip(taken, (-1, 0, 0, -1), strict=True)
-            ),
-            self.per_patient,
-        )
+        def taken(array: NDArray[Any], empty: float) -> NDArray[Any]:
+            return np.where(inside, np.take_along_axis(array, places, axis=1), empty).astype(array.dtype)
+
+        whose = taken(self.patients, -1)
+        return References(taken(self.cells, -1), taken(self.values, 0), taken(self.keys, 0), whose, self.per_patient)
 
 
 def reference_images(mean_activation: sp.csr_matrix, k: int = 10) -> References:
@@ -149,7 +150,7 @@ class Gallery:
 
     strongest: References
     spread: References | None
-    """The strongest with at most so many of one patient, so that no single one fills the list; None where no patient is known."""
+    """The strongest with at most so many of one patient; None where no patient is known."""
     sample: References
     """A random draw of `SAMPLE` activating cells."""
 

@@ -136,6 +136,16 @@ def read_datasets(folder: Path) -> dict[str, dict[str, Any]]:
     return dict(_manifest(folder).summary["datasets"])
 
 
+def read_inputs(folder: Path) -> dict[str, str]:
+    """Digests of what the concepts in a folder were made from: ``tokens``, ``sae``, ``cells``."""
+    return dict(_manifest(folder).inputs)
+
+
+def read_parameters(folder: Path) -> dict[str, Any]:
+    """Settings with which the concepts in a folder were encoded."""
+    return dict(_manifest(folder).parameters)
+
+
 def _files(folder: Path) -> dict[str, str]:
     return dict(_manifest(folder).summary["files"])
 

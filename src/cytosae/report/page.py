@@ -21,7 +21,9 @@ from cytosae.cells import UnreadableImage, load_squashed, read_cells
 from cytosae.concepts import read_concepts, read_datasets, read_maps
 from cytosae.console import progress
 from cytosae.errors import CytosaeError
-from cytosae.report.figures import overview, save, training_curves
+from cytosae.report.curves import training_curves
+from cytosae.report.overview import overview
+from cytosae.report.style import save
 from cytosae.sae import read_metrics
 from cytosae.sae.model import CONFIG
 

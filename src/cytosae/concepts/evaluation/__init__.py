@@ -1,0 +1,140 @@
+"""All quality measures of a study: each figure beside its baselines and its null, with an interval."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from cytosae import __version__
+from cytosae.artefacts import FileRecord, Manifest, make_folder, sha256_file, whole_file, without_nan, write_json
+from cytosae.backbones import Backbone
+from cytosae.cells import read_attributes
+from cytosae.concepts.evaluation import images, labels, latents
+from cytosae.concepts.evaluation.sampling import LATENTS, draw_sample
+from cytosae.concepts.evaluation.table import Table
+from cytosae.concepts.joining import joined_statistics
+from cytosae.concepts.storage import read_inputs
+from cytosae.errors import CytosaeError
+from cytosae.sae import SAE
+from cytosae.sae.model import WEIGHTS
+from cytosae.settings import EvaluateConfig
+from cytosae.tokens import TokenSource
+
+FIGURES, PER_LATENT, RESULT = "figures.csv", "latents.parquet", "quality.json"
+
+
+def evaluate_study(
+    folder: Path,
+    source: TokenSource,
+    config: EvaluateConfig | None = None,
+    *,
+    backbone: Backbone | None = None,
+    attributes: Path | None = None,
+    against: Sequence[Path] = (),
+) -> dict[str, Any]:
+    """Measure the concepts of a study; leaves ``quality/`` in it.
+
+    Parameters
+    ----------
+    folder
+        The study, with ``sae/`` and ``concepts/``.
+    source
+        Tokens and their cells.
+    config
+        Settings.
+    backbone
+        The whole backbone (`cytosae.backbones.load`, ``whole=True``), for measures on its output and on
+        changed images; without it they are left out.
+    attributes
+        Table of expert attributes (`cytosae.cells.read_attributes`).
+    against
+        Other autoencoders of the same backbone and layer, of other seeds or data sets, for the stability of directions.
+
+    Returns
+    -------
+    What is in ``quality.json``.
+    """
+    config = config or EvaluateConfig()
+    sae = SAE.from_pretrained(folder / "sae")
+    concepts_folder = folder / "concepts"
+    statistics = joined_statistics(concepts_folder)
+    concepts = np.flatnonzero(statistics["all", "datasets"].to_numpy() > 0)
+    if len(concepts) < 2:
+        raise CytosaeError(
+            f"{concepts_folder}: {len(concepts)} concepts, too few to measure. Train longer, or with a smaller --l1."
+        )
+    table, about = Table(), _latents(statistics, concepts)
+    finish = backbone.output if backbone is not None and backbone.can_finish else None
+    sample = draw_sample(source, concepts_folder, concepts, config, finish)
+    result: dict[str, Any] = {}
+    latents.reconstruction(table, about, result, sae, source, sample, config)
+    labels.entropy(table, sample, concepts_folder, config)
+    labels.monosemanticity(table, about, sample, config)
+    labels.label_measures(table, about, result, sae, sample, config)
+    if attributes is None:
+        table.skip("attribute alignment", "no table of expert attributes (--attributes)")
+    else:
+        labels.attribute_alignment(table, result, sample, read_attributes(attributes, sample.cells), config)
+    images.localisation(table, about, result, sae, source, sample, config)
+    latents.coherence(table, about, concepts_folder, config)
+    latents.redundancy(table, about, sae, concepts)
+    latents.stability(table, sae, concepts, against, config)
+    labels.consistency(table, about, sample)
+    images.robustness(table, about, sae, sample, backbone, config)
+    images.downstream(table, result, sae, source, sample, finish, config)
+    inputs = _inputs(folder, attributes, against)
+    result = without_nan(
+        {
+            "cytosae": __version__,
+            "parameters": asdict(config),
+            "inputs": inputs,
+            "concepts": len(concepts),
+            "cells": len(sample.cells),
+            "gains": table.gains(LATENTS),
+            "figures": table.frame().astype(object).to_dict("records"),
+            **result,
+            "skipped": table.skipped,
+        }
+    )
+    _write(folder, result, table.frame(), about)
+    return result
+
+
+def _inputs(folder: Path, attributes: Path | None, against: Sequence[Path]) -> dict[str, str]:
+    """Digests of what the measures depend on."""
+    inputs = read_inputs(folder / "concepts")
+    if attributes is not None:
+        inputs["attributes"] = sha256_file(attributes)
+    for number, other in enumerate(against, 1):
+        inputs[f"against {number}"] = sha256_file(other / WEIGHTS)
+    return inputs
+
+
+def _write(
+    folder: Path,
+    result: dict[str, Any],
+    figures: pd.DataFrame,
+    about: pd.DataFrame,
+) -> None:
+    target = make_folder(folder / "quality")
+    write_json(target / RESULT, result)
+    with whole_file(target / FIGURES) as partial:
+        figures.to_csv(partial, index=False)
+    with whole_file(target / PER_LATENT) as partial:
+        about.to_parquet(partial, index=False)
+    outputs = {name: FileRecord.of(target / name) for name in (RESULT, FIGURES, PER_LATENT)}
+    Manifest("quality", result["parameters"], result["inputs"], outputs, {"concepts": result["concepts"]}).save(target)
+
+
+def _latents(statistics: pd.DataFrame, concepts: NDArray[np.int64]) -> pd.DataFrame:
+    """What is known of each concept before anything is measured: the statistics of every data set."""
+    chosen = statistics.iloc[concepts]
+    kept = [column for column in chosen.columns if column[1] != "is_concept"]
+    flat = {"/".join(column): chosen[column].to_numpy() for column in kept}
+    return pd.DataFrame({"latent": concepts, **flat})

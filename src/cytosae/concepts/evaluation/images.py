@@ -1,0 +1,196 @@
+"""Measures for which images or the backbone are needed: masks, changed images, the backbone's output."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+import torch
+from numpy.typing import NDArray
+
+from cytosae.backbones import Backbone, choose_precision
+from cytosae.cells import PERTURBATIONS, TISSUES, UnreadableImage, load_squashed, patch_tissues
+from cytosae.concepts import quality as q
+from cytosae.concepts.activations import cell_activations
+from cytosae.concepts.evaluation.sampling import BATCH, LATENTS, Sample
+from cytosae.concepts.evaluation.table import Table, aligned
+from cytosae.concepts.quality import Estimate, Finish
+from cytosae.sae import SAE, sparse
+from cytosae.settings import EvaluateConfig
+from cytosae.tokens import TokenSource
+
+_AMPLIFIED = 3.0  # times the activation
+_LEAST = 20  # cells with a mask, or of a label
+
+
+def localisation(
+    table: Table,
+    about: pd.DataFrame,
+    result: dict[str, Any],
+    sae: SAE,
+    source: TokenSource,
+    sample: Sample,
+    config: EvaluateConfig,
+) -> None:
+    """Does one latent find nucleus, cytoplasm and background? Patches against masks."""
+    masks = source.cells["mask"].notna().to_numpy()
+    rows = np.random.default_rng(config.seed).permutation(np.flatnonzero(masks))[: config.token_cells]
+    rows = np.sort(rows)
+    if len(rows) < _LEAST:
+        table.skip("localisation", f"{len(rows)} cells have a mask")
+        return
+    down, across = source.layout.backbone["grid"]
+    cover = np.stack([patch_tissues(Path(path), (down, across)) for path in source.cells["mask"].iloc[rows]])
+    truth = np.moveaxis(cover, 1, -1).reshape(-1, len(TISSUES)) > 0.5
+    tokens = torch.cat(list(source.stream([rows[i : i + BATCH] for i in range(0, len(rows), BATCH)])))
+    patches = tokens[:, 1:].float().flatten(0, 1)
+    h = sparse.active(sae, patches, choose_precision("auto", "cpu"), sample.concepts)
+    latents = sp.csc_matrix((h.values, h.tokens, h.starts), shape=(len(patches), sae.n_latents))[:, sample.concepts]
+    per_cell = down * across
+    whose = pd.factorize(source.cells["patient"].iloc[rows])[0]
+    codes = q.group_codes(len(rows), whose)
+    choosing = np.repeat(q.halves(len(rows), codes, config.seed), per_cell)
+    units = np.repeat(codes, per_cell)
+    turned = np.roll(truth.reshape(len(rows), per_cell, -1), 1, axis=0).reshape(truth.shape)
+    centred = patches.numpy() - sample.middle
+    contenders: dict[str, Any] = {LATENTS: latents}
+    contenders.update({name: centred @ array for name, array in sample.directions().items()})
+    for contender, scores in {**contenders, "shuffled masks": latents}.items():
+        against = turned if contender == "shuffled masks" else truth
+        found = q.align(scores, against, choosing, units, config.draws, config.seed)
+        for column, tissue in enumerate(TISSUES):
+            estimate = Estimate.of(found.area[column], found.draws[:, column])
+            table.add(f"localisation of {tissue} (AUROC)", contender, estimate, len(rows))
+        table.add("localisation, mean of three (AUROC)", contender, found.mean(), len(rows))
+        if contender == LATENTS:
+            result["tissues"] = aligned(TISSUES, found, sample.concepts)
+    mass = np.asarray(latents.T @ np.moveaxis(cover, 1, -1).reshape(-1, len(TISSUES)))
+    total = np.asarray(latents.sum(axis=0)).ravel()
+    for column, tissue in enumerate(TISSUES):
+        about[f"{tissue}_share"] = np.divide(mass[:, column], total, out=np.full(len(total), np.nan), where=total > 0)
+
+
+def robustness(
+    table: Table, about: pd.DataFrame, sae: SAE, sample: Sample, backbone: Backbone | None, config: EvaluateConfig
+) -> None:
+    """Is a concept as active when the same cell is stained otherwise, out of focus, or compressed?"""
+    if backbone is None:
+        table.skip("robustness", "the backbone is not at hand")
+        return
+    rows = sample.some(config.changed_cells)
+    try:
+        pixels = [load_squashed(Path(path), backbone.info.image_size) for path in sample.cells["path"].iloc[rows]]
+    except UnreadableImage as error:
+        table.skip("robustness", f"an image of the study cannot be read ({error})")
+        return
+
+    model = backbone
+
+    def active(images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        parts = []
+        for start in range(0, len(images), BATCH):
+            tokens = model.tokens(np.stack(images[start : start + BATCH])).cpu().half().float()
+            parts.append(cell_activations(sae, tokens)[1][:, sample.concepts].toarray())
+        return np.concatenate(parts)
+
+    before = active(pixels)
+    for name, change in PERTURBATIONS.items():
+        after = active([change(image) for image in pixels])
+        found = q.column_correlation(before, after)
+        measure = f"robustness to {name} (r)"
+        about[f"robustness_{name}"] = found
+        n = int(np.isfinite(found).sum())
+        table.add(measure, LATENTS, Estimate.mean(found, config.draws), n)
+        other = q.column_correlation(before, np.roll(after, 1, axis=0))
+        table.add(measure, "shuffled cells", Estimate.mean(other, config.draws), n)
+
+
+def downstream(
+    table: Table,
+    result: dict[str, Any],
+    sae: SAE,
+    source: TokenSource,
+    sample: Sample,
+    finish: Finish | None,
+    config: EvaluateConfig,
+) -> None:
+    """The backbone's output when tokens are replaced by their reconstruction, and when a concept is removed or amplified."""
+    if finish is None or sample.outputs is None:
+        table.skip("downstream measures", "the later blocks of the backbone are not at hand, or need register tokens")
+        return
+    counts = np.bincount(sample.labels[sample.labels >= 0])
+    usable = np.isin(sample.labels, np.flatnonzero(counts >= _LEAST))
+    train = np.flatnonzero(usable & sample.choosing)
+    test = np.flatnonzero(usable & ~sample.choosing)
+    labels = sample.labels
+    if len(np.unique(labels[train])) < 2:
+        table.skip("downstream measures", f"fewer than two labels with {_LEAST} cells")
+        return
+    probe = q.OutputProbe.fit(sample.outputs[train], labels[train])
+    test = test[np.isin(labels[test], probe.model.classes_)]
+    test = np.sort(np.random.default_rng(config.seed).permutation(test)[: config.token_cells])
+    stream = source.stream([sample.cells["row"].to_numpy()[test[i : i + BATCH]] for i in range(0, len(test), BATCH)])
+    tokens = torch.cat([t.float() for t in stream])
+    replaced = torch.cat([q.reconstructed(sae, part) for part in tokens.split(BATCH)])
+    mean = torch.from_numpy(sample.mean_tokens.mean(axis=0)).expand(1, tokens.shape[1], -1)
+    plain = q.pooled_output(finish, tokens)
+    outputs = {
+        "original tokens": plain,
+        "reconstructed tokens": q.pooled_output(finish, replaced),
+        "mean token alone": np.repeat(q.pooled_output(finish, mean), len(test), axis=0),
+    }
+    for contender, output in outputs.items():
+        figure = probe.balanced_accuracy(output, labels[test], config.draws, config.seed)
+        table.add("output probe (balanced accuracy)", contender, figure, len(test))
+    result["concept_changes"] = _changes(table, sae, sample, finish, probe, tokens, plain, test, result, config)
+
+
+def _changes(
+    table: Table,
+    sae: SAE,
+    sample: Sample,
+    finish: Finish,
+    probe: q.OutputProbe,
+    tokens: torch.Tensor,
+    plain: NDArray[np.float32],
+    test: NDArray[np.int64],
+    result: Mapping[str, Any],
+    config: EvaluateConfig,
+) -> list[dict[str, Any]]:
+    """What removing or amplifying a label's best concept does to its probability; beside it another concept, as active."""
+    before = probe.probabilities(plain)
+    means = sample.means[test].toarray()
+    position = {int(latent): column for column, latent in enumerate(sample.concepts)}
+    rows: list[dict[str, Any]] = []
+    for entry in result.get("labels", []):
+        code = sample.label_names.index(entry["value"])
+        mine = np.flatnonzero(sample.labels[test] == code)
+        if code not in probe.model.classes_ or len(mine) < 5:
+            continue
+        column = int(np.flatnonzero(probe.model.classes_ == code)[0])
+        own = position[entry["latent"]]
+        strength = means[mine].mean(axis=0)
+        distance = np.abs(np.log(np.maximum(strength, 1e-9)) - np.log(max(strength[own], 1e-9)))
+        distance[own] = np.inf
+        other = int(distance.argmin())
+        row: dict[str, Any] = {
+            "label": entry["value"],
+            "latent": entry["latent"],
+            "control": int(sample.concepts[other]),
+        }
+        for which, latent in (("", own), ("control_", other)):
+            for what, factor in (("removed", 0.0), ("amplified", _AMPLIFIED)):
+                edited = q.changed(sae, tokens[mine], int(sample.concepts[latent]), factor)
+                after = probe.probabilities(q.pooled_output(finish, edited))
+                row[f"{which}{what}"] = float((after - before[mine])[:, column].mean())
+        rows.append(row)
+    for what in ("removed", "amplified") if rows else ():
+        measure = f"concept {what} (change of probability)"
+        table.add(measure, "best concept", Estimate.mean([r[what] for r in rows], config.draws), len(rows))
+        control = Estimate.mean([r[f"control_{what}"] for r in rows], config.draws)
+        table.add(measure, "random concept", control, len(rows))
+    return rows

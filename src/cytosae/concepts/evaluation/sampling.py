@@ -1,0 +1,185 @@
+"""The cells on which the quality measures rest: what latents and simpler directions say of each, read in one pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cytosae.concepts.quality.baselines import principal_directions, random_directions
+from cytosae.concepts.quality.downstream import Finish, pooled_output
+from cytosae.concepts.quality.resampling import group_codes, halves
+from cytosae.concepts.storage import read_concepts, read_datasets
+from cytosae.console import progress
+from cytosae.errors import CytosaeError
+from cytosae.settings import EvaluateConfig
+from cytosae.tokens import TokenSource
+
+BATCH = 32
+_FITTED = 64  # cells whose tokens give the principal components
+
+LATENTS, TOKENS, PRINCIPAL, RANDOM = "latents", "mean token", "principal components", "random directions"
+"""Who takes part in a comparison; all but the latents are baselines."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Some cells of a study; arrays follow their order."""
+
+    cells: pd.DataFrame
+    """Rows of the listing, with a column ``row``: the place among the tokens."""
+    concepts: NDArray[np.int64]
+    """Latents that are discovered concepts, ``(n_concepts,)``."""
+    means: sp.csr_matrix
+    """m_i[s] of these, ``(n_cells, n_concepts)``."""
+    mean_tokens: NDArray[np.float32]
+    """``(n_cells, d_model)``."""
+    outputs: NDArray[np.float32] | None
+    """The backbone's output, CLS and mean patch, ``(n_cells, 2 d_model)``; None without the later blocks."""
+    principal: NDArray[np.float32]
+    """Directions of the principal components, ``(d_model, 2 n_components)``."""
+    random: NDArray[np.float32]
+    """As many random directions as there are concepts, ``(d_model, n_concepts)``."""
+    middle: NDArray[np.float32]
+    """Mean token of the cells to which the directions were fitted, ``(d_model,)``."""
+    projected: dict[str, NDArray[np.float32]]
+    """Positive parts of the projections on both, mean over a cell's tokens, as m_i[s] is of the latents."""
+    seed: int
+
+    @cached_property
+    def codes(self) -> NDArray[np.int64]:
+        """What is drawn whole: the patient where known, the cell otherwise; ``(n_cells,)``."""
+        return group_codes(len(self.cells), pd.factorize(self.cells["patient"])[0])
+
+    @cached_property
+    def choosing(self) -> NDArray[np.bool_]:
+        """The half of the cells on which is chosen; the other half judges. Patients are on one side."""
+        return halves(len(self.cells), self.codes, self.seed)
+
+    @cached_property
+    def labels(self) -> NDArray[np.int64]:
+        """Number of each cell's label among `label_names`, -1 where unknown."""
+        return np.asarray(pd.factorize(self.cells["label"], sort=True)[0], dtype=np.int64)
+
+    @property
+    def label_names(self) -> list[str]:
+        """Labels in alphabetical order."""
+        return sorted(self.cells["label"].dropna().unique())
+
+    def some(self, count: int) -> NDArray[np.int64]:
+        """A seeded choice of the cells, ascending."""
+        return np.sort(np.random.default_rng(self.seed).permutation(len(self.cells))[:count])
+
+    def scores(self, both_signs: bool = False) -> dict[str, NDArray[np.float32]]:
+        """What each contender says of a cell, ``(n_cells, n_scores)``.
+
+        Parameters
+        ----------
+        both_signs
+            Give dimensions of the mean token also negated, for measures that look at one score by itself.
+        """
+        tokens = np.hstack([self.mean_tokens, -self.mean_tokens]) if both_signs else self.mean_tokens
+        return {LATENTS: self.means.toarray(), TOKENS: tokens, **self.projected}
+
+    def directions(self) -> dict[str, NDArray[np.float32]]:
+        """Directions among single tokens by contender, ``(d_model, n)``; scores are projections of ``x - middle``."""
+        eye = np.eye(len(self.middle), dtype=np.float32)
+        return {"token dimensions": np.hstack([eye, -eye]), PRINCIPAL: self.principal, RANDOM: self.random}
+
+
+def draw_sample(
+    source: TokenSource,
+    folder: Path,
+    concepts: NDArray[np.int64],
+    config: EvaluateConfig,
+    finish: Finish | None,
+) -> Sample:
+    """Draw cells of all data sets and read what is needed of them.
+
+    Parameters
+    ----------
+    source
+        Tokens and their cells.
+    folder
+        Concepts that were encoded from them.
+    concepts
+        Latents to look at.
+    config
+        How many cells, and the seed.
+    finish
+        The rest of the backbone, if there is one.
+    """
+    rng = np.random.default_rng(config.seed)
+    chosen = np.sort(rng.permutation(source.n_cells)[: config.cells])
+    cells = source.cells.iloc[chosen].reset_index(drop=True).assign(row=chosen)
+    means = _means(folder, cells, concepts)
+    fitted = source.stream([np.sort(rng.permutation(chosen)[:_FITTED])])
+    some = next(fitted).float().flatten(0, 1).numpy()
+    fitted.close()
+    middle = some.mean(axis=0)
+    directions = {
+        PRINCIPAL: principal_directions(some, config.seed),
+        RANDOM: random_directions(some.shape[1], len(concepts), config.seed),
+    }
+    mean_tokens, outputs = [], []
+    projected: dict[str, list[NDArray[np.float32]]] = {name: [] for name in directions}
+    with progress("sample", len(cells), "cells") as bar:
+        for tokens in _stream(source, chosen, bar.to):
+            mean_tokens.append(tokens.mean(dim=1).numpy())
+            centred = (tokens - torch.from_numpy(middle)).flatten(0, 1)
+            for name, array in directions.items():
+                positive = (centred @ torch.from_numpy(array)).clamp_min_(0)
+                projected[name].append(positive.unflatten(0, tokens.shape[:2]).mean(dim=1).numpy())
+            if finish is not None:
+                outputs.append(pooled_output(finish, tokens))
+    return Sample(
+        cells,
+        concepts,
+        means,
+        np.concatenate(mean_tokens),
+        np.concatenate(outputs) if outputs else None,
+        directions[PRINCIPAL],
+        directions[RANDOM],
+        middle,
+        {name: np.concatenate(parts) for name, parts in projected.items()},
+        config.seed,
+    )
+
+
+def _stream(source: TokenSource, rows: NDArray[np.int64], done: Callable[[int], None]) -> Iterator[Tensor]:
+    """Tokens of some cells in float32, batch by batch."""
+    batches = [rows[i : i + BATCH] for i in range(0, len(rows), BATCH)]
+    seen = 0
+    for tokens in source.stream(batches):
+        seen += len(tokens)
+        yield tokens.float()
+        done(seen)
+
+
+def _means(folder: Path, cells: pd.DataFrame, concepts: NDArray[np.int64]) -> sp.csr_matrix:
+    """m_i[s] of the cells, in their order."""
+    found: list[sp.csr_matrix] = []
+    places: list[NDArray[np.int64]] = []
+    for name in read_datasets(folder):
+        mine = np.flatnonzero((cells["dataset"] == name).to_numpy())
+        data = read_concepts(folder, name, backed=True)
+        rows = data.obs_names.get_indexer(cells["cell_id"].iloc[mine])
+        if (rows < 0).any():
+            raise CytosaeError(
+                f"{folder}: data set {name!r} lacks cells of the study. Run `cytosae run` or `cytosae encode` again."
+            )
+        order = np.argsort(rows)
+        matrix = data.layers["mean_activation"][rows[order]]
+        found.append(sp.csr_matrix(matrix)[:, concepts])
+        places.append(mine[order])
+        data.file.close()
+    stacked = sp.vstack(found, format="csr")
+    return stacked[np.argsort(np.concatenate(places), kind="stable")]

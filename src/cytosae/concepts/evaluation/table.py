@@ -1,0 +1,61 @@
+"""Figures as they are found."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from cytosae.concepts.quality import Alignment, Estimate
+from cytosae.console import say
+
+
+class Table:
+    """Figures as they are found: a row for each measure and contender."""
+
+    def __init__(self) -> None:
+        self.rows: list[dict[str, Any]] = []
+        self.skipped: dict[str, str] = {}
+        self.estimates: dict[tuple[str, str], Estimate] = {}
+
+    def add(self, measure: str, contender: str, figure: Estimate | float, n: int | None = None) -> None:
+        """Add a figure; a plain number has no interval."""
+        estimate = figure if isinstance(figure, Estimate) else Estimate(float(figure))
+        self.estimates[measure, contender] = estimate
+        self.rows.append({"measure": measure, "contender": contender, **with_ends(estimate), "n": n})
+
+    def skip(self, measure: str, why: str) -> None:
+        """Say why a measure is not there."""
+        self.skipped[measure] = why
+        say(f"quality: no {measure}: {why}")
+
+    def gains(self, ours: str) -> list[dict[str, Any]]:
+        """By how much `ours` is ahead of each other contender, where both were drawn with the same cells."""
+        return [
+            {"measure": measure, "over": other, **with_ends(self.estimates[measure, ours].gain_over(theirs))}
+            for (measure, other), theirs in self.estimates.items()
+            if other != ours and (measure, ours) in self.estimates
+            if len(theirs.draws) and len(theirs.draws) == len(self.estimates[measure, ours].draws)
+        ]
+
+    def frame(self) -> pd.DataFrame:
+        """All figures."""
+        return pd.DataFrame(self.rows, columns=["measure", "contender", "value", "low", "high", "n"])
+
+
+def with_ends(estimate: Estimate) -> dict[str, float]:
+    """A figure and the ends of its interval, for a table."""
+    return {"value": estimate.value, "low": estimate.low, "high": estimate.high}
+
+
+def aligned(names: Sequence[str], found: Alignment, concepts: NDArray[np.int64]) -> list[dict[str, Any]]:
+    """The best latent for each of some truths, with its AUROC, for JSON; those without a figure are left out."""
+    rows = []
+    for column, name in enumerate(names):
+        if found.best[column] >= 0:
+            estimate = Estimate.of(found.area[column], found.draws[:, column])
+            rows.append({"value": name, "latent": int(concepts[found.best[column]]), "auroc": with_ends(estimate)})
+    return rows

@@ -1,0 +1,49 @@
+"""One latent in several data sets: statistics side by side, from one laboratory to the next, from blood to marrow."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from cytosae.concepts.storage import read_concepts, read_datasets, read_inputs
+from cytosae.errors import CytosaeError
+
+STATISTICS = ("activation_frequency", "mean_activation", "label_entropy", "n_references", "is_concept")
+
+
+def joined_statistics(*folders: Path) -> pd.DataFrame:
+    """Statistics of every latent in every data set of one or more folders of concepts.
+
+    Parameters
+    ----------
+    folders
+        Written by `encode`, all with the same autoencoder.
+
+    Returns
+    -------
+    A row per latent; columns by data set and statistic, such as ``("pbc", "mean_activation")``, and
+    ``("all", "datasets")``: in how many of them the latent is a discovered concept.
+
+    Raises
+    ------
+    CytosaeError
+        Folders of different autoencoders, whose latents have nothing to do with one another; a data set in two folders.
+    """
+    first = read_inputs(folders[0])["sae"]
+    tables: dict[str, pd.DataFrame] = {}
+    for folder in folders:
+        if (found := read_inputs(folder)["sae"]) != first:
+            raise CytosaeError(
+                f"{folder}: encoded with another autoencoder ({found[:12]}) than {folders[0]} ({first[:12]}). Latents "
+                "can only be compared where they are the same: encode both with one autoencoder."
+            )
+        for name in read_datasets(folder):
+            if name in tables:
+                raise CytosaeError(f"{folder}: data set {name!r} is in another of the folders too. Rename one of them.")
+            data = read_concepts(folder, name, backed=True)
+            tables[name] = data.var[list(STATISTICS)]
+            data.file.close()
+    table = pd.concat(tables, axis=1)
+    table["all", "datasets"] = sum(table[name, "is_concept"].astype(int) for name in tables)
+    return table

@@ -1,0 +1,40 @@
+"""What latents have to beat: simpler directions among the same tokens."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.cluster import MiniBatchKMeans
+from sklearn.decomposition import PCA, MiniBatchNMF
+from sklearn.exceptions import ConvergenceWarning
+
+Tokens = NDArray[np.float32]
+
+
+def random_directions(d_model: int, count: int, seed: int = 0) -> NDArray[np.float32]:
+    """Directions without any preference, ``(d_model, count)``."""
+    return np.random.default_rng(seed).standard_normal((d_model, count)).astype(np.float32)
+
+
+def principal_directions(tokens: Tokens, seed: int = 0) -> NDArray[np.float32]:
+    """All principal components of tokens ``(n, d_model)`` and their opposites, ``(d_model, 2 n_components)``."""
+    components = PCA(svd_solver="covariance_eigh", random_state=seed).fit(tokens).components_.T
+    return np.hstack([components, -components]).astype(np.float32)
+
+
+def nonnegative_factors(tokens: Tokens, count: int, seed: int = 0) -> NDArray[np.float32]:
+    """Scores of non-negative factors of the tokens split into positive and negative parts, ``(n, count)``."""
+    centred = tokens - tokens.mean(axis=0)
+    parts = np.hstack([np.maximum(centred, 0), np.maximum(-centred, 0)])
+    model = MiniBatchNMF(count, init="nndsvda", batch_size=4096, max_iter=30, random_state=seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # a baseline need not be exact
+        return model.fit_transform(parts).astype(np.float32)
+
+
+def cluster_closeness(tokens: Tokens, count: int, seed: int = 0) -> NDArray[np.float32]:
+    """Closeness to the centres of k-means, the negative distance; ``(n, count)``."""
+    model = MiniBatchKMeans(count, batch_size=4096, n_init=1, random_state=seed).fit(tokens)
+    return -model.transform(tokens).astype(np.float32)

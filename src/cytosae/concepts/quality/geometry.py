@@ -1,0 +1,69 @@
+"""Directions of a decoder: are they found again by another training, and do several say the same?"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+
+_ROWS = 1024  # directions that are compared together
+
+
+def _unit(directions: NDArray[np.floating]) -> NDArray[np.float32]:
+    values = np.asarray(directions, np.float32)
+    return values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-12)
+
+
+def best_cosines(directions: NDArray[np.floating], others: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Largest cosine of each direction with any of some others; the mean is the MMCS of Sharkey et al. (2022).
+
+    Parameters
+    ----------
+    directions, others
+        ``(n, d_model)`` and ``(m, d_model)``.
+
+    Returns
+    -------
+    ``(n,)``.
+    """
+    a, b = _unit(directions), _unit(others).T
+    return np.concatenate([(a[i : i + _ROWS] @ b).max(axis=1) for i in range(0, len(a), _ROWS)])
+
+
+def matched_cosines(directions: NDArray[np.floating], others: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Cosines under the one-to-one matching with the largest sum (Hungarian method; Paulo and Belrose, 2025).
+
+    Unlike `best_cosines`, many directions that gather around one of the others gain nothing by it.
+
+    Returns
+    -------
+    ``(min(n, m),)``.
+    """
+    cosines = _unit(directions) @ _unit(others).T
+    return cosines[linear_sum_assignment(cosines, maximize=True)]
+
+
+def redundancy_groups(directions: NDArray[np.floating], above: float = 0.9) -> NDArray[np.int64]:
+    """Groups of latents whose directions are nearly the same.
+
+    Parameters
+    ----------
+    directions
+        Rows of the decoder, ``(n_latents, d_model)``.
+    above
+        Cosine from which two latents belong to one group; groups are chains of such pairs.
+
+    Returns
+    -------
+    Number of each latent's group, ``(n_latents,)``; a latent without a twin has a group of its own.
+    """
+    unit = _unit(directions)
+    pairs = []
+    for start in range(0, len(unit), _ROWS):
+        rows, columns = np.nonzero(unit[start : start + _ROWS] @ unit.T > above)
+        pairs.append(np.stack([rows + start, columns]))
+    rows, columns = np.concatenate(pairs, axis=1) if pairs else np.zeros((2, 0), np.int64)
+    graph = coo_matrix((np.ones(len(rows), bool), (rows, columns)), shape=(len(unit), len(unit)))
+    return np.asarray(connected_components(graph, directed=False)[1], dtype=np.int64)

@@ -1,0 +1,57 @@
+"""What was logged while an autoencoder was trained."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter
+
+from cytosae.report.style import BLUE, MUTED, ORANGE, drawing
+
+_CURVES = (
+    ("explained_variance", "Explained variance"),
+    ("l0", "L0: active latents a token"),
+    ("mse", "Mean squared error"),
+    ("l1", "L1: sum of latents a token"),
+    ("dead", "Dead latents (share)"),
+    ("revival", "Term of dead latents, unweighted"),
+)
+
+
+def training_curves(metrics: Sequence[Mapping[str, Any]]) -> Figure:
+    """The figures logged while training, one panel each, over images seen.
+
+    Parameters
+    ----------
+    metrics
+        Lines of ``metrics.jsonl`` (`cytosae.sae.read_metrics`). Names that begin with ``held_out/`` belong to the
+        evaluation on held-out cells.
+    """
+    per_step = next((line["images"] / line["step"] for line in metrics if line.get("images")), 1.0)
+    with drawing(9.6, 4.6) as figure:
+        for axes, (name, title) in zip(figure.subplots(2, 3).ravel(), _CURVES, strict=True):
+            for key, colour, label in (
+                (name, BLUE, "training batch"),
+                (f"held_out/{name}", ORANGE, "held-out cells"),
+            ):
+                lines = [(line["step"] * per_step, line[key]) for line in metrics if line.get(key) is not None]
+                if lines:
+                    marker = "o" if key.startswith("held") else None
+                    axes.plot(
+                        *zip(*lines, strict=True),
+                        color=colour,
+                        label=label,
+                        marker=marker,
+                        markersize=3,
+                        lw=1.2,
+                    )
+            axes.set_title(title)
+            axes.set_ylim(bottom=0 if name != "explained_variance" else None)
+            axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+            if name == "explained_variance":
+                axes.set_ylim(top=1)
+                axes.legend(fontsize=8, loc="lower right")
+        figure.supxlabel("images seen", fontsize=9.5, color=MUTED)
+    return figure
