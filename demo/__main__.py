@@ -17,13 +17,12 @@ from cytosae.backbones import TINY, load
 from cytosae.cells import read_cells
 from cytosae.cells.synthetic import CONCEPTS, patch_labels, read_concept_masks
 from cytosae.concepts import is_concept, read_concepts
-from cytosae.concepts.recovery import (
-    Recovery,
+from cytosae.concepts.quality import Alignment, recovery
+from cytosae.concepts.quality.baselines import (
     cluster_closeness,
     nonnegative_factors,
-    principal_components,
+    principal_directions,
     random_directions,
-    recovery,
 )
 from cytosae.console import say
 from cytosae.sae import SAE, train
@@ -83,17 +82,17 @@ def untrained_autoencoder() -> Path:
     return folder
 
 
-def planted_recovery(judged: pd.DataFrame, untrained: Path) -> dict[str, Recovery]:
+def planted_recovery(judged: pd.DataFrame, untrained: Path) -> dict[str, Alignment]:
     """Planted concepts recovered on patches of other patients, by the latents and by simpler directions."""
     masks = np.stack([read_concept_masks(STUDY / "judged" / path) for path in judged["concepts"]])
     truth = np.moveaxis(patch_labels(masks), 1, -1).reshape(-1, len(CONCEPTS))
     images = np.repeat(np.arange(len(judged)), len(truth) // len(judged))
     plain = patches("tiny", STUDY / "judged" / "tokens", judged)
-    ours = latents(STUDY / "sae", plain)
+    ours, centred = latents(STUDY / "sae", plain), plain - plain.mean(axis=0)
     scorers = {
         OURS: lambda: ours,
-        "random directions": lambda: random_directions(plain, ours.shape[1]),
-        "principal components": lambda: principal_components(plain),
+        "random directions": lambda: centred @ random_directions(plain.shape[1], ours.shape[1]),
+        "principal components": lambda: centred @ principal_directions(plain),
         "non-negative factors": lambda: nonnegative_factors(plain, 64),
         "k-means": lambda: cluster_closeness(plain, 256),
         UNTRAINED: lambda: latents(
@@ -120,7 +119,7 @@ def latents(sae: Path, tokens: NDArray[np.float32]) -> NDArray[np.float32]:
     return h[:, (h > 0).any(dim=0)].numpy()
 
 
-def summarise(stages: dict[str, dict[str, Any]], judged: int, found: dict[str, Recovery]) -> dict[str, Any]:
+def summarise(stages: dict[str, dict[str, Any]], judged: int, found: dict[str, Alignment]) -> dict[str, Any]:
     """The figures of the demonstration."""
     data = read_concepts(STUDY / "concepts", "synthetic", backed=True)
     concepts = int(is_concept(data.var["mean_activation"]).sum())

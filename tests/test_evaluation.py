@@ -156,6 +156,7 @@ def test_real_study_is_measured_from_the_command_line(real_study: Path, real_cel
     about = pd.read_parquet(real_study / "quality" / "latents.parquet")
     shares = about[["nucleus_share", "cytoplasm_share", "background_share"]].dropna()
     np.testing.assert_allclose(shares.sum(axis=1), 1, atol=1e-4)
+    assert "Are the concepts to be believed?" in (real_study / "report" / "index.html").read_text()
     for suffix in ("png", "svg"):
         assert (real_study / "quality" / f"summary.{suffix}").stat().st_size > 10_000
 
@@ -164,6 +165,9 @@ def test_concepts_cells_and_patches_are_shown(real_study: Path, tmp_path: Path) 
     table = figures(cytosae("statistics", real_study / "concepts", "-o", tmp_path / "latents.csv", "--json"))
     assert set(table["concepts"]) == {"pbc", "segwbc_tecom", "segwbc_cellavision"}
     found = pd.read_csv(tmp_path / "latents.csv", index_col=0)
+    counted = figures(cytosae("counts", *[real_study / "concepts"] * 2, "-o", tmp_path / "counts", "--json"))
+    assert counted["concepts"] == {str(real_study / "concepts"): table["concepts"]["pbc"]}
+    assert (tmp_path / "counts.svg").is_file()
     latent = int(found["pbc/mean_activation"].idxmax())
     shown = figures(cytosae("concept", real_study, latent, "-o", tmp_path / "grid", "--kind", "random", "--json"))
     assert shown["datasets"]["pbc"]["mean_activation"] == pytest.approx(found["pbc/mean_activation"].max())
@@ -187,6 +191,7 @@ def test_questions_that_have_no_answer(real_study: Path, tmp_path: Path) -> None
         (["evaluate", tmp_path], ["backbone.json"]),
         (["evaluate", real_study, "--attributes", tmp_path / "none.csv"], ["none.csv"]),
         (["evaluate", real_study, "--against", tmp_path], ["model.safetensors"]),
+        (["counts", real_study / "concepts", "--dataset", "urine"], ["urine", "pbc"]),
         (["panel", tmp_path], ["no finished concepts"]),
     ):
         assert_user_error(cytosae(*arguments, check=False), *words)

@@ -8,13 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from cytosae.concepts.recovery import (
-    auroc,
+from cytosae.concepts.quality import auroc, recovery
+from cytosae.concepts.quality.baselines import (
     cluster_closeness,
     nonnegative_factors,
-    principal_components,
+    principal_directions,
     random_directions,
-    recovery,
+    token_directions,
 )
 
 
@@ -77,8 +77,16 @@ def test_a_concept_missing_from_a_half_has_no_figure() -> None:
 
 def test_baselines_have_their_shapes_and_seeds() -> None:
     tokens = np.random.default_rng(0).standard_normal((500, 12)).astype(np.float32)
-    assert random_directions(tokens, 7).shape == (500, 7)
-    assert principal_components(tokens).shape == (500, 24)
+    assert random_directions(12, 7).shape == (12, 7)
+    principal = principal_directions(tokens)
+    assert principal.shape == (12, 24)
+    spread = ((tokens - tokens.mean(axis=0)) @ principal).var(axis=0)
+    np.testing.assert_allclose(spread[:12], np.linalg.eigvalsh(np.cov(tokens.T, bias=True))[::-1], rtol=1e-4)
+    np.testing.assert_array_equal(principal[:, 12:], -principal[:, :12])
+    examples = token_directions(tokens, 9)
+    np.testing.assert_allclose(np.linalg.norm(examples, axis=0), 1, rtol=1e-5)
+    away = tokens - tokens.mean(axis=0)
+    assert (np.abs((away / np.linalg.norm(away, axis=1, keepdims=True)) @ examples - 1) < 1e-5).any(axis=0).all()
     assert nonnegative_factors(tokens, 5).shape == (500, 5)
     assert cluster_closeness(tokens, 6).shape == (500, 6)
-    assert np.array_equal(random_directions(tokens, 7, 3), random_directions(tokens, 7, 3))
+    assert np.array_equal(random_directions(12, 7, 3), random_directions(12, 7, 3))

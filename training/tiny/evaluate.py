@@ -22,7 +22,7 @@ from sklearn.preprocessing import StandardScaler
 
 from cytosae.backbones import load
 from cytosae.cells import load_squashed
-from cytosae.concepts.recovery import auroc, recovery
+from cytosae.concepts.quality import auroc, recovery
 from cytosae.sae.start import start_from_tokens, start_of_bias
 from cytosae.sae.training import new_state, step
 from cytosae.tokens import shuffled_batches

@@ -207,7 +207,8 @@ def evaluate(
 ) -> None:
     """Measure whether to believe the concepts: each figure beside its baselines and its null, with an interval.
 
-    Leaves quality/ in the study: quality.json, figures.csv, latents.parquet, and the figure as PNG and SVG.
+    Leaves quality/ in the study (quality.json, figures.csv, latents.parquet, the figure as PNG and SVG) and a report with
+    the figure in it.
     """
     from cytosae.analysis import evaluate as evaluate_study
 
@@ -245,6 +246,22 @@ def statistics(
     shared = int((table["all", "datasets"] == len(datasets)).sum())
     found = {name: int(table[name, "is_concept"].sum()) for name in datasets}
     _answer({"table": str(output), "latents": len(table), "concepts": found, "concepts_in_all": shared}, as_json)
+
+
+@app.command()
+def counts(
+    concepts: Annotated[list[Path], typer.Argument(help="Folders of concepts, of one autoencoder each.")],
+    dataset: Annotated[str | None, typer.Option("--dataset", help="Data set; the first if none is named.")] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Figure, without ending.")] = Path("thresholds"),
+    as_json: Json = False,
+) -> None:
+    """Draw how many latents of several autoencoders lie above each threshold of mean activation (Fig. 2 of the paper).
+
+    Autoencoders with the same expansion and layer, as of several seeds, are one line with their deviation.
+    """
+    from cytosae.analysis import compare_counts
+
+    _answer(compare_counts(concepts, output, dataset), as_json)
 
 
 @app.command()

@@ -22,7 +22,8 @@ from cytosae.concepts import read_concepts, read_datasets, read_maps
 from cytosae.console import progress
 from cytosae.errors import CytosaeError
 from cytosae.report.curves import training_curves
-from cytosae.report.overview import overview
+from cytosae.report.overview import overview, threshold_counts
+from cytosae.report.quality import quality_summary
 from cytosae.report.style import save
 from cytosae.sae import read_metrics
 from cytosae.sae.model import CONFIG
@@ -43,6 +44,8 @@ def report_inputs(study: Path) -> dict[str, str]:
         if manifest is None:
             raise CytosaeError(f"{study / stage}: this stage is not finished. Run `cytosae run` on the study first.")
         inputs[stage] = manifest.fingerprint()
+    if (measured := Manifest.load(study / "quality")) is not None:
+        inputs["quality"] = measured.fingerprint()
     return inputs
 
 
@@ -82,20 +85,22 @@ def write_report(study: Path) -> dict[str, Any]:
     figures = make_folder(folder / "figures")
     paths = dict(zip(*(read_cells(study / "cells.parquet")[c] for c in ("cell_id", "path")), strict=True))
     save(training_curves(read_metrics(study / "sae")), figures / "training")
-    datasets = []
+    datasets, means = [], {}
     numbers = sorted(read_datasets(study / "concepts").items(), key=lambda item: -item[1]["cells"])
     for index, (name, summary) in enumerate(numbers):
         data = read_concepts(study / "concepts", name, backed=True)
         threshold = float(data.uns["cytosae"]["parameters"]["concept_threshold"])
         save(overview(data.var, title=name, concept_threshold=threshold), figures / f"overview-{index}")
         gallery = _gallery(data, *read_maps(study / "concepts", name), paths, name)
+        means[name] = data.var["mean_activation"].to_numpy()
         data.file.close()
         datasets.append(
             {"name": name, "summary": summary, "overview": _png(figures / f"overview-{index}.png"), **gallery}
         )
+    save(threshold_counts(means, concept_threshold=threshold), figures / "thresholds")
     sae = Manifest.load(study / "sae")
     assert sae is not None
-    page = _render(study, datasets, sae, _png(figures / "training.png"))
+    page = _render(study, datasets, sae, _png(figures / "training.png"), _quality(study, figures))
     with whole_file(folder / PAGE) as partial:
         partial.write_text(page, encoding="utf-8")
     shown = {dataset["name"]: len(dataset["concepts"]) for dataset in datasets}
@@ -168,7 +173,17 @@ def _png(path: Path) -> str:
     return base64.b64encode(path.read_bytes()).decode()
 
 
-def _render(study: Path, datasets: list[dict[str, Any]], sae: Manifest, training: str) -> str:
+def _quality(study: Path, figures: Path) -> str | None:
+    """The summary of the quality measures, where they have been taken of these concepts."""
+    measured, concepts = Manifest.load(study / "quality"), Manifest.load(study / "concepts")
+    if measured is None or concepts is None or any(measured.inputs.get(k) != v for k, v in concepts.inputs.items()):
+        return None
+    table = pd.read_csv(study / "quality" / "figures.csv")
+    save(quality_summary(table, title=study.absolute().name), figures / "quality")
+    return _png(figures / "quality.png")
+
+
+def _render(study: Path, datasets: list[dict[str, Any]], sae: Manifest, training: str, quality: str | None) -> str:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("cytosae.report", "."), autoescape=True, undefined=jinja2.StrictUndefined
     )
@@ -183,6 +198,7 @@ def _render(study: Path, datasets: list[dict[str, Any]], sae: Manifest, training
         sae=sae.summary,
         training=sae.parameters,
         curves=training,
+        quality=quality,
         backbone=backbone,
         backbone_name=Path(backbone["name"]).name if Path(backbone["name"]).exists() else backbone["name"],
         common=COMMON,

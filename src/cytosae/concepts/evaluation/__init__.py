@@ -69,11 +69,11 @@ def evaluate_study(
         raise CytosaeError(
             f"{concepts_folder}: {len(concepts)} concepts, too few to measure. Train longer, or with a smaller --l1."
         )
-    table, about = Table(), _latents(statistics, concepts)
+    table, every, about = Table(), _every(statistics), pd.DataFrame({"latent": concepts})
     finish = backbone.output if backbone is not None and backbone.can_finish else None
     sample = draw_sample(source, concepts_folder, concepts, config, finish)
     result: dict[str, Any] = {}
-    latents.reconstruction(table, about, result, sae, source, sample, config)
+    latents.reconstruction(table, every, result, sae, source, sample, config)
     labels.entropy(table, sample, concepts_folder, config)
     labels.monosemanticity(table, about, sample, config)
     labels.label_measures(table, about, result, sae, sample, config)
@@ -102,7 +102,7 @@ def evaluate_study(
             "skipped": table.skipped,
         }
     )
-    _write(folder, result, table.frame(), about)
+    _write(folder, result, table.frame(), every.merge(about, on="latent", how="left"))
     return result
 
 
@@ -132,9 +132,7 @@ def _write(
     Manifest("quality", result["parameters"], result["inputs"], outputs, {"concepts": result["concepts"]}).save(target)
 
 
-def _latents(statistics: pd.DataFrame, concepts: NDArray[np.int64]) -> pd.DataFrame:
-    """What is known of each concept before anything is measured: the statistics of every data set."""
-    chosen = statistics.iloc[concepts]
-    kept = [column for column in chosen.columns if column[1] != "is_concept"]
-    flat = {"/".join(column): chosen[column].to_numpy() for column in kept}
-    return pd.DataFrame({"latent": concepts, **flat})
+def _every(statistics: pd.DataFrame) -> pd.DataFrame:
+    """All latents with their statistics in every data set."""
+    flat = {"/".join(column): statistics[column].to_numpy() for column in statistics.columns}
+    return pd.DataFrame({"latent": np.arange(len(statistics)), **flat})

@@ -11,7 +11,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from cytosae.concepts import quality as q
-from cytosae.concepts.evaluation.sampling import LATENTS, PRINCIPAL, RANDOM, Sample
+from cytosae.concepts.evaluation.sampling import LATENTS, Sample
 from cytosae.concepts.evaluation.table import Table, aligned
 from cytosae.concepts.quality import Estimate
 from cytosae.concepts.statistics import label_entropy
@@ -53,8 +53,7 @@ def monosemanticity(table: Table, about: pd.DataFrame, sample: Sample, config: E
     measure = "monosemanticity"
     rng = np.random.default_rng(config.seed)
     shuffled = sample.means[rng.permutation(len(sample.cells))]
-    arrays = {LATENTS: sample.means, PRINCIPAL: sample.projected[PRINCIPAL], RANDOM: sample.projected[RANDOM]}
-    for contender, values in {**arrays, "shuffled cells": shuffled}.items():
+    for contender, values in {LATENTS: sample.means, **sample.projected, "shuffled cells": shuffled}.items():
         found = q.monosemanticity(sp.csc_matrix(values), embeddings)
         table.add(measure, contender, Estimate.mean(found, config.draws, config.seed), int(np.isfinite(found).sum()))
         if contender == LATENTS:

@@ -28,13 +28,14 @@ _MOST_MATCHED = 6000  # concepts that are matched one to one: the time grows wit
 
 def reconstruction(
     table: Table,
-    about: pd.DataFrame,
+    every: pd.DataFrame,
     result: dict[str, Any],
     sae: SAE,
     source: TokenSource,
     sample: Sample,
     config: EvaluateConfig,
 ) -> None:
+    """Explained variance, L0, shrinkage, and on how many tokens each of all latents fires."""
     rows = sample.some(config.token_cells)
     batches = [rows[i : i + BATCH] for i in range(0, len(rows), BATCH)]
     mean = torch.from_numpy(sample.mean_tokens[rows].mean(axis=0))
@@ -52,7 +53,7 @@ def reconstruction(
         "latents": counts.tolist(),
         "silent": int((fires == 0).sum()),
     }
-    about["token_frequency"] = fires[sample.concepts]
+    every["token_frequency"] = fires
 
 
 def coherence(table: Table, about: pd.DataFrame, folder: Path, config: EvaluateConfig) -> None:

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cytosae.concepts.quality.baselines import principal_directions, random_directions
+from cytosae.concepts.quality.baselines import principal_directions, random_directions, token_directions
 from cytosae.concepts.quality.downstream import Finish, pooled_output
 from cytosae.concepts.quality.resampling import group_codes, halves
 from cytosae.concepts.storage import read_concepts, read_datasets
@@ -27,6 +27,7 @@ BATCH = 32
 _FITTED = 64  # cells whose tokens give the principal components
 
 LATENTS, TOKENS, PRINCIPAL, RANDOM = "latents", "mean token", "principal components", "random directions"
+EXAMPLES = "random tokens"
 """Who takes part in a comparison; all but the latents are baselines."""
 
 
@@ -44,14 +45,13 @@ class Sample:
     """``(n_cells, d_model)``."""
     outputs: NDArray[np.float32] | None
     """The backbone's output, CLS and mean patch, ``(n_cells, 2 d_model)``; None without the later blocks."""
-    principal: NDArray[np.float32]
-    """Directions of the principal components, ``(d_model, 2 n_components)``."""
-    random: NDArray[np.float32]
-    """As many random directions as there are concepts, ``(d_model, n_concepts)``."""
+    baselines: dict[str, NDArray[np.float32]]
+    """Directions among tokens by contender, ``(d_model, n)``: principal components with both signs, and as many as there are
+    concepts that are random or those of random tokens."""
     middle: NDArray[np.float32]
     """Mean token of the cells to which the directions were fitted, ``(d_model,)``."""
     projected: dict[str, NDArray[np.float32]]
-    """Positive parts of the projections on both, mean over a cell's tokens, as m_i[s] is of the latents."""
+    """Positive parts of the projections on these, mean over a cell's tokens, as m_i[s] is of the latents."""
     seed: int
 
     @cached_property
@@ -92,7 +92,7 @@ class Sample:
     def directions(self) -> dict[str, NDArray[np.float32]]:
         """Directions among single tokens by contender, ``(d_model, n)``; scores are projections of ``x - middle``."""
         eye = np.eye(len(self.middle), dtype=np.float32)
-        return {"token dimensions": np.hstack([eye, -eye]), PRINCIPAL: self.principal, RANDOM: self.random}
+        return {"token dimensions": np.hstack([eye, -eye]), **self.baselines}
 
 
 def draw_sample(
@@ -128,6 +128,7 @@ def draw_sample(
     directions = {
         PRINCIPAL: principal_directions(some, config.seed),
         RANDOM: random_directions(some.shape[1], len(concepts), config.seed),
+        EXAMPLES: token_directions(some, len(concepts), config.seed),
     }
     mean_tokens, outputs = [], []
     projected: dict[str, list[NDArray[np.float32]]] = {name: [] for name in directions}
@@ -146,8 +147,7 @@ def draw_sample(
         means,
         np.concatenate(mean_tokens),
         np.concatenate(outputs) if outputs else None,
-        directions[PRINCIPAL],
-        directions[RANDOM],
+        directions,
         middle,
         {name: np.concatenate(parts) for name, parts in projected.items()},
         config.seed,

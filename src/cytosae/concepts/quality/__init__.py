@@ -12,6 +12,7 @@ from cytosae.concepts.quality.geometry import best_cosines, matched_cosines, red
 from cytosae.concepts.quality.monosemanticity import monosemanticity
 from cytosae.concepts.quality.probing import ALL, sparse_probes
 from cytosae.concepts.quality.reconstruction import DENSE, Reconstruction, reconstruct
+from cytosae.concepts.quality.recovery import recovery
 from cytosae.concepts.quality.resampling import Estimate, bootstrap_weights, group_codes, halves
 
 __all__ = [
@@ -40,6 +41,7 @@ __all__ = [
     "pooled_output",
     "reconstruct",
     "reconstructed",
+    "recovery",
     "redundancy_groups",
     "sparse_probes",
     "spatial_coherence",

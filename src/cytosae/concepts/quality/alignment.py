@@ -85,6 +85,11 @@ class Alignment:
     draws: NDArray[np.float64]
     """The same in bootstrap draws of the other samples, ``(n_draws, n_truths)``."""
 
+    def share(self, above: float = 0.9) -> float:
+        """Share of the truths with an AUROC above a bar; those without a figure do not count."""
+        known = np.isfinite(self.area)
+        return float((self.area[known] > above).mean()) if known.any() else float("nan")
+
     def mean(self) -> Estimate:
         """Mean over the truths that have a figure."""
         known = np.isfinite(self.area)

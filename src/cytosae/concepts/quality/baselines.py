@@ -24,6 +24,16 @@ def principal_directions(tokens: Tokens, seed: int = 0) -> NDArray[np.float32]:
     return np.hstack([components, -components]).astype(np.float32)
 
 
+def token_directions(tokens: Tokens, count: int, seed: int = 0) -> NDArray[np.float32]:
+    """Directions of `count` random tokens among ``(n, d_model)``, seen from their mean; ``(d_model, count)``.
+
+    Where an autoencoder starts with ``--directions-init tokens``: what a training has to improve on.
+    """
+    rng = np.random.default_rng(seed)
+    chosen = tokens[rng.choice(len(tokens), count, replace=len(tokens) < count)] - tokens.mean(axis=0)
+    return np.asarray(chosen / np.maximum(np.linalg.norm(chosen, axis=1, keepdims=True), 1e-12)).T
+
+
 def nonnegative_factors(tokens: Tokens, count: int, seed: int = 0) -> NDArray[np.float32]:
     """Scores of non-negative factors of the tokens split into positive and negative parts, ``(n, count)``."""
     centred = tokens - tokens.mean(axis=0)
