@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from cytosae import __version__
 from cytosae.artefacts import FileRecord, Manifest, make_folder, sha256_file, whole_file, without_nan, write_json
