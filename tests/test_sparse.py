@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import pairwise
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from cytosae.sae import training as training_module
 from cytosae.sae.objectives import auxk_count
 from cytosae.sae.training import TrainState, dead_latents, new_state, step
 
+BLOCKS = st.sampled_from([4, 7, sparse.TOKENS])  # tokens that are worked on together
 SHAPES = {
     "d": st.integers(1, 40),
     "s": st.integers(1, 600),  # more than one piece of the encoder's product
@@ -67,10 +69,11 @@ def clear_choice(exact: SAE, x: Tensor, dead: Tensor, margin: float) -> Tensor:
     dead_share=st.sampled_from([0.0, 0.4, 1.0]),
     nested=st.integers(1, 3),
     revival=st.sampled_from(["ghost", "auxk"]),
+    block=BLOCKS,
 )
 def test_gradients_equal_float64_autograd_of_the_model(
     d: int, s: int, n: int, seed: int, density: float, objective: str, l1: float, dead_share: float, nested: int,
-    revival: str,
+    revival: str, block: int,
 ) -> None:  # fmt: skip
     if dead_share or density > 0.01:
         d = max(d, 8)  # on a line many directions cancel, and what is left is what float32 rounds
@@ -80,7 +83,8 @@ def test_gradients_equal_float64_autograd_of_the_model(
     x = clear_choice(exact, x, dead, 1e-5)
     if not len(x):
         return
-    found = sparse.backward(sae, x, objective=objective, l1=l1, dead=dead, nested=nested, revival=revival)
+    with patch.object(sparse, "TOKENS", block):
+        found = sparse.backward(sae, x, objective=objective, l1=l1, dead=dead, nested=nested, revival=revival)
     truth = backward(exact, x.double(), objective=objective, l1=l1, dead=dead, nested=nested, revival=revival)
     for (name, ours), theirs in zip(sae.named_parameters(), exact.parameters(), strict=True):
         assert ours.grad is not None
@@ -93,11 +97,14 @@ def test_gradients_equal_float64_autograd_of_the_model(
 
 
 @settings(max_examples=30, deadline=None)
-@given(**SHAPES, density=st.sampled_from([0.0, 0.01, 0.5, 1.0]))
-def test_bfloat16_only_tells_which_latents_to_look_at(d: int, s: int, n: int, seed: int, density: float) -> None:
+@given(**SHAPES, density=st.sampled_from([0.0, 0.01, 0.5, 1.0]), block=BLOCKS)
+def test_bfloat16_only_tells_which_latents_to_look_at(
+    d: int, s: int, n: int, seed: int, density: float, block: int
+) -> None:
     sae, exact, generator = two_saes(d, s, seed, density)
     x = torch.randn(n, d, generator=generator)
-    h = sparse.active(sae, x, "bfloat16")
+    with patch.object(sparse, "TOKENS", block):
+        h = sparse.active(sae, x, "bfloat16")
     found = torch.zeros(s, n, dtype=torch.float64)
     found[np.repeat(np.arange(s), np.diff(h.starts)), h.tokens] = torch.from_numpy(h.values).double()
     with torch.no_grad():

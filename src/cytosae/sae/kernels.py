@@ -40,15 +40,12 @@ def sortable(bits):
 
 
 @_compiled
-def active_float32(product, bias, offset, tokens, values, counts):
-    """Add the positive entries of ``product + bias`` to ``tokens`` and ``values``, behind the first ``counts`` of each row.
-
-    ``product (n_chunk, n)`` is of the tokens from ``offset`` on.
-    """
+def active_float32(product, bias, tokens, values, counts):
+    """Put the positive entries of ``product + bias (n_chunk, n)`` into ``tokens`` and ``values``, ``counts`` in a row."""
     n = product.shape[1]
     whole = n - n % BLOCK
     for i in range(product.shape[0]):
-        row, b, count = product[i], bias[i], counts[i]
+        row, b, count = product[i], bias[i], 0
         for start in range(0, whole, BLOCK):
             some = 0
             for j in range(BLOCK):
@@ -56,11 +53,11 @@ def active_float32(product, bias, offset, tokens, values, counts):
             if some:
                 for t in range(start, start + BLOCK):
                     if row[t] + b > 0:
-                        tokens[i, count], values[i, count] = offset + t, row[t] + b
+                        tokens[i, count], values[i, count] = t, row[t] + b
                         count += 1
         for t in range(whole, n):
             if row[t] + b > 0:
-                tokens[i, count], values[i, count] = offset + t, row[t] + b
+                tokens[i, count], values[i, count] = t, row[t] + b
                 count += 1
         counts[i] = count
 
@@ -78,7 +75,7 @@ def _any_above(row, start, limit):
 
 
 @_compiled
-def active_bfloat16(product, limits, centred, weights, bias, offset, tokens, values, counts):
+def active_bfloat16(product, limits, centred, weights, bias, tokens, values, counts):
     """As `active_float32`, with a product in bfloat16 that only says which latents are active; their values are exact.
 
     ``product`` holds the bits as int16; ``limits`` those of ``-bias`` in the order of `sortable`.
@@ -86,20 +83,20 @@ def active_bfloat16(product, limits, centred, weights, bias, offset, tokens, val
     n = product.shape[1]
     whole = n - n % BLOCK
     for i in range(product.shape[0]):
-        row, limit, count = product[i], limits[i], counts[i]
+        row, limit, count = product[i], limits[i], 0
         for start in range(0, whole, BLOCK):
             if _any_above(row, start, limit):
                 for t in range(start, start + BLOCK):
                     if _sortable(row[t]) > limit:
-                        h = _dot(centred[offset + t], weights[i]) + bias[i]
+                        h = _dot(centred[t], weights[i]) + bias[i]
                         if h > 0:
-                            tokens[i, count], values[i, count] = offset + t, h
+                            tokens[i, count], values[i, count] = t, h
                             count += 1
         for t in range(whole, n):
             if _sortable(row[t]) > limit:
-                h = _dot(centred[offset + t], weights[i]) + bias[i]
+                h = _dot(centred[t], weights[i]) + bias[i]
                 if h > 0:
-                    tokens[i, count], values[i, count] = offset + t, h
+                    tokens[i, count], values[i, count] = t, h
                     count += 1
         counts[i] = count
 
@@ -112,6 +109,17 @@ def pack(from_tokens, from_values, counts, tokens, values):
         for k in range(counts[i]):
             tokens[place], values[place] = from_tokens[i, k], from_values[i, k]
             place += 1
+
+
+@_compiled
+def append(first, last, starts, from_tokens, from_values, offset, tokens, values, ends):
+    """Put the entries of the latents ``first`` up to ``last`` of a block of tokens behind what each has, up to ``ends``."""
+    for s in range(first, last):
+        place = ends[s]
+        for k in range(starts[s], starts[s + 1]):
+            tokens[place], values[place] = offset + from_tokens[k], from_values[k]
+            place += 1
+        ends[s] = place
 
 
 @_compiled

@@ -30,7 +30,7 @@ from cytosae.sae.objectives import RECONSTRUCTION, BatchFigures, dictionary_size
 from cytosae.sae.revival import Dead, Extra, Pieces, auxk_pull, ghost, nearest, ranges
 
 LATENTS, TOKENS = 512, 16 * 257
-"""Size of the pieces of the encoder's product."""
+"""Size of the pieces of the encoder's product, and of the blocks of tokens that are worked on one after the other."""
 DENSE = 0.03
 """Share of active latents above which whole matrix products are faster."""
 
@@ -92,9 +92,10 @@ def _scratch(rows: int, columns: int) -> tuple[NDArray[np.int32], NDArray[np.flo
     return tokens.reshape(rows, columns), values.view(np.float32).reshape(rows, columns)
 
 
-def _shares(n: int) -> list[tuple[int, int]]:
-    """One range for each thread."""
-    return ranges(n, max(1, -(-n // torch.get_num_threads())))
+def _shares(n: int, most: int | None = None) -> list[tuple[int, int]]:
+    """One range for each thread, or more of them that are no longer than `most`."""
+    share = max(1, -(-n // torch.get_num_threads()))
+    return ranges(n, share if most is None else min(share, most))
 
 
 def rows_of(weights: Tensor) -> Array:
@@ -128,6 +129,24 @@ def active(sae: SAE, x: Tensor, dtype: str = "float32", latents: NDArray[np.int6
 
 
 def _active(sae: SAE, centred: Tensor, dtype: str, latents: NDArray[np.int64] | None) -> Active:
+    if len(centred) <= TOKENS:
+        return _active_of_some(sae, centred, dtype, latents)
+    # Block by block, so that all of a block's tokens stay in cache for the whole of the weights.
+    blocks = [
+        (first, _active_of_some(sae, centred[first:last], dtype, latents))
+        for first, last in ranges(len(centred), -(-len(centred) // -(-len(centred) // TOKENS)))
+    ]
+    counts = sum((np.diff(block.starts) for _, block in blocks), np.zeros(sae.n_latents, np.int64))
+    starts = np.concatenate([[0], np.cumsum(counts)])
+    tokens, values = np.empty(starts[-1], np.int32), np.empty(starts[-1], np.float32)
+    ends = starts[:-1].copy()
+    for offset, block in blocks:
+        entries = block.starts, block.tokens, block.values, offset, tokens, values, ends
+        _each(kernels.append, ((first, last, *entries) for first, last in _shares(sae.n_latents)))
+    return Active(starts, tokens, values, len(centred))
+
+
+def _active_of_some(sae: SAE, centred: Tensor, dtype: str, latents: NDArray[np.int64] | None) -> Active:
     centred = centred.detach()
     w, b = sae.W_enc.detach().T, sae.b_enc.detach()
     chosen = None if latents is None else torch.from_numpy(latents)
@@ -139,18 +158,16 @@ def _active(sae: SAE, centred: Tensor, dtype: str, latents: NDArray[np.int64] | 
         weights = w[first:last] if chosen is None else w[chosen[first:last]]
         bias = b[first:last] if chosen is None else b[chosen[first:last]]
         tokens, values = _scratch(last - first, n)
-        counts = np.zeros(last - first, np.int64)
+        counts = np.empty(last - first, np.int64)
         narrow = weights if rough is None else weights.bfloat16()
         limits = kernels.sortable((-bias - margin(weights, bias, longest)).bfloat16().view(torch.int16).numpy())
-        for start, stop in ranges(n, TOKENS):
-            if rough is None:
-                product = (weights @ centred[start:stop].T).numpy()
-                kernels.active_float32(product, bias.numpy(), start, tokens, values, counts)
-            else:
-                product = (narrow @ rough[start:stop].T).view(torch.int16).numpy()
-                kernels.active_bfloat16(
-                    product, limits, centred.numpy(), weights.numpy(), bias.numpy(), start, tokens, values, counts
-                )
+        if rough is None:
+            kernels.active_float32((weights @ centred.T).numpy(), bias.numpy(), tokens, values, counts)
+        else:
+            product = (narrow @ rough.T).view(torch.int16).numpy()
+            kernels.active_bfloat16(
+                product, limits, centred.numpy(), weights.numpy(), bias.numpy(), tokens, values, counts
+            )
         total = int(counts.sum())
         packed = np.empty(total, np.int32), np.empty(total, np.float32)
         kernels.pack(tokens, values, counts, *packed)
@@ -220,7 +237,9 @@ def decode(sae: SAE, h: Active, nested: int = 1) -> Tensor:
     outputs = sae.b_dec.detach().expand(nested, h.n_tokens, -1).contiguous()
     w_dec, ends = rows_of(sae.W_dec), np.array(dictionary_sizes(sae.n_latents, nested))
     arguments = (h.starts, h.tokens, h.values, w_dec, ends)
-    _each(kernels.decode, ((*arguments, first, last, outputs.numpy()) for first, last in _shares(h.n_tokens)))
+    _each(
+        kernels.decode, ((*arguments, first, last, outputs.numpy()) for first, last in _shares(h.n_tokens, TOKENS // 2))
+    )
     return outputs
 
 
@@ -248,13 +267,15 @@ def forward(
     """The loss of a batch, and how it depends on the outputs; see `cytosae.sae.objectives.backward`."""
     n, centred = len(x), x - sae.b_dec.detach()
     h = _active(sae, centred, dtype, latents)
-    outputs = decode(sae, h, nested).requires_grad_()
-    error = RECONSTRUCTION[objective]
-    reconstruction = torch.stack([error(x, output).sum() for output in outputs]).mean()
-    (pulls,) = torch.autograd.grad(reconstruction / n, outputs)
-    reconstruction = reconstruction.detach()
+    outputs = decode(sae, h, nested)
+    reconstruction, pulls = torch.zeros(()), torch.empty_like(outputs)
+    for first, last in ranges(n, TOKENS):  # larger arrays would come from the system anew in every step
+        some = outputs[:, first:last].clone().requires_grad_()
+        error = torch.stack([RECONSTRUCTION[objective](x[first:last], output).sum() for output in some]).mean()
+        (pulls[:, first:last],) = torch.autograd.grad(error / n, some)
+        reconstruction += error.detach()
     pulls = pulls.flip(0).cumsum(0).flip(0) if nested > 1 else pulls
-    output = outputs.detach()[-1]
+    output = outputs[-1]
     extra, of_dead, weighted = None, 0.0, 0.0
     if dead is not None and len(dead):
         with torch.no_grad():
