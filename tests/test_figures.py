@@ -319,6 +319,24 @@ def test_reference_grid_draws_every_image_with_one_scale(real_cells: Path) -> No
     assert_legible(figure)
 
 
+def test_rows_may_have_scales_of_their_own() -> None:
+    weak, strong = (
+        Row(name, [np.full((32, 32, 3), 100, np.uint8)], [top * np.eye(16)], ["x"], [1.0])
+        for name, top in (("weak", 0.25), ("strong", 4.0))
+    )
+
+    def drawn(each_row: bool) -> list[np.ndarray]:
+        figure = reference_grid([weak, strong], title="t", each_row=each_row)
+        return [np.asarray(axes.images[0].get_array()).astype(int) for axes in figure.axes if axes.images]
+
+    (own_weak, own_strong), (weak_among_strong, alone_strong) = drawn(True), drawn(False)
+    np.testing.assert_array_equal(own_weak, own_strong)
+    np.testing.assert_array_equal(own_strong, alone_strong)
+    assert 0 < np.abs(weak_among_strong - 100).sum() < np.abs(own_weak - 100).sum() / 4
+    key = reference_grid([weak, strong], title="t", each_row=True).axes[-1]
+    assert "row's strongest" in key.get_ylabel()
+
+
 def test_key_of_the_grid_has_the_colours_of_an_overlay_on_white() -> None:
     figure = reference_grid([made_up("a", 2)], title="x", top=4.0)
     (key,) = [axes for axes in figure.axes if not axes.images]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from cytosae.artefacts import MANIFEST, read_json
 from cytosae.backbones import INPUT_SIZE, Backbone
 from cytosae.cells import UnreadableImage, load_squashed, patch_tissues, read_cells
 from cytosae.concepts import (
+    CellConcepts,
     cell_concepts,
     concept_maps,
     evaluate_study,
@@ -46,6 +47,7 @@ from cytosae.settings import BackboneConfig, EvaluateConfig
 from cytosae.study import load_backbone
 from cytosae.tokens import LiveTokens, TokenSource, TokenStore, layout_of
 
+_SHOWN = 8  # concepts of a cell that are drawn
 _EXPLAINED = 2  # latents of a patch that are shown with their reference images (section 3.2 of the paper)
 
 
@@ -232,7 +234,7 @@ def show_concept(
         viewer = Viewer(folder, source)
         rows = [viewer.references(latent, name, kind) for name in read_datasets(folder / "concepts")]
     what = {"reference": "strongest", "spread": "strongest, of different patients"}.get(kind, f"{kind} activating")
-    save(reference_grid(rows, title=f"Latent {latent}: {what} cells by data set"), figure)
+    save(reference_grid(rows, title=f"Latent {latent}: {what} cells by data set", each_row=True), figure)
     table = statistics.iloc[latent]
     return {
         "latent": latent,
@@ -260,8 +262,8 @@ def attribute(
     cell
         ``cell_id``.
     figure
-        Where the figure goes (``.png`` and ``.svg``): with a patch its latents and their reference images, otherwise the
-        maps of the cell's strongest concepts.
+        Where the figure goes (``.png`` and ``.svg``): the cell's strongest concepts, or those of the patch, with their
+        reference images.
     patch
         Row and column, from 0.
     share
@@ -300,19 +302,27 @@ def attribute(
             result["patch"] = {"row": patch[0], "column": patch[1], "latents": active.to_dict("records")}
         if figure is not None:
             if patch is None:
-                image = picture(about["path"])
-                names = [f"latent {latent}" for latent in table["latent"]]
-                strengths = table["mean_activation"].tolist()
-                shown = Row(cell, [image] * len(table), list(found.maps), names, strengths)
-                save(reference_grid([shown], title=f"{cell}: its strongest concepts"), figure)
+                shown = [
+                    _beside(picture(about["path"]), found, place, viewer.references(latent, about["dataset"], count=6))
+                    for place, latent in enumerate(table["latent"].head(_SHOWN))
+                ]
+                title = f"{Path(cell).name}: its strongest concepts, and the cells that have most of each"
+                save(reference_grid(shown, title=title, each_row=True), figure)
             else:
                 chosen = active["latent"][~active["common"]].head(_EXPLAINED)
-                references = [_named(viewer.references(int(s), about["dataset"]), int(s)) for s in chosen]
+                references = [replace(viewer.references(s, about["dataset"]), name=f"latent {s}") for s in chosen]
                 drawn = patch_references(picture(about["path"]), patch, active, references, grid=viewer.grid)
                 save(drawn, figure)
             result["figure"] = f"{figure}.png"
     return result
 
 
-def _named(row: Row, latent: int) -> Row:
-    return Row(f"latent {latent}", row.images, row.maps, row.labels, row.values)
+def _beside(image: NDArray[np.uint8], found: CellConcepts, place: int, references: Row) -> Row:
+    """A concept of a cell: the cell itself first, its reference images after it."""
+    return Row(
+        f"latent {found.table['latent'].iloc[place]}",
+        [image, *references.images],
+        [found.maps[place], *references.maps],
+        ["this cell", *references.labels],
+        [found.table["mean_activation"].iloc[place], *references.values],
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -53,7 +53,7 @@ class Row:
         return max((float(np.max(map_)) for map_ in self.maps), default=0.0) or 1.0
 
 
-def reference_grid(rows: Sequence[Row], *, title: str, top: float | None = None) -> Figure:
+def reference_grid(rows: Sequence[Row], *, title: str, top: float | None = None, each_row: bool = False) -> Figure:
     """Reference images of concepts across data sets (CytoSAE, Fig. 2B).
 
     Parameters
@@ -64,11 +64,15 @@ def reference_grid(rows: Sequence[Row], *, title: str, top: float | None = None)
         Over the figure, usually the latent.
     top
         Activation of a patch with the strongest colour in all rows; the strongest of all patches if None.
+    each_row
+        Every row has a scale of its own up to its strongest patch: shows where, in rows that are not equally strong.
 
     Returns
     -------
     Every image with its concept map over it and its label and m_i[s] below. Figures with the same `top` compare.
     """
+    if each_row:
+        rows, top = [replace(row, maps=[map_ / row.top for map_ in row.maps]) for row in rows], 1.0
     if top is None:
         top = max((row.top for row in rows if len(row.maps)), default=1.0)
     columns = max((len(row.images) for row in rows), default=0)
@@ -90,7 +94,7 @@ def reference_grid(rows: Sequence[Row], *, title: str, top: float | None = None)
         if columns:
             beside = axes_at(figure, bar, 0.45, 0.14, min(height - _CAPTION, 2.6))
             key = figure.colorbar(ScalarMappable(Normalize(0, top), _colours()), cax=beside)
-            key.set_label("patch activation", fontsize=8.5)
+            key.set_label("share of the row's strongest patch" if each_row else "patch activation", fontsize=8.5)
             key.ax.tick_params(labelsize=8)
             key.outline.set_visible(False)
     return figure

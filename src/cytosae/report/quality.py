@@ -176,5 +176,6 @@ def density_histogram(frequency: ArrayLike) -> Figure:
         axes.set_xlabel("log10 share of the tokens on which a latent fires")
         axes.set_ylabel("latents")
         axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
+        axes.margins(y=0.14)
         heading(figure, f"{len(shares):,} latents: {len(shares) - len(x):,} dead, {dense:,} dense")
     return figure
