@@ -32,6 +32,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "ghost, every 8": {"dead_every": 8},
     "auxk": {"revival": "auxk"},
     "auxk, every 8": {"revival": "auxk", "dead_every": 8},
+    "auxk, every 16": {"revival": "auxk", "dead_every": 16},
 }
 FIGURES = ("explained_variance", "l0", "dead", "concepts", "seconds")
 

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from conftest import assert_user_error, cytosae, figures
+from cytosae.analysis import attribute, compare_counts, evaluate, show_concept
 from cytosae.artefacts import Manifest
 from cytosae.concepts import encode, evaluate_study
 from cytosae.errors import CytosaeError
@@ -183,19 +184,24 @@ def test_concepts_cells_and_patches_are_shown(real_study: Path, tmp_path: Path) 
 
 
 def test_questions_that_have_no_answer(real_study: Path, tmp_path: Path) -> None:
-    for arguments, words in (
-        (["concept", real_study, 99999], ["latents 0 to 575"]),
-        (["concept", real_study, 1, "--kind", "best"], ["--kind best", "middle"]),
-        (["concept", real_study, 1, "--kind", "spread"], ["known patients"]),
-        (["attribute", real_study, "nobody"], ["nobody", "no such cell"]),
-        (["evaluate", tmp_path], ["backbone.json"]),
-        (["evaluate", real_study, "--attributes", tmp_path / "none.csv"], ["none.csv"]),
-        (["evaluate", real_study, "--against", tmp_path], ["model.safetensors"]),
-        (["counts", real_study / "concepts", "--dataset", "urine"], ["urine", "pbc"]),
-        (["panel", tmp_path], ["no finished concepts"]),
-    ):
-        assert_user_error(cytosae(*arguments, check=False), *words)
     cell = pd.read_parquet(real_study / "cells.parquet")["cell_id"].iloc[0]
-    for patch in ("16,0", "7", "a,b"):
-        done = cytosae("attribute", real_study, cell, "--patch", patch, check=False)
-        assert_user_error(done, f"--patch {patch}")
+    figure = tmp_path / "figure"
+    questions: list[tuple[str, Callable[[], Any]]] = [
+        ("latents 0 to 575", lambda: show_concept(real_study, 99999, figure)),
+        ("--kind best.*middle", lambda: show_concept(real_study, 1, figure, kind="best")),
+        ("known patients", lambda: show_concept(real_study, 1, figure, kind="spread")),
+        ("nobody: no such cell", lambda: attribute(real_study, "nobody", figure)),
+        ("--patch 16,0: the cell has 16 x 16", lambda: attribute(real_study, cell, figure, patch=(16, 0))),
+        ("backbone.json: missing", lambda: evaluate(tmp_path)),
+        ("none.csv", lambda: evaluate(real_study, attributes=tmp_path / "none.csv")),
+        ("model.safetensors: missing", lambda: evaluate(real_study, against=[tmp_path])),
+        ("urine.*pbc", lambda: compare_counts([real_study / "concepts"], figure, "urine")),
+        ("no finished concepts", lambda: compare_counts([tmp_path], figure)),
+    ]
+    for words, ask in questions:
+        with pytest.raises(CytosaeError, match=words):
+            ask()
+    assert not list(tmp_path.iterdir())
+    assert_user_error(
+        cytosae("attribute", real_study, cell, "--patch", "7", check=False), "--patch 7", "row and column"
+    )

@@ -58,7 +58,9 @@ def test_page_stands_alone(study: Path) -> None:
     assert manifest is not None
     assert manifest.inputs.keys() == {"page", "sae", "concepts"}
     assert sorted(p.name for p in (study / "report" / "figures").iterdir()) == [
-        f"{name}.{suffix}" for name in ("overview-0", "overview-1", "training") for suffix in ("png", "svg")
+        f"{name}.{suffix}"
+        for name in ("overview-0", "overview-1", "thresholds", "training")
+        for suffix in ("png", "svg")
     ]
 
 
