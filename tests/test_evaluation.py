@@ -154,6 +154,9 @@ def test_real_study_is_measured_from_the_command_line(real_study: Path, real_cel
     )
     assert plain > blind + 0.3
     assert rebuilt > blind + 0.2
+    removed = [value(result, "concept removed (change of probability)", f"{c} concept") for c in ("best", "random")]
+    assert removed[0] < min(0, removed[1])
+    assert -1 <= value(result, "concept removed (change of accuracy)", "best concept") <= 0.02
     about = pd.read_parquet(real_study / "quality" / "latents.parquet")
     shares = about[["nucleus_share", "cytoplasm_share", "background_share"]].dropna()
     np.testing.assert_allclose(shares.sum(axis=1), 1, atol=1e-4)

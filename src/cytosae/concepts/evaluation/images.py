@@ -187,10 +187,12 @@ def _changes(
                 edited = q.changed(sae, tokens[mine], int(sample.concepts[latent]), factor)
                 after = probe.probabilities(q.pooled_output(finish, edited))
                 row[f"{which}{what}"] = float((after - before[mine])[:, column].mean())
+                hits = (after.argmax(axis=1) == column).mean() - (before[mine].argmax(axis=1) == column).mean()
+                row[f"{which}{what}_accuracy"] = float(hits)
         rows.append(row)
     for what in ("removed", "amplified") if rows else ():
-        measure = f"concept {what} (change of probability)"
-        table.add(measure, "best concept", Estimate.mean([r[what] for r in rows], config.draws), len(rows))
-        control = Estimate.mean([r[f"control_{what}"] for r in rows], config.draws)
-        table.add(measure, "random concept", control, len(rows))
+        for unit, suffix in (("probability", ""), ("accuracy", "_accuracy")):
+            for contender, which in (("best concept", ""), ("random concept", "control_")):
+                figure = Estimate.mean([r[f"{which}{what}{suffix}"] for r in rows], config.draws)
+                table.add(f"concept {what} (change of {unit})", contender, figure, len(rows))
     return rows
