@@ -287,7 +287,11 @@ def attribute(
         found = cell_concepts(viewer.sae, tokens, viewer.grid, common, top=top)
         table = found.table.copy()
         if not pd.isna(about["mask"]):
-            table = table.join(tissue_shares(found.maps, patch_tissues(Path(about["mask"]), viewer.grid)))
+            try:
+                tissues = patch_tissues(Path(about["mask"]), viewer.grid)
+            except UnreadableImage as error:
+                raise CytosaeError(f"{about['mask']}: the mask of {cell} cannot be read: {error}.") from error
+            table = table.join(tissue_shares(found.maps, tissues))
         result: dict[str, Any] = {
             "cell": cell,
             "label": None if pd.isna(about["label"]) else about["label"],

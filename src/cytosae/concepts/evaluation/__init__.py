@@ -68,6 +68,9 @@ def evaluate_study(
         raise CytosaeError(
             f"{concepts_folder}: {len(concepts)} concepts, too few to measure. Train longer, or with a smaller --l1."
         )
+    # What can be refused is looked at before anything takes time.
+    noted = None if attributes is None else read_attributes(attributes, source.cells)
+    others = latents.other_directions(sae, against)
     table, every, about = Table(), _every(statistics), pd.DataFrame({"latent": concepts})
     finish = backbone.output if backbone is not None and backbone.can_finish else None
     sample = draw_sample(source, concepts_folder, concepts, config, finish)
@@ -76,14 +79,14 @@ def evaluate_study(
     labels.entropy(table, sample, concepts_folder, config)
     labels.monosemanticity(table, about, sample, config)
     labels.label_measures(table, about, result, sae, sample, config)
-    if attributes is None:
+    if noted is None:
         table.skip("attribute alignment", "no table of expert attributes (--attributes)")
     else:
-        labels.attribute_alignment(table, result, sample, read_attributes(attributes, sample.cells), config)
+        labels.attribute_alignment(table, result, sample, noted.iloc[sample.cells["row"]], config)
     images.localisation(table, about, result, sae, source, sample, config)
     latents.coherence(table, about, concepts_folder, config)
     latents.redundancy(table, about, sae, concepts)
-    latents.stability(table, sae, concepts, against, config)
+    latents.stability(table, sae, concepts, others, config)
     labels.consistency(table, about, sample)
     images.robustness(table, about, sae, sample, backbone, config)
     images.downstream(table, result, sae, source, sample, finish, config)

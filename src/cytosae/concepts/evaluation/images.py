@@ -44,7 +44,11 @@ def localisation(
         table.skip("localisation", f"{len(rows)} cells have a mask")
         return
     down, across = source.layout.backbone["grid"]
-    cover = np.stack([patch_tissues(Path(path), (down, across)) for path in source.cells["mask"].iloc[rows]])
+    try:
+        cover = np.stack([patch_tissues(Path(path), (down, across)) for path in source.cells["mask"].iloc[rows]])
+    except UnreadableImage as error:
+        table.skip("localisation", f"a mask of the study cannot be read ({error})")
+        return
     truth = np.moveaxis(cover, 1, -1).reshape(-1, len(TISSUES)) > 0.5
     tokens = torch.cat(list(source.stream([rows[i : i + BATCH] for i in range(0, len(rows), BATCH)])))
     patches = tokens[:, 1:].float().flatten(0, 1)
@@ -57,9 +61,9 @@ def localisation(
     units = np.repeat(codes, per_cell)
     turned = np.roll(truth.reshape(len(rows), per_cell, -1), 1, axis=0).reshape(truth.shape)
     centred = patches.numpy() - sample.middle
-    contenders: dict[str, Any] = {LATENTS: latents}
-    contenders.update({name: centred @ array for name, array in sample.directions().items()})
-    for contender, scores in {**contenders, "shuffled masks": latents}.items():
+    directions = sample.directions()
+    for contender in (LATENTS, *directions, "shuffled masks"):
+        scores = centred @ directions[contender] if contender in directions else latents
         against = turned if contender == "shuffled masks" else truth
         found = q.align(scores, against, choosing, units, config.draws, config.seed)
         for column, tissue in enumerate(TISSUES):

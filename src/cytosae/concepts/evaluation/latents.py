@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -97,16 +97,15 @@ def redundancy(table: Table, about: pd.DataFrame, sae: SAE, concepts: NDArray[np
     table.add("groups of redundant concepts", LATENTS, (size > 1).sum(), len(groups))
 
 
-def stability(
-    table: Table, sae: SAE, concepts: NDArray[np.int64], against: Sequence[Path], config: EvaluateConfig
-) -> None:
-    """Are the concepts' directions among those of other autoencoders? Beside as many random directions."""
-    if not against:
-        table.skip("stability", "no other autoencoder to compare with (--against)")
-        return
-    mine = sae.W_dec.detach().numpy()[concepts]
-    if len(mine) > _MOST_MATCHED:
-        mine = mine[np.sort(np.random.default_rng(config.seed).permutation(len(mine))[:_MOST_MATCHED])]
+def other_directions(sae: SAE, against: Sequence[Path]) -> dict[str, NDArray[np.float32]]:
+    """Directions of other autoencoders by folder, each ``(n_latents, d_model)``.
+
+    Raises
+    ------
+    CytosaeError
+        Not an autoencoder, or one of another width, backbone or layer.
+    """
+    found = {}
     for path in against:
         other = SAE.from_pretrained(path)
         if other.d_model != sae.d_model:
@@ -114,13 +113,31 @@ def stability(
         trained, theirs = (model.metadata.get("backbone", {}) for model in (sae, other))
         if any(trained.get(key) != theirs.get(key) for key in ("fingerprint", "layer")):
             raise CytosaeError(f"{path}: was trained on another backbone or layer; directions cannot be compared.")
-        directions = other.W_dec.detach().numpy()
+        found[str(path)] = other.W_dec.detach().numpy()
+    return found
+
+
+def stability(
+    table: Table,
+    sae: SAE,
+    concepts: NDArray[np.int64],
+    others: Mapping[str, NDArray[np.float32]],
+    config: EvaluateConfig,
+) -> None:
+    """Are the concepts' directions among those of other autoencoders? Beside as many random directions."""
+    if not others:
+        table.skip("stability", "no other autoencoder to compare with (--against)")
+        return
+    mine = sae.W_dec.detach().numpy()[concepts]
+    if len(mine) > _MOST_MATCHED:
+        mine = mine[np.sort(np.random.default_rng(config.seed).permutation(len(mine))[:_MOST_MATCHED])]
+    for path, directions in others.items():
         random = np.random.default_rng(config.seed).standard_normal(directions.shape).astype(np.float32)
-        suffix = "" if len(against) == 1 else f", {path}"
+        suffix = "" if len(others) == 1 else f", {path}"
         for contender, candidates in ((LATENTS, directions), (RANDOM, random)):
             nearest = q.best_cosines(mine, candidates)
             table.add(f"stability, largest cosine{suffix}", contender, Estimate.mean(nearest, config.draws), len(mine))
-            matched = q.matched_cosines(mine, candidates[: max(len(candidates), 1)][_nearest(mine, candidates)])
+            matched = q.matched_cosines(mine, candidates[_nearest(mine, candidates)])
             table.add(f"stability, matched cosine{suffix}", contender, Estimate.mean(matched, config.draws), len(mine))
 
 
