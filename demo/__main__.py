@@ -121,9 +121,8 @@ def latents(sae: Path, tokens: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def summarise(stages: dict[str, dict[str, Any]], judged: int, found: dict[str, Alignment]) -> dict[str, Any]:
     """The figures of the demonstration."""
-    data = read_concepts(STUDY / "concepts", "synthetic", backed=True)
+    data = read_concepts(STUDY / "concepts", "synthetic", matrices=False)
     concepts = int(is_concept(data.var["mean_activation"]).sum())
-    data.file.close()
     sae = stages["sae"]
     return {
         "cells": stages["cells"]["cells"],

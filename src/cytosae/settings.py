@@ -189,3 +189,40 @@ class EvaluateConfig:
 
     def __post_init__(self) -> None:
         _check(self)
+
+
+@dataclass(frozen=True)
+class BarcodeConfig:
+    """Settings of the barcodes."""
+
+    by_cell_type: bool = _setting(False, "a barcode of each cell type (column 'label') of each patient")
+    duplicates: bool = _setting(True, "look for cells that occur under two patients")
+
+
+@dataclass(frozen=True)
+class ClassifyConfig:
+    """Settings of the classification of patients.
+
+    Raises
+    ------
+    CytosaeError
+        A value out of its range.
+    """
+
+    splits: int = _setting(5, "folds, by patient, with the classes in like shares", minimum=2)
+    repeats: int = _setting(5, "times that folds are drawn anew", minimum=1)
+    inner: int = _setting(3, "folds of the training patients, in which the threshold is chosen", minimum=2)
+    step: float = _setting(
+        0.5, "distance of the thresholds, log10 of mean activation, from -6 to 0 (Fig. 4A)", minimum=0.05
+    )
+    permutations: int = _setting(200, "classifications of permuted labels, for the null", minimum=0)
+    bootstrap: int = _setting(1000, "bootstrap draws of the patients, for intervals", minimum=20)
+    seed: int = _setting(0, "fixes folds, permutations and draws", minimum=0)
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+    @property
+    def thresholds(self) -> tuple[float, ...]:
+        """From -6 to 0."""
+        return tuple(round(-6 + self.step * i, 6) for i in range(int(6 / self.step + 1e-9) + 1))

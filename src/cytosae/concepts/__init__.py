@@ -14,7 +14,15 @@ from cytosae.concepts.statistics import (
     label_entropy,
     mean_activation,
 )
-from cytosae.concepts.storage import read_concepts, read_datasets, read_inputs, read_maps
+from cytosae.concepts.storage import (
+    read_activations,
+    read_concepts,
+    read_datasets,
+    read_inputs,
+    read_maps,
+    read_parameters,
+    stream_concepts,
+)
 from cytosae.settings import EncodeConfig, EvaluateConfig
 
 __all__ = [
@@ -40,11 +48,14 @@ __all__ = [
     "label_entropy",
     "mean_activation",
     "patch_concepts",
+    "read_activations",
     "read_concepts",
     "read_datasets",
     "read_inputs",
     "read_maps",
+    "read_parameters",
     "reference_images",
     "stratified_panel",
+    "stream_concepts",
     "tissue_shares",
 ]

@@ -41,9 +41,8 @@ def joined_statistics(*folders: Path) -> pd.DataFrame:
         for name in read_datasets(folder):
             if name in tables:
                 raise CytosaeError(f"{folder}: data set {name!r} is in another of the folders too. Rename one of them.")
-            data = read_concepts(folder, name, backed=True)
+            data = read_concepts(folder, name, matrices=False)
             tables[name] = data.var[list(STATISTICS)]
-            data.file.close()
     table = pd.concat(tables, axis=1)
     table["all", "datasets"] = sum(table[name, "is_concept"].astype(int) for name in tables)
     return table

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,12 @@ import h5py
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
-from anndata.io import sparse_dataset, write_elem
-from numpy.typing import NDArray
+from anndata.io import read_elem, sparse_dataset, write_elem
+from numpy.typing import ArrayLike, NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from cytosae.artefacts import Manifest, whole_file
-from cytosae.cells.table import FILE_COLUMNS
 from cytosae.concepts.references import References
 from cytosae.errors import CytosaeError
 
@@ -86,7 +86,7 @@ def write_concepts(
 
 def _obs(cells: pd.DataFrame) -> pd.DataFrame:
     """The cells as AnnData stores them: text as categories, columns without any value left out."""
-    kept = cells.drop(columns=[c for c in FILE_COLUMNS if c != "file_sha256"]).dropna(axis=1, how="all")
+    kept = cells.drop(columns=["file_bytes", "file_mtime_ns"]).dropna(axis=1, how="all")
     obs = kept.drop(columns="cell_id")
     obs.index = pd.Index(kept["cell_id"].astype(object), name="cell_id")
     for column in obs.columns:
@@ -102,7 +102,7 @@ def write_maps(path: Path, latents: NDArray[np.int64], maps: NDArray[np.float16]
         save_file({"latents": latents, "maps": maps}, partial)
 
 
-def read_concepts(folder: Path, dataset: str, *, backed: bool = False) -> ad.AnnData:
+def read_concepts(folder: Path, dataset: str, *, matrices: bool = True) -> ad.AnnData:
     """The AnnData of a data set: ``obs`` cells, ``var`` latents, ``X`` counts, ``layers["mean_activation"]``.
 
     Parameters
@@ -111,12 +111,60 @@ def read_concepts(folder: Path, dataset: str, *, backed: bool = False) -> ad.Ann
         Written by `encode`.
     dataset
         Name of the data set.
-    backed
-        Leave the matrices on disk.
+    matrices
+        Read both matrices too; without them the tables and reference images of a large data set are there at once.
     """
+    with _open(folder, dataset) as file:
+        kept = ("obs", "var", "varm", "uns") if not matrices else ("X", "layers", "obs", "var", "varm", "uns")
+        return ad.AnnData(**{key: read_elem(file[key]) for key in kept})
+
+
+def stream_concepts(
+    folder: Path, dataset: str, cells: int = 2048
+) -> Iterator[tuple[int, sp.csr_matrix, sp.csr_matrix]]:
+    """Counts and image activations of a data set, some cells at a time.
+
+    Yields
+    ------
+    Row of the first cell, counts a_i[s] and mean activations m_i[s] of up to `cells` consecutive cells, CSR.
+    """
+    with _open(folder, dataset) as file:
+        counts, means = sparse_dataset(file["X"]), sparse_dataset(file["layers/mean_activation"])
+        for start in range(0, counts.shape[0], cells):
+            rows = slice(start, min(start + cells, counts.shape[0]))
+            yield start, sp.csr_matrix(counts[rows]), sp.csr_matrix(means[rows])
+
+
+def read_activations(
+    folder: Path, dataset: str, rows: ArrayLike, latents: NDArray[np.integer] | slice = slice(None), cells: int = 2048
+) -> tuple[sp.csr_matrix, sp.csr_matrix]:
+    """Counts and image activations of some cells, in the order of `rows`, and of some latents.
+
+    Only pieces of the file that hold a wanted cell are read.
+    """
+    wanted = np.asarray(rows, dtype=np.int64)
+    order = np.argsort(wanted, kind="stable")
+    found: tuple[list[sp.csr_matrix], list[sp.csr_matrix]] = ([], [])
+    with _open(folder, dataset) as file:
+        stored = sparse_dataset(file["X"]), sparse_dataset(file["layers/mean_activation"])
+        pieces = wanted[order] // cells
+        for piece in np.unique(pieces):
+            inside = wanted[order][pieces == piece]
+            first, last = int(inside.min()), int(inside.max()) + 1
+            for part, matrix in zip(found, stored, strict=True):
+                part.append(sp.csr_matrix(matrix[first:last])[inside - first][:, latents])
+        width = np.arange(stored[0].shape[1])[latents].size
+    back = np.argsort(order, kind="stable")
+    counts, means = (sp.vstack(part, format="csr")[back] if part else sp.csr_matrix((0, width)) for part in found)
+    return counts, means
+
+
+@contextmanager
+def _open(folder: Path, dataset: str) -> Iterator[h5py.File]:
     path = folder / f"{_files(folder)[dataset]}.h5ad"
     try:
-        return ad.read_h5ad(path, backed="r" if backed else None)
+        with h5py.File(path) as file:
+            yield file
     except (OSError, KeyError, ValueError) as error:
         raise CytosaeError(f"{path}: not a readable AnnData ({error}). Run `cytosae encode` again.") from error
 

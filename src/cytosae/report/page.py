@@ -88,12 +88,11 @@ def write_report(study: Path) -> dict[str, Any]:
     datasets, means = [], {}
     numbers = sorted(read_datasets(study / "concepts").items(), key=lambda item: -item[1]["cells"])
     for index, (name, summary) in enumerate(numbers):
-        data = read_concepts(study / "concepts", name, backed=True)
+        data = read_concepts(study / "concepts", name, matrices=False)
         threshold = float(data.uns["cytosae"]["parameters"]["concept_threshold"])
         save(overview(data.var, title=name, concept_threshold=threshold), figures / f"overview-{index}")
         gallery = _gallery(data, *read_maps(study / "concepts", name), paths, name)
         means[name] = data.var["mean_activation"].to_numpy()
-        data.file.close()
         datasets.append(
             {"name": name, "summary": summary, "overview": _png(figures / f"overview-{index}.png"), **gallery}
         )

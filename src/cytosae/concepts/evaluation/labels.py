@@ -28,7 +28,7 @@ def entropy(table: Table, sample: Sample, folder: Path, config: EvaluateConfig) 
     """Label entropy of the reference images, and when the labels are shuffled among the cells."""
     rng = np.random.default_rng(config.seed)
     for name in read_datasets(folder):
-        data = read_concepts(folder, name, backed=True)
+        data = read_concepts(folder, name, matrices=False)
         if "label" in data.obs:
             codes = data.obs["label"].cat.codes.to_numpy().astype(np.int64)
             cells, values = (
@@ -44,7 +44,6 @@ def entropy(table: Table, sample: Sample, folder: Path, config: EvaluateConfig) 
                     Estimate.mean(entropy, config.draws, config.seed),
                     int(np.isfinite(entropy).sum()),
                 )
-        data.file.close()
 
 
 def monosemanticity(table: Table, about: pd.DataFrame, sample: Sample, config: EvaluateConfig) -> None:

@@ -17,7 +17,7 @@ from torch import Tensor
 from cytosae.concepts.quality.baselines import principal_directions, random_directions, token_directions
 from cytosae.concepts.quality.downstream import Finish, pooled_output
 from cytosae.concepts.quality.resampling import group_codes, halves
-from cytosae.concepts.storage import read_concepts, read_datasets
+from cytosae.concepts.storage import read_activations, read_concepts, read_datasets
 from cytosae.console import progress
 from cytosae.errors import CytosaeError
 from cytosae.settings import EvaluateConfig
@@ -170,16 +170,13 @@ def _means(folder: Path, cells: pd.DataFrame, concepts: NDArray[np.int64]) -> sp
     places: list[NDArray[np.int64]] = []
     for name in read_datasets(folder):
         mine = np.flatnonzero((cells["dataset"] == name).to_numpy())
-        data = read_concepts(folder, name, backed=True)
-        rows = data.obs_names.get_indexer(cells["cell_id"].iloc[mine])
+        names = read_concepts(folder, name, matrices=False).obs_names
+        rows = names.get_indexer(cells["cell_id"].iloc[mine])
         if (rows < 0).any():
             raise CytosaeError(
                 f"{folder}: data set {name!r} lacks cells of the study. Run `cytosae run` or `cytosae encode` again."
             )
-        order = np.argsort(rows)
-        matrix = data.layers["mean_activation"][rows[order]]
-        found.append(sp.csr_matrix(matrix)[:, concepts])
-        places.append(mine[order])
-        data.file.close()
+        found.append(read_activations(folder, name, rows, concepts)[1])
+        places.append(mine)
     stacked = sp.vstack(found, format="csr")
     return stacked[np.argsort(np.concatenate(places), kind="stable")]

@@ -1,0 +1,157 @@
+"""What does a concept look like, and what makes up a cell?"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from cytosae.analysis.viewing import Viewer, picture, study_tokens
+from cytosae.cells import UnreadableImage, patch_tissues
+from cytosae.concepts import (
+    CellConcepts,
+    cell_concepts,
+    is_common,
+    joined_statistics,
+    patch_concepts,
+    read_datasets,
+    tissue_shares,
+)
+from cytosae.concepts.references import KINDS
+from cytosae.errors import CytosaeError
+from cytosae.report import Row, patch_references, reference_grid, save
+
+_SHOWN = 8  # concepts of a cell that are drawn
+_EXPLAINED = 2  # latents of a patch that are shown with their reference images (section 3.2 of the paper)
+
+
+def show_concept(
+    folder: Path, latent: int, figure: Path, *, kind: str = "reference", device: str = "auto"
+) -> dict[str, Any]:
+    """Draw a latent's reference images in every data set of a study, and tell its statistics in each.
+
+    Parameters
+    ----------
+    folder
+        The study.
+    latent
+        Its number.
+    figure
+        Where the figure goes: ``<figure>.png`` and ``<figure>.svg``.
+    kind
+        One of `cytosae.concepts.references.KINDS`.
+
+    Raises
+    ------
+    CytosaeError
+        No such latent or kind.
+    """
+    if kind not in KINDS:
+        raise CytosaeError(f"--kind {kind}: unknown; choose one of {', '.join(KINDS)}.")
+    statistics = joined_statistics(folder / "concepts")
+    if not 0 <= latent < len(statistics):
+        raise CytosaeError(f"latent {latent}: the study has latents 0 to {len(statistics) - 1}.")
+    with study_tokens(folder, device=device) as source:
+        viewer = Viewer(folder, source)
+        rows = [viewer.references(latent, name, kind) for name in read_datasets(folder / "concepts")]
+    what = {"reference": "strongest", "spread": "strongest, of different patients"}.get(kind, f"{kind} activating")
+    save(reference_grid(rows, title=f"Latent {latent}: {what} cells by data set", each_row=True), figure)
+    table = statistics.iloc[latent]
+    return {
+        "latent": latent,
+        "datasets": {name: table[name].astype(object).to_dict() for name in read_datasets(folder / "concepts")},
+        "figure": f"{figure}.png",
+    }
+
+
+def attribute(
+    folder: Path,
+    cell: str,
+    figure: Path | None = None,
+    *,
+    patch: tuple[int, int] | None = None,
+    share: float = 0.99,
+    top: int = 12,
+    device: str = "auto",
+) -> dict[str, Any]:
+    """The concepts of a cell, or of one of its patches, strongest first and without those that nearly every cell has.
+
+    Parameters
+    ----------
+    folder
+        The study.
+    cell
+        ``cell_id``.
+    figure
+        Where the figure goes (``.png`` and ``.svg``): the cell's strongest concepts, or those of the patch, with their
+        reference images.
+    patch
+        Row and column, from 0.
+    share
+        Latents that are active in more than this share of the data set's cells are common.
+    top
+        So many concepts at most.
+
+    Raises
+    ------
+    CytosaeError
+        No such cell or patch.
+    """
+    with study_tokens(folder, device=device) as source:
+        viewer = Viewer(folder, source)
+        if cell not in viewer.row_of.index:
+            raise CytosaeError(f"{cell}: no such cell in {folder}; the first is {viewer.row_of.index[0]!r}.")
+        row = np.array([viewer.row_of[cell]])
+        about = source.cells.iloc[int(row[0])]
+        common = is_common(joined_statistics(folder / "concepts")[about["dataset"], "activation_frequency"], share)
+        tokens = viewer.tokens(row)[0]
+        found = cell_concepts(viewer.sae, tokens, viewer.grid, common, top=top)
+        table = found.table.copy()
+        if not pd.isna(about["mask"]):
+            try:
+                tissues = patch_tissues(Path(about["mask"]), viewer.grid)
+            except UnreadableImage as error:
+                raise CytosaeError(f"{about['mask']}: the mask of {cell} cannot be read: {error}.") from error
+            table = table.join(tissue_shares(found.maps, tissues))
+        result: dict[str, Any] = {
+            "cell": cell,
+            "label": None if pd.isna(about["label"]) else about["label"],
+            "common_latents": int(common.sum()),
+            "concepts": table.to_dict("records"),
+        }
+        if patch is not None:
+            rows, columns = viewer.grid
+            if not (0 <= patch[0] < rows and 0 <= patch[1] < columns):
+                raise CytosaeError(f"--patch {patch[0]},{patch[1]}: the cell has {rows} x {columns} patches, from 0,0.")
+            active = patch_concepts(viewer.sae, tokens[1 + patch[0] * columns + patch[1]], common)
+            result["patch"] = {"row": patch[0], "column": patch[1], "latents": active.to_dict("records")}
+        if figure is not None:
+            if patch is None:
+                shown = [
+                    _beside(picture(about["path"]), found, place, viewer.references(latent, about["dataset"], count=6))
+                    for place, latent in enumerate(table["latent"].head(_SHOWN))
+                ]
+                title = f"{Path(cell).name}: its strongest concepts, and the cells that have most of each"
+                save(reference_grid(shown, title=title, each_row=True), figure)
+            else:
+                chosen = active["latent"][~active["common"]].head(_EXPLAINED)
+                references = [replace(viewer.references(s, about["dataset"]), name=f"latent {s}") for s in chosen]
+                drawn = patch_references(picture(about["path"]), patch, active, references, grid=viewer.grid)
+                save(drawn, figure)
+            result["figure"] = f"{figure}.png"
+    return result
+
+
+def _beside(image: NDArray[np.uint8], found: CellConcepts, place: int, references: Row) -> Row:
+    """A concept of a cell: the cell itself first, its reference images after it."""
+    return Row(
+        f"latent {found.table['latent'].iloc[place]}",
+        [image, *references.images],
+        [found.maps[place], *references.maps],
+        ["this cell", *references.labels],
+        [found.table["mean_activation"].iloc[place], *references.values],
+    )

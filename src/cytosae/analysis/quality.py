@@ -1,0 +1,79 @@
+"""Are the concepts of a study to be believed, and how many does each autoencoder find?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from cytosae.analysis.viewing import saved_backbone, study_tokens
+from cytosae.artefacts import MANIFEST
+from cytosae.concepts import evaluate_study, read_concepts, read_datasets
+from cytosae.console import say
+from cytosae.errors import CytosaeError
+from cytosae.report import density_histogram, quality_summary, save, threshold_counts, write_report
+from cytosae.settings import EvaluateConfig
+
+
+def evaluate(
+    folder: Path,
+    config: EvaluateConfig | None = None,
+    *,
+    attributes: Path | None = None,
+    against: Sequence[Path] = (),
+    device: str = "auto",
+) -> dict[str, Any]:
+    """Measure the concepts of a study, draw the summary and renew the report; see `cytosae.concepts.evaluate_study`.
+
+    Where tokens are kept on disk, a backbone that cannot be loaded any more costs only the measures that need it.
+    """
+    backbone = None
+    try:
+        backbone = saved_backbone(folder, device)
+    except CytosaeError as error:
+        if not (folder / "tokens" / MANIFEST).is_file():
+            raise
+        say(f"quality: the backbone cannot be loaded: {error}")
+    with study_tokens(folder, backbone) as source:
+        result = evaluate_study(folder, source, config, backbone=backbone, attributes=attributes, against=against)
+    figures = pd.DataFrame(result["figures"])
+    save(quality_summary(figures, title=folder.absolute().name), folder / "quality" / "summary")
+    frequency = pd.read_parquet(folder / "quality" / "latents.parquet")["token_frequency"].to_numpy()
+    save(density_histogram(frequency), folder / "quality" / "density")
+    write_report(folder)
+    return result
+
+
+def compare_counts(folders: Sequence[Path], figure: Path, dataset: str | None = None) -> dict[str, Any]:
+    """Draw the number of latents above each threshold of mean activation for several autoencoders on one data set.
+
+    Parameters
+    ----------
+    folders
+        Of concepts, one of each autoencoder. Those with equal expansion and layer, as of several seeds, are one line.
+    figure
+        Where the figure goes (``.png`` and ``.svg``).
+    dataset
+        Its name; the first of the first folder if None.
+
+    Returns
+    -------
+    Discovered concepts of each folder.
+    """
+    name = dataset or next(iter(read_datasets(folders[0])))
+    lines: dict[str, list[NDArray[np.float64]]] = {}
+    found: dict[str, int] = {}
+    for folder in folders:
+        if name not in read_datasets(folder):
+            raise CytosaeError(f"{folder}: has no data set {name!r}; it has {', '.join(read_datasets(folder))}.")
+        data = read_concepts(folder, name, matrices=False)
+        backbone = data.uns["cytosae"]["backbone"]
+        line = f"expansion {data.n_vars / backbone['d_model']:g}, layer {int(backbone['layer']) + 1}"
+        lines.setdefault(line, []).append(data.var["mean_activation"].to_numpy())
+        found[str(folder)] = int(data.var["is_concept"].sum())
+    save(threshold_counts({line: np.stack(means) for line, means in lines.items()}), figure)
+    return {"dataset": name, "concepts": found, "figure": f"{figure}.png"}

@@ -1,0 +1,115 @@
+"""A study opened to look at: its backbone, its tokens, its concepts on its cells."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from cytosae.artefacts import MANIFEST, read_json
+from cytosae.backbones import INPUT_SIZE, Backbone
+from cytosae.cells import UnreadableImage, load_squashed, read_cells
+from cytosae.concepts import concept_maps, read_concepts
+from cytosae.errors import CytosaeError
+from cytosae.report import Row
+from cytosae.sae import SAE
+from cytosae.settings import BackboneConfig
+from cytosae.study import load_backbone
+from cytosae.tokens import LiveTokens, TokenSource, TokenStore, layout_of
+
+
+def saved_backbone(folder: Path, device: str = "auto") -> Backbone:
+    """The whole backbone of a study, as it was loaded when the study was made.
+
+    Raises
+    ------
+    CytosaeError
+        It cannot be loaded, or has changed since.
+    """
+    path = folder / "backbone.json"
+    if not path.is_file():
+        raise CytosaeError(f"{path}: missing. Is {folder} a study, made by `cytosae run`?")
+    known = read_json(path)
+    settings = {**known["request"]["settings"], "device": device}
+    settings["weights"] = Path(settings["weights"]) if settings["weights"] else None
+    backbone = load_backbone(BackboneConfig(**settings), whole=True)
+    if backbone.info.fingerprint != known["info"]["fingerprint"]:
+        raise CytosaeError(
+            f"{settings['backbone']}: its weights have changed since {folder} was made. Run the study again."
+        )
+    return backbone
+
+
+@contextmanager
+def study_tokens(folder: Path, backbone: Backbone | None = None, device: str = "auto") -> Iterator[TokenSource]:
+    """The tokens of a study: from disk where they are kept, otherwise made from the images."""
+    if (folder / "tokens" / MANIFEST).is_file():
+        source: TokenSource = TokenStore(folder / "tokens")
+    else:
+        model = backbone or saved_backbone(folder, device)
+        source = LiveTokens(read_cells(folder / "cells.parquet"), lambda: model, layout_of(model.info))
+    try:
+        yield source
+    finally:
+        source.close()
+
+
+@dataclass(frozen=True)
+class Viewer:
+    """Concepts of a study on its cells, for figures."""
+
+    folder: Path
+    source: TokenSource
+
+    @cached_property
+    def sae(self) -> SAE:
+        """The autoencoder."""
+        return SAE.from_pretrained(self.folder / "sae")
+
+    @cached_property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of patches."""
+        rows, columns = self.source.layout.backbone["grid"]
+        return int(rows), int(columns)
+
+    @cached_property
+    def row_of(self) -> pd.Series:
+        """Place of each cell among the tokens, by its name."""
+        return pd.Series(np.arange(self.source.n_cells), index=self.source.cells["cell_id"].astype(str))
+
+    def tokens(self, rows: NDArray[np.int64]) -> torch.Tensor:
+        """Tokens of some cells, ``(n_cells, n_tokens, d_model)``, float32."""
+        return next(iter(self.source.stream([rows]))).float()
+
+    def references(self, latent: int, dataset: str, kind: str = "reference", count: int = 10) -> Row:
+        """Reference images of a latent in a data set with its maps on them."""
+        data = read_concepts(self.folder / "concepts", dataset, matrices=False)
+        names = data.obs_names.to_numpy()
+        if f"{kind}_cells" not in data.varm:
+            raise CytosaeError(
+                f"data set {dataset!r}: no {kind} images are kept. That kind needs cells of known patients."
+            )
+        cells = data.varm[f"{kind}_cells"][latent][:count]
+        values = data.varm[f"{kind}_values"][latent][:count][cells >= 0]
+        rows = self.row_of.loc[names[cells[cells >= 0]]].to_numpy()
+        if not len(rows):
+            return Row(dataset, [], [], [], [])
+        maps = concept_maps(self.sae, self.tokens(rows), np.array([latent]), self.grid)[:, 0].numpy()
+        shown = self.source.cells.iloc[rows]
+        labels = [None if pd.isna(label) else str(label) for label in shown["label"]]
+        return Row(dataset, [picture(path) for path in shown["path"]], list(maps), labels, values.tolist())
+
+
+def picture(path: str) -> NDArray[np.uint8]:
+    """The image of a cell as the backbone sees it; grey where the file is gone."""
+    try:
+        return load_squashed(Path(path), INPUT_SIZE)
+    except UnreadableImage:
+        return np.full((INPUT_SIZE, INPUT_SIZE, 3), 200, np.uint8)

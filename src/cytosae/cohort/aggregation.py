@@ -1,0 +1,258 @@
+"""From concepts of cells to barcodes of patients: streamed from any number of concept files into one AnnData."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from cytosae import __version__
+from cytosae.artefacts import digest, whole_file
+from cytosae.cohort.barcodes import BarcodeSums, disease_barcodes
+from cytosae.cohort.duplicates import shared_cells, sketch
+from cytosae.concepts import is_concept, read_concepts, read_datasets, read_inputs, read_parameters, stream_concepts
+from cytosae.console import progress, say
+from cytosae.errors import CytosaeError
+from cytosae.settings import BarcodeConfig
+
+IMAGE_COLUMNS = ("image_width", "image_height", "image_format")
+"""What the images of a patient are like as files, several values joined by a bar."""
+
+_OF_CELLS = {"cell_id", "path", "mask", "label", "dataset", "patient", "concepts", "width", "height", "file_sha256"}
+
+
+@dataclass(frozen=True)
+class _Cells:
+    """The cells of one data set in one folder that belong to patients."""
+
+    folder: Path
+    dataset: str
+    obs: pd.DataFrame
+
+
+def make_barcodes(
+    folders: Sequence[Path], path: Path, config: BarcodeConfig | None = None, *, datasets: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Write the barcodes of all patients in some folders of concepts as an AnnData, patients x latents.
+
+    Parameters
+    ----------
+    folders
+        Written by `cytosae.concepts.encode`, all with the same autoencoder.
+    path
+        The ``.h5ad`` file.
+    config
+        Settings.
+    datasets
+        Data sets to take; all if none is named.
+
+    Returns
+    -------
+    Figures: patients, cells, latents, patients by diagnosis, cells without a patient, cells found under two patients.
+
+    Raises
+    ------
+    CytosaeError
+        Concepts of different autoencoders, no cell with a patient, or (by cell type) with a label.
+
+    Notes
+    -----
+    A patient is a name in a data set: two hospitals may both have a patient 1. Rows with the same name stay together
+    wherever patients are divided, in case that it is one person.
+    """
+    config = config or BarcodeConfig()
+    parts, left_out = _read(folders, datasets, config)
+    obs, codes = _patients(parts, config.by_cell_type)
+    first = read_concepts(parts[0].folder, parts[0].dataset, matrices=False)
+    sums = BarcodeSums.empty(len(obs), first.n_vars)
+    sketches = []
+    with progress("barcodes", len(codes), "cells") as bar:
+        done = 0
+        for part in parts:
+            for start, counts, means in stream_concepts(part.folder, part.dataset):
+                inside = part.obs["row"].between(start, start + counts.shape[0] - 1).to_numpy()
+                whose = np.full(counts.shape[0], -1)
+                rows = part.obs["row"].to_numpy()[inside] - start
+                whose[rows] = codes[done : done + len(rows)]
+                sums.add(counts, means, whose)
+                if config.duplicates:
+                    sketches.append(sketch(means[rows]))
+                done += len(rows)
+                bar.to(done)
+    cells = pd.concat([part.obs for part in parts], ignore_index=True)
+    shared = _shared(cells, np.concatenate(sketches)) if config.duplicates else None
+    data = _anndata(obs, cells, codes, sums, config, read_parameters(parts[0].folder)["concept_threshold"])
+    data.uns["cytosae"] = _about(parts, config, shared)
+    with whole_file(path) as partial:
+        data.write_h5ad(partial, compression="gzip")
+    if left_out:
+        say(
+            f"barcodes: {left_out:,} cells have no {'patient or label' if config.by_cell_type else 'patient'}, left out"
+        )
+    return {
+        "barcodes": str(path),
+        "rows": data.n_obs,
+        "patients": int(obs["patient"].nunique()),
+        "cells": int(sums.n_cells.sum()),
+        "latents": data.n_vars,
+        "concepts": int(data.var["is_concept"].sum()),
+        "diagnoses": _diagnoses(obs),
+        "cells_left_out": left_out,
+        "shared_cells": None if shared is None else len(shared),
+    }
+
+
+def _diagnoses(obs: pd.DataFrame) -> dict[str, int]:
+    """Patients by diagnosis."""
+    if "diagnosis" not in obs:
+        return {}
+    patients = obs.drop_duplicates(["dataset", "patient"])
+    return {str(name): int(count) for name, count in patients["diagnosis"].value_counts().items()}
+
+
+def _read(folders: Sequence[Path], datasets: Sequence[str], config: BarcodeConfig) -> tuple[list[_Cells], int]:
+    sae = read_inputs(folders[0])["sae"]
+    known = {name for folder in folders for name in read_datasets(folder)}
+    if unknown := [name for name in datasets if name not in known]:
+        raise CytosaeError(f"--dataset {unknown[0]}: not in these concepts, which have {', '.join(sorted(known))}.")
+    parts, left_out, seen = [], 0, set()
+    needed = ["patient", "label"] if config.by_cell_type else ["patient"]
+    for folder in folders:
+        if (found := read_inputs(folder)["sae"]) != sae:
+            raise CytosaeError(
+                f"{folder}: encoded with another autoencoder ({found[:12]}) than {folders[0]} ({sae[:12]}). A barcode "
+                "counts the latents of one autoencoder: encode all cells with the same."
+            )
+        for name in read_datasets(folder):
+            if datasets and name not in datasets:
+                continue
+            if name in seen:
+                raise CytosaeError(f"{folder}: data set {name!r} is in another of the folders too. Rename one of them.")
+            seen.add(name)
+            obs = read_concepts(folder, name, matrices=False).obs
+            obs = obs.reset_index().assign(row=np.arange(len(obs)), dataset=name)
+            for column in needed:
+                if column not in obs:
+                    obs[column] = None
+            kept = obs[obs[needed].notna().all(axis=1)].copy()
+            left_out += len(obs) - len(kept)
+            if len(kept):
+                parts.append(_Cells(folder, name, kept.astype(dict.fromkeys(needed, str))))
+    if not parts:
+        raise CytosaeError(
+            f"{folders[0]}: none of {left_out:,} cells has a {' and a '.join(needed)}. Barcodes need a column "
+            f"{' and '.join(repr(name) for name in needed)} in the table of cells."
+        )
+    return parts, left_out
+
+
+def _patients(parts: Iterable[_Cells], by_cell_type: bool) -> tuple[pd.DataFrame, NDArray[np.int64]]:
+    """What is known of each patient (or of each patient and cell type), and the row of each cell."""
+    cells = pd.concat([part.obs for part in parts], ignore_index=True)
+    keys = ["dataset", "patient", *(["label"] if by_cell_type else [])]
+    grouped = cells.groupby(keys, sort=True, observed=True)
+    codes = grouped.ngroup().to_numpy(np.int64)
+    obs = grouped.size().rename("n_cells").reset_index().rename(columns={"label": "cell_type"})
+    varying: list[str] = []
+    for column in cells.columns.difference([*_OF_CELLS, "row"], sort=False):
+        values = cells[column].astype(object).where(cells[column].notna(), None)
+        distinct = values.groupby(codes).nunique()
+        if column == "diagnosis" or distinct.max() <= 1:
+            obs[column] = values.groupby(codes).first().where(distinct == 1, None).to_numpy()
+        else:
+            varying.append(column)
+        if column == "diagnosis" and (distinct > 1).any():
+            several = values.groupby(codes).agg(lambda v: " | ".join(sorted({str(x) for x in v.dropna()})))
+            obs["conflicting_diagnoses"] = several.where(distinct > 1, None).to_numpy()
+    if varying:
+        say(f"barcodes: {', '.join(varying)} differ among the cells of a patient, left out")
+    for column, values in _files(cells).items():
+        obs[column] = values.groupby(codes).agg(lambda v: " | ".join(sorted({str(x) for x in v}))).to_numpy()
+    unique = obs["patient"].nunique() == obs[["dataset", "patient"]].drop_duplicates().shape[0]
+    names = obs["patient"] if unique else obs["patient"] + "@" + obs["dataset"]
+    obs.index = pd.Index((names + " | " + obs["cell_type"] if by_cell_type else names).astype(str).to_numpy())
+    for column in obs.columns:
+        if not pd.api.types.is_numeric_dtype(obs[column].infer_objects()):
+            obs[column] = pd.Categorical(obs[column].where(obs[column].isna(), obs[column].astype(str)))
+        else:
+            obs[column] = obs[column].infer_objects()
+    return obs, codes
+
+
+def _files(cells: pd.DataFrame) -> dict[str, pd.Series]:
+    known: dict[str, pd.Series] = {}
+    for column, name in zip(("width", "height"), IMAGE_COLUMNS, strict=False):
+        if column in cells:
+            known[name] = cells[column]
+    if "path" in cells:
+        known[IMAGE_COLUMNS[2]] = cells["path"].astype(str).map(lambda path: Path(path).suffix.lower().lstrip("."))
+    return known
+
+
+def _shared(cells: pd.DataFrame, sketches: NDArray[np.float32]) -> pd.DataFrame:
+    if not {"path", "file_sha256"} <= set(cells):
+        return pd.DataFrame(columns=["cell", "patient", "other_cell", "other_patient", "correlation"])
+    columns = (cells[name].astype(str).tolist() for name in ("patient", "path", "file_sha256", "cell_id"))
+    return shared_cells(sketches, *columns)
+
+
+def _anndata(
+    obs: pd.DataFrame,
+    cells: pd.DataFrame,
+    codes: NDArray[np.int64],
+    sums: BarcodeSums,
+    config: BarcodeConfig,
+    threshold: float,
+) -> ad.AnnData:
+    active, total = sums.active.sum(axis=0), sums.total.sum(axis=0)
+    mean = np.divide(total, active, out=np.zeros(len(total)), where=active > 0)
+    var = pd.DataFrame(
+        {
+            "activation_frequency": active / sums.n_cells.sum(),
+            "mean_activation": mean,
+            "is_concept": is_concept(mean, threshold),
+        },
+        index=pd.Index([str(latent) for latent in range(len(mean))], name="latent"),
+    )
+    data = ad.AnnData(sums.barcodes(), obs, var)
+    data.layers["mean_activation"] = sums.mean_activation()
+    data.layers["active_cells"] = sums.active.astype(np.int32)
+    if "label" in cells and not config.by_cell_type and cells["label"].notna().any():
+        counts = pd.crosstab(codes, cells["label"].astype(str).where(cells["label"].notna()))
+        data.obsm["cell_types"] = counts.div(counts.sum(axis=1), axis=0).reindex(range(len(obs))).to_numpy()
+        data.uns["cell_types"] = counts.columns.to_numpy(dtype=object)
+    if "diagnosis" in obs and not config.by_cell_type:
+        diagnoses = obs["diagnosis"].cat
+        found = disease_barcodes(data.X, diagnoses.codes, len(diagnoses.categories))
+        data.varm["disease_barcodes"] = found.T
+        data.uns["diseases"] = diagnoses.categories.to_numpy(dtype=object)
+    return data
+
+
+def _about(parts: Sequence[_Cells], config: BarcodeConfig, shared: pd.DataFrame | None) -> dict[str, Any]:
+    inputs = {
+        part.dataset: {"cells": digest(part.obs["file_sha256"].astype(str).tolist()), **read_inputs(part.folder)}
+        for part in parts
+    }
+    about: dict[str, Any] = {
+        "stage": "barcodes",
+        "cytosae": __version__,
+        "parameters": asdict(config),
+        "encoding": {key: value for key, value in read_parameters(parts[0].folder).items() if value is not None},
+        "inputs": inputs,
+        "meaning": {
+            "X": "mean over the patient's images of the count of active tokens (Eq. 3)",
+            "mean_activation": "mean over the patient's images of m_i",
+            "active_cells": "images of the patient with m_i > 0",
+            "disease_barcodes": "mean of the barcodes of the disease's patients",
+        },
+    }
+    if shared is not None:
+        about["shared_cells"] = shared.astype({"correlation": float})
+    return about

@@ -1,0 +1,131 @@
+"""How often each concept occurs in a patient's cells, and in the patients of a disease (Eq. 3). Arrays in, numbers out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import ArrayLike, NDArray
+
+
+@dataclass(frozen=True)
+class BarcodeSums:
+    """Sums over the cells of each patient, from which the barcodes follow. Parts of the same patients add up."""
+
+    n_cells: NDArray[np.int64]
+    """Cells of each patient, ``(n_patients,)``."""
+    counts: NDArray[np.float64]
+    """Sum of a_i[s] over the patient's cells, ``(n_patients, n_latents)``."""
+    total: NDArray[np.float64]
+    """Sum of m_i[s], ``(n_patients, n_latents)``."""
+    active: NDArray[np.int64]
+    """Cells with m_i[s] > 0, ``(n_patients, n_latents)``."""
+
+    @classmethod
+    def empty(cls, n_patients: int, n_latents: int) -> BarcodeSums:
+        """Of no cells yet."""
+        shape = (n_patients, n_latents)
+        return cls(np.zeros(n_patients, np.int64), np.zeros(shape), np.zeros(shape), np.zeros(shape, np.int64))
+
+    @classmethod
+    def of(cls, counts: sp.csr_matrix, means: sp.csr_matrix, patients: ArrayLike, n_patients: int) -> BarcodeSums:
+        """Sums over some cells.
+
+        Parameters
+        ----------
+        counts, means
+            a_i[s] and m_i[s], ``(n_cells, n_latents)``.
+        patients
+            Number of each cell's patient, negative where unknown: such a cell counts for nobody; ``(n_cells,)``.
+        """
+        sums = cls.empty(n_patients, counts.shape[1])
+        sums.add(counts, means, patients)
+        return sums
+
+    def add(self, counts: sp.csr_matrix, means: sp.csr_matrix, patients: ArrayLike) -> None:
+        """Take in more cells; see `of`."""
+        codes = np.asarray(patients, dtype=np.int64)
+        known = np.flatnonzero(codes >= 0)
+        who, place = np.unique(codes[known], return_inverse=True)
+        member = sp.csr_matrix((np.ones(len(known)), (place, known)), shape=(len(who), len(codes)))
+        above = sp.csr_matrix((means.data > 0, means.indices, means.indptr), shape=means.shape)
+        self.n_cells[who] += np.bincount(place, minlength=len(who))
+        self.counts[who] += (member @ counts).toarray()
+        self.total[who] += (member @ means).toarray()
+        self.active[who] += (member @ above).toarray().astype(np.int64)
+
+    def __add__(self, other: BarcodeSums) -> BarcodeSums:
+        return BarcodeSums(
+            self.n_cells + other.n_cells,
+            self.counts + other.counts,
+            self.total + other.total,
+            self.active + other.active,
+        )
+
+    def barcodes(self) -> NDArray[np.float32]:
+        """Patient barcodes a_p[s]: the mean of a_i[s] over the patient's images (Eq. 3); ``(n_patients, n_latents)``.
+
+        Divided by the number of images, as the equation says; the published code divides by the number of latents,
+        which makes a patient with twice the cells look twice as abnormal.
+        """
+        return (self.counts / np.maximum(self.n_cells, 1)[:, None]).astype(np.float32)
+
+    def mean_activation(self) -> NDArray[np.float32]:
+        """Mean of m_i[s] over all the patient's images; ``(n_patients, n_latents)``."""
+        return (self.total / np.maximum(self.n_cells, 1)[:, None]).astype(np.float32)
+
+
+def disease_barcodes(barcodes: ArrayLike, diseases: ArrayLike, n_diseases: int) -> NDArray[np.float64]:
+    """Disease barcodes a_d[s]: the mean of the barcodes of its patients, however many cells each has (Eq. 3).
+
+    Parameters
+    ----------
+    barcodes
+        ``(n_patients, n_latents)``.
+    diseases
+        Number of each patient's disease, negative where unknown; ``(n_patients,)``.
+
+    Returns
+    -------
+    ``(n_diseases, n_latents)``; NaN for a disease without patients.
+    """
+    values, codes = np.asarray(barcodes), np.asarray(diseases)
+    return np.stack(
+        [
+            values[codes == disease].mean(axis=0, dtype=np.float64)
+            if (codes == disease).any()
+            else np.full(values.shape[1], np.nan)
+            for disease in range(n_diseases)
+        ]
+    )
+
+
+def pooled_mean_activation(means: ArrayLike, active: ArrayLike, n_cells: ArrayLike) -> NDArray[np.float64]:
+    """Mean activation of each latent over the images of some patients that activate it, as in the overview;
+    ``(n_latents,)``.
+
+    Parameters
+    ----------
+    means, active
+        Mean of m_i[s] over each patient's images, and its images with m_i[s] > 0; ``(n_patients, n_latents)``.
+    n_cells
+        Images of each patient, ``(n_patients,)``.
+    """
+    total = np.asarray(n_cells, np.float64) @ np.asarray(means)
+    images = np.asarray(active).sum(axis=0)
+    return np.divide(total, images, out=np.zeros(len(total)), where=images > 0)
+
+
+def barcode_correlation(barcodes: ArrayLike) -> NDArray[np.float64]:
+    """Correlation (Pearson) of every patient's barcode with every other; NaN for a barcode that is constant.
+
+    Returns
+    -------
+    ``(n_patients, n_patients)``.
+    """
+    values = np.asarray(barcodes, dtype=np.float64)
+    centred = values - values.mean(axis=1, keepdims=True)
+    norm = np.sqrt((centred**2).sum(axis=1, keepdims=True))
+    unit = np.divide(centred, norm, out=np.full_like(centred, np.nan), where=norm > 0)
+    return np.clip(unit @ unit.T, -1, 1)

@@ -1,0 +1,185 @@
+"""Which concepts one group of patients has more of than another, by how much, and how sure that is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import false_discovery_control, rankdata
+
+_BLOCK = 2048  # latents that are drawn together
+
+
+def strata_of(column: pd.Series | None, n: int, cuts: int = 3) -> NDArray[np.int64]:
+    """Groups of patients that are compared only with one another, ``(n,)``.
+
+    Parameters
+    ----------
+    column
+        What to adjust for: text as it is, numbers with more than six values cut into thirds; missing is a group of
+        its own. None puts all into one.
+    """
+    if column is None:
+        return np.zeros(n, np.int64)
+    values = pd.Series(np.asarray(column, dtype=object))
+    numbers = pd.to_numeric(values, errors="coerce")
+    if numbers.notna().sum() == values.notna().sum() and numbers.nunique() > 2 * cuts:
+        values = pd.qcut(numbers, cuts, duplicates="drop").astype(object)
+    return np.asarray(pd.factorize(values, use_na_sentinel=False)[0], np.int64)
+
+
+def compare(
+    barcodes: NDArray[np.floating],
+    first: ArrayLike,
+    strata: ArrayLike | None = None,
+    *,
+    prevalence: float = 0.1,
+    draws: int = 1000,
+    permutations: int = 10_000,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Compare two groups of patients in every latent.
+
+    With strata (laboratories), patients are compared within each and the results averaged with weights n_a n_b / (n_a
+    + n_b), as in van Elteren (1960); strata that lack one of the groups tell nothing and drop out.
+
+    Parameters
+    ----------
+    barcodes
+        a_p[s] of the patients of both groups, ``(n_patients, n_latents)``.
+    first
+        Whether a patient is in the first group, ``(n_patients,)``.
+    strata
+        `strata_of`, ``(n_patients,)``; one for all if None.
+    prevalence
+        A latent is tested where it occurs (a_p[s] > 0) in at least this share of the patients of both groups
+        together: a filter that does not know the groups, so that it spoils no p value.
+    draws, permutations
+        Bootstrap draws of the patients of each group in each stratum, and permutations of the groups within the strata.
+
+    Returns
+    -------
+    A row per latent: ``first`` and ``second``, the barcodes of both groups (without strata: a_d[s] of Eq. 3);
+    ``difference`` with ``low`` and ``high``, the 95 % bootstrap interval; ``effect``, the difference in pooled
+    deviations within groups and strata (Hedges' g, 1981); ``auroc``, that a patient of the first group has more than
+    one of the second; ``prevalence``, ``tested``, ``p``, two-sided from permutations of the difference, and ``fdr``
+    (Benjamini and Hochberg, 1995). p and fdr are NaN where a latent was not tested.
+
+    Raises
+    ------
+    ValueError
+        No stratum has patients of both groups.
+    """
+    values, side = np.asarray(barcodes, np.float32), np.asarray(first, bool)
+    codes = np.zeros(len(side), np.int64) if strata is None else np.asarray(strata)
+    pairs = [(np.flatnonzero((codes == s) & side), np.flatnonzero((codes == s) & ~side)) for s in np.unique(codes)]
+    pairs = [(a, b) for a, b in pairs if len(a) and len(b)]
+    if not pairs:
+        raise ValueError("no stratum has patients of both groups")
+    weights = np.array([len(a) * len(b) / (len(a) + len(b)) for a, b in pairs])
+    weights /= weights.sum()
+    used = np.concatenate([np.concatenate(pair) for pair in pairs])
+    plus, minus = np.zeros(len(side)), np.zeros(len(side))
+    for (a, b), weight in zip(pairs, weights, strict=True):
+        plus[a], minus[b] = weight / len(a), weight / len(b)
+    occurs = (values[used] > 0).mean(axis=0)
+    tested = (occurs >= prevalence) & (np.ptp(values[used], axis=0) > 0)
+    table = pd.DataFrame({"first": plus @ values, "second": minus @ values})
+    table["difference"] = table["first"] - table["second"]
+    table["low"], table["high"] = _bootstrap(values, pairs, weights, draws, seed)
+    table["effect"] = table["difference"] / _deviation(values, pairs) * _small_sample(pairs)
+    table["auroc"] = _area(values, pairs)
+    table["prevalence"], table["tested"] = occurs, tested
+    p = np.full(len(table), np.nan)
+    p[tested] = _permutation_p(values[:, tested], pairs, weights, permutations, seed)
+    table["p"], table["fdr"] = p, np.nan
+    if tested.any() and permutations:
+        table.loc[tested, "fdr"] = false_discovery_control(p[tested])
+    return table.rename_axis("latent")
+
+
+def most_different(table: pd.DataFrame, count: int = 50) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The latents most in favour of each side by the difference of the barcodes (section 3.3), strongest first."""
+    order = np.argsort(-table["difference"].to_numpy(), kind="stable")
+    ordered = table["difference"].to_numpy()[order]
+    return order[ordered > 0][:count], order[ordered < 0][::-1][:count]
+
+
+_Pairs = list[tuple[NDArray[np.int64], NDArray[np.int64]]]
+
+
+def _small_sample(pairs: _Pairs) -> float:
+    """Hedges' correction of the effect size for few patients."""
+    freedom = sum(len(a) + len(b) - 2 for a, b in pairs)
+    return 1 - 3 / (4 * freedom - 1) if freedom > 0 else np.nan
+
+
+def _deviation(values: NDArray[np.float32], pairs: _Pairs) -> NDArray[np.float64]:
+    """Pooled standard deviation within groups and strata; NaN where nothing varies."""
+    squares, freedom = np.zeros(values.shape[1]), 0
+    for rows in (rows for pair in pairs for rows in pair):
+        squares += len(rows) * values[rows].var(axis=0, dtype=np.float64)
+        freedom += len(rows) - 1
+    with np.errstate(invalid="ignore", divide="ignore"):
+        found = np.sqrt(squares / freedom)
+    return np.where(found > 0, found, np.nan)
+
+
+def _area(values: NDArray[np.float32], pairs: _Pairs) -> NDArray[np.float64]:
+    """AUROC over the pairs of patients of one stratum, ties counted half."""
+    wins, total = np.zeros(values.shape[1]), 0
+    for a, b in pairs:
+        ranks = rankdata(values[np.concatenate([a, b])], axis=0)[: len(a)].sum(axis=0)
+        wins += ranks - len(a) * (len(a) + 1) / 2
+        total += len(a) * len(b)
+    return wins / total
+
+
+def _bootstrap(
+    values: NDArray[np.float32], pairs: _Pairs, weights: NDArray[np.float64], draws: int, seed: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    rng = np.random.default_rng([seed, 1])
+    drawn = np.zeros((draws, len(values)), np.float32)
+    for (a, b), weight in zip(pairs, weights, strict=True):
+        for rows, sign in ((a, weight), (b, -weight)):
+            drawn[:, rows] = sign * rng.multinomial(len(rows), np.full(len(rows), 1 / len(rows)), draws) / len(rows)
+    return _quantiles(drawn, values)
+
+
+def _quantiles(
+    drawn: NDArray[np.float32], values: NDArray[np.float32]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    low, high = np.full(values.shape[1], np.nan), np.full(values.shape[1], np.nan)
+    for start in range(0, values.shape[1] if len(drawn) else 0, _BLOCK):
+        block = slice(start, start + _BLOCK)
+        found = np.sort((drawn @ values[:, block]).T.copy(), axis=1)
+        low[block], high[block] = (np.quantile(found, q, axis=1) for q in (0.025, 0.975))
+    return low, high
+
+
+def _permutation_p(
+    values: NDArray[np.float32], pairs: _Pairs, weights: NDArray[np.float64], permutations: int, seed: int
+) -> NDArray[np.float64]:
+    """Share of permutations within strata with a difference at least as large, the one at hand among them."""
+    if not permutations:
+        return np.full(values.shape[1], np.nan)
+    rng = np.random.default_rng([seed, 2])
+    contrast = np.zeros((1 + permutations, len(values)), np.float32)
+    for (a, b), weight in zip(pairs, weights, strict=True):
+        rows = np.concatenate([a, b])
+        signs = np.repeat([weight / len(a), -weight / len(b)], [len(a), len(b)])
+        contrast[:, rows] = signs
+        contrast[1:, rows] = rng.permuted(contrast[1:, rows], axis=1)
+    p = np.empty(values.shape[1])
+    for start in range(0, values.shape[1], _BLOCK):
+        block = values[:, start : start + _BLOCK]
+        found = np.abs(contrast @ (block - block.mean(axis=0)))
+        p[start : start + _BLOCK] = (found >= found[0] * (1 - 1e-5)).mean(axis=0)
+    return p
+
+
+def as_records(table: pd.DataFrame, latents: NDArray[np.int64]) -> list[dict[str, Any]]:
+    """Rows of some latents, in this order, for JSON."""
+    return [{str(k): v for k, v in row.items()} for row in table.loc[latents].reset_index().to_dict("records")]

@@ -1,0 +1,73 @@
+"""What else could tell the diagnosis: the same patients described by their tokens instead of their concepts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import anndata as ad
+import numpy as np
+from numpy.typing import NDArray
+
+from cytosae.cohort.multiple_instance import Bags
+from cytosae.console import progress
+from cytosae.errors import CytosaeError
+from cytosae.tokens import TokenSource
+
+_BATCH = 64
+
+
+@dataclass(frozen=True)
+class PatientTokens:
+    """Tokens of patients, by row of the barcodes."""
+
+    cls: NDArray[np.float32]
+    """Mean CLS token over the patient's cells, ``(n_rows, d_model)``."""
+    patches: NDArray[np.float32]
+    """Mean over all patch tokens of the patient's cells, ``(n_rows, d_model)``."""
+    bags: Bags
+    """CLS tokens of all cells."""
+
+
+def patient_tokens(source: TokenSource, data: ad.AnnData) -> PatientTokens:
+    """Gather the tokens of the cells that the barcodes were made of.
+
+    Parameters
+    ----------
+    source
+        Tokens of these cells; cells of other patients are passed over.
+    data
+        Barcodes of patients.
+
+    Raises
+    ------
+    CytosaeError
+        The tokens lack cells of a patient, or have more of them than the barcode counted.
+    """
+    cells = source.cells
+    key = cells["dataset"].astype(str) + "\n" + cells["patient"].astype(str)
+    if "cell_type" in data.obs:
+        key = key + "\n" + cells["label"].astype(str)
+    obs = data.obs[["dataset", "patient", *(["cell_type"] if "cell_type" in data.obs else [])]].astype(str)
+    places = {name: row for row, name in enumerate(obs.agg("\n".join, axis=1))}
+    row_of = key.map(places).fillna(-1).to_numpy(np.int64)
+    found = np.bincount(row_of[row_of >= 0], minlength=data.n_obs)
+    if (wrong := np.flatnonzero(found != data.obs["n_cells"].to_numpy())).size:
+        row = int(wrong[0])
+        raise CytosaeError(
+            f"the tokens have {found[row]} cells of {data.obs_names[row]}, the barcode {data.obs['n_cells'].iloc[row]}. "
+            "Give the tokens of the cells that the barcodes were made of."
+        )
+    wanted = np.flatnonzero(row_of >= 0)
+    cls = np.zeros((len(wanted), source.layout.d_model), np.float32)
+    patches = np.zeros_like(cls)
+    with progress("tokens of patients", len(wanted), "cells") as bar:
+        batches = [wanted[i : i + _BATCH] for i in range(0, len(wanted), _BATCH)]
+        done = 0
+        for tokens in source.stream(batches):
+            cls[done : done + len(tokens)] = tokens[:, 0].float().numpy()
+            patches[done : done + len(tokens)] = tokens[:, 1:].float().mean(dim=1).numpy()
+            done += len(tokens)
+            bar.to(done)
+    of = [np.flatnonzero(row_of[wanted] == row) for row in range(data.n_obs)]
+    means = [np.stack([values[rows].mean(axis=0) for rows in of]) for values in (cls, patches)]
+    return PatientTokens(means[0], means[1], Bags(cls, of))

@@ -1,0 +1,95 @@
+"""Who is judged by whom: divisions of the patients, with all rows of a patient on one side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sklearn.model_selection import StratifiedGroupKFold
+
+from cytosae.errors import CytosaeError
+
+
+@dataclass(frozen=True)
+class Folds:
+    """One or several divisions of the same patients; in each, every row is judged once."""
+
+    of: NDArray[np.int64]
+    """Fold of each row, negative for rows that are never judged (and always trained on), ``(n_repeats, n_rows)``."""
+    names: tuple[str, ...]
+    """Names of the folds."""
+    what: str
+    """How they were drawn, in words."""
+    caveats: tuple[str, ...] = ()
+
+    @property
+    def n_repeats(self) -> int:
+        """Divisions."""
+        return len(self.of)
+
+
+def stratified_folds(
+    target: NDArray[np.integer], groups: Sequence[str], splits: int = 5, repeats: int = 5, seed: int = 0
+) -> Folds:
+    """Random folds with the classes in like shares, drawn several times.
+
+    Parameters
+    ----------
+    target
+        Class of each row, ``(n_rows,)``; every class has two patients at least.
+    groups
+        The patient of each row: its rows stay together, ``(n_rows,)``.
+    splits
+        Folds; fewer where the smallest class has fewer patients, with a caveat.
+    """
+    smallest = int(pd.Series(groups).groupby(target).nunique().min())
+    caveats = []
+    if smallest < splits:
+        caveats.append(f"{splits} folds asked for, but the smallest class has {smallest} patients: {smallest} folds")
+        splits = smallest
+    of = np.empty((repeats, len(target)), np.int64)
+    for repeat in range(repeats):
+        divided = StratifiedGroupKFold(splits, shuffle=True, random_state=seed + repeat)
+        for fold, (_, judged) in enumerate(divided.split(target, target, groups)):
+            of[repeat, judged] = fold
+    what = f"{splits} folds by patient, drawn {repeats} times" if repeats > 1 else f"{splits} folds by patient"
+    return Folds(of, tuple(f"fold {fold + 1}" for fold in range(splits)), what, tuple(caveats))
+
+
+def given_folds(column: pd.Series, target: NDArray[np.integer], groups: Sequence[str], what: str) -> Folds:
+    """The folds that a column names: each value is judged once by a model trained on all others.
+
+    Parameters
+    ----------
+    column
+        Of each row: the fold, or the laboratory that is left out; rows without a value are trained on and never judged.
+    what
+        Name of the column, for messages.
+
+    Raises
+    ------
+    CytosaeError
+        A patient in two folds, or fewer than two folds.
+    """
+    fold = pd.Series(np.asarray(column, dtype=object)).where(np.asarray(column.notna()), None)
+    several = fold.groupby(np.asarray(groups, dtype=object)).nunique()
+    if (several > 1).any():
+        patients = several.index[several > 1]
+        raise CytosaeError(
+            f"{what}: {len(patients)} patients are in two folds, the first is {patients[0]!r}. A model would be judged on a "
+            "patient that it knows: give every patient one fold."
+        )
+    codes, names = pd.factorize(fold, sort=True)
+    if len(names) < 2:
+        raise CytosaeError(f"{what}: has {len(names)} different values; at least two are needed to leave one out.")
+    caveats = []
+    for code, name in enumerate(names):
+        unseen = np.setdiff1d(target[codes == code], target[codes != code])
+        if len(unseen):
+            caveats.append(f"{what} {name}: {len(unseen)} of its classes occur nowhere else and cannot be told there")
+    if (codes < 0).any():
+        caveats.append(f"{what}: {(codes < 0).sum()} patients have no value, they are trained on and not judged")
+    return Folds(codes[None].astype(np.int64), tuple(map(str, names)), f"one {what} left out", tuple(caveats))

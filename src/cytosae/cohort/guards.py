@@ -1,0 +1,130 @@
+"""What could make a classifier look better than it is: found before anything is fitted."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from cytosae.cohort.aggregation import IMAGE_COLUMNS
+
+DRAWS, LEVEL, BINS = 2000, 0.01, 5
+_KEYS = {"patient", "n_cells", "cell_type", "conflicting_diagnoses"}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that a reader has to know before the figures."""
+
+    kind: str
+    """``leak`` (the answer is in the data), ``confounder`` (something else tells it too), or ``conflict``."""
+    text: str
+    figures: dict[str, Any]
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+
+def association(column: ArrayLike, target: ArrayLike, draws: int = DRAWS, seed: int = 0) -> tuple[float, float]:
+    """How much a column tells of the class of a patient: Cramer's V without its bias (Bergsma, 2013), and its
+    permutation p.
+
+    Parameters
+    ----------
+    column
+        Values of the patients; numbers with more than five different values are cut into fifths. Missing is a value
+        too.
+    target
+        Classes, ``(n_patients,)``.
+    """
+    values = pd.Series(np.asarray(column, dtype=object)).reset_index(drop=True)
+    numbers = pd.to_numeric(values, errors="coerce")
+    if numbers.notna().sum() == values.notna().sum() and numbers.nunique() > BINS:
+        values = pd.qcut(numbers, BINS, duplicates="drop").astype(object)
+    rows = pd.factorize(values, use_na_sentinel=False)[0]
+    classes = np.unique(np.asarray(target), return_inverse=True)[1]
+    r, k, n = rows.max(initial=-1) + 1, classes.max(initial=-1) + 1, len(rows)
+    if r < 2 or k < 2:
+        return 0.0, 1.0
+    expected = np.outer(np.bincount(rows, minlength=r), np.bincount(classes, minlength=k)) / n
+
+    def chi(labels: NDArray[np.integer]) -> float:
+        table = np.bincount(rows * k + labels, minlength=r * k).reshape(r, k)
+        return float(((table - expected) ** 2 / expected).sum())
+
+    rng = np.random.default_rng(seed)
+    found = chi(classes)
+    null = np.array([chi(rng.permutation(classes)) for _ in range(draws)])
+    phi = max(0.0, found / n - (r - 1) * (k - 1) / (n - 1))
+    smaller = min(r - (r - 1) ** 2 / (n - 1), k - (k - 1) ** 2 / (n - 1)) - 1
+    v = float(np.sqrt(phi / smaller)) if smaller > 0 else 0.0
+    return min(1.0, v), float((1 + (null >= found - 1e-9).sum()) / (1 + draws))
+
+
+def examine(data: ad.AnnData, target: str, seed: int = 0) -> list[Finding]:
+    """Look for leaks and confounders in the barcodes of patients.
+
+    Found are: patients with two diagnoses; cells that occur under two patients; image size or file format that tells
+    the class; any other column of the patients that does (laboratory, scanner, sex), from a permutation p of 0.01
+    divided by the number of columns looked at.
+    """
+    found = []
+    obs = data.obs
+    if (
+        target == "diagnosis"
+        and "conflicting_diagnoses" in obs
+        and (several := obs["conflicting_diagnoses"].dropna()).size
+    ):
+        first = f"{several.index[0]} ({several.iloc[0]})"
+        text = f"{len(several)} patients have more than one diagnosis and are left out, the first is {first}"
+        found.append(Finding("conflict", text, {"patients": several.astype(str).to_dict()}))
+    found += _same_name(obs, target)
+    found += _shared(data.uns["cytosae"].get("shared_cells"), obs[target])
+    known = obs[obs[target].notna()]
+    columns = [c for c in obs.columns if c not in _KEYS and c != target and known[c].nunique(dropna=False) > 1]
+    columns = [c for c in columns if pd.api.types.is_numeric_dtype(obs[c]) or known[c].nunique() <= len(known) // 2]
+    for column in columns:
+        v, p = association(known[column], known[target].astype(str), seed=seed)
+        if p > LEVEL / len(columns):
+            continue
+        figures = {"column": column, "cramers_v": v, "p": p}
+        if column in IMAGE_COLUMNS:
+            what = column.replace("_", " ")
+            text = (
+                f"{what} tells the {target} (Cramer's V {v:.2f}, p {p:.2g}): the images of the classes differ as files"
+            )
+            found.append(Finding("leak", text, figures))
+        else:
+            text = f"{column} tells the {target} (Cramer's V {v:.2f}, p {p:.2g}): leave one out, or adjust for it"
+            found.append(Finding("confounder", text, figures))
+    return found
+
+
+def _same_name(obs: pd.DataFrame, target: str) -> list[Finding]:
+    """Rows of one name, in two data sets, that are said to be of different classes."""
+    per = obs.groupby(obs["patient"].astype(str), observed=True)[target].nunique()
+    several = per.index[per > 1]
+    if not len(several):
+        return []
+    text = (
+        f"{len(several)} names of patients have another {target} in another data set, the first is {several[0]}: if they "
+        "are different people, give them different names"
+    )
+    return [Finding("conflict", text, {"patients": list(several)})]
+
+
+def _shared(pairs: pd.DataFrame | None, target: pd.Series) -> list[Finding]:
+    if pairs is None or not len(pairs):
+        return []
+    first = pairs.iloc[0]
+    patients = pd.concat([pairs["patient"], pairs["other_patient"]]).nunique()
+    text = (
+        f"{len(pairs)} cells occur under two patients ({patients} patients), the first is {first['cell']} of "
+        f"{first['patient']} and {first['other_cell']} of {first['other_patient']}: one may be judged by the other"
+    )
+    return [Finding("leak", text, {"pairs": pairs.to_dict("records")})]

@@ -1,0 +1,93 @@
+"""Attention-based multiple-instance learning on CLS tokens, the paper's deep baseline (Hehr et al., 2023), small."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+WIDTH = 64
+_EPOCHS, _BATCH, _CELLS, _RATE, _DECAY = 100, 8, 128, 1e-3, 1e-2
+
+
+class AttentionPooling(nn.Module):
+    """Gated attention over the cells of a patient (Ilse et al., 2018, Eq. 8 and 9), then a linear layer."""
+
+    def __init__(self, d_model: int, n_classes: int, width: int = WIDTH) -> None:
+        super().__init__()
+        self.embed = nn.Sequential(nn.Linear(d_model, width), nn.ReLU(), nn.Dropout(0.25))
+        self.tanh, self.gate, self.score = nn.Linear(width, width), nn.Linear(width, width), nn.Linear(width, 1)
+        self.classify = nn.Linear(width, n_classes)
+
+    def forward(self, cells: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
+        """Logits ``(n_patients, n_classes)`` of cells ``(n_patients, n_cells, d_model)``; `present` marks real ones."""
+        h = self.embed(cells)
+        score = self.score(torch.tanh(self.tanh(h)) * torch.sigmoid(self.gate(h)))[..., 0]
+        attention = score.masked_fill(~present, -torch.inf).softmax(dim=1)
+        return torch.as_tensor(self.classify((attention[..., None] * h).sum(dim=1)))
+
+
+@dataclass(frozen=True)
+class Bags:
+    """Cells of patients."""
+
+    cells: NDArray[np.float32]
+    """CLS tokens of all cells, ``(n_cells, d_model)``."""
+    of: Sequence[NDArray[np.int64]]
+    """Cells of each patient, ``(n_patients,)``."""
+
+
+def judge_bags(
+    bags: Bags,
+    target: NDArray[np.integer],
+    train: NDArray[np.bool_],
+    judged: NDArray[np.bool_],
+    n_classes: int,
+    seed: int = 0,
+) -> NDArray[np.float64]:
+    """Train on some patients, judge others; ``(n_judged, n_classes)`` probabilities.
+
+    Tokens are standardised over the training patients' cells. In training at most 128 cells of a patient are drawn
+    for each step, in judging all are seen. Classes count alike, however many patients they have.
+    """
+    rows = np.flatnonzero(train)
+    seen = np.concatenate([bags.of[int(row)] for row in rows])
+    centre, spread = bags.cells[seen].mean(axis=0), bags.cells[seen].std(axis=0) + 1e-6
+    rng = np.random.default_rng(seed)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = AttentionPooling(bags.cells.shape[1], n_classes)
+        optimiser = torch.optim.AdamW(model.parameters(), lr=_RATE, weight_decay=_DECAY)
+        counts = np.bincount(target[rows], minlength=n_classes)
+        weight = torch.tensor(len(rows) / (n_classes * np.maximum(counts, 1)), dtype=torch.float32)
+
+        def batch(patients: NDArray[np.int64], most: int | None) -> tuple[torch.Tensor, torch.Tensor]:
+            chosen = [
+                rng.choice(bags.of[p], most, replace=False) if most and len(bags.of[p]) > most else bags.of[p]
+                for p in patients
+            ]
+            longest = max(map(len, chosen))
+            cells = np.zeros((len(chosen), longest, bags.cells.shape[1]), np.float32)
+            present = np.zeros((len(chosen), longest), bool)
+            for place, members in enumerate(chosen):
+                cells[place, : len(members)] = (bags.cells[members] - centre) / spread
+                present[place, : len(members)] = True
+            return torch.from_numpy(cells), torch.from_numpy(present)
+
+        model.train()
+        for _ in range(_EPOCHS):
+            order = rng.permutation(rows)
+            for patients in np.array_split(order, -(-len(order) // _BATCH)):
+                logits = model(*batch(patients, _CELLS))
+                loss = nn.functional.cross_entropy(logits, torch.from_numpy(target[patients].astype(np.int64)), weight)
+                optimiser.zero_grad()
+                loss.backward()
+                optimiser.step()
+        model.eval()
+        with torch.no_grad():
+            found = [model(*batch(np.array([p]), None)).softmax(dim=1)[0].numpy() for p in np.flatnonzero(judged)]
+    return np.stack(found).astype(np.float64)

@@ -1,0 +1,91 @@
+"""How good is a prediction? Arrays in, numbers out, all from confusion counts so that draws cost little."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+
+def confusion(
+    truth: ArrayLike, predicted: ArrayLike, n_classes: int, weights: ArrayLike | None = None
+) -> NDArray[np.float64]:
+    """How often each class was taken for each; true classes are rows.
+
+    Parameters
+    ----------
+    truth, predicted
+        Numbers of classes, ``(n_rows,)``.
+    weights
+        How often each row counts, ``(n_draws, n_rows)``; once each if None.
+
+    Returns
+    -------
+    ``(n_classes, n_classes)``, with weights ``(n_draws, n_classes, n_classes)``.
+    """
+    cell = np.asarray(truth) * n_classes + np.asarray(predicted)
+    if weights is None:
+        return np.bincount(cell, minlength=n_classes**2).astype(float).reshape(n_classes, n_classes)
+    which = np.eye(n_classes**2)[cell]
+    return (np.asarray(weights, float) @ which).reshape(-1, n_classes, n_classes)
+
+
+def class_scores(counts: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+    """Precision, recall, F1 and support of every class from confusion counts ``(..., n_classes, n_classes)``.
+
+    A class that is never predicted has precision 0, one that never occurs recall 0, as in scikit-learn.
+    """
+    hits = np.diagonal(counts, axis1=-2, axis2=-1)
+    support, predicted = counts.sum(axis=-1), counts.sum(axis=-2)
+
+    def share(part: NDArray[np.float64], whole: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.divide(part, whole, out=np.zeros_like(part, dtype=float), where=whole > 0)
+
+    return {
+        "precision": share(hits, predicted),
+        "recall": share(hits, support),
+        "f1": share(2 * hits, support + predicted),
+        "support": support,
+    }
+
+
+def weighted_f1(counts: NDArray[np.float64]) -> NDArray[np.float64]:
+    """F1 of the classes, weighted by their support; ``(...)``."""
+    scores = class_scores(counts)
+    total = scores["support"].sum(axis=-1)
+    return np.divide((scores["f1"] * scores["support"]).sum(axis=-1), total, out=np.zeros_like(total), where=total > 0)
+
+
+def calibration(probability: ArrayLike, truth: ArrayLike, bins: int = 8) -> dict[str, Any]:
+    """Are patients of whom the model is 70 % sure right in 70 %?
+
+    Parameters
+    ----------
+    probability
+        ``(n_rows, n_classes)``.
+    truth
+        ``(n_rows,)``.
+    bins
+        Rows are put into so many bins of like size by the probability of the predicted class.
+
+    Returns
+    -------
+    ``ece``, the mean gap between confidence and share correct over the bins (Naeini et al., 2015), ``brier`` (Brier,
+    1950, summed over the classes), ``log_loss``, and the bins.
+    """
+    p, true = np.asarray(probability, float), np.asarray(truth)
+    confidence, correct = p.max(axis=1), p.argmax(axis=1) == true
+    found = []
+    for rows in np.array_split(np.argsort(confidence, kind="stable"), min(bins, len(p))):
+        found.append(
+            {"n": len(rows), "confidence": float(confidence[rows].mean()), "correct": float(correct[rows].mean())}
+        )
+    truth_matrix = np.eye(p.shape[1])[true]
+    of_truth = np.clip(p[np.arange(len(p)), true], 1e-15, 1)
+    return {
+        "ece": float(sum(b["n"] * abs(b["confidence"] - b["correct"]) for b in found) / len(p)),
+        "brier": float(((p - truth_matrix) ** 2).sum(axis=1).mean()),
+        "log_loss": float(-np.log(of_truth).mean()),
+        "bins": found,
+    }
