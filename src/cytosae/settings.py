@@ -196,7 +196,9 @@ class BarcodeConfig:
     """Settings of the barcodes."""
 
     by_cell_type: bool = _setting(False, "a barcode of each cell type (column 'label') of each patient")
-    duplicates: bool = _setting(True, "look for cells that occur under two patients")
+    duplicates: bool = _setting(
+        True, "look for cells that occur under two patients, as the same file or turned, resized, compressed anew"
+    )
 
 
 @dataclass(frozen=True)
@@ -226,3 +228,45 @@ class ClassifyConfig:
     def thresholds(self) -> tuple[float, ...]:
         """From -6 to 0."""
         return tuple(round(-6 + self.step * i, 6) for i in range(int(6 / self.step + 1e-9) + 1))
+
+
+@dataclass(frozen=True)
+class CompareConfig:
+    """Settings of the comparison of two groups of patients.
+
+    Raises
+    ------
+    CytosaeError
+        A value out of its range.
+    """
+
+    top: int = _setting(50, "latents most in favour of each side (sec. 3.3)", minimum=1)
+    prevalence: float = _setting(
+        0.1, "a latent is tested where it occurs in at least this share of the patients of both groups", minimum=0
+    )
+    bootstrap: int = _setting(1000, "bootstrap draws of the patients, for intervals", minimum=20)
+    permutations: int = _setting(10_000, "permutations of the groups, for p values", minimum=0)
+    shown: int = _setting(8, "latents of each side whose cells are drawn, where a study is given", minimum=1)
+    seed: int = _setting(0, "fixes draws and permutations", minimum=0)
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+
+@dataclass(frozen=True)
+class PatientConfig:
+    """Settings of the page of a patient.
+
+    Raises
+    ------
+    CytosaeError
+        A value out of its range.
+    """
+
+    healthy: str = _setting("healthy", "the group (diagnosis) of the healthy, with which every patient is compared")
+    concepts: int = _setting(8, "unusual concepts shown, at most", minimum=1)
+    cells: int = _setting(10, "cells shown, at most", minimum=1)
+    fdr: float = _setting(0.1, "false-discovery rate up to which a concept is unusual", minimum=0)
+
+    def __post_init__(self) -> None:
+        _check(self)

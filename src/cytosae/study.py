@@ -11,17 +11,27 @@ from typing import Any
 
 import pandas as pd
 
-from cytosae.artefacts import Manifest, make_folder, read_json, sha256_file, whole_file, write_json
+from cytosae.artefacts import (
+    MANIFEST,
+    FileRecord,
+    Manifest,
+    make_folder,
+    read_json,
+    sha256_file,
+    whole_file,
+    write_json,
+)
 from cytosae.backbones import TINY, Backbone, load
 from cytosae.cells import difference, list_cells, metadata_digest, pixels_digest, read_cells, write_cells
 from cytosae.cells.synthetic import CohortSpec, write_cohort
+from cytosae.cohort import BARCODES, COHORT, make_barcodes
 from cytosae.concepts import check_fit, encode, encode_inputs
 from cytosae.console import progress, say
 from cytosae.errors import CytosaeError
 from cytosae.report import report_inputs, write_report
 from cytosae.sae import SAE, train, training_inputs
 from cytosae.sae.model import WEIGHTS
-from cytosae.settings import BackboneConfig, EncodeConfig, StoreConfig, TrainConfig
+from cytosae.settings import BackboneConfig, BarcodeConfig, EncodeConfig, StoreConfig, TrainConfig
 from cytosae.tokens import Layout, LiveTokens, TokenSource, TokenStore, embed, layout_of
 from cytosae.tokens.store import read_manifest
 
@@ -34,6 +44,7 @@ class RunConfig:
     store: StoreConfig = field(default_factory=StoreConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     encode: EncodeConfig = field(default_factory=EncodeConfig)
+    barcodes: BarcodeConfig = field(default_factory=BarcodeConfig)
 
 
 def load_backbone(config: BackboneConfig, *, whole: bool = False) -> Backbone:
@@ -114,7 +125,8 @@ class Study:
     Parameters
     ----------
     folder
-        Holds ``cells.parquet``, ``tokens/``, ``sae/``, ``concepts/`` and ``report/``; made where it does not exist.
+        Holds ``cells.parquet``, ``tokens/``, ``sae/``, ``concepts/``, ``cohort/`` and ``report/``; made where it does
+        not exist.
     config
         Settings of all stages.
     store
@@ -197,6 +209,8 @@ class Study:
             self._concepts(tokens)
         finally:
             tokens.close()
+        if cells["patient"].notna().any():
+            self._cohort()
         self._report()
         return self.stages
 
@@ -244,6 +258,19 @@ class Study:
             device = self.config.backbone.device
             figures = encode(tokens, sae, folder, config, sae_digest=sae_digest, device=device)
             self._done("concepts", reason, {"datasets": figures})
+
+    def _cohort(self) -> None:
+        folder, config = self.folder / COHORT, self.config.barcodes
+        concepts = Manifest.load(self.folder / "concepts")
+        assert concepts is not None
+        inputs = {"concepts": concepts.fingerprint()}
+        reason = self._stage("cohort", folder, asdict(config), inputs)
+        if reason:
+            (make_folder(folder) / MANIFEST).unlink(missing_ok=True)
+            figures = make_barcodes([self.folder / "concepts"], folder / BARCODES, config)
+            outputs = {BARCODES: FileRecord.of(folder / BARCODES)}
+            Manifest("cohort", asdict(config), inputs, outputs, figures).save(folder)
+            self._done("cohort", reason, figures)
 
     def _report(self) -> None:
         reason = self._stage("report", self.folder / "report", {}, report_inputs(self.folder))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from cytosae.artefacts import MANIFEST, read_json
 from cytosae.backbones import INPUT_SIZE, Backbone
@@ -98,13 +98,17 @@ class Viewer:
             )
         cells = data.varm[f"{kind}_cells"][latent][:count]
         values = data.varm[f"{kind}_values"][latent][:count][cells >= 0]
-        rows = self.row_of.loc[names[cells[cells >= 0]]].to_numpy()
+        return self.shown(dataset, latent, names[cells[cells >= 0]], values)
+
+    def shown(self, name: str, latent: int, cells: Sequence[str] | NDArray[np.object_], values: ArrayLike) -> Row:
+        """Some cells, by ``cell_id``, with the map of a latent and their labels and values."""
+        rows = self.row_of.loc[list(cells)].to_numpy()
         if not len(rows):
-            return Row(dataset, [], [], [], [])
+            return Row(name, [], [], [], [])
         maps = concept_maps(self.sae, self.tokens(rows), np.array([latent]), self.grid)[:, 0].numpy()
-        shown = self.source.cells.iloc[rows]
-        labels = [None if pd.isna(label) else str(label) for label in shown["label"]]
-        return Row(dataset, [picture(path) for path in shown["path"]], list(maps), labels, values.tolist())
+        about = self.source.cells.iloc[rows]
+        labels = [None if pd.isna(label) else str(label) for label in about["label"]]
+        return Row(name, [picture(path) for path in about["path"]], list(maps), labels, np.asarray(values).tolist())
 
 
 def picture(path: str) -> NDArray[np.uint8]:

@@ -11,7 +11,17 @@ import typer
 
 from cytosae.artefacts import without_nan
 from cytosae.cli.options import with_settings
-from cytosae.settings import BackboneConfig, EncodeConfig, EvaluateConfig, StoreConfig, TrainConfig
+from cytosae.settings import (
+    BackboneConfig,
+    BarcodeConfig,
+    ClassifyConfig,
+    CompareConfig,
+    EncodeConfig,
+    EvaluateConfig,
+    PatientConfig,
+    StoreConfig,
+    TrainConfig,
+)
 
 app = typer.Typer(
     name="cytosae",
@@ -20,7 +30,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    help="Morphological concepts from blood-cell images: cells, tokens, sparse autoencoder, concepts, report.\n\n"
+    help="Morphological concepts from blood-cell images: cells, tokens, sparse autoencoder, concepts, patients, report.\n\n"
     "Start with `cytosae run CELLS --study DIR`; every stage is also a command of its own.",
 )
 
@@ -35,6 +45,9 @@ Strict = Annotated[bool, typer.Option("--strict", help="An unreadable image is a
 Workers = Annotated[int | None, typer.Option("--workers", help="Decoding processes; one a core if left out.")]
 Track = Annotated[list[str], typer.Option("--track", help="Also log to: tensorboard, wandb. Can be repeated.")]
 CheckpointSeconds = Annotated[float, typer.Option(help="Time between two checkpoints of the training, in seconds.")]
+CellType = Annotated[
+    str | None, typer.Option("--cell-type", help="Where the barcodes are by cell type, the one to take.")
+]
 Device = Annotated[str, typer.Option("--device", help="Where the backbone runs: auto, cpu, cuda, ...")]
 NoStore = Annotated[bool, typer.Option("--no-store", help="Keep no tokens on disk: make them whenever they are read.")]
 
@@ -207,8 +220,8 @@ def evaluate(
 ) -> None:
     """Measure whether to believe the concepts: each figure beside its baselines and its null, with an interval.
 
-    Leaves quality/ in the study (quality.json, figures.csv, latents.parquet, the figure as PNG and SVG) and a report with
-    the figure in it.
+    Leaves quality/ in the study (quality.json, figures.csv, latents.parquet, the figure as PNG and SVG) and a report
+    with the figure in it.
     """
     from cytosae.analysis import evaluate as evaluate_study
 
@@ -335,6 +348,168 @@ def attribute(
     measure = "activation" if where else "mean_activation"
     lines = {f"latent {r['latent']}{' (common)' if r['common'] else ''}": float(r[measure]) for r in rows}
     _answer({"cell": cell, "label": found["label"], **lines, "figure": found.get("figure")}, as_json)
+
+
+@app.command()
+@with_settings
+def barcodes(
+    concepts: Annotated[list[Path], typer.Argument(help="Folders of concepts, all encoded with one autoencoder.")],
+    settings: BarcodeConfig,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The .h5ad file to write.")] = Path("barcodes.h5ad"),
+    dataset: Annotated[list[str], typer.Option("--dataset", help="Data sets to take; all if none is named.")] = [],  # noqa: B006
+    figures: Annotated[
+        Path | None, typer.Option("--figures", help="Folder for diseases, correlation and map of the patients.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Count the concepts of every patient: the mean over the patient's images (Eq. 3), patients x latents as AnnData.
+
+    Needs a column 'patient' in the table of cells; 'diagnosis' and every other column of the patients are kept.
+    """
+    from cytosae.cohort import make_barcodes, read_barcodes
+    from cytosae.errors import CytosaeError
+    from cytosae.report import barcode_figures
+
+    if figures is not None and settings.by_cell_type:
+        raise CytosaeError("--figures shows patients: leave out --by-cell-type.")
+    found = make_barcodes(concepts, output, settings, datasets=dataset)
+    if figures is not None:
+        drawn = barcode_figures(read_barcodes(output), figures)
+        found["figures"] = {name: f"{path}.png" for name, path in drawn.items()}
+    _answer(found, as_json)
+
+
+@app.command()
+@with_settings
+def classify(
+    barcodes: Annotated[Path, typer.Argument(help="File made by `cytosae barcodes`.")],
+    settings: ClassifyConfig,
+    target: Annotated[str, typer.Option(help="Column of the patients to tell.")] = "diagnosis",
+    tokens: Annotated[
+        Path | None,
+        typer.Option("--tokens", help="Tokens of these cells, to compare with means and attention over them."),
+    ] = None,
+    folds: Annotated[str | None, typer.Option("--folds", help="Column with the fold of each patient.")] = None,
+    leave_out: Annotated[
+        str | None, typer.Option("--leave-out", help="Column such as laboratory: also judge each by all the others.")
+    ] = None,
+    cell_type: CellType = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder; 'classification' beside the barcodes if left out.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Tell the diagnosis of patients from their barcodes, judged on patients that the model never saw.
+
+    Leaks and confounders are reported first. Weighted F1 with interval and permutation null, beside other contenders
+    in the same folds; the threshold of the latents is chosen inside the training patients.
+    """
+    from cytosae.analysis import classify as classify_patients
+
+    folder = output or barcodes.parent / "classification"
+    result = classify_patients(
+        barcodes, folder, settings, target=target, tokens=tokens, folds=folds, leave_out=leave_out, cell_type=cell_type
+    )
+    if as_json:
+        _answer(result, as_json)
+        return
+    lines = {row["contender"]: _with_interval(row) for row in result["contenders"]}
+    if "left_out" in result:
+        column = result["left_out"]["column"]
+        lines |= {
+            f"{row['contender']}, {column} left out": _with_interval(row) for row in result["left_out"]["contenders"]
+        }
+    if (null := result["null"]) is not None:
+        lines["permuted labels"] = f"{null['mean']:.4g} ({null['low']:.4g} to {null['high']:.4g}), p {null['p']:.3g}"
+    _answer({f"weighted F1 | {name}": line for name, line in lines.items()} | {"folder": str(folder)}, as_json)
+
+
+@app.command()
+@with_settings
+def compare(
+    barcodes: Annotated[Path, typer.Argument(help="File made by `cytosae barcodes`.")],
+    first: Annotated[str, typer.Argument(help="A group of patients, such as CBFB_MYH11.")],
+    settings: CompareConfig,
+    second: Annotated[str, typer.Argument(help="The other group; all other patients if left out.")] = "rest",
+    target: Annotated[str, typer.Option(help="Column of the groups.")] = "diagnosis",
+    adjust: Annotated[
+        str | None, typer.Option("--adjust", help="Column such as laboratory: compare within each of its values.")
+    ] = None,
+    study: Annotated[
+        Path | None, typer.Option("--study", help="Study of the barcodes, to draw cells of both sides.")
+    ] = None,
+    cell_type: CellType = None,
+    device: Device = "auto",
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Folder; 'compare-FIRST-SECOND' beside the barcodes if left out."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Compare two groups of patients latent by latent: the 50 most in favour of each, with effect, interval, p and FDR."""
+    from cytosae.analysis import compare_groups
+    from cytosae.concepts import file_names
+
+    names = file_names([first, second])
+    folder = output or barcodes.parent / f"compare-{names[first]}-{names[second]}"
+    result = compare_groups(
+        barcodes,
+        folder,
+        first,
+        second,
+        settings,
+        target=target,
+        adjust=adjust,
+        study=study,
+        cell_type=cell_type,
+        device=device,
+    )
+    if as_json:
+        _answer(result, as_json)
+        return
+    lines = {
+        f"{side['name']} | latent {row['latent']}": f"{row['difference']:+.3g} ({row['low']:.3g} to {row['high']:.3g}), "
+        f"AUROC {row['auroc']:.2f}, FDR {row['fdr']:.2g}"
+        for side in (result["first"], result["second"])
+        for row in side["latents"][:10]
+    }
+    _answer({**lines, "table": result["table"], "figure": result["figure"]}, as_json)
+
+
+@app.command()
+@with_settings
+def patient(
+    study: Annotated[Path, typer.Argument(help="Folder of a study.")],
+    name: Annotated[str, typer.Argument(metavar="ID", help="The patient.")],
+    settings: PatientConfig,
+    barcodes: Annotated[
+        Path | None, typer.Option("--barcodes", help="Barcodes; those of the study if left out.")
+    ] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Page; patient-ID.html if left out.")] = None,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Write a page on one patient: what is unusual against the healthy and the own diagnosis, and the cells that
+    carry it.
+
+    Concepts and cells are selected by a rule that the page states. With a classification of the study, the prediction
+    too.
+    """
+    from cytosae.analysis import show_patient
+    from cytosae.concepts import file_names
+
+    page = output or Path(f"patient-{file_names([name])[name]}.html")
+    result = show_patient(study, name, page, settings, barcodes=barcodes, device=device)
+    if as_json:
+        _answer(result, as_json)
+        return
+    lines = {
+        f"against {group} | latent {row['latent']}": f"{row['patient']:.3g} against {row['group']:.3g}, t {row['t']:.1f}, "
+        f"FDR {row['fdr']:.2g}"
+        for group, figures in result["against"].items()
+        for row in figures["concepts"]
+    }
+    _answer({**lines, "page": result["page"]}, as_json)
 
 
 @app.command()

@@ -1,6 +1,69 @@
-"""What do concepts say of patients and diseases?"""
+"""What do concepts say of patients and diseases? Leaves ``barcodes.h5ad``, tables and classifiers."""
 
-from cytosae.cohort.aggregation import make_barcodes
-from cytosae.cohort.storage import read_barcodes
+from cytosae.cohort.aggregation import IMAGE_COLUMNS, make_barcodes
+from cytosae.cohort.barcodes import BarcodeSums, barcode_correlation, disease_barcodes, pooled_mean_activation
+from cytosae.cohort.classification import (
+    PAPER_THRESHOLD,
+    Judged,
+    Sweep,
+    choose_threshold,
+    contender_table,
+    figures,
+    judged_by,
+    linear_judge,
+    sweep,
+)
+from cytosae.cohort.comparison import compare, most_different, strata_of
+from cytosae.cohort.contenders import PatientTokens, patient_tokens
+from cytosae.cohort.explanation import Classifier, read_classifiers, trained, write_classifiers
+from cytosae.cohort.folds import Folds, given_folds, stratified_folds
+from cytosae.cohort.guards import Finding, association, examine
+from cytosae.cohort.multiple_instance import Bags, judge_bags
+from cytosae.cohort.patients import RULE, cell_scores, selected, unusual
+from cytosae.cohort.problem import Problem, column_of, pose
+from cytosae.cohort.storage import BARCODES, COHORT, read_barcodes
 
-__all__ = ["make_barcodes", "read_barcodes"]
+__all__ = [
+    "BARCODES",
+    "COHORT",
+    "IMAGE_COLUMNS",
+    "PAPER_THRESHOLD",
+    "RULE",
+    "Bags",
+    "BarcodeSums",
+    "Classifier",
+    "Finding",
+    "Folds",
+    "Judged",
+    "PatientTokens",
+    "Problem",
+    "Sweep",
+    "association",
+    "barcode_correlation",
+    "cell_scores",
+    "choose_threshold",
+    "column_of",
+    "compare",
+    "contender_table",
+    "disease_barcodes",
+    "examine",
+    "figures",
+    "given_folds",
+    "judge_bags",
+    "judged_by",
+    "linear_judge",
+    "make_barcodes",
+    "most_different",
+    "patient_tokens",
+    "pooled_mean_activation",
+    "pose",
+    "read_barcodes",
+    "read_classifiers",
+    "selected",
+    "strata_of",
+    "stratified_folds",
+    "sweep",
+    "trained",
+    "unusual",
+    "write_classifiers",
+]

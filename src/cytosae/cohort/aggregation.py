@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from cytosae import __version__
 from cytosae.artefacts import digest, whole_file
 from cytosae.cohort.barcodes import BarcodeSums, disease_barcodes
-from cytosae.cohort.duplicates import shared_cells, sketch
+from cytosae.cohort.duplicates import shared_cells
 from cytosae.concepts import is_concept, read_concepts, read_datasets, read_inputs, read_parameters, stream_concepts
 from cytosae.console import progress, say
 from cytosae.errors import CytosaeError
@@ -71,7 +71,6 @@ def make_barcodes(
     obs, codes = _patients(parts, config.by_cell_type)
     first = read_concepts(parts[0].folder, parts[0].dataset, matrices=False)
     sums = BarcodeSums.empty(len(obs), first.n_vars)
-    sketches = []
     with progress("barcodes", len(codes), "cells") as bar:
         done = 0
         for part in parts:
@@ -81,12 +80,10 @@ def make_barcodes(
                 rows = part.obs["row"].to_numpy()[inside] - start
                 whose[rows] = codes[done : done + len(rows)]
                 sums.add(counts, means, whose)
-                if config.duplicates:
-                    sketches.append(sketch(means[rows]))
                 done += len(rows)
                 bar.to(done)
     cells = pd.concat([part.obs for part in parts], ignore_index=True)
-    shared = _shared(cells, np.concatenate(sketches)) if config.duplicates else None
+    shared = _shared(cells) if config.duplicates else None
     data = _anndata(obs, cells, codes, sums, config, read_parameters(parts[0].folder)["concept_threshold"])
     data.uns["cytosae"] = _about(parts, config, shared)
     with whole_file(path) as partial:
@@ -157,7 +154,7 @@ def _patients(parts: Iterable[_Cells], by_cell_type: bool) -> tuple[pd.DataFrame
     cells = pd.concat([part.obs for part in parts], ignore_index=True)
     keys = ["dataset", "patient", *(["label"] if by_cell_type else [])]
     grouped = cells.groupby(keys, sort=True, observed=True)
-    codes = grouped.ngroup().to_numpy(np.int64)
+    codes = np.asarray(grouped.ngroup(), dtype=np.int64)
     obs = grouped.size().rename("n_cells").reset_index().rename(columns={"label": "cell_type"})
     varying: list[str] = []
     for column in cells.columns.difference([*_OF_CELLS, "row"], sort=False):
@@ -195,11 +192,12 @@ def _files(cells: pd.DataFrame) -> dict[str, pd.Series]:
     return known
 
 
-def _shared(cells: pd.DataFrame, sketches: NDArray[np.float32]) -> pd.DataFrame:
-    if not {"path", "file_sha256"} <= set(cells):
-        return pd.DataFrame(columns=["cell", "patient", "other_cell", "other_patient", "correlation"])
-    columns = (cells[name].astype(str).tolist() for name in ("patient", "path", "file_sha256", "cell_id"))
-    return shared_cells(sketches, *columns)
+def _shared(cells: pd.DataFrame) -> pd.DataFrame:
+    patients, paths, hashes, names = (
+        cells[name].astype(str).tolist() for name in ("patient", "path", "file_sha256", "cell_id")
+    )
+    with progress("cells of two patients", len(cells), "cells") as bar:
+        return shared_cells(patients, paths, hashes, names, bar.to)
 
 
 def _anndata(
@@ -221,6 +219,7 @@ def _anndata(
         index=pd.Index([str(latent) for latent in range(len(mean))], name="latent"),
     )
     data = ad.AnnData(sums.barcodes(), obs, var)
+    data.layers["standard_error"] = sums.standard_errors()
     data.layers["mean_activation"] = sums.mean_activation()
     data.layers["active_cells"] = sums.active.astype(np.int32)
     if "label" in cells and not config.by_cell_type and cells["label"].notna().any():
@@ -248,6 +247,7 @@ def _about(parts: Sequence[_Cells], config: BarcodeConfig, shared: pd.DataFrame 
         "inputs": inputs,
         "meaning": {
             "X": "mean over the patient's images of the count of active tokens (Eq. 3)",
+            "standard_error": "of X, from the spread over the patient's images",
             "mean_activation": "mean over the patient's images of m_i",
             "active_cells": "images of the patient with m_i > 0",
             "disease_barcodes": "mean of the barcodes of the disease's patients",

@@ -17,6 +17,8 @@ class BarcodeSums:
     """Cells of each patient, ``(n_patients,)``."""
     counts: NDArray[np.float64]
     """Sum of a_i[s] over the patient's cells, ``(n_patients, n_latents)``."""
+    squares: NDArray[np.float64]
+    """Sum of a_i[s] squared, ``(n_patients, n_latents)``."""
     total: NDArray[np.float64]
     """Sum of m_i[s], ``(n_patients, n_latents)``."""
     active: NDArray[np.int64]
@@ -26,7 +28,8 @@ class BarcodeSums:
     def empty(cls, n_patients: int, n_latents: int) -> BarcodeSums:
         """Of no cells yet."""
         shape = (n_patients, n_latents)
-        return cls(np.zeros(n_patients, np.int64), np.zeros(shape), np.zeros(shape), np.zeros(shape, np.int64))
+        cells = np.zeros(n_patients, np.int64)
+        return cls(cells, np.zeros(shape), np.zeros(shape), np.zeros(shape), np.zeros(shape, np.int64))
 
     @classmethod
     def of(cls, counts: sp.csr_matrix, means: sp.csr_matrix, patients: ArrayLike, n_patients: int) -> BarcodeSums:
@@ -51,7 +54,9 @@ class BarcodeSums:
         member = sp.csr_matrix((np.ones(len(known)), (place, known)), shape=(len(who), len(codes)))
         above = sp.csr_matrix((means.data > 0, means.indices, means.indptr), shape=means.shape)
         self.n_cells[who] += np.bincount(place, minlength=len(who))
+        squares = sp.csr_matrix((counts.data.astype(float) ** 2, counts.indices, counts.indptr), shape=counts.shape)
         self.counts[who] += (member @ counts).toarray()
+        self.squares[who] += (member @ squares).toarray()
         self.total[who] += (member @ means).toarray()
         self.active[who] += (member @ above).toarray().astype(np.int64)
 
@@ -59,6 +64,7 @@ class BarcodeSums:
         return BarcodeSums(
             self.n_cells + other.n_cells,
             self.counts + other.counts,
+            self.squares + other.squares,
             self.total + other.total,
             self.active + other.active,
         )
@@ -70,6 +76,15 @@ class BarcodeSums:
         which makes a patient with twice the cells look twice as abnormal.
         """
         return (self.counts / np.maximum(self.n_cells, 1)[:, None]).astype(np.float32)
+
+    def standard_errors(self) -> NDArray[np.float32]:
+        """Standard error of each barcode, from the spread of a_i[s] over the patient's images; ``(n_patients, n_latents)``.
+
+        One image says nothing of a spread: there the error is taken to be as large as the barcode.
+        """
+        n = self.n_cells[:, None].astype(float)
+        spread = np.maximum(self.squares - self.counts**2 / np.maximum(n, 1), 0) / np.maximum(n - 1, 1)
+        return np.where(n > 1, np.sqrt(spread / np.maximum(n, 1)), self.barcodes()).astype(np.float32)
 
     def mean_activation(self) -> NDArray[np.float32]:
         """Mean of m_i[s] over all the patient's images; ``(n_patients, n_latents)``."""
@@ -91,14 +106,10 @@ def disease_barcodes(barcodes: ArrayLike, diseases: ArrayLike, n_diseases: int) 
     ``(n_diseases, n_latents)``; NaN for a disease without patients.
     """
     values, codes = np.asarray(barcodes), np.asarray(diseases)
-    return np.stack(
-        [
-            values[codes == disease].mean(axis=0, dtype=np.float64)
-            if (codes == disease).any()
-            else np.full(values.shape[1], np.nan)
-            for disease in range(n_diseases)
-        ]
-    )
+    found = np.full((n_diseases, values.shape[1]), np.nan)
+    for disease in np.unique(codes[codes >= 0]):
+        found[disease] = values[codes == disease].mean(axis=0, dtype=np.float64)
+    return found
 
 
 def pooled_mean_activation(means: ArrayLike, active: ArrayLike, n_cells: ArrayLike) -> NDArray[np.float64]:

@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cytosae.cohort.folds import Folds, stratified_folds
-from cytosae.cohort.linear import Fits, fit, threshold_products
+from cytosae.cohort.linear import fit, threshold_products
 from cytosae.cohort.problem import Problem
 from cytosae.cohort.scores import calibration, class_scores, confusion, weighted_f1
 from cytosae.concepts.quality.resampling import Estimate, bootstrap_weights, group_codes
@@ -122,7 +122,7 @@ def sweep(
             train, judged = of != fold, of == fold
             products, count = threshold_products(problem.barcodes, problem.log_mean(train), thresholds)
             kept.append(count)
-            best = _choose(problem, products, train, targets, config, seed=config.seed + repeat)
+            best = _choose(problem, products, train, targets, config, config.seed + repeat, of if folds.given else None)
             choice[repeat, fold] = thresholds[best[0]]
             for t in range(len(thresholds)):
                 if not t or not np.array_equal(products[t], products[t - 1]):
@@ -166,13 +166,21 @@ def _choose(
     targets: NDArray[np.integer],
     config: ClassifyConfig,
     seed: int,
+    like: NDArray[np.int64] | None = None,
 ) -> NDArray[np.int64]:
-    """The threshold with the best weighted F1 in folds of the training rows; of equals, that with the fewest latents."""
+    """The threshold with the best weighted F1 in folds of the training rows; of equals, that with the fewest latents.
+
+    The folds are drawn, or, where `like` gives more than one of the training rows, these: a threshold that shall
+    serve in an unseen laboratory is chosen by leaving laboratories out.
+    """
     rows = np.flatnonzero(train)
     n_classes = len(problem.classes)
     patients = np.asarray(problem.patients)[rows]
     least = int(pd.Series(patients).groupby(problem.target[rows]).nunique().min())
-    inner = stratified_folds(problem.target[rows], list(patients), max(2, min(config.inner, least)), 1, seed).of[0]
+    if like is not None and len(np.unique(like[rows])) > 1:
+        inner = like[rows]
+    else:
+        inner = stratified_folds(problem.target[rows], list(patients), max(2, min(config.inner, least)), 1, seed).of[0]
     f1 = np.zeros((len(products), len(targets)))
     for t, product in enumerate(products):
         if t and np.array_equal(product, products[t - 1]):  # the latents between both are silent in every barcode
@@ -193,14 +201,11 @@ def _null_f1(targets: NDArray[np.integer], said: NDArray[np.integer], n_classes:
     return weighted_f1(np.stack([confusion(t, s, n_classes) for t, s in zip(targets, said, strict=True)]))
 
 
-def final_fit(problem: Problem, config: ClassifyConfig) -> tuple[float, Fits, NDArray[np.bool_]]:
-    """The classifier of all patients: its threshold, chosen in folds of them, the fit, and the latents that it sees."""
+def choose_threshold(problem: Problem, config: ClassifyConfig) -> float:
+    """The threshold for the classifier of all patients, chosen in folds of them."""
     everyone = np.ones(len(problem.target), bool)
-    log_mean = problem.log_mean(everyone)
-    products, _ = threshold_products(problem.barcodes, log_mean, config.thresholds)
-    best = int(_choose(problem, products, everyone, problem.target[None], config, config.seed)[0])
-    model = fit(products[best], problem.target[None], len(problem.classes))
-    return config.thresholds[best], model, log_mean > config.thresholds[best]
+    products, _ = threshold_products(problem.barcodes, problem.log_mean(everyone), config.thresholds)
+    return config.thresholds[int(_choose(problem, products, everyone, problem.target[None], config, config.seed)[0])]
 
 
 def figures(judged: Judged, folds: Folds, classes: Sequence[str], config: ClassifyConfig) -> dict[str, Any]:
@@ -231,16 +236,7 @@ def contender_table(contenders: Mapping[str, Judged], reference: str, config: Cl
     estimates = {name: judged.f1(config.bootstrap, config.seed) for name, judged in contenders.items()}
     rows = []
     for name, estimate in estimates.items():
-        gain = estimates[reference].gain_over(estimate)
-        row = {"contender": name, "value": estimate.value, "low": estimate.low, "high": estimate.high}
-        nothing = name == reference
-        rows.append(
-            {
-                **row,
-                **{
-                    f"ahead_{k}": None if nothing else getattr(gain, v)
-                    for k, v in (("value", "value"), ("low", "low"), ("high", "high"))
-                },
-            }
-        )
+        gain = Estimate(np.nan) if name == reference else estimates[reference].gain_over(estimate)
+        ahead = {"ahead": gain.value, "ahead_low": gain.low, "ahead_high": gain.high}
+        rows.append({"contender": name, "value": estimate.value, "low": estimate.low, "high": estimate.high, **ahead})
     return pd.DataFrame(rows).set_index("contender")

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from cytosae.artefacts import whole_file
+from cytosae.cohort.linear import fit
+from cytosae.cohort.problem import Problem
+from cytosae.errors import CytosaeError
 
 
 @dataclass(frozen=True)
@@ -59,3 +68,46 @@ class Classifier:
         """
         direction = self.direction(name)
         return np.asarray((counts @ direction - self.centre @ direction) / counts.shape[0])
+
+    def patch_contributions(self, active: NDArray[np.bool_], name: str) -> NDArray[np.float64]:
+        """What each token of a cell adds to the logit of a class over the mean of all classes: the sum of its active
+        latents.
+
+        Parameters
+        ----------
+        active
+            Whether h_ij[s] is above tau, ``(n_tokens, n_latents)``.
+
+        Returns
+        -------
+        ``(n_tokens,)``; the sum over the tokens, less what the mean training patient has, is the cell's contribution
+        times the number of cells.
+        """
+        return active.astype(np.float64) @ self.direction(name)
+
+
+def trained(problem: Problem, rows: NDArray[np.bool_], threshold: float) -> Classifier:
+    """The classifier of some patients with the latents that lie above a threshold in their images."""
+    kept = problem.log_mean(rows) > threshold
+    features = np.where(kept, problem.barcodes[rows], np.float32(0))
+    wide = features.astype(np.float64)
+    model = fit(wide @ wide.T, problem.target[None, rows], len(problem.classes))
+    weights = model.weights(wide)[0].astype(np.float32)
+    return Classifier(problem.classes, weights, model.intercept[0].astype(np.float32), features.mean(axis=0))
+
+
+def write_classifiers(path: Path, models: Sequence[Classifier]) -> None:
+    """Write the classifier of all patients and those of the folds as safetensors."""
+    arrays = {name: np.stack([getattr(model, name) for model in models]) for name in ("weights", "intercept", "centre")}
+    with whole_file(path) as partial:
+        save_file(arrays, partial)
+
+
+def read_classifiers(path: Path, classes: Sequence[str]) -> list[Classifier]:
+    """What `write_classifiers` wrote."""
+    try:
+        arrays = load_file(path)
+        parts = zip(arrays["weights"], arrays["intercept"], arrays["centre"], strict=True)
+    except (OSError, SafetensorError, KeyError) as error:
+        raise CytosaeError(f"{path}: not readable ({error}). Run `cytosae classify` again.") from error
+    return [Classifier(tuple(classes), *part) for part in parts]

@@ -23,6 +23,8 @@ class Folds:
     """Names of the folds."""
     what: str
     """How they were drawn, in words."""
+    given: bool = False
+    """The folds are those of a column, such as laboratories."""
     caveats: tuple[str, ...] = ()
 
     @property
@@ -56,7 +58,7 @@ def stratified_folds(
         for fold, (_, judged) in enumerate(divided.split(target, target, groups)):
             of[repeat, judged] = fold
     what = f"{splits} folds by patient, drawn {repeats} times" if repeats > 1 else f"{splits} folds by patient"
-    return Folds(of, tuple(f"fold {fold + 1}" for fold in range(splits)), what, tuple(caveats))
+    return Folds(of, tuple(f"fold {fold + 1}" for fold in range(splits)), what, caveats=tuple(caveats))
 
 
 def given_folds(column: pd.Series, target: NDArray[np.integer], groups: Sequence[str], what: str) -> Folds:
@@ -92,4 +94,4 @@ def given_folds(column: pd.Series, target: NDArray[np.integer], groups: Sequence
             caveats.append(f"{what} {name}: {len(unseen)} of its classes occur nowhere else and cannot be told there")
     if (codes < 0).any():
         caveats.append(f"{what}: {(codes < 0).sum()} patients have no value, they are trained on and not judged")
-    return Folds(codes[None].astype(np.int64), tuple(map(str, names)), f"one {what} left out", tuple(caveats))
+    return Folds(codes[None].astype(np.int64), tuple(map(str, names)), f"one {what} left out", True, tuple(caveats))

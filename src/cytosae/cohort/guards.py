@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from cytosae.cohort.aggregation import IMAGE_COLUMNS
 
-DRAWS, LEVEL, BINS = 2000, 0.01, 5
+DRAWS, LEVEL, BINS = 5000, 0.01, 5
 _KEYS = {"patient", "n_cells", "cell_type", "conflicting_diagnoses"}
 
 

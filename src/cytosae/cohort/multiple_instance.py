@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,6 +42,17 @@ class Bags:
     """Cells of each patient, ``(n_patients,)``."""
 
 
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Products this small take longer when threads have to meet for each."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
 def judge_bags(
     bags: Bags,
     target: NDArray[np.integer],
@@ -58,7 +70,7 @@ def judge_bags(
     seen = np.concatenate([bags.of[int(row)] for row in rows])
     centre, spread = bags.cells[seen].mean(axis=0), bags.cells[seen].std(axis=0) + 1e-6
     rng = np.random.default_rng(seed)
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(), _one_thread():
         torch.manual_seed(seed)
         model = AttentionPooling(bags.cells.shape[1], n_classes)
         optimiser = torch.optim.AdamW(model.parameters(), lr=_RATE, weight_decay=_DECAY)

@@ -11,25 +11,33 @@ from scipy.stats import false_discovery_control, t
 LEAST = 3
 """Patients of a reference group, at least."""
 RULE = (
-    "A concept is unusual where the patient has more of it than the reference group, by the t of Crawford and "
-    "Howell (1998) for one patient against a small group, with a false-discovery rate of at most {fdr:g} among "
-    "the concepts that occur in the patient or in at least a tenth of the group. The {concepts} with the largest "
-    "t are shown. A cell's score is the sum over these concepts of its excess over the group's mean, each in "
-    "units of its t; the mean score of all the patient's cells is the sum of the t values. Cells are shown by "
-    "falling score, ties in the order of the table of cells."
+    "A concept is unusual where the patient has more of it than the reference group: t is the difference of the "
+    "barcode from the group's mean in units of its deviation, with what differs between patients (the group's "
+    "variance less that of its own cell samples), the error of this patient's barcode and that of the group's "
+    "mean in it; the false-discovery rate is at most {fdr:g} among the discovered concepts that occur in the "
+    "patient or in at least a tenth of the group. Up to {concepts} with the largest t are shown. A cell's score "
+    "is the sum over these concepts of its excess over the group's mean in the same units, so that the mean score "
+    "of all the patient's cells is the sum of the t values. Cells are shown by falling score, ties in the order "
+    "of the table of cells."
 )
 """How concepts and cells are selected, in the words shown to the reader."""
 
 
-def unusual(patient: ArrayLike, group: NDArray[np.floating], usable: ArrayLike | None = None) -> pd.DataFrame:
+def unusual(
+    patient: ArrayLike,
+    error: ArrayLike,
+    group: NDArray[np.floating],
+    errors: NDArray[np.floating],
+    usable: ArrayLike | None = None,
+) -> pd.DataFrame:
     """How far a patient's barcode lies above or below those of a group, latent by latent.
 
     Parameters
     ----------
-    patient
-        a_p[s], ``(n_latents,)``.
-    group
-        Barcodes of the reference group without this patient, ``(n_patients, n_latents)``, three patients at least.
+    patient, error
+        a_p[s] and its standard error from the spread over the patient's images, ``(n_latents,)``.
+    group, errors
+        The same of the reference group without this patient, ``(n_patients, n_latents)``, three patients at least.
     usable
         Latents to test, such as the discovered concepts, ``(n_latents,)``; all if None.
 
@@ -39,26 +47,27 @@ def unusual(patient: ArrayLike, group: NDArray[np.floating], usable: ArrayLike |
     member of the group has as much), ``fdr`` (Benjamini and Hochberg), ``above``: patients of the group who have at
     least as much. p and fdr are NaN where a latent was not tested.
 
-    Notes
-    -----
-    ``t = (a - mean) / (s sqrt(1 + 1 / n))`` with n - 1 degrees of freedom (Crawford and Howell, 1998). To s is added
-    the median of s over the tested latents, as in SAM (Tusher et al., 2001): a latent that nearly never varies would
-    win by it alone.
-
     Raises
     ------
     ValueError
         Fewer than three patients in the group.
+
+    Notes
+    -----
+    One patient against a small group, as Crawford and Howell (1998), with n - 1 degrees of freedom. Their variance
+    s^2 (1 + 1 / n) takes the patient to be measured as well as the group; barcodes are means of samples of cells, so
+    here it is the variance between patients ``max(s^2 - mean(errors^2), 0)`` plus ``error^2`` plus ``s^2 / n``. A
+    concept in a single cell of a patient has an error as large as its barcode, and is no finding.
     """
     values, others = np.asarray(patient, np.float64), np.asarray(group, np.float64)
     n = len(others)
     if n < LEAST:
         raise ValueError(f"the group has {n} patients; {LEAST} at least are needed to say what is unusual")
-    mean, deviation = others.mean(axis=0), others.std(axis=0, ddof=1)
+    mean, variance = others.mean(axis=0), others.var(axis=0, ddof=1)
+    between = np.maximum(variance - (np.asarray(errors, np.float64) ** 2).mean(axis=0), 0)
+    scale = np.sqrt(between + np.asarray(error, np.float64) ** 2 + variance / n)
     occurs = (values > 0) | ((others > 0).mean(axis=0) >= 0.1)
-    tested = occurs & (np.ones(len(values), bool) if usable is None else np.asarray(usable, bool))
-    floor = float(np.median(deviation[tested])) if tested.any() else 0.0
-    scale = (deviation + floor) * np.sqrt(1 + 1 / n)
+    tested = occurs & (scale > 0) & (np.ones(len(values), bool) if usable is None else np.asarray(usable, bool))
     score = np.divide(values - mean, scale, out=np.zeros_like(mean), where=scale > 0)
     p, fdr = np.full(len(values), np.nan), np.full(len(values), np.nan)
     p[tested] = t.sf(score[tested], n - 1)
@@ -70,7 +79,7 @@ def unusual(patient: ArrayLike, group: NDArray[np.floating], usable: ArrayLike |
 
 
 def selected(table: pd.DataFrame, concepts: int = 8, fdr: float = 0.1) -> NDArray[np.int64]:
-    """The latents to show, by `RULE`; none where nothing is unusual."""
+    """The latents that are unusual by `RULE`, largest t first."""
     passing = table[(table["fdr"] <= fdr) & (table["t"] > 0)]
     return passing.sort_values("t", ascending=False, kind="stable").index.to_numpy(np.int64)[:concepts]
 

@@ -9,6 +9,9 @@ import pandas as pd
 
 from cytosae.errors import CytosaeError
 
+COHORT, BARCODES = "cohort", "barcodes.h5ad"
+"""Where a study keeps its barcodes: folder and file."""
+
 
 def read_barcodes(path: Path, cell_type: str | None = None) -> ad.AnnData:
     """Barcodes written by `cytosae.cohort.make_barcodes`: ``obs`` patients, ``var`` latents, ``X`` barcodes a_p[s].

@@ -15,6 +15,7 @@ from cytosae.concepts.statistics import (
     mean_activation,
 )
 from cytosae.concepts.storage import (
+    file_names,
     read_activations,
     read_concepts,
     read_datasets,
@@ -42,6 +43,7 @@ __all__ = [
     "encode_inputs",
     "evaluate_study",
     "expert_panel",
+    "file_names",
     "is_common",
     "is_concept",
     "joined_statistics",

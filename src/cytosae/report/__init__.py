@@ -1,27 +1,57 @@
 """The figures of a study and one shareable HTML page. Leaves ``report/index.html``."""
 
+from cytosae.report.barcodes import barcode_figures
+from cytosae.report.classification import (
+    calibration_figure,
+    confusion_figure,
+    contender_figure,
+    threshold_sweep,
+)
+from cytosae.report.cohort import (
+    comparison_scatter,
+    correlation_map,
+    disease_barcodes,
+    patient_barcode,
+    patient_map,
+)
 from cytosae.report.curves import training_curves
 from cytosae.report.galleries import Row, patch_references, reference_grid
 from cytosae.report.overlays import enlarge, multiplied, overlay
 from cytosae.report.overview import overview, threshold_counts
 from cytosae.report.page import report_inputs, strongest, write_report
+from cytosae.report.patient import Concept, Section, Tile, patient_page
 from cytosae.report.quality import density_histogram, quality_summary
-from cytosae.report.style import save
+from cytosae.report.style import number, save
 
 __all__ = [
+    "Concept",
     "Row",
+    "Section",
+    "Tile",
+    "barcode_figures",
+    "calibration_figure",
+    "comparison_scatter",
+    "confusion_figure",
+    "contender_figure",
+    "correlation_map",
     "density_histogram",
+    "disease_barcodes",
     "enlarge",
     "multiplied",
+    "number",
     "overlay",
     "overview",
     "patch_references",
+    "patient_barcode",
+    "patient_map",
+    "patient_page",
     "quality_summary",
     "reference_grid",
     "report_inputs",
     "save",
     "strongest",
     "threshold_counts",
+    "threshold_sweep",
     "training_curves",
     "write_report",
 ]

@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import AsinhNorm, LinearSegmentedColormap
+from matplotlib.colors import AsinhNorm
 from matplotlib.figure import Figure
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from cytosae.report.layout import LINEAR, breadth, count_scale, count_ticks, depth, flags, pooled, wrapped
+from cytosae.report.layout import (
+    DARK,
+    LINEAR,
+    count_scale,
+    count_ticks,
+    counted,
+    depth,
+    flags,
+    key_at,
+    members,
+    pooled,
+    reach,
+    wrapped,
+)
 from cytosae.report.style import BLUE, INK, MUTED, NULL, ORANGE, RULE, SERIES, axes_at, drawing, heading, text_at
 
 _COUNT = "active patches a cell"
-_DARK = LinearSegmentedColormap.from_list("dark", ["white", "#b9d7ea", BLUE, INK]).with_extremes(bad=RULE)
 _VIRIDIS = mpl.colormaps["viridis"].with_extremes(bad=RULE)
-_PIXELS = 160  # of an inch, as in PNG files
 
 
 def disease_barcodes(
@@ -27,7 +37,7 @@ def disease_barcodes(
     names: Sequence[str],
     counts: Sequence[int],
     *,
-    highlighted: Sequence[int] | None = None,
+    highlighted: ArrayLike | None = None,
     title: str,
 ) -> Figure:
     """The barcodes of diseases, one below the other.
@@ -52,22 +62,23 @@ def disease_barcodes(
     values = np.asarray(barcodes, dtype=float)
     strength = np.arcsinh(np.nan_to_num(values) / LINEAR)
     active = np.flatnonzero(strength.max(axis=0, initial=0) > 0)
-    most, total = strength[:, active].max(axis=0), strength[:, active].sum(axis=0)
-    strongest = strength[:, active].argmax(axis=0)
-    lead = most - (total - most) / max(len(values) - 1, 1)
+    rows = strength[:, active]
+    strongest, most = rows.argmax(axis=0), rows.max(axis=0)
+    lead = most - (rows.sum(axis=0) - most) / np.maximum(np.isfinite(values[:, active]).sum(axis=0) - 1, 1)
     order = active[np.lexsort((-lead, strongest))]
     borders = np.searchsorted(np.sort(strongest), np.arange(len(values) + 1))
-    marked = np.flatnonzero(np.isin(order, np.asarray(highlighted if highlighted is not None else (), dtype=int)))
-    lines, each = pooled(values[:, order], int(7.2 * _PIXELS))
-    norm = AsinhNorm(LINEAR, 0, float(np.nan_to_num(values).max(initial=0)) or 1.0)
+    marked = np.flatnonzero(np.isin(order, np.asarray(() if highlighted is None else highlighted)))
+    lines, each = pooled(values[:, order], 7.2)
+    largest = float(np.nan_to_num(values).max(initial=0)) or 1.0
+    norm = AsinhNorm(LINEAR, 0, largest)
     left, pitch, top = 1.85, 0.64, 0.95 if len(marked) else 0.5
-    height = max(len(values) * pitch, 1.2)
+    height = max(len(values) * pitch, 1.6)
     with drawing(left + 8.1, top + height + 0.4, layout=None) as figure:
         heading(figure, title)
         for place, (name, count) in enumerate(zip(names, counts, strict=True)):
             axes = axes_at(figure, left, top + place * pitch, 7.2, 0.44)
             box = (0, max(len(order), 1), 0, 1)
-            axes.imshow(lines[[place]], _DARK, norm, aspect="auto", interpolation="nearest", extent=box)
+            axes.imshow(lines[[place]], DARK, norm, aspect="auto", interpolation="nearest", extent=box)
             axes.set(xticks=[], yticks=[])
             axes.spines[:].set_visible(True)
             across = axes.get_xaxis_transform()
@@ -76,16 +87,15 @@ def disease_barcodes(
                 axes.vlines(marked + 0.5, 1.02, 1.18, color=INK, linewidth=0.8, transform=across, clip_on=False)
             else:
                 flags(axes, marked + 0.5, np.ones(len(marked)), order[marked], INK)
-            label = f"{wrapped(name, 22)}\n{count:,} patient{'s' * (count != 1)}"
+            label = f"{wrapped(name, 22)}\n{counted(count, 'patient')}"
             text_at(figure, 0.1, top + place * pitch + 0.22, label, va="center", fontsize=8.5)
         notes = f"{len(order):,} latents active in any group, of {values.shape[1]:,}"
         notes += f"; each line is the maximum of up to {each} neighbours" * (each > 1)
+        notes += "; grey: no value" * bool(np.isnan(lines).any())
         notes += "\nunderlined: latents strongest in this group, by their lead over the mean of the others"
         text_at(figure, left, top + height, notes, fontsize=8, color=MUTED)
-        key = axes_at(figure, left + 7.35, top, 0.14, min(height - 0.2, 2.4))
-        figure.colorbar(ScalarMappable(norm, _DARK), key, ticks=count_ticks(norm.vmax), format="%.3g", label=_COUNT)
-        key.minorticks_off()
-        key.tick_params(labelsize=8)
+        colours, ticks = ScalarMappable(norm, DARK), count_ticks(largest)
+        key_at(figure, colours, left + 7.35, top, min(height - 0.1, 2.4), _COUNT, ticks=ticks, format="%.3g")
     return figure
 
 
@@ -106,12 +116,10 @@ def patient_barcode(
         Mean count of active patches a cell a_p[s], ``(n_latents,)``.
     reference
         Barcodes of the group, ``(n_patients, n_latents)``; NaN counts for nothing.
-    name, reference_name
-        Of the patient and the group.
+    name, reference_name, title
+        Of the patient, of the group, and over the figure: both names if None.
     named
-        So many latents that differ most are numbered; by the difference of log(1 + count).
-    title
-        Over the figure; both names if None.
+        So many latents that differ most are numbered, by the difference of log(1 + count).
 
     Returns
     -------
@@ -126,30 +134,29 @@ def patient_barcode(
     chosen = np.argsort(-np.abs(gap), kind="stable")[:named]
     largest = max(own[kept].max(initial=0), mean[kept].max(initial=0)) or 1.0
     left, width, panel, top = 0.75, 7.4, 1.5, 0.9
-    sides = (("the patient", name, own, ORANGE, chosen[gap[chosen] > 0], "more"),)
-    sides += ((f"mean of {len(group):,} patients", reference_name, mean, BLUE, chosen[gap[chosen] < 0], "less"),)
+    more, less, mean_of = chosen[gap[chosen] > 0], chosen[gap[chosen] < 0], f"mean of {counted(len(group), 'patient')}"
+    sides = [(name, "the patient", own, ORANGE, more, "more"), (reference_name, mean_of, mean, BLUE, less, "less")]
     with drawing(left + width + 1.7, top + 2 * panel + 0.8, layout=None) as figure:
-        heading(
-            figure, textwrap.shorten(title or f"{name} beside {reference_name}".replace("_", " "), 100, placeholder="…")
-        )
-        for down, (what, whose, counts, colour, at, than) in enumerate(sides):
+        heading(figure, wrapped(title or f"{name} beside {reference_name}", 100, 1))
+        for down, (whose, what, counts, colour, at, than) in enumerate(sides):
             axes = axes_at(figure, left, top + down * panel, width, panel)
-            bars, each = pooled(counts[None, kept], int(width * _PIXELS))
+            bars, each = pooled(counts[None, kept], width)
             axes.stairs(bars[0], np.linspace(0, len(kept), bars.shape[1] + 1), fill=True, color=NULL, linewidth=0)
             axes.set(xlim=(0, max(len(kept), 1)), xticks=[])
             count_scale(axes, largest)
-            axes.tick_params(labelsize=8)
             if down:
                 axes.invert_yaxis()
+                axes.yaxis.get_major_ticks()[0].label1.set_visible(False)  # 0 stands above
             axes.spines["bottom"].set_visible(False)
             axes.axhline(0, color=INK, linewidth=0.8)
-            thick = max(1.8, 50 * width / max(len(kept), 1))
+            thick = np.clip(370 / max(len(kept), 1), 1.8, 10)
             axes.vlines(at + 0.5, 0, counts[kept[at]], color=colour, linewidth=thick)
             flags(axes, at + 0.5, counts[kept[at]], kept[at], colour, "bottom" if down else "top")
             beside, middle = left + width + 0.12, top + (down + 0.5) * panel
             text_at(figure, beside, middle - 0.1, wrapped(whose, 19), va="bottom", fontsize=9.5)
             text_at(figure, beside, middle - 0.06, what, fontsize=8, color=MUTED)
-            text_at(figure, beside, middle + 0.12, f"numbers: {than} than\nthe mean", fontsize=8, color=colour)
+            legend = f"numbers: {than} than\nthe mean" * bool(len(at))
+            text_at(figure, beside, middle + 0.12, legend, fontsize=8, color=colour)
         notes = f"{len(kept):,} latents active in either, of {len(own):,}, by falling mean of the group"
         notes += f"; each bar is the maximum of up to {each} neighbours" * (each > 1)
         notes += f"; {np.isnan(own + mean).sum():,} without a value" * bool(np.isnan(own + mean).any())
@@ -174,34 +181,33 @@ def correlation_map(correlation: ArrayLike, groups: Sequence[str], *, title: str
     -------
     Patients by group, groups by name, within them in the given order. The colours span the values off the diagonal.
     """
-    members = _members(groups)
-    order = np.concatenate([np.zeros(0, dtype=int), *members.values()])
+    rows_of = members(groups)
+    order = np.concatenate([np.zeros(0, dtype=int), *rows_of.values()])
     values = np.asarray(correlation, dtype=float)[np.ix_(order, order)]
     pairs = values[np.triu_indices(len(values), 1)]
     found = pairs[np.isfinite(pairs)]
-    low, high = (float(found.min()), float(found.max())) if len(found) else (-1.0, 1.0)
-    alike = 0.005 * (low == high)
-    labels = [f"{wrapped(name, 20)} ({len(rows):,})" for name, rows in members.items()]
-    ends = np.cumsum([len(rows) for rows in members.values()]) / max(len(order), 1)
+    low, high = (found.min(), found.max()) if len(found) else (-1.0, 1.0)
+    pad = 0.005 * (low == high)
+    labels = [f"{wrapped(name, 20)} ({len(rows):,})" for name, rows in rows_of.items()]
+    ends = np.cumsum([len(rows) for rows in rows_of.values()]) / max(len(order), 1)
     middles = (ends + np.append(0, ends[:-1])) / 2
-    edge, names, top = max(5.2, sum(map(depth, labels))), 0.45 + breadth(labels), 0.5
-    with drawing(names + edge + 1.1, top + edge + names + 0.2, layout=None) as figure:
+    edge, names, top = max(5.2, sum(map(depth, labels))), 0.45 + reach(labels), 0.5
+    with drawing(names + edge + 1.2, top + edge + reach(labels, edge) + 0.45, layout=None) as figure:
         heading(figure, title)
         axes = axes_at(figure, names, top, edge, edge)
-        limits = {"vmin": low - alike, "vmax": high + alike}
-        picture = axes.imshow(values, _VIRIDIS, **limits, interpolation="nearest", extent=(0, 1, 1, 0))
+        extent = (0, 1, 1, 0)
+        picture = axes.imshow(values, _VIRIDIS, vmin=low - pad, vmax=high + pad, interpolation="nearest", extent=extent)
         axes.set(xticks=[], yticks=[])
         axes.spines[:].set_visible(False)
         axes.hlines(ends[:-1], 0, 1, color="white", linewidth=0.9)
         axes.vlines(ends[:-1], 0, 1, color="white", linewidth=0.9)
         flags(axes, np.zeros(len(labels)), middles, labels, INK, "left")
         flags(axes, middles, np.ones(len(labels)), labels, INK, "bottom")
-        key = axes_at(figure, names + edge + 0.2, top, 0.14, 2.8)
-        figure.colorbar(picture, key, label=f"correlation, {low:.3g} to {high:.3g} off the diagonal")
-        key.tick_params(labelsize=8)
+        span = f", {low:.3g} to {high:.3g} off the diagonal" * bool(len(found))
+        key_at(figure, picture, names + edge + 0.2, top, 2.8, f"correlation{span}")
         if missing := len(pairs) - len(found):
-            note = f"grey: {missing:,} pairs without a value"
-            text_at(figure, names + edge + 1, top + edge + 0.1, note, fontsize=8, color=MUTED, ha="right")
+            note = f"grey: {missing:,} pairs\nwithout a value"
+            text_at(figure, names + edge + 0.2, top + 3, note, fontsize=8, color=MUTED)
     return figure
 
 
@@ -223,23 +229,24 @@ def patient_map(positions: ArrayLike, groups: Sequence[str], *, title: str, note
     """
     points = np.asarray(positions, dtype=float).reshape(-1, 2)
     known = np.isfinite(points).all(axis=1)
-    notes = [note] * bool(note) + [f"{(~known).sum():,} patients without a position"] * bool((~known).any())
-    members = _members(groups)
-    labels = [f"{wrapped(name, 24)} ({known[rows].sum():,})" for name, rows in members.items()]
+    notes = [note] if note else []
+    notes += [f"{counted(int((~known).sum()), 'patient')} without a position"] * bool((~known).any())
+    rows_of = members(groups)
+    labels = [f"{wrapped(name, 24)} ({known[rows].sum():,})" for name, rows in rows_of.items()]
     height = max(4.6, sum(map(depth, labels)))
-    with drawing(6.0 + breadth(labels), height + 0.8, layout=None) as figure:
+    with drawing(6.0 + reach(labels), height + 0.8, layout=None) as figure:
         heading(figure, title)
         axes = axes_at(figure, 0.1, 0.45, 5.3, height)
-        for place, (label, rows) in enumerate(zip(labels, members.values(), strict=True)):
+        for place, (label, rows) in enumerate(zip(labels, rows_of.values(), strict=True)):
             colour, marker = SERIES[place % len(SERIES)], "os^DvPX"[place % 7]
-            drawn = points[rows[known[rows]]]
-            axes.scatter(*drawn.T, s=38, color=colour, marker=marker, edgecolors="white", linewidths=0.5, label=label)
+            x, y = points[rows[known[rows]]].T
+            axes.scatter(x, y, s=38, color=colour, marker=marker, edgecolors="white", linewidths=0.5, label=label)
         axes.set(xticks=[], yticks=[])
         axes.set_aspect("equal", adjustable="datalim")
         axes.margins(0.08)
         axes.spines[:].set_visible(True)
         if labels:
-            axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0, fontsize=8.5)
+            axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0, fontsize=8)
         text_at(figure, 0.1, height + 0.52, "; ".join(notes), fontsize=8, color=MUTED)
     return figure
 
@@ -247,8 +254,8 @@ def patient_map(positions: ArrayLike, groups: Sequence[str], *, title: str, note
 def comparison_scatter(
     a: ArrayLike,
     b: ArrayLike,
-    top_a: Sequence[int],
-    top_b: Sequence[int],
+    top_a: ArrayLike,
+    top_b: ArrayLike,
     *,
     names: tuple[str, str],
     title: str | None = None,
@@ -262,36 +269,31 @@ def comparison_scatter(
         Mean count of active patches a cell of each disease, ``(n_latents,)``; latents with NaN are not drawn.
     top_a, top_b
         Latents most in favour of each, strongest first.
-    names
-        Of the two diseases.
-    title
-        Over the figure; both names if None.
+    names, title
+        Of the two diseases, and over the figure: both names if None.
     named
         So many of each side are numbered.
     """
-    points = np.column_stack([np.asarray(a, dtype=float), np.asarray(b, dtype=float)])
-    largest = float(np.nan_to_num(points).max(initial=0)) or 1.0
-    known = np.flatnonzero(np.isfinite(points).all(axis=1))
-    others = np.setdiff1d(known, np.concatenate([top_a, top_b]))
-    with drawing(6.6, 7.3, layout=None) as figure:
-        heading(figure, textwrap.shorten(title or " and ".join(names).replace("_", " "), 75, placeholder="…"))
-        axes = axes_at(figure, 0.85, 0.85, 5.0, 5.0)
-        count_scale(axes, largest, "xy", low=-0.03 * LINEAR * np.arcsinh(largest / LINEAR))
+    x, y = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
+    known = np.flatnonzero(np.isfinite(x + y))
+    largest = max(x[known].max(initial=0), y[known].max(initial=0)) or 1.0
+    tops = (np.asarray(top, dtype=int) for top in (top_a, top_b))
+    sides = list(zip(tops, names, (ORANGE, BLUE), ("right", "top"), strict=True))
+    others = np.setdiff1d(known, np.concatenate([latents for latents, *_ in sides]))
+    across, upwards = (wrapped(f"{name}: {_COUNT}", 55) for name in names)
+    labels = [f"{len(latents):,} most in favour of {wrapped(name, 55)}" for latents, name, *_ in sides]
+    left, below = 0.6 + depth(upwards), 0.3 + depth(across)
+    with drawing(left + 5.75, 6.4 + below + sum(map(depth, labels)), layout=None) as figure:
+        heading(figure, wrapped(title or " and ".join(names), 75, 1))
+        axes = axes_at(figure, left, 0.85, 5.0, 5.0)
+        count_scale(axes, largest, "xy", margin=0.03)
         axes.axline((0, 0), (largest, largest), color=MUTED, linewidth=0.8, linestyle=(0, (4, 3)))
         label = f"{len(others):,} others"
-        axes.scatter(*points[others].T, s=6, color=NULL, linewidths=0, rasterized=True, label=label)
-        for top, colour, name, side in ((top_a, ORANGE, names[0], "right"), (top_b, BLUE, names[1], "top")):
-            chosen = np.asarray(top, dtype=int)
-            label = f"{len(chosen):,} most in favour of {wrapped(name, 55)}"
-            axes.scatter(*points[chosen].T, s=20, color=colour, edgecolors="white", linewidths=0.4, label=label)
-            flags(axes, *points[chosen[:named]].T, chosen[:named], colour, side)
-        axes.set_xlabel(across := wrapped(f"{names[0]}: {_COUNT}", 55))
-        axes.set_ylabel(wrapped(f"{names[1]}: {_COUNT}", 55))
-        axes.legend(loc="upper left", bbox_to_anchor=(0, -0.07 - depth(across) / 5), fontsize=8.5)
+        axes.scatter(x[others], y[others], s=6, color=NULL, linewidths=0, rasterized=True, label=label)
+        for (latents, _, colour, side), label in zip(sides, labels, strict=True):
+            at = latents[np.isin(latents, known)]
+            axes.scatter(x[at], y[at], s=20, color=colour, edgecolors="white", linewidths=0.4, label=label)
+            flags(axes, x[at[:named]], y[at[:named]], at[:named], colour, side)
+        axes.set(xlabel=across, ylabel=upwards)
+        axes.legend(loc="upper left", bbox_to_anchor=(0, -below / 5), fontsize=8.5)
     return figure
-
-
-def _members(groups: Sequence[str]) -> dict[str, NDArray[np.int64]]:
-    """Rows of each group, groups by name."""
-    names = pd.Series(list(groups), dtype=object).fillna("unknown").astype(str)
-    return {str(name): np.asarray(rows) for name, rows in names.groupby(names).indices.items()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -31,13 +31,13 @@ class Row:
 
     name: str
     """Shown with the images: the latent, the data set, or both."""
-    images: Sequence[NDArray[np.uint8]]
-    """Each ``(edge, edge, 3)``."""
-    maps: Sequence[NDArray[np.floating]]
+    images: Sequence[NDArray[np.uint8] | None]
+    """Each ``(edge, edge, 3)``; None leaves a place blank."""
+    maps: Sequence[NDArray[np.floating] | None]
     """Concept map of each image, ``(rows, columns)``."""
     labels: Sequence[str | None]
     """Label of each image, None where it is unknown."""
-    values: Sequence[float]
+    values: Sequence[float | None]
     """Activation m_i[s] of each image."""
 
     def __post_init__(self) -> None:
@@ -50,10 +50,17 @@ class Row:
     @property
     def top(self) -> float:
         """Strongest activation of a patch; 1 where there is none above 0."""
-        return max((float(np.max(map_)) for map_ in self.maps), default=0.0) or 1.0
+        return max((float(np.max(map_)) for map_ in self.maps if map_ is not None), default=0.0) or 1.0
 
 
-def reference_grid(rows: Sequence[Row], *, title: str, top: float | None = None, each_row: bool = False) -> Figure:
+def reference_grid(
+    rows: Sequence[Row],
+    *,
+    title: str,
+    top: float | None = None,
+    each_row: bool = False,
+    headings: Mapping[int, str] | None = None,
+) -> Figure:
     """Reference images of concepts across data sets (CytoSAE, Fig. 2B).
 
     Parameters
@@ -66,13 +73,15 @@ def reference_grid(rows: Sequence[Row], *, title: str, top: float | None = None,
         Activation of a patch with the strongest colour in all rows; the strongest of all patches if None.
     each_row
         Every row has a scale of its own up to its strongest patch: shows where, in rows that are not equally strong.
+    headings
+        Text over the column with this number and those after it.
 
     Returns
     -------
     Every image with its concept map over it and its label and m_i[s] below. Figures with the same `top` compare.
     """
     if each_row:
-        rows, top = [replace(row, maps=[map_ / row.top for map_ in row.maps]) for row in rows], 1.0
+        rows, top = [replace(row, maps=[m if m is None else m / row.top for m in row.maps]) for row in rows], 1.0
     if top is None:
         top = max((row.top for row in rows if len(row.maps)), default=1.0)
     columns = max((len(row.images) for row in rows), default=0)
@@ -80,19 +89,21 @@ def reference_grid(rows: Sequence[Row], *, title: str, top: float | None = None,
     left = 0.3 + 0.073 * max((len(line) for name in names for line in name.splitlines()), default=0)
     height = max(len(rows), 1) * (_PICTURE + _CAPTION)
     bar = left + max(columns, 2) * (_PICTURE + _GAP) + 0.1
-    with drawing(bar + 0.8, 0.5 + height, layout=None) as figure:
+    begin = 0.7 if headings else 0.45
+    with drawing(bar + 0.8, begin + 0.05 + height, layout=None) as figure:
         heading(figure, title)
+        for column, text in (headings or {}).items():
+            text_at(figure, left + column * (_PICTURE + _GAP), 0.45, text, fontsize=9, color=MUTED)
         for place, (row, name) in enumerate(zip(rows, names, strict=True)):
-            above = 0.45 + place * (_PICTURE + _CAPTION)
+            above = begin + place * (_PICTURE + _CAPTION)
             text_at(figure, 0.1, above + _PICTURE / 2, name, va="center")
             if not len(row.images):
                 text_at(figure, left, above + _PICTURE / 2, "no reference image", va="center", color=MUTED, fontsize=8)
             for index in range(len(row.images)):
-                _reference(
-                    axes_at(figure, left + index * (_PICTURE + _GAP), above, _PICTURE, _PICTURE), row, index, top
-                )
+                corner = left + index * (_PICTURE + _GAP), above
+                _reference(figure, corner, row, index, top)
         if columns:
-            beside = axes_at(figure, bar, 0.45, 0.14, min(height - _CAPTION, 2.6))
+            beside = axes_at(figure, bar, begin, 0.14, min(height - _CAPTION, 2.6))
             key = figure.colorbar(ScalarMappable(Normalize(0, top), _colours()), cax=beside)
             key.set_label("share of the row's strongest patch" if each_row else "patch activation", fontsize=8.5)
             key.ax.tick_params(labelsize=8)
@@ -153,15 +164,19 @@ def patch_references(
             for index in range(len(row.images)):
                 down, across = divmod(index, _IN_LINE)
                 corner = (right + across * (_PICTURE + _GAP), above + _HEADING + down * (_PICTURE + _CAPTION))
-                _reference(axes_at(figure, *corner, _PICTURE, _PICTURE), row, index, row.top)
+                _reference(figure, corner, row, index, row.top)
     return figure
 
 
-def _reference(axes: Axes, row: Row, index: int, top: float) -> None:
-    axes.imshow(overlay(row.images[index], row.maps[index], top=top))
+def _reference(figure: Figure, corner: tuple[float, float], row: Row, index: int, top: float) -> None:
+    image, map_, value = row.images[index], row.maps[index], row.values[index]
+    if image is None or map_ is None or value is None:
+        return
+    axes = axes_at(figure, *corner, _PICTURE, _PICTURE)
+    axes.imshow(overlay(image, map_, top=top))
     axes.set_axis_off()
     label = (row.labels[index] or "unlabelled").replace("_", " ")
-    for line, text in enumerate([number(row.values[index]), *textwrap.wrap(label, 18, max_lines=2, placeholder="…")]):
+    for line, text in enumerate([number(value), *textwrap.wrap(label, 18, max_lines=2, placeholder="…")]):
         axes.annotate(
             text,
             (0, 0),

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import base64
-import io
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import anndata as ad
-import jinja2
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -18,10 +16,13 @@ from PIL import Image
 from cytosae import __version__
 from cytosae.artefacts import FileRecord, Manifest, digest, make_folder, read_json, whole_file
 from cytosae.cells import UnreadableImage, load_squashed, read_cells
+from cytosae.cohort import BARCODES, COHORT, read_barcodes
 from cytosae.concepts import read_concepts, read_datasets, read_maps
 from cytosae.console import progress
 from cytosae.errors import CytosaeError
+from cytosae.report.barcodes import barcode_figures
 from cytosae.report.curves import training_curves
+from cytosae.report.inline import jpeg, template
 from cytosae.report.overview import overview, threshold_counts
 from cytosae.report.quality import quality_summary
 from cytosae.report.style import save
@@ -38,14 +39,16 @@ PAGE = "index.html"
 
 def report_inputs(study: Path) -> dict[str, str]:
     """Digests of what the report depends on."""
-    inputs = {"page": digest([__version__, (files("cytosae.report") / "template.html.j2").read_text(encoding="utf-8")])}
+    parts = [(files("cytosae.report") / name).read_text(encoding="utf-8") for name in ("template.html.j2", "page.css")]
+    inputs = {"page": digest([__version__, *parts])}
     for stage in ("sae", "concepts"):
         manifest = Manifest.load(study / stage)
         if manifest is None:
             raise CytosaeError(f"{study / stage}: this stage is not finished. Run `cytosae run` on the study first.")
         inputs[stage] = manifest.fingerprint()
-    if (measured := Manifest.load(study / "quality")) is not None:
-        inputs["quality"] = measured.fingerprint()
+    for name, folder in (("quality", study / "quality"), (COHORT, study / COHORT)):
+        if (found := Manifest.load(folder)) is not None:
+            inputs[name] = found.fingerprint()
     return inputs
 
 
@@ -99,7 +102,9 @@ def write_report(study: Path) -> dict[str, Any]:
     save(threshold_counts(means, concept_threshold=threshold), figures / "thresholds")
     sae = Manifest.load(study / "sae")
     assert sae is not None
-    page = _render(study, datasets, sae, _png(figures / "training.png"), _quality(study, figures))
+    page = _render(
+        study, datasets, sae, _png(figures / "training.png"), _quality(study, figures), _patients(study, figures)
+    )
     with whole_file(folder / PAGE) as partial:
         partial.write_text(page, encoding="utf-8")
     shown = {dataset["name"]: len(dataset["concepts"]) for dataset in datasets}
@@ -163,9 +168,7 @@ def _picture(path: str | None) -> str:
     except UnreadableImage:
         return ""
     small = Image.fromarray(pixels).resize((_EDGE, _EDGE), Image.Resampling.LANCZOS)
-    out = io.BytesIO()
-    small.save(out, "JPEG", quality=82)
-    return base64.b64encode(out.getvalue()).decode()
+    return jpeg(np.asarray(small))
 
 
 def _png(path: Path) -> str:
@@ -182,12 +185,24 @@ def _quality(study: Path, figures: Path) -> str | None:
     return _png(figures / "quality.png")
 
 
-def _render(study: Path, datasets: list[dict[str, Any]], sae: Manifest, training: str, quality: str | None) -> str:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("cytosae.report", "."), autoescape=True, undefined=jinja2.StrictUndefined
-    )
+def _patients(study: Path, figures: Path) -> dict[str, str]:
+    """The figures of the patients, where their barcodes were made."""
+    path = study / COHORT / BARCODES
+    if Manifest.load(study / COHORT) is None:
+        return {}
+    return {name: _png(figures / f"{name}.png") for name in barcode_figures(read_barcodes(path), figures)}
+
+
+def _render(
+    study: Path,
+    datasets: list[dict[str, Any]],
+    sae: Manifest,
+    training: str,
+    quality: str | None,
+    patients: dict[str, str],
+) -> str:
     backbone = read_json(study / "sae" / CONFIG)["metadata"]["backbone"]
-    return environment.get_template("template.html.j2").render(
+    return template("template.html.j2").render(
         study=study.absolute().name,
         version=__version__,
         datasets=[
@@ -198,6 +213,7 @@ def _render(study: Path, datasets: list[dict[str, Any]], sae: Manifest, training
         training=sae.parameters,
         curves=training,
         quality=quality,
+        patients=patients,
         backbone=backbone,
         backbone_name=Path(backbone["name"]).name if Path(backbone["name"]).exists() else backbone["name"],
         common=COMMON,

@@ -1,0 +1,202 @@
+"""Two groups of patients: which concepts each has more of, and what these look like in patients of both."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from cytosae.analysis.viewing import Viewer, study_tokens
+from cytosae.artefacts import FileRecord, Manifest, make_folder, sha256_file, whole_file
+from cytosae.cohort import column_of, compare, examine, most_different, read_barcodes, strata_of
+from cytosae.concepts import read_activations, read_concepts, read_datasets
+from cytosae.console import say
+from cytosae.errors import CytosaeError
+from cytosae.report import Row, comparison_scatter, reference_grid, save
+from cytosae.settings import CompareConfig
+
+REST, TABLE = "rest", "latents.csv"
+_EACH = 5  # cells of each side that are drawn for a latent
+
+
+def compare_groups(
+    path: Path,
+    folder: Path,
+    first: str,
+    second: str = REST,
+    config: CompareConfig | None = None,
+    *,
+    target: str = "diagnosis",
+    adjust: str | None = None,
+    study: Path | None = None,
+    cell_type: str | None = None,
+    device: str = "auto",
+) -> dict[str, Any]:
+    """Compare the barcodes of two groups of patients, or of one with all others.
+
+    Parameters
+    ----------
+    path
+        Barcodes.
+    folder
+        Where ``latents.csv`` (a row per latent), the scatter and the reference images go.
+    first, second
+        Values of the column; ``rest`` for all patients with another value.
+    target
+        The column.
+    adjust
+        Column (laboratory) within whose values patients are compared.
+    study
+        The study of the barcodes, to draw the cells of the latents most in favour of each side.
+
+    Raises
+    ------
+    CytosaeError
+        No such group or column, or no value of the covariate with patients of both groups.
+    """
+    config = config or CompareConfig()
+    data = read_barcodes(path, cell_type)
+    values = column_of(data, target)
+    side = _sides(values, first, second, target)
+    caveats = _caveats(side, first, second)
+    data = data[side != 0].copy()
+    side = side[side != 0]
+    findings = examine(data, target, config.seed)
+    for text in [*(f"{finding.kind}: {finding.text}" for finding in findings), *caveats]:
+        say(f"comparison: {text}")
+    strata = strata_of(None if adjust is None else column_of(data, adjust), len(side))
+    settings = {key: value for key, value in asdict(config).items() if key not in {"top", "shown", "bootstrap"}}
+    try:
+        table = compare(np.asarray(data.X), side > 0, strata, draws=config.bootstrap, **settings)
+    except ValueError as error:
+        raise CytosaeError(f"--adjust {adjust}: {error}; {first} and {second} cannot be compared within it.") from error
+    favour = most_different(table, config.top)
+    table["favours"] = ""
+    for name, latents in zip((first, second), favour, strict=True):
+        table.loc[latents, "favours"] = name
+    make_folder(folder)
+    drawn = comparison_scatter(
+        table["first"].to_numpy(),
+        table["second"].to_numpy(),
+        *favour,
+        names=(first, second),
+        title=f"{first} and {second}",
+    )
+    save(drawn, folder / "scatter")
+    if study is not None:
+        _draw_references(study, data, side, favour, (first, second), config.shown, folder, device)
+    with whole_file(folder / TABLE) as partial:
+        table.to_csv(partial)
+    result = {
+        "first": {"name": first, "patients": int((side > 0).sum()), "latents": _records(table, favour[0])},
+        "second": {"name": second, "patients": int((side < 0).sum()), "latents": _records(table, favour[1])},
+        "adjusted_for": adjust,
+        "tested": int(table["tested"].sum()),
+        "below_fdr_0.1": int((table["fdr"] <= 0.1).sum()),
+        "findings": [finding.as_dict() for finding in findings],
+        "caveats": caveats,
+        "table": str(folder / TABLE),
+        "figure": str(folder / "scatter.png"),
+    }
+    parameters = {**asdict(config), "first": first, "second": second, "target": target, "adjust": adjust}
+    summary = {key: result[key] for key in ("tested", "below_fdr_0.1", "findings", "caveats")}
+    outputs = {TABLE: FileRecord.of(folder / TABLE)}
+    Manifest("comparison", parameters, {"barcodes": sha256_file(path)}, outputs, summary).save(folder)
+    return result
+
+
+def _sides(values: pd.Series, first: str, second: str, target: str) -> NDArray[np.int64]:
+    """1 for the first group, -1 for the second, 0 for neither."""
+    text = values.map(lambda value: None if value is None else str(value))
+    known = sorted(text.dropna().unique())
+    for name in (first, second):
+        if name not in known and not (name == REST and name is second):
+            raise CytosaeError(f"{name}: no patient with this {target}; there are {', '.join(known)}.")
+    if first == second:
+        raise CytosaeError(f"{first}: a group cannot be compared with itself.")
+    others = text.notna() & (text != first) if second == REST and REST not in known else text == second
+    side = np.where(text == first, 1, np.where(others, -1, 0)).astype(np.int64)
+    if not (side < 0).any():
+        raise CytosaeError(f"{target}: all patients are {first}; there is nothing to compare with.")
+    return side
+
+
+def _caveats(side: NDArray[np.int64], first: str, second: str) -> list[str]:
+    counts = {name: int((side == sign).sum()) for name, sign in ((first, 1), (second, -1))}
+    return [
+        f"{name} has {count} patient{'s' if count > 1 else ''}: a difference may be one of single patients"
+        for name, count in counts.items()
+        if count < 5
+    ]
+
+
+def _records(table: pd.DataFrame, latents: NDArray[np.int64]) -> list[dict[str, Any]]:
+    rows = table.loc[latents].drop(columns=["favours", "tested"]).reset_index()
+    return [{str(k): v for k, v in row.items()} for row in rows.to_dict("records")]
+
+
+def _draw_references(
+    study: Path,
+    data: ad.AnnData,
+    side: NDArray[np.int64],
+    favour: tuple[NDArray[np.int64], NDArray[np.int64]],
+    names: tuple[str, str],
+    shown: int,
+    folder: Path,
+    device: str,
+) -> None:
+    """The cells of both sides that have most of each latent, one of a patient, as a figure for each side's latents."""
+    of = dict(zip(data.obs["dataset"].astype(str) + "\n" + data.obs["patient"].astype(str), side, strict=True))
+    latents = np.concatenate([chosen[:shown] for chosen in favour])
+    tops = [_strongest(study / "concepts", of, latents, sign) for sign in (1, -1)]
+    with study_tokens(study, device=device) as source:
+        viewer = Viewer(study, source)
+        for name, chosen in zip(("first", "second"), favour, strict=True):
+            rows = []
+            for latent in chosen[:shown]:
+                halves = [viewer.shown(name, int(latent), *top[int(latent)]) for top in tops]
+                rows.append(_beside(f"latent {latent}", *halves))
+            title = f"Concepts in favour of {names[0] if name == 'first' else names[1]}"
+            headings = {0: f"{names[0]} patients", _EACH: f"{names[1]} patients"}
+            save(reference_grid(rows, title=title, each_row=True, headings=headings), folder / f"references-{name}")
+
+
+def _beside(name: str, first: Row, second: Row) -> Row:
+    """Cells of both sides in one row; places that one side cannot fill stay blank."""
+
+    def filled(values: Any) -> list[Any]:
+        return [*values, *[None] * (_EACH - len(values))]
+
+    parts = ([*filled(getattr(first, key)), *getattr(second, key)] for key in ("images", "maps", "labels", "values"))
+    return Row(name, *parts)
+
+
+def _strongest(
+    concepts: Path, of: dict[str, int], latents: NDArray[np.int64], sign: int
+) -> dict[int, tuple[list[str], list[float]]]:
+    """For each latent the cells of one side with the largest m_i[s], one of a patient: names and values."""
+    tables = []
+    for dataset in read_datasets(concepts):
+        obs = read_concepts(concepts, dataset, matrices=False).obs
+        if "patient" not in obs:
+            continue
+        key = dataset + "\n" + obs["patient"].astype(str)
+        rows = np.flatnonzero((key.map(of).fillna(0) == sign).to_numpy())
+        if not len(rows):
+            continue
+        means = read_activations(concepts, dataset, rows, latents)[1].toarray()
+        tables.append(
+            pd.DataFrame(means, columns=range(len(latents))).assign(cell=obs.index[rows], key=key.iloc[rows].to_numpy())
+        )
+    cells = pd.concat(tables, ignore_index=True)
+    found = {}
+    for place, latent in enumerate(latents):
+        order = cells.iloc[np.argsort(-cells[place].to_numpy(), kind="stable")].drop_duplicates("key").head(_EACH)
+        order = order[order[place] > 0]
+        found[int(latent)] = order["cell"].astype(str).tolist(), order[place].tolist()
+    return found

@@ -1,0 +1,81 @@
+"""The page of one patient: what is unusual, and the cells that show it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike, NDArray
+from PIL import Image
+
+from cytosae import __version__
+from cytosae.report.inline import jpeg, png, template
+from cytosae.report.overlays import overlay
+
+_EDGE = 160  # pixels of a picture
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A cell with a map on it."""
+
+    plain: str
+    """The image as base64."""
+    marked: str
+    """The same with the map over it."""
+    title: str
+    note: str
+
+    @classmethod
+    def of(cls, image: NDArray[np.uint8], map_: ArrayLike, top: float, title: str, note: str) -> Tile:
+        """From an image, its map ``(rows, columns)`` and the value of the map with the strongest colour."""
+        return cls(_small(image), _small(overlay(image, map_, top=top or 1.0, smooth=True)), title, note)
+
+
+@dataclass(frozen=True)
+class Concept:
+    """A concept of the patient, with the cells that have most of it."""
+
+    title: str
+    facts: Sequence[str]
+    tiles: Sequence[Tile]
+
+
+@dataclass(frozen=True)
+class Section:
+    """What the page says on one question."""
+
+    title: str
+    text: str
+    """What is shown and by which rule it was selected."""
+    figures: Sequence[Figure] = ()
+    cells: Sequence[Tile] = ()
+    concepts: Sequence[Concept] = ()
+    nothing: str = ""
+    """Said where there is nothing to show."""
+
+
+def patient_page(
+    name: str, subtitle: str, facts: Sequence[tuple[str, str]], sections: Sequence[Section], caveats: Sequence[str]
+) -> str:
+    """The page as HTML that loads nothing from anywhere."""
+    drawn = [
+        {
+            "title": s.title,
+            "text": s.text,
+            "figures": [png(figure) for figure in s.figures],
+            "cells": s.cells,
+            "concepts": s.concepts,
+            "nothing": s.nothing,
+        }
+        for s in sections
+    ]
+    return template("patient.html.j2").render(
+        name=name, subtitle=subtitle, facts=facts, sections=drawn, caveats=caveats, version=__version__
+    )
+
+
+def _small(image: NDArray[np.uint8]) -> str:
+    return jpeg(np.asarray(Image.fromarray(image).resize((_EDGE, _EDGE), Image.Resampling.LANCZOS)), quality=85)

@@ -1,0 +1,685 @@
+"""Barcodes, folds, classifiers, comparisons and guards: against loops by hand, scikit-learn, and planted truths."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.sparse as sp
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from scipy.stats import mannwhitneyu
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import confusion_matrix, f1_score, precision_recall_fscore_support
+
+from cytosae.cohort import (
+    BarcodeSums,
+    Classifier,
+    association,
+    barcode_correlation,
+    cell_scores,
+    compare,
+    disease_barcodes,
+    examine,
+    given_folds,
+    judge_bags,
+    make_barcodes,
+    most_different,
+    patient_tokens,
+    pose,
+    read_barcodes,
+    read_classifiers,
+    selected,
+    strata_of,
+    stratified_folds,
+    sweep,
+    trained,
+    unusual,
+    write_classifiers,
+)
+from cytosae.cohort.classification import figures, judged_by, linear_judge, shuffled_within
+from cytosae.cohort.duplicates import shared_cells
+from cytosae.cohort.linear import fit, penalty, threshold_products
+from cytosae.cohort.multiple_instance import Bags
+from cytosae.cohort.scores import calibration, class_scores, confusion, weighted_f1
+from cytosae.concepts import encode, read_activations, read_concepts, stream_concepts
+from cytosae.errors import CytosaeError
+from cytosae.sae import SAE
+from cytosae.settings import BarcodeConfig, ClassifyConfig, EncodeConfig
+from cytosae.tokens import TokenStore
+
+QUICK = ClassifyConfig(splits=4, repeats=2, step=1.0, permutations=19, bootstrap=200)
+
+
+# Barcodes
+
+
+def test_a_barcode_by_hand() -> None:
+    """Eq. 2 and 3 written plainly, on activations of single patches."""
+    rng = np.random.default_rng(0)
+    h = rng.exponential(0.2, (9, 17, 6)) * (rng.random((9, 17, 6)) < 0.4)  # cells x patches x latents
+    patients = np.array([2, 0, 0, 1, 2, 2, 0, -1, 2])
+    diseases = np.array([0, 1, 0])
+    tau = 0.2
+    expected = np.zeros((3, 6))
+    for p in range(3):
+        images = [i for i in range(9) if patients[i] == p]
+        for s in range(6):
+            total = 0
+            for i in images:
+                for j in range(17):
+                    total += 1 if h[i, j, s] > tau else 0
+            expected[p, s] = total / len(images)
+    counts, means = sp.csr_matrix((h > tau).sum(axis=1)), sp.csr_matrix(h.mean(axis=1))
+    sums = BarcodeSums.of(counts, means, patients, 3)
+    np.testing.assert_allclose(sums.barcodes(), expected, rtol=1e-6)
+    for p in range(3):
+        mine = (h > tau).sum(axis=1)[patients == p]
+        np.testing.assert_allclose(
+            sums.standard_errors()[p],
+            mine.std(axis=0, ddof=1) / np.sqrt(len(mine)) if len(mine) > 1 else mine[0],
+            rtol=1e-5,
+            atol=1e-6,
+        )
+    found = disease_barcodes(expected, diseases, 2)
+    np.testing.assert_allclose(found[0], (expected[0] + expected[2]) / 2)
+    np.testing.assert_allclose(found[1], expected[1])
+
+
+def test_twice_the_cells_or_the_latents_leave_a_barcode_as_it_is() -> None:
+    counts = sp.csr_matrix(np.array([[3, 0, 5], [1, 2, 0]]))
+    once = BarcodeSums.of(counts, counts * 0.1, [0, 0], 1).barcodes()
+    twice = BarcodeSums.of(
+        sp.vstack([counts, counts], "csr"), sp.vstack([counts, counts], "csr"), [0] * 4, 1
+    ).barcodes()
+    wide = sp.hstack([counts, counts], "csr")
+    np.testing.assert_array_equal(once, twice)
+    np.testing.assert_array_equal(once, BarcodeSums.of(wide, wide, [0, 0], 1).barcodes()[:, :3])
+
+
+@given(st.integers(0, 10**6), st.integers(1, 30))
+@settings(max_examples=25, deadline=None)
+def test_sums_of_parts_add_up_in_any_order(seed: int, cut: int) -> None:
+    rng = np.random.default_rng(seed)
+    counts = sp.csr_matrix(rng.poisson(0.5, (30, 5)))
+    means = counts * 0.25
+    patients = rng.integers(-1, 4, 30)
+    whole = BarcodeSums.of(counts, means, patients, 4)
+    a = BarcodeSums.of(counts[:cut], means[:cut], patients[:cut], 4)
+    b = BarcodeSums.of(counts[cut:], means[cut:], patients[cut:], 4)
+    for merged in (a + b, b + a):
+        for name in ("n_cells", "counts", "squares", "total", "active"):
+            np.testing.assert_allclose(getattr(merged, name), getattr(whole, name))
+
+
+def test_correlation_is_numpys_and_nan_where_a_barcode_is_constant() -> None:
+    barcodes = np.random.default_rng(0).random((5, 40))
+    np.testing.assert_allclose(barcode_correlation(barcodes), np.corrcoef(barcodes), atol=1e-12)
+    barcodes[2] = 3
+    found = barcode_correlation(barcodes)
+    assert np.isnan(found[2]).all()
+    assert np.isnan(found[:, 2]).all()
+    assert np.isfinite(np.delete(np.delete(found, 2, 0), 2, 1)).all()
+
+
+def encoded(make_store: Callable[..., TokenStore], name: str, seed: int = 0, **columns: Any) -> Path:
+    """A folder of concepts of 40 cells."""
+    generator = torch.Generator().manual_seed(seed)
+    store = make_store(torch.randn(40, 7, 8, generator=generator), name, **columns)
+    sae = SAE(8, 24)
+    with torch.no_grad():
+        torch.manual_seed(1)
+        sae.W_enc.copy_(torch.randn(8, 24) / 3)
+    folder = store.folder.parent / f"{name}-concepts"
+    encode(store, sae, folder, EncodeConfig(references=3), sae_digest="one")
+    return folder
+
+
+def people(count: int = 40, patients: int = 8, **more: Any) -> dict[str, list[Any]]:
+    of = [i % patients for i in range(count)]
+    base = {"patient": [f"P{p}" for p in of], "diagnosis": [("AML", "healthy")[p % 2] for p in of]}
+    return {**base, "label": [("blast", "monocyte")[i % 3 == 0] for i in range(count)], **more}
+
+
+def test_barcodes_streamed_from_files_are_those_of_the_whole_matrix(
+    make_store: Callable[..., TokenStore], tmp_path: Path
+) -> None:
+    first = encoded(
+        make_store, "a", 0, **people(dataset=["blood"] * 25 + ["marrow"] * 15, age=[30 + i % 8 for i in range(40)])
+    )
+    second = encoded(make_store, "b", 1, **people(dataset=["abroad"] * 40, patient=["P0"] * 20 + ["Q"] * 20))
+    result = make_barcodes([first, second], tmp_path / "b.h5ad")
+    data = read_barcodes(tmp_path / "b.h5ad")
+    assert result["rows"] == data.n_obs == 8 + 8 + 2
+    assert result["patients"] == 9
+    assert result["cells"] == 80
+    for row, name in enumerate(data.obs_names):
+        patient, dataset = name.split("@")
+        whole = read_concepts(second if dataset == "abroad" else first, dataset)
+        mine = (whole.obs["patient"] == patient).to_numpy()
+        np.testing.assert_allclose(data[name].X[0], whole.X[mine].toarray().mean(axis=0), rtol=1e-6)
+        np.testing.assert_allclose(
+            data[name].layers["mean_activation"][0],
+            whole.layers["mean_activation"][mine].toarray().mean(axis=0),
+            rtol=1e-5,
+        )
+        assert data.obs.loc[name, "n_cells"] == mine.sum()
+        labels = whole.obs["label"][mine].value_counts(normalize=True)
+        shares = dict(zip(data.uns["cell_types"], data.obsm["cell_types"][row], strict=True))
+        assert {k: v for k, v in shares.items() if v} == pytest.approx({k: v for k, v in labels.items() if v})
+    diagnoses = data.obs["diagnosis"].cat.categories
+    for place, disease in enumerate(diagnoses):
+        chosen = (data.obs["diagnosis"] == disease).to_numpy()
+        np.testing.assert_allclose(data.varm["disease_barcodes"][:, place], data.X[chosen].mean(axis=0), rtol=1e-5)
+    assert data.obs["age"].notna().sum() == 16  # known in one of the folders
+    assert {"image_width", "image_format"} <= set(data.obs)
+    again = make_barcodes([first, second], tmp_path / "again.h5ad")
+    assert (tmp_path / "again.h5ad").read_bytes() == (tmp_path / "b.h5ad").read_bytes()
+    assert again | {"barcodes": ""} == result | {"barcodes": ""}
+
+
+def test_pieces_of_concept_files(make_store: Callable[..., TokenStore]) -> None:
+    folder = encoded(make_store, "a", **people(dataset=["blood"] * 40))
+    whole = read_concepts(folder, "blood")
+    parts = list(stream_concepts(folder, "blood", 7))
+    assert [start for start, _, _ in parts] == list(range(0, 40, 7))
+    assert (sp.vstack([counts for _, counts, _ in parts]) != whole.X).nnz == 0
+    rows, latents = np.array([31, 2, 2, 17]), np.array([5, 1])
+    counts, means = read_activations(folder, "blood", rows, latents, cells=6)
+    np.testing.assert_array_equal(counts.toarray(), whole.X[rows].toarray()[:, latents])
+    np.testing.assert_array_equal(means.toarray(), whole.layers["mean_activation"][rows].toarray()[:, latents])
+    assert read_activations(folder, "blood", [], latents)[0].shape == (0, 2)
+
+
+def test_barcodes_of_cell_types(make_store: Callable[..., TokenStore], tmp_path: Path) -> None:
+    folder = encoded(make_store, "a", **people(dataset=["blood"] * 40))
+    make_barcodes([folder], tmp_path / "b.h5ad", BarcodeConfig(by_cell_type=True))
+    data = read_barcodes(tmp_path / "b.h5ad", "blast")
+    whole = read_concepts(folder, "blood")
+    for name in data.obs_names:
+        mine = ((whole.obs["patient"] == name) & (whole.obs["label"] == "blast")).to_numpy()
+        np.testing.assert_allclose(data[name].X[0], whole.X[mine].toarray().mean(axis=0), rtol=1e-6)
+    with pytest.raises(CytosaeError, match="blast, monocyte"):
+        read_barcodes(tmp_path / "b.h5ad")
+    make_barcodes([folder], tmp_path / "whole.h5ad")
+    with pytest.raises(CytosaeError, match="--by-cell-type"):
+        read_barcodes(tmp_path / "whole.h5ad", "blast")
+
+
+def test_what_is_no_barcode(make_store: Callable[..., TokenStore], tmp_path: Path) -> None:
+    nobody = encoded(make_store, "a", dataset=["blood"] * 40)
+    with pytest.raises(CytosaeError, match="'patient'"):
+        make_barcodes([nobody], tmp_path / "b.h5ad")
+    some = encoded(make_store, "b", **people(dataset=["x"] * 40, patient=[None] * 10 + ["P"] * 30))
+    assert make_barcodes([some], tmp_path / "b.h5ad")["cells_left_out"] == 10
+    with pytest.raises(CytosaeError, match="--dataset nowhere"):
+        make_barcodes([some], tmp_path / "b.h5ad", datasets=["nowhere"])
+    with pytest.raises(CytosaeError, match="another of the folders"):
+        make_barcodes([some, some], tmp_path / "b.h5ad")
+    with pytest.raises(CytosaeError, match="no such file"):
+        read_barcodes(tmp_path / "none.h5ad")
+    (tmp_path / "text.h5ad").write_text("no")
+    with pytest.raises(CytosaeError, match="not a readable"):
+        read_barcodes(tmp_path / "text.h5ad")
+    with pytest.raises(CytosaeError, match="holds no barcodes"):
+        read_barcodes(some / "x.h5ad")
+
+
+# The classifier
+
+
+@pytest.mark.parametrize("n_classes", [2, 3, 5])
+def test_fit_is_scikit_learns(n_classes: int) -> None:
+    rng = np.random.default_rng(n_classes)
+    barcodes = rng.gamma(1, 2, (50, 300))
+    target = np.arange(50) % n_classes
+    barcodes[:, :5] += target[:, None]
+    log_mean = rng.uniform(-7, 1, 300)
+    train = np.arange(50) < 38
+    targets = np.stack([target[train], rng.permutation(target[train])])
+    products, kept = threshold_products(barcodes, log_mean, (-6, -3, 0))
+    for t, threshold in enumerate((-6, -3, 0)):
+        above = np.where(log_mean > threshold, barcodes, 0)
+        assert kept[t] == (log_mean > threshold).sum()
+        np.testing.assert_allclose(products[t], above @ above.T, rtol=1e-9)
+        found = fit(products[t][np.ix_(train, train)], targets, n_classes, 1e-8)
+        said = found.probabilities(products[t][np.ix_(~train, train)])
+        for place, labels in enumerate(targets):
+            c = penalty(n_classes, int(train.sum()))
+            model = LogisticRegression(C=c, solver="newton-cg", tol=1e-9, max_iter=10_000).fit(above[train], labels)
+            np.testing.assert_allclose(said[place], model.predict_proba(above[~train]), atol=2e-6)
+            weights = found.weights(above[train])[place]
+            mine = weights if n_classes > 2 else weights[1:] - weights[:1]
+            np.testing.assert_allclose(mine, model.coef_, atol=1e-5)
+
+
+def test_fit_of_alike_barcodes_and_of_one_class() -> None:
+    alike = fit(np.ones((6, 6)), np.array([[0, 0, 0, 1, 1, 2]]), 4).probabilities(np.ones((1, 6)))
+    np.testing.assert_allclose(alike[0, 0], [1 / 2, 1 / 3, 1 / 6, 0], atol=1e-12)
+    one = fit(np.eye(6), np.array([[1] * 6]), 3).probabilities(np.ones((1, 6)))
+    np.testing.assert_allclose(one[0, 0], [0, 1, 0], atol=1e-12)
+
+
+def cohort(seed: int = 0, n: int = 60, n_latents: int = 400, signal: float = 2.0, **columns: Any) -> ad.AnnData:
+    """Barcodes of patients of three classes, in which the first ten latents of each class are raised."""
+    rng = np.random.default_rng(seed)
+    target = np.arange(n) % 3
+    share = rng.uniform(0.05, 0.9, n_latents)
+    active = rng.binomial(50, share, (n, n_latents)).astype(np.float64)
+    for c in range(3):
+        raised = slice(10 * c, 10 * c + 10)
+        active[target == c, raised] = np.minimum(50, active[target == c, raised] * signal)
+    level = 10 ** rng.uniform(-5, 1, n_latents)
+    barcodes = (active / 50 * 20 * (level > 1e-3)).astype(np.float32)
+    obs = pd.DataFrame(
+        {
+            "patient": pd.Categorical([f"P{i}" for i in range(n)]),
+            "dataset": pd.Categorical(["d"] * n),
+            "n_cells": 50,
+            "diagnosis": pd.Categorical([("AML", "APL", "healthy")[c] for c in target]),
+            "laboratory": pd.Categorical([f"L{(i // 3) % 3}" for i in range(n)]),
+            **columns,
+        },
+        index=[f"P{i}" for i in range(n)],
+    )
+    data = ad.AnnData(barcodes, obs)
+    data.layers["active_cells"] = active.astype(np.int32)
+    data.layers["mean_activation"] = (level * active / 50).astype(np.float32)
+    data.layers["standard_error"] = np.full_like(barcodes, 0.1)
+    data.uns["cytosae"] = {"stage": "barcodes"}
+    return data
+
+
+def test_planted_classes_are_told_and_permuted_ones_are_not() -> None:
+    problem = pose(cohort(), "diagnosis")
+    folds = stratified_folds(problem.target, problem.patients, 4, 2)
+    found = sweep(problem, folds, QUICK)
+    told = figures(found.chosen, folds, problem.classes, QUICK)
+    assert told["weighted_f1"] > 0.9
+    assert told["low"] < told["weighted_f1"] < told["high"] or told["high"] == told["weighted_f1"] == 1
+    assert (found.null < 0.65).all()
+    assert abs(found.null.mean() - 1 / 3) < 0.1
+    wrong = problem.target[np.random.default_rng(5).permutation(len(problem.target))]
+    permuted = sweep(replace(problem, target=wrong), stratified_folds(wrong, problem.patients, 4, 2), QUICK)
+    low, high = np.quantile(permuted.null, (0.0, 1.0))
+    assert low <= figures(permuted.chosen, folds, problem.classes, QUICK)["weighted_f1"] <= high + 0.1
+    # the sweep: what is above 10 has no latent left and tells nothing
+    assert found.kept[0] == 400
+    assert (np.diff(found.kept) <= 0).all()
+
+
+def test_threshold_and_concepts_know_only_the_training_patients() -> None:
+    """The images of judged patients decide neither which latents are kept nor the threshold."""
+    problem = pose(cohort(signal=1.5), "diagnosis")
+    folds = stratified_folds(problem.target, problem.patients, 4, 1)
+    config = replace(QUICK, permutations=0)
+    before = sweep(problem, folds, config)
+    inside = folds.of[0] == 0
+    other = problem.data.copy()
+    other.layers["mean_activation"][inside] *= np.random.default_rng(0).uniform(0, 1000, 400).astype(np.float32)
+    other.obs.loc[inside, "n_cells"] = 5
+    after = sweep(replace(problem, data=other), folds, config)
+    np.testing.assert_array_equal(before.chosen.probability[0, inside], after.chosen.probability[0, inside])
+    assert before.choice[0, 0] == after.choice[0, 0]
+    assert not np.array_equal(before.chosen.probability[0, ~inside], after.chosen.probability[0, ~inside])
+
+
+def test_every_fold_is_judged_by_a_model_that_does_not_know_its_labels() -> None:
+    problem = pose(cohort(), "diagnosis")
+    folds = stratified_folds(problem.target, problem.patients, 4, 1)
+    config = replace(QUICK, permutations=0)
+    before = sweep(problem, folds, config).chosen.probability[0]
+    inside = np.flatnonzero(folds.of[0] == 2)
+    changed = problem.target.copy()
+    changed[inside] = np.roll(changed[inside], 1)
+    after = sweep(replace(problem, target=changed), folds, config).chosen.probability[0]
+    np.testing.assert_array_equal(before[inside], after[inside])
+
+
+def test_rows_of_a_patient_stay_together() -> None:
+    target = np.repeat(np.arange(20) % 2, 2)
+    patients = [f"P{i // 2}" for i in range(40)]
+    folds = stratified_folds(target, patients, 5, 3, seed=1)
+    for of in folds.of:
+        assert (of[::2] == of[1::2]).all()
+        assert np.bincount(of).min() >= 6
+    assert not np.array_equal(folds.of[0], folds.of[1])
+    np.testing.assert_array_equal(folds.of, stratified_folds(target, patients, 5, 3, seed=1).of)
+
+
+def test_folds_that_cannot_be() -> None:
+    target = np.array([0, 0, 0, 1, 1, 1, 1])
+    few = stratified_folds(target, list("abcdefg"), 5, 1)
+    assert few.of.max() == 2
+    assert "3 patients" in few.caveats[0]
+    column = pd.Series(["x", "x", "y", "y", "x", "y", None])
+    with pytest.raises(CytosaeError, match="'a'"):
+        given_folds(column, target, ["a", "b", "a", "d", "e", "f", "g"], "fold")
+    with pytest.raises(CytosaeError, match="1 different"):
+        given_folds(pd.Series(["x"] * 7), target, list("abcdefg"), "fold")
+    given = given_folds(pd.Series(["x", "x", "x", "y", "y", "y", None]), target, list("abcdefg"), "site")
+    np.testing.assert_array_equal(given.of[0], [0, 0, 0, 1, 1, 1, -1])
+    assert any("cannot be told there" in caveat for caveat in given.caveats)
+    assert any("not judged" in caveat for caveat in given.caveats)
+
+
+def test_permutations_keep_the_classes_of_every_fold() -> None:
+    target, of = np.arange(30) % 3, np.arange(30) // 10
+    drawn = shuffled_within(of, target, 50, 0)
+    assert not np.array_equal(drawn[0], target)
+    for row in drawn:
+        for fold in range(3):
+            np.testing.assert_array_equal(np.sort(row[of == fold]), np.sort(target[of == fold]))
+
+
+def test_scores_are_scikit_learns() -> None:
+    rng = np.random.default_rng(0)
+    truth, said = rng.integers(0, 4, 80), rng.integers(0, 3, 80)  # the last class is never said
+    counts = confusion(truth, said, 4)
+    np.testing.assert_array_equal(counts, confusion_matrix(truth, said, labels=range(4)))
+    assert weighted_f1(counts) == pytest.approx(f1_score(truth, said, average="weighted"))
+    p, r, f, n = precision_recall_fscore_support(truth, said, labels=range(4), zero_division=0)
+    for name, values in zip(("precision", "recall", "f1", "support"), (p, r, f, n), strict=True):
+        np.testing.assert_allclose(class_scores(counts)[name], values)
+    weights = rng.integers(0, 3, (7, 80))
+    for draw, found in zip(weights, confusion(truth, said, 4, weights), strict=True):
+        np.testing.assert_array_equal(
+            found, confusion_matrix(np.repeat(truth, draw), np.repeat(said, draw), labels=range(4))
+        )
+
+
+def test_calibration_of_honest_and_of_boastful_models() -> None:
+    rng = np.random.default_rng(0)
+    p = rng.dirichlet([1, 1, 1], 4000)
+    truth = np.array([rng.choice(3, p=row) for row in p])
+    honest = calibration(p, truth)
+    assert honest["ece"] < 0.03
+    sure = np.where(p == p.max(axis=1, keepdims=True), 0.98, 0.01)
+    boastful = calibration(sure, truth)
+    assert boastful["ece"] > 0.25
+    assert boastful["log_loss"] > honest["log_loss"]
+    assert boastful["brier"] > honest["brier"]
+    assert sum(b["n"] for b in honest["bins"]) == 4000
+
+
+def test_other_features_are_judged_in_the_same_folds() -> None:
+    problem = pose(cohort(), "diagnosis")
+    folds = stratified_folds(problem.target, problem.patients, 4, 2)
+    answers = np.eye(3)[problem.target] * 10
+    assert judged_by(linear_judge(answers, problem), problem, folds).f1(50, 0).value == 1
+    noise = np.random.default_rng(0).random((60, 8))
+    assert judged_by(linear_judge(noise, problem), problem, folds).f1(50, 0).value < 0.6
+
+
+# What stands in the way
+
+
+def test_problems_that_cannot_be_posed() -> None:
+    data = cohort()
+    with pytest.raises(CytosaeError, match="no column 'stage'"):
+        pose(data, "stage")
+    one = cohort(diagnosis=pd.Categorical(["AML"] * 60))
+    with pytest.raises(CytosaeError, match=r"AML \(60\)"):
+        pose(one, "diagnosis")
+    with pytest.raises(CytosaeError, match="it is no class"):
+        pose(cohort(code=pd.Categorical([f"c{i // 2}" for i in range(60)])), "code")
+    few = ["AML"] * 25 + ["APL"] * 25 + ["rare"] + [None] * 9
+    posed = pose(cohort(diagnosis=pd.Categorical(few)), "diagnosis")
+    assert len(posed.target) == 50
+    assert posed.classes == ("AML", "APL")
+    assert any("9 of 60" in text for text in posed.caveats)
+    assert any("rare" in text for text in posed.caveats)
+    small = pose(cohort(diagnosis=pd.Categorical(["AML"] * 3 + ["APL"] * 57)), "diagnosis")
+    assert any("smallest class has 3" in text for text in small.caveats)
+    alike = cohort()
+    alike.X[:] = 1
+    posed = pose(alike, "diagnosis")
+    assert any("alike" in text for text in posed.caveats)
+    folds = stratified_folds(posed.target, posed.patients, 4, 1)
+    assert figures(sweep(posed, folds, QUICK).chosen, folds, posed.classes, QUICK)["weighted_f1"] < 0.5
+
+
+def test_leaking_columns_are_reported_and_innocent_ones_are_not() -> None:
+    diagnosis = cohort().obs["diagnosis"]
+    assert examine(cohort(), "diagnosis") == []
+    width = np.where(diagnosis == "healthy", "360", "400")
+    findings = examine(cohort(image_width=pd.Categorical(width)), "diagnosis")
+    assert [(f.kind, f.figures["column"]) for f in findings] == [("leak", "image_width")]
+    scanner = np.where(diagnosis == "APL", "new", "old")
+    findings = examine(
+        cohort(scanner=pd.Categorical(scanner), sex=pd.Categorical(["m", "f", "f", "m"] * 15)), "diagnosis"
+    )
+    assert [(f.kind, f.figures["column"]) for f in findings] == [("confounder", "scanner")]
+    age = np.where(diagnosis == "healthy", 30, 60) + np.arange(60) % 7
+    assert [f.figures["column"] for f in examine(cohort(age=age), "diagnosis")] == ["age"]
+    several = cohort(conflicting_diagnoses=pd.Categorical([*["AML | APL"], *[None] * 59]))
+    assert [f.kind for f in examine(several, "diagnosis")] == ["conflict"]
+    twins = cohort(patient=pd.Categorical(["P0", "P0", *[f"P{i}" for i in range(2, 60)]]))
+    assert "different people" in examine(twins, "diagnosis")[0].text
+
+
+def test_association_is_large_for_copies_and_nothing_for_noise() -> None:
+    rng = np.random.default_rng(0)
+    target = np.arange(90) % 3
+    assert association(target, target)[0] == pytest.approx(1)
+    v, p = association(rng.integers(0, 3, 90), target)
+    assert v < 0.2
+    assert p > 0.05
+    assert association(np.zeros(90), target) == (0.0, 1.0)
+    ps = [association(rng.integers(0, 4, 40), rng.integers(0, 3, 40), draws=200, seed=s)[1] for s in range(60)]
+    assert 0.3 < np.mean(ps) < 0.7  # under no association p is uniform
+
+
+def test_cells_of_two_patients_are_found_turned_resized_and_compressed(real_cells: Path, tmp_path: Path) -> None:
+    """Among 300 real cells: four are given to a second patient as they are, turned, small, and as a poor JPEG."""
+    cells = pd.read_csv(real_cells / "cells.csv")
+    paths = [str(real_cells / path) for path in cells[cells["dataset"] == "pbc"]["path"].iloc[:2400:8]]
+    copies = []
+    for name, change in {
+        "same.jpg": lambda image: image,
+        "turned.png": lambda image: image.transpose(Image.Transpose.ROTATE_90),
+        "small.png": lambda image: image.resize((150, 150)),
+        "poor.jpg": lambda image: image,
+    }.items():
+        source = paths[len(copies) * 50]
+        if name == "same.jpg":
+            (tmp_path / name).write_bytes(Path(source).read_bytes())
+        else:
+            with Image.open(source) as image:
+                change(image.convert("RGB")).save(tmp_path / name, **({"quality": 30} if name == "poor.jpg" else {}))
+        copies.append(str(tmp_path / name))
+    everything = [*paths, *copies]
+    rng = np.random.default_rng(0)
+    patients = [*[f"P{i}" for i in rng.integers(0, 12, len(paths))], *["other"] * 4]
+    hashes = [str(Path(p).stat().st_size) + p if i < 300 else p for i, p in enumerate(everything)]
+    hashes[300] = hashes[0]
+    found = shared_cells(patients, everything, hashes, [f"c{i}" for i in range(304)])
+    pairs = {frozenset((a, b)) for a, b in zip(found["cell"], found["other_cell"], strict=True)}
+    assert pairs == {frozenset((f"c{50 * i}", f"c{300 + i}")) for i in range(4)}
+    assert found["correlation"].min() > 0.98
+
+
+# Two groups
+
+
+def test_comparison_by_hand() -> None:
+    rng = np.random.default_rng(0)
+    barcodes = rng.gamma(1, 2, (30, 50)) * (rng.random(50) < 0.9)  # some latents nobody has
+    first = np.arange(30) < 12
+    barcodes[:, [7, 9]] = rng.gamma(1, 2, (30, 2))
+    barcodes[first, 7] += 6
+    barcodes[~first, 9] += 6
+    table = compare(barcodes, first, draws=300, permutations=2000)
+    a, b = barcodes[first], barcodes[~first]
+    np.testing.assert_allclose(table["difference"], a.mean(0) - b.mean(0), atol=1e-5)
+    pooled = np.sqrt((11 * a.var(0, ddof=1) + 17 * b.var(0, ddof=1)) / 28)
+    varies = pooled > 0
+    np.testing.assert_allclose(
+        table["effect"][varies], ((a.mean(0) - b.mean(0)) / pooled * (1 - 3 / (4 * 28 - 1)))[varies], rtol=1e-4
+    )
+    for s in (0, 7, 9, 20):
+        assert table["auroc"][s] == pytest.approx(mannwhitneyu(a[:, s], b[:, s]).statistic / (12 * 18))
+    top, bottom = most_different(table, 5)
+    assert top[0] == 7
+    assert bottom[0] == 9
+    assert table["fdr"][[7, 9]].max() < 0.05
+    assert ((table["low"] <= table["difference"]) & (table["difference"] <= table["high"])).mean() > 0.95
+    assert table["low"][7] > 0 > table["high"][9]
+    assert table.loc[~varies | (table["prevalence"] < 0.1), "p"].isna().all()
+
+
+def test_p_is_uniform_and_few_are_discovered_where_nothing_differs() -> None:
+    rng = np.random.default_rng(1)
+    table = compare(rng.gamma(1, 2, (24, 2000)), np.arange(24) < 12, draws=20, permutations=500)
+    assert abs(table["p"].mean() - 0.5) < 0.03
+    assert abs((table["p"] < 0.05).mean() - 0.05) < 0.02
+    assert (table["fdr"] < 0.1).sum() <= 2
+
+
+def test_a_difference_between_laboratories_is_not_taken_for_one_between_groups() -> None:
+    rng = np.random.default_rng(0)
+    laboratory = np.arange(60) % 2
+    first = rng.random(60) < np.where(laboratory == 0, 0.8, 0.2)
+    barcodes = rng.normal(10, 1, (60, 40))
+    barcodes[laboratory == 0, :20] += 3  # told by the laboratory
+    barcodes[first, 30] += 3  # told by the group
+    plain = compare(barcodes, first, draws=100, permutations=1000)
+    adjusted = compare(barcodes, first, strata_of(pd.Series(laboratory), 60), draws=100, permutations=1000)
+    assert (plain["fdr"][:20] < 0.05).mean() > 0.9
+    assert (adjusted["fdr"][:20] < 0.05).mean() < 0.15
+    assert adjusted["fdr"][30] < 0.05
+    assert adjusted["auroc"][:20].mean() == pytest.approx(0.5, abs=0.1)
+    with pytest.raises(ValueError, match="no stratum"):
+        compare(barcodes, first, first.astype(int))
+
+
+def test_numbers_are_cut_and_missing_is_a_stratum() -> None:
+    ages = strata_of(pd.Series([20, 30, 40, 50, 60, 70, 80, 81, 82]), 9)
+    np.testing.assert_array_equal(np.bincount(ages), [3, 3, 3])
+    np.testing.assert_array_equal(strata_of(pd.Series(["a", None, "a", None]), 4), [0, 1, 0, 1])
+
+
+# One patient
+
+
+def test_unusual_concepts_are_found_and_flukes_are_not() -> None:
+    rng = np.random.default_rng(0)
+    n_cells, n_latents = 50, 300
+    level = rng.gamma(1, 4, n_latents)
+
+    def person(shift: np.ndarray | float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+        own = np.maximum(level + rng.normal(0, 0.3, n_latents) * level + shift, 0)
+        counts = rng.poisson(own, (n_cells, n_latents))
+        return counts.mean(axis=0), counts.std(axis=0, ddof=1) / np.sqrt(n_cells)
+
+    group, errors = (np.stack(part) for part in zip(*(person() for _ in range(12)), strict=True))
+    found = [len(selected(unusual(*person(), group, errors), 300)) > 0 for _ in range(40)]
+    assert np.mean(found) <= 0.2  # FDR 0.1
+    shift = np.zeros(n_latents)
+    shift[[3, 100, 250]] = 12 + 3 * level[[3, 100, 250]]
+    table = unusual(*person(shift), group, errors)
+    assert set(selected(table)) >= {3, 100, 250}
+    assert (table["above"][[3, 100, 250]] == 0).all()
+    # a concept that nobody in the group has, strong in one cell of the patient
+    group[:, 5] = errors[:, 5] = 0
+    counts = rng.poisson(level, (n_cells, n_latents))
+    counts[:, 5] = 0
+    counts[0, 5] = 80
+    table = unusual(counts.mean(axis=0), counts.std(axis=0, ddof=1) / np.sqrt(n_cells), group, errors)
+    assert table["patient"][5] > 1
+    assert 5 not in selected(table)
+    with pytest.raises(ValueError, match="2 patients"):
+        unusual(table["patient"], table["scale"], group[:2], errors[:2])
+
+
+def test_scores_of_cells_average_to_t() -> None:
+    rng = np.random.default_rng(0)
+    counts = sp.csr_matrix(rng.poisson(2, (30, 20)))
+    group = rng.gamma(2, 1, (8, 20))
+    table = unusual(np.asarray(counts.mean(axis=0))[0], np.full(20, 0.3), group, np.full((8, 20), 0.3))
+    parts = cell_scores(counts, table, [4, 11])
+    np.testing.assert_allclose(parts.mean(axis=0), table["t"][[4, 11]])
+
+
+def test_contributions_add_up_from_patches_to_the_logit(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    problem = pose(cohort(), "diagnosis")
+    rows = np.arange(60) % 4 != 0
+    model = trained(problem, rows, -3.0)
+    write_classifiers(tmp_path / "models.safetensors", [model, model])
+    (_, model) = read_classifiers(tmp_path / "models.safetensors", problem.classes)
+    assert (model.weights[:, ~(problem.log_mean(rows) > -3)] == 0).all()
+    above = np.where(problem.log_mean(rows) > -3, problem.barcodes, 0)
+    reference = LogisticRegression(C=penalty(3, 45), max_iter=10_000, tol=1e-7).fit(above[rows], problem.target[rows])
+    np.testing.assert_allclose(
+        model.probabilities(problem.barcodes[~rows]), reference.predict_proba(above[~rows]), atol=1e-2
+    )
+    active = rng.random((20, 17, 400)) < 0.2  # cells x tokens x latents
+    counts = sp.csr_matrix(active.sum(axis=1))
+    barcode = np.asarray(counts.mean(axis=0))[0]
+    logits, middle = model.logits(barcode)[0], model.logits(model.centre)[0]
+    for name in problem.classes:
+        c = model.classes.index(name)
+        concepts = model.concept_contributions(barcode, name)
+        expected = (logits[c] - logits.mean()) - (middle[c] - middle.mean())
+        assert concepts.sum() == pytest.approx(expected, abs=1e-3)
+        cells = model.cell_contributions(counts, name)
+        assert cells.sum() == pytest.approx(expected, abs=1e-3)
+        patches = model.patch_contributions(active[3], name)
+        own = (patches.sum() - float(model.centre @ model.direction(name))) / 20
+        assert own == pytest.approx(cells[3], abs=1e-4)
+    with pytest.raises(CytosaeError, match="not readable"):
+        read_classifiers(tmp_path / "none.safetensors", problem.classes)
+    assert isinstance(model, Classifier)
+
+
+# The deep contender
+
+
+def test_attention_finds_the_one_cell_that_tells() -> None:
+    rng = np.random.default_rng(0)
+    target = np.arange(40) % 2
+    bags, start = [], 0
+    cells = []
+    for label in target:
+        own = rng.normal(0, 1, (30, 16)).astype(np.float32)
+        if label:
+            own[rng.choice(30, 2, replace=False), 3] += 6
+        cells.append(own)
+        bags.append(np.arange(start, start + 30))
+        start += 30
+    everything = Bags(np.concatenate(cells), bags)
+    train = np.arange(40) < 28
+    said = judge_bags(everything, target, train, ~train, 2)
+    assert (said.argmax(axis=1) == target[~train]).mean() >= 0.9
+    np.testing.assert_allclose(said.sum(axis=1), 1, rtol=1e-5)
+    np.testing.assert_array_equal(said, judge_bags(everything, target, train, ~train, 2))
+    shuffled = rng.permutation(target)
+    blind = judge_bags(everything, shuffled, train, ~train, 2)
+    assert (blind.argmax(axis=1) == target[~train]).mean() < 0.9
+
+
+def test_tokens_of_patients(make_store: Callable[..., TokenStore], tmp_path: Path) -> None:
+    columns = people(dataset=["blood"] * 40)
+    folder = encoded(make_store, "a", **columns)
+    make_barcodes([folder], tmp_path / "b.h5ad")
+    data = read_barcodes(tmp_path / "b.h5ad")
+    store = TokenStore(folder.parent / "tokens")
+    found = patient_tokens(store, data)
+    tokens = store.read(np.arange(40)).float().numpy()
+    for row, name in enumerate(data.obs_names):
+        mine = store.cells["patient"].eq(name).to_numpy(bool)
+        np.testing.assert_allclose(found.cls[row], tokens[mine, 0].mean(axis=0), rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(found.patches[row], tokens[mine, 1:].mean(axis=(0, 1)), rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(found.bags.cells[found.bags.of[row]], tokens[mine, 0], rtol=1e-5)
+    store.cells.loc[0, "patient"] = "somebody"
+    with pytest.raises(CytosaeError, match="4 cells of P0, the barcode 5"):
+        patient_tokens(store, data)
