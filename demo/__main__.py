@@ -12,10 +12,12 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
+from cytosae.analysis import classify, show_patient
 from cytosae.artefacts import write_json
 from cytosae.backbones import TINY, load
 from cytosae.cells import read_cells
 from cytosae.cells.synthetic import CONCEPTS, patch_labels, read_concept_masks
+from cytosae.cohort import BARCODES, COHORT
 from cytosae.concepts import is_concept, read_concepts
 from cytosae.concepts.quality import Alignment, recovery
 from cytosae.concepts.quality.baselines import (
@@ -29,9 +31,10 @@ from cytosae.sae import SAE, train
 from cytosae.settings import BackboneConfig, TrainConfig
 from cytosae.study import RunConfig, Study, list_to, rendered
 from cytosae.tokens import TokenStore, embed, layout_of
+from demo.diseases import STANDING, TOP, planted_diseases, standing_for
 
 STUDY = Path("demo-study")
-COHORT = "synthetic:patients=60,cells=40,seed=0"
+DRAWN = "synthetic:patients=60,cells=40,seed=0"
 JUDGED = "synthetic:patients=50,cells=20,seed=1"
 """Other patients, on whose cells the planted concepts are looked for."""
 TRAINING = TrainConfig(
@@ -47,13 +50,14 @@ TRAINING = TrainConfig(
     revival="none",
     evaluate_every=400,
 )
+PATIENT = "P000"
 OURS, UNTRAINED = "latents of the autoencoder", "latents, untrained backbone"
 
 
 def main() -> None:
     """Run the demonstration; what is up to date is skipped."""
     study = Study(STUDY, replace(RunConfig(), backbone=BackboneConfig("tiny"), train=TRAINING))
-    stages = study.run(Path(COHORT))
+    stages = study.run(Path(DRAWN))
     summary_path = STUDY / "summary.json"
     if all(stage["skipped"] for stage in stages.values()) and summary_path.is_file():
         summary = json.loads(summary_path.read_text(encoding="utf-8"))
@@ -61,8 +65,10 @@ def main() -> None:
         say("recovery: drawing other patients, to look for the planted concepts in their cells")
         judged, _ = list_to(rendered(Path(JUDGED), STUDY / "judged"), STUDY / "judged" / "cells.parquet")
         say("recovery: the same with an untrained backbone, for comparison")
-        found = planted_recovery(judged, untrained_autoencoder())
+        found, standing = planted_recovery(judged, untrained_autoencoder())
         summary = summarise(stages, len(judged), found)
+        say("patients: telling their diagnoses, beside simpler means")
+        summary |= patients(standing)
         write_json(summary_path, summary)
     tell(summary)
 
@@ -82,13 +88,17 @@ def untrained_autoencoder() -> Path:
     return folder
 
 
-def planted_recovery(judged: pd.DataFrame, untrained: Path) -> dict[str, Alignment]:
-    """Planted concepts recovered on patches of other patients, by the latents and by simpler directions."""
+def planted_recovery(judged: pd.DataFrame, untrained: Path) -> tuple[dict[str, Alignment], dict[str, list[int]]]:
+    """Planted concepts recovered on patches of other patients, by the latents and by simpler directions.
+
+    Beside it the latents that stand for each planted concept.
+    """
     masks = np.stack([read_concept_masks(STUDY / "judged" / path) for path in judged["concepts"]])
     truth = np.moveaxis(patch_labels(masks), 1, -1).reshape(-1, len(CONCEPTS))
     images = np.repeat(np.arange(len(judged)), len(truth) // len(judged))
     plain = patches("tiny", STUDY / "judged" / "tokens", judged)
-    ours, centred = latents(STUDY / "sae", plain), plain - plain.mean(axis=0)
+    ours, fired = latents(STUDY / "sae", plain)
+    centred = plain - plain.mean(axis=0)
     scorers = {
         OURS: lambda: ours,
         "random directions": lambda: centred @ random_directions(plain.shape[1], ours.shape[1]),
@@ -97,9 +107,28 @@ def planted_recovery(judged: pd.DataFrame, untrained: Path) -> dict[str, Alignme
         "k-means": lambda: cluster_closeness(plain, 256),
         UNTRAINED: lambda: latents(
             untrained / "sae", patches(str(untrained / "backbone"), untrained / "judged", judged)
-        ),
+        )[0],
     }
-    return {name: recovery(score(), truth, images) for name, score in scorers.items()}
+    standing = {name: [int(fired[s]) for s in best] for name, best in standing_for(ours, truth).items()}
+    return {name: recovery(score(), truth, images) for name, score in scorers.items()}, standing
+
+
+def patients(standing: dict[str, list[int]]) -> dict[str, Any]:
+    """The diagnoses of patients told from their barcodes, and a page on one of them."""
+    barcodes = STUDY / COHORT / BARCODES
+    result = classify(barcodes, STUDY / COHORT / "classification", tokens=STUDY / "tokens", leave_out="laboratory")
+    page = STUDY / f"patient-{PATIENT}.html"
+    show_patient(STUDY, PATIENT, page)
+    left = {row["contender"]: row for row in result["left_out"]["contenders"]}
+    return {
+        "classification": [
+            {**row, "left_out": {key: left[row["contender"]][key] for key in ("value", "low", "high")}}
+            for row in result["contenders"]
+        ],
+        "null": result["null"],
+        "diseases": planted_diseases(barcodes, standing),
+        "page": str(page),
+    }
 
 
 def patches(backbone: str, folder: Path, cells: pd.DataFrame) -> NDArray[np.float32]:
@@ -112,11 +141,12 @@ def patches(backbone: str, folder: Path, cells: pd.DataFrame) -> NDArray[np.floa
     return tokens
 
 
-def latents(sae: Path, tokens: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Activations of the latents that fire at all, ``(n_patches, n_fired)``."""
+def latents(sae: Path, tokens: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Activations of the latents that fire at all, ``(n_patches, n_fired)``, and which these are."""
     with torch.no_grad():
         h = SAE.from_pretrained(sae).encode(torch.from_numpy(tokens))
-    return h[:, (h > 0).any(dim=0)].numpy()
+    fired = (h > 0).any(dim=0)
+    return h[:, fired].numpy(), torch.nonzero(fired)[:, 0].numpy()
 
 
 def summarise(stages: dict[str, dict[str, Any]], judged: int, found: dict[str, Alignment]) -> dict[str, Any]:
@@ -152,7 +182,20 @@ def tell(summary: dict[str, Any]) -> None:
     print("\nAUROC of the best latent for each planted concept")
     for concept, area in summary["auroc"][OURS].items():
         print(f"  {concept:<28} {'too rare here' if area is None else f'{area:.2f}'}")
-    print(f"\nLook at {STUDY / 'report' / 'index.html'}; all figures are in {STUDY / 'summary.json'}.")
+    print(
+        "\nweighted F1 of telling the five groups from patients never seen (in brackets: from laboratories never seen)"
+    )
+    for row in summary["classification"]:
+        interval = f"{row['value']:.2f} ({row['low']:.2f} to {row['high']:.2f})"
+        print(f"  {row['contender']:<40} {interval}   [{row['left_out']['value']:.2f}]")
+    null, diseases = summary["null"], summary["diseases"]
+    print(f"  {'permuted labels':<40} {null['mean']:.2f} ({null['low']:.2f} to {null['high']:.2f})")
+    print(
+        f"\nplanted marks of the diseases with one of their {STANDING} latents in the top {TOP}: {diseases['share']:.0%} of "
+        f"{diseases['marks']} (chance {diseases['chance']:.0%})"
+    )
+    print(f"\nLook at {STUDY / 'report' / 'index.html'} and, for one patient, {summary['page']}.")
+    print(f"All figures are in {STUDY / 'summary.json'}.")
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from cytosae.analysis.viewing import Viewer, picture, study_tokens
 from cytosae.artefacts import Manifest, read_json, sha256_file, whole_file
 from cytosae.cohort import (
     BARCODES,
+    CLASSIFICATION,
     COHORT,
     RULE,
     Classifier,
@@ -108,7 +109,7 @@ def show_patient(
     config = config or PatientConfig()
     path = barcodes or study / COHORT / BARCODES
     patient = _open(study, path, name)
-    folder = classification or path.parent / "classification"
+    folder = classification or path.parent / CLASSIFICATION
     caveats: list[str] = []
     groups = _groups(patient, config.healthy, caveats)
     with study_tokens(study, device=device) as source:
@@ -168,15 +169,17 @@ def _groups(patient: _Patient, healthy: str, caveats: list[str]) -> dict[str, ND
     for name in wanted:
         rows = np.flatnonzero(others & (diagnosis == name).to_numpy())
         if len(rows) < 3:
-            caveats.append(f"{name}: {len(rows)} other patients, three at least are needed to say what is unusual")
+            known = ", ".join(sorted(set(diagnosis.dropna())))
+            caveats.append(
+                f"{name}: {len(rows)} other patients, three at least are needed to say what is unusual; there are {known}"
+            )
             continue
         if len(rows) < 10:
             caveats.append(f"{name}: {len(rows)} other patients are few; a t of 4 may be chance")
         groups[name] = rows
     if not groups:
         raise CytosaeError(
-            f"{patient.name}: no group has three other patients ({'; '.join(caveats)}). Choose the healthy with --healthy; "
-            f"diagnoses are {', '.join(sorted(set(diagnosis.dropna())))}."
+            f"{patient.name}: no group has three other patients ({'; '.join(caveats)}). Choose the healthy with --healthy."
         )
     return groups
 

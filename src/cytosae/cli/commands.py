@@ -360,6 +360,7 @@ def barcodes(
     figures: Annotated[
         Path | None, typer.Option("--figures", help="Folder for diseases, correlation and map of the patients.")
     ] = None,
+    group_by: Annotated[str, typer.Option("--group-by", help="Column by which the figures group.")] = "diagnosis",
     as_json: Json = False,
 ) -> None:
     """Count the concepts of every patient: the mean over the patient's images (Eq. 3), patients x latents as AnnData.
@@ -374,7 +375,7 @@ def barcodes(
         raise CytosaeError("--figures shows patients: leave out --by-cell-type.")
     found = make_barcodes(concepts, output, settings, datasets=dataset)
     if figures is not None:
-        drawn = barcode_figures(read_barcodes(output), figures)
+        drawn = barcode_figures(read_barcodes(output), figures, group_by)
         found["figures"] = {name: f"{path}.png" for name, path in drawn.items()}
     _answer(found, as_json)
 
@@ -405,8 +406,9 @@ def classify(
     in the same folds; the threshold of the latents is chosen inside the training patients.
     """
     from cytosae.analysis import classify as classify_patients
+    from cytosae.cohort import CLASSIFICATION
 
-    folder = output or barcodes.parent / "classification"
+    folder = output or barcodes.parent / CLASSIFICATION
     result = classify_patients(
         barcodes, folder, settings, target=target, tokens=tokens, folds=folds, leave_out=leave_out, cell_type=cell_type
     )

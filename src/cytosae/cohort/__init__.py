@@ -1,7 +1,13 @@
 """What do concepts say of patients and diseases? Leaves ``barcodes.h5ad``, tables and classifiers."""
 
 from cytosae.cohort.aggregation import IMAGE_COLUMNS, make_barcodes
-from cytosae.cohort.barcodes import BarcodeSums, barcode_correlation, disease_barcodes, pooled_mean_activation
+from cytosae.cohort.barcodes import (
+    BarcodeSums,
+    barcode_correlation,
+    disease_barcodes,
+    pooled_mean_activation,
+    variance_between,
+)
 from cytosae.cohort.classification import (
     PAPER_THRESHOLD,
     Judged,
@@ -21,10 +27,11 @@ from cytosae.cohort.guards import Finding, association, examine
 from cytosae.cohort.multiple_instance import Bags, judge_bags
 from cytosae.cohort.patients import RULE, cell_scores, selected, unusual
 from cytosae.cohort.problem import Problem, column_of, pose
-from cytosae.cohort.storage import BARCODES, COHORT, read_barcodes
+from cytosae.cohort.storage import BARCODES, CLASSIFICATION, COHORT, read_barcodes
 
 __all__ = [
     "BARCODES",
+    "CLASSIFICATION",
     "COHORT",
     "IMAGE_COLUMNS",
     "PAPER_THRESHOLD",
@@ -65,5 +72,6 @@ __all__ = [
     "sweep",
     "trained",
     "unusual",
+    "variance_between",
     "write_classifiers",
 ]

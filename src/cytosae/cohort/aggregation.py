@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from cytosae import __version__
 from cytosae.artefacts import digest, whole_file
-from cytosae.cohort.barcodes import BarcodeSums, disease_barcodes
+from cytosae.cohort.barcodes import BarcodeSums, disease_barcodes, variance_between
 from cytosae.cohort.duplicates import shared_cells
 from cytosae.concepts import is_concept, read_concepts, read_datasets, read_inputs, read_parameters, stream_concepts
 from cytosae.console import progress, say
@@ -100,6 +100,7 @@ def make_barcodes(
         "latents": data.n_vars,
         "concepts": int(data.var["is_concept"].sum()),
         "diagnoses": _diagnoses(obs),
+        "variance_between": _between(data),
         "cells_left_out": left_out,
         "shared_cells": None if shared is None else len(shared),
     }
@@ -111,6 +112,16 @@ def _diagnoses(obs: pd.DataFrame) -> dict[str, int]:
         return {}
     patients = obs.drop_duplicates(["dataset", "patient"])
     return {str(name): int(count) for name, count in patients["diagnosis"].value_counts().items()}
+
+
+def _between(data: ad.AnnData) -> dict[str, float]:
+    """Share of the barcodes' variance between the groups of each column that groups the patients."""
+    found = {}
+    for column in data.obs.columns.difference(["patient", "conflicting_diagnoses"], sort=False):
+        values = data.obs[column]
+        if isinstance(values.dtype, pd.CategoricalDtype) and 1 < values.nunique() <= data.n_obs // 2:
+            found[str(column)] = variance_between(data.X, values.cat.codes.to_numpy())
+    return found
 
 
 def _read(folders: Sequence[Path], datasets: Sequence[str], config: BarcodeConfig) -> tuple[list[_Cells], int]:

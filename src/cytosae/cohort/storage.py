@@ -9,8 +9,8 @@ import pandas as pd
 
 from cytosae.errors import CytosaeError
 
-COHORT, BARCODES = "cohort", "barcodes.h5ad"
-"""Where a study keeps its barcodes: folder and file."""
+COHORT, BARCODES, CLASSIFICATION = "cohort", "barcodes.h5ad", "classification"
+"""Where a study keeps its barcodes (folder and file), and the folder of their classification beside them."""
 
 
 def read_barcodes(path: Path, cell_type: str | None = None) -> ad.AnnData:

@@ -8,6 +8,8 @@ from pathlib import Path
 import anndata as ad
 import numpy as np
 from numpy.typing import NDArray
+from scipy.cluster.hierarchy import leaves_list, linkage
+from scipy.spatial.distance import squareform
 
 from cytosae.cohort import barcode_correlation, column_of, disease_barcodes
 from cytosae.console import say
@@ -42,6 +44,8 @@ def barcode_figures(data: ad.AnnData, folder: Path, target: str = "diagnosis", s
     groups = np.full(data.n_obs, "all patients") if values is None else values.fillna(UNKNOWN).astype(str).to_numpy()
     names, codes = np.unique(groups, return_inverse=True)
     counts = np.bincount(codes)
+    correlation = barcode_correlation(barcodes)
+    order = _alike_together(correlation, codes)
     figures = {
         "diseases": draw_diseases(
             disease_barcodes(barcodes, codes, len(names)),
@@ -50,7 +54,9 @@ def barcode_figures(data: ad.AnnData, folder: Path, target: str = "diagnosis", s
             title="Barcodes of the diseases",
         ),
         "correlation": correlation_map(
-            barcode_correlation(barcodes), groups.tolist(), title="Correlation of the patients' barcodes"
+            correlation[np.ix_(order, order)],
+            groups[order].tolist(),
+            title="Correlation of the patients' barcodes, alike ones of a group beside each other",
         ),
     }
     if data.n_obs >= _LEAST:
@@ -61,6 +67,20 @@ def barcode_figures(data: ad.AnnData, folder: Path, target: str = "diagnosis", s
     for name, figure in figures.items():
         save(figure, folder / name)
     return {name: folder / name for name in figures}
+
+
+def _alike_together(correlation: NDArray[np.float64], codes: NDArray[np.integer]) -> NDArray[np.int64]:
+    """Patients by group, and within each by hierarchical clustering: what else divides them shows as blocks."""
+    order: list[int] = []
+    for group in np.unique(codes):
+        rows = np.flatnonzero(codes == group)
+        if len(rows) > 2:
+            apart = 1 - np.nan_to_num(correlation[np.ix_(rows, rows)])
+            np.fill_diagonal(apart, 0)
+            tree = linkage(squareform((apart + apart.T) / 2), "average", optimal_ordering=True)
+            rows = rows[leaves_list(tree)]
+        order += rows.tolist()
+    return np.array(order)
 
 
 def positions(barcodes: NDArray[np.float32], seed: int = 0) -> NDArray[np.float32]:

@@ -235,8 +235,8 @@ def calibration_figure(
         upper, lower = axes_at(figure, 0.75, 0.85, 3.95, 3.95), axes_at(figure, 0.75, 4.95, 3.95, 0.8)
         upper.plot([0, 1], [0, 1], color=MUTED, linewidth=0.9, linestyle=_DASHED)
         at = np.bincount(which, sure) / size
-        upper.vlines(at, low, high, color=BLUE, linewidth=1.4)
-        upper.plot(at, hits / size, "o", color=BLUE, markersize=5)
+        upper.vlines(at, low, high, color=BLUE, linewidth=1.4, clip_on=False)
+        upper.plot(at, hits / size, "o", color=BLUE, markersize=5, clip_on=False)
         lower.hist(sure, bins=np.linspace(0, 1, 21).tolist(), color=HISTOGRAM, linewidth=0)
         upper.set(xlim=(0, 1), ylim=(-0.02, 1.02), ylabel="share correct")
         upper.tick_params(labelbottom=False)

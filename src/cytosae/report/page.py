@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cytosae import __version__
-from cytosae.artefacts import FileRecord, Manifest, digest, make_folder, read_json, whole_file
+from cytosae.artefacts import FileRecord, Manifest, digest, make_folder, read_json, sha256_file, whole_file
 from cytosae.cells import UnreadableImage, load_squashed, read_cells
-from cytosae.cohort import BARCODES, COHORT, read_barcodes
+from cytosae.cohort import BARCODES, CLASSIFICATION, COHORT, read_barcodes
 from cytosae.concepts import read_concepts, read_datasets, read_maps
 from cytosae.console import progress
 from cytosae.errors import CytosaeError
@@ -46,7 +46,8 @@ def report_inputs(study: Path) -> dict[str, str]:
         if manifest is None:
             raise CytosaeError(f"{study / stage}: this stage is not finished. Run `cytosae run` on the study first.")
         inputs[stage] = manifest.fingerprint()
-    for name, folder in (("quality", study / "quality"), (COHORT, study / COHORT)):
+    further = {"quality": study / "quality", COHORT: study / COHORT, CLASSIFICATION: study / COHORT / CLASSIFICATION}
+    for name, folder in further.items():
         if (found := Manifest.load(folder)) is not None:
             inputs[name] = found.fingerprint()
     return inputs
@@ -190,7 +191,11 @@ def _patients(study: Path, figures: Path) -> dict[str, str]:
     path = study / COHORT / BARCODES
     if Manifest.load(study / COHORT) is None:
         return {}
-    return {name: _png(figures / f"{name}.png") for name in barcode_figures(read_barcodes(path), figures)}
+    drawn = {name: _png(figures / f"{name}.png") for name in barcode_figures(read_barcodes(path), figures)}
+    told = Manifest.load(path.parent / CLASSIFICATION)
+    if told is not None and told.inputs.get("barcodes") == sha256_file(path):
+        drawn |= {name: _png(path.parent / CLASSIFICATION / f"{name}.png") for name in ("contenders", "confusion")}
+    return drawn
 
 
 def _render(
