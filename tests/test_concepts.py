@@ -203,6 +203,20 @@ def test_encoded_data_sets_hold_what_the_definitions_say(encoded: tuple[TokenSto
         assert about["cytosae"]
 
 
+def test_activation_by_label_is_that_of_its_cells(encoded: tuple[TokenStore, SAE, Path]) -> None:
+    _, _, folder = encoded
+    for dataset in read_datasets(folder):
+        data = read_concepts(folder, dataset)
+        names, cells = (data.uns["groups"]["label"][key] for key in ("names", "cells"))
+        means = data.layers["mean_activation"].toarray()
+        assert set(names) == set(data.obs["label"].dropna())
+        for place, name in enumerate(names):
+            mine = (data.obs["label"] == name).to_numpy()
+            assert cells[place] == mine.sum()
+            np.testing.assert_allclose(data.varm["label_mean"][:, place], means[mine].mean(axis=0), rtol=1e-5)
+            np.testing.assert_allclose(data.varm["label_frequency"][:, place], (means[mine] > 0).mean(axis=0), rtol=1e-6)
+
+
 def test_file_is_an_anndata_like_any_other(encoded: tuple[TokenStore, SAE, Path], tmp_path: Path) -> None:
     data = ad.read_h5ad(encoded[2] / "marrow.h5ad")
     data.write_h5ad(tmp_path / "again.h5ad")

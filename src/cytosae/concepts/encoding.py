@@ -18,7 +18,7 @@ from cytosae.cells import metadata_digest
 from cytosae.concepts.activations import cell_activations, concept_maps
 from cytosae.concepts.parts import Parts
 from cytosae.concepts.references import Gallery, References
-from cytosae.concepts.statistics import LatentSums, is_concept, label_entropy
+from cytosae.concepts.statistics import Groups, LatentSums, is_concept, label_entropy
 from cytosae.concepts.storage import file_names, write_concepts, write_maps
 from cytosae.console import progress, say
 from cytosae.errors import CytosaeError
@@ -27,6 +27,8 @@ from cytosae.settings import EncodeConfig
 from cytosae.tokens import TokenSource
 
 BATCH = 32  # cells read together
+GROUPED = ("label", "diagnosis")
+"""Columns by whose values the activation of every latent is kept."""
 
 
 def check_fit(source: TokenSource, sae: SAE) -> None:
@@ -116,10 +118,10 @@ def encode(
         _encode_parts(source, sae, parts, config.threshold)
         for dataset, name in names.items():
             rows = np.flatnonzero((source.cells["dataset"] == dataset).to_numpy())
-            var, references, summary[dataset] = _statistics(source, parts, rows, config)
+            var, references, groups, summary[dataset] = _statistics(source, parts, rows, config)
             about = _about(source, config, inputs, dataset)
             h5ad, maps = folder / f"{name}.h5ad", folder / f"{name}.maps.safetensors"
-            write_concepts(h5ad, source.cells.iloc[rows], var, references, about, parts.read(rows))
+            write_concepts(h5ad, source.cells.iloc[rows], var, references, groups, about, parts.read(rows))
             latents = np.flatnonzero(var["is_concept"].to_numpy())
             write_maps(maps, latents, _maps(source, sae, rows, latents, references["reference"], dataset))
             outputs.update({path.name: FileRecord.of(path) for path in (h5ad, maps)})
@@ -168,22 +170,26 @@ def _encode_parts(source: TokenSource, sae: SAE, parts: Parts, threshold: float)
 
 def _statistics(
     source: TokenSource, parts: Parts, rows: NDArray[np.int64], config: EncodeConfig
-) -> tuple[pd.DataFrame, dict[str, References], dict[str, Any]]:
+) -> tuple[pd.DataFrame, dict[str, References], dict[str, Groups], dict[str, Any]]:
     sums: LatentSums | None = None
     gallery: Gallery | None = None
+    grouped = {column: pd.factorize(source.cells[column].iloc[rows], sort=True) for column in GROUPED}
+    groups = {c: Groups.empty(map(str, names), parts.n_latents) for c, (_, names) in grouped.items() if len(names)}
     patients = pd.factorize(source.cells["patient"].iloc[rows])[0]  # -1 where the patient is unknown
     limit = config.per_patient if (patients >= 0).any() else 0
     for position, _, means in parts.read(rows):
         whose = patients[position : position + means.shape[0]]
         part_sums = LatentSums.of(means)
+        for column, sums_of in groups.items():
+            sums_of.add(means, grouped[column][0][position : position + means.shape[0]])
         part = Gallery.of(means, config.references, position, patients=whose, per_patient=limit, seed=config.draw_seed)
         sums = part_sums if sums is None else sums + part_sums
         gallery = part if gallery is None else gallery.merge(part)
     assert sums is not None
     assert gallery is not None
     references = gallery.strongest
-    codes, _ = pd.factorize(source.cells["label"].iloc[rows])  # -1 where the label is unknown
-    labels = np.where(references.cells >= 0, np.asarray(codes)[references.cells], -1)
+    codes = np.asarray(grouped["label"][0])  # -1 where the label is unknown
+    labels = np.where(references.cells >= 0, codes[references.cells], -1)
     mean = sums.mean_activation()
     concept = is_concept(mean, config.concept_threshold)
     var = pd.DataFrame(
@@ -202,7 +208,7 @@ def _statistics(
         "active_latents": int((sums.active > 0).sum()),
         "active_latents_per_cell": float(sums.active.sum() / max(1, sums.n_cells)),
     }
-    return var, gallery.kinds(), summary
+    return var, gallery.kinds(), groups, summary
 
 
 def _maps(

@@ -5,6 +5,7 @@ Sparse matrices are cells x latents; ``mean_activation`` m_i[s] and counts a_i[s
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,6 +43,41 @@ class LatentSums:
     def mean_activation(self) -> NDArray[np.float64]:
         """Mean of m_i[s] over the cells with m_i[s] > 0; 0 where there is none."""
         return np.divide(self.total, self.active, out=np.zeros_like(self.total), where=self.active > 0)
+
+
+@dataclass(frozen=True)
+class Groups:
+    """Sums over the cells of each group (of a label, of a diagnosis)."""
+
+    names: tuple[str, ...]
+    n_cells: NDArray[np.int64]
+    """``(n_groups,)``."""
+    active: NDArray[np.int64]
+    """Cells with m_i[s] > 0, ``(n_groups, n_latents)``."""
+    total: NDArray[np.float64]
+    """Sum of m_i[s], ``(n_groups, n_latents)``."""
+
+    @classmethod
+    def empty(cls, names: Iterable[str], n_latents: int) -> Groups:
+        """Of no cells yet."""
+        known = tuple(names)
+        shape = (len(known), n_latents)
+        return cls(known, np.zeros(len(known), np.int64), np.zeros(shape, np.int64), np.zeros(shape))
+
+    def add(self, mean_activation: sp.csr_matrix, codes: NDArray[np.integer]) -> None:
+        """Take in more cells; `codes` ``(n_cells,)`` are the groups' numbers, negative where unknown."""
+        for group in np.unique(codes[codes >= 0]):
+            part = mean_activation[codes == group]
+            self.n_cells[group] += part.shape[0]
+            kernels.add_sums(part.indices, part.data, self.active[group], self.total[group])
+
+    def mean_activation(self) -> NDArray[np.float32]:
+        """Mean of m_i[s] over all cells of each group, silent ones too; ``(n_latents, n_groups)``."""
+        return (self.total / np.maximum(self.n_cells, 1)[:, None]).T.astype(np.float32)
+
+    def activation_frequency(self) -> NDArray[np.float32]:
+        """Share of each group's cells with m_i[s] > 0; ``(n_latents, n_groups)``."""
+        return (self.active / np.maximum(self.n_cells, 1)[:, None]).T.astype(np.float32)
 
 
 def activation_frequency(mean_activation: sp.csr_matrix) -> NDArray[np.float64]:

@@ -20,6 +20,7 @@ from safetensors.numpy import load_file, save_file
 
 from cytosae.artefacts import Manifest, whole_file
 from cytosae.concepts.references import References
+from cytosae.concepts.statistics import Groups
 from cytosae.errors import CytosaeError
 
 
@@ -41,6 +42,7 @@ def write_concepts(
     cells: pd.DataFrame,
     var: pd.DataFrame,
     references: Mapping[str, References],
+    groups: Mapping[str, Groups],
     about: dict[str, Any],
     matrices: Iterable[tuple[int, sp.csr_matrix, sp.csr_matrix]],
 ) -> None:
@@ -56,6 +58,8 @@ def write_concepts(
         Statistics of the latents.
     references
         Kinds of reference images of the latents (`cytosae.concepts.references.Gallery.kinds`).
+    groups
+        Activation of the latents in the cells of each label and each diagnosis, by column.
     about
         Goes into ``uns["cytosae"]``.
     matrices
@@ -70,8 +74,13 @@ def write_concepts(
                 f"{kind}_{what}": getattr(lists, what)
                 for kind, lists in references.items()
                 for what in ("cells", "values")
+            }
+            | {f"{column}_mean": of.mean_activation() for column, of in groups.items()}
+            | {f"{column}_frequency": of.activation_frequency() for column, of in groups.items()},
+            "uns": {
+                "cytosae": about,
+                "groups": {c: {"names": np.array(of.names, object), "cells": of.n_cells} for c, of in groups.items()},
             },
-            "uns": {"cytosae": about},
             **{name: {} for name in ("layers", "obsm", "obsp", "varp")},
         }
         for key, element in elements.items():
