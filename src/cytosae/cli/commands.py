@@ -505,12 +505,12 @@ def patient(
     if as_json:
         _answer(result, as_json)
         return
-    lines = {
-        f"against {group} | latent {row['latent']}": f"{row['patient']:.3g} against {row['group']:.3g}, t {row['t']:.1f}, "
-        f"FDR {row['fdr']:.2g}"
-        for group, figures in result["against"].items()
-        for row in figures["concepts"]
-    }
+    lines = {}
+    for group, figures in result["against"].items():
+        closest = "" if figures["unusual"] else "not unusual: "
+        for row in figures["concepts"]:
+            beside = f"{row['patient']:.3g} against {row['group']:.3g}, t {row['t']:.1f}, FDR {row['fdr']:.2g}"
+            lines[f"against {group} | {closest}latent {row['latent']}"] = beside
     _answer({**lines, "page": result["page"]}, as_json)
 
 

@@ -144,8 +144,8 @@ def sweep(
         Judged(chosen, problem.target, units),
         choice,
         np.mean(kept, axis=0),
-        _null_f1(shuffled[:, rows], null[:, rows], n_classes),
-        np.stack([_null_f1(shuffled[:, rows], said[:, rows], n_classes) for said in null_at], axis=1),
+        _f1_of_each(shuffled[:, rows], null[:, rows], n_classes),
+        np.stack([_f1_of_each(shuffled[:, rows], said[:, rows], n_classes) for said in null_at], axis=1),
     )
 
 
@@ -176,9 +176,13 @@ def _choose(
     rows = np.flatnonzero(train)
     n_classes = len(problem.classes)
     patients = np.asarray(problem.patients)[rows]
-    least = int(pd.Series(patients).groupby(problem.target[rows]).nunique().min())
+    sizes = pd.Series(patients).groupby(problem.target[rows]).nunique()
+    least = int(sizes.min())
     if like is not None and len(np.unique(like[rows])) > 1:
         inner = like[rows]
+    elif sizes.max() < 2:  # no two patients to learn from and judge by: the paper's threshold, or the nearest
+        nearest = int(np.abs(np.array(config.thresholds) - PAPER_THRESHOLD).argmin())
+        return np.full(len(targets), nearest)
     else:
         inner = stratified_folds(problem.target[rows], list(patients), max(2, min(config.inner, least)), 1, seed).of[0]
     f1 = np.zeros((len(products), len(targets)))
@@ -191,11 +195,11 @@ def _choose(
             fitting, judged = rows[inner != fold], rows[inner == fold]
             model = fit(product[np.ix_(fitting, fitting)], targets[:, fitting], n_classes)
             said[:, inner == fold] = model.probabilities(product[np.ix_(judged, fitting)]).argmax(axis=2)
-        f1[t] = _null_f1(targets[:, rows], said, n_classes)
+        f1[t] = _f1_of_each(targets[:, rows], said, n_classes)
     return len(products) - 1 - f1[::-1].argmax(axis=0)
 
 
-def _null_f1(targets: NDArray[np.integer], said: NDArray[np.integer], n_classes: int) -> NDArray[np.float64]:
+def _f1_of_each(targets: NDArray[np.integer], said: NDArray[np.integer], n_classes: int) -> NDArray[np.float64]:
     if not len(targets):
         return np.zeros(0)
     return weighted_f1(np.stack([confusion(t, s, n_classes) for t, s in zip(targets, said, strict=True)]))

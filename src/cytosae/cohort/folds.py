@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -41,7 +42,7 @@ def stratified_folds(
     Parameters
     ----------
     target
-        Class of each row, ``(n_rows,)``; every class has two patients at least.
+        Class of each row, ``(n_rows,)``.
     groups
         The patient of each row: its rows stay together, ``(n_rows,)``.
     splits
@@ -50,13 +51,16 @@ def stratified_folds(
     smallest = int(pd.Series(groups).groupby(target).nunique().min())
     caveats = []
     if smallest < splits:
-        caveats.append(f"{splits} folds asked for, but the smallest class has {smallest} patients: {smallest} folds")
-        splits = smallest
+        fewer = max(2, smallest)
+        caveats.append(f"{splits} folds asked for, but the smallest class has {smallest} patients: {fewer} folds")
+        splits = fewer
     of = np.empty((repeats, len(target)), np.int64)
     for repeat in range(repeats):
         divided = StratifiedGroupKFold(splits, shuffle=True, random_state=seed + repeat)
-        for fold, (_, judged) in enumerate(divided.split(target, target, groups)):
-            of[repeat, judged] = fold
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # a class with one patient is in one fold
+            for fold, (_, judged) in enumerate(divided.split(target, target, groups)):
+                of[repeat, judged] = fold
     what = f"{splits} folds by patient, drawn {repeats} times" if repeats > 1 else f"{splits} folds by patient"
     return Folds(of, tuple(f"fold {fold + 1}" for fold in range(splits)), what, caveats=tuple(caveats))
 
