@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from cytosae.cohort.folds import Folds, stratified_folds
 from cytosae.cohort.linear import fit, threshold_products
@@ -115,28 +118,40 @@ def sweep(
     shuffled = shuffled_within(folds.of[0], problem.target, config.permutations, config.seed)
     null = np.zeros((config.permutations, n), np.int64)
     null_at = np.zeros((len(thresholds), config.permutations, n), np.int64)
-    done = 0
-    for repeat, of in enumerate(folds.of):
+
+    def judge(repeat: int, fold: int) -> tuple[NDArray[np.int64], NDArray[np.int64], list[NDArray[np.float64]]]:
+        """Latents kept, thresholds chosen, and the probabilities of the fold at every threshold, for every label vector."""
+        of = folds.of[repeat]
+        train, judged = of != fold, of == fold
         targets = np.vstack([problem.target, shuffled]) if repeat == 0 else problem.target[None]
-        for fold in np.unique(of[of >= 0]):
-            train, judged = of != fold, of == fold
-            products, count = threshold_products(problem.barcodes, problem.log_mean(train), thresholds)
+        products, count = threshold_products(problem.barcodes, problem.log_mean(train), thresholds)
+        best = _choose(problem, products, train, targets, config, config.seed + repeat, of if folds.given else None)
+        found: list[NDArray[np.float64]] = []
+        for t, product in enumerate(products):
+            if t and np.array_equal(product, products[t - 1]):
+                found.append(found[-1])
+                continue
+            model = fit(product[np.ix_(train, train)], targets[:, train], n_classes)
+            found.append(model.probabilities(product[np.ix_(judged, train)]))
+        return count, best, found
+
+    jobs = [(repeat, int(fold)) for repeat, of in enumerate(folds.of) for fold in np.unique(of[of >= 0])]
+    # A fold a thread: products this small take three times as long where threads have to meet for each.
+    with threadpool_limits(1), ThreadPoolExecutor(os.cpu_count()) as pool:
+        for done, ((repeat, fold), (count, best, found)) in enumerate(
+            zip(jobs, pool.map(lambda job: judge(*job), jobs), strict=True), 1
+        ):
+            judged = folds.of[repeat] == fold
             kept.append(count)
-            best = _choose(problem, products, train, targets, config, config.seed + repeat, of if folds.given else None)
             choice[repeat, fold] = thresholds[best[0]]
+            chosen[repeat, judged] = found[best[0]][0]
             for t in range(len(thresholds)):
-                if not t or not np.array_equal(products[t], products[t - 1]):
-                    model = fit(products[t][np.ix_(train, train)], targets[:, train], n_classes)
-                    found = model.probabilities(products[t][np.ix_(judged, train)])
-                probability[t, repeat, judged] = found[0]
-                if best[0] == t:
-                    chosen[repeat, judged] = found[0]
+                probability[t, repeat, judged] = found[t][0]
                 if repeat == 0 and config.permutations:
-                    said = found[1:].argmax(axis=2)
+                    said = found[t][1:].argmax(axis=2)
                     null_at[t][:, judged] = said
                     here = np.flatnonzero(best[1:] == t)
                     null[np.ix_(here, judged)] = said[here]
-            done += 1
             progress(done)
     rows = folds.of[0] >= 0
     return Sweep(
