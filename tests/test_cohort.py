@@ -43,6 +43,7 @@ from cytosae.cohort import (
     sweep,
     trained,
     unusual,
+    variance_between,
     write_classifiers,
 )
 from cytosae.cohort.classification import figures, judged_by, linear_judge, shuffled_within
@@ -52,6 +53,7 @@ from cytosae.cohort.multiple_instance import Bags
 from cytosae.cohort.scores import calibration, class_scores, confusion, weighted_f1
 from cytosae.concepts import encode, read_activations, read_concepts, stream_concepts
 from cytosae.errors import CytosaeError
+from cytosae.report.barcodes import _alike_together
 from cytosae.sae import SAE
 from cytosae.settings import BarcodeConfig, ClassifyConfig, EncodeConfig
 from cytosae.tokens import TokenStore
@@ -683,3 +685,57 @@ def test_tokens_of_patients(make_store: Callable[..., TokenStore], tmp_path: Pat
     store.cells.loc[0, "patient"] = "somebody"
     with pytest.raises(CytosaeError, match="4 cells of P0, the barcode 5"):
         patient_tokens(store, data)
+
+
+# What else divides the patients, and groups that are very small
+
+
+def test_variance_between_groups_is_that_of_a_table_by_hand() -> None:
+    barcodes = np.array([[0.0, 1], [2, 1], [10, 1], [12, 1], [50, 50]])
+    between = variance_between(barcodes, np.array([0, 0, 1, 1, -1]))
+    assert between == pytest.approx(100 / 104)  # within: 1 + 1 + 1 + 1, between: 4 x 5^2; unknown is left out
+    rng = np.random.default_rng(0)
+    noise = rng.normal(size=(60, 500))
+    assert variance_between(noise, np.arange(60) % 4) == pytest.approx(3 / 59, abs=0.01)
+    assert np.isnan(variance_between(np.ones((4, 3)), np.array([0, 0, 1, 1])))
+
+
+def test_alike_patients_of_a_group_stand_beside_each_other() -> None:
+    rng = np.random.default_rng(0)
+    stains = rng.normal(size=(2, 200))
+    stain = np.array([0, 1, 0, 1, 0, 1, 1, 0, 1, 0])
+    correlation = barcode_correlation(stains[stain] + 0.2 * rng.normal(size=(10, 200)))
+    order = _alike_together(correlation, np.array([0, 1] * 5))
+    assert sorted(order) == list(range(10))
+    assert (order[:5] % 2 == 0).all()  # groups first
+    for part in (stain[order[:5]], stain[order[5:]]):
+        assert (np.diff(part) != 0).sum() == 1  # then one block for each stain
+
+
+@pytest.mark.parametrize("labels", [["A"] * 2 + ["B"] * 40, ["A"] * 2 + ["B"] * 2 + ["C"] * 2, ["A"] * 3 + ["B"] * 2])
+def test_two_patients_of_a_class_are_enough_for_a_figure_with_its_caveat(labels: list[str]) -> None:
+    problem = pose(cohort(n=len(labels), diagnosis=pd.Categorical(labels)), "diagnosis")
+    folds = stratified_folds(problem.target, problem.patients, 5, 2)
+    assert folds.of.max() == 1
+    assert "smallest class has 2 patients: 2 folds" in folds.caveats[0]
+    told = figures(sweep(problem, folds, QUICK).chosen, folds, problem.classes, QUICK)
+    assert 0 <= told["weighted_f1"] <= 1
+
+
+def test_a_threshold_for_unseen_laboratories_is_chosen_by_leaving_laboratories_out() -> None:
+    """Weak latents are a shortcut that holds inside each laboratory and turns round in the next."""
+    data = cohort(n=90, n_latents=60, signal=1.0)
+    target = data.obs["diagnosis"].cat.codes.to_numpy()
+    laboratory = (np.arange(90) // 3) % 3
+    rng = np.random.default_rng(0)
+    data.X[:] = rng.gamma(2, 1, data.X.shape)
+    data.X[:, :6] += 30 * ((target + laboratory) % 3 == np.arange(6)[:, None] % 3).T
+    data.X[:, 6:12] += 3 * (target == np.arange(6)[:, None] % 3).T
+    data.layers["active_cells"][:] = 50
+    data.layers["mean_activation"][:] = 10.0 ** np.where(np.arange(60) < 6, -3.5, 0.5)
+    problem = pose(data, "diagnosis")
+    left_out = given_folds(problem.data.obs["laboratory"].astype(str), problem.target, problem.patients, "laboratory")
+    found = sweep(problem, left_out, replace(QUICK, permutations=0))
+    assert (found.choice > -3.5).all()
+    assert figures(found.chosen, left_out, problem.classes, QUICK)["weighted_f1"] > 0.7
+    assert found.at[0].f1(0, 0).value < 0.3  # with the shortcut

@@ -74,6 +74,17 @@ def test_barcodes_from_the_command_line(study: Path, tmp_path: Path) -> None:
     assert found["patients"] == found["rows"] == 20
     assert found["shared_cells"] == 0
     assert (tmp_path / "b.h5ad").read_bytes() == (study / "cohort" / "barcodes.h5ad").read_bytes()
+    drawn = ask(
+        "barcodes",
+        study / "concepts",
+        "-o",
+        tmp_path / "b.h5ad",
+        "--figures",
+        tmp_path / "f",
+        "--group-by",
+        "laboratory",
+    )
+    assert all(Path(path).is_file() for path in drawn["figures"].values())
     types = ask("barcodes", study / "concepts", "-o", tmp_path / "types.h5ad", "--by-cell-type", "--no-duplicates")
     assert types["rows"] > 40
     assert types["patients"] == 20
