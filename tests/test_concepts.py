@@ -214,7 +214,9 @@ def test_activation_by_label_is_that_of_its_cells(encoded: tuple[TokenStore, SAE
             mine = (data.obs["label"] == name).to_numpy()
             assert cells[place] == mine.sum()
             np.testing.assert_allclose(data.varm["label_mean"][:, place], means[mine].mean(axis=0), rtol=1e-5)
-            np.testing.assert_allclose(data.varm["label_frequency"][:, place], (means[mine] > 0).mean(axis=0), rtol=1e-6)
+            np.testing.assert_allclose(
+                data.varm["label_frequency"][:, place], (means[mine] > 0).mean(axis=0), rtol=1e-6
+            )
 
 
 def test_file_is_an_anndata_like_any_other(encoded: tuple[TokenStore, SAE, Path], tmp_path: Path) -> None:
