@@ -8,7 +8,20 @@ from pathlib import Path
 import cytosae
 
 ROOT = Path(cytosae.__file__).parent
-STAGES = ("cells", "backbones", "tokens", "sae", "concepts", "cohort", "report", "study", "analysis", "doctor", "cli")
+STAGES = (
+    "cells",
+    "backbones",
+    "tokens",
+    "sae",
+    "concepts",
+    "cohort",
+    "report",
+    "study",
+    "analysis",
+    "explorer",
+    "doctor",
+    "cli",
+)
 
 
 def imports(path: Path) -> set[str]:

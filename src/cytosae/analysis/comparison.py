@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from cytosae.analysis.viewing import Viewer, study_tokens
 from cytosae.artefacts import FileRecord, Manifest, make_folder, sha256_file, whole_file
-from cytosae.cohort import column_of, compare, examine, most_different, read_barcodes, strata_of
+from cytosae.cohort import Finding, column_of, compare, examine, most_different, read_barcodes, strata_of
 from cytosae.concepts import read_activations, read_concepts, read_datasets
 from cytosae.console import say
 from cytosae.errors import CytosaeError
@@ -60,22 +60,10 @@ def compare_groups(
         No such group or column, or no value of the covariate with patients of both groups.
     """
     config = config or CompareConfig()
-    data = read_barcodes(path, cell_type)
-    values = column_of(data, target)
-    side = _sides(values, first, second, target)
-    caveats = _caveats(side, first, second)
-    data = data[side != 0].copy()
-    side = side[side != 0]
-    findings = examine(data, target, config.seed)
-    for text in [*(f"{finding.kind}: {finding.text}" for finding in findings), *caveats]:
+    found = compare_patients(read_barcodes(path, cell_type), first, second, config, target=target, adjust=adjust)
+    data, side, table, favour, caveats = found.data, found.side, found.table, found.favour, found.caveats
+    for text in [*(f"{finding.kind}: {finding.text}" for finding in found.findings), *caveats]:
         say(f"comparison: {text}")
-    strata = strata_of(None if adjust is None else column_of(data, adjust), len(side))
-    settings = {key: value for key, value in asdict(config).items() if key not in {"top", "shown", "bootstrap"}}
-    try:
-        table = compare(np.asarray(data.X), side > 0, strata, draws=config.bootstrap, **settings)
-    except ValueError as error:
-        raise CytosaeError(f"--adjust {adjust}: {error}; {first} and {second} cannot be compared within it.") from error
-    favour = most_different(table, config.top)
     table["favours"] = ""
     for name, latents in zip((first, second), favour, strict=True):
         table.loc[latents, "favours"] = name
@@ -98,7 +86,7 @@ def compare_groups(
         "adjusted_for": adjust,
         "tested": int(table["tested"].sum()),
         "below_fdr_0.1": int((table["fdr"] <= 0.1).sum()),
-        "findings": [finding.as_dict() for finding in findings],
+        "findings": [finding.as_dict() for finding in found.findings],
         "caveats": caveats,
         "table": str(folder / TABLE),
         "figure": str(folder / "scatter.png"),
@@ -110,7 +98,56 @@ def compare_groups(
     return result
 
 
-def _sides(values: pd.Series, first: str, second: str, target: str) -> NDArray[np.int64]:
+@dataclass(frozen=True)
+class Comparison:
+    """Two groups of patients, latent by latent."""
+
+    data: ad.AnnData
+    """Barcodes of the patients of both."""
+    side: NDArray[np.int64]
+    """1 for the first group, -1 for the second, ``(n_patients,)``."""
+    table: pd.DataFrame
+    """Of `cytosae.cohort.compare`."""
+    favour: tuple[NDArray[np.int64], NDArray[np.int64]]
+    """The latents most in favour of each."""
+    findings: list[Finding]
+    caveats: list[str]
+
+
+def compare_patients(
+    data: ad.AnnData,
+    first: str,
+    second: str = REST,
+    config: CompareConfig | None = None,
+    *,
+    target: str = "diagnosis",
+    adjust: str | None = None,
+) -> Comparison:
+    """Compare two groups of patients, or one with all others; see `compare_groups`, which also draws it.
+
+    Raises
+    ------
+    CytosaeError
+        No such group or column, or no value of the covariate with patients of both groups.
+    """
+    config = config or CompareConfig()
+    side = sides(column_of(data, target), first, second, target)
+    caveats = _caveats(side, first, second)
+    covariate = None if adjust is None else column_of(data, adjust)[side != 0]
+    kept, side = side != 0, side[side != 0]
+    data = ad.AnnData(np.asarray(data.X[kept]), data.obs[kept].copy(), data.var, uns=data.uns)  # without its layers
+    findings = examine(data, target, config.seed)
+    settings = {key: value for key, value in asdict(config).items() if key not in {"top", "shown", "bootstrap"}}
+    try:
+        table = compare(
+            np.asarray(data.X), side > 0, strata_of(covariate, len(side)), draws=config.bootstrap, **settings
+        )
+    except ValueError as error:
+        raise CytosaeError(f"--adjust {adjust}: {error}; {first} and {second} cannot be compared within it.") from error
+    return Comparison(data, side, table, most_different(table, config.top), findings, caveats)
+
+
+def sides(values: pd.Series, first: str, second: str, target: str) -> NDArray[np.int64]:
     """1 for the first group, -1 for the second, 0 for neither."""
     text = values.map(lambda value: None if value is None else str(value))
     known = sorted(text.dropna().unique())

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from cytosae.artefacts import without_nan
+from cytosae.cli.annotations import annotations_app
 from cytosae.cli.options import with_settings
 from cytosae.settings import (
     BackboneConfig,
@@ -515,6 +516,54 @@ def patient(
 
 
 @app.command()
+def explore(
+    study: Annotated[Path, typer.Argument(help="Folder of a study.")],
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; others than this machine's own need the token.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 for any that is free.")] = 8765,
+    token: Annotated[
+        str | None,
+        typer.Option(help="Asked for by the server; made for you where others can reach it and none is given."),
+    ] = None,
+    annotations: Annotated[
+        str | None,
+        typer.Option(
+            "--annotations",
+            metavar="ADDRESS",
+            help="Database, such as postgresql://user@host/name; STUDY/annotations.sqlite if left out.",
+        ),
+    ] = None,
+    export: Annotated[
+        Path | None, typer.Option("--export", metavar="DIR", help="Serve nothing: write a static page, to be shared.")
+    ] = None,
+    concepts: Annotated[int, typer.Option(min=1, help="Concepts with a page in an export: the strongest.")] = 500,
+    no_open: Annotated[bool, typer.Option("--no-open", help="Do not open the browser.")] = False,
+) -> None:
+    """Look at a study in the browser: its concepts, cells and patients; upload a cell; annotate.
+
+    Nothing leaves the machine. Prints the address; where others can reach it, a token is part of it.
+    """
+    import os
+
+    os.environ["HF_HUB_OFFLINE"] = "1"  # a backbone comes from the local cache or not at all
+    try:
+        from cytosae.explorer import export as export_study
+        from cytosae.explorer import serve
+    except ModuleNotFoundError as error:
+        from cytosae.errors import CytosaeError
+
+        raise CytosaeError(
+            f"the explorer needs further packages ({error.name} is missing): pip install 'cytosae[explorer]'."
+        ) from error
+
+    if export is not None:
+        _answer(export_study(study, export, concepts=concepts, annotations=annotations), as_json=False)
+        return
+    serve(study, host=host, port=port, token=token, annotations=annotations, browser=not no_open)
+
+
+@app.command()
 def report(
     study: Annotated[Path, typer.Argument(help="Folder of a study.")],
     as_json: Json = False,
@@ -565,3 +614,6 @@ def doctor(
     from cytosae.doctor import examine
 
     _answer(examine(backbone, cells, folder), as_json)
+
+
+app.add_typer(annotations_app, name="annotations")

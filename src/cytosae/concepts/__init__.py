@@ -15,6 +15,7 @@ from cytosae.concepts.statistics import (
     mean_activation,
 )
 from cytosae.concepts.storage import (
+    concept_files,
     file_names,
     read_activations,
     read_concepts,
@@ -22,6 +23,7 @@ from cytosae.concepts.storage import (
     read_inputs,
     read_maps,
     read_parameters,
+    read_rows,
     stream_concepts,
 )
 from cytosae.settings import EncodeConfig, EvaluateConfig
@@ -37,6 +39,7 @@ __all__ = [
     "cell_activations",
     "cell_concepts",
     "check_fit",
+    "concept_files",
     "concept_maps",
     "draw_panel",
     "encode",
@@ -56,6 +59,7 @@ __all__ = [
     "read_inputs",
     "read_maps",
     "read_parameters",
+    "read_rows",
     "reference_images",
     "stratified_panel",
     "stream_concepts",

@@ -168,6 +168,39 @@ def read_activations(
     return counts, means
 
 
+def read_rows(file: h5py.File, rows: ArrayLike) -> tuple[sp.csr_matrix, sp.csr_matrix]:
+    """Counts and image activations of a few cells, in the order of `rows`, from an AnnData that stays open.
+
+    Nothing but these rows is read, neighbours together: the time depends on the rows alone, not on the file.
+
+    Parameters
+    ----------
+    file
+        The AnnData of a data set (`concept_files`).
+    rows
+        Of the cells.
+    """
+    wanted, back = np.unique(np.asarray(rows, dtype=np.int64), return_inverse=True)
+    runs = np.split(wanted, np.flatnonzero(np.diff(wanted) > 1) + 1) if len(wanted) else []
+    found = []
+    for group in (file["X"], file["layers/mean_activation"]):
+        shape = (0, int(group.attrs["shape"][1]))
+        parts = [sp.csr_matrix(shape, dtype=group["data"].dtype)]
+        for run in runs:
+            ends = group["indptr"][run[0] : run[-1] + 2]
+            inside = slice(int(ends[0]), int(ends[-1]))
+            arrays = group["data"][inside], group["indices"][inside], (ends - ends[0]).astype(np.int32)
+            parts.append(sp.csr_matrix(arrays, shape=(len(run), shape[1])))
+        found.append(sp.csr_matrix(sp.vstack(parts, format="csr")[back]))
+    return found[0], found[1]
+
+
+def concept_files(folder: Path, dataset: str) -> tuple[Path, Path]:
+    """The AnnData of a data set and its maps of reference images, for a reader that keeps them open."""
+    name = _files(folder)[dataset]
+    return folder / f"{name}.h5ad", folder / f"{name}.maps.safetensors"
+
+
 @contextmanager
 def _open(folder: Path, dataset: str) -> Iterator[h5py.File]:
     path = folder / f"{_files(folder)[dataset]}.h5ad"

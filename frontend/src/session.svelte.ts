@@ -1,0 +1,88 @@
+/** What all views share: the study, agreed names, and what this browser prefers. */
+import { api, isStatic } from "./api";
+import type { ScaleName } from "./lib/colours";
+import { parse, type Route } from "./route";
+import type { DatasetInfo, Names, Study } from "./types";
+
+export interface Overlay { on: boolean; opacity: number; scale: ScaleName; smooth: boolean }
+export type Theme = "system" | "light" | "dark";
+interface Preferences { theme: Theme; overlay: Overlay; rater: string; dataset: string }
+
+const KEY = "cytosae:preferences";
+const DEFAULTS: Preferences = { theme: "system", overlay: { on: true, opacity: 0.7, scale: "viridis", smooth: true }, rater: "", dataset: "" };
+
+function remembered(): Preferences {
+  try {
+    const found = JSON.parse(localStorage.getItem(KEY) ?? "{}") as Partial<Preferences>;
+    return { ...DEFAULTS, ...found, overlay: { ...DEFAULTS.overlay, ...found.overlay } };
+  } catch {
+    return DEFAULTS;
+  }
+}
+
+export const preferences = $state<Preferences>(remembered());
+
+export function remember(): void {
+  try { localStorage.setItem(KEY, JSON.stringify(preferences)); } catch { /* private window: preferences last as long as the page */ }
+}
+
+class Session {
+  study = $state<Study | null>(null);
+  failure = $state<string | null>(null);
+  names = $state<Names>({});
+  route = $state<Route>(parse(typeof location === "undefined" ? "" : location.hash));
+  dark = $state(false);
+  help = $state(false);
+
+  readonly canAnnotate = !isStatic;
+
+  async open(): Promise<void> {
+    this.failure = null;
+    try {
+      this.study = await api.study();
+      document.title = `${this.study.name} · cytosae`;
+      await this.rename();
+    } catch (error) {
+      this.failure = messageOf(error);
+    }
+  }
+
+  /** Names change while people annotate; a study without a database has none. */
+  async rename(): Promise<void> {
+    try { this.names = await api.names(preferences.rater || undefined); } catch { /* names are an extra */ }
+  }
+
+  dataset(name: string | undefined): DatasetInfo | undefined {
+    return this.study?.datasets.find(dataset => dataset.name === name);
+  }
+
+  get home(): string {
+    const known = this.dataset(preferences.dataset) ?? this.study?.datasets[0];
+    return known?.name ?? "";
+  }
+
+  /** In a static export only some latents have a page. */
+  hasPage(dataset: string, latent: number): boolean {
+    const exported = this.study?.exported?.[dataset];
+    return !exported || exported.includes(latent);
+  }
+
+  nameOf(latent: number): string { return this.names[latent]?.name ?? ""; }
+}
+
+export const session = new Session();
+export const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));
+
+export function go(hash: string, replace = false): void {
+  if (replace) {
+    history.replaceState(null, "", hash);
+    session.route = parse(hash);
+  } else location.hash = hash;
+}
+
+const dark = typeof matchMedia === "undefined" ? null : matchMedia("(prefers-color-scheme: dark)");
+export function applyTheme(): void {
+  session.dark = preferences.theme === "dark" || (preferences.theme === "system" && Boolean(dark?.matches));
+  document.documentElement.dataset["theme"] = session.dark ? "dark" : "light";
+}
+dark?.addEventListener("change", applyTheme);

@@ -1,0 +1,21 @@
+import { svelte } from "@sveltejs/vite-plugin-svelte";
+import { defineConfig } from "vitest/config";
+import { mock } from "./mock/plugin.ts";
+
+/** `CYTOSAE=http://127.0.0.1:8000 npm run dev` talks to a running explorer; without it the mock answers. */
+const server = process.env["CYTOSAE"];
+
+export default defineConfig({
+  base: "./",
+  plugins: [svelte(), ...(server ? [] : [mock()])],
+  server: server ? { proxy: { "/api": server } } : {},
+  build: {
+    outDir: "../src/cytosae/explorer/bundle",
+    emptyOutDir: true,
+    sourcemap: false,
+    modulePreload: { polyfill: false },
+    assetsInlineLimit: 0,
+    target: "es2022",
+  },
+  test: { include: ["tests/**/*.test.ts"], environment: "node" },
+});

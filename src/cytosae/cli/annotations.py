@@ -1,0 +1,242 @@
+"""``cytosae annotations``: what experts said of the latents, as files, as figures, and back into the concepts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cytosae.errors import CytosaeError
+
+if TYPE_CHECKING:
+    from cytosae.explorer.annotations import Database, Plan
+
+annotations_app = typer.Typer(
+    no_args_is_help=True,
+    help="Annotations of the latents: export, import, summary, and their names back into the concepts.",
+)
+
+Study = Annotated[Path, typer.Argument(help="Folder of a study.")]
+Address = Annotated[
+    str | None,
+    typer.Option(
+        "--annotations",
+        metavar="ADDRESS",
+        help="Database, such as postgresql://user@host/name; STUDY/annotations.sqlite if left out.",
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object with all figures at the end.")]
+
+
+@annotations_app.command("export")
+def export_command(
+    study: Study,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help=".json for worklists, annotations and history; .csv for a table.")
+    ] = Path("annotations.json"),
+    address: Address = None,
+    as_json: Json = False,
+) -> None:
+    """Write all annotations to a file."""
+    with _opened(study, address) as database:
+        from cytosae.explorer.annotations import export
+
+        _print(export(database, output), as_json)
+
+
+@annotations_app.command("import")
+def import_command(
+    study: Study,
+    file: Annotated[
+        Path,
+        typer.Argument(
+            help="File of `cytosae annotations export`, worklist of `cytosae panel`, or folder of `cytosae compare`."
+        ),
+    ],
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Where an annotation differs, the newer version wins.")
+    ] = False,
+    title: Annotated[str | None, typer.Option(help="Title of the worklist of a panel.")] = None,
+    dataset: Annotated[
+        str | None,
+        typer.Option("--dataset", help="Whose cells are shown for a comparison; needed where there are more."),
+    ] = None,
+    blind_labels: Annotated[
+        bool, typer.Option("--blind-labels", help="Hide labels and diagnoses of the cells.")
+    ] = False,
+    blind_raters: Annotated[bool, typer.Option("--blind-raters", help="Hide from raters what others said.")] = False,
+    address: Address = None,
+    as_json: Json = False,
+) -> None:
+    """Read annotations from a file, or make worklists of a panel or of a comparison.
+
+    Nothing is overwritten: where an annotation differs from the one that is there, it is reported and the exit code is
+    1; with --replace the newer version wins. Reading a file twice changes nothing.
+    """
+    with _opened(study, address, make=True) as database:
+        if (plans := _plans(database, file, title, dataset, blind_labels, blind_raters)) is not None:
+            _print(_added(database, plans), as_json)
+            return
+        from cytosae.console import say
+        from cytosae.explorer.annotations import take
+
+        taken = take(database, file, replace=replace)
+    for conflict in taken.conflicts:
+        say(f"annotations: {conflict}; left as it is")
+    figures = {name: getattr(taken, name) for name in ("worklists", "added", "unchanged", "replaced")}
+    _print({**figures, "conflicts": taken.conflicts if as_json else len(taken.conflicts)}, as_json)
+    if taken.conflicts:
+        raise typer.Exit(1)
+
+
+@annotations_app.command("summary")
+def summary_command(
+    study: Study,
+    worklist: Annotated[int | None, typer.Option(help="Number of a worklist; all if left out.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="JSON file to write the figures to.")] = None,
+    address: Address = None,
+    as_json: Json = False,
+) -> None:
+    """Show how far each rater is, how many concepts the majority finds meaningful, and how much the raters agree.
+
+    Agreement is Cohen's kappa of each pair of raters and Fleiss' kappa of all.
+    """
+    with _opened(study, address) as database:
+        figures = _summaries(database, worklist)
+    if output is not None:
+        from cytosae.artefacts import write_json
+
+        write_json(output, figures)
+    if as_json:
+        _print(figures, as_json)
+        return
+    _print(_lines(figures["worklists"]), as_json)
+
+
+@annotations_app.command("apply")
+def apply_command(study: Study, address: Address = None, as_json: Json = False) -> None:
+    """Write the agreed names and verdicts into the concepts: columns 'annotation' and 'verdict' of var.
+
+    Concepts and barcodes stay up to date; the report is written again by the next `cytosae run` or `cytosae report`.
+    """
+    with _opened(study, address) as database:
+        from cytosae.explorer.annotations import agreed_names, current_annotations, name_latents
+
+        with database.reading() as session:
+            names = agreed_names(current_annotations(session))
+    _print(name_latents(study, names), as_json)
+
+
+@contextmanager
+def _opened(study: Path, address: str | None, *, make: bool = False) -> Iterator[Database]:
+    """The annotations of a study; a file that is only to be read is not made."""
+    try:
+        from cytosae.explorer.annotations import default_address, open_database
+    except ModuleNotFoundError as error:
+        raise CytosaeError(
+            f"Annotations need {error.name}, which is not installed: pip install 'cytosae[explorer]'."
+        ) from error
+    if address is None and not make:
+        file = Path(str(default_address(study).database))
+        if not file.is_file():
+            raise CytosaeError(f"{file}: no annotations yet. Make some with `cytosae explore {study}`, or import them.")
+    database = open_database(study, address)
+    try:
+        yield database
+    finally:
+        database.close()
+
+
+def _plans(
+    database: Database, file: Path, title: str | None, dataset: str | None, blind_labels: bool, blind_raters: bool
+) -> list[Plan] | None:
+    """Worklists of a panel or a comparison; None for a file of annotations."""
+    from pydantic import ValidationError
+
+    from cytosae.artefacts import read_json
+    from cytosae.explorer.annotations import from_comparison, from_panel
+    from cytosae.explorer.annotations.schemas import WorklistFile
+    from cytosae.explorer.annotations.tabular import first_error
+
+    if not file.exists():
+        raise CytosaeError(f"{file}: there is no such file.")
+    if file.is_dir():
+        known = list(database.datasets or ())
+        if dataset is None and len(known) != 1:
+            raise CytosaeError(f"--dataset: say whose cells are shown: {', '.join(known)}.")
+        return from_comparison(file, dataset or known[0], blind_labels=blind_labels, blind_raters=blind_raters)
+    if file.suffix == ".csv":
+        return None
+    found = read_json(file)
+    if not isinstance(found, dict) or found.get("format") != "cytosae-worklist":
+        return None
+    try:
+        panel = WorklistFile.model_validate(found)
+    except ValidationError as error:
+        raise CytosaeError(f"{file}: {first_error(error)}") from error
+    return [from_panel(panel, database.sae, title=title, blind_labels=blind_labels, blind_raters=blind_raters)]
+
+
+def _added(database: Database, plans: list[Plan]) -> dict[str, Any]:
+    from cytosae.explorer.annotations import Unknown, add
+
+    made = []
+    for plan in plans:
+        try:
+            number, new = add(database, plan)
+        except Unknown as error:
+            raise CytosaeError(f"worklist {plan.title!r}: {error}") from error
+        made.append({"worklist": number, "title": plan.title, "items": len(plan.items), "new": new})
+    return {"worklists": made}
+
+
+def _summaries(database: Database, worklist: int | None) -> dict[str, Any]:
+    from cytosae.explorer.annotations import Unknown, summarise
+    from cytosae.explorer.annotations.worklists import listed
+
+    with database.reading() as session:
+        titles: dict[int | None, str] = {row.id: row.title for row in listed(session)}
+        numbers = [*titles, None] if worklist is None else [worklist]
+        try:
+            found = [summarise(session, number).model_dump(mode="json") for number in numbers]
+        except Unknown as error:
+            raise CytosaeError(f"--worklist {worklist}: {error}") from error
+    titles[None] = "outside worklists"
+    kept = [one for one in found if one["worklist"] is not None or one["items"]]
+    return {"worklists": [{"title": titles[one["worklist"]], **one} for one in kept]}
+
+
+def _lines(summaries: list[dict[str, Any]]) -> dict[str, Any]:
+    """A line each, as text."""
+    lines: dict[str, Any] = {}
+    for one in summaries:
+        head = one["title"] if one["worklist"] is None else f"{one['worklist']} {one['title']}"
+        lines[f"{head} | items"] = one["items"]
+        for rater in one["raters"]:
+            given = ", ".join(
+                f"{rater[key]} {key.replace('_', ' ')}" for key in ("meaningful", "artefact", "cannot_tell")
+            )
+            lines[f"{head} | {rater['name']}"] = f"{rater['done']} judged: {given}"
+        lines[f"{head} | meaningful"] = f"{one['meaningful']['x']} of {one['meaningful']['y']}"
+        if one["specific"]:
+            specific = one["specific"]
+            lines[f"{head} | specific for {specific['disease']}"] = f"{specific['x']} of {specific['y']}"
+        for pair in one["agreement"]["cohen"]:
+            lines[f"{head} | kappa {' and '.join(pair['raters'])}"] = f"{_number(pair['kappa'])}, {pair['n']} items"
+        if together := one["agreement"]["fleiss"]:
+            kappa = f"{_number(together['kappa'])}, {together['items']} items by {together['raters']} raters"
+            lines[f"{head} | kappa of all (Fleiss)"] = kappa
+    return lines
+
+
+def _number(value: float | None) -> str:
+    return "not defined" if value is None else f"{value:.3f}"
+
+
+def _print(figures: dict[str, Any], as_json: bool) -> None:
+    from cytosae.cli.commands import _answer
+
+    _answer(figures, as_json)

@@ -1,0 +1,171 @@
+"""Where concepts lie in a cell: the autoencoder on the cell's tokens, on the CPU, one cell or gallery at a time."""
+
+from __future__ import annotations
+
+import base64
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property, partial
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+
+from cytosae.analysis import saved_backbone
+from cytosae.backbones import INPUT_SIZE, Backbone
+from cytosae.concepts import concept_maps
+from cytosae.errors import CytosaeError
+from cytosae.explorer.caching import Bounded
+from cytosae.explorer.images import Pictures
+from cytosae.explorer.opened import DataSet, Opened
+from cytosae.explorer.schemas import LatentMap, Patches, short
+from cytosae.sae import SAE
+from cytosae.tokens import TokenStore, layout_of
+from cytosae.tokens.live import embed_batch
+
+Tokens = NDArray[np.float32]
+"""``(n_tokens, d_model)``, token 0 is CLS; arrays, since torch wakes all its threads for the smallest sum."""
+STRONGEST = 12
+"""Latents told of a patch."""
+_SMALL = 1 << 28  # products
+_TOKENS_KEPT, _ANSWERS_KEPT = 48 * 2**20, 16 * 2**20  # bytes
+
+
+def encoded(map_: ArrayLike, top: float) -> str:
+    """A map as base64 of a byte per patch, 255 for `top`."""
+    values = np.asarray(map_, np.float32)
+    scaled = np.rint(values * (255 / top)) if top > 0 else np.zeros_like(values)
+    return base64.b64encode(np.clip(scaled, 0, 255).astype(np.uint8).tobytes()).decode()
+
+
+@contextmanager
+def _threads(products: int) -> Iterator[None]:
+    """As many threads as the products are worth: to wake the others takes longer than what is done here for a map."""
+    threads = torch.get_num_threads()
+    if products < _SMALL:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+class Activations:
+    """Maps and patches of a study's cells, and of others that are laid before it.
+
+    Tokens come from the disk where they are kept, otherwise the image passes the backbone of the study. Autoencoder and
+    backbone are loaded when they are first needed; what is computed is computed by one thread at a time, so that
+    memory stays what one of them needs.
+    """
+
+    def __init__(self, opened: Opened, pictures: Pictures) -> None:
+        self._opened, self._pictures = opened, pictures
+        self._lock = threading.RLock()
+        self._tokens: Bounded[Tokens] = Bounded(_TOKENS_KEPT, lambda tokens: tokens.nbytes)
+        self._patches: Bounded[bytes] = Bounded(_ANSWERS_KEPT, len)
+
+    @cached_property
+    def sae(self) -> SAE:
+        """The autoencoder, without its decoder: half of its memory, for what `Directions` reads from the disk."""
+        sae = SAE.from_pretrained(self._opened.folder / "sae").requires_grad_(False)
+        sae.W_dec = torch.nn.Parameter(torch.empty(0, sae.d_model), requires_grad=False)
+        return sae
+
+    @cached_property
+    def backbone(self) -> Backbone:
+        """The backbone of the study."""
+        return saved_backbone(self._opened.folder, "cpu")
+
+    @cached_property
+    def _store(self) -> TokenStore:
+        return TokenStore(self._opened.folder / "tokens")
+
+    @cached_property
+    def _places(self) -> dict[str, NDArray[np.int64]]:
+        """Rows of the store by data set."""
+        names = self._store.cells["dataset"].astype(str).to_numpy()
+        return {name: np.flatnonzero(names == name) for name in self._opened.datasets}
+
+    def embed(self, image: NDArray[np.uint8], name: str) -> Tokens:
+        """Tokens of an image of 224 pixels, rounded as those of a study are."""
+        with self._lock:
+            layout = layout_of(self.backbone.info)
+            pixels = torch.from_numpy(image[None].copy())
+            return embed_batch(self.backbone, pixels, [name], layout.dtype)[0].float().numpy()
+
+    def tokens(self, data: DataSet, row: int) -> Tokens:
+        """Tokens of a cell.
+
+        Raises
+        ------
+        CytosaeError
+            There are no tokens, and the image or the backbone is gone too.
+        """
+        return self._tokens.get((data.name, row), partial(self._one, data, row))
+
+    def _one(self, data: DataSet, row: int) -> Tokens:
+        data.check_row(row)
+        with self._lock:
+            if not self._opened.has_tokens:
+                return self.embed(self._pictures.pixels(data, row, INPUT_SIZE), *data.names([row]))
+            places = self._places[data.name]
+            (name,) = data.names([row])
+            if row >= len(places) or str(self._store.cells["cell_id"].iloc[places[row]]) != name:
+                raise CytosaeError(f"{name}: its tokens are not in the store any more. Run the study again.")
+            try:
+                return self._store.read(places[row : row + 1])[0].float().numpy()
+            finally:
+                self._store.close()  # a store of millions of cells has more files than a process may open
+
+    def maps(self, tokens: Sequence[Tokens], latent: int) -> NDArray[np.float32]:
+        """Activation of a latent on the patches of some cells, ``(n_cells, rows, columns)``."""
+        with self._lock, _threads(len(tokens) * tokens[0].size):
+            x = torch.from_numpy(np.stack(tokens))
+            return concept_maps(self.sae, x, np.array([latent]), self._opened.grid)[:, 0].numpy()
+
+    def map(self, tokens: Tokens, latent: int) -> LatentMap:
+        """A latent on a cell."""
+        (found,) = self.maps([tokens], latent)
+        top = float(found.max())
+        return LatentMap(latent=latent, top=top, map=encoded(found, top))
+
+    def gallery(self, latent: int, cells: Sequence[tuple[DataSet, int]]) -> list[NDArray[np.float32] | None]:
+        """Map of a latent on each of some cells, by data set and row; None where it cannot be had."""
+        found: list[NDArray[np.float32] | None] = [None] * len(cells)
+        places, tokens = [], []
+        for place, (data, row) in enumerate(cells):
+            try:
+                tokens.append(self.tokens(data, row))
+            except CytosaeError:
+                continue
+            places.append(place)
+        if tokens:
+            for place, map_ in zip(places, self.maps(tokens, latent), strict=True):
+                found[place] = map_
+        return found
+
+    @torch.no_grad()
+    def encode(self, tokens: Tokens) -> torch.Tensor:
+        """Activation of all latents on every token, ``(n_tokens, n_latents)``."""
+        with self._lock, _threads(tokens.size * self.sae.n_latents):
+            return self.sae.encode(torch.from_numpy(tokens))
+
+    def patches(self, data: DataSet, row: int) -> bytes:
+        """The strongest latents of every patch of a cell, as JSON."""
+        return self._patches.get(
+            (data.name, row),
+            lambda: self.strongest(self.tokens(data, row), data.common).model_dump_json().encode(),
+        )
+
+    def strongest(self, tokens: Tokens, common: NDArray[np.bool_]) -> Patches:
+        """The strongest latents of every patch, common ones left out."""
+        with self._lock, _threads(tokens.size * self.sae.n_latents):
+            h = self.encode(tokens[1:])
+            h[:, torch.from_numpy(common)] = 0
+            values, latents = (x.numpy() for x in torch.topk(h, min(STRONGEST, h.shape[1]), dim=1))
+        patches = [
+            [(int(s), short(v) or 0.0) for s, v in zip(of, activations, strict=True) if v > 0]
+            for of, activations in zip(latents, values, strict=True)
+        ]
+        return Patches(grid=self._opened.grid, top=float(values.max(initial=0)), patches=patches)

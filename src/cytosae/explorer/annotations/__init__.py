@@ -1,0 +1,39 @@
+"""What experts say of the latents: worklists, verdicts, names, agreement. Leaves ``annotations.sqlite``."""
+
+from cytosae.explorer.annotations.agreement import cohen_kappa, fleiss, fleiss_kappa, majority, pairwise
+from cytosae.explorer.annotations.database import Database, Unknown, default_address, open_database
+from cytosae.explorer.annotations.exchange import everything, export, take
+from cytosae.explorer.annotations.naming import agreed_names, agreed_verdict, name_latents
+from cytosae.explorer.annotations.recording import Stale, current_annotations, history, put
+from cytosae.explorer.annotations.summary import summarise
+from cytosae.explorer.annotations.vocabulary import VOCABULARY
+from cytosae.explorer.annotations.worklists import Plan, add, from_comparison, from_list, from_panel
+
+__all__ = [
+    "VOCABULARY",
+    "Database",
+    "Plan",
+    "Stale",
+    "Unknown",
+    "add",
+    "agreed_names",
+    "agreed_verdict",
+    "cohen_kappa",
+    "current_annotations",
+    "default_address",
+    "everything",
+    "export",
+    "fleiss",
+    "fleiss_kappa",
+    "from_comparison",
+    "from_list",
+    "from_panel",
+    "history",
+    "majority",
+    "name_latents",
+    "open_database",
+    "pairwise",
+    "put",
+    "summarise",
+    "take",
+]

@@ -1,0 +1,186 @@
+"""Annotations as files: JSON with everything, CSV with the current state; and files back into a database."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from cytosae.artefacts import read_json, whole_file, write_json
+from cytosae.errors import CytosaeError
+from cytosae.explorer.annotations import recording, schemas, tables
+from cytosae.explorer.annotations.database import Database, Unknown
+from cytosae.explorer.annotations.lookup import check_item
+from cytosae.explorer.annotations.stored import FORMAT, Stored, StoredAnnotation, StoredChange, StoredWorklist
+from cytosae.explorer.annotations.tabular import first_error, from_csv, to_csv
+from cytosae.explorer.annotations.worklists import Plan, add_to
+
+
+@dataclass
+class Taken:
+    """What became of the annotations of a file.
+
+    Attributes
+    ----------
+    worklists
+        Made.
+    added, unchanged, replaced
+        Annotations that were new, said the same, or gave way to a newer version.
+    conflicts
+        Those that differ, each as a phrase; what the database had has stayed.
+    """
+
+    worklists: int = 0
+    added: int = 0
+    unchanged: int = 0
+    replaced: int = 0
+    conflicts: list[str] = field(default_factory=list)
+
+
+def everything(database: Database) -> Stored:
+    """All that is in a database, at one moment."""
+    with database.reading() as session:
+        rows = list(session.scalars(select(tables.Worklist).order_by(tables.Worklist.id)))
+        uids: dict[int | None, str | None] = {None: None} | {row.id: row.uid for row in rows}
+        history: dict[tuple[Any, ...], list[StoredChange]] = {}
+        for change in recording.changes(session):
+            kept = StoredChange(**change.model_dump(include=set(StoredChange.model_fields)))
+            history.setdefault(_place(change), []).append(kept)
+        annotations = [
+            StoredAnnotation(
+                **annotation.model_dump(exclude={"worklist"}),
+                worklist=uids[annotation.worklist],
+                history=history[_place(annotation)],
+            )
+            for annotation in recording.current_annotations(session)
+        ]
+        worklists = [StoredWorklist.model_validate(_facts(row)) for row in rows]
+    return Stored(inputs={"sae": database.sae}, worklists=worklists, annotations=annotations)
+
+
+def export(database: Database, path: Path) -> dict[str, Any]:
+    """Write a database to a file: ``.json`` with worklists and histories, ``.csv`` with a row per annotation.
+
+    Returns
+    -------
+    The path, and the numbers of worklists and annotations.
+    """
+    if path.suffix not in {".json", ".csv"}:
+        raise CytosaeError(f"{path}: give a name that ends in .json (everything) or .csv (a table).")
+    found = everything(database)
+    if path.suffix == ".json":
+        write_json(path, found.model_dump(mode="json"))
+    else:
+        with whole_file(path) as partial:
+            partial.write_text(to_csv(found), encoding="utf-8", newline="")
+    return {"file": str(path), "worklists": len(found.worklists), "annotations": len(found.annotations)}
+
+
+def take(database: Database, path: Path, *, replace: bool = False) -> Taken:
+    """Read a file of `export` into a database: all of it or, after an error, nothing.
+
+    What the database has in the same words stays as it is, so that a file can be read twice. What differs is a
+    conflict: it stays too, and is reported. With `replace` the newer of both wins (by version, then by time); what
+    was there before is in the history still.
+
+    Raises
+    ------
+    CytosaeError
+        Not such a file, one of another autoencoder, data sets or latents that the study does not have, or somebody
+        wrote at the same time.
+    """
+    found = from_csv(path) if path.suffix == ".csv" else _from_json(path)
+    if (sae := found.inputs.get("sae", database.sae)) != database.sae:
+        raise CytosaeError(
+            f"{path}: annotations of another autoencoder ({sae[:12]}) than that of the study ({database.sae[:12]}), "
+            "whose latents mean other things."
+        )
+    taken = Taken()
+    try:
+        with database.writing() as session:
+            numbers = _worklists(database, session, found.worklists, taken)
+            for annotation in found.annotations:
+                _take(database, session, annotation, numbers, replace, taken)
+    except Unknown as error:
+        raise CytosaeError(f"{path}: {error} Nothing was imported.") from error
+    except (recording.Stale, IntegrityError) as error:
+        raise CytosaeError(
+            f"{database.name}: somebody wrote at the same time, nothing was imported. Run the same command again."
+        ) from error
+    return taken
+
+
+def _worklists(
+    database: Database, session: Session, worklists: Iterable[StoredWorklist], taken: Taken
+) -> dict[str, int]:
+    """Make the worklists that are not there; the numbers of all, by uid."""
+    numbers = {}
+    for worklist in worklists:
+        items = [(item.dataset, item.latent, item.about) for item in worklist.items]
+        plan = Plan(items=items, **worklist.model_dump(exclude={"items"}))
+        numbers[worklist.uid], new = add_to(database, session, plan)
+        taken.worklists += new
+    return numbers
+
+
+def _take(
+    database: Database,
+    session: Session,
+    wanted: StoredAnnotation,
+    numbers: dict[str, int],
+    replace: bool,
+    taken: Taken,
+) -> None:
+    number = None
+    if wanted.worklist is not None:
+        if wanted.worklist not in numbers:
+            raise Unknown(f"There is no worklist {wanted.worklist!r} in the file.")
+        number = numbers[wanted.worklist]
+        check_item(session, number, wanted.dataset, wanted.latent)
+    database.check(wanted.dataset, wanted.latent)
+    place = schemas.Place(worklist=number, dataset=wanted.dataset, latent=wanted.latent, rater=wanted.rater)
+    content = recording.content_of(wanted)
+    there = recording.current(session, place)
+    if there is None:
+        recording.restore(session, place, wanted.history[:-1])
+        recording.write(session, place, content, 0, wanted.version, wanted.updated, created=wanted.created)
+        taken.added += 1
+    elif recording.content_of(there) == content:
+        taken.unchanged += 1
+    elif replace and (wanted.version, wanted.updated) > (there.version, there.updated):
+        recording.restore(session, place, wanted.history[:-1])
+        version = max(wanted.version, there.version + 1)  # a window that shows the old one has to notice
+        recording.write(session, place, content, there.version, version, wanted.updated)
+        taken.replaced += 1
+    else:
+        taken.conflicts.append(
+            f"latent {place.latent} of {place.dataset}, {place.rater}: version {there.version} here, {wanted.version} "
+            f"in the file{', which is older' if replace else ''}"
+        )
+
+
+def _place(said: schemas.Place) -> tuple[Any, ...]:
+    return said.worklist, said.dataset, said.latent, said.rater
+
+
+def _facts(row: tables.Worklist) -> dict[str, Any]:
+    items = [{"dataset": item.dataset, "latent": item.latent, "about": item.about} for item in row.items]
+    return {**{name: getattr(row, name) for name in StoredWorklist.model_fields if name != "items"}, "items": items}
+
+
+def _from_json(path: Path) -> Stored:
+    if not path.is_file():
+        raise CytosaeError(f"{path}: there is no such file.")
+    found = read_json(path)
+    if not isinstance(found, dict) or found.get("format") != FORMAT:
+        raise CytosaeError(f"{path}: not a file of `cytosae annotations export` (its format is not {FORMAT!r}).")
+    try:
+        return Stored.model_validate(found)
+    except ValidationError as error:
+        raise CytosaeError(f"{path}: {first_error(error)}") from error

@@ -1,0 +1,160 @@
+"""The name that raters agree on for each latent, and its way back into the concepts of the study."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cytosae.artefacts import FileRecord, Manifest, whole_file
+from cytosae.errors import CytosaeError, Interrupted
+from cytosae.explorer.annotations import schemas
+from cytosae.explorer.annotations.agreement import VERDICTS
+from cytosae.interrupts import deferred_signals
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+NAME, VERDICT = "annotation", "verdict"
+"""The columns of ``var``."""
+_DEPENDENT = ("cohort",)  # stages that have the fingerprint of the concepts among their inputs, but take no names
+
+
+def agreed_names(annotations: Iterable[schemas.Annotation]) -> dict[int, schemas.Named]:
+    """What the raters call each latent, over all data sets and worklists, by latent.
+
+    Each rater counts once, with the latest name and the latest verdict that the rater gave. The most frequent name
+    wins, of equally frequent ones that which was given first; case and spaces make no difference.
+    """
+    names: dict[int, dict[str, schemas.Annotation]] = {}
+    verdicts: dict[int, dict[str, schemas.Annotation]] = {}
+    for annotation in annotations:
+        for given, found in ((annotation.name, names), (annotation.verdict, verdicts)):
+            if given:
+                latest = found.setdefault(annotation.latent, {})
+                before = latest.get(annotation.rater)
+                if before is None or annotation.updated >= before.updated:
+                    latest[annotation.rater] = annotation
+    return {
+        latent: schemas.Named(
+            name=_most_frequent(names.get(latent, {}).values()),
+            raters=len({*names.get(latent, {}), *verdicts.get(latent, {})}),
+            verdicts=_counted(verdicts.get(latent, {}).values()),
+        )
+        for latent in sorted({*names, *verdicts})
+    }
+
+
+def agreed_verdict(named: schemas.Named) -> str:
+    """The verdict that more than half of the raters gave, or an empty text."""
+    total = sum(named.verdicts.values())
+    return next((verdict for verdict, count in named.verdicts.items() if 2 * count > total), "")
+
+
+def name_latents(study: Path, names: Mapping[int, schemas.Named]) -> dict[str, int]:
+    """Write the agreed names and verdicts into the concepts of a study.
+
+    ``var`` of every ``concepts/<dataset>.h5ad`` gets the columns ``annotation`` and ``verdict``, missing where there
+    is none; nothing else in the files changes. The manifests of the concepts and the barcodes record the new files, so
+    that neither is made again. A file that has these names already is not touched.
+
+    Parameters
+    ----------
+    study
+        A folder with finished concepts.
+    names
+        `agreed_names`.
+
+    Returns
+    -------
+    Latents with a name and with a verdict, and files that changed.
+
+    Raises
+    ------
+    CytosaeError
+        No finished concepts, a file that is not the one in its manifest, a latent that the autoencoder does not have.
+    """
+    folder = study / "concepts"
+    manifest = Manifest.load(folder)
+    if manifest is None or manifest.stage != "concepts":
+        raise CytosaeError(f"{folder}: no finished concepts there. Run `cytosae run CELLS --study {study}` first.")
+    changed = 0
+    for file in (f"{name}.h5ad" for name in manifest.summary["files"].values()):
+        if not manifest.outputs[file].matches(folder / file):
+            raise CytosaeError(f"{folder / file}: missing, or not as its manifest has it. Encode the cells again.")
+        with deferred_signals() as stop:  # file and manifest change together
+            if _write_columns(folder / file, names):
+                manifest = _record(study, manifest, file)
+                changed += 1
+        if stop.signum is not None:
+            raise Interrupted(stop.signum)
+    return {
+        "named": sum(bool(named.name) for named in names.values()),
+        "verdicts": sum(bool(agreed_verdict(named)) for named in names.values()),
+        "files": changed,
+    }
+
+
+def _most_frequent(given: Iterable[schemas.Annotation]) -> str:
+    written: dict[str, str] = {}
+    counts: Counter[str] = Counter()
+    for annotation in sorted(given, key=lambda one: one.created):
+        key = " ".join(annotation.name.casefold().split())
+        written.setdefault(key, annotation.name)
+        counts[key] += 1
+    return written[counts.most_common(1)[0][0]] if counts else ""
+
+
+def _counted(given: Iterable[schemas.Annotation]) -> dict[schemas.Verdict, int]:
+    counts = Counter(annotation.verdict for annotation in given)
+    return {verdict: counts[verdict] for verdict in VERDICTS}
+
+
+def _write_columns(path: Path, names: Mapping[int, schemas.Named]) -> bool:
+    """Write both columns into a copy that takes the file's place; False where they are there already."""
+    import h5py
+    from anndata.io import read_elem, write_elem
+
+    with h5py.File(path) as file:
+        var: pd.DataFrame = read_elem(file["var"])
+    if beyond := [latent for latent in names if latent >= len(var)]:
+        raise CytosaeError(f"{path}: has {len(var)} latents, and there is an annotation of latent {beyond[0]}.")
+    columns = _columns(var, names)
+    if all(name in var and var[name].equals(column) for name, column in columns.items()):
+        return False
+    with whole_file(path) as partial:
+        shutil.copyfile(path, partial)
+        with h5py.File(partial, "r+") as file:
+            group = file["var"]
+            order = [name for name in group.attrs["column-order"] if name not in columns]
+            for name, column in columns.items():
+                if name in group:
+                    del group[name]
+                write_elem(group, name, column.array)
+            group.attrs["column-order"] = [*order, *columns]
+    return True
+
+
+def _columns(var: pd.DataFrame, names: Mapping[int, schemas.Named]) -> dict[str, pd.Series[Any]]:
+    import pandas as pd
+
+    texts: dict[str, list[str | None]] = {NAME: [None] * len(var), VERDICT: [None] * len(var)}
+    for latent, named in names.items():
+        texts[NAME][latent] = named.name or None
+        texts[VERDICT][latent] = agreed_verdict(named) or None
+    return {name: pd.Series(pd.Categorical(text), index=var.index, name=name) for name, text in texts.items()}
+
+
+def _record(study: Path, manifest: Manifest, file: str) -> Manifest:
+    """Save the manifest with the new file; stages that were made from these concepts are made from them still."""
+    folder = study / "concepts"
+    renewed = replace(manifest, outputs={**manifest.outputs, file: FileRecord.of(folder / file)})
+    renewed.save(folder)
+    for stage in _DEPENDENT:
+        found = Manifest.load(study / stage)
+        if found is not None and found.inputs.get("concepts") == manifest.fingerprint():
+            replace(found, inputs={**found.inputs, "concepts": renewed.fingerprint()}).save(study / stage)
+    return renewed

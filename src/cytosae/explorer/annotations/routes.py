@@ -1,0 +1,149 @@
+"""The interface of the annotations: worklists, verdicts, names, summaries."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import Annotated, Any
+
+from fastapi import APIRouter, HTTPException, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
+from sqlalchemy.exc import SQLAlchemyError
+
+from cytosae.errors import CytosaeError
+from cytosae.explorer.annotations import recording, schemas, worklists
+from cytosae.explorer.annotations.database import Database, Unknown
+from cytosae.explorer.annotations.naming import agreed_names
+from cytosae.explorer.annotations.summary import summarise
+from cytosae.explorer.annotations.vocabulary import VOCABULARY
+
+Asking = Annotated[schemas.Rater | None, Query(description="who asks: to be sent the own annotations of blind lists")]
+
+_MEANING = {
+    404: "no such worklist, item, data set or latent",
+    422: "not as described, or too long",
+    503: "the database cannot be used now",
+}
+_PROBLEMS: dict[int | str, dict[str, Any]] = {
+    status: {"model": schemas.Problem, "description": meaning} for status, meaning in _MEANING.items()
+}
+_STALE: dict[int | str, dict[str, Any]] = {409: {"model": schemas.Conflict, "description": "another version by now"}}
+
+
+class _OneSentence(APIRoute):
+    """A route whose errors are one sentence."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """The handler, with what is not found, not valid, or not to be reached as answers."""
+        handle = super().get_route_handler()
+
+        async def answer(request: Request) -> Response:
+            try:
+                return await handle(request)
+            except RequestValidationError as error:
+                raise HTTPException(422, _sentence(error)) from error
+            except CytosaeError as error:
+                raise HTTPException(422, str(error)) from error
+            except Unknown as error:
+                raise HTTPException(404, str(error)) from error
+            except SQLAlchemyError as error:
+                raise HTTPException(503, "The database of annotations cannot be used now; try again.") from error
+
+        return answer
+
+
+def router(database: Database) -> APIRouter:
+    """All routes of the annotations, below ``/api``, over one database."""
+    api = APIRouter(prefix="/api", tags=["annotations"], route_class=_OneSentence, responses=_PROBLEMS)
+
+    @api.get("/worklists")
+    def list_worklists() -> list[schemas.WorklistSummary]:
+        """All worklists and how far every rater is."""
+        with database.reading() as session:
+            return worklists.listed(session)
+
+    @api.post("/worklists", status_code=201)
+    def make_worklist(wish: schemas.WorklistRequest) -> schemas.Worklist:
+        """Make a worklist of chosen latents."""
+        number, _ = worklists.add(database, worklists.from_list(wish))
+        return open_worklist(number)
+
+    @api.post("/worklists/import", status_code=201)
+    def import_worklist(
+        file: schemas.WorklistFile,
+        title: schemas.Title | None = None,
+        blind_labels: bool = False,
+        blind_raters: bool = False,
+    ) -> schemas.Worklist:
+        """Make the worklist of a file of `cytosae panel`; the same once more gives the one that is there."""
+        plan = worklists.from_panel(
+            file, database.sae, title=title, blind_labels=blind_labels, blind_raters=blind_raters
+        )
+        number, _ = worklists.add(database, plan)
+        return open_worklist(number)
+
+    @api.get("/worklists/{worklist}")
+    def open_worklist(worklist: schemas.Id, rater: schemas.Rater | None = None) -> schemas.Worklist:
+        """A worklist with the annotations of a rater, and those of the others unless they are hidden."""
+        with database.reading() as session:
+            return worklists.opened(session, worklist, rater)
+
+    @api.patch("/worklists/{worklist}")
+    def change_worklist(worklist: schemas.Id, wish: schemas.WorklistChange) -> schemas.Worklist:
+        """Change the title of a worklist, or what is hidden in it."""
+        worklists.change(database, worklist, wish)
+        return open_worklist(worklist)
+
+    @api.put("/annotations", response_model=schemas.Annotation, responses=_STALE)
+    def put_annotation(wish: schemas.AnnotationRequest) -> schemas.Annotation | JSONResponse:
+        """Say something of a latent. When the answer comes it is on the disk."""
+        try:
+            return recording.put(database, wish)
+        except recording.Stale:
+            with database.reading() as session:
+                there = recording.current(session, wish)
+            told = "This annotation was changed in another window; nothing was overwritten."
+            return JSONResponse(schemas.Conflict(detail=told, current=there).model_dump(mode="json"), 409)
+
+    @api.get("/annotations")
+    def list_annotations(
+        latent: schemas.Latent | None = None, rater: schemas.Rater | None = None
+    ) -> list[schemas.Annotation]:
+        """Current annotations of a latent, of a rater, or all."""
+        with database.reading() as session:
+            return recording.current_annotations(session, latent=latent, rater=rater, blind=True, asking=rater)
+
+    @api.get("/annotations/{dataset:path}/{latent}/history")
+    def list_history(dataset: schemas.Dataset, latent: schemas.Latent, rater: Asking = None) -> list[schemas.Change]:
+        """Everything that was ever said of a latent in a data set, oldest first."""
+        database.check(dataset, latent)
+        with database.reading() as session:
+            return recording.history(session, dataset, latent, rater)
+
+    @api.get("/names")
+    def names(rater: Asking = None) -> dict[str, schemas.Named]:
+        """The agreed name of each latent, by latent."""
+        with database.reading() as session:
+            found = agreed_names(recording.current_annotations(session, blind=True, asking=rater))
+        return {str(latent): named for latent, named in found.items()}
+
+    @api.get("/vocabulary")
+    def vocabulary() -> dict[str, list[str]]:
+        """The terms that annotations may have, by vocabulary."""
+        return {name: list(terms) for name, terms in VOCABULARY.items()}
+
+    @api.get("/summary")
+    def summary(worklist: schemas.Id | None = None) -> schemas.Summary:
+        """What came of a worklist, or of what was said outside any."""
+        with database.reading() as session:
+            return summarise(session, worklist)
+
+    return api
+
+
+def _sentence(error: RequestValidationError) -> str:
+    """The first thing that is wrong with a request, without what was sent."""
+    told = error.errors()[0]
+    where = ".".join(str(part) for part in told["loc"] if part not in {"body", "query", "path"})
+    return f"{where or 'The request'}: {told['msg']}.".encode("utf-8", "replace").decode()

@@ -1,0 +1,257 @@
+"""What goes over the wire: requests with their limits, answers, in the words of the interface."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, WithJsonSchema
+
+from cytosae.explorer.annotations.vocabulary import VOCABULARY, outside
+
+LARGEST = 2**31 - 1  # of an integer column
+TERMS = 50  # of one vocabulary
+ITEMS = 10_000  # of a worklist
+
+_NO_NUL = r"^[^\x00]*$"  # PostgreSQL cannot store it
+_SAYS_SOMETHING = r"^[^\x00]*[^\x00\s][^\x00]*$"
+
+Id = Annotated[int, Field(ge=1, le=LARGEST)]
+Latent = Annotated[int, Field(ge=0, le=LARGEST)]
+Version = Annotated[int, Field(ge=0, lt=LARGEST)]
+Dataset = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=_NO_NUL)]
+Rater = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=80, pattern=_SAYS_SOMETHING)]
+Title = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200, pattern=_SAYS_SOMETHING)]
+Name = Annotated[str, StringConstraints(strip_whitespace=True, max_length=200, pattern=_NO_NUL)]
+Line = Annotated[str, StringConstraints(max_length=200, pattern=_NO_NUL)]
+Comment = Annotated[str, StringConstraints(max_length=5000, pattern=_NO_NUL)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Scalars = dict[Line, bool | int | Finite | Line | None]
+Verdict = Literal["meaningful", "artefact", "cannot tell"]
+
+
+def _in_vocabulary(terms: dict[str, list[str]]) -> dict[str, list[str]]:
+    if wrong := outside(terms):
+        raise ValueError(wrong)
+    if any(len(chosen) > TERMS for chosen in terms.values()):
+        raise ValueError(f"more than {TERMS} terms of one vocabulary")
+    return {name: list(dict.fromkeys(chosen)) for name, chosen in terms.items() if chosen}
+
+
+Terms = Annotated[
+    dict[str, list[str]],
+    AfterValidator(_in_vocabulary),
+    WithJsonSchema(
+        {
+            "type": "object",
+            "properties": {
+                name: {"type": "array", "items": {"type": "string", "enum": list(terms)}, "maxItems": TERMS}
+                for name, terms in VOCABULARY.items()
+            },
+            "additionalProperties": False,
+        }
+    ),
+]
+
+
+class _Request(BaseModel):
+    model_config = ConfigDict(strict=True)
+
+
+class Content(BaseModel):
+    """What a rater says of a latent."""
+
+    verdict: Verdict | None = None
+    name: Name = ""
+    comment: Comment = ""
+    terms: dict[str, list[str]] = {}
+    specific_for: Line | None = None
+
+
+class Place(BaseModel):
+    """Where it is said: in a worklist or outside any, of which latent, by whom."""
+
+    worklist: Id | None = None
+    dataset: Dataset
+    latent: Latent
+    rater: Rater
+
+
+class AnnotationRequest(Content, Place, _Request):
+    """An annotation as it is to be, and the version that the rater saw; 0 where there was none."""
+
+    terms: Terms = {}
+    version: Version
+
+
+class Annotation(Content, Place):
+    """The current state of an annotation."""
+
+    version: int
+    created: AwareDatetime
+    updated: AwareDatetime
+
+
+class Change(Content, Place):
+    """A state that an annotation was put into at some time."""
+
+    version: int
+    time: AwareDatetime
+
+
+class Conflict(BaseModel):
+    """Somebody else, or another window, wrote first."""
+
+    detail: str
+    current: Annotation | None
+
+
+class Problem(BaseModel):
+    """What is wrong, in one sentence."""
+
+    detail: str
+
+
+class ItemRequest(_Request):
+    """A latent to be judged."""
+
+    dataset: Dataset
+    latent: Latent
+
+
+class WorklistRequest(_Request):
+    """A new worklist."""
+
+    title: Title
+    items: Annotated[list[ItemRequest], Field(min_length=1, max_length=ITEMS)]
+    blind_labels: bool = False
+    blind_raters: bool = False
+    disease: Line | None = None
+    source: Line = ""
+
+
+class WorklistChange(_Request):
+    """What can be changed of a worklist; what is left out stays."""
+
+    title: Title | None = None
+    blind_labels: bool | None = None
+    blind_raters: bool | None = None
+
+
+class PanelItem(ItemRequest):
+    """A latent of a panel; why it was drawn is kept, but not shown to raters."""
+
+    cluster: int | None = None
+    rank: int | None = None
+    mean_activation: Finite | None = None
+    activation_frequency: Finite | None = None
+
+
+class WorklistFile(_Request):
+    """A file of `cytosae panel` (see `cytosae.concepts.panel`)."""
+
+    format: Literal["cytosae-worklist"]
+    inputs: dict[Line, Line]
+    items: Annotated[list[PanelItem], Field(min_length=1, max_length=ITEMS)]
+    questions: Annotated[list[Line], Field(max_length=20)] = []
+    parameters: Scalars = {}
+
+
+class Facts(BaseModel):
+    """A worklist without its items."""
+
+    id: int
+    title: str
+    created: AwareDatetime
+    source: str
+    questions: list[str]
+    blind_labels: bool
+    blind_raters: bool
+    disease: str | None
+    raters: Annotated[dict[str, int], Field(description="items with a verdict, by rater")]
+
+
+class WorklistSummary(Facts):
+    """A worklist in the list of all."""
+
+    items: Annotated[int, Field(description="number of items")]
+
+
+class WorklistItem(BaseModel):
+    """A latent of a worklist, with what the asking rater and the others say of it."""
+
+    position: int
+    dataset: str
+    latent: int
+    annotation: Annotation | None
+    others: list[Annotation]
+
+
+class Worklist(Facts):
+    """A worklist with its items, in the order in which they are to be judged."""
+
+    items: list[WorklistItem]
+
+
+class Named(BaseModel):
+    """What the raters agree that a latent is."""
+
+    name: str
+    raters: int
+    verdicts: dict[Verdict, int]
+
+
+class RaterFigures(BaseModel):
+    """What one rater did."""
+
+    name: str
+    done: int
+    meaningful: int
+    artefact: int
+    cannot_tell: int
+
+
+class Share(BaseModel):
+    """x of y."""
+
+    x: int
+    y: int
+
+
+class Specific(Share):
+    """Concepts that the majority finds specific for the worklist's disease."""
+
+    disease: str
+
+
+class Pair(BaseModel):
+    """Cohen's kappa of two raters over the items that both judged."""
+
+    raters: tuple[str, str]
+    kappa: float | None
+    n: int
+
+
+class Fleiss(BaseModel):
+    """Fleiss' kappa over the items that were judged by the same number of raters."""
+
+    kappa: float | None
+    raters: int
+    items: int
+
+
+class Agreement(BaseModel):
+    """Agreement of the raters; null where it is not defined."""
+
+    cohen: list[Pair]
+    fleiss: Fleiss | None
+
+
+class Summary(BaseModel):
+    """What came of a worklist."""
+
+    worklist: int | None
+    items: int
+    raters: list[RaterFigures]
+    meaningful: Share
+    specific: Specific | None
+    agreement: Agreement

@@ -1,0 +1,144 @@
+"""The tables of the annotations. What is current stands in ``annotations``, everything that ever was in ``history``."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import (
+    DDL,
+    JSON,
+    CheckConstraint,
+    Dialect,
+    ForeignKey,
+    Index,
+    String,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+    event,
+)
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+
+SCHEMA = 1
+"""Version of these tables; a database of a later one is not opened."""
+
+
+class Utc(TypeDecorator[datetime]):
+    """A time with its zone, as text that sorts by time: the same in every database, to the microsecond."""
+
+    impl = String(32)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> str | None:
+        """``2025-01-31T12:00:00.000000Z``."""
+        return None if value is None else value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
+        """The time in UTC."""
+        return None if value is None else datetime.fromisoformat(value)
+
+
+class Base(DeclarativeBase):
+    """Tables of one database."""
+
+    type_annotation_map = {datetime: Utc, dict[str, Any]: JSON, dict[str, list[str]]: JSON, list[str]: JSON}  # noqa: RUF012
+
+
+class About(Base):
+    """One row: the version of the tables, and the autoencoder whose latents are annotated."""
+
+    __tablename__ = "cytosae"
+
+    version: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    sae: Mapped[str] = mapped_column(String(300))
+    created: Mapped[datetime]
+
+
+class Worklist(Base):
+    """Latents to be judged, in an order."""
+
+    __tablename__ = "worklists"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    uid: Mapped[str] = mapped_column(String(64), unique=True)  # the same in every database that it is copied to
+    title: Mapped[str] = mapped_column(String(200))
+    created: Mapped[datetime]
+    source: Mapped[str] = mapped_column(String(200))
+    questions: Mapped[list[str]]
+    blind_labels: Mapped[bool]
+    blind_raters: Mapped[bool]
+    disease: Mapped[str | None] = mapped_column(String(200))
+    parameters: Mapped[dict[str, Any]]
+    items: Mapped[list[Item]] = relationship(order_by="Item.position", cascade="all")
+
+
+class Item(Base):
+    """One latent of a worklist, in one data set; ``about`` is not shown to raters."""
+
+    __tablename__ = "items"
+    __table_args__ = (UniqueConstraint("worklist_id", "dataset", "latent"),)
+
+    worklist_id: Mapped[int] = mapped_column(ForeignKey("worklists.id"), primary_key=True)
+    position: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    dataset: Mapped[str] = mapped_column(String(200))
+    latent: Mapped[int]
+    about: Mapped[dict[str, Any]]
+
+
+class Judgement:
+    """What a rater says of a latent, and where: the columns that current state and history share."""
+
+    worklist_id: Mapped[int | None] = mapped_column(ForeignKey("worklists.id"))
+    dataset: Mapped[str] = mapped_column(String(200))
+    latent: Mapped[int]
+    rater: Mapped[str] = mapped_column(String(80))
+    version: Mapped[int]
+    verdict: Mapped[str | None] = mapped_column(String(20))
+    name: Mapped[str] = mapped_column(String(200))
+    comment: Mapped[str] = mapped_column(Text)
+    terms: Mapped[dict[str, list[str]]]
+    specific_for: Mapped[str | None] = mapped_column(String(200))
+
+
+class Annotation(Judgement, Base):
+    """The current state, one for each worklist (or none), data set, latent and rater."""
+
+    __tablename__ = "annotations"
+    __table_args__ = (
+        UniqueConstraint("scope", "dataset", "latent", "rater"),
+        CheckConstraint("scope = coalesce(worklist_id, 0)"),
+        Index("annotations_latent", "latent"),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    scope: Mapped[int]  # the worklist, 0 for none: nulls are never equal, so that a unique key needs a number
+    created: Mapped[datetime]
+    updated: Mapped[datetime]
+
+
+class Change(Judgement, Base):
+    """One state that an annotation was put into; rows are only ever added."""
+
+    __tablename__ = "history"
+    __table_args__ = (Index("history_latent", "dataset", "latent"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    time: Mapped[datetime]
+
+
+_TRIGGERS = {
+    "sqlite": [
+        f"CREATE TRIGGER history_no_{verb.lower()} BEFORE {verb} ON history "
+        "BEGIN SELECT RAISE(ABORT, 'history is only ever added to'); END"
+        for verb in ("UPDATE", "DELETE")
+    ],
+    "postgresql": [
+        "CREATE OR REPLACE FUNCTION history_is_kept() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$ BEGIN RAISE EXCEPTION 'history is only ever added to'; END $$",
+        "CREATE TRIGGER history_kept BEFORE UPDATE OR DELETE OR TRUNCATE ON history EXECUTE FUNCTION history_is_kept()",
+    ],
+}
+for _dialect, _statements in _TRIGGERS.items():
+    for _statement in _statements:
+        event.listen(Change.__table__, "after_create", DDL(_statement).execute_if(dialect=_dialect))

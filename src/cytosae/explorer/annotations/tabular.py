@@ -1,0 +1,123 @@
+"""The current annotations as a table, CSV, for spreadsheets and statistics; and read back."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from cytosae.errors import CytosaeError
+from cytosae.explorer.annotations.stored import Stored, StoredAnnotation, StoredItem, StoredWorklist
+from cytosae.explorer.annotations.vocabulary import VOCABULARY
+
+COLUMNS = (
+    *("worklist", "title", "position", "dataset", "latent", "rater"),
+    *("verdict", "name", "comment", "specific_for", *VOCABULARY),
+    *("version", "created", "updated", "sae"),
+)
+"""Of a row; the terms of each vocabulary have a column, joined by semicolons."""
+_NEEDED = ("dataset", "latent", "rater")
+_KEPT = ("worklist", *_NEEDED, "verdict", "name", "comment", "specific_for", "version", "created", "updated")
+_RISKY = ("=", "+", "-", "@", "\t", "\r", "'")
+
+
+def to_csv(everything: Stored) -> str:
+    """A row for each annotation, in the order in which they were begun. Histories and unjudged items are left out."""
+    lists = {worklist.uid: worklist for worklist in everything.worklists}
+    positions = {
+        (uid, item.dataset, item.latent): position
+        for uid, worklist in lists.items()
+        for position, item in enumerate(worklist.items)
+    }
+    out = io.StringIO(newline="")
+    writer = csv.DictWriter(out, COLUMNS, restval="")
+    writer.writeheader()
+    for one in everything.annotations:
+        row: dict[str, Any] = one.model_dump(mode="json", include=set(_KEPT))
+        row |= {name: "; ".join(terms) for name, terms in one.terms.items() if name in VOCABULARY}
+        if one.worklist is not None:
+            row["title"] = lists[one.worklist].title
+            row["position"] = positions[one.worklist, one.dataset, one.latent]
+        row["sae"] = everything.inputs["sae"]
+        writer.writerow({name: _guarded(value) for name, value in row.items()})
+    return out.getvalue()
+
+
+def from_csv(path: Path) -> Stored:
+    """Read such a table; ``dataset, latent, rater`` are needed.
+
+    Worklists get the items that were judged, in their order: a table has no others.
+
+    Raises
+    ------
+    CytosaeError
+        Not a table, a column is missing, or a row says what cannot be said.
+    """
+    rows = _rows(path)
+    saes = sorted({row["sae"] for row in rows if row.get("sae")})
+    if len(saes) > 1:
+        raise CytosaeError(f"{path}: rows of several autoencoders ({', '.join(sae[:12] for sae in saes)}).")
+    annotations, lists = [], []
+    for number, row in enumerate(rows, start=1):
+        try:
+            annotations.append(_annotation(row))
+        except ValidationError as error:
+            raise CytosaeError(f"{path}: row {number}, {first_error(error)}") from error
+    for uid in dict.fromkeys(one.worklist for one in annotations if one.worklist):
+        try:
+            lists.append(_worklist(uid, rows, annotations))
+        except (ValidationError, ValueError) as error:
+            told = first_error(error) if isinstance(error, ValidationError) else str(error)
+            raise CytosaeError(f"{path}: worklist {uid}, {told}") from error
+    return Stored(inputs={"sae": saes[0]} if saes else {}, worklists=lists, annotations=annotations)
+
+
+def first_error(error: ValidationError) -> str:
+    """Place and reason of the first error."""
+    told = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    return f"{'.'.join(map(str, told['loc']))}: {told['msg']}."
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file)
+            columns = reader.fieldnames or ()
+            rows = [{name: _bare(value or "") for name, value in row.items() if name} for row in reader]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise CytosaeError(f"{path}: not a readable CSV file ({error}).") from error
+    if missing := [name for name in _NEEDED if name not in columns]:
+        raise CytosaeError(f"{path}: has no column {missing[0]!r}. The columns are {', '.join(COLUMNS)}.")
+    return rows
+
+
+def _annotation(row: dict[str, str]) -> StoredAnnotation:
+    terms = {name: [term.strip() for term in row.get(name, "").split(";") if term.strip()] for name in VOCABULARY}
+    said = {name: row[name] for name in _KEPT if row.get(name)}
+    return StoredAnnotation.model_validate({**said, "terms": {name: given for name, given in terms.items() if given}})
+
+
+def _worklist(uid: str, rows: Sequence[dict[str, str]], annotations: Sequence[StoredAnnotation]) -> StoredWorklist:
+    mine = [(row, one) for row, one in zip(rows, annotations, strict=True) if one.worklist == uid]
+    mine.sort(key=lambda pair: int(pair[0].get("position") or 0))
+    places = dict.fromkeys((one.dataset, one.latent) for _, one in mine)
+    return StoredWorklist(
+        uid=uid,
+        title=mine[0][0].get("title") or "Imported",
+        created=min(one.created for _, one in mine),
+        source="table",
+        items=[StoredItem(dataset=dataset, latent=latent) for dataset, latent in places],
+    )
+
+
+def _guarded(value: Any) -> Any:
+    """Text that a spreadsheet would take for a formula gets an apostrophe before it; `_bare` takes it away again."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(_RISKY) else value
+
+
+def _bare(value: str) -> str:
+    return value[1:] if value[:1] == "'" and value[1:].startswith(_RISKY) else value

@@ -1,0 +1,140 @@
+"""The application: the read API, the annotations and the page, behind one guard."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from fastapi.staticfiles import StaticFiles
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.types import Scope
+
+from cytosae import __version__
+from cytosae.errors import CytosaeError
+from cytosae.explorer.activations import Activations
+from cytosae.explorer.cohorts import Cohort
+from cytosae.explorer.images import Pictures
+from cytosae.explorer.opened import Opened
+from cytosae.explorer.routes import PROBLEMS
+from cytosae.explorer.routes import cells as cell_routes
+from cytosae.explorer.routes import latents as latent_routes
+from cytosae.explorer.routes import patients as patient_routes
+from cytosae.explorer.routes import study as study_routes
+from cytosae.explorer.routes import uploads as upload_routes
+from cytosae.explorer.security import Guard
+
+BUNDLE = Path(__file__).with_name("bundle")
+"""The page, as it was built from ``frontend/``."""
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+def create_app(
+    study: Path,
+    *,
+    token: str | None = None,
+    hosts: Sequence[str] = LOOPBACK,
+    annotations: str | None = None,
+    uploads: bool = True,
+) -> FastAPI:
+    """The explorer of a study, for any ASGI server.
+
+    Parameters
+    ----------
+    study
+        Its folder.
+    token
+        Asked for on every path; None asks for nothing.
+    hosts
+        Names by which the server may be addressed.
+    annotations
+        SQLAlchemy address of the annotations; ``annotations.sqlite`` in the study if None.
+    uploads
+        Whether cells may be uploaded to be looked at.
+
+    Raises
+    ------
+    CytosaeError
+        Not a finished study, or annotations that cannot be opened.
+    """
+    from cytosae.explorer.annotations import open_database
+    from cytosae.explorer.annotations.routes import router as annotations_router
+
+    opened = Opened(study)
+    database = open_database(study, annotations)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        database.close()
+        opened.close()
+
+    app = FastAPI(
+        title="cytosae explorer",
+        version=__version__,
+        docs_url=None,
+        redoc_url=None,
+        lifespan=lifespan,
+        middleware=[
+            Middleware(Guard, token=token, hosts=hosts, bodies={"/api/uploads": upload_routes.BODY}),
+            Middleware(GZipMiddleware, minimum_size=1024, compresslevel=4),
+        ],
+        responses=PROBLEMS,
+    )
+    pictures = Pictures(opened)
+    activations = Activations(opened, pictures)
+    cohort = Cohort(opened, activations)
+    app.state.study = opened.folder
+    app.include_router(study_routes.router(opened, cohort, uploads))
+    app.include_router(latent_routes.router(opened, activations))
+    app.include_router(cell_routes.router(opened, pictures, activations))
+    app.include_router(patient_routes.router(cohort))
+    if uploads and opened.backbone is not None:
+        app.include_router(upload_routes.router(opened, activations))
+    app.include_router(annotations_router(database))
+    _explain_problems(app)
+    app.mount("/", _Page(directory=BUNDLE, html=True, check_dir=False))
+    return app
+
+
+def _explain_problems(app: FastAPI) -> None:
+    """Every error as one sentence."""
+
+    @app.exception_handler(CytosaeError)
+    async def not_there(_: Request, error: CytosaeError) -> JSONResponse:
+        return JSONResponse({"detail": str(error)}, 404)
+
+    @app.exception_handler(HTTPException)
+    async def refused(_: Request, error: HTTPException) -> JSONResponse:
+        return JSONResponse({"detail": str(error.detail)}, error.status_code, headers=error.headers)
+
+    @app.exception_handler(RequestValidationError)
+    async def wrong(_: Request, error: RequestValidationError) -> JSONResponse:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"] if part not in {"path", "query", "body", "header"})
+        return JSONResponse({"detail": f"{where or 'body'}: {first['msg']}"}, 422)
+
+
+class _Page(StaticFiles):
+    """The page; the names of its files may stay while they change, so that browsers ask again."""
+
+    async def check_config(self) -> None:
+        """No complaint where the page is not built: that is told to who asks for it."""
+
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        """A file of the page."""
+        if path == "api" or path.startswith(("api/", "api\\")):
+            raise HTTPException(404, "No such route.")
+        if not BUNDLE.is_dir():
+            raise HTTPException(404, "This installation lacks the page: build it in frontend/.")
+        try:
+            response = await super().get_response(path, scope)
+        except (OSError, ValueError) as error:  # names that no file can have
+            raise HTTPException(404, "No such file.") from error
+        response.headers["Cache-Control"] = "no-cache"
+        return response

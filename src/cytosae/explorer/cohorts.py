@@ -1,0 +1,315 @@
+"""The patients of a study: their barcodes, what is unusual in one, and two groups side by side."""
+
+from __future__ import annotations
+
+import threading
+from functools import cached_property
+from typing import Any
+
+import anndata as ad
+import h5py
+import numpy as np
+import pandas as pd
+from anndata.io import read_elem
+from numpy.typing import NDArray
+
+from cytosae.analysis.comparison import compare_patients, sides
+from cytosae.analysis.findings import (
+    LEAST,
+    Against,
+    Patient,
+    Prediction,
+    find_patient,
+    look_against,
+    other_patients,
+    predict,
+    reference_groups,
+)
+from cytosae.artefacts import MANIFEST, sha256_file
+from cytosae.cohort import CLASSIFICATION, column_of, read_barcodes
+from cytosae.concepts import read_inputs
+from cytosae.errors import CytosaeError
+from cytosae.explorer import schemas as s
+from cytosae.explorer.activations import Activations, encoded
+from cytosae.explorer.opened import DataSet, Opened, category
+from cytosae.settings import CompareConfig, PatientConfig
+
+HEALTHY = PatientConfig().healthy
+_BARCODE, _SCATTER, _EACH = 200, 20_000, 5
+_RESERVED = {"id", "patient", "dataset", "n_cells"}
+_NO_GROUP = {"patient", "dataset", "conflicting_diagnoses"}
+
+
+class Cohort:
+    """The patients of a study; their barcodes are read when they are first asked for.
+
+    Parameters
+    ----------
+    opened
+        The study.
+    activations
+        Makes the maps.
+    """
+
+    def __init__(self, opened: Opened, activations: Activations) -> None:
+        self._opened, self._activations = opened, activations
+        self._lock = threading.RLock()
+
+    @property
+    def exists(self) -> bool:
+        """Whether the study has barcodes."""
+        return self._opened.barcodes.is_file()
+
+    @property
+    def classified(self) -> bool:
+        """Whether the patients were classified."""
+        return self.exists and (self._opened.barcodes.parent / CLASSIFICATION / MANIFEST).is_file()
+
+    @cached_property
+    def _barcodes(self) -> ad.AnnData:
+        with self._lock:
+            data = read_barcodes(self._opened.barcodes)
+        known = read_inputs(self._opened.folder / "concepts")["sae"]
+        others = {str(of["sae"]) for of in data.uns["cytosae"].get("inputs", {}).values()} - {known}
+        if others or data.n_vars != self._opened.first.n_latents:
+            raise CytosaeError("the barcodes count the latents of another autoencoder. Run the study again.")
+        return data
+
+    @property
+    def barcodes(self) -> ad.AnnData:
+        """Barcodes of all patients.
+
+        Raises
+        ------
+        CytosaeError
+            The study has none, or they are of another autoencoder.
+        """
+        if not self.exists:
+            raise CytosaeError("this study has no patients: its table of cells has no column 'patient'.")
+        return self._barcodes
+
+    @cached_property
+    def _sha256(self) -> str:
+        return sha256_file(self._opened.barcodes)
+
+    @cached_property
+    def groups(self) -> dict[str, list[str]]:
+        """Columns that group the patients, with their values."""
+        if not self.exists:
+            return {}
+        try:
+            with h5py.File(self._opened.barcodes) as file:
+                obs = read_elem(file["obs"])
+        except (OSError, KeyError, ValueError) as error:
+            raise CytosaeError(f"{self._opened.barcodes.name}: not readable ({error}). Run the study again.") from error
+        found = {}
+        for column in obs.columns.difference(_NO_GROUP, sort=False):
+            values = obs[column]
+            if isinstance(values.dtype, pd.CategoricalDtype) and values.nunique() <= max(2, len(obs) // 2):
+                found[str(column)] = sorted(map(str, values.dropna().unique()))
+        order = sorted(found, key=lambda name: (name != "diagnosis", name.startswith("image_")))
+        return {name: found[name] for name in order if found[name]}
+
+    def row(self, row: int) -> s.PatientRow:
+        """What the barcodes tell of a patient."""
+        data = self.barcodes
+        known: dict[str, Any] = {str(name): _plain(value) for name, value in data.obs.iloc[row].items()}
+        told = {name: value for name, value in known.items() if name not in _RESERVED}
+        told |= {"id": str(data.obs_names[row]), "dataset": known["dataset"], "n_cells": known["n_cells"]}
+        diagnosis = told.get("diagnosis")
+        return s.PatientRow(**{**told, "diagnosis": None if diagnosis is None else str(diagnosis)})
+
+    def patients(self) -> s.PatientList:
+        """All patients."""
+        data = self.barcodes
+        columns = [str(name) for name in data.obs.columns if name not in _RESERVED]
+        return s.PatientList(patients=[self.row(row) for row in range(data.n_obs)], columns=columns)
+
+    def _patient(self, name: str) -> tuple[Patient, DataSet, NDArray[np.int64]]:
+        data = self.barcodes
+        row = find_patient(data, name, "this study")
+        of, rows = self._cells_of(data, row)
+        counts, means = of.activations(rows)
+        labels = pd.DataFrame({"label": of.values("label", rows)}, index=rows)
+        return Patient(data, row, labels, counts, means, self._opened.tau), of, rows
+
+    def _cells_of(self, data: ad.AnnData, row: int) -> tuple[DataSet, NDArray[np.int64]]:
+        """Data set and rows of a patient's cells."""
+        dataset, who = (str(data.obs[column].iloc[row]) for column in ("dataset", "patient"))
+        of = self._opened.dataset(dataset)
+        column = of.column("patient")
+        code = -1 if column is None else category(column, who)
+        if column is None or code < 0:
+            raise CytosaeError(f"{who}: no cell of this patient in data set {dataset!r}. Run the study again.")
+        return of, np.flatnonzero(column.codes == code)
+
+    def patient(self, name: str, against: str = HEALTHY, concepts: int = 8) -> s.PatientDetail:
+        """What is unusual in a patient against a group, and what the classifier says.
+
+        Parameters
+        ----------
+        name
+            The patient.
+        against
+            A diagnosis. Where the healthy are meant and there are too few, the own diagnosis, then the largest group.
+        concepts
+            Unusual concepts told, at most.
+
+        Raises
+        ------
+        CytosaeError
+            No such patient or group.
+        """
+        with self._lock:
+            patient, of, rows = self._patient(name)
+            config = PatientConfig(concepts=concepts)
+            caveats: list[str] = []
+            known = other_patients(patient.data, patient.row) if "diagnosis" in patient.data.obs else {}
+            groups = {group: members for group, members in known.items() if len(members) >= LEAST}
+            if against not in known and against != HEALTHY:
+                raise CytosaeError(f"{against}: no patient with this diagnosis; there are {', '.join(known)}.")
+            found = None
+            for group, members in reference_groups(known, [against], caveats).items():
+                found = look_against(patient, group, members, config)
+            if found is None and (instead := _instead(groups, patient.known("diagnosis"), against)) is not None:
+                small: list[str] = []
+                members = reference_groups(known, [instead], small)[instead]
+                found = look_against(patient, instead, members, config)
+                caveats += [f"compared with {instead} instead", *small]
+            said = predict(patient, self._opened.barcodes.parent / CLASSIFICATION, self._sha256, config, caveats)
+            reference = None if found is None else np.asarray(patient.data.X[found.rows], np.float32).mean(axis=0)
+            return s.PatientDetail(
+                patient=self.row(patient.row),
+                groups=[s.PatientGroup(name=group, patients=len(members)) for group, members in groups.items()],
+                against=None if found is None else self._against(found, of, rows),
+                barcode=_beside(patient.barcode, reference),
+                prediction=None if said is None else self._prediction(patient, said, of, rows),
+                caveats=caveats,
+            )
+
+    def _against(self, found: Against, of: DataSet, rows: NDArray[np.int64]) -> s.AgainstGroup:
+        cells = [
+            s.ScoredCell(**_told(of, ref), score=found.scores[place])
+            for place, ref in zip(found.shown, of.refs(rows[found.shown]), strict=True)
+        ]
+        return s.AgainstGroup(
+            name=found.name,
+            patients=len(found.rows),
+            rule=found.rule,
+            unusual=found.count,
+            concepts=[s.UnusualConcept(**record) for record in found.records()],
+            cells=cells,
+        )
+
+    def _prediction(self, patient: Patient, said: Prediction, of: DataSet, rows: NDArray[np.int64]) -> s.Predicted:
+        order = np.argsort(-said.probability, kind="stable")
+        return s.Predicted(
+            predicted=said.said,
+            truth=patient.known(said.target),
+            unseen=said.unseen,
+            classes=[s.ClassProbability(name=said.model.classes[c], probability=said.probability[c]) for c in order],
+            concepts=[s.AddingConcept(latent=int(latent), adds=said.adds[latent]) for latent in said.concepts],
+            cells=[
+                s.AddingCell(**_told(of, ref), adds=said.cells[place])
+                for place, ref in zip(said.shown, of.refs(rows[said.shown]), strict=True)
+            ],
+        )
+
+    def compare(self, first: str, second: str, adjust: str | None = None) -> s.ComparisonInfo:
+        """Two groups of patients; ``rest`` as the second is everybody else.
+
+        Raises
+        ------
+        CytosaeError
+            No such group or column, or groups that cannot be compared.
+        """
+        with self._lock:
+            found = compare_patients(self.barcodes, first, second, CompareConfig(), adjust=adjust)
+        table = found.table
+        seen = np.flatnonzero((table["first"].to_numpy() > 0) | (table["second"].to_numpy() > 0))
+        difference = np.abs(table["difference"].to_numpy()[seen])
+        latents = seen[np.argsort(-difference, kind="stable")[:_SCATTER]]
+        tops = [[s.Difference(**record) for record in _records(table, chosen)] for chosen in found.favour]
+        return s.ComparisonInfo(
+            first=s.PatientGroup(name=first, patients=int((found.side > 0).sum())),
+            second=s.PatientGroup(name=second, patients=int((found.side < 0).sum())),
+            tested=int(table["tested"].sum()),
+            scatter=s.Scatter(
+                latent=latents.tolist(),
+                first=table["first"].to_numpy()[latents].tolist(),
+                second=table["second"].to_numpy()[latents].tolist(),
+            ),
+            top_first=tops[0],
+            top_second=tops[1],
+            caveats=found.caveats,
+            findings=[s.FindingText(kind=finding.kind, text=finding.text) for finding in found.findings],
+        )
+
+    def compared_images(self, first: str, second: str, latent: int) -> s.ComparisonImages:
+        """The cells of both groups with most of a latent: of the five patients of each with the largest mean activation
+        the cell with the largest m_i[s].
+        """
+        data = self.barcodes
+        self._opened.first.check_latent(latent)
+        side = sides(column_of(data, "diagnosis"), first, second, "diagnosis")
+        means = np.asarray(data.layers["mean_activation"][:, latent], np.float64)
+        halves = [self._strongest(data, np.flatnonzero(side == sign), means, latent) for sign in (1, -1)]
+        maps = self._activations.gallery(latent, [(of, about["row"]) for half in halves for of, about in half])
+        top = max((float(found.max()) for found in maps if found is not None), default=0.0)
+        left = iter(maps)
+        told = [
+            [
+                s.PatientCell(**about, map=None if (found := next(left)) is None else encoded(found, top))
+                for _, about in half
+            ]
+            for half in halves
+        ]
+        return s.ComparisonImages(first=told[0], second=told[1], top=top)
+
+    def _strongest(
+        self, data: ad.AnnData, patients: NDArray[np.int64], means: NDArray[np.float64], latent: int
+    ) -> list[tuple[DataSet, dict[str, Any]]]:
+        """The patients with the largest means, and of each the cell with most of a latent."""
+        order = patients[np.argsort(-means[patients], kind="stable")][:_EACH]
+        cells = []
+        for row in order[means[order] > 0]:
+            of, rows = self._cells_of(data, int(row))
+            values = of.activations(rows)[1][:, [latent]].toarray()[:, 0]
+            best = int(values.argmax())
+            (ref,) = of.refs(rows[[best]])
+            cells.append((of, {**_told(of, ref), "patient": str(data.obs_names[row]), "value": float(values[best])}))
+        return sorted(cells, key=lambda cell: -cell[1]["value"])
+
+
+def _told(of: DataSet, ref: dict[str, Any]) -> dict[str, Any]:
+    return {"dataset": of.name, **{key: ref[key] for key in ("row", "cell_id", "label")}}
+
+
+def _instead(groups: dict[str, NDArray[np.int64]], own: str | None, against: str) -> str | None:
+    """The group that a patient is compared with where there are too few of the healthy."""
+    if against != HEALTHY or not groups:
+        return None
+    return own if own in groups else max(groups, key=lambda name: len(groups[name]))
+
+
+def _plain(value: Any) -> str | float | int | None:
+    """A value of the table as JSON has it."""
+    if pd.isna(value):
+        return None
+    if isinstance(value, bool | np.bool_):
+        return str(bool(value)).lower()
+    return value.item() if isinstance(value, np.number) else value if isinstance(value, int | float) else str(value)
+
+
+def _records(table: pd.DataFrame, latents: NDArray[np.int64]) -> list[dict[str, Any]]:
+    rows = table.loc[latents].reset_index()[list(s.Difference.model_fields)].to_dict("records")
+    return [{str(k): v for k, v in row.items()} for row in rows]
+
+
+def _beside(patient: NDArray[np.float32], group: NDArray[np.float32] | None) -> s.BarcodeBeside:
+    """The latents with the largest values of patient or group, largest first."""
+    other = np.zeros_like(patient) if group is None else group
+    largest = np.maximum(patient, other)
+    latents = np.argsort(-largest, kind="stable")[:_BARCODE]
+    latents = latents[largest[latents] > 0]
+    return s.BarcodeBeside(latents=latents.tolist(), patient=patient[latents].tolist(), group=other[latents].tolist())

@@ -1,0 +1,295 @@
+"""A study as a folder of files that any web server can show: the page and the answers that it asks for."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import tempfile
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, unquote
+
+from fastapi import FastAPI
+from starlette.types import Message
+
+from cytosae.artefacts import Manifest, disk_errors, make_folder
+from cytosae.console import Bar, progress, say
+from cytosae.errors import CytosaeError
+from cytosae.explorer.app import BUNDLE, create_app
+from cytosae.explorer.security import CONTENT_POLICY
+
+CONCEPTS = 500
+"""Concepts that have a page, at most."""
+KINDS = ("reference", "random")
+"""Kinds of images of each."""
+MAPS, COMPARED = 12, 10
+"""Maps of a cell, and latents of each side of a comparison that have images."""
+STAGE = "explorer"
+_HOST = "export"
+
+
+def export(
+    study: Path, folder: Path, *, concepts: int = CONCEPTS, annotations: str | None = None, bundle: Path = BUNDLE
+) -> dict[str, Any]:
+    """Write a study as a static page; the folder is there whole or not at all.
+
+    Parameters
+    ----------
+    study
+        Its folder.
+    folder
+        Where the page goes. An earlier export there is replaced.
+    concepts
+        So many of the strongest discovered concepts have a page, and those that the pages of patients and the
+        comparisons tell of.
+    annotations
+        Address of the annotations; those in the study if None.
+    bundle
+        The page as it was built.
+
+    Returns
+    -------
+    Figures: files, pages of concepts, cells, answers that were not there (images that are gone).
+
+    Raises
+    ------
+    CytosaeError
+        Another folder that is not empty, no permission, a full disk.
+    """
+    index = bundle / "index.html"
+    if not index.is_file():
+        raise CytosaeError(f"{index}: missing. This installation lacks the page: build it in frontend/.")
+    target = folder.absolute()
+    _refuse_foreign(target, folder)
+    make_folder(target.parent)
+    partial, before = (target.with_name(f".{target.name}.{what}") for what in ("partial", "before"))
+    with disk_errors(folder):
+        _remove(partial, before)
+        try:
+            shutil.copytree(bundle, partial)
+            (partial / "index.html").write_text(_static(index.read_text(encoding="utf-8")), encoding="utf-8")
+            figures = _written(study, partial / "data", concepts, annotations)
+            Manifest(STAGE, {"concepts": concepts}, {}, {}, figures).save(partial)
+            if target.exists():
+                target.replace(before)
+            partial.replace(target)
+        finally:
+            _remove(partial, before)
+    return {"folder": str(folder), **figures}
+
+
+def _refuse_foreign(target: Path, folder: Path) -> None:
+    if not target.exists():
+        return
+    if not target.is_dir():
+        raise CytosaeError(f"--export {folder}: is a file. Give a folder that does not exist, or an empty one.")
+    if any(target.iterdir()):
+        try:
+            known = Manifest.load(target)
+        except CytosaeError:
+            known = None
+        if known is None or known.stage != STAGE:
+            raise CytosaeError(f"--export {folder}: not empty, and not an earlier export. Choose another folder.")
+
+
+def _remove(*folders: Path) -> None:
+    for folder in folders:
+        if folder.exists():
+            shutil.rmtree(folder)
+
+
+def _static(page: str) -> str:
+    """The page, told to read files instead of asking a server."""
+    head, found, rest = page.partition("<head>")
+    if not found:
+        raise CytosaeError("index.html of the page has no <head>: build it again in frontend/.")
+    policy = CONTENT_POLICY.rpartition("; ")[0]  # a page cannot say itself who may frame it
+    tags = '<meta name="cytosae-static" content="true">'
+    if "Content-Security-Policy" not in rest:
+        tags += f'\n<meta http-equiv="Content-Security-Policy" content="{policy}">'
+    return f"{head}{found}\n{tags}{rest}"
+
+
+def _written(study: Path, data: Path, concepts: int, annotations: str | None) -> dict[str, Any]:
+    from cytosae.explorer.annotations import default_address
+
+    with tempfile.TemporaryDirectory() as scratch:
+        if annotations is None and not Path(str(default_address(study).database)).exists():
+            annotations = f"sqlite:///{scratch}/none.sqlite"  # nothing is made in the study
+        app = create_app(study, hosts=[_HOST], annotations=annotations, uploads=False)
+        with progress("export", 1, "files") as bar:
+            return asyncio.run(_run(app, _Export(app, data, concepts, bar)))
+
+
+async def _run(app: FastAPI, job: _Export) -> dict[str, Any]:
+    async with app.router.lifespan_context(app):
+        return await job.write()
+
+
+def segment(name: object) -> str:
+    """A name as a part of a path, as a browser's encodeURIComponent has it; never a step upwards."""
+    text = quote(str(name), safe="-_.!~*'()")
+    return text.replace(".", "%2E") if not text.strip(".") else text
+
+
+def joined(*names: object) -> str:
+    """Path of an answer below ``/api/``."""
+    return "/".join(segment(name) for name in names)
+
+
+@dataclass
+class _Export:
+    """One export."""
+
+    app: FastAPI
+    data: Path
+    concepts: int
+    bar: Bar
+    files: int = 0
+    missing: int = 0
+    shown: dict[tuple[str, int], set[int]] = field(default_factory=lambda: defaultdict(set))
+    """Cells that are shown, with the latents for which they are."""
+
+    async def write(self) -> dict[str, Any]:
+        study = await self._json("study")
+        tables = {info["name"]: await self._json("latents", info["name"]) for info in study["datasets"]}
+        pages = self._strongest(tables)
+        for name in ("names", "annotations", "vocabulary", "worklists"):
+            await self._json(name)
+        if study["has"]["patients"]:
+            await self._patients(pages)
+            await self._comparisons(study, tables, pages)
+        for number, (dataset, latent) in enumerate(sorted(pages), 1):
+            self._expect(3 * (len(pages) - number) + 15 * len(self.shown))
+            await self._concept(dataset, latent)
+        for number, (dataset, row) in enumerate(sorted(self.shown), 1):
+            self._expect((3 + MAPS) * (len(self.shown) - number + 1))
+            await self._cell(dataset, row)
+        exported = {name: sorted(latent for of, latent in pages if of == name) for name in tables}
+        self._put("study", json.dumps({**study, "static": True, "exported": exported}).encode())
+        if self.missing:
+            say(
+                f"export: {self.missing:,} answers were not there, such as images whose file is gone; they are left out"
+            )
+        return {"files": self.files, "concepts": len(pages), "cells": len(self.shown), "missing": self.missing}
+
+    def _strongest(self, tables: dict[str, Any]) -> set[tuple[str, int]]:
+        """Data set and number of the strongest discovered concepts, in all data sets where they are concepts."""
+        found = [
+            (mean, latent, name)
+            for name, table in tables.items()
+            for latent, concept, mean in zip(table["latent"], table["concept"], table["mean_activation"], strict=True)
+            if concept
+        ]
+        kept: dict[int, None] = {}
+        for _, latent, _ in sorted(found, key=lambda one: (-one[0], one[1])):
+            if len(kept) == self.concepts:
+                break
+            kept[latent] = None
+        return {(name, latent) for _, latent, name in found if latent in kept}
+
+    async def _patients(self, pages: set[tuple[str, int]]) -> None:
+        for row in (await self._json("patients"))["patients"]:
+            found = await self._json("patients", row["id"])
+            for part in (found["against"], found["prediction"]):
+                if part is not None:
+                    pages.update((row["dataset"], concept["latent"]) for concept in part["concepts"])
+                    self._show(part["cells"])
+
+    async def _comparisons(self, study: Any, tables: dict[str, Any], pages: set[tuple[str, int]]) -> None:
+        groups = study["groups"].get("diagnosis", [])
+        pairs = [(a, b) for a in groups for b in [*groups, "rest"] if a != b]
+        concepts = {
+            name: {s for s, concept in zip(table["latent"], table["concept"], strict=True) if concept}
+            for name, table in tables.items()
+        }
+        for first, second in pairs:
+            found = await self._json("compare", first, second)
+            if found is None:
+                continue
+            for row in [*found["top_first"][:COMPARED], *found["top_second"][:COMPARED]]:
+                latent = row["latent"]
+                pages.update((name, latent) for name, of in concepts.items() if latent in of)
+                images = await self._json("compare", first, second, "images", latent)
+                self._show([*images["first"], *images["second"]], latent)
+
+    async def _concept(self, dataset: str, latent: int) -> None:
+        await self._json("latents", dataset, latent)
+        for kind in KINDS:
+            images = await self._json("latents", dataset, latent, "images", kind)
+            if images is not None:
+                self._show([{**cell, "dataset": dataset} for cell in images["cells"]], latent)
+
+    async def _cell(self, dataset: str, row: int) -> None:
+        cell = await self._json("cells", dataset, row)
+        await self._save(joined("cells", dataset, row, "image"))
+        await self._save(joined("cells", dataset, row, "patches"))
+        strongest = [concept["latent"] for concept in cell["concepts"] if not concept["common"]][:MAPS]
+        for latent in sorted({*strongest, *self.shown[dataset, row]}):
+            await self._save(joined("cells", dataset, row, "maps", latent))
+
+    def _show(self, cells: Iterable[dict[str, Any]], latent: int | None = None) -> None:
+        for cell in cells:
+            self.shown[cell["dataset"], cell["row"]].update([] if latent is None else [latent])
+
+    def _expect(self, more: int) -> None:
+        self.bar.resize(self.files + max(more, 1))
+
+    async def _json(self, *names: object) -> Any:
+        body = await self._save(joined(*names))
+        return None if body is None else json.loads(body)
+
+    async def _save(self, path: str) -> bytes | None:
+        """Ask for an answer and write it; None where there is none."""
+        status, kind, body = await _ask(self.app, f"/api/{path}")
+        if status == 404:
+            self.missing += 1
+            return None
+        if status != 200:
+            raise CytosaeError(f"/api/{path}: answered {status}: {body[:200].decode(errors='replace')}")
+        self._put(path, body, ".jpg" if kind == "image/jpeg" else ".json")
+        return body
+
+    def _put(self, path: str, body: bytes, ending: str = ".json") -> None:
+        file = self.data / f"{path}{ending}"
+        self.files += not file.exists()
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(body)
+        self.bar.to(self.files)
+
+
+async def _ask(app: FastAPI, path: str) -> tuple[int, str, bytes]:
+    """What the application answers: status, type and body."""
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.3"},
+        "http_version": "1.1",
+        "method": "GET",
+        "scheme": "http",
+        "path": unquote(path),
+        "raw_path": path.encode(),
+        "root_path": "",
+        "query_string": b"",
+        "headers": [(b"host", _HOST.encode())],
+        "client": None,
+        "server": (_HOST, 80),
+    }
+    status, kind, parts = 0, "", list[bytes]()
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Message) -> None:
+        nonlocal status, kind
+        if message["type"] == "http.response.start":
+            status = message["status"]
+            kind = dict(message["headers"]).get(b"content-type", b"").decode()
+        elif message["type"] == "http.response.body":
+            parts.append(message.get("body", b""))
+
+    await app(scope, receive, send)
+    return status, kind, b"".join(parts)

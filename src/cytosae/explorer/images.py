@@ -1,0 +1,104 @@
+"""Pictures of cells: found by data set and row of the study's own table, squashed as the backbone sees them."""
+
+from __future__ import annotations
+
+import io
+import os
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from PIL import Image
+
+from cytosae.cells import UnreadableImage, load_squashed
+from cytosae.errors import CytosaeError
+from cytosae.explorer.caching import Bounded
+from cytosae.explorer.opened import DataSet, Opened
+
+SIZES = (64, 112, 224, 448)
+"""Edges in pixels in which a cell is shown."""
+_KEPT = 96 * 2**20  # bytes of pictures
+_QUALITY = 88
+
+
+def jpeg(pixels: NDArray[np.uint8]) -> bytes:
+    """An image ``(height, width, 3)`` as JPEG."""
+    out = io.BytesIO()
+    Image.fromarray(pixels).save(out, "JPEG", quality=_QUALITY)
+    return out.getvalue()
+
+
+class Pictures:
+    """The images of a study's cells.
+
+    Parameters
+    ----------
+    opened
+        The study. Where an image lies is known from its ``cells.parquet`` alone, so that a study can be moved, and no
+        request can name a file.
+    """
+
+    def __init__(self, opened: Opened) -> None:
+        self._folder = opened.folder
+        self._kept: Bounded[bytes] = Bounded(_KEPT, len)
+
+    @cached_property
+    def _table(self) -> pa.Table:
+        path = self._folder / "cells.parquet"
+        try:
+            return pq.read_table(path, columns=["cell_id", "path", "dataset"])
+        except (OSError, pa.ArrowInvalid) as error:
+            raise CytosaeError(f"{path}: not a readable table of cells ({error}). Run the study again.") from error
+
+    @cached_property
+    def _rows(self) -> dict[str, NDArray[np.int64]]:
+        names = self._table["dataset"].cast(pa.string())
+        return {
+            str(name): np.flatnonzero(pc.equal(names, name).to_numpy(zero_copy_only=False))
+            for name in pc.unique(names).to_pylist()
+            if name is not None
+        }
+
+    def path(self, data: DataSet, row: int) -> Path:
+        """File of a cell.
+
+        Raises
+        ------
+        CytosaeError
+            The table no longer has the cell.
+        """
+        data.check_row(row)
+        rows = self._rows.get(data.name, np.array([], np.int64))
+        (name,) = data.names([row])
+        place = int(rows[row]) if row < len(rows) else -1
+        if place < 0 or str(self._table["cell_id"][place].as_py()) != name:
+            raise CytosaeError(f"{name}: no longer that row of cells.parquet. Run the study again.")
+        return Path(os.path.normpath(self._folder / str(self._table["path"][place].as_py())))
+
+    def pixels(self, data: DataSet, row: int, size: int) -> NDArray[np.uint8]:
+        """A cell squashed to a square, ``(size, size, 3)``.
+
+        Raises
+        ------
+        CytosaeError
+            The file is gone or broken; names the cell and the reason.
+        """
+        path = self.path(data, row)
+        try:
+            return load_squashed(path, size)
+        except UnreadableImage as reason:
+            raise CytosaeError(f"the image of cell {row} of {data.name} cannot be shown: {reason}.") from reason
+
+    def jpeg(self, data: DataSet, row: int, size: int) -> bytes:
+        """The same as JPEG; kept until the file changes."""
+        path = self.path(data, row)
+        try:
+            stat = path.stat()
+            state = stat.st_size, stat.st_mtime_ns
+        except (OSError, ValueError):
+            state = -1, -1
+        return self._kept.get((path, size, state), lambda: jpeg(self.pixels(data, row, size)))

@@ -1,0 +1,51 @@
+"""The routes of the read API, a file for each thing that is asked about."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import Path, Query, Response
+from pydantic import BaseModel
+
+from cytosae.explorer.schemas import Problem
+
+_LARGEST = 2**31 - 1
+
+Index = Annotated[int, Path(ge=0, le=_LARGEST)]
+"""Of a cell, a latent, a file."""
+Name = Annotated[str, Path(min_length=1, max_length=300)]
+"""Of a data set, a patient, a group, as it stands in a path; see `named`."""
+Text = Annotated[str | None, Query(max_length=300)]
+
+PROBLEMS: dict[int | str, dict[str, Any]] = {
+    status: {"model": Problem, "description": text}
+    for status, text in {
+        400: "The request makes no sense.",
+        401: "No token, or a wrong one.",
+        403: "From another site.",
+        404: "Not there.",
+        413: "Too large.",
+        415: "Not an image.",
+        422: "A value out of its range.",
+    }.items()
+}
+IMAGE: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"image/jpeg": {"schema": {"type": "string", "format": "binary"}}}, "description": "A JPEG."},
+    304: {"description": "Not changed."},
+}
+
+
+def named(text: str) -> str:
+    """A name out of a path, in which a slash of the name's own is still encoded (`cytosae.explorer.security.Guard`)."""
+    return text.replace("%2F", "/").replace("%2f", "/")
+
+
+def written(found: BaseModel) -> bytes:
+    """An answer as JSON, to be kept."""
+    return found.model_dump_json().encode()
+
+
+def answer(found: BaseModel | bytes) -> Response:
+    """A finished answer, or one that is JSON already; its type is that of the route."""
+    content = found if isinstance(found, bytes) else written(found)
+    return Response(content, media_type="application/json")

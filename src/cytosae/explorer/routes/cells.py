@@ -1,0 +1,111 @@
+"""Cells: some of a data set, one of them, its picture, its patches."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Annotated, Literal
+
+import numpy as np
+import scipy.sparse as sp
+from fastapi import APIRouter, Header, Query, Response
+from numpy.typing import NDArray
+
+from cytosae.explorer import schemas as s
+from cytosae.explorer.activations import Activations
+from cytosae.explorer.images import Pictures
+from cytosae.explorer.opened import COMMON_SHARE, DataSet, Opened, category
+from cytosae.explorer.routes import IMAGE, Index, Name, Text, answer, named
+
+SHOWN = 200
+"""Concepts of a cell that are told."""
+Size = Literal["64", "112", "224", "448"]
+
+
+def router(opened: Opened, pictures: Pictures, activations: Activations) -> APIRouter:
+    """``/api/cells``."""
+    routes = APIRouter()
+
+    @routes.get("/api/cells/{dataset}", response_model=s.CellList)
+    def cells(
+        dataset: Name,
+        label: Text = None,
+        patient: Text = None,
+        offset: Annotated[int, Query(ge=0, le=2**31 - 1)] = 0,
+        limit: Annotated[int, Query(ge=1, le=500)] = 60,
+    ) -> Response:
+        """Cells of a data set, in the order of the table."""
+        data = opened.dataset(named(dataset))
+        rows = selected(data, label, patient)
+        return answer(
+            s.CellList(total=len(rows), cells=[s.CellRef(**ref) for ref in data.refs(rows[offset : offset + limit])])
+        )
+
+    @routes.get("/api/cells/{dataset}/{row}", response_model=s.CellDetail)
+    def cell(dataset: Name, row: Index) -> Response:
+        """A cell with its strongest concepts."""
+        data = opened.dataset(named(dataset))
+        data.check_row(row)
+        counts, means = data.activations([row])
+        (ref,) = data.refs([row])
+        width, height = data.size(row)
+        told = strongest(counts, means, data.common)
+        found = s.CellDetail(
+            **ref, width=width, height=height, n_active=means.nnz, concepts=told, common_share=COMMON_SHARE
+        )
+        return answer(found)
+
+    @routes.get("/api/cells/{dataset}/{row}/image", response_class=Response, responses=IMAGE)
+    def image(
+        dataset: Name,
+        row: Index,
+        size: Size = "224",
+        if_none_match: Annotated[str | None, Header(max_length=300)] = None,
+    ) -> Response:
+        """A cell's picture, squashed to a square."""
+        return picture(pictures.jpeg(opened.dataset(named(dataset)), row, int(size)), if_none_match)
+
+    @routes.get("/api/cells/{dataset}/{row}/patches", response_model=s.Patches)
+    def patches(dataset: Name, row: Index) -> Response:
+        """The strongest latents of every patch."""
+        return answer(activations.patches(opened.dataset(named(dataset)), row))
+
+    @routes.get("/api/cells/{dataset}/{row}/maps/{latent}", response_model=s.LatentMap)
+    def map_(dataset: Name, row: Index, latent: Index) -> Response:
+        """A latent on a cell."""
+        data = opened.dataset(named(dataset))
+        data.check_latent(latent)
+        return answer(activations.map(activations.tokens(data, row), latent))
+
+    return routes
+
+
+def selected(data: DataSet, label: str | None, patient: str | None) -> NDArray[np.int64]:
+    """Rows of the cells with a label, of a patient, or of all."""
+    kept = np.ones(data.n_cells, bool)
+    for name, value in (("label", label), ("patient", patient)):
+        if value:
+            column = data.column(name)
+            code = -1 if column is None else category(column, value)
+            kept &= (column.codes == code) if column is not None and code >= 0 else False
+    return np.flatnonzero(kept)
+
+
+def strongest(counts: sp.csr_matrix, means: sp.csr_matrix, common: NDArray[np.bool_]) -> list[s.CellConcept]:
+    """The concepts of a cell with the largest m_i[s], of matrices with one row."""
+    order = np.argsort(-means.data, kind="stable")[:SHOWN]
+    latents = means.indices[order]
+    number = np.zeros(means.shape[1], np.int64)
+    number[counts.indices] = counts.data
+    return [
+        s.CellConcept(latent=int(latent), mean_activation=value, count=int(number[latent]), common=bool(common[latent]))
+        for latent, value in zip(latents, means.data[order], strict=True)
+    ]
+
+
+def picture(content: bytes, known: str | None) -> Response:
+    """A JPEG, or that it has not changed since the browser had it."""
+    tag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
+    headers = {"ETag": tag, "Cache-Control": "private, max-age=3600"}
+    if known is not None and tag in (one.strip().removeprefix("W/") for one in known.split(",")):
+        return Response(status_code=304, headers=headers)
+    return Response(content, media_type="image/jpeg", headers=headers)

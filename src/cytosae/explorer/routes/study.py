@@ -1,0 +1,68 @@
+"""What the study is and has."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Response
+
+from cytosae import __version__
+from cytosae.explorer.cohorts import Cohort
+from cytosae.explorer.measures import measures
+from cytosae.explorer.opened import DataSet, Opened
+from cytosae.explorer.routes import answer
+from cytosae.explorer.schemas import BackboneAbout, DataSetInfo, Group, Has, StudyInfo
+
+
+def router(opened: Opened, cohort: Cohort, uploads: bool) -> APIRouter:
+    """``/api/study``."""
+    routes = APIRouter()
+
+    @routes.get("/api/study", response_model=StudyInfo)
+    def study() -> Response:
+        """What the study is and has."""
+        about = opened.first.about
+        backbone = about["backbone"]
+        return answer(
+            StudyInfo(
+                name=opened.name,
+                version=__version__,
+                static=False,
+                n_latents=opened.first.n_latents,
+                grid=opened.grid,
+                tau=opened.tau,
+                concept_threshold=float(about["parameters"]["concept_threshold"]),
+                backbone=BackboneAbout(
+                    name=str(backbone["name"]),
+                    layer=int(backbone["layer"]) + 1,
+                    depth=int(backbone["depth"]),
+                    d_model=int(backbone["d_model"]),
+                ),
+                datasets=[_dataset(data) for data in opened.datasets.values()],
+                measures=measures(opened),
+                has=Has(
+                    patients=cohort.exists,
+                    classification=cohort.classified,
+                    quality=opened.quality is not None,
+                    tokens=opened.has_tokens or opened.backbone is not None,
+                    uploads=uploads and opened.backbone is not None,
+                ),
+                groups=cohort.groups,
+            )
+        )
+
+    return routes
+
+
+def _dataset(data: DataSet) -> DataSetInfo:
+    groups = {}
+    for column in ("label", "diagnosis"):
+        names, cells = data.groups(column)
+        groups[column] = [Group(name=name, cells=int(count)) for name, count in zip(names, cells, strict=True)]
+    return DataSetInfo(
+        name=data.name,
+        cells=data.n_cells,
+        concepts=int(data.concepts.sum()),
+        labels=groups["label"],
+        diagnoses=groups["diagnosis"],
+        kinds=data.kinds,
+        has_patients=data.column("patient") is not None,
+    )

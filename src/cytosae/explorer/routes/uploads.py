@@ -1,0 +1,233 @@
+"""Cells that are laid before the study: looked at, kept in memory for an hour, never in the study."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import re
+import secrets
+import threading
+from collections import OrderedDict
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import numpy as np
+import scipy.sparse as sp
+from fastapi import APIRouter, Header, HTTPException, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from numpy.typing import NDArray
+from PIL import Image
+from starlette.datastructures import FormData, Headers, UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+
+from cytosae.backbones import INPUT_SIZE
+from cytosae.cells import UnreadableImage, decode
+from cytosae.explorer import schemas as s
+from cytosae.explorer.activations import Activations, Tokens
+from cytosae.explorer.images import SIZES, jpeg
+from cytosae.explorer.opened import COMMON_SHARE, Opened
+from cytosae.explorer.routes import IMAGE, Index, Name, answer
+from cytosae.explorer.routes.cells import Size, picture, strongest
+
+FILES, FILE_BYTES, PIXELS = 20, 20 * 10**6, 50 * 10**6
+"""Files of one upload, bytes and pixels of each, at most."""
+BODY = FILES * FILE_BYTES + 2**20
+"""Bytes of one upload."""
+KEPT, SECONDS = 100, 3600.0
+"""Cells that are kept, and for how long."""
+_TOGETHER = 2  # uploads that are in memory at the same time; others wait before they are read
+
+_DOCUMENTED: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["files"],
+                    "properties": {
+                        "files": {
+                            "type": "array",
+                            "minItems": 1,
+                            "maxItems": FILES,
+                            "items": {"type": "string", "format": "binary"},
+                        }
+                    },
+                }
+            }
+        },
+    }
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell that was uploaded."""
+
+    about: s.UploadedCell
+    tokens: Tokens
+    pictures: dict[int, bytes]
+    """JPEG by edge."""
+
+
+class Uploads:
+    """The uploads that are kept: the youngest, up to `KEPT` cells."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[str, list[Cell]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return sum(len(cells) for cells in self._kept.values())
+
+    def add(self, cells: list[Cell]) -> str:
+        """Keep some cells for an hour; gives their name, which nobody can guess."""
+        name = secrets.token_urlsafe(16)
+        with self._lock:
+            self._kept[name] = cells
+            while len(self) > KEPT:
+                self._kept.popitem(last=False)
+        forget = threading.Timer(SECONDS, self.drop, [name])
+        forget.daemon = True
+        forget.start()
+        return name
+
+    def drop(self, name: str) -> None:
+        """Forget an upload."""
+        with self._lock:
+            self._kept.pop(name, None)
+
+    def cell(self, name: str, index: int) -> Cell:
+        """One of the cells."""
+        with self._lock:
+            cells = self._kept.get(name, [])
+        if index >= len(cells):
+            raise HTTPException(404, "No such upload: it was dropped, or never there. Uploads are kept for an hour.")
+        return cells[index]
+
+
+def router(opened: Opened, activations: Activations) -> APIRouter:
+    """``/api/uploads``."""
+    routes = APIRouter()
+    kept = Uploads()
+    few = asyncio.Semaphore(_TOGETHER)
+    one_at_a_time = threading.Lock()
+
+    def look(files: list[UploadFile]) -> s.Uploaded:
+        with one_at_a_time:
+            cells = [_cell(opened, activations, index, file) for index, file in enumerate(files)]
+        return s.Uploaded(id=kept.add(cells), cells=[cell.about for cell in cells])
+
+    @routes.post("/api/uploads", response_model=s.Uploaded, openapi_extra=_DOCUMENTED)
+    async def upload(request: Request) -> Response:
+        """Look at cells that are not in the study."""
+        async with few:
+            form = await _read(request)
+            try:
+                files = [part for part in form.getlist("files") if isinstance(part, UploadFile)]
+                if not files:
+                    raise HTTPException(422, "No file: send the images in the field 'files'.")
+                return answer(await run_in_threadpool(look, files))
+            finally:
+                await form.close()
+
+    @routes.get("/api/uploads/{id}/{index}/image", response_class=Response, responses=IMAGE)
+    def image(
+        id: Name,
+        index: Index,
+        size: Size = "224",
+        if_none_match: Annotated[str | None, Header(max_length=300)] = None,
+    ) -> Response:
+        """An uploaded cell's picture, squashed to a square."""
+        return picture(kept.cell(id, index).pictures[int(size)], if_none_match)
+
+    @routes.get("/api/uploads/{id}/{index}/patches", response_model=s.Patches)
+    def patches(id: Name, index: Index) -> Response:
+        """The strongest latents of every patch of an uploaded cell."""
+        return answer(activations.strongest(kept.cell(id, index).tokens, opened.common_everywhere))
+
+    @routes.get("/api/uploads/{id}/{index}/maps/{latent}", response_model=s.LatentMap)
+    def map_(id: Name, index: Index, latent: Index) -> Response:
+        """A latent on an uploaded cell."""
+        opened.first.check_latent(latent)
+        return answer(activations.map(kept.cell(id, index).tokens, latent))
+
+    return routes
+
+
+class _InMemory(MultiPartParser):
+    """A form whose files never touch the disk, and end where they are too long."""
+
+    spool_max_size = BODY
+
+    def __init__(self, headers: Headers, stream: AsyncGenerator[bytes, None]) -> None:
+        super().__init__(headers, stream, max_files=FILES, max_fields=FILES)
+        self._bytes = 0
+
+    def on_part_begin(self) -> None:
+        self._bytes = 0
+        super().on_part_begin()
+
+    def on_part_data(self, data: bytes, start: int, end: int) -> None:
+        self._bytes += end - start
+        if self._bytes > FILE_BYTES:
+            raise HTTPException(413, f"A file is larger than {FILE_BYTES / 1e6:.0f} MB.")
+        super().on_part_data(data, start, end)
+
+
+async def _read(request: Request) -> FormData:
+    """The form of a request."""
+    if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
+        raise HTTPException(415, "Send the images as multipart/form-data, in the field 'files'.")
+    try:
+        return await _InMemory(request.headers, request.stream()).parse()
+    except MultiPartException as error:
+        many = error.message.startswith("Too many")
+        raise HTTPException(413 if many else 400, f"Not a form with up to {FILES} files: {error.message}") from error
+
+
+def _shown(name: str, place: int) -> str:
+    """A file's name, without folders and what cannot be printed."""
+    last = re.split(r"[/\\]", name)[-1]
+    return "".join(c for c in last if c.isprintable())[:200].strip() or f"file {place}"
+
+
+def _cell(opened: Opened, activations: Activations, index: int, file: UploadFile) -> Cell:
+    name = _shown(file.filename or "", index + 1)
+    image = _decoded(name, file.file.read())
+    squashed = {size: np.asarray(image.resize((size, size), Image.Resampling.BILINEAR)) for size in SIZES}
+    tokens = activations.embed(squashed[INPUT_SIZE], name)
+    counts, means = _encoded(activations, tokens, opened.tau)
+    about = s.UploadedCell(
+        index=index,
+        name=name,
+        width=image.width,
+        height=image.height,
+        n_active=means.nnz,
+        concepts=strongest(counts, means, opened.common_everywhere),
+        common_share=COMMON_SHARE,
+    )
+    return Cell(about, tokens, {size: jpeg(pixels) for size, pixels in squashed.items()})
+
+
+def _decoded(name: str, data: bytes) -> Image.Image:
+    try:
+        with Image.open(io.BytesIO(data)) as header:
+            width, height = header.size
+        if width * height > PIXELS:
+            text = f"{name}: has {width * height / 1e6:.0f} megapixels, at most {PIXELS / 1e6:.0f} are read."
+            raise HTTPException(413, text)
+        return decode(data)
+    except Image.DecompressionBombError as error:
+        raise HTTPException(413, f"{name}: has too many pixels.") from error
+    except (UnreadableImage, OSError, ValueError, SyntaxError) as error:
+        why = str(error) if isinstance(error, UnreadableImage) else "not a JPEG, PNG, TIFF or BMP image"
+        raise HTTPException(415, f"{name}: {why}.") from error
+
+
+def _encoded(activations: Activations, tokens: Tokens, tau: float) -> tuple[sp.csr_matrix, sp.csr_matrix]:
+    """Counts and means of a cell, as they are in a study."""
+    h: NDArray[np.float32] = activations.encode(tokens).numpy()
+    counts, means = (h > tau).sum(axis=0, dtype=np.int32), h.mean(axis=0)
+    return sp.csr_matrix(counts[None]), sp.csr_matrix(means[None])

@@ -1,0 +1,431 @@
+"""The explorer in a real browser, on the real server: every view, patches, and judgements that must not be lost."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from cytosae.cells.table import read_cells
+from cytosae.cli.commands import app
+from cytosae.concepts import read_concepts
+from cytosae.sae import SAE
+from cytosae.settings import BackboneConfig, TrainConfig
+from cytosae.study import RunConfig, Study
+from cytosae.tokens import TokenStore
+
+BUNDLE = Path(__file__).parents[1] / "src" / "cytosae" / "explorer" / "bundle" / "index.html"
+CHROMIUM = shutil.which("chromium")
+pytestmark = [
+    pytest.mark.skipif(CHROMIUM is None, reason="no chromium here; install Debian's package of that name"),
+    pytest.mark.skipif(not BUNDLE.is_file(), reason="the page is not built: npm ci && npm run build in frontend/"),
+]
+TRAINING = TrainConfig(
+    expansion=2, images=1600, batch_images=16, l1=4e-5, learning_rate=1e-3, directions_init="tokens", revival="none"
+)
+SET = "synthetic"
+SERVE = """
+import sys, uvicorn
+from pathlib import Path
+from cytosae.explorer.app import create_app
+uvicorn.run(create_app(Path(sys.argv[1])), host="127.0.0.1", port=int(sys.argv[2]), log_level="warning")
+"""
+ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+WEBGL = ["--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
+NAMELESS = """() => [...document.querySelectorAll('a, button, input, select, textarea, img, [role=img], [role=radio]')]
+    .filter(e => e.checkVisibility() && !e.closest('[aria-hidden=true]'))
+    .filter(e => !(e.getAttribute('aria-label') || e.textContent.trim() || e.labels?.length || e.hasAttribute('alt')
+        || e.getAttribute('title')))
+    .map(e => e.outerHTML.slice(0, 120))"""
+
+
+class Server:
+    """The explorer of a study in a process of its own, which can be killed at any time."""
+
+    def __init__(self, study: Path) -> None:
+        self.study = study
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}/"
+        self.start()
+
+    def start(self) -> None:
+        self.process = subprocess.Popen([sys.executable, "-c", SERVE, str(self.study), str(self.port)])
+        for _ in range(300):
+            assert self.process.poll() is None, "the server has ended"
+            try:
+                self.ask("study")
+                return
+            except (urllib.error.URLError, ConnectionError):
+                time.sleep(0.1)
+        raise AssertionError("the server does not answer")
+
+    def kill(self) -> None:
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+    def ask(self, path: str, body: Any = None, method: str = "POST") -> Any:
+        data = None if body is None else json.dumps(body).encode()
+        kind = {} if body is None else {"Content-Type": "application/json"}
+        request = urllib.request.Request(
+            f"{self.url}api/{path}", data, kind, method=method if body is not None else "GET"
+        )
+        with urllib.request.urlopen(request) as answer:
+            return json.load(answer)
+
+    def worklist(self, title: str, latents: list[int], **options: Any) -> dict[str, Any]:
+        blind = {"blind_labels": False, "blind_raters": False, "disease": None, "source": "test"} | options
+        items = [{"dataset": SET, "latent": latent} for latent in latents]
+        return self.ask("worklists", {"title": title, "items": items, **blind})
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twenty synthetic patients of five groups, nine cells each."""
+    folder = tmp_path_factory.mktemp("explorer") / "study"
+    Study(folder, RunConfig(backbone=BackboneConfig("tiny"), train=TRAINING)).run(
+        Path("synthetic:patients=20,cells=9,seed=4")
+    )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def process(study: Path) -> Iterator[Server]:
+    running = Server(study)
+    yield running
+    running.kill()
+
+
+@pytest.fixture
+def server(process: Server) -> Server:
+    """The one server of this file, running, whatever a test before has done to it."""
+    if process.process.poll() is not None:
+        process.start()
+    return process
+
+
+@pytest.fixture(scope="module")
+def concepts(study: Path) -> list[int]:
+    data = read_concepts(study / "concepts", SET)
+    return [int(latent) for latent in np.flatnonzero(data.var["is_concept"].to_numpy())]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS + WEBGL)
+        yield running
+        running.close()
+
+
+@pytest.fixture
+def tab(browser: Any) -> Iterator[Callable[..., Any]]:
+    """New windows, each with its own storage, that note every fault."""
+    contexts = []
+
+    def opened(rater: str = "", width: int = 1280, height: int = 720, **options: Any) -> Any:
+        context = browser.new_context(viewport={"width": width, "height": height}, **options)
+        contexts.append(context)
+        if rater:
+            context.add_init_script(
+                "if (!localStorage.getItem('cytosae:preferences'))"
+                f"localStorage.setItem('cytosae:preferences', JSON.stringify({{rater: {json.dumps(rater)}}}))"
+            )
+        context.add_init_script(
+            "addEventListener('securitypolicyviolation', e => console.error('policy: ' + e.violatedDirective))"
+        )
+        page = context.new_page()
+        page.set_default_timeout(20_000)
+        page.faults = []
+        page.on("pageerror", lambda error: page.faults.append(str(error)))
+        page.on("console", lambda said: page.faults.append(said.text) if said.type == "error" else None)
+        return page
+
+    yield opened
+    for context in contexts:
+        context.close()
+
+
+def saved(page: Any) -> None:
+    page.wait_for_selector("[data-saved=saved]")
+
+
+def test_every_view(server: Server, tab: Callable[..., Any], concepts: list[int]) -> None:
+    first, second = concepts[:2]
+    plain = server.worklist("Seen by everybody", concepts[:3])["id"]
+    diagnoses = server.ask("study")["groups"]["diagnosis"]
+    views = {
+        f"#/concepts/{SET}": "figure[data-renderer=webgl]",
+        f"#/concepts/{SET}?x=label_entropy&y=border&q=e&notes=unjudged&range=border:0.01:&sort=latent&up=1": ".item",
+        f"#/concept/{SET}/{first}": ".grid img",
+        f"#/concept/{SET}/{first}?kind=random&beside={second}": "article:nth-of-type(2) .grid img",
+        f"#/cell/{SET}/5?patch=7,9&latent={first}": "[data-patch-list]",
+        f"#/cells/{SET}?label=blast": ".picture img",
+        "#/patients": "tbody tr",
+        "#/patient/P000?against=healthy": "figure canvas",
+        f"#/compare/{diagnoses[0]}/{diagnoses[1]}?adjust=laboratory": ".sides img",
+        "#/upload": "input[type=file]",
+        "#/worklists": "li h2",
+        f"#/annotate/{plain}/0": "[role=radiogroup]",
+        f"#/summary/{plain}": "text=Nobody has judged",
+        "#/nowhere": "text=There is no such page",
+    }
+    for scheme, width, height in (("light", 1280, 720), ("dark", 1024, 640)):
+        page = tab("AB", width, height, color_scheme=scheme)
+        for view, expected in views.items():
+            page.goto(server.url + view)
+            page.wait_for_selector(expected, state="attached")
+            page.wait_for_load_state("networkidle")
+            assert page.evaluate("document.documentElement.dataset.theme") == scheme
+            assert page.evaluate("document.querySelector('main').scrollWidth <= innerWidth"), (view, width)
+            assert page.evaluate(NAMELESS) == [], view
+        page.keyboard.press("?")
+        page.wait_for_selector("dialog[open]")
+        page.keyboard.press("Escape")
+        assert page.faults == []
+    page.goto(server.url + f"#/concept/{SET}/99999")
+    page.wait_for_selector("[role=alert]")
+
+
+def test_without_webgl(browser: Any, server: Server) -> None:
+    """Where there is no WebGL, a plain canvas shows the same points."""
+    running = browser.browser_type.launch(executable_path=CHROMIUM, args=[*ARGUMENTS, "--disable-3d-apis"])
+    page = running.new_page()
+    page.goto(server.url)
+    canvas = page.wait_for_selector("figure[data-renderer=canvas] canvas")
+    page.wait_for_timeout(300)
+    drawn = "c => c.getContext('2d').getImageData(0, 0, c.width, c.height).data.some(value => value > 0)"
+    assert canvas.evaluate(drawn)
+    running.close()
+
+
+def test_the_overview_by_keyboard_mouse_and_lasso(server: Server, tab: Callable[..., Any], concepts: list[int]) -> None:
+    page = tab("AB")
+    page.goto(f"{server.url}#/concepts/{SET}")
+    page.wait_for_selector(".item")
+    table = server.ask(f"latents/{SET}")
+    mean = dict(zip(table["latent"], table["mean_activation"], strict=True))
+    order = sorted(concepts, key=lambda latent: -mean[latent])
+    page.keyboard.press("j")
+    page.keyboard.press("j")
+    page.wait_for_function(f"location.hash.includes('latent={order[1]}')")
+    page.keyboard.press("/")
+    page.keyboard.type(str(order[0]))
+    found = [latent for latent in concepts if str(latent).startswith(str(order[0]))]
+    page.wait_for_function(f"location.hash.includes('q={order[0]}')")
+    assert page.locator(".head [role=status]").inner_text() == f"{len(found)} of {len(concepts)}"
+    page.keyboard.press("Escape")
+    page.keyboard.press("x")
+    box = page.locator(".plot[role=img]").bounding_box()
+    corners = [(0.02, 0.02), (0.98, 0.02), (0.98, 0.5), (0.5, 0.55), (0.02, 0.5), (0.02, 0.1)]
+    path = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in corners]
+    page.keyboard.down("Shift")
+    page.mouse.move(*path[0])
+    page.mouse.down()
+    for corner in path[1:]:
+        page.mouse.move(*corner, steps=4)
+    page.mouse.up()
+    page.keyboard.up("Shift")
+    page.wait_for_function("location.hash.includes('lasso=')")
+    kept = int(page.locator(".head [role=status]").inner_text().split(" of ")[0])
+    assert 0 < kept < len(concepts)
+    page.reload()
+    page.wait_for_selector(".item")
+    assert page.locator(".head [role=status]").inner_text() == f"{kept} of {len(concepts)}"
+    page.get_by_role("button", name="Worklist").click()
+    page.get_by_label("Title").fill("By lasso")
+    page.get_by_role("button", name="Make the worklist").click()
+    page.wait_for_selector("text=By lasso")
+    made = next(one for one in server.ask("worklists") if one["title"] == "By lasso")
+    assert made["items"] == min(kept, 50)
+    assert page.faults == []
+
+
+def test_a_patch_shows_its_concepts(server: Server, tab: Callable[..., Any], study: Path) -> None:
+    row, patch = 23, 7 * 16 + 9
+    page = tab()
+    page.goto(f"{server.url}#/cell/{SET}/{row}")
+    box = page.wait_for_selector("[data-patches]").bounding_box()
+    page.wait_for_selector("text=Point at the image")
+    page.mouse.click(box["x"] + box["width"] * 9.5 / 16, box["y"] + box["height"] * 7.5 / 16)
+    page.wait_for_function("location.hash.includes('patch=7%2C9')")
+    shown = page.eval_on_selector_all(
+        "[data-patch-list] [data-latent]", "all => all.map(e => [Number(e.dataset.latent), Number(e.dataset.value)])"
+    )
+    answer = server.ask(f"cells/{SET}/{row}/patches")["patches"][patch]
+    assert shown == answer
+
+    data = read_concepts(study / "concepts", SET)
+    cells = read_cells(study / "cells.parquet")
+    place = int(np.flatnonzero(cells["cell_id"].to_numpy() == data.obs_names[row])[0])
+    sae = SAE.from_pretrained(study / "sae")
+    tokens = TokenStore(study / "tokens").read(np.array([place]))[0].float()
+    h = sae.encode(tokens).detach().numpy()[1 + patch]
+    h = np.where(data.var["activation_frequency"].to_numpy() > 0.99, 0, h)
+    expected = np.argsort(-h, kind="stable")[:12]
+    expected = expected[h[expected] > 0]
+    assert [latent for latent, _ in shown] == expected.tolist()
+    assert [value for _, value in shown] == pytest.approx(h[expected], rel=1e-3, abs=1e-4)
+
+    page.mouse.move(5, 300)
+    page.reload()  # the address names the patch
+    page.wait_for_selector("[data-patch-list] [data-latent]")
+    first = page.locator("[data-patch-list] [data-latent]").first
+    assert int(first.get_attribute("data-latent")) == shown[0][0]
+    first.click()
+    page.wait_for_function(f"location.hash.includes('latent={shown[0][0]}')")
+    page.wait_for_selector(".reference .grid img")
+    page.keyboard.press("p")
+    page.keyboard.press("ArrowRight")
+    page.wait_for_function("location.hash.includes('patch=7%2C10')")
+    assert page.faults == []
+
+
+def test_own_images(server: Server, tab: Callable[..., Any], study: Path) -> None:
+    cell = read_cells(study / "cells.parquet").iloc[4]
+    page = tab()
+    page.goto(f"{server.url}#/upload")
+    page.set_input_files("input[type=file]", study / cell["path"])
+    page.wait_for_selector("[data-patches] img")
+    page.wait_for_selector(".all .entry")
+    page.locator(".all .entry").first.click()
+    page.wait_for_function("document.querySelector('[data-patches] canvas')?.width > 0")
+    assert page.faults == []
+
+
+def test_ten_concepts_by_keyboard_while_the_server_is_killed(
+    server: Server, tab: Callable[..., Any], concepts: list[int], study: Path, tmp_path: Path
+) -> None:
+    latents = concepts[5:15]
+    work = server.worklist("By keyboard", latents, blind_labels=True, blind_raters=True)["id"]
+    page = tab()
+    page.goto(f"{server.url}#/annotate/{work}/0")
+    page.wait_for_selector("text=Who is judging")
+    page.keyboard.type("Ute Ö")
+    page.keyboard.press("Enter")
+    verdicts = ["meaningful", "artefact", "cannot tell"]
+    typed = {}
+    for place, latent in enumerate(latents):
+        page.wait_for_selector(f"[data-latent='{latent}']")
+        assert page.locator(".caption").count() == 0  # labels are hidden
+        if place == 4:
+            server.kill()
+        if place == 7:
+            assert page.locator("[data-saved]").get_attribute("data-saved") != "saved"
+        page.keyboard.press(str(1 + place % 3))
+        page.keyboard.press("n")
+        page.keyboard.type(f"name {place}")
+        if place == 6:
+            page.wait_for_selector("[data-saved=waiting]")
+            kept = page.evaluate("Object.keys(localStorage).filter(key => key.startsWith('cytosae:draft:')).length")
+            assert kept >= 3
+        page.keyboard.press("Enter")
+        typed[latent] = (verdicts[place % 3], f"name {place}")
+        if place == 7:  # four are only in the browser; the page is closed without a word
+            page.wait_for_selector(f"[data-latent='{latents[8]}']")
+            context = page.context
+            page.close(run_before_unload=False)
+            server.start()
+            page = context.new_page()
+            page.goto(f"{server.url}#/annotate/{work}/8")
+    page.wait_for_selector("text=are meaningful, by majority")
+
+    def stored() -> dict[int, tuple[str, str]]:
+        items = server.ask(f"worklists/{work}?rater=Ute%20%C3%96")["items"]
+        of = {item["latent"]: item["annotation"] for item in items}
+        return {latent: (one["verdict"], one["name"]) for latent, one in of.items() if one}
+
+    until = time.monotonic() + 10
+    while stored() != typed and time.monotonic() < until:
+        time.sleep(0.2)
+    assert stored() == typed
+    page.wait_for_function("!Object.keys(localStorage).some(key => key.startsWith('cytosae:draft:'))")
+    page.reload()
+    assert page.wait_for_selector("[data-meaningful]").get_attribute("data-meaningful") == "4/10"
+    done = page.locator("[data-rater-row='Ute Ö'] td.num").all_inner_texts()
+    assert done == ["10", "4", "3", "3"]
+
+    out = tmp_path / "out.csv"
+    result = CliRunner().invoke(app, ["annotations", "export", str(study), "-o", str(out)], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    assert all(f"name {place}" in out.read_text(encoding="utf-8") for place in range(10))
+
+
+def test_two_raters_at_once(server: Server, tab: Callable[..., Any], concepts: list[int]) -> None:
+    latents = concepts[20:24]
+    work = server.worklist("Two at once", latents)["id"]
+    said = {"Ann": "1121", "Bob": "1221"}
+    pages = {rater: tab(rater) for rater in said}
+    for rater, page in pages.items():
+        page.goto(f"{server.url}#/annotate/{work}/0?rater={rater}")
+    for place, latent in enumerate(latents):
+        for page in pages.values():
+            page.wait_for_selector(f"[data-latent='{latent}']")
+        for rater, page in pages.items():
+            page.keyboard.press(said[rater][place])
+        for page in pages.values():
+            saved(page)
+            page.keyboard.press("ArrowRight")
+    for page in pages.values():
+        page.wait_for_selector("[data-rater-row=Ann]")
+        assert page.faults == []
+    page = pages["Ann"]
+    page.goto(f"{server.url}#/worklists")
+    page.goto(f"{server.url}#/summary/{work}")
+    page.wait_for_selector("[data-rater-row=Bob]")
+    rows = {rater: page.locator(f"[data-rater-row={rater}] td.num").all_inner_texts() for rater in said}
+    assert rows == {"Ann": ["4", "3", "1", "0"], "Bob": ["4", "2", "2", "0"]}
+    agreement = server.ask(f"summary?worklist={work}")["agreement"]["cohen"]
+    assert agreement[0]["kappa"] == pytest.approx((3 / 4 - 1 / 2) / (1 - 1 / 2))
+    assert page.get_by_text("0.5", exact=True).count() >= 1
+
+
+def test_a_stale_window_is_told_and_decides(server: Server, tab: Callable[..., Any], concepts: list[int]) -> None:
+    latent = concepts[30]
+    work = server.worklist("Stale", [latent])["id"]
+    one, other = tab("Eve"), tab("Eve")
+    for page in (one, other):
+        page.goto(f"{server.url}#/annotate/{work}/0")
+        page.wait_for_selector(f"[data-latent='{latent}']")
+    one.keyboard.press("1")
+    saved(one)
+    other.keyboard.press("2")
+    other.wait_for_selector("[data-saved=conflict]")
+    other.reload()  # the draft is still there, and so is the conflict
+    other.wait_for_selector("[data-saved=conflict]")
+    other.get_by_role("button", name="Keep what is here").click()
+    saved(other)
+    item = server.ask(f"worklists/{work}?rater=Eve")["items"][0]["annotation"]
+    assert (item["verdict"], item["version"]) == ("artefact", 2)
+    one.keyboard.press("3")
+    one.wait_for_selector("[data-saved=conflict]")
+    one.get_by_role("button", name="Take what is there").click()
+    assert one.get_by_role("radio", name="artefact").get_attribute("aria-checked") == "true"
+    twin = one.context.new_page()  # a second tab of the same browser follows by itself
+    twin.goto(f"{server.url}#/annotate/{work}/0")
+    twin.wait_for_selector(f"[data-latent='{latent}']")
+    one.keyboard.press("1")
+    saved(one)
+    twin.wait_for_selector("[role=radio][aria-checked=true].meaningful")
+    history = server.ask(f"annotations/{SET}/{latent}/history")
+    assert [row["verdict"] for row in sorted(history, key=lambda row: row["version"])] == [
+        "meaningful",
+        "artefact",
+        "meaningful",
+    ]
