@@ -26,6 +26,7 @@ import pandas as pd
 import pytest
 import schemathesis
 import torch
+from anndata.io import write_elem
 from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, given, settings, strategies
 from PIL import Image
@@ -159,6 +160,15 @@ def test_latents_of_a_data_set(client: TestClient, study: Path, data: Any) -> No
     means = pd.DataFrame(data.layers["mean_activation"].toarray()).groupby(data.obs["label"].to_numpy()).mean()
     assert table["top_label"] == means.to_numpy().argmax(axis=0)[active].tolist()
     assert [g["name"] for g in get(client, "study")["datasets"][0]["labels"]] == means.index.tolist()
+
+
+def test_silent_latents_are_not_listed(copied: Path) -> None:
+    path, _ = concept_files(copied / "concepts", SET)
+    with h5py.File(path, "r+") as file:
+        file["var/activation_frequency"][:7] = 0
+    table = get(opened(copied), f"latents/{SET}")
+    assert table["latent"] == list(range(7, 384))
+    assert {len(column) for column in table.values()} == {377}
 
 
 def test_one_latent(client: TestClient, study: Path, data: Any) -> None:
@@ -459,6 +469,16 @@ def test_where_healthy_are_too_few(copied: Path) -> None:
     alone = get(opened(copied), "patients/P001")
     assert (alone["against"], alone["groups"]) == (None, [])
     assert set(alone["barcode"]["group"]) == {0}
+
+
+def test_barcodes_of_another_autoencoder(copied: Path) -> None:
+    path = copied / "cohort" / "barcodes.h5ad"
+    with h5py.File(path, "r+") as file:
+        write_elem(file[f"uns/cytosae/inputs/{SET}"], "sae", "another")
+    client = opened(copied)
+    for where in ("patients", "patients/P000", "compare/healthy/rest"):
+        assert "another autoencoder" in refusal(client.get(f"/api/{where}"), 404)
+    assert get(client, "study")["has"]["patients"]
 
 
 def test_a_study_without_patients(copied: Path) -> None:
@@ -1000,6 +1020,14 @@ def test_the_command(study: Path) -> None:
     assert server.returncode == 0, errors
     assert "Traceback" not in errors
     assert "stopped" in errors
+
+
+def test_annotations_load_no_server() -> None:
+    code = (
+        "import sys, cytosae.explorer as e, cytosae.explorer.annotations; "
+        "assert 'cytosae.explorer.app' not in sys.modules; assert callable(e.create_app)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0
 
 
 def test_the_command_without_its_packages(study: Path) -> None:
