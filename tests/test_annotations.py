@@ -295,7 +295,7 @@ def test_a_stale_version_is_refused_with_what_is_there(client: TestClient) -> No
     early = client.put("/api/annotations", json=said(latent=9, version=2))
     assert (early.status_code, early.json()["current"]) == (409, None)
     assert len(client.get("/api/annotations/pbc/3/history").json()) == 2
-    assert put(client, version=2, name="third")["version"] == 3
+    assert put(client, version=2.0, name="third")["version"] == 3  # an integer, for JSON
 
 
 def test_what_is_not_there_is_404_and_what_is_wrong_422(client: TestClient) -> None:
@@ -417,11 +417,12 @@ def test_the_interface_is_described_exactly(file_database: Database) -> None:
         "/api/summary",
     }
     answers = described["paths"]["/api/annotations"]["put"]["responses"]
-    assert set(answers) == {"200", "404", "409", "422", "503"}
+    assert set(answers) == {"200", "400", "404", "409", "422", "503"}
     assert answers["422"]["content"]["application/json"]["schema"]["$ref"].endswith("/Problem")
     request = described["components"]["schemas"]["AnnotationRequest"]
     assert set(request["properties"]) == set(said())
     assert request["properties"]["name"]["maxLength"] == 200
+    assert (request["properties"]["latent"]["minimum"], request["properties"]["latent"]["maximum"]) == (0, 2**31 - 1)
     assert "Auer rod" in request["properties"]["terms"]["properties"]["inclusion"]["items"]["enum"]
 
 
@@ -557,8 +558,8 @@ def test_what_was_acknowledged_survives_a_killed_server(address: str) -> None:
                     return
                 assert answer.status_code == 200, answer.text
                 acknowledged[rater].append(answer.json())
-                if sum(map(len, acknowledged.values())) > 120:
-                    enough.set()
+                if min(map(len, acknowledged.values())) > 5 and sum(map(len, acknowledged.values())) > 120:
+                    enough.set()  # SQLite lets some wait longer than others
 
     writers = [threading.Thread(target=annotate, args=(rater,)) for rater in acknowledged]
     try:
@@ -575,7 +576,6 @@ def test_what_was_acknowledged_survives_a_killed_server(address: str) -> None:
         rows = client.get("/api/annotations/pbc/3/history").json()
         current = {one["rater"]: one for one in client.get("/api/annotations").json()}
         for rater, answers in acknowledged.items():
-            assert len(answers) > 5
             mine = [row for row in rows if row["rater"] == rater]
             assert [row["name"] for row in mine[: len(answers)]] == [answer["name"] for answer in answers]
             assert len(mine) <= len(answers) + 1  # the one that was under way may be there too, whole
@@ -1057,11 +1057,14 @@ def test_annotations_from_the_command_line(
         place = {"worklist": 1, "dataset": item["dataset"], "latent": item["latent"]}
         put(client, **place, verdict="meaningful", name="Auer rods")
         put(client, **place, rater="Ben", verdict="meaningful")
+    assert "12 items, was there already" in run("import", folder, tmp_path / "panel.json", "--title", "Panel of Anna")
     run("export", folder, "-o", tmp_path / "all.json")
     with closing(open_database(folder)) as database:
         put(client_of(database), **place, version=1, verdict="artefact", name="smear")
     assert run("import", folder, tmp_path / "all.json", "--json", code=1)["unchanged"] == 1
     elsewhere = f"sqlite:///{tmp_path}/elsewhere.sqlite"
+    with pytest.raises(CytosaeError, match="no annotations yet"):
+        run("apply", folder, "--annotations", elsewhere)
     taken = run("import", folder, tmp_path / "all.json", "--annotations", elsewhere, "--json")
     assert (taken["worklists"], taken["added"], taken["conflicts"]) == (3, 2, [])
 
@@ -1079,6 +1082,12 @@ def test_annotations_from_the_command_line(
     var = read_concepts(folder / "concepts", item["dataset"]).var
     assert var["annotation"].dropna().to_dict() == {str(item["latent"]): "Auer rods"}
     assert up_to_date(folder, store) == []
+
+
+def test_annotations_are_read_without_loading_the_server() -> None:
+    heavy = "[name for name in ('torch', 'uvicorn', 'pandas', 'sklearn') if name in sys.modules]"
+    code = f"import sys, cytosae.explorer.annotations, cytosae.cli.annotations; print({heavy})"
+    assert subprocess.run([PYTHON, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
 def test_mistakes_end_with_one_message_and_code_2(study: tuple[Path, TokenStore]) -> None:

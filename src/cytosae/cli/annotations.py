@@ -78,7 +78,9 @@ def import_command(
     """
     with _opened(study, address, make=True) as database:
         if (plans := _plans(database, file, title, dataset, blind_labels, blind_raters)) is not None:
-            _print(_added(database, plans), as_json)
+            made = _added(database, plans)
+            lines = {f"{one['worklist']} {one['title']}": _made(one) for one in made}
+            _print({"worklists": made} if as_json else lines, as_json)
             return
         from cytosae.console import say
         from cytosae.explorer.annotations import take
@@ -134,15 +136,14 @@ def apply_command(study: Study, address: Address = None, as_json: Json = False) 
 def _opened(study: Path, address: str | None, *, make: bool = False) -> Iterator[Database]:
     """The annotations of a study; a file that is only to be read is not made."""
     try:
-        from cytosae.explorer.annotations import default_address, open_database
+        from cytosae.explorer.annotations.database import default_address, file_of, open_database
     except ModuleNotFoundError as error:
         raise CytosaeError(
             f"Annotations need {error.name}, which is not installed: pip install 'cytosae[explorer]'."
         ) from error
-    if address is None and not make:
-        file = Path(str(default_address(study).database))
-        if not file.is_file():
-            raise CytosaeError(f"{file}: no annotations yet. Make some with `cytosae explore {study}`, or import them.")
+    file = file_of(address or default_address(study))
+    if file is not None and not make and not file.is_file():
+        raise CytosaeError(f"{file}: no annotations yet. Make some with `cytosae explore {study}`, or import them.")
     database = open_database(study, address)
     try:
         yield database
@@ -180,7 +181,7 @@ def _plans(
     return [from_panel(panel, database.sae, title=title, blind_labels=blind_labels, blind_raters=blind_raters)]
 
 
-def _added(database: Database, plans: list[Plan]) -> dict[str, Any]:
+def _added(database: Database, plans: list[Plan]) -> list[dict[str, Any]]:
     from cytosae.explorer.annotations import Unknown, add
 
     made = []
@@ -190,7 +191,11 @@ def _added(database: Database, plans: list[Plan]) -> dict[str, Any]:
         except Unknown as error:
             raise CytosaeError(f"worklist {plan.title!r}: {error}") from error
         made.append({"worklist": number, "title": plan.title, "items": len(plan.items), "new": new})
-    return {"worklists": made}
+    return made
+
+
+def _made(one: dict[str, Any]) -> str:
+    return f"{one['items']} items{'' if one['new'] else ', was there already'}"
 
 
 def _summaries(database: Database, worklist: int | None) -> dict[str, Any]:

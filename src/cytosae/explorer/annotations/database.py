@@ -163,6 +163,12 @@ def default_address(study: Path) -> URL:
     return URL.create("sqlite", database=str((study / FILE).absolute()))
 
 
+def file_of(address: str | URL) -> Path | None:
+    """The file of an SQLite address; None for other databases."""
+    url = _url(address)
+    return Path(url.database) if url.get_backend_name() == "sqlite" and url.database else None
+
+
 def open_database(study: Path, address: str | URL | None = None) -> Database:
     """The annotations of a study.
 

@@ -21,6 +21,7 @@ from cytosae.explorer.annotations.vocabulary import VOCABULARY
 Asking = Annotated[schemas.Rater | None, Query(description="who asks: to be sent the own annotations of blind lists")]
 
 _MEANING = {
+    400: "not JSON",
     404: "no such worklist, item, data set or latent",
     422: "not as described, or too long",
     503: "the database cannot be used now",

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    WithJsonSchema,
+)
 
 from cytosae.explorer.annotations.vocabulary import VOCABULARY, outside
 
@@ -15,9 +24,15 @@ ITEMS = 10_000  # of a worklist
 _NO_NUL = r"^[^\x00]*$"  # PostgreSQL cannot store it
 _SAYS_SOMETHING = r"^[^\x00]*[^\x00\s][^\x00]*$"
 
-Id = Annotated[int, Field(ge=1, le=LARGEST)]
-Latent = Annotated[int, Field(ge=0, le=LARGEST)]
-Version = Annotated[int, Field(ge=0, lt=LARGEST)]
+
+def _whole(value: object) -> object:
+    """1.0 is an integer in JSON."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Id = Annotated[int, Field(ge=1, le=LARGEST), BeforeValidator(_whole)]
+Latent = Annotated[int, Field(ge=0, le=LARGEST), BeforeValidator(_whole)]
+Version = Annotated[int, Field(ge=0, lt=LARGEST), BeforeValidator(_whole)]
 Dataset = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=_NO_NUL)]
 Rater = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=80, pattern=_SAYS_SOMETHING)]
 Title = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200, pattern=_SAYS_SOMETHING)]
