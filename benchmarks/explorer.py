@@ -2,6 +2,7 @@
 
 ``python -m benchmarks.explorer --folder DIR`` simulates the study there (5 GB, some minutes, once), starts the server and
 measures it from outside: first view, pages of concepts, cells and patients, peak memory. Files leave the page cache first.
+Where there is Debian's chromium, it also opens the page in it, from the command to the list of concepts on the screen.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import gzip
 import json
 import os
 import re
+import shutil
 import signal
 import statistics
 import struct
@@ -231,6 +233,41 @@ class Server:
         self.process.wait(30)
 
 
+def seen(folder: Path) -> dict[str, float]:
+    """Seconds from the command to the server's answer, and until a browser that waits for it shows the first view, a
+    concept's page and a cell's.
+    """
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        return {}
+    from playwright.sync_api import sync_playwright
+
+    forget(folder)
+    flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+    with sync_playwright() as playwright, playwright.chromium.launch(executable_path=chromium, args=flags) as browser:
+        page = browser.new_page(viewport={"width": 1280, "height": 800})
+        begun = time.perf_counter()
+        server = Server(folder)
+        try:
+            page.goto(server.base)
+            page.wait_for_selector(".item")
+            page.wait_for_selector("figure canvas")
+            figures = {"seen_first_view_seconds": time.perf_counter() - begun, "seen_start_seconds": server.started}
+            first, second = (page.locator(".item").nth(i).inner_text().split()[0] for i in range(2))
+            for name, view, there in (
+                ("concept", f"concept/{NAME}/{first}", ".grid img"),
+                ("another_concept", f"concept/{NAME}/{second}", ".grid img"),
+                ("cell", f"cell/{NAME}/70000", "[data-patches] img"),
+            ):
+                begun = time.perf_counter()
+                page.goto(f"{server.base}#/{view}")
+                page.wait_for_selector(there)
+                figures[f"seen_{name}_seconds"] = time.perf_counter() - begun
+        finally:
+            server.stop()
+    return figures
+
+
 def measure(folder: Path, rounds: int = 20, seed: int = 0) -> dict[str, Any]:
     """Figures of a running server."""
     forget(folder)
@@ -287,7 +324,7 @@ def main() -> None:
         start = time.perf_counter()
         simulate(folder, given.cells, given.latents)
         print(f"simulated in {time.perf_counter() - start:.0f} s", file=sys.stderr)
-    print(json.dumps({"cells": given.cells, "latents": given.latents, **measure(folder)}, indent=1))
+    print(json.dumps({"cells": given.cells, "latents": given.latents, **measure(folder), **seen(folder)}, indent=1))
 
 
 if __name__ == "__main__":

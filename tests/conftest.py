@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,8 +17,11 @@ import pytest
 import torch
 from PIL import Image
 
+from cytosae.analysis import classify
 from cytosae.backbones import BackboneInfo
 from cytosae.cells import list_cells
+from cytosae.settings import BackboneConfig, ClassifyConfig, CompareConfig, TrainConfig
+from cytosae.study import RunConfig, Study
 from cytosae.tokens import LiveTokens, TokenStore, layout_of
 
 torch.set_num_threads(2)
@@ -67,6 +71,48 @@ def some_cells(real_cells: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     path = tmp_path_factory.mktemp("cells") / "some.csv"
     chosen.to_csv(path, index=False)
     return path
+
+
+DRAWN = "synthetic:patients=20,cells=9,seed=4"
+"""Twenty synthetic patients of five groups, nine cells each."""
+
+
+def drawn_config() -> RunConfig:
+    """How a study of `DRAWN` is made."""
+    training = TrainConfig(
+        expansion=2, images=1600, batch_images=16, l1=4e-5, learning_rate=1e-3, directions_init="tokens", revival="none"
+    )
+    return RunConfig(backbone=BackboneConfig("tiny"), train=training)
+
+
+@pytest.fixture(scope="session")
+def drawn_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study of `DRAWN`; copy it before anything is written into it."""
+    folder = tmp_path_factory.mktemp("drawn") / "study"
+    Study(folder, drawn_config()).run(Path(DRAWN))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def classified_study(drawn_study: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with its patients classified; nobody writes into it."""
+    folder = shutil.copytree(drawn_study, tmp_path_factory.mktemp("classified") / "study")
+    config = ClassifyConfig(repeats=1, splits=3, step=1, permutations=19, bootstrap=100)
+    classify(folder / "cohort" / "barcodes.h5ad", folder / "cohort" / "classification", config)
+    return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def exported_study(classified_study: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """The page of that study without a server, small and with quick comparisons, and what the export said of it."""
+    from cytosae.explorer import cohorts, exporting
+
+    folder = tmp_path_factory.mktemp("exported") / "out" / "page"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cohorts, "CompareConfig", lambda: CompareConfig(permutations=50, bootstrap=20))
+        patch.setattr(exporting, "MAPS", 2)
+        patch.setattr(exporting, "COMPARED", 1)
+        return folder, exporting.export(classified_study, folder, concepts=3)
 
 
 @pytest.fixture

@@ -31,7 +31,7 @@ from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, given, settings, strategies
 from PIL import Image
 
-from cytosae.analysis import classify, show_patient
+from cytosae.analysis import show_patient
 from cytosae.analysis.comparison import compare_groups
 from cytosae.artefacts import Manifest
 from cytosae.cells import load_squashed, read_cells
@@ -39,34 +39,25 @@ from cytosae.cohort import read_barcodes
 from cytosae.concepts import concept_files, read_activations, read_concepts, read_inputs, read_maps, read_rows
 from cytosae.errors import CytosaeError
 from cytosae.explorer import cohorts, create_app, export, exporting, schemas
+from cytosae.explorer.app import BUNDLE
 from cytosae.explorer.caching import Bounded
 from cytosae.explorer.directions import Directions
 from cytosae.explorer.measures import shortened
 from cytosae.explorer.routes import uploads
 from cytosae.explorer.security import is_loopback
 from cytosae.sae import SAE
-from cytosae.settings import BackboneConfig, ClassifyConfig, CompareConfig, TrainConfig
-from cytosae.study import RunConfig, Study
+from cytosae.settings import CompareConfig
 from cytosae.tokens import TokenStore
 
-TRAINING = TrainConfig(
-    expansion=2, images=1600, batch_images=16, l1=4e-5, learning_rate=1e-3, directions_init="tokens", revival="none"
-)
 CLOSE = {"rel": 1e-5, "abs": 1e-12}
 HERE = "http://127.0.0.1:8765"
 SET = "synthetic"
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def study(classified_study: Path) -> Path:
     """Twenty synthetic patients of five groups, nine cells each, classified."""
-    folder = tmp_path_factory.mktemp("explorer") / "study"
-    Study(folder, RunConfig(backbone=BackboneConfig("tiny"), train=TRAINING)).run(
-        Path("synthetic:patients=20,cells=9,seed=4")
-    )
-    config = ClassifyConfig(repeats=1, splits=3, step=1, permutations=19, bootstrap=100)
-    classify(folder / "cohort" / "barcodes.h5ad", folder / "cohort" / "classification", config)
-    return folder
+    return classified_study
 
 
 @pytest.fixture(scope="module")
@@ -874,23 +865,20 @@ def test_no_request_of_the_described_kinds_breaks_it(study: Path) -> None:
             assert 200 in seen, label
 
 
-def test_static_export(study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_static_export(
+    study: Path, exported_study: tuple[Path, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(cohorts, "CompareConfig", lambda: CompareConfig(permutations=50, bootstrap=20))
     client = opened(study)
-    monkeypatch.setattr(exporting, "MAPS", 2)
-    monkeypatch.setattr(exporting, "COMPARED", 1)
-    bundle = tmp_path / "bundle"
-    (bundle / "assets").mkdir(parents=True)
-    (bundle / "index.html").write_text("<html><head><title>x</title></head></html>")
-    (bundle / "assets" / "a.js").write_text("1")
-    folder = tmp_path / "out" / "page"
-    figures = export(study, folder, concepts=3, bundle=bundle)
+    folder, figures = exported_study
     assert sorted(path.name for path in folder.parent.iterdir()) == ["page"]
     page = (folder / "index.html").read_text()
     assert '<head>\n<meta name="cytosae-static" content="true">' in page
     assert "default-src 'none'" in page
     assert "frame-ancestors" not in page
-    assert (folder / "assets" / "a.js").read_text() == "1"
+    assert sorted(path.name for path in (folder / "assets").iterdir()) == sorted(
+        path.name for path in (BUNDLE / "assets").iterdir()
+    )
     files = [path.relative_to(folder / "data") for path in (folder / "data").rglob("*") if path.is_file()]
     assert figures["files"] == len(files)
     assert figures["missing"] == 0

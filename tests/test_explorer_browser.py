@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
+import http.server
 import json
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
+from cytosae.artefacts import Manifest
 from cytosae.cells.table import read_cells
 from cytosae.cli.commands import app
-from cytosae.concepts import read_concepts
+from cytosae.concepts import read_concepts, read_inputs
 from cytosae.sae import SAE
-from cytosae.settings import BackboneConfig, TrainConfig
-from cytosae.study import RunConfig, Study
 from cytosae.tokens import TokenStore
 
 BUNDLE = Path(__file__).parents[1] / "src" / "cytosae" / "explorer" / "bundle" / "index.html"
@@ -33,9 +36,6 @@ pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="no chromium here; install Debian's package of that name"),
     pytest.mark.skipif(not BUNDLE.is_file(), reason="the page is not built: npm ci && npm run build in frontend/"),
 ]
-TRAINING = TrainConfig(
-    expansion=2, images=1600, batch_images=16, l1=4e-5, learning_rate=1e-3, directions_init="tokens", revival="none"
-)
 SET = "synthetic"
 SERVE = """
 import sys, uvicorn
@@ -94,13 +94,9 @@ class Server:
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twenty synthetic patients of five groups, nine cells each."""
-    folder = tmp_path_factory.mktemp("explorer") / "study"
-    Study(folder, RunConfig(backbone=BackboneConfig("tiny"), train=TRAINING)).run(
-        Path("synthetic:patients=20,cells=9,seed=4")
-    )
-    return folder
+def study(classified_study: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twenty synthetic patients of five groups, nine cells each, classified."""
+    return Path(shutil.copytree(classified_study, tmp_path_factory.mktemp("explorer") / "study"))
 
 
 @pytest.fixture(scope="module")
@@ -437,3 +433,97 @@ def test_a_stale_window_is_told_and_decides(server: Server, tab: Callable[..., A
         "artefact",
         "meaningful",
     ]
+
+
+@pytest.fixture(scope="module")
+def measured(classified_study: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, int]]:
+    """The same study under two names of data sets, with quality measures, one concept of which is on the background."""
+    folder = Path(shutil.copytree(classified_study, tmp_path_factory.mktemp("measured") / "study"))
+    concepts, second = folder / "concepts", "ward 2/north"
+    for path in list(concepts.glob(f"{SET}.*")):
+        shutil.copy(path, concepts / path.name.replace(SET, "second"))
+    manifest = Manifest.load(concepts)
+    assert manifest is not None
+    numbers, files = manifest.summary["datasets"], manifest.summary["files"]
+    summary = {
+        **manifest.summary,
+        "datasets": {**numbers, second: numbers[SET]},
+        "files": {**files, second: "second"},
+    }
+    Manifest("concepts", manifest.parameters, manifest.inputs, manifest.outputs, summary).save(concepts)
+    cells = pd.read_parquet(folder / "cells.parquet")
+    pd.concat([cells, cells.assign(dataset=second)]).to_parquet(folder / "cells.parquet")
+    latents = np.flatnonzero(read_concepts(concepts, SET, matrices=False).var["is_concept"].to_numpy())
+    table = pd.DataFrame({"latent": latents, "background_share": 0.1, "monosemanticity": 0.2})
+    table.loc[3, ["background_share", "monosemanticity"]] = [0.9, 0.7]
+    (folder / "quality").mkdir()
+    table.to_parquet(folder / "quality" / "latents.parquet")
+    Manifest("quality", {}, read_inputs(concepts), {}, {}).save(folder / "quality")
+    running = Server(folder)
+    yield running, int(latents[3])
+    running.kill()
+
+
+def test_several_data_sets_and_quality_measures(measured: tuple[Server, int], tab: Callable[..., Any]) -> None:
+    server, latent = measured
+    page = tab()
+    page.goto(f"{server.url}#/concepts/{SET}?x=monosemanticity&range=background_share:0.5:")
+    page.wait_for_selector(".item")
+    assert page.locator(".item").count() == 1
+    assert page.locator(".head [role=status]").inner_text().startswith("1 of ")
+    page.goto(f"{server.url}#/concept/{SET}/{latent}")
+    page.wait_for_selector("text=mostly background")
+    page.wait_for_selector("text=Monosemanticity")
+    page.wait_for_selector(".images section:nth-of-type(2) .grid img")  # the same concept in the other data set
+    assert page.get_by_role("heading", name="ward 2/north").count() == 1
+    page.goto(f"{server.url}#/concepts/{SET}")
+    page.get_by_role("combobox").first.select_option("ward 2/north")
+    until(page, "decodeURIComponent(location.hash).includes('ward 2/north')")
+    page.wait_for_selector(".item")
+    page.goto(f"{server.url}#/cell/ward%202%2Fnorth/4")
+    page.wait_for_selector("[data-patches] img")
+    page.wait_for_selector(".all .entry")
+    assert page.faults == []
+
+
+def test_the_page_without_a_server(exported_study: tuple[Path, dict[str, Any]], tab: Callable[..., Any]) -> None:
+    """The static export behind a server of plain files: every exported view, and none of those that need the explorer."""
+    folder, figures = exported_study
+    asked: list[str] = []
+
+    class Files(http.server.SimpleHTTPRequestHandler):
+        def log_request(self, code: Any = "-", size: Any = "-") -> None:
+            asked.append(f"{int(code)} {self.path}")
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Files, directory=str(folder))) as files:
+        threading.Thread(target=files.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{files.server_port}/"
+        about = json.loads((folder / "data" / "study.json").read_text())
+        latent = about["exported"][SET][0]
+        cell = json.loads((folder / f"data/latents/{SET}/{latent}/images/reference.json").read_text())["cells"][0]
+        diagnoses = about["groups"]["diagnosis"]
+        views = {
+            "": ".item img, .item canvas",
+            f"#/concept/{SET}/{latent}": ".grid img",
+            f"#/concept/{SET}/{latent}?kind=random": ".grid img",
+            f"#/cell/{SET}/{cell['row']}?patch=7,9&latent={latent}": "[data-patch-list] [data-latent]",
+            "#/patients": "tbody tr",
+            "#/patient/P000": "figure canvas",
+            f"#/compare/{diagnoses[0]}/{diagnoses[1]}": ".sides img",
+        }
+        page = tab()
+        for view, expected in views.items():
+            page.goto(url + view)
+            page.wait_for_selector(expected, state="attached")
+            page.wait_for_load_state("networkidle")
+            assert page.get_by_role("alert").count() == 0, view
+        assert page.get_by_role("link", name="Concepts").count() == 1
+        assert page.get_by_role("link", name="Upload").count() == 0
+        assert page.get_by_role("link", name="Worklists").count() == 0
+        page.goto(url)
+        page.wait_for_selector(".item")
+        assert page.locator(".head [role=status]").inner_text().startswith(f"{len(about['exported'][SET])} ")
+        files.shutdown()
+    assert figures["missing"] == 0
+    assert [line for line in asked if not line.startswith(("200", "304"))] == []
+    assert page.faults == []

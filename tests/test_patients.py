@@ -11,36 +11,27 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
+from matplotlib.text import Text
 from typer.testing import CliRunner
 
+from conftest import DRAWN, drawn_config
 from cytosae.analysis import classify
 from cytosae.artefacts import Manifest
 from cytosae.cells.synthetic import disease_concepts
 from cytosae.cli.commands import app
 from cytosae.cohort import read_barcodes
-from cytosae.concepts import read_concepts
+from cytosae.concepts import read_concepts, read_names
 from cytosae.errors import CytosaeError
-from cytosae.settings import BackboneConfig, TrainConfig
-from cytosae.study import RunConfig, Study
+from cytosae.study import Study
 
-TRAINING = TrainConfig(
-    expansion=2, images=1600, batch_images=16, l1=4e-5, learning_rate=1e-3, directions_init="tokens", revival="none"
-)
 QUICK = ["--repeats", "1", "--splits", "3", "--step", "1", "--permutations", "19", "--bootstrap", "100"]
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twenty synthetic patients of five groups, nine cells each."""
-    folder = tmp_path_factory.mktemp("patients") / "study"
-    config = RunConfig(backbone=BackboneConfig("tiny"), train=TRAINING)
-    done = Study(folder, config)
-    stages = done.run(Path("synthetic:patients=20,cells=9,seed=4"))
-    assert stages["cohort"]["patients"] == 20
-    again = Study(folder, config).run(Path("synthetic:patients=20,cells=9,seed=4"))
-    assert again["cohort"]["skipped"]
-    assert again["report"]["skipped"]
-    return folder
+def study(drawn_study: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study of patients."""
+    return Path(shutil.copytree(drawn_study, tmp_path_factory.mktemp("patients") / "study"))
 
 
 def ask(*arguments: object) -> dict[str, Any]:
@@ -57,7 +48,11 @@ def refused(*arguments: object) -> str:
     return str(caught.value)
 
 
-def test_a_study_has_barcodes_and_shows_its_patients(study: Path) -> None:
+def test_a_study_has_barcodes_and_shows_its_patients(study: Path, drawn_study: Path) -> None:
+    again = Study(drawn_study, drawn_config()).run(Path(DRAWN))
+    assert again["cohort"]["patients"] == 20
+    assert again["cohort"]["skipped"]
+    assert again["report"]["skipped"]
     data = read_barcodes(study / "cohort" / "barcodes.h5ad")
     whole = read_concepts(study / "concepts", "synthetic")
     for name in data.obs_names[:3]:
@@ -250,3 +245,35 @@ def test_patients_that_cannot_be_shown(study: Path, tmp_path: Path) -> None:
     )
     assert found["prediction"] is None
     assert any("other barcodes" in text for text in found["caveats"])
+
+
+def test_names_that_raters_gave_stand_in_report_page_and_figures(
+    drawn_study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = Path(shutil.copytree(drawn_study, tmp_path / "study"))
+    shown = ask("patient", study, "P000", "-o", tmp_path / "before.html", "--concepts", "3", "--cells", "2")
+    latent = shown["against"]["healthy"]["concepts"][0]["latent"]
+    strongest = read_concepts(study / "concepts", "synthetic", matrices=False).var["mean_activation"].argmax()
+    said = tmp_path / "said.csv"
+    said.write_text(
+        "dataset,latent,rater,verdict,name\n"
+        f"synthetic,{latent},Ann,meaningful,Auer <b>rods</b>\nsynthetic,{strongest},Ann,artefact,plasma stain\n"
+    )
+    with pytest.raises(CytosaeError, match="no annotations yet"):
+        ask("annotations", "apply", study)
+    assert ask("annotations", "import", study, said)["added"] == 2
+    assert ask("annotations", "apply", study) == {"named": 2, "verdicts": 2, "files": 1}
+    assert read_names(study / "concepts") == {latent: "Auer <b>rods</b>", strongest: "plasma stain"}
+    stages = Study(study, drawn_config()).run(Path(DRAWN))
+    assert [name for name, stage in stages.items() if not stage["skipped"]] == ["report"]
+    galleries = re.search(r"galleries = (.*?);\n", (study / "report" / "index.html").read_text(encoding="utf-8"))
+    assert galleries is not None
+    named = {one["latent"]: one["name"] for one in json.loads(galleries[1])[0]["concepts"] if one["name"]}
+    assert named[strongest] == "plasma stain"
+    ask("patient", study, "P000", "-o", tmp_path / "after.html", "--concepts", "3", "--cells", "2")
+    page = (tmp_path / "after.html").read_text(encoding="utf-8")
+    assert f"Latent {latent}: Auer &lt;b&gt;rods&lt;/b&gt;" in page
+    drawn: list[Figure] = []
+    monkeypatch.setattr("cytosae.analysis.concepts.save", lambda figure, _: drawn.append(figure))
+    ask("concept", study, latent, "-o", tmp_path / "concept")
+    assert any(text.get_text().startswith(f"Latent {latent}: Auer") for text in drawn[0].findobj(Text))

@@ -17,6 +17,8 @@ from cytosae import __version__
 from cytosae.errors import CytosaeError
 
 MANIFEST = "manifest.json"
+WEIGHTS, CONFIG = "model.safetensors", "config.json"
+"""Files of an autoencoder."""
 
 _UMASK = os.umask(0)  # can only be read by setting it
 os.umask(_UMASK)

@@ -13,6 +13,7 @@ import pandas as pd
 
 from cytosae.artefacts import (
     MANIFEST,
+    WEIGHTS,
     FileRecord,
     Manifest,
     make_folder,
@@ -30,7 +31,6 @@ from cytosae.console import progress, say
 from cytosae.errors import CytosaeError
 from cytosae.report import report_inputs, write_report
 from cytosae.sae import SAE, train, training_inputs
-from cytosae.sae.model import WEIGHTS
 from cytosae.settings import BackboneConfig, BarcodeConfig, EncodeConfig, StoreConfig, TrainConfig
 from cytosae.tokens import Layout, LiveTokens, TokenSource, TokenStore, embed, layout_of
 from cytosae.tokens.store import read_manifest

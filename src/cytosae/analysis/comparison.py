@@ -197,7 +197,7 @@ def _draw_references(
             rows = []
             for latent in chosen[:shown]:
                 halves = [viewer.shown(name, int(latent), *top[int(latent)]) for top in tops]
-                rows.append(_beside(f"latent {latent}", *halves))
+                rows.append(_beside(viewer.title(int(latent)), *halves))
             title = f"Concepts in favour of {names[0] if name == 'first' else names[1]}"
             headings = {0: f"{names[0]} patients", _EACH: f"{names[1]} patients"}
             save(reference_grid(rows, title=title, each_row=True, headings=headings), folder / f"references-{name}")

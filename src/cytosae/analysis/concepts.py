@@ -59,7 +59,7 @@ def show_concept(
         viewer = Viewer(folder, source)
         rows = [viewer.references(latent, name, kind) for name in read_datasets(folder / "concepts")]
     what = {"reference": "strongest", "spread": "strongest, of different patients"}.get(kind, f"{kind} activating")
-    save(reference_grid(rows, title=f"Latent {latent}: {what} cells by data set", each_row=True), figure)
+    save(reference_grid(rows, title=f"{viewer.title(latent)}; {what} cells by data set", each_row=True), figure)
     table = statistics.iloc[latent]
     return {
         "latent": latent,
@@ -132,24 +132,32 @@ def attribute(
         if figure is not None:
             if patch is None:
                 shown = [
-                    _beside(picture(about["path"]), found, place, viewer.references(latent, about["dataset"], count=6))
+                    _beside(
+                        viewer.title(int(latent)),
+                        picture(about["path"]),
+                        found,
+                        place,
+                        viewer.references(latent, about["dataset"], count=6),
+                    )
                     for place, latent in enumerate(table["latent"].head(_SHOWN))
                 ]
                 title = f"{Path(cell).name}: its strongest concepts, and the cells that have most of each"
                 save(reference_grid(shown, title=title, each_row=True), figure)
             else:
                 chosen = active["latent"][~active["common"]].head(_EXPLAINED)
-                references = [replace(viewer.references(s, about["dataset"]), name=f"latent {s}") for s in chosen]
+                references = [
+                    replace(viewer.references(s, about["dataset"]), name=viewer.title(int(s))) for s in chosen
+                ]
                 drawn = patch_references(picture(about["path"]), patch, active, references, grid=viewer.grid)
                 save(drawn, figure)
             result["figure"] = f"{figure}.png"
     return result
 
 
-def _beside(image: NDArray[np.uint8], found: CellConcepts, place: int, references: Row) -> Row:
+def _beside(title: str, image: NDArray[np.uint8], found: CellConcepts, place: int, references: Row) -> Row:
     """A concept of a cell: the cell itself first, its reference images after it."""
     return Row(
-        f"latent {found.table['latent'].iloc[place]}",
+        title,
         [image, *references.images],
         [found.maps[place], *references.maps],
         ["this cell", *references.labels],

@@ -149,7 +149,7 @@ def _shown_against(patient: Patient, viewer: Viewer, found: Against) -> tuple[li
     cells = _tiles(patient, viewer, found.shown, weights, [f"score {number(found.scores[i])}" for i in found.shown])
     concepts = [
         Concept(
-            f"Latent {latent}",
+            viewer.title(int(latent)),
             _facts(found.table.loc[latent], found.name, len(found.rows)),
             _concept_tiles(patient, viewer, int(latent)),
         )
@@ -223,7 +223,7 @@ def _prediction(patient: Patient, viewer: Viewer, found: Prediction) -> tuple[Se
         text,
         cells=_tiles(patient, viewer, found.shown, model.direction(said), notes),
         concepts=[
-            Concept(f"Latent {s}", [f"adds {found.adds[s]:+.2g}"], _concept_tiles(patient, viewer, int(s)))
+            Concept(viewer.title(int(s)), [f"adds {found.adds[s]:+.2g}"], _concept_tiles(patient, viewer, int(s)))
             for s in found.concepts
         ],
     )

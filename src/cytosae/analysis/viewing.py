@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from cytosae.artefacts import MANIFEST, read_json
 from cytosae.backbones import INPUT_SIZE, Backbone
 from cytosae.cells import UnreadableImage, load_squashed, read_cells
-from cytosae.concepts import concept_maps, read_concepts
+from cytosae.concepts import concept_maps, read_concepts, read_names
 from cytosae.errors import CytosaeError
 from cytosae.report import Row
 from cytosae.sae import SAE
@@ -83,6 +83,14 @@ class Viewer:
     def row_of(self) -> pd.Series:
         """Place of each cell among the tokens, by its name."""
         return pd.Series(np.arange(self.source.n_cells), index=self.source.cells["cell_id"].astype(str))
+
+    @cached_property
+    def _names(self) -> dict[int, str]:
+        return read_names(self.folder / "concepts")
+
+    def title(self, latent: int) -> str:
+        """A latent's number, with what raters call it."""
+        return f"Latent {latent}" + (f": {self._names[latent]}" if latent in self._names else "")
 
     def tokens(self, rows: NDArray[np.int64]) -> torch.Tensor:
         """Tokens of some cells, ``(n_cells, n_tokens, d_model)``, float32."""

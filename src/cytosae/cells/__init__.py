@@ -1,40 +1,8 @@
-"""Which images, of which patient, with which label? Leaves ``cells.parquet``."""
+"""Which images, of which patient, with which label? Leaves ``cells.parquet``.
 
-from cytosae.cells.attributes import read_attributes
-from cytosae.cells.decoding import decoded, default_workers
-from cytosae.cells.images import UnreadableImage, decode, load_squashed
-from cytosae.cells.masks import TISSUES, patch_tissues
-from cytosae.cells.perturbations import PERTURBATIONS
-from cytosae.cells.sources import COLUMNS, read_source
-from cytosae.cells.table import (
-    Listing,
-    difference,
-    held_out,
-    list_cells,
-    metadata_digest,
-    pixels_digest,
-    read_cells,
-    write_cells,
-)
+What is public stands in ``__init__.pyi``; it is imported on first use, so that nobody waits for what is not used.
+"""
 
-__all__ = [
-    "COLUMNS",
-    "PERTURBATIONS",
-    "TISSUES",
-    "Listing",
-    "UnreadableImage",
-    "decode",
-    "decoded",
-    "default_workers",
-    "difference",
-    "held_out",
-    "list_cells",
-    "load_squashed",
-    "metadata_digest",
-    "patch_tissues",
-    "pixels_digest",
-    "read_attributes",
-    "read_cells",
-    "read_source",
-    "write_cells",
-]
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,77 +1,8 @@
-"""What do concepts say of patients and diseases? Leaves ``barcodes.h5ad``, tables and classifiers."""
+"""What do concepts say of patients and diseases? Leaves ``barcodes.h5ad``, tables and classifiers.
 
-from cytosae.cohort.aggregation import IMAGE_COLUMNS, make_barcodes
-from cytosae.cohort.barcodes import (
-    BarcodeSums,
-    barcode_correlation,
-    disease_barcodes,
-    pooled_mean_activation,
-    variance_between,
-)
-from cytosae.cohort.classification import (
-    PAPER_THRESHOLD,
-    Judged,
-    Sweep,
-    choose_threshold,
-    contender_table,
-    figures,
-    judged_by,
-    linear_judge,
-    sweep,
-)
-from cytosae.cohort.comparison import compare, most_different, strata_of
-from cytosae.cohort.contenders import PatientTokens, patient_tokens
-from cytosae.cohort.explanation import Classifier, read_classifiers, trained, write_classifiers
-from cytosae.cohort.folds import Folds, given_folds, stratified_folds
-from cytosae.cohort.guards import Finding, association, examine
-from cytosae.cohort.multiple_instance import Bags, judge_bags
-from cytosae.cohort.patients import RULE, cell_scores, selected, unusual
-from cytosae.cohort.problem import Problem, column_of, pose
-from cytosae.cohort.storage import BARCODES, CLASSIFICATION, COHORT, read_barcodes
+What is public stands in ``__init__.pyi``; it is imported on first use, so that nobody waits for what is not used.
+"""
 
-__all__ = [
-    "BARCODES",
-    "CLASSIFICATION",
-    "COHORT",
-    "IMAGE_COLUMNS",
-    "PAPER_THRESHOLD",
-    "RULE",
-    "Bags",
-    "BarcodeSums",
-    "Classifier",
-    "Finding",
-    "Folds",
-    "Judged",
-    "PatientTokens",
-    "Problem",
-    "Sweep",
-    "association",
-    "barcode_correlation",
-    "cell_scores",
-    "choose_threshold",
-    "column_of",
-    "compare",
-    "contender_table",
-    "disease_barcodes",
-    "examine",
-    "figures",
-    "given_folds",
-    "judge_bags",
-    "judged_by",
-    "linear_judge",
-    "make_barcodes",
-    "most_different",
-    "patient_tokens",
-    "pooled_mean_activation",
-    "pose",
-    "read_barcodes",
-    "read_classifiers",
-    "selected",
-    "strata_of",
-    "stratified_folds",
-    "sweep",
-    "trained",
-    "unusual",
-    "variance_between",
-    "write_classifiers",
-]
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

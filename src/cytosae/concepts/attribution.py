@@ -15,11 +15,6 @@ from cytosae.concepts.activations import concept_maps
 from cytosae.sae import SAE
 
 
-def is_common(activation_frequency: ArrayLike, share: float = 0.99) -> NDArray[np.bool_]:
-    """Latents that are active in nearly every image of a data set, more than `share` of them; ``(n_latents,)``."""
-    return np.asarray(activation_frequency) > share
-
-
 @torch.no_grad()
 def patch_concepts(sae: SAE, token: Tensor, common: ArrayLike) -> pd.DataFrame:
     """Active latents of a patch, strongest first (section 3.2 of CytoSAE).

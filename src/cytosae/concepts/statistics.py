@@ -90,6 +90,11 @@ def mean_activation(mean_activation: sp.csr_matrix) -> NDArray[np.float64]:
     return LatentSums.of(mean_activation).mean_activation()
 
 
+def is_common(activation_frequency: ArrayLike, share: float = 0.99) -> NDArray[np.bool_]:
+    """Latents that are active in nearly every image of a data set, more than `share` of them; ``(n_latents,)``."""
+    return np.asarray(activation_frequency) > share
+
+
 def is_concept(mean_activation: ArrayLike, threshold: float = -3.0) -> NDArray[np.bool_]:
     """Discovered concepts: latents with log10(mean activation) above `threshold`.
 

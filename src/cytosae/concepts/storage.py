@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anndata as ad
 import h5py
@@ -19,9 +19,16 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from cytosae.artefacts import Manifest, whole_file
-from cytosae.concepts.references import References
-from cytosae.concepts.statistics import Groups
 from cytosae.errors import CytosaeError
+
+if TYPE_CHECKING:
+    from cytosae.concepts.references import References
+    from cytosae.concepts.statistics import Groups
+
+ANNOTATION, VERDICT = "annotation", "verdict"
+"""Columns of ``var``, once raters have named latents."""
+PER_LATENT = "latents.parquet"
+"""Quality measures of each latent, in the folder of ``cytosae evaluate``."""
 
 
 def file_names(datasets: list[str]) -> dict[str, str]:
@@ -193,6 +200,16 @@ def read_rows(file: h5py.File, rows: ArrayLike) -> tuple[sp.csr_matrix, sp.csr_m
             parts.append(sp.csr_matrix(arrays, shape=(len(run), shape[1])))
         found.append(sp.csr_matrix(sp.vstack(parts, format="csr")[back]))
     return found[0], found[1]
+
+
+def read_names(folder: Path) -> dict[int, str]:
+    """What raters call the latents, by latent: the column `ANNOTATION` that ``cytosae annotations apply`` writes."""
+    for dataset in _files(folder):
+        with _open(folder, dataset) as file:
+            if ANNOTATION in file["var"]:
+                names = np.asarray(read_elem(file["var"][ANNOTATION]), dtype=object)
+                return {latent: str(names[latent]) for latent in np.flatnonzero(~pd.isna(names)).tolist()}
+    return {}
 
 
 def concept_files(folder: Path, dataset: str) -> tuple[Path, Path]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -10,14 +9,14 @@ from functools import cached_property, partial
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from cytosae.analysis import saved_backbone
 from cytosae.backbones import INPUT_SIZE, Backbone
 from cytosae.concepts import concept_maps
 from cytosae.errors import CytosaeError
 from cytosae.explorer.caching import Bounded
-from cytosae.explorer.images import Pictures
+from cytosae.explorer.images import Pictures, encoded
 from cytosae.explorer.opened import DataSet, Opened
 from cytosae.explorer.schemas import LatentMap, Patches, short
 from cytosae.sae import SAE
@@ -30,13 +29,6 @@ STRONGEST = 12
 """Latents told of a patch."""
 _SMALL = 1 << 28  # products
 _TOKENS_KEPT, _ANSWERS_KEPT = 48 * 2**20, 16 * 2**20  # bytes
-
-
-def encoded(map_: ArrayLike, top: float) -> str:
-    """A map as base64 of a byte per patch, 255 for `top`."""
-    values = np.asarray(map_, np.float32)
-    scaled = np.rint(values * (255 / top)) if top > 0 else np.zeros_like(values)
-    return base64.b64encode(np.clip(scaled, 0, 255).astype(np.uint8).tobytes()).decode()
 
 
 @contextmanager
@@ -71,6 +63,11 @@ class Activations:
         sae = SAE.from_pretrained(self._opened.folder / "sae").requires_grad_(False)
         sae.W_dec = torch.nn.Parameter(torch.empty(0, sae.d_model), requires_grad=False)
         return sae
+
+    @property
+    def size(self) -> int:
+        """Edge in pixels of the images that `embed` takes."""
+        return INPUT_SIZE
 
     @cached_property
     def backbone(self) -> Backbone:

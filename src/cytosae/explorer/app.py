@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -17,8 +20,6 @@ from starlette.types import Scope
 
 from cytosae import __version__
 from cytosae.errors import CytosaeError
-from cytosae.explorer.activations import Activations
-from cytosae.explorer.cohorts import Cohort
 from cytosae.explorer.images import Pictures
 from cytosae.explorer.opened import Opened
 from cytosae.explorer.routes import PROBLEMS
@@ -29,8 +30,13 @@ from cytosae.explorer.routes import study as study_routes
 from cytosae.explorer.routes import uploads as upload_routes
 from cytosae.explorer.security import Guard
 
+if TYPE_CHECKING:
+    from cytosae.explorer.activations import Activations
+    from cytosae.explorer.cohorts import Cohort
+
 BUNDLE = Path(__file__).with_name("bundle")
 """The page, as it was built from ``frontend/``."""
+_WARM_UP = 2.0  # seconds after which what the first view does not need is loaded, before anybody asks for it
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -70,7 +76,11 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        warm = threading.Timer(_WARM_UP, lambda: (activations().sae, cohort()))
+        warm.daemon = True
+        warm.start()
         yield
+        warm.cancel()
         database.close()
         opened.close()
 
@@ -87,10 +97,21 @@ def create_app(
         responses=PROBLEMS,
     )
     pictures = Pictures(opened)
-    activations = Activations(opened, pictures)
-    cohort = Cohort(opened, activations)
+
+    @cache
+    def activations() -> Activations:
+        from cytosae.explorer.activations import Activations  # imports torch
+
+        return Activations(opened, pictures)
+
+    @cache
+    def cohort() -> Cohort:
+        from cytosae.explorer.cohorts import Cohort  # imports scikit-learn
+
+        return Cohort(opened, activations())
+
     app.state.study = opened.folder
-    app.include_router(study_routes.router(opened, cohort, uploads))
+    app.include_router(study_routes.router(opened, uploads))
     app.include_router(latent_routes.router(opened, activations))
     app.include_router(cell_routes.router(opened, pictures, activations))
     app.include_router(patient_routes.router(cohort))

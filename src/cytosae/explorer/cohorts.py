@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Collection
 from functools import cached_property
 from typing import Any
 
 import anndata as ad
-import h5py
 import numpy as np
 import pandas as pd
-from anndata.io import read_elem
 from numpy.typing import NDArray
 
 from cytosae.analysis.comparison import compare_patients, sides
@@ -25,19 +24,18 @@ from cytosae.analysis.findings import (
     predict,
     reference_groups,
 )
-from cytosae.artefacts import MANIFEST, sha256_file
+from cytosae.artefacts import sha256_file
 from cytosae.cohort import CLASSIFICATION, column_of, read_barcodes
 from cytosae.concepts import read_inputs
 from cytosae.errors import CytosaeError
 from cytosae.explorer import schemas as s
-from cytosae.explorer.activations import Activations, encoded
-from cytosae.explorer.opened import DataSet, Opened, category
+from cytosae.explorer.activations import Activations
+from cytosae.explorer.images import encoded
+from cytosae.explorer.opened import HEALTHY, DataSet, Opened, category
 from cytosae.settings import CompareConfig, PatientConfig
 
-HEALTHY = PatientConfig().healthy
 _BARCODE, _SCATTER, _EACH = 200, 20_000, 5
 _RESERVED = {"id", "patient", "dataset", "n_cells"}
-_NO_GROUP = {"patient", "dataset", "conflicting_diagnoses"}
 
 
 class Cohort:
@@ -54,16 +52,6 @@ class Cohort:
     def __init__(self, opened: Opened, activations: Activations) -> None:
         self._opened, self._activations = opened, activations
         self._lock = threading.RLock()
-
-    @property
-    def exists(self) -> bool:
-        """Whether the study has barcodes."""
-        return self._opened.barcodes.is_file()
-
-    @property
-    def classified(self) -> bool:
-        """Whether the patients were classified."""
-        return self.exists and (self._opened.barcodes.parent / CLASSIFICATION / MANIFEST).is_file()
 
     @cached_property
     def _barcodes(self) -> ad.AnnData:
@@ -84,31 +72,13 @@ class Cohort:
         CytosaeError
             The study has none, or they are of another autoencoder.
         """
-        if not self.exists:
+        if not self._opened.has_patients:
             raise CytosaeError("this study has no patients: its table of cells has no column 'patient'.")
         return self._barcodes
 
     @cached_property
     def _sha256(self) -> str:
         return sha256_file(self._opened.barcodes)
-
-    @cached_property
-    def groups(self) -> dict[str, list[str]]:
-        """Columns that group the patients, with their values."""
-        if not self.exists:
-            return {}
-        try:
-            with h5py.File(self._opened.barcodes) as file:
-                obs = read_elem(file["obs"])
-        except (OSError, KeyError, ValueError) as error:
-            raise CytosaeError(f"{self._opened.barcodes.name}: not readable ({error}). Run the study again.") from error
-        found = {}
-        for column in obs.columns.difference(_NO_GROUP, sort=False):
-            values = obs[column]
-            if isinstance(values.dtype, pd.CategoricalDtype) and values.nunique() <= max(2, len(obs) // 2):
-                found[str(column)] = sorted(map(str, values.dropna().unique()))
-        order = sorted(found, key=lambda name: (name != "diagnosis", name.startswith("image_")))
-        return {name: found[name] for name in order if found[name]}
 
     def row(self, row: int) -> s.PatientRow:
         """What the barcodes tell of a patient."""
@@ -182,7 +152,7 @@ class Cohort:
                 patient=self.row(patient.row),
                 groups=[s.PatientGroup(name=group, patients=len(members)) for group, members in groups.items()],
                 against=None if found is None else self._against(found, of, rows),
-                barcode=_beside(patient.barcode, reference),
+                barcode=_beside(patient.barcode, reference, () if found is None else found.chosen),
                 prediction=None if said is None else self._prediction(patient, said, of, rows),
                 caveats=caveats,
             )
@@ -306,10 +276,13 @@ def _records(table: pd.DataFrame, latents: NDArray[np.int64]) -> list[dict[str, 
     return [{str(k): v for k, v in row.items()} for row in rows]
 
 
-def _beside(patient: NDArray[np.float32], group: NDArray[np.float32] | None) -> s.BarcodeBeside:
-    """The latents with the largest values of patient or group, largest first."""
+def _beside(
+    patient: NDArray[np.float32], group: NDArray[np.float32] | None, chosen: Collection[int]
+) -> s.BarcodeBeside:
+    """The latents with the largest values of patient or group, largest first, and after them the rest of the chosen."""
     other = np.zeros_like(patient) if group is None else group
     largest = np.maximum(patient, other)
     latents = np.argsort(-largest, kind="stable")[:_BARCODE]
     latents = latents[largest[latents] > 0]
+    latents = np.concatenate([latents, np.setdiff1d(np.asarray(list(chosen), np.int64), latents)])
     return s.BarcodeBeside(latents=latents.tolist(), patient=patient[latents].tolist(), group=other[latents].tolist())

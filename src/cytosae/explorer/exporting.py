@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import shutil
 import tempfile
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
+from anyio.from_thread import start_blocking_portal
 from fastapi import FastAPI
 from starlette.types import Message
 
@@ -121,8 +121,9 @@ def _written(study: Path, data: Path, concepts: int, annotations: str | None) ->
         if annotations is None and not Path(str(default_address(study).database)).exists():
             annotations = f"sqlite:///{scratch}/none.sqlite"  # nothing is made in the study
         app = create_app(study, hosts=[_HOST], annotations=annotations, uploads=False)
-        with progress("export", 1, "files") as bar:
-            return asyncio.run(_run(app, _Export(app, data, concepts, bar)))
+        # a loop of its own, in a thread of its own: a notebook has one running already
+        with progress("export", 1, "files") as bar, start_blocking_portal() as portal:
+            return portal.call(_run, app, _Export(app, data, concepts, bar))
 
 
 async def _run(app: FastAPI, job: _Export) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import os
 from functools import cached_property
@@ -11,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
 from cytosae.cells import UnreadableImage, load_squashed
@@ -30,6 +31,13 @@ def jpeg(pixels: NDArray[np.uint8]) -> bytes:
     out = io.BytesIO()
     Image.fromarray(pixels).save(out, "JPEG", quality=_QUALITY)
     return out.getvalue()
+
+
+def encoded(map_: ArrayLike, top: float) -> str:
+    """A map as base64 of a byte per patch, 255 for `top`."""
+    values = np.asarray(map_, np.float32)
+    scaled = np.rint(values * (255 / top)) if top > 0 else np.zeros_like(values)
+    return base64.b64encode(np.clip(scaled, 0, 255).astype(np.uint8).tobytes()).decode()
 
 
 class Pictures:

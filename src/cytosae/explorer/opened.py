@@ -16,17 +16,20 @@ from anndata.io import read_elem
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
-from cytosae.artefacts import MANIFEST, Manifest, read_json
-from cytosae.cohort import BARCODES, COHORT
+from cytosae.artefacts import CONFIG, MANIFEST, WEIGHTS, Manifest, read_json
+from cytosae.cohort import BARCODES, CLASSIFICATION, COHORT
 from cytosae.concepts import concept_files, is_common, read_datasets, read_inputs, read_rows
-from cytosae.concepts.evaluation import PER_LATENT
 from cytosae.concepts.references import KINDS
+from cytosae.concepts.storage import PER_LATENT
 from cytosae.errors import CytosaeError
 from cytosae.explorer.directions import Directions
-from cytosae.sae.model import CONFIG, WEIGHTS
+from cytosae.settings import PatientConfig
 
+HEALTHY = PatientConfig().healthy
+"""The diagnosis that patients are compared with, where nothing else is said."""
 COMMON_SHARE = 0.99
 """A latent that is active in more than this share of the cells says little of any of them."""
+_NO_GROUP = {"patient", "dataset", "conflicting_diagnoses"}
 _BLOCK = 512  # maps that are in memory together
 
 
@@ -279,7 +282,7 @@ class Opened:
                     f"{folder / name}: missing. Give the folder of a finished study, made by `cytosae run`."
                 )
         self._manifest = self.folder / "concepts" / MANIFEST
-        self._made = self._manifest.stat().st_mtime_ns
+        self._seen, self._made = self._manifest.stat().st_mtime_ns, self._recipe()
         self.datasets: dict[str, DataSet] = {}
         for name in read_datasets(self.folder / "concepts"):
             self.datasets[name] = DataSet(name, *concept_files(self.folder / "concepts", name), self._unchanged)
@@ -287,11 +290,18 @@ class Opened:
 
     def _unchanged(self) -> None:
         try:
-            same = self._manifest.stat().st_mtime_ns == self._made
-        except OSError:
+            now = self._manifest.stat().st_mtime_ns
+            same = now == self._seen or self._recipe() == self._made
+        except (OSError, CytosaeError):
             same = False
         if not same:
             raise CytosaeError("the concepts have been made anew since the explorer was started. Start it again.")
+        self._seen = now
+
+    def _recipe(self) -> tuple[Any, Any, Any] | None:
+        """What the concepts are made from: stays when raters' names are written into them."""
+        found = Manifest.load(self.folder / "concepts")
+        return None if found is None else (dict(found.inputs), dict(found.parameters), found.cytosae)
 
     @property
     def name(self) -> str:
@@ -350,6 +360,34 @@ class Opened:
     def barcodes(self) -> Path:
         """Barcodes of the patients; the file need not exist."""
         return self.folder / COHORT / BARCODES
+
+    @property
+    def has_patients(self) -> bool:
+        """Whether there are barcodes."""
+        return self.barcodes.is_file()
+
+    @property
+    def classified(self) -> bool:
+        """Whether the patients were classified."""
+        return self.has_patients and (self.barcodes.parent / CLASSIFICATION / MANIFEST).is_file()
+
+    @cached_property
+    def groups(self) -> dict[str, list[str]]:
+        """Columns that group the patients, with their values."""
+        if not self.has_patients:
+            return {}
+        try:
+            with h5py.File(self.barcodes) as file:
+                obs = read_elem(file["obs"])
+        except (OSError, KeyError, ValueError) as error:
+            raise CytosaeError(f"{self.barcodes.name}: not readable ({error}). Run the study again.") from error
+        found = {}
+        for column in obs.columns.difference(_NO_GROUP, sort=False):
+            values = obs[column]
+            if isinstance(values.dtype, pd.CategoricalDtype) and values.nunique() <= max(2, len(obs) // 2):
+                found[str(column)] = sorted(map(str, values.dropna().unique()))
+        order = sorted(found, key=lambda name: (name != "diagnosis", name.startswith("image_")))
+        return {name: found[name] for name in order if found[name]}
 
     @cached_property
     def backbone(self) -> dict[str, Any] | None:

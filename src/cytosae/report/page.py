@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cytosae import __version__
-from cytosae.artefacts import FileRecord, Manifest, digest, make_folder, read_json, sha256_file, whole_file
+from cytosae.artefacts import CONFIG, FileRecord, Manifest, digest, make_folder, read_json, sha256_file, whole_file
 from cytosae.cells import UnreadableImage, load_squashed, read_cells
 from cytosae.cohort import BARCODES, CLASSIFICATION, COHORT, read_barcodes
-from cytosae.concepts import read_concepts, read_datasets, read_maps
+from cytosae.concepts import ANNOTATION, read_concepts, read_datasets, read_maps
 from cytosae.console import progress
 from cytosae.errors import CytosaeError
 from cytosae.report.barcodes import barcode_figures
@@ -27,7 +27,6 @@ from cytosae.report.overview import overview, threshold_counts
 from cytosae.report.quality import quality_summary
 from cytosae.report.style import save
 from cytosae.sae import read_metrics
-from cytosae.sae.model import CONFIG
 
 STRONGEST = 48
 """Concepts of each of the two rankings in the gallery: over all, and among those not active in most cells."""
@@ -126,6 +125,7 @@ def _gallery(
     concepts: list[dict[str, Any]] = []
     pictures: dict[int, str] = {}
     chosen = strongest(var)
+    names = var[ANNOTATION].astype(object).reset_index(drop=True).dropna() if ANNOTATION in var else pd.Series()
     with progress("report", len(chosen), "concepts") as bar:
         for done, latent in enumerate(chosen, 1):
             row = maps[place[int(latent)]].astype(np.float32)
@@ -151,6 +151,7 @@ def _gallery(
             concepts.append(
                 {
                     "latent": int(latent),
+                    "name": str(names[latent]) if latent in names else "",
                     "mean": float(about["mean_activation"]),
                     "frequency": float(about["activation_frequency"]),
                     "entropy": None if np.isnan(entropy) else entropy,

@@ -12,10 +12,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from cytosae import __version__
-from cytosae.artefacts import make_folder, read_json, whole_file, write_json
+from cytosae.artefacts import CONFIG, WEIGHTS, make_folder, read_json, whole_file, write_json
 from cytosae.errors import CytosaeError
 
-WEIGHTS, CONFIG = "model.safetensors", "config.json"
 _FORMAT = "cytosae-sae"
 
 

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cytosae.artefacts import FileRecord, Manifest, changes, digest, disk_errors, make_folder
+from cytosae.artefacts import CONFIG, WEIGHTS, FileRecord, Manifest, changes, digest, disk_errors, make_folder
 from cytosae.backbones import choose_device, choose_precision
 from cytosae.cells import held_out
 from cytosae.console import progress, say
@@ -23,7 +23,7 @@ from cytosae.interrupts import StopFlag, deferred_signals
 from cytosae.sae import sparse
 from cytosae.sae.checkpoint import CHECKPOINT, MOMENTS, TrainState, load_checkpoint, read_identity, save_checkpoint
 from cytosae.sae.metrics import ExplainedVariance, evaluate
-from cytosae.sae.model import CONFIG, SAE, WEIGHTS
+from cytosae.sae.model import SAE
 from cytosae.sae.objectives import BatchFigures, backward
 from cytosae.sae.start import start_from_tokens, start_of_bias
 from cytosae.sae.tracking import open_trackers

@@ -11,21 +11,29 @@ import numpy as np
 import pandas as pd
 
 from cytosae import __version__
-from cytosae.artefacts import FileRecord, Manifest, make_folder, sha256_file, whole_file, without_nan, write_json
+from cytosae.artefacts import (
+    WEIGHTS,
+    FileRecord,
+    Manifest,
+    make_folder,
+    sha256_file,
+    whole_file,
+    without_nan,
+    write_json,
+)
 from cytosae.backbones import Backbone
 from cytosae.cells import read_attributes
 from cytosae.concepts.evaluation import images, labels, latents
 from cytosae.concepts.evaluation.sampling import LATENTS, draw_sample
 from cytosae.concepts.evaluation.table import Table
 from cytosae.concepts.joining import joined_statistics
-from cytosae.concepts.storage import read_inputs
+from cytosae.concepts.storage import PER_LATENT, read_inputs
 from cytosae.errors import CytosaeError
 from cytosae.sae import SAE
-from cytosae.sae.model import WEIGHTS
 from cytosae.settings import EvaluateConfig
 from cytosae.tokens import TokenSource
 
-FIGURES, PER_LATENT, RESULT = "figures.csv", "latents.parquet", "quality.json"
+FIGURES, RESULT = "figures.csv", "quality.json"
 
 
 def evaluate_study(

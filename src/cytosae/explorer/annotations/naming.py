@@ -18,8 +18,6 @@ from cytosae.interrupts import deferred_signals
 if TYPE_CHECKING:
     import pandas as pd
 
-NAME, VERDICT = "annotation", "verdict"
-"""The columns of ``var``."""
 _DEPENDENT = ("cohort",)  # stages that have the fingerprint of the concepts among their inputs, but take no names
 
 
@@ -141,9 +139,11 @@ def _write_columns(path: Path, names: Mapping[int, schemas.Named]) -> bool:
 def _columns(var: pd.DataFrame, names: Mapping[int, schemas.Named]) -> dict[str, pd.Series[Any]]:
     import pandas as pd
 
-    texts: dict[str, list[str | None]] = {NAME: [None] * len(var), VERDICT: [None] * len(var)}
+    from cytosae.concepts import ANNOTATION, VERDICT  # imports torch
+
+    texts: dict[str, list[str | None]] = {ANNOTATION: [None] * len(var), VERDICT: [None] * len(var)}
     for latent, named in names.items():
-        texts[NAME][latent] = named.name or None
+        texts[ANNOTATION][latent] = named.name or None
         texts[VERDICT][latent] = agreed_verdict(named) or None
     return {name: pd.Series(pd.Categorical(text), index=var.index, name=name) for name, text in texts.items()}
 

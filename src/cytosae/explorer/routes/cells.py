@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Annotated, Literal
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 import scipy.sparse as sp
@@ -11,17 +12,19 @@ from fastapi import APIRouter, Header, Query, Response
 from numpy.typing import NDArray
 
 from cytosae.explorer import schemas as s
-from cytosae.explorer.activations import Activations
 from cytosae.explorer.images import Pictures
 from cytosae.explorer.opened import COMMON_SHARE, DataSet, Opened, category
 from cytosae.explorer.routes import IMAGE, Index, Name, Text, answer, named
+
+if TYPE_CHECKING:
+    from cytosae.explorer.activations import Activations
 
 SHOWN = 200
 """Concepts of a cell that are told."""
 Size = Literal["64", "112", "224", "448"]
 
 
-def router(opened: Opened, pictures: Pictures, activations: Activations) -> APIRouter:
+def router(opened: Opened, pictures: Pictures, activations: Callable[[], Activations]) -> APIRouter:
     """``/api/cells``."""
     routes = APIRouter()
 
@@ -67,14 +70,14 @@ def router(opened: Opened, pictures: Pictures, activations: Activations) -> APIR
     @routes.get("/api/cells/{dataset}/{row}/patches", response_model=s.Patches)
     def patches(dataset: Name, row: Index) -> Response:
         """The strongest latents of every patch."""
-        return answer(activations.patches(opened.dataset(named(dataset)), row))
+        return answer(activations().patches(opened.dataset(named(dataset)), row))
 
     @routes.get("/api/cells/{dataset}/{row}/maps/{latent}", response_model=s.LatentMap)
     def map_(dataset: Name, row: Index, latent: Index) -> Response:
         """A latent on a cell."""
         data = opened.dataset(named(dataset))
         data.check_latent(latent)
-        return answer(activations.map(activations.tokens(data, row), latent))
+        return answer(activations().map(activations().tokens(data, row), latent))
 
     return routes
 

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from fastapi import APIRouter, Response
 
 from cytosae.explorer import schemas as s
-from cytosae.explorer.activations import Activations, encoded
 from cytosae.explorer.caching import Bounded
+from cytosae.explorer.images import encoded
 from cytosae.explorer.measures import BACKGROUND, RING_FACTOR, latent_table, ring_share
 from cytosae.explorer.opened import DataSet, Opened
 from cytosae.explorer.routes import Index, Name, answer, named, written
 
+if TYPE_CHECKING:
+    from cytosae.explorer.activations import Activations
+
 _TABLES_KEPT, _GALLERIES_KEPT = 64 * 2**20, 16 * 2**20  # bytes
 
 
-def router(opened: Opened, activations: Activations) -> APIRouter:
+def router(opened: Opened, activations: Callable[[], Activations]) -> APIRouter:
     """``/api/latents``."""
     routes = APIRouter()
     tables: Bounded[bytes] = Bounded(_TABLES_KEPT, len)
@@ -98,12 +102,12 @@ def _figure(value: Any) -> str | float | None:
     return float(value)
 
 
-def gallery(activations: Activations, data: DataSet, latent: int, kind: str) -> s.LatentImages:
+def gallery(activations: Callable[[], Activations], data: DataSet, latent: int, kind: str) -> s.LatentImages:
     """Cells of a latent with its maps: those on the disk where they are kept, others from the cells' tokens."""
     rows, values = data.references(kind, latent)
     kept = data.reference_maps(latent) if kind == "reference" else None
     if kept is None:
-        maps = activations.gallery(latent, [(data, int(row)) for row in rows])
+        maps = activations().gallery(latent, [(data, int(row)) for row in rows])
     else:
         maps = list(kept[: len(rows)].astype(np.float32))
     top = max((float(found.max()) for found in maps if found is not None), default=0.0)

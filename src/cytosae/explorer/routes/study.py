@@ -5,14 +5,13 @@ from __future__ import annotations
 from fastapi import APIRouter, Response
 
 from cytosae import __version__
-from cytosae.explorer.cohorts import Cohort
 from cytosae.explorer.measures import measures
 from cytosae.explorer.opened import DataSet, Opened
 from cytosae.explorer.routes import answer
 from cytosae.explorer.schemas import BackboneAbout, DataSetInfo, Group, Has, StudyInfo
 
 
-def router(opened: Opened, cohort: Cohort, uploads: bool) -> APIRouter:
+def router(opened: Opened, uploads: bool) -> APIRouter:
     """``/api/study``."""
     routes = APIRouter()
 
@@ -39,13 +38,13 @@ def router(opened: Opened, cohort: Cohort, uploads: bool) -> APIRouter:
                 datasets=[_dataset(data) for data in opened.datasets.values()],
                 measures=measures(opened),
                 has=Has(
-                    patients=cohort.exists,
-                    classification=cohort.classified,
+                    patients=opened.has_patients,
+                    classification=opened.classified,
                     quality=opened.quality is not None,
                     tokens=opened.has_tokens or opened.backbone is not None,
                     uploads=uploads and opened.backbone is not None,
                 ),
-                groups=cohort.groups,
+                groups=opened.groups,
             )
         )
 

@@ -8,9 +8,9 @@ import re
 import secrets
 import threading
 from collections import OrderedDict
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -21,14 +21,15 @@ from PIL import Image
 from starlette.datastructures import FormData, Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
-from cytosae.backbones import INPUT_SIZE
 from cytosae.cells import UnreadableImage, decode
 from cytosae.explorer import schemas as s
-from cytosae.explorer.activations import Activations, Tokens
 from cytosae.explorer.images import SIZES, jpeg
 from cytosae.explorer.opened import COMMON_SHARE, Opened
 from cytosae.explorer.routes import IMAGE, Index, Name, answer
 from cytosae.explorer.routes.cells import Size, picture, strongest
+
+if TYPE_CHECKING:
+    from cytosae.explorer.activations import Activations, Tokens
 
 FILES, FILE_BYTES, PIXELS = 20, 20 * 10**6, 50 * 10**6
 """Files of one upload, bytes and pixels of each, at most."""
@@ -107,7 +108,7 @@ class Uploads:
         return cells[index]
 
 
-def router(opened: Opened, activations: Activations) -> APIRouter:
+def router(opened: Opened, activations: Callable[[], Activations]) -> APIRouter:
     """``/api/uploads``."""
     routes = APIRouter()
     kept = Uploads()
@@ -116,7 +117,7 @@ def router(opened: Opened, activations: Activations) -> APIRouter:
 
     def look(files: list[UploadFile]) -> s.Uploaded:
         with one_at_a_time:
-            cells = [_cell(opened, activations, index, file) for index, file in enumerate(files)]
+            cells = [_cell(opened, activations(), index, file) for index, file in enumerate(files)]
         return s.Uploaded(id=kept.add(cells), cells=[cell.about for cell in cells])
 
     @routes.post("/api/uploads", response_model=s.Uploaded, openapi_extra=_DOCUMENTED)
@@ -145,13 +146,13 @@ def router(opened: Opened, activations: Activations) -> APIRouter:
     @routes.get("/api/uploads/{id}/{index}/patches", response_model=s.Patches)
     def patches(id: Name, index: Index) -> Response:
         """The strongest latents of every patch of an uploaded cell."""
-        return answer(activations.strongest(kept.cell(id, index).tokens, opened.common_everywhere))
+        return answer(activations().strongest(kept.cell(id, index).tokens, opened.common_everywhere))
 
     @routes.get("/api/uploads/{id}/{index}/maps/{latent}", response_model=s.LatentMap)
     def map_(id: Name, index: Index, latent: Index) -> Response:
         """A latent on an uploaded cell."""
         opened.first.check_latent(latent)
-        return answer(activations.map(kept.cell(id, index).tokens, latent))
+        return answer(activations().map(kept.cell(id, index).tokens, latent))
 
     return routes
 
@@ -197,7 +198,7 @@ def _cell(opened: Opened, activations: Activations, index: int, file: UploadFile
     name = _shown(file.filename or "", index + 1)
     image = _decoded(name, file.file.read())
     squashed = {size: np.asarray(image.resize((size, size), Image.Resampling.BILINEAR)) for size in SIZES}
-    tokens = activations.embed(squashed[INPUT_SIZE], name)
+    tokens = activations.embed(squashed[activations.size], name)
     counts, means = _encoded(activations, tokens, opened.tau)
     about = s.UploadedCell(
         index=index,

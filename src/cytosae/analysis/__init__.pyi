@@ -1,0 +1,19 @@
+from .classification import classify
+from .comparison import compare_groups
+from .concepts import attribute, show_concept
+from .patients import show_patient
+from .quality import compare_counts, evaluate
+from .viewing import Viewer, saved_backbone, study_tokens
+
+__all__ = [
+    "Viewer",
+    "attribute",
+    "classify",
+    "compare_counts",
+    "compare_groups",
+    "evaluate",
+    "saved_backbone",
+    "show_concept",
+    "show_patient",
+    "study_tokens",
+]

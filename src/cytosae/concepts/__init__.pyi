@@ -1,0 +1,69 @@
+from .activations import cell_activations, concept_maps
+from .attribution import CellConcepts, cell_concepts, patch_concepts, tissue_shares
+from .encoding import check_fit, encode, encode_inputs
+from .evaluation import evaluate_study
+from .joining import joined_statistics
+from .panel import draw_panel, expert_panel, stratified_panel
+from .references import Gallery, References, reference_images
+from .statistics import (
+    LatentSums,
+    activation_frequency,
+    is_common,
+    is_concept,
+    label_entropy,
+    mean_activation,
+)
+from .storage import (
+    ANNOTATION,
+    VERDICT,
+    concept_files,
+    file_names,
+    read_activations,
+    read_concepts,
+    read_datasets,
+    read_inputs,
+    read_maps,
+    read_names,
+    read_parameters,
+    read_rows,
+    stream_concepts,
+)
+
+__all__ = [
+    "ANNOTATION",
+    "VERDICT",
+    "CellConcepts",
+    "Gallery",
+    "LatentSums",
+    "References",
+    "activation_frequency",
+    "cell_activations",
+    "cell_concepts",
+    "check_fit",
+    "concept_files",
+    "concept_maps",
+    "draw_panel",
+    "encode",
+    "encode_inputs",
+    "evaluate_study",
+    "expert_panel",
+    "file_names",
+    "is_common",
+    "is_concept",
+    "joined_statistics",
+    "label_entropy",
+    "mean_activation",
+    "patch_concepts",
+    "read_activations",
+    "read_concepts",
+    "read_datasets",
+    "read_inputs",
+    "read_maps",
+    "read_names",
+    "read_parameters",
+    "read_rows",
+    "reference_images",
+    "stratified_panel",
+    "stream_concepts",
+    "tissue_shares",
+]
