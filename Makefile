@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help install test slow lint format demo benchmark clean
+.PHONY: help install test slow lint format page demo benchmark clean
 
 help:  ## Show the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -19,7 +19,7 @@ $(READY): pyproject.toml constraints.txt
 	touch $@
 
 test: install  ## Run the tests (not the slow and benchmark ones)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 
 slow: install  ## Run the slow tests
 	$(BIN)/python -m pytest -m slow
@@ -32,6 +32,9 @@ lint: install  ## Check style and types
 format: install  ## Format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+page:  ## Check and build the explorer's page; needs Node
+	cd frontend && { test -d node_modules || npm ci; } && npm run check && npm test && npm run build
 
 demo: install  ## A study of generated pictures, from images to the report, in demo-study/
 	$(BIN)/python -m demo

@@ -16,7 +16,6 @@ from hypothesis.extra import numpy as hnp
 
 from conftest import live
 from cytosae.concepts import (
-    EncodeConfig,
     LatentSums,
     References,
     activation_frequency,
@@ -33,6 +32,7 @@ from cytosae.concepts import (
 )
 from cytosae.errors import CytosaeError
 from cytosae.sae import SAE
+from cytosae.settings import EncodeConfig
 from cytosae.tokens import TokenStore
 
 MakeStore = Callable[..., TokenStore]

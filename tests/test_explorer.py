@@ -267,7 +267,7 @@ def test_one_cell(client: TestClient, data: Any) -> None:
         assert (found["width"], found["height"]) == (224, 224)
         means, counts = data.layers["mean_activation"][row].toarray()[0], data.X[row].toarray()[0]
         assert found["n_active"] == (means > 0).sum()
-        order = np.argsort(-means, kind="stable")[:200]
+        order = np.argsort(-means, kind="stable")[: int((means > 0).sum())]
         shown = found["concepts"]
         assert [one["mean_activation"] for one in shown] == pytest.approx(means[order], **CLOSE)
         assert {one["latent"]: one["count"] for one in shown} == {int(s): int(counts[s]) for s in order}
@@ -368,7 +368,10 @@ def test_patients(client: TestClient, study: Path, tmp_path: Path) -> None:
         group = group[group.obs_names != "P003"].X.mean(axis=0)
         mine = barcodes["P003"].X[0]
         largest = np.argsort(-np.maximum(mine, group), kind="stable")[:200]
-        np.testing.assert_allclose(np.maximum(mine, group)[one["barcode"]["latents"]], np.maximum(mine, group)[largest])
+        told = one["barcode"]["latents"]
+        np.testing.assert_allclose(np.maximum(mine, group)[told[:200]], np.maximum(mine, group)[largest])
+        unusual = {concept["latent"] for concept in one["against"]["concepts"]}
+        assert set(told[200:]) == unusual - set(told[:200])
         np.testing.assert_allclose(one["barcode"]["patient"], mine[one["barcode"]["latents"]], rtol=1e-5)
         np.testing.assert_allclose(one["barcode"]["group"], group[one["barcode"]["latents"]], rtol=1e-5)
     assert {g["name"]: g["patients"] for g in one["groups"]}["healthy"] == 4
@@ -759,7 +762,14 @@ def test_folders_that_are_no_study(tmp_path: Path, copied: Path) -> None:
     client = opened(copied)
     assert get(client, f"cells/{SET}/3")["row"] == 3
     path, _ = concept_files(copied / "concepts", SET)
-    os.utime(copied / "concepts" / "manifest.json", ns=(1, 1))
+    folder = copied / "concepts"
+    manifest = Manifest.load(folder)
+    assert manifest is not None
+    os.utime(folder / "manifest.json", ns=(1, 1))  # as when names are written into the same concepts
+    assert get(client, f"cells/{SET}/3")["row"] == 3
+    Manifest(
+        "concepts", manifest.parameters, {**manifest.inputs, "tokens": "other"}, manifest.outputs, manifest.summary
+    ).save(folder)
     assert "made anew" in refusal(client.get(f"/api/cells/{SET}/3"), 404)
     path.write_bytes(b"not HDF5")
     assert f"{SET}.h5ad: not a readable AnnData" in refusal(opened(copied).get(f"/api/latents/{SET}"), 404)

@@ -19,8 +19,6 @@ from cytosae.explorer.routes import IMAGE, Index, Name, Text, answer, named
 if TYPE_CHECKING:
     from cytosae.explorer.activations import Activations
 
-SHOWN = 200
-"""Concepts of a cell that are told."""
 Size = Literal["64", "112", "224", "448"]
 
 
@@ -94,8 +92,8 @@ def selected(data: DataSet, label: str | None, patient: str | None) -> NDArray[n
 
 
 def strongest(counts: sp.csr_matrix, means: sp.csr_matrix, common: NDArray[np.bool_]) -> list[s.CellConcept]:
-    """The concepts of a cell with the largest m_i[s], of matrices with one row."""
-    order = np.argsort(-means.data, kind="stable")[:SHOWN]
+    """The concepts of a cell, those with the largest m_i[s] first, of matrices with one row."""
+    order = np.argsort(-means.data, kind="stable")
     latents = means.indices[order]
     number = np.zeros(means.shape[1], np.int64)
     number[counts.indices] = counts.data
