@@ -60,9 +60,7 @@ class Activations:
     @cached_property
     def sae(self) -> SAE:
         """The autoencoder, without its decoder: half of its memory, for what `Directions` reads from the disk."""
-        sae = SAE.from_pretrained(self._opened.folder / "sae").requires_grad_(False)
-        sae.W_dec = torch.nn.Parameter(torch.empty(0, sae.d_model), requires_grad=False)
-        return sae
+        return SAE.from_pretrained(self._opened.folder / "sae", decoder=False).requires_grad_(False)
 
     @property
     def size(self) -> int:

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from cytosae import __version__
@@ -104,7 +104,7 @@ class SAE(nn.Module):
         write_json(folder / CONFIG, {**described, "cytosae": __version__, "metadata": self.metadata})
 
     @classmethod
-    def from_pretrained(cls, name: str | Path, *, revision: str | None = None) -> SAE:
+    def from_pretrained(cls, name: str | Path, *, revision: str | None = None, decoder: bool = True) -> SAE:
         """Load an autoencoder.
 
         Parameters
@@ -114,6 +114,8 @@ class SAE(nn.Module):
             same two files. A folder of that name comes first; ``HF_HUB_OFFLINE`` is respected.
         revision
             Of the hub repository.
+        decoder
+            False leaves ``W_dec`` empty and half of the memory free, for one who only encodes.
 
         Raises
         ------
@@ -130,8 +132,11 @@ class SAE(nn.Module):
             raise CytosaeError(f"{config}: not the configuration of an autoencoder of this program.")
         try:
             model = cls(described["d_model"], described["n_latents"], described.get("metadata"))
-            state = load_file(weights)
-            model.load_state_dict(state)
+            if not decoder:
+                model.W_dec = nn.Parameter(torch.empty(0, model.d_model))
+            with safe_open(weights, "pt") as file:
+                state = {key: file.get_tensor(key) for key in file.keys() if decoder or key != "W_dec"}  # noqa: SIM118
+            model.load_state_dict(state if decoder else {**state, "W_dec": model.W_dec})
         except (SafetensorError, RuntimeError, KeyError, TypeError) as error:
             first = str(error).splitlines()[0]
             raise CytosaeError(f"{weights}: does not fit {config.name} or is damaged ({first}).") from error
