@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import os
-
-if "PYTEST_XDIST_WORKER" in os.environ:  # workers share the cores: two threads of each would wait for one another
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -28,7 +24,7 @@ from cytosae.settings import BackboneConfig, ClassifyConfig, CompareConfig, Trai
 from cytosae.study import RunConfig, Study
 from cytosae.tokens import LiveTokens, TokenStore, layout_of
 
-torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
+torch.set_num_threads(2)
 _SHARED = Path(os.environ.get("CYTOSAE_DATA", Path(__file__).resolve().parents[1].parent / "shared"))
 
 

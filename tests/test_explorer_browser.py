@@ -368,7 +368,14 @@ def test_ten_concepts_by_keyboard_while_the_server_is_killed(
     out = tmp_path / "out.csv"
     result = CliRunner().invoke(app, ["annotations", "export", str(study), "-o", str(out)], catch_exceptions=False)
     assert result.exit_code == 0, result.output
-    assert all(f"name {place}" in out.read_text(encoding="utf-8") for place in range(10))
+    table = pd.read_csv(out, keep_default_na=False)
+    mine = table[table["rater"] == "Ute Ö"].set_index("latent")
+    assert {latent: (row["verdict"], row["name"]) for latent, row in mine.iterrows()} == typed
+    told = CliRunner().invoke(app, ["annotations", "summary", str(study), "--worklist", str(work), "--json"])
+    (summary,) = json.loads(told.stdout)["worklists"]
+    assert summary["meaningful"] == {"x": 4, "y": 10}
+    assert [rater["name"] for rater in summary["raters"]] == ["Ute Ö"]
+    assert [summary["raters"][0][key] for key in ("done", "meaningful", "artefact", "cannot_tell")] == [10, 4, 3, 3]
 
 
 def test_two_raters_at_once(server: Server, tab: Callable[..., Any], concepts: list[int]) -> None:
