@@ -225,8 +225,8 @@ def test_a_worklist_from_its_making_to_its_summary(client: TestClient) -> None:
         {"name": "Anna", "done": 1, "meaningful": 1, "artefact": 0, "cannot_tell": 0},
         {"name": "Ben", "done": 1, "meaningful": 0, "artefact": 1, "cannot_tell": 0},
     ]
-    assert summary["meaningful"] == {"x": 0, "y": 1}  # a tie counts as not
-    assert summary["specific"] == {"disease": "PML_RARA", "x": 0, "y": 1}
+    assert summary["meaningful"] == {"x": 0, "y": 1, "first_ten": {"x": 0, "y": 1}}  # a tie counts as not
+    assert summary["specific"] == {"disease": "PML_RARA", "x": 0, "y": 1, "first_ten": {"x": 0, "y": 1}}
 
     changed = client.patch(f"/api/worklists/{number}", json={"title": "Second look"}).json()
     assert (changed["title"], changed["blind_labels"]) == ("Second look", True)
@@ -697,7 +697,7 @@ def test_fleiss_takes_the_items_judged_by_the_most_usual_number() -> None:
 
 def test_summary_is_what_was_typed(file_database: Database) -> None:
     client = client_of(file_database)
-    number = make_list(client, list(range(8)), disease="AML")["id"]
+    number = make_list(client, [*range(3, 8), *range(20, 26), *range(3)], disease="AML")["id"]
     typed = table("mmmmaac.", "mmmaaam.", "mm......")
     for rater, verdicts in typed.items():
         for latent, verdict in verdicts.items():
@@ -705,14 +705,14 @@ def test_summary_is_what_was_typed(file_database: Database) -> None:
             put(client, worklist=number, latent=latent, rater=rater, verdict=verdict, specific_for=specific)
     put(client, latent=7, verdict="meaningful")  # outside the list: not counted
     summary = client.get(f"/api/summary?worklist={number}").json()
-    assert summary["items"] == 8
+    assert summary["items"] == 14
     assert [tuple(rater.values()) for rater in summary["raters"]] == [
         ("rater 0", 7, 4, 2, 1),
         ("rater 1", 7, 4, 3, 0),
         ("rater 2", 2, 2, 0, 0),
     ]
-    assert summary["meaningful"] == {"x": 3, "y": 7}
-    assert summary["specific"] == {"disease": "AML", "x": 2, "y": 7}
+    assert summary["meaningful"] == {"x": 3, "y": 7, "first_ten": {"x": 0, "y": 4}}
+    assert summary["specific"] == {"disease": "AML", "x": 2, "y": 7, "first_ten": {"x": 0, "y": 4}}
     cohen = {tuple(pair["raters"]): (pair["kappa"], pair["n"]) for pair in summary["agreement"]["cohen"]}
     # rater 0 and 1 agree in 5 of 7; by chance (4 * 4 + 2 * 3 + 1 * 0) / 49
     assert cohen["rater 0", "rater 1"] == (pytest.approx((5 / 7 - 22 / 49) / (1 - 22 / 49)), 7)
@@ -1071,7 +1071,7 @@ def test_annotations_from_the_command_line(
     summary = run("summary", folder, "--json", "-o", tmp_path / "summary.json")
     assert json.loads((tmp_path / "summary.json").read_text()) == summary
     first = summary["worklists"][0]
-    assert (first["title"], first["meaningful"]) == ("Panel of Anna", {"x": 0, "y": 1})
+    assert (first["title"], first["meaningful"]) == ("Panel of Anna", {"x": 0, "y": 1, "first_ten": {"x": 0, "y": 1}})
     shown = run("summary", folder, "--worklist", 1, "--annotations", elsewhere)
     assert "1 Panel of Anna | meaningful" in shown
     assert "1 of 1" in shown

@@ -373,7 +373,7 @@ def test_ten_concepts_by_keyboard_while_the_server_is_killed(
     assert {latent: (row["verdict"], row["name"]) for latent, row in mine.iterrows()} == typed
     told = CliRunner().invoke(app, ["annotations", "summary", str(study), "--worklist", str(work), "--json"])
     (summary,) = json.loads(told.stdout)["worklists"]
-    assert summary["meaningful"] == {"x": 4, "y": 10}
+    assert summary["meaningful"] == {"x": 4, "y": 10, "first_ten": {"x": 4, "y": 10}}
     assert [rater["name"] for rater in summary["raters"]] == ["Ute Ö"]
     assert [summary["raters"][0][key] for key in ("done", "meaningful", "artefact", "cannot_tell")] == [10, 4, 3, 3]
 

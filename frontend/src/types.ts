@@ -93,13 +93,14 @@ export interface WorklistItem extends ListItem { position: number; annotation: A
 export interface Worklist extends WorklistHead { items: WorklistItem[] }
 export interface AgreedName { name: string; raters: number; verdicts: Record<Verdict, number> }
 export type Names = Record<string, AgreedName>;
+export interface Shares { x: number; y: number; first_ten: { x: number; y: number } }
 export interface Summary {
   worklist: number | null; items: number;
   raters: { name: string; done: number; meaningful: number; artefact: number; cannot_tell: number }[];
-  meaningful: { x: number; y: number };
+  meaningful: Shares;
   agreement: {
     cohen: { raters: [string, string]; kappa: number | null; n: number }[];
     fleiss: { kappa: number | null; raters: number; items: number } | null;
   };
-  specific?: { disease: string; x: number; y: number } | null;
+  specific?: Shares & { disease: string } | null;
 }

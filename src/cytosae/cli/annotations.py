@@ -225,16 +225,20 @@ def _lines(summaries: list[dict[str, Any]]) -> dict[str, Any]:
                 f"{rater[key]} {key.replace('_', ' ')}" for key in ("meaningful", "artefact", "cannot_tell")
             )
             lines[f"{head} | {rater['name']}"] = f"{rater['done']} judged: {given}"
-        lines[f"{head} | meaningful"] = f"{one['meaningful']['x']} of {one['meaningful']['y']}"
+        lines[f"{head} | meaningful"] = _share(one["meaningful"])
         if one["specific"]:
-            specific = one["specific"]
-            lines[f"{head} | specific for {specific['disease']}"] = f"{specific['x']} of {specific['y']}"
+            lines[f"{head} | specific for {one['specific']['disease']}"] = _share(one["specific"])
         for pair in one["agreement"]["cohen"]:
             lines[f"{head} | kappa {' and '.join(pair['raters'])}"] = f"{_number(pair['kappa'])}, {pair['n']} items"
         if together := one["agreement"]["fleiss"]:
             kappa = f"{_number(together['kappa'])}, {together['items']} items by {together['raters']} raters"
             lines[f"{head} | kappa of all (Fleiss)"] = kappa
     return lines
+
+
+def _share(share: dict[str, Any]) -> str:
+    first = share["first_ten"]
+    return f"{share['x']} of {share['y']}, of the first ten {first['x']} of {first['y']}"
 
 
 def _number(value: float | None) -> str:

@@ -232,7 +232,13 @@ class Share(BaseModel):
     y: int
 
 
-class Specific(Share):
+class Shares(Share):
+    """x of y, and of those among the first ten of the list."""
+
+    first_ten: Share
+
+
+class Specific(Shares):
     """Concepts that the majority finds specific for the worklist's disease."""
 
     disease: str
@@ -267,6 +273,6 @@ class Summary(BaseModel):
     worklist: int | None
     items: int
     raters: list[RaterFigures]
-    meaningful: Share
+    meaningful: Shares
     specific: Specific | None
     agreement: Agreement

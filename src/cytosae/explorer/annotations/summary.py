@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
+from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from cytosae.explorer.annotations import schemas, tables
 from cytosae.explorer.annotations.agreement import fleiss, majority, pairwise
 from cytosae.explorer.annotations.lookup import find
 from cytosae.explorer.annotations.recording import current_annotations
+
+TEN = 10
+"""The paper counts in the whole list and in its first ten."""
 
 
 def summarise(session: Session, worklist: int | None) -> schemas.Summary:
@@ -25,24 +29,37 @@ def summarise(session: Session, worklist: int | None) -> schemas.Summary:
             item = annotation.dataset, annotation.latent
             verdicts[annotation.rater][item] = annotation.verdict
             specific[annotation.rater][item] = annotation.specific_for or ""
-    if worklist is None:
-        items = len({(annotation.dataset, annotation.latent) for annotation in said})
-    else:
-        of_list = tables.Item.worklist_id == worklist
-        items = session.scalars(select(func.count()).select_from(tables.Item).where(of_list)).one()
-    x, y = majority(verdicts)
+    items = _items(session, worklist) or list(dict.fromkeys((one.dataset, one.latent) for one in said))
     together = fleiss(verdicts)
     return schemas.Summary(
         worklist=worklist,
-        items=items,
+        items=len(items),
         raters=[_figures(rater, list(verdicts[rater].values())) for rater in raters],
-        meaningful=schemas.Share(x=x, y=y),
-        specific=schemas.Specific(disease=disease, x=majority(specific, disease)[0], y=y) if disease else None,
+        meaningful=schemas.Shares(**_shares(verdicts, items, "meaningful")),
+        specific=schemas.Specific(disease=disease, **_shares(specific, items, disease)) if disease else None,
         agreement=schemas.Agreement(
             cohen=[schemas.Pair(**pair._asdict()) for pair in pairwise(verdicts)],
             fleiss=None if together is None else schemas.Fleiss(**together._asdict()),
         ),
     )
+
+
+def _items(session: Session, worklist: int | None) -> list[tuple[str, int]]:
+    """The items of a worklist in their order."""
+    of_list = tables.Item.worklist_id == worklist
+    found = session.execute(
+        select(tables.Item.dataset, tables.Item.latent).where(of_list).order_by(tables.Item.position)
+    )
+    return [(dataset, latent) for dataset, latent in found]
+
+
+def _shares(verdicts: dict[str, dict[Hashable, str]], items: list[tuple[str, int]], wanted: str) -> dict[str, Any]:
+    """How many items the majority calls so, of all that were judged and of those among the first ten (section 3.3)."""
+    first: dict[str, dict[Hashable, str]] = {
+        rater: {item: given[item] for item in items[:TEN] if item in given} for rater, given in verdicts.items()
+    }
+    (x, y), (x_first, y_first) = majority(verdicts, wanted), majority(first, wanted)
+    return {"x": x, "y": y, "first_ten": schemas.Share(x=x_first, y=y_first)}
 
 
 def _figures(rater: str, given: list[str]) -> schemas.RaterFigures:
