@@ -23,6 +23,7 @@ from cytosae.cli.commands import app
 from cytosae.cohort import read_barcodes
 from cytosae.concepts import read_concepts, read_names
 from cytosae.errors import CytosaeError
+from cytosae.sae import SAE
 from cytosae.study import Study
 
 QUICK = ["--repeats", "1", "--splits", "3", "--step", "1", "--permutations", "19", "--bootstrap", "100"]
@@ -277,3 +278,34 @@ def test_names_that_raters_gave_stand_in_report_page_and_figures(
     monkeypatch.setattr("cytosae.analysis.concepts.save", lambda figure, _: drawn.append(figure))
     ask("concept", study, latent, "-o", tmp_path / "concept")
     assert any(text.get_text().startswith(f"Latent {latent}: Auer") for text in drawn[0].findobj(Text))
+
+
+def test_a_study_with_an_autoencoder_that_is_there_already(drawn_study: Path, tmp_path: Path) -> None:
+    given = tmp_path / "given"
+    given.mkdir()
+    for name in ("model.safetensors", "config.json"):
+        shutil.copy(drawn_study / "sae" / name, given)
+    command = [
+        "run",
+        drawn_study / "cohort" / "cohort.csv",
+        "--study",
+        tmp_path / "study",
+        "--no-store",
+        "--sae",
+        given,
+    ]
+    stages = ask(*command)["stages"]
+    assert not stages["sae"]["skipped"]
+    before = Manifest.load(drawn_study / "sae")
+    assert before is not None
+    assert stages["sae"]["explained_variance"] == pytest.approx(before.summary["explained_variance"], abs=0.05)
+    ours, theirs = (read_concepts(folder / "concepts", "synthetic") for folder in (tmp_path / "study", drawn_study))
+    assert (ours.X != theirs.X).nnz == 0
+    pd.testing.assert_frame_equal(ours.var, theirs.var)
+    page = (tmp_path / "study" / "report" / "index.html").read_text(encoding="utf-8")
+    assert "The autoencoder was given" in page
+    assert "Training curves" not in page
+    assert all(stage["skipped"] for name, stage in ask(*command)["stages"].items() if name != "tokens")
+    assert "model.safetensors: missing" in refused(*command[:-1], tmp_path)
+    SAE(10, 20).save_pretrained(tmp_path / "narrow")
+    assert "10" in refused(*command[:-1], tmp_path / "narrow")

@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from cytosae.artefacts import (
+    CONFIG,
     MANIFEST,
     WEIGHTS,
     FileRecord,
@@ -30,7 +31,7 @@ from cytosae.concepts import check_fit, encode, encode_inputs
 from cytosae.console import progress, say
 from cytosae.errors import CytosaeError
 from cytosae.report import report_inputs, write_report
-from cytosae.sae import SAE, train, training_inputs
+from cytosae.sae import SAE, adopt, train, training_inputs
 from cytosae.settings import BackboneConfig, BarcodeConfig, EncodeConfig, StoreConfig, TrainConfig
 from cytosae.tokens import Layout, LiveTokens, TokenSource, TokenStore, embed, layout_of
 from cytosae.tokens.store import read_manifest
@@ -131,10 +132,21 @@ class Study:
         Settings of all stages.
     store
         Keep tokens on disk; otherwise they are made again whenever they are read.
+    sae
+        Folder of an autoencoder that is taken instead of training one.
     """
 
-    def __init__(self, folder: Path, config: RunConfig, *, store: bool = True, workers: int | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        config: RunConfig,
+        *,
+        store: bool = True,
+        workers: int | None = None,
+        sae: Path | None = None,
+    ) -> None:
         self.folder, self.config, self.store, self.workers = folder.absolute(), config, store, workers
+        self.given = sae
         self.stages: dict[str, dict[str, Any]] = {}
 
     @cached_property
@@ -242,6 +254,12 @@ class Study:
 
     def _sae(self, tokens: TokenSource, track: Sequence[str], checkpoint_seconds: float) -> None:
         config, folder = self.config.train, self.folder / "sae"
+        if self.given is not None:
+            inputs = {**training_inputs(tokens, config), "given": sae_weights_digest(self.given)}
+            if reason := self._stage("sae", folder, {"given": True}, inputs):
+                check_fit(tokens, SAE.from_pretrained(self.given))
+                self._done("sae", reason, adopt(tokens, self.given, folder, config, inputs))
+            return
         reason = self._stage("sae", folder, asdict(config), training_inputs(tokens, config))
         if reason:
             device = self.config.backbone.device
@@ -298,6 +316,8 @@ def tokens_stale(folder: Path, cells: pd.DataFrame, layout: Layout) -> str | Non
 
 def sae_weights_digest(folder: Path) -> str:
     """SHA-256 of an autoencoder's weights, from its manifest where there is one."""
+    if not (folder / WEIGHTS).is_file():
+        raise CytosaeError(f"{folder / WEIGHTS}: missing. An autoencoder is a folder with {WEIGHTS} and {CONFIG}.")
     manifest = Manifest.load(folder)
     if manifest is not None and WEIGHTS in manifest.outputs and manifest.outputs[WEIGHTS].matches(folder / WEIGHTS):
         return manifest.outputs[WEIGHTS].sha256

@@ -583,6 +583,9 @@ def run(
     training: TrainConfig,
     encoding: EncodeConfig,
     study: Annotated[Path, typer.Option("--study", help="Folder of the study; made where it does not exist.")],
+    sae: Annotated[
+        Path | None, typer.Option("--sae", help="Folder of an autoencoder that is taken instead of training one.")
+    ] = None,
     no_store: NoStore = False,
     strict: Strict = False,
     track: Track = [],  # noqa: B006
@@ -597,7 +600,8 @@ def run(
     """
     from cytosae.study import RunConfig, Study
 
-    done = Study(study, RunConfig(backbone, store, training, encoding), store=not no_store, workers=workers)
+    config = RunConfig(backbone, store, training, encoding)
+    done = Study(study, config, store=not no_store, workers=workers, sae=sae)
     stages = done.run(cells, strict=strict, track=track, checkpoint_seconds=checkpoint_seconds)
     _answer({"study": str(study), "report": str(study / "report" / "index.html"), "stages": stages}, as_json)
 

@@ -87,7 +87,11 @@ def write_report(study: Path) -> dict[str, Any]:
     folder = make_folder(study / "report")
     figures = make_folder(folder / "figures")
     paths = dict(zip(*(read_cells(study / "cells.parquet")[c] for c in ("cell_id", "path")), strict=True))
-    save(training_curves(read_metrics(study / "sae")), figures / "training")
+    sae = Manifest.load(study / "sae")
+    assert sae is not None
+    trained = "given" not in sae.parameters
+    if trained:
+        save(training_curves(read_metrics(study / "sae")), figures / "training")
     datasets, means = [], {}
     numbers = sorted(read_datasets(study / "concepts").items(), key=lambda item: -item[1]["cells"])
     for index, (name, summary) in enumerate(numbers):
@@ -100,11 +104,8 @@ def write_report(study: Path) -> dict[str, Any]:
             {"name": name, "summary": summary, "overview": _png(figures / f"overview-{index}.png"), **gallery}
         )
     save(threshold_counts(means, concept_threshold=threshold), figures / "thresholds")
-    sae = Manifest.load(study / "sae")
-    assert sae is not None
-    page = _render(
-        study, datasets, sae, _png(figures / "training.png"), _quality(study, figures), _patients(study, figures)
-    )
+    curves = _png(figures / "training.png") if trained else None
+    page = _render(study, datasets, sae, curves, _quality(study, figures), _patients(study, figures))
     with whole_file(folder / PAGE) as partial:
         partial.write_text(page, encoding="utf-8")
     shown = {dataset["name"]: len(dataset["concepts"]) for dataset in datasets}
@@ -203,7 +204,7 @@ def _render(
     study: Path,
     datasets: list[dict[str, Any]],
     sae: Manifest,
-    training: str,
+    training: str | None,
     quality: str | None,
     patients: dict[str, str],
 ) -> str:

@@ -1,5 +1,6 @@
 """The sparse autoencoder: model, objectives, training, checkpoints. Leaves ``model.safetensors`` and ``config.json``."""
 
+from cytosae.sae.adopting import adopt
 from cytosae.sae.metrics import ExplainedVariance, evaluate
 from cytosae.sae.model import SAE
 from cytosae.sae.objectives import RECONSTRUCTION, backward, ghost_reconstruction, terms
@@ -14,6 +15,7 @@ __all__ = [
     "TRACKERS",
     "ExplainedVariance",
     "TrainConfig",
+    "adopt",
     "backward",
     "evaluate",
     "geometric_median",

@@ -1,0 +1,62 @@
+"""An autoencoder that is there already, taken into a study instead of one trained on its tokens."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cytosae.artefacts import CONFIG, WEIGHTS, FileRecord, Manifest, disk_errors, make_folder, whole_file
+from cytosae.console import say
+from cytosae.sae.metrics import evaluate
+from cytosae.sae.model import SAE
+from cytosae.settings import TrainConfig
+from cytosae.tokens import TokenSource
+
+
+def adopt(
+    source: TokenSource, given: Path, folder: Path, config: TrainConfig, inputs: Mapping[str, str]
+) -> dict[str, Any]:
+    """Copy an autoencoder into a study and measure it on the study's tokens.
+
+    Parameters
+    ----------
+    source
+        The study's tokens.
+    given
+        Folder of the autoencoder (`SAE.save_pretrained`).
+    folder
+        ``sae/`` of the study.
+    config
+        Tells how many cells are drawn to measure it (``evaluate_images``), by which error, and the seed of the draw.
+    inputs
+        Digests that are recorded.
+
+    Returns
+    -------
+    Figures on the drawn cells (`cytosae.sae.metrics.evaluate`), with ``dead``, the share of latents that fired on none of
+    their tokens, and ``n_latents``.
+
+    Raises
+    ------
+    CytosaeError
+        Not an autoencoder, or a full disk.
+    """
+    sae = SAE.from_pretrained(given)
+    rng = np.random.default_rng([config.seed, 5])
+    rows = np.sort(rng.permutation(source.n_cells)[: config.evaluate_images])
+    pieces = [rows[i : i + config.batch_images] for i in range(0, len(rows), config.batch_images)]
+    say(f"sae: {sae.n_latents:,} latents that were given, measured on {len(rows):,} cells")
+    figures = evaluate(sae, source.stream(pieces), config.objective)
+    summary = {**figures, "dead": figures["silent"], "n_latents": sae.n_latents}
+    make_folder(folder)
+    with disk_errors(folder):
+        for name in (WEIGHTS, CONFIG):
+            with whole_file(folder / name) as partial:
+                shutil.copyfile(given / name, partial)
+        outputs = {name: FileRecord.of(folder / name) for name in (WEIGHTS, CONFIG)}
+        Manifest("sae", {"given": True}, dict(inputs), outputs, summary).save(folder)
+    return summary
