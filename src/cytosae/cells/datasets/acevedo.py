@@ -46,7 +46,7 @@ IMAGES = RemoteFile(
 
 
 def read(tree: Tree, made: Path) -> Reading:
-    """Read ``PBC_dataset_normal_DIB/<class>/<SUBTYPE>_<n>.jpg``; an image whose name begins with no subtype is not listed."""
+    """Read ``PBC_dataset_normal_DIB/<class>/<SUBTYPE>_<n>.jpg``; images of no known subtype are not listed."""
     cells = by_class_folder(tree, {folder: folder for folder in _FOLDERS})
     cells["code"] = [Path(path).stem.split("_")[0].upper() for path in cells["path"]]
     cells = cells[cells["code"].isin(SUBTYPES)].copy()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import lzma
 import shutil
 import tarfile
 import zipfile
@@ -91,15 +92,13 @@ def unpack(archive: Path, folder: Path, on_progress: Progress | None = None) -> 
     make_folder(folder.parent)
     members = _zip_members if archive.name.lower().endswith(_ZIP) else _tar_members
     with whole_folder(folder, archive) as partial, _damage(archive):
-        done = 0
-        for name, size, total, stream in members(archive, folder.parent):
+        for name, done, total, stream in members(archive, folder.parent):
             target = partial / _inside(archive, name)
             if target.is_dir():
                 raise CytosaeError(f"{archive}: {name!r} is a file and a folder at once. Fetch the archive again.")
             target.parent.mkdir(parents=True, exist_ok=True)
             with stream, target.open("wb") as file:
                 shutil.copyfileobj(stream, file, 1 << 20)
-            done += size
             if on_progress:
                 on_progress(done, total)
 
@@ -108,7 +107,9 @@ def unpack(archive: Path, folder: Path, on_progress: Progress | None = None) -> 
 def _damage(archive: Path) -> Iterator[None]:
     try:
         yield
-    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
+    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, RuntimeError, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # gzip and bz2 raise it without a number
+            raise
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CytosaeError(
             f"{archive}: cannot be unpacked ({reason}). Fetch it again, or unpack it yourself and give the folder."
@@ -125,7 +126,7 @@ def _inside(archive: Path, name: str) -> PurePosixPath:
 
 
 def _zip_members(archive: Path, place: Path) -> Iterator[tuple[str, int, int, IO[bytes]]]:
-    """Names, sizes, size of all, and streams of the files of a zip archive."""
+    """Files of a zip archive: name, bytes up to its end, bytes of all, and the stream."""
     with zipfile.ZipFile(archive) as opened:
         files = [member for member in opened.infolist() if not member.filename.replace("\\", "/").endswith("/")]
         for member in files:
@@ -136,13 +137,15 @@ def _zip_members(archive: Path, place: Path) -> Iterator[tuple[str, int, int, IO
                 raise CytosaeError(f"{archive}: refused, its member {member.filename!r} is {kind}.")
         total = sum(member.file_size for member in files)
         _check_room(archive, place, total)
+        done = 0
         for member in files:
-            yield member.filename, member.file_size, total, opened.open(member)
+            done += member.file_size
+            yield member.filename, done, total, opened.open(member)
 
 
 def _tar_members(archive: Path, place: Path) -> Iterator[tuple[str, int, int, IO[bytes]]]:
-    """The same of a tar archive; the size of all is that of the archive, which is read only once."""
-    with tarfile.open(archive) as opened:
+    """The same of a tar archive, in bytes of the archive: it is read only once."""
+    with archive.open("rb") as raw, tarfile.open(fileobj=raw) as opened:
         total = archive.stat().st_size
         _check_room(archive, place, total)
         for member in opened:
@@ -153,7 +156,7 @@ def _tar_members(archive: Path, place: Path) -> Iterator[tuple[str, int, int, IO
             if stream is None:
                 kind = "a link" if member.issym() or member.islnk() else "no plain file"
                 raise CytosaeError(f"{archive}: refused, its member {member.name!r} is {kind}.")
-            yield member.name, member.size, total, stream
+            yield member.name, raw.tell(), total, stream
 
 
 def _check_room(archive: Path, place: Path, needed: int) -> None:

@@ -62,7 +62,9 @@ def _white_cells(path: Path) -> list[Box]:
     found = []
     for one in ElementTree.fromstring(data).iter("object"):
         if (one.findtext("name") or "").strip().upper() == "WBC":
-            left, top, right, bottom = (int(one.findtext(f"bndbox/{side}") or "") for side in ("xmin", "ymin", "xmax", "ymax"))
+            left, top, right, bottom = (
+                int(one.findtext(f"bndbox/{side}") or "") for side in ("xmin", "ymin", "xmax", "ymax")
+            )
             if left >= right or top >= bottom:
                 raise ValueError(f"{path.name} has an empty box")
             found.append((left, top, right, bottom))

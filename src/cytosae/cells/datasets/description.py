@@ -82,6 +82,8 @@ class DataSet:
         What surprises in it.
     attributes
         Columns that experts filled in for each cell.
+    patients
+        How many there are, where the images say whose they are.
     """
 
     name: str
@@ -153,5 +155,10 @@ class DataSet:
             if column not in cells:
                 cells[column] = None
         others = [column for column in cells if column not in COLUMNS]
-        cells = cells.drop_duplicates("cell_id").sort_values("cell_id", ignore_index=True)
-        return Reading(cells[[*COLUMNS, *others]], reading.used, reading.notes)
+        again = cells["cell_id"].duplicated()
+        used = reading.used | {Path(path) for path in cells.loc[again, "path"]}
+        notes = (
+            (*reading.notes, f"{int(again.sum())} images are there more than once") if again.any() else reading.notes
+        )
+        cells = cells[~again].sort_values("cell_id", ignore_index=True)
+        return Reading(cells[[*COLUMNS, *others]], used, notes)

@@ -48,7 +48,9 @@ def _metadata(path: Path) -> pd.DataFrame:
     table = table.rename(columns=lambda name: "leucocytes_per_ul" if str(name).startswith("leucocytes_per") else name)
     if "sex_1f_2m" in table:
         table["sex"] = [_SEX.get(str(value).removesuffix(".0")) for value in table.pop("sex_1f_2m")]
-    return table.assign(patient_id=table["patient_id"].astype(str)).drop_duplicates("patient_id").set_index("patient_id")
+    return (
+        table.assign(patient_id=table["patient_id"].astype(str)).drop_duplicates("patient_id").set_index("patient_id")
+    )
 
 
 def _contradictions(cells: pd.DataFrame, said: pd.DataFrame) -> list[str]:

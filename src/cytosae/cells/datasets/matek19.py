@@ -40,7 +40,7 @@ def read(tree: Tree, made: Path) -> Reading:
     tables = tree.named("annotations.dat")
     if not tables:
         return Reading(cells, frozenset(used), ("annotations.dat is not there: no re-annotations",))
-    said = _annotations(tables[0]).reindex(cells["cell_id"])
+    said = _annotations(tables[0]).reindex(cells["cell_id"].str.lower())
     for column in _ANNOTATIONS:
         cells[column] = [_NAMES.get(code) for code in said[column]]
     stated = said["annotation"].to_numpy()
@@ -61,8 +61,8 @@ def _annotations(path: Path) -> pd.DataFrame:
                 f"{path}: row {number} has {len(row)} columns instead of 4 (path, annotation, two re-annotations). "
                 "Fetch the file again, or remove it to do without."
             )
-    table = pd.DataFrame(rows, columns=["cell_id", *_ANNOTATIONS], dtype="object").drop_duplicates("cell_id")
-    return table.set_index("cell_id").replace("nan", None)
+    table = pd.DataFrame(rows, columns=["cell_id", *_ANNOTATIONS], dtype="object").replace("nan", None)
+    return table.assign(cell_id=table["cell_id"].str.lower()).drop_duplicates("cell_id").set_index("cell_id")
 
 
 MATEK19 = DataSet(

@@ -44,7 +44,9 @@ def read(tree: Tree, made: Path) -> Reading:
         cell = f"Dataset {number}/{path.stem}"
         rows.append((str(path), code, cell, None if mask is None else str(mask), _LABORATORIES[number]))
     if other_size:
-        notes.append(f"{len(other_size)} masks are of another size than the image and left out: {', '.join(other_size[:5])}")
+        notes.append(
+            f"{len(other_size)} masks are of another size than the image and left out: {', '.join(other_size[:5])}"
+        )
     cells = pd.DataFrame(rows, columns=["path", "code", "cell_id", "mask", "laboratory"], dtype="object")
     if lacking := int(cells["code"].isna().sum()):
         notes.append(f"{lacking} images have no label")

@@ -56,7 +56,9 @@ def read(tree: Tree, made: Path) -> Reading:
 def _attributes(path: Path) -> pd.DataFrame:
     table = read_table(path)
     if missing := [column for column in ("img_name", *ATTRIBUTES) if column not in table]:
-        raise CytosaeError(f"{path}: has no column {', '.join(missing)}. It has to be a table of WBCAtt; fetch it again.")
+        raise CytosaeError(
+            f"{path}: has no column {', '.join(missing)}. It has to be a table of WBCAtt; fetch it again."
+        )
     return table[["img_name", *ATTRIBUTES]].drop_duplicates("img_name")
 
 
@@ -84,7 +86,9 @@ WBCATT = DataSet(
     ),
     files=(
         *(
-            RemoteFile(_name(split), f"https://raw.githubusercontent.com/apple2373/wbcatt/{_COMMIT}/submission/{_name(split)}")
+            RemoteFile(
+                _name(split), f"https://raw.githubusercontent.com/apple2373/wbcatt/{_COMMIT}/submission/{_name(split)}"
+            )
             for split in _SPLITS
         ),
         acevedo.IMAGES,
