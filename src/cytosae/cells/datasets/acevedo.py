@@ -33,10 +33,11 @@ EIGHT = SUBTYPES | {code: label for label, codes in _COARSE.items() for code in 
 # The eleven of the paper are those that say which neutrophil and which granulocyte.
 ELEVEN = SUBTYPES | {"NEUTROPHIL": None, "IG": None}
 
-# The eight published folders, and those into which CytoSAE's release moves five of the subtypes.
+# The eight published folders; those into which CytoSAE's release moves five of the subtypes; 'ig' by its full name.
 _FOLDERS = (
     "basophil", "eosinophil", "erythroblast", "ig", "lymphocyte", "monocyte", "neutrophil", "platelet",
     "metamyelocyte", "myelocyte", "promyelocyte", "neutrophil_band", "neutrophil_segmented",
+    "immature_granulocyte",
 )  # fmt: skip
 
 IMAGES = RemoteFile(

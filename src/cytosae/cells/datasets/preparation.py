@@ -23,6 +23,7 @@ from cytosae.errors import CytosaeError
 TABLE, SUMMARY, LEFT_OUT, ATTRIBUTES = "cells.csv", "dataset.json", "left_out.csv", "attributes.csv"
 _UNPACKED, _IMAGES = "unpacked", "images"
 _SHOWN = 8
+_PLURAL = {"label": "labels", "diagnosis": "diagnoses"}
 
 HIDDEN = "hidden, or left behind by an operating system"
 NO_IMAGE = "not an image"
@@ -152,7 +153,7 @@ def _summary(
         "patients": int(cells["patient"].nunique()),
         "published_patients": dataset.patients,
         "masks": int(cells["mask"].notna().sum()),
-        dataset.classes_are + "s": {name: int(count) for name, count in sorted(Counter(named).items())},
+        _PLURAL[dataset.classes_are]: {name: int(count) for name, count in sorted(Counter(named).items())},
         "unlabelled": len(cells) - len(named),
         "classes": [
             {
