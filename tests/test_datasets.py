@@ -232,9 +232,9 @@ def test_real_cells_of_acevedo_have_the_labels_that_the_project_knows(real_cells
     known = pd.read_csv(real_cells / "cells.csv").query("dataset == 'pbc'").set_index("path")
     cells = find("acevedo").read(published.Tree.of(real_cells / "pbc"), tmp_path, 8).cells
     assert len(cells) == 8191
-    ours = cells.set_index([f"pbc/{cell.split('/', 1)[1]}" for cell in cells["cell_id"]]).reindex(known.index)
-    assert (ours["label"] == known["label"]).all()
-    assert (ours["subtype"] == known["subtype"]).all()
+    ours = cells.set_index("pbc/" + cells["cell_id"].str.split("/", n=1).str[1]).reindex(known.index)
+    for column in ("label", "subtype"):
+        assert ours[column].tolist() == known[column].tolist()
 
 
 def test_matek19(tmp_path: Path) -> None:
