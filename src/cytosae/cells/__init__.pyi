@@ -1,3 +1,4 @@
+from . import datasets
 from .attributes import read_attributes
 from .decoding import decoded, default_workers
 from .images import UnreadableImage, decode, load_squashed
@@ -21,6 +22,7 @@ __all__ = [
     "TISSUES",
     "Listing",
     "UnreadableImage",
+    "datasets",
     "decode",
     "decoded",
     "default_workers",
