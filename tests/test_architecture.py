@@ -19,6 +19,7 @@ STAGES = (
     "study",
     "analysis",
     "explorer",
+    "reproduction",
     "doctor",
     "cli",
 )

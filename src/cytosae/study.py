@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -226,74 +226,104 @@ class Study:
         self._report()
         return self.stages
 
-    def _stage(self, name: str, folder: Path, parameters: dict[str, Any], inputs: dict[str, str]) -> str | None:
-        """Why a stage has to run, or None after noting that it is skipped."""
-        manifest = Manifest.load(folder)
-        reason = "not made yet" if manifest is None else manifest.why_stale(folder, parameters, inputs)
-        say(f"{name}: {reason or 'up to date'}")
-        if manifest is not None and reason is None:
-            self.stages[name] = {**manifest.summary, "skipped": True, "why": None}
-        return reason
-
-    def _done(self, name: str, reason: str, summary: dict[str, Any]) -> None:
-        self.stages[name] = {**summary, "skipped": False, "why": reason}
-
     def _tokens(self, cells: pd.DataFrame) -> TokenSource:
         layout = self.layout()
         if not self.store:
             return LiveTokens(cells, lambda: self.backbone, layout, self.workers)
-        folder = self.folder / "tokens"
-        reason = tokens_stale(folder, cells, layout)
-        say(f"tokens: {reason or 'up to date'}")
-        if reason:
-            layout = layout_of(self.backbone.info, self.config.store)
-            self._done("tokens", reason, embed(cells, self.backbone, folder, layout, workers=self.workers))
-        else:
-            self.stages["tokens"] = {"cells": len(cells), "skipped": True, "why": None}
-        return TokenStore(folder)
+        self.stages["tokens"] = embedded(
+            cells, layout, lambda: self.backbone, self.folder / "tokens", self.config.store, workers=self.workers
+        )
+        return TokenStore(self.folder / "tokens")
 
     def _sae(self, tokens: TokenSource, track: Sequence[str], checkpoint_seconds: float) -> None:
         config, folder = self.config.train, self.folder / "sae"
-        if self.given is not None:
-            inputs = {**training_inputs(tokens, config), "given": sae_weights_digest(self.given)}
-            if reason := self._stage("sae", folder, {"given": True}, inputs):
-                check_fit(tokens, SAE.from_pretrained(self.given))
-                self._done("sae", reason, adopt(tokens, self.given, folder, config, inputs))
-            return
-        reason = self._stage("sae", folder, asdict(config), training_inputs(tokens, config))
-        if reason:
+        if self.given is None:
             device = self.config.backbone.device
-            figures = train(tokens, folder, config, device=device, track=track, checkpoint_seconds=checkpoint_seconds)
-            self._done("sae", reason, figures)
+            self.stages["sae"] = trained(
+                tokens, folder, config, device=device, track=track, checkpoint_seconds=checkpoint_seconds
+            )
+            return
+        inputs = {**training_inputs(tokens, config), "given": sae_weights_digest(self.given)}
+        reason, summary = due("sae", folder, {"given": True}, inputs)
+        if reason:
+            check_fit(tokens, SAE.from_pretrained(self.given))
+            summary = adopt(tokens, self.given, folder, config, inputs)
+        self.stages["sae"] = told(summary, reason)
 
     def _concepts(self, tokens: TokenSource) -> None:
-        config, folder = self.config.encode, self.folder / "concepts"
-        sae_digest = sae_weights_digest(self.folder / "sae")
-        reason = self._stage("concepts", folder, asdict(config), encode_inputs(tokens, sae_digest))
-        if reason:
-            sae = SAE.from_pretrained(self.folder / "sae")
-            check_fit(tokens, sae)
-            device = self.config.backbone.device
-            figures = encode(tokens, sae, folder, config, sae_digest=sae_digest, device=device)
-            self._done("concepts", reason, {"datasets": figures})
+        device = self.config.backbone.device
+        self.stages["concepts"] = encoded(
+            tokens, self.folder / "sae", self.folder / "concepts", self.config.encode, device=device
+        )
 
     def _cohort(self) -> None:
         folder, config = self.folder / COHORT, self.config.barcodes
         concepts = Manifest.load(self.folder / "concepts")
         assert concepts is not None
         inputs = {"concepts": concepts.fingerprint()}
-        reason = self._stage("cohort", folder, asdict(config), inputs)
+        reason, summary = due("cohort", folder, asdict(config), inputs)
         if reason:
             (make_folder(folder) / MANIFEST).unlink(missing_ok=True)
-            figures = make_barcodes([self.folder / "concepts"], folder / BARCODES, config)
+            summary = make_barcodes([self.folder / "concepts"], folder / BARCODES, config)
             outputs = {BARCODES: FileRecord.of(folder / BARCODES)}
-            Manifest("cohort", asdict(config), inputs, outputs, figures).save(folder)
-            self._done("cohort", reason, figures)
+            Manifest("cohort", asdict(config), inputs, outputs, summary).save(folder)
+        self.stages["cohort"] = told(summary, reason)
 
     def _report(self) -> None:
-        reason = self._stage("report", self.folder / "report", {}, report_inputs(self.folder))
-        if reason:
-            self._done("report", reason, write_report(self.folder))
+        reason, summary = due("report", self.folder / "report", {}, report_inputs(self.folder))
+        self.stages["report"] = told(write_report(self.folder) if reason else summary, reason)
+
+
+def due(
+    name: str, folder: Path, parameters: Mapping[str, Any], inputs: Mapping[str, str]
+) -> tuple[str | None, dict[str, Any]]:
+    """Why a stage has to run, or None and the figures of its last run; says so on the terminal."""
+    manifest = Manifest.load(folder)
+    reason = "not made yet" if manifest is None else manifest.why_stale(folder, parameters, inputs)
+    say(f"{name}: {reason or 'up to date'}")
+    return reason, {} if manifest is None else dict(manifest.summary)
+
+
+def told(summary: Mapping[str, Any], reason: str | None) -> dict[str, Any]:
+    """Figures of a stage with ``skipped`` and ``why`` it was not."""
+    return {**summary, "skipped": reason is None, "why": reason}
+
+
+def embedded(
+    cells: pd.DataFrame,
+    layout: Layout,
+    backbone: Callable[[], Backbone],
+    folder: Path,
+    config: StoreConfig,
+    *,
+    workers: int | None = None,
+) -> dict[str, Any]:
+    """Figures of a token store of these cells, made where it is not up to date; the backbone is loaded only then."""
+    reason = tokens_stale(folder, cells, layout)
+    say(f"tokens: {reason or 'up to date'}")
+    if reason is None:
+        return told({"cells": len(cells)}, None)
+    loaded = backbone()
+    return told(embed(cells, loaded, folder, layout_of(loaded.info, config), workers=workers), reason)
+
+
+def trained(tokens: TokenSource, folder: Path, config: TrainConfig, *, device: str, **given: Any) -> dict[str, Any]:
+    """Figures of an autoencoder of these tokens, trained where it is not up to date; `given` goes to `train`."""
+    reason, summary = due("sae", folder, asdict(config), training_inputs(tokens, config))
+    return told(train(tokens, folder, config, device=device, **given) if reason else summary, reason)
+
+
+def encoded(
+    tokens: TokenSource, sae_folder: Path, folder: Path, config: EncodeConfig, *, device: str
+) -> dict[str, Any]:
+    """Figures of the concepts of an autoencoder on these tokens, made where they are not up to date."""
+    sae_digest = sae_weights_digest(sae_folder)
+    reason, summary = due("concepts", folder, asdict(config), encode_inputs(tokens, sae_digest))
+    if reason:
+        sae = SAE.from_pretrained(sae_folder)
+        check_fit(tokens, sae)
+        summary = {"datasets": encode(tokens, sae, folder, config, sae_digest=sae_digest, device=device)}
+    return told(summary, reason)
 
 
 def tokens_stale(folder: Path, cells: pd.DataFrame, layout: Layout) -> str | None:

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from cytosae.artefacts import without_nan
+from cytosae.cli import reproduce
 from cytosae.cli.annotations import annotations_app
 from cytosae.cli.datasets import datasets_app
 from cytosae.cli.options import with_settings
@@ -623,3 +624,4 @@ def doctor(
 
 app.add_typer(annotations_app, name="annotations")
 app.add_typer(datasets_app, name="datasets")
+reproduce.register(app)

@@ -16,6 +16,7 @@ from cytosae.report.cohort import (
 )
 from cytosae.report.curves import training_curves
 from cytosae.report.galleries import Row, patch_references, reference_grid
+from cytosae.report.inline import png_of_file, template
 from cytosae.report.overlays import enlarge, multiplied, overlay
 from cytosae.report.overview import overview, threshold_counts
 from cytosae.report.page import report_inputs, strongest, write_report
@@ -45,11 +46,13 @@ __all__ = [
     "patient_barcode",
     "patient_map",
     "patient_page",
+    "png_of_file",
     "quality_summary",
     "reference_grid",
     "report_inputs",
     "save",
     "strongest",
+    "template",
     "threshold_counts",
     "threshold_sweep",
     "training_curves",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from pathlib import Path
 
 import jinja2
 import numpy as np
@@ -27,6 +28,11 @@ def png(figure: Figure) -> str:
     with style():
         figure.savefig(out, format="png", metadata={"Software": None}, facecolor="white")
     return base64.b64encode(out.getvalue()).decode()
+
+
+def png_of_file(path: Path) -> str:
+    """A figure that was saved as PNG, as base64."""
+    return base64.b64encode(path.read_bytes()).decode()
 
 
 def template(name: str) -> jinja2.Template:

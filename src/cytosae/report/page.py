@@ -22,7 +22,7 @@ from cytosae.console import progress
 from cytosae.errors import CytosaeError
 from cytosae.report.barcodes import barcode_figures
 from cytosae.report.curves import training_curves
-from cytosae.report.inline import jpeg, template
+from cytosae.report.inline import jpeg, png_of_file, template
 from cytosae.report.overview import overview, threshold_counts
 from cytosae.report.quality import quality_summary
 from cytosae.report.style import save
@@ -101,10 +101,10 @@ def write_report(study: Path) -> dict[str, Any]:
         gallery = _gallery(data, *read_maps(study / "concepts", name), paths, name)
         means[name] = data.var["mean_activation"].to_numpy()
         datasets.append(
-            {"name": name, "summary": summary, "overview": _png(figures / f"overview-{index}.png"), **gallery}
+            {"name": name, "summary": summary, "overview": png_of_file(figures / f"overview-{index}.png"), **gallery}
         )
     save(threshold_counts(means, concept_threshold=threshold), figures / "thresholds")
-    curves = _png(figures / "training.png") if trained else None
+    curves = png_of_file(figures / "training.png") if trained else None
     page = _render(study, datasets, sae, curves, _quality(study, figures), _patients(study, figures))
     with whole_file(folder / PAGE) as partial:
         partial.write_text(page, encoding="utf-8")
@@ -174,10 +174,6 @@ def _picture(path: str | None) -> str:
     return jpeg(np.asarray(small))
 
 
-def _png(path: Path) -> str:
-    return base64.b64encode(path.read_bytes()).decode()
-
-
 def _quality(study: Path, figures: Path) -> str | None:
     """The summary of the quality measures, where they have been taken of these concepts."""
     measured, concepts = Manifest.load(study / "quality"), Manifest.load(study / "concepts")
@@ -185,7 +181,7 @@ def _quality(study: Path, figures: Path) -> str | None:
         return None
     table = pd.read_csv(study / "quality" / "figures.csv")
     save(quality_summary(table, title=study.absolute().name), figures / "quality")
-    return _png(figures / "quality.png")
+    return png_of_file(figures / "quality.png")
 
 
 def _patients(study: Path, figures: Path) -> dict[str, str]:
@@ -193,10 +189,12 @@ def _patients(study: Path, figures: Path) -> dict[str, str]:
     path = study / COHORT / BARCODES
     if Manifest.load(study / COHORT) is None:
         return {}
-    drawn = {name: _png(figures / f"{name}.png") for name in barcode_figures(read_barcodes(path), figures)}
+    drawn = {name: png_of_file(figures / f"{name}.png") for name in barcode_figures(read_barcodes(path), figures)}
     told = Manifest.load(path.parent / CLASSIFICATION)
     if told is not None and told.inputs.get("barcodes") == sha256_file(path):
-        drawn |= {name: _png(path.parent / CLASSIFICATION / f"{name}.png") for name in ("contenders", "confusion")}
+        drawn |= {
+            name: png_of_file(path.parent / CLASSIFICATION / f"{name}.png") for name in ("contenders", "confusion")
+        }
     return drawn
 
 

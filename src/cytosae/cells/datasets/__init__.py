@@ -13,7 +13,7 @@ from cytosae.cells.datasets.downloads import Fetched, fetch
 from cytosae.cells.datasets.hehr import HEHR
 from cytosae.cells.datasets.matek19 import MATEK19
 from cytosae.cells.datasets.mll23 import MLL23
-from cytosae.cells.datasets.preparation import Prepared, prepare
+from cytosae.cells.datasets.preparation import TABLE, Prepared, prepare
 from cytosae.cells.datasets.segmentation_wbc import SEGMENTATION_WBC
 from cytosae.cells.datasets.tree import Tree
 from cytosae.cells.datasets.wbcatt import WBCATT
@@ -40,6 +40,7 @@ def find(name: str) -> DataSet:
 
 __all__ = [
     "DATASETS",
+    "TABLE",
     "CellClass",
     "DataSet",
     "Fetched",

@@ -1,0 +1,81 @@
+"""``cytosae reproduce``: the paper's experiments, planned, run, and laid beside what it reports."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cytosae.cli.options import with_settings
+from cytosae.settings import BackboneConfig, EncodeConfig, TrainConfig
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("reproduce")(with_settings(reproduce))
+
+
+def reproduce(
+    folder: Annotated[Path, typer.Argument(help="Where everything goes.")],
+    backbone: BackboneConfig,
+    training: TrainConfig,
+    encoding: EncodeConfig,
+    data: Annotated[
+        Path,
+        typer.Option(
+            "--data",
+            help="Folder with a folder for each data set: mll23, acevedo, matek19, bmc, hehr, as downloaded or prepared.",
+        ),
+    ],
+    seeds: Annotated[int, typer.Option(min=1, help="Trainings of every setting.")] = 3,
+    no_ablation: Annotated[bool, typer.Option("--no-ablation", help="Leave out what section 3.4 varies.")] = False,
+    sae: Annotated[
+        Path | None,
+        typer.Option(
+            "--sae", help="Autoencoder for the study instead of the one trained here, such as the released one."
+        ),
+    ] = None,
+    store: Annotated[
+        bool, typer.Option("--store", help="Keep the tokens of all data sets, for the contenders made of tokens.")
+    ] = False,
+    only: Annotated[
+        list[str],
+        typer.Option("--only", help="A step, or the first word of several; with what it needs. Can be repeated."),
+    ] = [],  # noqa: B006
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan, run nothing.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object with all figures at the end.")] = False,
+) -> None:
+    """Reproduce the paper: five data sets, three seeds, the ablation, tables and figures 2 to 5.
+
+    What is missing is named, what is there is run; it can be stopped at any time, and the same command goes on where it was.
+    The paper's backbone is --backbone dinobloom-b; times of the plan are measured on this machine on a few images.
+    """
+    from cytosae.cli.commands import _answer
+    from cytosae.reproduction import Recipe, planned
+    from cytosae.reproduction import reproduce as run
+
+    recipe = Recipe(folder.absolute(), data, backbone, training, encoding, seeds, not no_ablation, sae, store)
+    if not dry_run:
+        result = run(recipe, only)
+        lines = {"done": len(result["done"]), **result["left_out"], **result["obtained"]}
+        _answer(result if as_json else {**lines, "table": result["table"], "page": result["page"]}, as_json)
+        return
+    plan = planned(recipe, only)
+    if as_json:
+        _answer(plan, as_json)
+        return
+    lines = {one["name"]: _line(one) for one in plan["steps"]}
+    _answer({**lines, "all that can be run": _time(plan["seconds"]), "measured on": plan["measured_on"]}, as_json)
+
+
+def _line(one: dict[str, Any]) -> str:
+    parts = [one["of"], one["state"], one["why"] or "", "" if one["seconds"] is None else _time(one["seconds"])]
+    return " | ".join(part for part in parts if part)
+
+
+def _time(seconds: float) -> str:
+    for unit, length in (("days", 86_400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 1.5 * length:
+            return f"{seconds / length:.1f} {unit}"
+    return f"{seconds:.0f} seconds"

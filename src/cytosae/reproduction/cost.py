@@ -1,0 +1,109 @@
+"""How long a unit of work takes on this machine, measured on a little of it."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+
+from cytosae.backbones import INPUT_SIZE, Backbone, choose_device, choose_precision, load
+from cytosae.errors import CytosaeError
+from cytosae.reproduction.recipe import Recipe
+from cytosae.reproduction.steps import EMBED, ENCODE, TRAIN, Step
+from cytosae.sae import sparse
+from cytosae.sae.training import new_state, step
+from cytosae.settings import TrainConfig
+from cytosae.study import load_backbone
+
+IMAGES = 4
+"""Images on which a unit is measured."""
+_L0 = 150  # latents that are active on a token once a training has settled; at the start it is half of all
+_SHAPE = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "image_size": 224, "patch_size": 14}
+
+
+def units(recipe: Recipe, steps: Iterable[Step]) -> tuple[dict[tuple[str, int], float], str]:
+    """Seconds of a unit of each kind of work that the steps have, by kind and expansion, and what they were measured on.
+
+    Training is measured on a few images and scaled to a batch, which is linear in the tokens (docs/benchmarks.md).
+    """
+    wanted = {kind for one in steps if not one.done for kind in one.work}
+    backbone, what = _backbone(recipe)
+    info = backbone.info
+    found: dict[tuple[str, int], float] = {}
+    device = torch.device(choose_device(recipe.backbone.device))
+    for kind, expansion in sorted(wanted):
+        if kind == EMBED:
+            shape = (IMAGES, INPUT_SIZE, INPUT_SIZE, 3)
+            pixels = torch.from_numpy(np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8))
+            found[kind, expansion] = _seconds(partial(backbone.tokens, pixels), device) / IMAGES
+            continue
+        x = torch.randn(IMAGES * info.n_tokens, info.d_model, generator=torch.Generator().manual_seed(0)).to(device)
+        config = TrainConfig(expansion=expansion, revival=recipe.training.revival, encoder=recipe.training.encoder)
+        state = _settled(config, x)
+        if kind == TRAIN:
+            seconds = _seconds(partial(step, state, x, config), device)
+            found[kind, expansion] = seconds * recipe.training.batch_images / IMAGES
+        elif kind == ENCODE:
+            dtype = choose_precision(recipe.training.encoder, "cpu") if device.type == "cpu" else "float32"
+            seconds = _seconds(partial(_encode, state.sae, x, dtype), device)
+            found[kind, expansion] = seconds / IMAGES
+    return found, what
+
+
+def _backbone(recipe: Recipe) -> tuple[Backbone, str]:
+    """The recipe's backbone; where it is not there, one of the paper's shape with random weights, which is as fast."""
+    try:
+        return load_backbone(recipe.backbone), recipe.backbone.backbone
+    except CytosaeError as error:
+        from transformers import Dinov2Config, Dinov2Model
+
+        with tempfile.TemporaryDirectory() as folder:
+            Dinov2Model(Dinov2Config(**_SHAPE)).save_pretrained(folder)
+            config = recipe.backbone
+            return load(folder, layer=config.layer, dtype=config.dtype, device=config.device), (
+                f"random weights of DinoBloom-B's shape, since {str(error).rstrip('.')}"
+            )
+
+
+@torch.no_grad()
+def _settled(config: TrainConfig, x: torch.Tensor) -> Any:
+    """An autoencoder that is as sparse as one that has been trained for a while."""
+    state = new_state(config, x.shape[1], x.device)
+    sae = state.sae
+    some = sae.pre_activations(x[:64]).flatten()
+    level = some[:: max(1, len(some) // 1_000_000)].float().cpu().quantile(max(0.0, 1 - _L0 / sae.n_latents))
+    sae.b_enc.fill_(-float(level))
+    state.l0 = float(min(_L0, sae.n_latents / 2))
+    return state
+
+
+@torch.no_grad()
+def _encode(sae: Any, x: torch.Tensor, dtype: str) -> None:
+    if x.device.type == "cpu":
+        sparse.active(sae, x, dtype)
+    else:
+        sae.encode(x)
+
+
+def _seconds(work: Callable[[], Any], device: torch.device) -> float:
+    """Of the second of two runs; the first wakes what is asleep."""
+    taken = 0.0
+    for _ in range(2):
+        begun = time.perf_counter()
+        work()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        taken = time.perf_counter() - begun
+    return taken
+
+
+def seconds_of(step: Step, units: dict[tuple[str, int], float]) -> float | None:
+    """How long a step takes; None where one of its kinds of work was not measured."""
+    if any(kind not in units for kind in step.work):
+        return None
+    return sum(amount * units[kind] for kind, amount in step.work.items())

@@ -1,0 +1,98 @@
+"""Plan the recipe, run what can be run, and say what is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+from cytosae.artefacts import make_folder
+from cytosae.console import say
+from cytosae.errors import CytosaeError
+from cytosae.reproduction.cost import seconds_of, units
+from cytosae.reproduction.recipe import Recipe
+from cytosae.reproduction.steps import Step, steps
+from cytosae.reproduction.table import write_results
+
+
+def planned(recipe: Recipe, only: Collection[str] = ()) -> dict[str, Any]:
+    """What would be run: every step with what it needs, what it lacks, and how long it takes here.
+
+    Parameters
+    ----------
+    recipe
+        The recipe.
+    only
+        Steps, or first words of steps such as ``train``; all if empty. What they need is planned too.
+
+    Returns
+    -------
+    ``steps``, each with ``name``, ``of``, ``state`` (``done``, ``ready``, ``waits`` for what is lacking elsewhere, or
+    ``lacks``), ``why`` and ``seconds``; ``seconds`` of all that can be run; ``measured_on``, what times are measured on.
+    """
+    chosen = _chosen(steps(recipe), only)
+    lacking = _lacking(chosen)
+    seconds, what = units(recipe, [one for one in chosen if one.name not in lacking])
+    told = []
+    for one in chosen:
+        state = "done" if one.done else "lacks" if one.lacks else "waits" if one.name in lacking else "ready"
+        took = seconds_of(one, seconds) if state == "ready" else None
+        told.append(
+            {"name": one.name, "of": one.of, "state": state, "why": lacking.get(one.name), "seconds": took or None}
+        )
+    return {"steps": told, "seconds": sum(one["seconds"] or 0 for one in told), "measured_on": what}
+
+
+def reproduce(recipe: Recipe, only: Collection[str] = ()) -> dict[str, Any]:
+    """Run every step that can be run, and write the table of what the paper reports beside what came out.
+
+    A step that is up to date does nothing, and one that was stopped goes on where it was. Where a step fails, those
+    that need it are left out and the others run.
+
+    Returns
+    -------
+    ``done``, names of the steps that ran; ``left_out``, why, by step; and the files of `write_results`.
+    """
+    make_folder(recipe.folder)
+    chosen = _chosen(steps(recipe), only)
+    failed: dict[str, str] = {}
+    done: list[str] = []
+    for number, one in enumerate(chosen, 1):
+        lacking = one.lacks or next((f"needs {name!r}" for name in one.needs if name in failed), None)
+        if lacking is None:
+            say(f"[{number} of {len(chosen)}] {one.name}")
+            try:
+                one.run()
+                done.append(one.name)
+                continue
+            except CytosaeError as error:
+                lacking = str(error)
+        failed[one.name] = lacking
+        say(f"[{number} of {len(chosen)}] {one.name}: left out: {lacking}")
+    return {"done": done, "left_out": failed, **write_results(recipe)}
+
+
+def _chosen(all_steps: list[Step], only: Collection[str]) -> list[Step]:
+    """The wanted steps and, before them, all that they need."""
+    if not only:
+        return all_steps
+    known = {one.name: one for one in all_steps}
+    wanted = {name for name in known if name in only or name.split()[0] in only}
+    if unknown := sorted(set(only) - {name.split()[0] for name in known} - set(known)):
+        raise CytosaeError(f"--only {unknown[0]}: no such step; there are {', '.join(_kinds(all_steps))}.")
+    while more := {name for one in wanted for name in known[one].needs} - wanted:
+        wanted |= more
+    return [one for one in all_steps if one.name in wanted]
+
+
+def _kinds(all_steps: list[Step]) -> list[str]:
+    return list(dict.fromkeys(one.name.split()[0] for one in all_steps))
+
+
+def _lacking(chosen: list[Step]) -> dict[str, str]:
+    """Steps that cannot be run, and why."""
+    found: dict[str, str] = {}
+    for one in chosen:
+        why = one.lacks or next((f"needs {name!r}" for name in one.needs if name in found), None)
+        if why is not None and not one.done:
+            found[one.name] = why
+    return found

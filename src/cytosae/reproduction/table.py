@@ -1,0 +1,130 @@
+"""What the paper reports beside what came out, as a table and as a page with the figures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cytosae import __version__
+from cytosae.artefacts import FileRecord, Manifest, make_folder, read_json, whole_file
+from cytosae.cohort import BARCODES, CLASSIFICATION, COHORT
+from cytosae.concepts import read_datasets
+from cytosae.report import png_of_file, template
+from cytosae.reproduction.paper import CHOSEN, FIRST, PATIENTS, REPORTED, SECOND, TRAINING_SET
+from cytosae.reproduction.recipe import Recipe
+
+TABLE, PAGE = "reproduction.csv", "index.html"
+_FIGURES = {
+    "Figure 2: concepts above a threshold, by expansion": "figures/figure-2-counts.png",
+    "Figure 2: all latents on the training set": "study/report/figures/overview-0.png",
+    "Figure 3: a patch of an eosinophil, its concepts, and their reference images": "figures/figure-3.png",
+    "Figure 4: classification of patients, and the sweep of the threshold": "study/cohort/classification/sweep.png",
+    "Figure 4: beside other ways": "study/cohort/classification/contenders.png",
+    "Figure 5: two diseases": "comparison/scatter.png",
+    f"Figure 5: concepts of {FIRST}": "comparison/references-first.png",
+    f"Figure 5: concepts of {SECOND}": "comparison/references-second.png",
+}
+
+
+def write_results(recipe: Recipe) -> dict[str, Any]:
+    """Write ``reproduction.csv`` and ``index.html``.
+
+    Returns
+    -------
+    Paths of both, and the rows for which there is a figure.
+    """
+    folder = make_folder(recipe.folder)
+    table = compared(recipe)
+    with whole_file(folder / TABLE) as partial:
+        table.to_csv(partial, index=False)
+    figures = [(title, png_of_file(folder / path)) for title, path in _FIGURES.items() if (folder / path).is_file()]
+    page = template("reproduction.html.j2").render(
+        rows=table.astype(object).where(table.notna(), None).to_dict("records"),
+        figures=figures,
+        version=__version__,
+        recipe=recipe,
+        study=recipe.study.relative_to(recipe.folder),
+    )
+    with whole_file(folder / PAGE) as partial:
+        partial.write_text(page, encoding="utf-8")
+    obtained = table[table["obtained"].notna()].set_index("what")["obtained"].to_dict()
+    outputs = {name: FileRecord.of(folder / name) for name in (TABLE, PAGE)}
+    Manifest("reproduction", {"seeds": recipe.seeds}, {}, outputs, {"obtained": obtained}).save(folder)
+    return {"table": str(folder / TABLE), "page": str(folder / PAGE), "obtained": obtained}
+
+
+def compared(recipe: Recipe) -> pd.DataFrame:
+    """A row for each figure of the paper: what it reports, what came out, and over how many trainings."""
+    found = _obtained(recipe)
+    rows = []
+    for one in REPORTED:
+        values = np.array(found.get(one.key, []), dtype=float)
+        rows.append(
+            {
+                "where": one.where,
+                "what": one.what,
+                "paper": one.value,
+                "paper_spread": one.spread,
+                "obtained": values.mean() if len(values) else None,
+                "obtained_spread": values.std(ddof=1) if len(values) > 1 else None,
+                "trainings": len(values) if len(values) else None,
+                "note": one.note,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _obtained(recipe: Recipe) -> Mapping[str, list[float]]:
+    """The recipe's figures by key; those that are not there yet are missing."""
+    found: dict[str, list[float]] = {}
+    for variant, seed in recipe.members:
+        if Manifest.load(recipe.concepts_of(variant, seed)) is not None:
+            concepts = read_datasets(recipe.concepts_of(variant, seed))[TRAINING_SET]["concepts"]
+            found.setdefault(f"concepts {variant}", []).append(concepts)
+        if (trained := Manifest.load(recipe.sae_of(variant, seed))) is not None:
+            found.setdefault(f"dead {variant}", []).append(trained.summary["dead"])
+            found.setdefault(f"l0 {variant}", []).append(trained.summary["l0"])
+    pairs = zip(found.get("l0 lambda-by-10", []), found.get(f"l0 {CHOSEN}", []), strict=False)
+    if ratios := [low / chosen for low, chosen in pairs if chosen]:
+        found["l0 lambda-by-10 over chosen"] = ratios
+    if Manifest.load(recipe.study / "concepts") is not None:
+        for name, summary in read_datasets(recipe.study / "concepts").items():
+            found[f"cells {name}"] = [summary["cells"]]
+    found |= _of_patients(recipe.study / COHORT)
+    found |= _of_experts(recipe.study)
+    return found
+
+
+def _of_patients(folder: Path) -> dict[str, list[float]]:
+    found: dict[str, list[float]] = {}
+    if (cohort := Manifest.load(folder)) is not None and (folder / BARCODES).is_file():
+        found[f"patients {PATIENTS}"] = [cohort.summary["patients"]]
+    if Manifest.load(folder / CLASSIFICATION) is not None:
+        for row in read_json(folder / CLASSIFICATION / "classification.json")["contenders"]:
+            if row["contender"] == "barcodes, threshold -3 (paper)":
+                found["weighted F1"] = [row["value"]]
+    return found
+
+
+def _of_experts(study: Path) -> dict[str, list[float]]:
+    """Concepts that experts found specific, where they judged the worklists of the comparison."""
+    from cytosae.explorer.annotations import default_address, open_database, summarise
+    from cytosae.explorer.annotations.worklists import listed
+
+    if not (study / "annotations.sqlite").is_file():
+        return {}
+    found: dict[str, list[float]] = {}
+    database = open_database(study, default_address(study))
+    try:
+        with database.reading() as session:
+            for worklist in listed(session):
+                told = summarise(session, worklist.id).specific
+                if told is not None and told.y and told.disease in (FIRST, SECOND):
+                    found[f"specific {told.disease}"] = [told.x]
+    finally:
+        database.close()
+    return found

@@ -1,0 +1,243 @@
+"""The recipe in small: five published layouts with drawn cells, a backbone with DinoBloom's keys, up to the table."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from cytosae.artefacts import Manifest
+from cytosae.cells.datasets import DATASETS
+from cytosae.cells.synthetic import CohortSpec, write_cohort
+from cytosae.cli.commands import app
+from cytosae.concepts import read_concepts
+from cytosae.errors import CytosaeError
+from cytosae.reproduction import Recipe, planned
+from cytosae.reproduction.paper import REPORTED, VARIANTS
+from cytosae.reproduction.steps import steps
+from cytosae.reproduction.table import compared
+from cytosae.settings import BackboneConfig, TrainConfig
+from test_backbones import reference, zenodo
+
+DISEASES = {"APL_PML_RARA": "PML_RARA", "healthy": "control"}
+SUBTYPES = {"BNE": "neutrophil", "SNE": "neutrophil", "PMY": "ig", "MMY": "ig", "MY": "ig", "BA": "basophil"}
+SUBTYPES |= {"EO": "eosinophil", "LY": "lymphocyte", "MO": "monocyte", "ERB": "erythroblast", "PLATELET": "platelet"}
+LAYOUTS = {
+    "mll23": ("{code}/{code}_{number:04d}.TIF", "RGB", 288),
+    "acevedo": ("PBC_dataset_normal_DIB/{folder}/{code}_{number}.jpg", "RGB", 360),
+    "matek19": ("AML-Cytomorphology/{code}/{code}_{number:04d}.tiff", "RGBA", 400),
+    "bmc": ("{code}/0001-1000/{code}_{number:05d}.jpg", "RGB", 250),
+}
+SMALL = ["--images", 64, "--batch-images", 8, "--expansion", 4, "--init-images", 8, "--evaluate-images", 4]
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All five data sets of the paper in their published layouts, with drawn cells."""
+    drawn = tmp_path_factory.mktemp("drawn")
+    cells = write_cohort(CohortSpec.parse("patients=15,cells=6,seed=2"), drawn)
+    folder = tmp_path_factory.mktemp("published")
+    for name, (layout, mode, edge) in LAYOUTS.items():
+        codes = {one.label: one.code for one in DATASETS[name].classes}
+        known = cells[cells["label"].isin(codes)].groupby("label").head(2)
+        assert len(known) > 8
+        for number, row in enumerate(known.itertuples(), 1):
+            code = codes[row.label]
+            path = folder / name / layout.format(code=code, number=number, folder=SUBTYPES.get(code))
+            save(drawn / row.path, path, mode, edge)
+    for number, row in enumerate(cells.itertuples()):
+        of = DISEASES.get(row.diagnosis, row.diagnosis)
+        save(drawn / row.path, folder / "hehr" / "data" / of / row.patient / f"image_{number}.tif", "RGB", 144)
+    return folder
+
+
+def save(source: Path, target: Path, mode: str, edge: int) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    Image.open(source).convert(mode).resize((edge, edge)).save(target)
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint as DinoBloom's on Zenodo, but narrow and shallow."""
+    return zenodo(reference().state_dict(), tmp_path_factory.mktemp("weights") / "DinoBloom-B")
+
+
+def ask(*arguments: object) -> dict[str, Any]:
+    result = CliRunner().invoke(app, ["reproduce", *map(str, arguments), "--json"], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+@pytest.fixture(scope="module")
+def done(published: Path, weights: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    folder = tmp_path_factory.mktemp("reproduction") / "out"
+    return folder, ask(folder, "--data", published, "--backbone", weights, "--seeds", 1, *SMALL)
+
+
+def test_all_of_it_goes_through_to_the_table(done: tuple[Path, dict[str, Any]]) -> None:
+    folder, result = done
+    assert result["left_out"] == {}
+    table = pd.read_csv(folder / "reproduction.csv").set_index("what")
+    assert len(table) == len(REPORTED)
+    experts = [what for what in table.index if what.startswith("specific")]
+    assert table.index[table["obtained"].isna()].tolist() == experts  # nobody has judged
+    assert table.loc["cells of MLL23", "paper"] == 41_906
+    for name in LAYOUTS:
+        data = read_concepts(folder / "study" / "concepts", name, matrices=False)
+        row = next(one.what for one in REPORTED if one.key == f"cells {name}")
+        assert table.loc[row, "obtained"] == data.n_obs
+        assert data.obs["label"].notna().all()
+    assert table.loc["patients of AML Hehr", "obtained"] == 15
+    sae = Manifest.load(folder / "sae" / "chosen-0")
+    assert sae is not None
+    assert table.loc["dead share, ghost gradients", "obtained"] == pytest.approx(sae.summary["dead"])
+    double = Manifest.load(folder / "sae" / "expansion-double-0")
+    assert double is not None
+    assert double.summary["n_latents"] == 2 * sae.summary["n_latents"]
+    layer = Manifest.load(folder / "concepts" / "layer-12-0")
+    assert layer is not None
+    own = read_concepts(folder / "concepts" / "layer-12-0", "mll23", matrices=False)
+    assert int(own.uns["cytosae"]["backbone"]["layer"]) + 1 == 4  # the last of four, as the twelfth of twelve
+    assert table.loc["concepts, layer 12", "obtained"] == own.var["is_concept"].sum()
+    page = (folder / "index.html").read_text(encoding="utf-8")
+    assert len(re.findall(r'<img class="figure"', page)) == 8
+    assert "2,936 ± 114" in page
+    panel = json.loads((folder / "panel.json").read_text())
+    assert panel["format"] == "cytosae-worklist"
+    classified = json.loads((folder / "study" / "cohort" / "classification" / "classification.json").read_text())
+    (paper,) = (row for row in classified["contenders"] if row["contender"] == "barcodes, threshold -3 (paper)")
+    assert table.loc["weighted F1 of patients at threshold -3", "obtained"] == pytest.approx(paper["value"])
+
+
+def test_again_it_does_nothing_and_the_plan_says_so(
+    done: tuple[Path, dict[str, Any]], published: Path, weights: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder, _ = done
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("model.safetensors")}
+    arguments = [folder, "--data", published, "--backbone", weights, "--seeds", 1, *SMALL]
+    plan = ask(*arguments, "--dry-run")
+    assert {one["state"] for one in plan["steps"]} == {"done"}
+    assert plan["seconds"] == 0
+    ask(*arguments, "--only", "train", "--only", "table")
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("model.safetensors")} == before
+
+
+def test_the_plan_names_what_is_missing_and_says_how_long_the_rest_takes(
+    published: Path, weights: Path, tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "mll23").symlink_to(published / "mll23")
+    folder = tmp_path / "out"
+    plan = ask(folder, "--data", data, "--backbone", weights, "--seeds", 2, *SMALL, "--dry-run")
+    assert not folder.exists()
+    states = {one["name"]: one for one in plan["steps"]}
+    assert len(states) == 5 + 4 + 2 * 2 * len(VARIANTS) + 1 + 5
+    assert states["cells mll23"]["state"] == "ready"
+    assert states["cells bmc"]["state"] == "lacks"
+    assert "cytosae datasets info bmc" in states["cells bmc"]["why"]
+    assert states["classify"]["state"] == "waits"
+    assert states["classify"]["why"] == "needs 'cells hehr'"
+    assert states["study"]["state"] == "ready"
+    assert states["tokens chosen"]["seconds"] > 0
+    assert states["train expansion-double-1"]["seconds"] > 0
+    assert plan["seconds"] == pytest.approx(
+        sum(one["seconds"] or 0 for one in plan["steps"] if one["state"] == "ready")
+    )
+    assert plan["measured_on"] == str(weights)
+
+
+def test_what_cannot_be_run_is_left_out_and_the_rest_runs(published: Path, weights: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "mll23").symlink_to(published / "mll23")
+    (data / "hehr").mkdir()  # empty
+    arguments = ["--data", data, "--backbone", weights, "--seeds", 1, "--no-ablation", *SMALL]
+    result = ask(tmp_path / "out", *arguments)
+    assert set(result["left_out"]) == {
+        "cells acevedo",
+        "cells matek19",
+        "cells bmc",
+        "cells hehr",
+        "classify",
+        "compare",
+    } | {
+        "study",
+        "panel",
+        "patch",
+    }
+    assert "holds no image of hehr" in result["left_out"]["cells hehr"]
+    assert result["obtained"]["concepts at threshold -3, expansion 64"] > 0
+    (data / "hehr").rmdir()
+    result = ask(tmp_path / "out", *arguments)
+    assert "study" not in result["left_out"]
+    assert result["left_out"]["classify"] == "needs 'cells hehr'"
+    with pytest.raises(CytosaeError, match="--only figures: no such step; there are cells, tokens, train"):
+        ask(tmp_path / "out", *arguments, "--only", "figures")
+
+
+def test_a_given_autoencoder_takes_the_place_of_the_trained_one(
+    done: tuple[Path, dict[str, Any]], published: Path, weights: Path, tmp_path: Path
+) -> None:
+    folder, _ = done
+    given = folder / "sae" / "expansion-half-0"
+    result = ask(
+        tmp_path, "--data", published, "--backbone", weights, "--no-ablation", "--sae", given, "--only", "study", *SMALL
+    )
+    assert not any(name.startswith("train") for name in result["done"])
+    study = Manifest.load(tmp_path / "study" / "sae")
+    trained = Manifest.load(given)
+    assert study is not None
+    assert trained is not None
+    assert study.outputs["model.safetensors"].sha256 == trained.outputs["model.safetensors"].sha256
+
+
+def test_means_and_spreads_over_trainings(tmp_path: Path) -> None:
+    recipe = Recipe(tmp_path, tmp_path, BackboneConfig("tiny"), TrainConfig(), seeds=3)
+    for seed, (concepts, dead, l0) in enumerate([(10, 0.5, 20.0), (13, 0.7, 22.0), (16, 0.6, 24.0)]):
+        summary = {"datasets": {"mll23": {"cells": 5, "concepts": concepts}}}
+        Manifest("concepts", {}, {}, {}, summary).save(made(recipe.concepts_of("chosen", seed)))
+        Manifest("sae", {}, {}, {}, {"dead": dead, "l0": l0}).save(made(recipe.sae_of("chosen", seed)))
+        Manifest("sae", {}, {}, {}, {"dead": 0.1, "l0": 90 * l0}).save(made(recipe.sae_of("lambda-by-10", seed)))
+    table = compared(recipe).set_index("what")
+    row = table.loc["concepts at threshold -3, expansion 64"]
+    assert (row["obtained"], row["obtained_spread"], row["trainings"]) == (13, 3, 3)
+    row = table.loc["dead share, ghost gradients"]
+    assert (row["obtained"], row["obtained_spread"]) == (
+        pytest.approx(0.6),
+        pytest.approx(np.std([5, 7, 6], ddof=1) / 10),
+    )
+    assert table.loc["L0, lambda a tenth, over the chosen", "obtained"] == pytest.approx(90)
+    assert np.isnan(table.loc["concepts, layer 2", "obtained"])
+
+
+def made(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    return folder
+
+
+def test_the_papers_settings(tmp_path: Path) -> None:
+    recipe = Recipe(tmp_path, tmp_path)
+    grid = {name: recipe.training_of(name, 2) for name in VARIANTS}
+    assert {name: c.expansion for name, c in grid.items() if c.expansion != 64} == {
+        "expansion-quarter": 16, "expansion-half": 32, "expansion-double": 128
+    }  # fmt: skip
+    assert {c.l1 for c in grid.values()} == {8e-5, pytest.approx(8e-4), pytest.approx(8e-6)}
+    assert {c.learning_rate for c in grid.values()} == {4e-4, pytest.approx(4e-3), pytest.approx(4e-5)}
+    assert {c.seed for c in grid.values()} == {2}
+    assert [name for name, c in grid.items() if c.revival == "none"] == ["no-ghost"]
+    assert [name for name, c in grid.items() if c.b_dec_init == "mean"] == ["bias-mean"]
+    assert [recipe.backbone_of(VARIANTS[name].layer).layer for name in ("chosen", "layer-2", "layer-12")] == [-2, 2, 12]
+    by_name = {one.name: one for one in steps(recipe)}
+    assert by_name["train chosen-0"].work == {("train", 64): 15_625}
+    assert by_name["tokens chosen"].work == {("embed", 0): 41_906}
+    assert by_name["study"].lacks
+    plan = planned(Recipe(tmp_path, tmp_path, BackboneConfig("tiny")), ["panel"])
+    assert {one["state"] for one in plan["steps"]} <= {"lacks", "waits"}
