@@ -24,8 +24,8 @@ from cytosae.backbones.weights import SUFFIXES, read_weights
 from cytosae.backbones.zenodo import zenodo_path
 from cytosae.errors import CytosaeError
 
-IMPORTED = "imported"
-"""Stands in place of a backbone's name where tokens were made elsewhere."""
+IMPORTED = "imported:"
+"""Begins what stands in place of a backbone's name where tokens were made elsewhere."""
 
 NAMES = (*HUB_FILES, "tiny")
 """Backbones with a name of their own."""
@@ -110,6 +110,11 @@ def _find(name: str, revision: str | None, weights: Path | None) -> tuple[Tower,
         if not (TINY / "config.json").is_file():
             raise CytosaeError("tiny: this installation has no built-in backbone. Give a folder of a model instead.")
         return _folder(TINY, name), "cytosae", None
+    if name.startswith(IMPORTED):
+        raise CytosaeError(
+            f"{name}: these tokens were made elsewhere, so there is no backbone that could make others. Give the tokens of "
+            "the cells in question with --tokens; `cytosae tokens import` makes them."
+        )
     if name.startswith(PREFIX):
         return read_timm(name.removeprefix(PREFIX), INPUT_SIZE, revision)
     path = Path(name).expanduser()
@@ -120,11 +125,6 @@ def _find(name: str, revision: str | None, weights: Path | None) -> tuple[Tower,
     if name.count("/") == 1 and not name.startswith((".", "/", "~")):
         folder, commit = hub_model(name, revision)
         return _folder(folder, name), name, commit
-    if name == IMPORTED:
-        raise CytosaeError(
-            "These tokens were made elsewhere and imported, so there is no backbone that could make others. Give the "
-            "tokens of the cells in question with --tokens; `cytosae tokens import` makes them."
-        )
     close = difflib.get_close_matches(name.lower().replace("_", "-"), NAMES, n=1)
     raise CytosaeError(
         f"{name!r}: unknown backbone{f', did you mean {close[0]}?' if close else '.'} Known are {', '.join(NAMES)}, an "

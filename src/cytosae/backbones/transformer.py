@@ -152,16 +152,19 @@ def stated_normalisation(folder: Path, name: str) -> Normalisation | None:
     stated = _json(folder / "preprocessor_config.json")
     if not stated.get("do_normalize", True) or "image_mean" not in stated:
         return None
-    mean, std = stated["image_mean"], stated.get("image_std")
-    for values in (mean, std):
-        if not (isinstance(values, list) and len(values) == 3 and all(isinstance(v, int | float) for v in values)):
-            raise CytosaeError(
-                f"{name}: preprocessor_config.json gives image_mean {mean} and image_std {std}; expected three numbers "
-                "each. Correct or remove the file."
-            )
+    mean, std = _three(stated, "image_mean", name), _three(stated, "image_std", name)
     if min(std) <= 0:
         raise CytosaeError(f"{name}: preprocessor_config.json gives image_std {std}; expected numbers above 0.")
-    return tuple(map(float, mean)), tuple(map(float, std))
+    return mean, std
+
+
+def _three(stated: dict[str, Any], key: str, name: str) -> tuple[float, ...]:
+    values = stated.get(key)
+    if not (isinstance(values, list) and len(values) == 3 and all(isinstance(one, int | float) for one in values)):
+        raise CytosaeError(
+            f"{name}: preprocessor_config.json gives {key} {values}; expected three numbers. Correct or remove the file."
+        )
+    return tuple(map(float, values))
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -184,7 +187,9 @@ def _first(model: nn.Module, places: tuple[str, ...]) -> Any:
             return model.get_submodule(place)
         except AttributeError:
             continue
-    raise CytosaeError(f"{type(model).__name__}: this release of transformers keeps its parts elsewhere than known here.")
+    raise CytosaeError(
+        f"{type(model).__name__}: this release of transformers keeps its parts elsewhere than known here."
+    )
 
 
 def _about(config: Any) -> dict[str, Any]:

@@ -11,7 +11,9 @@ import typer
 
 from cytosae.artefacts import without_nan
 from cytosae.cli.annotations import annotations_app
+from cytosae.cli.backbones import backbones_app
 from cytosae.cli.options import with_settings
+from cytosae.cli.tokens import tokens_app
 from cytosae.settings import (
     BackboneConfig,
     BarcodeConfig,
@@ -617,3 +619,5 @@ def doctor(
 
 
 app.add_typer(annotations_app, name="annotations")
+app.add_typer(backbones_app, name="backbones")
+app.add_typer(tokens_app, name="tokens")
