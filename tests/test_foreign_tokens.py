@@ -15,9 +15,12 @@ import pytest
 import torch
 
 from conftest import assert_user_error, cytosae, figures, numbered_cells
-from cytosae.cells import write_cells
+from cytosae.analysis import evaluate
+from cytosae.cells import list_cells, read_cells, write_cells
+from cytosae.concepts import read_concepts, read_maps
 from cytosae.errors import CytosaeError
-from cytosae.settings import StoreConfig
+from cytosae.sae import SAE, train
+from cytosae.settings import EvaluateConfig, StoreConfig, TrainConfig
 from cytosae.tokens import TokenStore, import_tokens
 from cytosae.tokens.foreign import open_foreign
 from cytosae.tokens.store import read_manifest
@@ -318,9 +321,9 @@ def test_sources_that_are_not_whole_or_not_right(case: str, cells: pd.DataFrame,
 
 def test_a_layer_that_is_not_there_and_a_cls_that_is_not_so(cells: pd.DataFrame, tmp_path: Path) -> None:
     folder = write_saev(tmp_path / "saev", values(), "2.1")
-    with pytest.raises(CytosaeError, match="--layer 11: .* holds 3, -2"):
+    with pytest.raises(CytosaeError, match=r"--layer 11: .* holds 3, -2"):
         open_foreign(folder, 11)
-    with pytest.raises(CytosaeError, match="--cls none: .* says that it is 'first'"):
+    with pytest.raises(CytosaeError, match=r"--cls none: .* says that it is 'first'"):
         import_tokens(folder, cells, tmp_path / "t", SMALL, layer=3, cls="none")
 
 
@@ -330,7 +333,7 @@ def test_nan_names_the_cell_and_what_came_before_is_kept(bad: float, cells: pd.D
     tokens[17, 4, 2] = bad
     with pytest.raises(CytosaeError, match=f"NaN or infinite values in row 17, cell {cells['cell_id'][17]}"):
         import_tokens(write_npy(tmp_path / "x", tokens), cells, tmp_path / "t", SMALL)
-    with pytest.raises(CytosaeError, match="not finished. Run the same `cytosae tokens import` again"):
+    with pytest.raises(CytosaeError, match=r"not finished. Run the same `cytosae tokens import` again"):
         TokenStore(tmp_path / "t")
 
 
@@ -400,43 +403,48 @@ def test_embedded_and_imported_tokens_do_not_take_each_others_place(
     store.verify()
 
 
-def test_from_imported_tokens_to_concepts_and_quality(real_cells: Path, some_cells: Path, tmp_path: Path) -> None:
+def test_from_imported_tokens_to_concepts_and_quality(
+    some_cells: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Every stage that takes tokens takes imported ones; what needs the backbone says that there is none."""
-    from cytosae.backbones import load
-    from cytosae.cells import list_cells, load_squashed
-    from cytosae.concepts import read_concepts, read_maps
-
     study = tmp_path / "study"
-    table = list_cells(some_cells).cells
     study.mkdir()
+    table = list_cells(some_cells).cells.iloc[:60].reset_index(drop=True)
     write_cells(table, study / "cells.parquet")
-    backbone = load("tiny", dtype="float32")
-    tokens = np.concatenate([backbone.tokens(load_squashed(Path(path), 224)[None]).numpy() for path in table["path"]])
+    labels = table["label"].astype("category").cat.codes.to_numpy()
+    tokens = np.random.default_rng(0).normal(size=(60, 17, 24)).astype(np.float32)
+    tokens[np.arange(60), :, labels % 24] += 6  # a direction of its own for every label
     source = write_saev(tmp_path / "saev", tokens, "2.1", layers=(4,), per=40)
-    listing = ("--cells", study / "cells.parquet")
-    made = figures(cytosae("tokens", "import", source, "-o", study / "tokens", *listing, "--json"))
-    assert (made["cells"], made["grid"], made["cls"]) == (len(table), "16x16", "first")
-    options = ("--expansion", 2, "--images", 640, "--batch-images", 16, "--warmup-steps", 5, "--learning-rate", 0.001)
-    trained = figures(cytosae("train", study / "tokens", "-o", study / "sae", *options, "--json"))
-    assert np.isfinite(trained["mse"])
+    command = ("tokens", "import", source, "--cells", study / "cells.parquet")
+    made = figures(cytosae(*command, "-o", study / "tokens", "--json"))
+    assert (made["cells"], made["grid"], made["cls"]) == (60, "4x4", "first")
+    store = TokenStore(study / "tokens")
+    training = TrainConfig(expansion=2, images=640, batch_images=16, warmup_steps=5, learning_rate=3e-3, l1=1e-4)
+    assert train(store, study / "sae", training)["explained_variance"] > 0.3
+    sae = SAE.from_pretrained(study / "sae")
+    assert sae.metadata["backbone"]["name"] == "imported:dinov2 dinov2_vitb14"
+
     encode = ("encode", study / "cells.parquet", "--sae", study / "sae", "-o", study / "concepts")
     assert_user_error(
         cytosae(*encode, check=False), "imported:dinov2 dinov2_vitb14", "made elsewhere", "--tokens", "tokens import"
     )
-    found = figures(cytosae(*encode, "--tokens", study / "tokens", "--json"))
-    assert sum(one["cells"] for one in found["datasets"].values()) == len(table)
-    name = next(iter(found["datasets"]))
+    found = figures(cytosae(*encode, "--tokens", study / "tokens", "--json"))["datasets"]
+    assert sum(one["cells"] for one in found.values()) == 60
+    name = next(iter(found))
     data = read_concepts(study / "concepts", name)
-    assert data.uns["cytosae"]["backbone"]["name"] == "imported:dinov2 dinov2_vitb14"
-    assert read_maps(study / "concepts", name)[1].shape[2:] == (16, 16)
-    done = cytosae("evaluate", study, "--json")
-    assert "backbone cannot be loaded" in done.stderr
-    skipped = json.loads((study / "quality" / "quality.json").read_text())["skipped"]
-    assert "robustness" in str(skipped)
+    rows = table.index[table["dataset"] == name].to_numpy()
+    h = torch.relu((torch.from_numpy(tokens[rows]).half().float() - sae.b_dec) @ sae.W_enc + sae.b_enc)
+    np.testing.assert_allclose(data.layers["mean_activation"].toarray(), h.mean(1).numpy(), atol=1e-4)
+    assert read_maps(study / "concepts", name)[1].shape[2:] == (4, 4)
+
+    evaluate(study, EvaluateConfig(cells=50, token_cells=10, changed_cells=10, draws=20))
+    assert "the backbone cannot be loaded" in capsys.readouterr().err
+    assert "robustness" in str(json.loads((study / "quality" / "quality.json").read_text())["skipped"])
     page = (study / "report" / "index.html").read_text()
-    assert "imported:dinov2 dinov2_vitb14" in page
-    assert "of 0" not in page.partition("</p>")[0]
-    fewer = tmp_path / "fewer.parquet"
-    write_cells(table.iloc[:-1].reset_index(drop=True), fewer)
-    refused = cytosae("tokens", "import", source, "-o", tmp_path / "other", "--cells", fewer, check=False)
-    assert_user_error(refused, "96 cells" if len(table) == 96 else f"{len(table)} cells", "matched by their order")
+    assert "imported:dinov2 dinov2_vitb14, 24 dimensions</p>" in page
+
+    write_cells(table.iloc[:-1], tmp_path / "fewer.parquet")
+    with pytest.raises(
+        CytosaeError, match="the tokens of 60 cells, the table lists 59. Rows are matched by their order"
+    ):
+        import_tokens(source, read_cells(tmp_path / "fewer.parquet"), tmp_path / "other")
