@@ -434,7 +434,7 @@ def test_from_imported_tokens_to_concepts_and_quality(
     data = read_concepts(study / "concepts", name)
     rows = table.index[table["dataset"] == name].to_numpy()
     h = torch.relu((torch.from_numpy(tokens[rows]).half().float() - sae.b_dec) @ sae.W_enc + sae.b_enc)
-    np.testing.assert_allclose(data.layers["mean_activation"].toarray(), h.mean(1).numpy(), atol=1e-4)
+    np.testing.assert_allclose(data.layers["mean_activation"].toarray(), h.detach().mean(1).numpy(), atol=1e-4)
     assert read_maps(study / "concepts", name)[1].shape[2:] == (4, 4)
 
     evaluate(study, EvaluateConfig(cells=50, token_cells=10, changed_cells=10, draws=20))
@@ -445,6 +445,6 @@ def test_from_imported_tokens_to_concepts_and_quality(
 
     write_cells(table.iloc[:-1], tmp_path / "fewer.parquet")
     with pytest.raises(
-        CytosaeError, match="the tokens of 60 cells, the table lists 59. Rows are matched by their order"
+        CytosaeError, match=r"the tokens of 60 cells, the table lists 59\. Rows are matched by their order"
     ):
         import_tokens(source, read_cells(tmp_path / "fewer.parquet"), tmp_path / "other")
