@@ -62,7 +62,8 @@ def fill(cells: pd.DataFrame, folder: Path, layout: Layout, make: Make, origin: 
     make_folder(folder)
     ranges = [(i, min(i + layout.cells_per_shard, len(cells))) for i in range(0, len(cells), layout.cells_per_shard)]
     sources = [_source(cells, start, stop, origin) for start, stop in ranges]
-    shards = _kept(folder, layout, ranges, sources)
+    changed = "its source or the images of its cells" if origin else "the images of its cells"
+    shards = _kept(folder, layout, ranges, sources, changed)
     missing = [index for index in range(len(ranges)) if index not in shards]
     needed = sum(ranges[i][1] - ranges[i][0] for i in missing) * layout.cell_bytes
     free = shutil.disk_usage(folder).free
@@ -93,7 +94,9 @@ def _source(cells: pd.DataFrame, start: int, stop: int, origin: str) -> str:
     return digest([rows["cell_id"].tolist(), rows["file_sha256"].tolist(), *([origin] if origin else [])])
 
 
-def _kept(folder: Path, layout: Layout, ranges: list[tuple[int, int]], sources: list[str]) -> dict[int, Shard]:
+def _kept(
+    folder: Path, layout: Layout, ranges: list[tuple[int, int]], sources: list[str], changed: str
+) -> dict[int, Shard]:
     """The shards on disk that need not be made again, by number; says why others are made anew."""
     found = read_manifest(folder)
     if found is None:
@@ -111,7 +114,7 @@ def _kept(folder: Path, layout: Layout, ranges: list[tuple[int, int]], sources: 
     for shard in shards:
         index = shard.start // layout.cells_per_shard
         if index >= len(ranges) or ranges[index] != (shard.start, shard.stop) or shard.cells != sources[index]:
-            say(f"tokens: {shard.file} is made anew, what it was made from changed")
+            say(f"tokens: {shard.file} is made anew, {changed} changed")
         elif why := damage(folder, shard):
             say(f"tokens: {shard.file} is made anew, {why}")
         else:
