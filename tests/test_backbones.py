@@ -7,11 +7,14 @@ import json
 import os
 import pickle
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +23,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cytosae.backbones import INPUT_SIZE, choose_device, choose_precision, load, resolve_layer
+from conftest import assert_user_error, cytosae, figures
+from cytosae.backbones import INPUT_SIZE, choose_device, choose_precision, fetch, listed, load, resolve_layer
+from cytosae.backbones.zenodo import zenodo_path
 from cytosae.errors import CytosaeError
 
 WIDTH, DEPTH, HEADS = 128, 4, 2
@@ -627,3 +632,499 @@ def test_built_in_backbone_is_small_and_tells_places_apart(real_cells: Path) -> 
     centre, corner = patches[:, 7:9, 7:9].flatten(1, 2), patches[:, :2, :2].flatten(1, 2)
     apart = (centre.mean(1) - corner.mean(1)).norm(dim=1)
     assert (apart > centre.std(1).norm(dim=1)).all()  # the cell in the middle differs from what surrounds it
+
+
+# --- Other families ---------------------------------------------------------------------------------------------------
+
+CLIP_NORM = ([0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711])
+HALF_NORM = ([0.5] * 3, [0.5] * 3)
+STATED = ([0.7, 0.6, 0.5], [0.2, 0.25, 0.3])
+"""As a preprocessor_config.json says it; nobody's default."""
+
+_SMALL = {"hidden_size": 48, "num_hidden_layers": 3, "num_attention_heads": 3, "intermediate_size": 96}
+_TEXT = {**_SMALL, "num_hidden_layers": 1, "vocab_size": 50}
+
+
+def family(kind: str) -> tuple[nn.Module, nn.Module]:
+    """A model of a family with random weights, and the vision tower in it (the model itself where that is all)."""
+    import transformers as tf
+
+    torch.manual_seed(3)
+    name, _, form = kind.partition("-")
+    whole: nn.Module
+    if name == "dinov3":
+        gated = {"use_gated_mlp": True, "hidden_act": "silu"} if form == "gated" else {}
+        config = tf.DINOv3ViTConfig(**_SMALL, patch_size=16, num_register_tokens=4, layerscale_value=0.7, **gated)
+        whole = tf.DINOv3ViTModel(config)
+    elif name == "phikon":
+        shape = {key: value for key, value in _SMALL.items() if key != "intermediate_size"}
+        whole = tf.Dinov2Model(tf.Dinov2Config(**shape, patch_size=16, image_size=224))
+    elif name == "clip":
+        vision = {**_SMALL, "patch_size": 16, "image_size": 224 if form != "larger" else 320}
+        whole = tf.CLIPModel(tf.CLIPConfig(vision_config=vision, text_config=_TEXT))
+    elif name == "siglip":
+        vision = {**_SMALL, "patch_size": 16, "image_size": 224}
+        whole = tf.SiglipModel(tf.SiglipConfig(vision_config=vision, text_config=_TEXT))
+    else:
+        vision = {**_SMALL, "patch_size": 16, "num_patches": 64}
+        whole = tf.Siglip2Model(tf.Siglip2Config(vision_config=vision, text_config=_TEXT))
+    with torch.no_grad():  # far from the initial values, which hide mistakes
+        for parameter in whole.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    whole.eval()
+    return whole, getattr(whole, "vision_model", whole)
+
+
+def streams(kind: str, tower: nn.Module, images: np.ndarray, norm: tuple[list[float], list[float]]) -> list[Tensor]:
+    """What the whole tower computes, block by block, told by transformers itself; the last is its final output."""
+    pixels = (torch.from_numpy(images).float() / 255 - torch.tensor(norm[0])) / torch.tensor(norm[1])
+    options: dict[str, object] = {"pixel_values": pixels.permute(0, 3, 1, 2)}
+    if kind.startswith("siglip2"):
+        cut = [pixels[:, 16 * r : 16 * r + 16, 16 * c : 16 * c + 16].flatten(1) for r in range(14) for c in range(14)]
+        options = {
+            "pixel_values": torch.stack(cut, 1),
+            "pixel_attention_mask": torch.ones(len(images), 196, dtype=torch.long),
+            "spatial_shapes": torch.tensor([[14, 14]] * len(images)),
+        }
+    elif kind.startswith(("clip", "siglip")):
+        options["interpolate_pos_encoding"] = True
+    with torch.no_grad():
+        found = tower(**options, output_hidden_states=True)
+    outputs = [*found.hidden_states[1:], found.last_hidden_state]
+    if kind.startswith("dinov3"):
+        return [torch.cat([x[:, :1], x[:, 5:]], 1) for x in outputs]
+    if kind.startswith("siglip"):
+        return [torch.cat([x.mean(1, keepdim=True), x], 1) for x in outputs]
+    return outputs
+
+
+@pytest.mark.parametrize(
+    ("kind", "part", "norm"),
+    [
+        ("dinov3", "tower", (MEAN.tolist(), STD.tolist())),
+        ("dinov3-gated", "tower", (MEAN.tolist(), STD.tolist())),
+        ("phikon", "stated", STATED),
+        ("clip", "whole", CLIP_NORM),
+        ("clip", "tower", CLIP_NORM),
+        ("clip-larger", "stated", STATED),
+        ("siglip", "whole", HALF_NORM),
+        ("siglip", "tower", HALF_NORM),
+        ("siglip2", "whole", HALF_NORM),
+        ("siglip2", "tower", HALF_NORM),
+    ],
+)
+def test_every_block_of_every_family(
+    kind: str, part: str, norm: tuple[list[float], list[float]], images: np.ndarray, tmp_path: Path
+) -> None:
+    whole, tower = family(kind)
+    (tower if part == "tower" else whole).save_pretrained(tmp_path)
+    if part == "stated":
+        about = {"image_mean": norm[0], "image_std": norm[1], "do_normalize": True}
+        (tmp_path / "preprocessor_config.json").write_text(json.dumps(about))
+    expected = streams(kind, tower, images, norm)
+    for layer in (1, 2, 3):
+        backbone = load(str(tmp_path), layer=layer, dtype="float32", whole=True)
+        found = backbone.tokens(images)
+        assert found.shape == (2, 197, 48)
+        torch.testing.assert_close(found, expected[layer - 1], rtol=1e-5, atol=1e-5)
+        assert (backbone.info.grid, backbone.info.n_tokens, backbone.info.depth) == ((14, 14), 197, 3)
+        assert ([*backbone.info.mean], [*backbone.info.std]) == (pytest.approx(norm[0]), pytest.approx(norm[1]))
+        assert backbone.can_finish is not kind.startswith("dinov3")  # its registers are not kept
+        if kind in {"siglip", "siglip2"}:  # the mean of the patches takes no part in what follows
+            changed = torch.cat([torch.zeros_like(found[:, :1]), found[:, 1:]], 1)
+            torch.testing.assert_close(backbone.output(changed), expected[3], rtol=1e-4, atol=1e-5)
+        elif backbone.can_finish:
+            final = expected[3] if kind == "phikon" else tower.post_layernorm(expected[3])  # type: ignore[operator]
+            torch.testing.assert_close(backbone.output(found), final, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["dinov3", "clip", "siglip", "siglip2"])
+def test_families_in_lower_precision_and_token_by_token(kind: str, images: np.ndarray, tmp_path: Path) -> None:
+    family(kind)[1].save_pretrained(tmp_path)
+    exact, rough = (load(str(tmp_path), dtype=dtype).tokens(images) for dtype in ("float32", "bfloat16"))
+    assert rough.dtype == torch.float32
+    assert 0 < (exact - rough).norm() / exact.norm() < 0.02
+    backbone = load(str(tmp_path), layer=1, dtype="float32")
+    backbone._blocks = nn.ModuleList()
+    plain = np.zeros((1, 224, 224, 3), np.uint8)
+    marked = plain.copy()
+    marked[0, 16 * 3 : 16 * 4, 16 * 5 : 16 * 6] = 255
+    differs = (backbone.tokens(plain) != backbone.tokens(marked)).any(-1)[0].nonzero().squeeze(1)
+    assert differs.tolist() == [*([0] if kind.startswith("siglip") else []), 1 + 3 * 14 + 5]
+
+
+@pytest.mark.parametrize("kind", ["clip", "siglip", "siglip2"])
+def test_a_tower_and_the_model_that_it_is_from_are_one_backbone(kind: str, tmp_path: Path) -> None:
+    whole, tower = family(kind)
+    whole.save_pretrained(tmp_path / "whole")
+    tower.save_pretrained(tmp_path / "tower")
+    prints = {load(str(tmp_path / part)).info.fingerprint for part in ("whole", "tower")}
+    assert len(prints) == 1
+    old = {f"vision_model.{key}": value for key, value in load_file(tmp_path / "tower" / "model.safetensors").items()}
+    heads = {key: value for key, value in old.items() if ".head." not in key}  # pooling has no part in the tokens
+    save_file(heads, tmp_path / "tower" / "model.safetensors", metadata={"format": "pt"})
+    assert {load(str(tmp_path / "tower")).info.fingerprint} == prints
+    lacking = {key: value for key, value in heads.items() if "layers.1.mlp.fc1.bias" not in key}
+    save_file(lacking, tmp_path / "tower" / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(CytosaeError, match=r"weights are missing.*layers\.1\.mlp\.fc1\.bias"):
+        load(str(tmp_path / "tower"))
+
+
+def test_angles_of_dinov3_are_part_of_its_fingerprint(tmp_path: Path) -> None:
+    family("dinov3")[1].save_pretrained(tmp_path)
+    before = load(str(tmp_path)).info.fingerprint
+    about = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**about, "rope_theta": 50.0}))
+    assert load(str(tmp_path)).info.fingerprint != before
+
+
+@pytest.mark.parametrize(
+    ("stated", "message"),
+    [
+        ({"image_mean": [0.5], "image_std": [0.5] * 3}, r"image_mean \[0\.5\]; expected three numbers"),
+        ({"image_mean": [0.5] * 3}, "image_std None; expected three numbers"),
+        ({"image_mean": [0.5] * 3, "image_std": [0.5, 0, 0.5]}, "expected numbers above 0"),
+        ({"do_normalize": False, "image_mean": [0.5] * 3}, None),
+        ({"size": 224}, None),
+        ([1], None),
+    ],
+)
+def test_normalisation_that_is_not_one(stated: object, message: str | None, vit: Path, tmp_path: Path) -> None:
+    for path in vit.iterdir():
+        (tmp_path / path.name).symlink_to(path)
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(stated))
+    if message is None:
+        assert load(str(tmp_path)).info.mean == pytest.approx(MEAN.tolist())
+        return
+    with pytest.raises(CytosaeError, match=message):
+        load(str(tmp_path))
+
+
+# --- timm -------------------------------------------------------------------------------------------------------------
+
+
+class TimmBlock(nn.Module):
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.norm1, self.norm2 = nn.LayerNorm(width, 1e-6), nn.LayerNorm(width, 1e-6)
+        self.attn = Attention(width, heads)
+        self.attn.num_heads = heads
+        self.mlp = Mlp(width, 2 * width)
+        self.mlp.act = nn.GELU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.attn(self.norm1(x))
+        return x + self.mlp(self.norm2(x))
+
+
+class TimmViT(nn.Module):
+    """A vision transformer with the attributes of timm's, so far as they matter here."""
+
+    def __init__(self, class_token: bool = True, registers: int = 0) -> None:
+        super().__init__()
+        self.embed_dim, self.has_class_token = 48, class_token
+        self.num_prefix_tokens = class_token + registers
+        self.patch_embed = nn.Module()
+        self.patch_embed.proj = nn.Conv2d(3, 48, 16, 16)
+        self.patch_embed.forward = lambda x: self.patch_embed.proj(x).flatten(2).transpose(1, 2)  # type: ignore[method-assign]
+        self.cls_token = nn.Parameter(torch.randn(1, 1, 48)) if class_token else None
+        self.reg_token = nn.Parameter(torch.randn(1, registers, 48)) if registers else None
+        self.pos_embed = nn.Parameter(torch.randn(1, 196 + class_token, 48))
+        self.patch_drop, self.norm_pre, self.norm = nn.Identity(), nn.LayerNorm(48), nn.LayerNorm(48)
+        self.blocks = nn.Sequential(*[TimmBlock(48, 3) for _ in range(3)])
+
+    def _pos_embed(self, x: Tensor) -> Tensor:
+        if self.cls_token is not None:
+            x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], 1)
+        x = x + self.pos_embed
+        if self.reg_token is not None:
+            x = torch.cat([x[:, : self.has_class_token], self.reg_token.expand(len(x), -1, -1), x[:, 1:]], 1)
+        return x
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        x = self.norm_pre(self._pos_embed(self.patch_embed(x)))
+        return [x := block(x) for block in self.blocks]
+
+
+@pytest.fixture
+def timm_stub(monkeypatch: pytest.MonkeyPatch) -> Callable[[nn.Module], None]:
+    """Puts a module `timm` in place that knows one model, and fills it as timm does: strictly if no classifier is named."""
+
+    def put(model: nn.Module) -> None:
+        def get_pretrained_cfg(name: str) -> SimpleNamespace | None:
+            if "." in name and not name.endswith(".some"):
+                raise RuntimeError(f"Invalid pretrained tag ({name.partition('.')[2]})")
+            return SimpleNamespace(hf_hub_id="timm/vit.some", mean=STATED[0], std=STATED[1]) if "vit" in name else None
+
+        def create_model(
+            name: str,
+            pretrained: bool,
+            num_classes: int,
+            global_pool: str,
+            img_size: int,
+            pretrained_cfg_overlay: dict[str, Any],
+        ) -> nn.Module:
+            assert (pretrained, num_classes, global_pool, img_size) == (True, 0, "", 224)
+            model.load_state_dict(
+                pretrained_cfg_overlay["state_dict"], strict=pretrained_cfg_overlay["classifier"] is None
+            )
+            return model
+
+        module = ModuleType("timm")
+        module.models = SimpleNamespace(get_pretrained_cfg=get_pretrained_cfg)  # type: ignore[attr-defined]
+        module.create_model = create_model  # type: ignore[attr-defined]
+        monkeypatch.setitem(sys.modules, "timm", module)
+
+    return put
+
+
+@pytest.mark.parametrize(("class_token", "registers"), [(True, 0), (True, 4), (False, 0)])
+def test_every_block_of_a_model_of_timm(
+    class_token: bool,
+    registers: int,
+    images: np.ndarray,
+    timm_stub: Callable[[nn.Module], None],
+    hub: Callable[[dict[str, bytes]], Hub],
+    tmp_path: Path,
+) -> None:
+    torch.manual_seed(0)
+    model = TimmViT(class_token, registers).eval()
+    weights = {key: value.clone() for key, value in model.state_dict().items()}
+    save_file({**weights, "head.weight": torch.ones(5, 48)}, tmp_path / "model.safetensors")
+    server = hub(folder_bytes(tmp_path))
+    pixels = ((torch.from_numpy(images).float() / 255 - torch.tensor(STATED[0])) / torch.tensor(STATED[1])).permute(
+        0, 3, 1, 2
+    )
+    with torch.no_grad():
+        expected = model(pixels)
+    prints = set()
+    for layer in (1, 2, 3):
+        fresh = TimmViT(class_token, registers)
+        timm_stub(fresh)
+        backbone = load("timm:vit.some", layer=layer, dtype="float32")
+        x = expected[layer - 1]
+        kept = torch.cat([x[:, :1] if class_token else x.mean(1, keepdim=True), x[:, class_token + registers :]], 1)
+        torch.testing.assert_close(backbone.tokens(images), kept, rtol=1e-5, atol=1e-5)
+        assert (backbone.info.source, backbone.info.revision) == ("timm/vit.some", COMMIT)
+        assert (backbone.info.n_tokens, backbone.info.depth, backbone.info.d_model) == (197, 3, 48)
+        prints.add(backbone.info.fingerprint)
+    assert len(prints) == 1
+    assert "/timm/vit.some/resolve/main/model.safetensors" in server.asked
+
+
+def test_weights_that_timm_would_leave_random(
+    timm_stub: Callable[[nn.Module], None], hub: Callable[[dict[str, bytes]], Hub], tmp_path: Path
+) -> None:
+    weights = TimmViT().state_dict()
+    del weights["blocks.1.norm1.weight"]
+    save_file(weights, tmp_path / "model.safetensors")
+    hub(folder_bytes(tmp_path))
+    timm_stub(TimmViT())
+    with pytest.raises(CytosaeError, match=r"timm:vit\.some: timm cannot build it for images of 224 px.*RuntimeError"):
+        load("timm:vit.some")
+
+
+def test_models_that_timm_does_not_have_or_builds_otherwise(
+    timm_stub: Callable[[nn.Module], None],
+    hub: Callable[[dict[str, bytes]], Hub],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    timm_stub(nn.Linear(2, 2))
+    save_file({"weight": torch.ones(2, 2), "bias": torch.ones(2)}, tmp_path / "model.safetensors")
+    hub(folder_bytes(tmp_path))
+    with pytest.raises(CytosaeError, match=r"timm:vit\.some: is no plain vision transformer \(patch_embed, _pos_embed"):
+        load("timm:vit.some")
+    with pytest.raises(CytosaeError, match="timm knows no such model"):
+        load("timm:resnet50")
+    with pytest.raises(CytosaeError, match=r"timm does not know it \(Invalid pretrained tag \(other\)\)"):
+        load("timm:vit.other")
+    assert any(row["name"] == "timm:NAME" for row in listed())
+    monkeypatch.setitem(sys.modules, "timm", None)
+    with pytest.raises(CytosaeError, match="needs timm, which cannot be imported"):
+        load("timm:vit.some")
+    assert not any(row["name"] == "timm:NAME" for row in listed())
+
+
+# --- The catalogue ----------------------------------------------------------------------------------------------------
+
+
+class Zenodo(ThreadingHTTPServer):
+    """As much of Zenodo as a download needs; the first answers may break off."""
+
+    def __init__(self, files: dict[str, bytes], checksums: dict[str, str]) -> None:
+        self.files, self.checksums = files, checksums
+        self.breaks, self.ranges = 0, list[str | None]()
+        super().__init__(("127.0.0.1", 0), _Record)
+        self.site = f"http://127.0.0.1:{self.server_port}"
+
+
+class _Record(BaseHTTPRequestHandler):
+    server: Zenodo
+
+    def do_GET(self) -> None:
+        path = self.path.partition("?")[0]
+        start = 0
+        if path == "/api/records/10908163":
+            entries = [
+                {"key": k, "checksum": self.server.checksums[k], "size": len(v)} for k, v in self.server.files.items()
+            ]
+            body = json.dumps({"files": entries}).encode()
+        else:
+            assert path.startswith("/records/10908163/files/")
+            body = self.server.files[path.rpartition("/")[2]]
+            asked = self.headers.get("Range")
+            self.server.ranges.append(asked)
+            start = int(asked.removeprefix("bytes=").removesuffix("-")) if asked else 0
+        self.send_response(416 if start >= len(body) else 206 if start else 200)
+        self.send_header("Content-Length", str(len(body) - start))
+        self.end_headers()
+        if "/files/" in path and self.server.breaks:
+            self.server.breaks -= 1
+            self.wfile.write(body[start : start + len(body) // 3])
+            return
+        self.wfile.write(body[start:])
+
+    def log_message(self, format: str, *arguments: object) -> None:
+        pass
+
+
+@pytest.fixture
+def zenodo_site(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, hub: Callable[[dict[str, bytes]], Hub]
+) -> Iterator[Zenodo]:
+    """Zenodo with a small DinoBloom-B; the cache is empty."""
+    body = zenodo(reference().state_dict(), tmp_path / "published").read_bytes()
+    server = Zenodo({"DinoBloom-B.pth": body}, {"DinoBloom-B.pth": f"md5:{hashlib.md5(body).hexdigest()}"})
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setattr("cytosae.backbones.zenodo.SITE", server.site)
+    monkeypatch.setattr("cytosae.backbones.loading.SHAPES", {"dinobloom-b": (WIDTH, DEPTH)})
+    monkeypatch.setattr("pooch.os_cache", lambda project: tmp_path / "os-cache" / project)
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def test_zenodo_is_gone_on_with_and_checked(zenodo_site: Zenodo, tmp_path: Path) -> None:
+    published = load(str(tmp_path / "published.pth")).info.fingerprint
+    body = zenodo_site.files["DinoBloom-B.pth"]
+    zenodo_site.breaks = 2
+    for _ in range(2):
+        with pytest.raises(CytosaeError, match=r"DinoBloom-B\.pth: Zenodo did not give it.*broke off.*goes on"):
+            fetch("dinobloom-b", source="zenodo")
+    assert not zenodo_path("dinobloom-b").exists()
+    found = fetch("dinobloom-b", source="zenodo")
+    third = len(body) // 3
+    assert zenodo_site.ranges == [None, f"bytes={third}-", f"bytes={2 * third}-"]
+    assert (found["fingerprint"], found["sha256"]) == (published, hashlib.sha256(body).hexdigest())
+    assert [path.name for path in zenodo_path("dinobloom-b").parent.iterdir()] == ["DinoBloom-B.pth"]
+    fetch("dinobloom-b", source="zenodo")
+    assert len(zenodo_site.ranges) == 3  # it is there already
+    backbone = load("dinobloom-b")  # and is found by its name, though no hub answers
+    assert (backbone.info.fingerprint, backbone.info.source) == (published, "zenodo:10908163/DinoBloom-B.pth")
+    (row,) = [row for row in listed() if row["name"] == "dinobloom-b"]
+    assert row["cached"]
+    target = tmp_path / "new" / "weights.pth"
+    assert fetch("dinobloom-b", source="zenodo", output=target)["file"] == str(target)
+    assert target.read_bytes() == body
+
+
+def test_zenodo_gives_another_file_or_none(
+    zenodo_site: Zenodo, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    zenodo_site.checksums["DinoBloom-B.pth"] = "md5:" + "0" * 32
+    with pytest.raises(CytosaeError, match="not the published file"):
+        fetch("dinobloom-b", source="zenodo")
+    assert not list(zenodo_path("dinobloom-b").parent.iterdir())  # nothing half or wrong is left behind
+    monkeypatch.setattr("cytosae.backbones.zenodo.SITE", "http://127.0.0.1:9")
+    with pytest.raises(CytosaeError, match="Zenodo did not give it"):
+        fetch("dinobloom-b", source="zenodo")
+
+
+def test_fetch_from_the_hub(
+    hub: Callable[[dict[str, bytes]], Hub], vit: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pooch.os_cache", lambda project: tmp_path / "os-cache" / project)
+    monkeypatch.setattr("cytosae.backbones.loading.SHAPES", {"dinobloom-b": (WIDTH, DEPTH)})
+    stated = {"image_mean": STATED[0], "image_std": STATED[1]}
+    weights = flat(reference().state_dict(), tmp_path / "w")
+    server = hub(
+        {
+            **folder_bytes(vit),
+            "preprocessor_config.json": json.dumps(stated).encode(),
+            "pytorch_model_b.bin": weights.read_bytes(),
+        }
+    )
+    assert not any(row["cached"] for row in listed() if row["name"] != "tiny")
+    found = fetch("facebook/dinov2-small")
+    assert (found["fingerprint"], found["revision"]) == (load(str(vit)).info.fingerprint, COMMIT)
+    assert load("facebook/dinov2-small").info.mean == pytest.approx(STATED[0])  # the repository's, not the family's
+    assert fetch("dinobloom-b", output=tmp_path / "copy.bin")["revision"] == COMMIT
+    assert (tmp_path / "copy.bin").read_bytes() == weights.read_bytes()
+    assert fetch("dinobloom-b")["fingerprint"] == load(str(weights)).info.fingerprint
+    cached = {row["name"] for row in listed() if row["cached"]}
+    assert cached == {"tiny", "facebook/dinov2-small", "dinobloom-b"}
+    asked = len(server.asked)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    for name, source in (("facebook/dinov2-small", "hub"), ("dinobloom-b", "zenodo")):
+        with pytest.raises(CytosaeError, match=f"{name}: HF_HUB_OFFLINE is set, so nothing is downloaded"):
+            fetch(name, source=source)
+    assert len(server.asked) == asked
+
+
+def test_a_repository_without_normalisation_is_asked_for_it_once(
+    hub: Callable[[dict[str, bytes]], Hub], vit: Path
+) -> None:
+    server = hub(folder_bytes(vit))
+    for _ in range(3):
+        assert load("owner/model").info.mean == pytest.approx(MEAN.tolist())
+    assert len([path for path in server.asked if path.endswith("preprocessor_config.json")]) == 1
+
+
+def test_gated_weights_say_what_to_do(hub: Callable[[dict[str, bytes]], Hub], monkeypatch: pytest.MonkeyPatch) -> None:
+    hub({})
+
+    def refuse(handler: _Answer, whole: bool) -> None:
+        handler.send_response(401)
+        handler.send_header("X-Error-Code", "GatedRepo")
+        handler.send_header("Content-Length", "0")
+        handler.end_headers()
+
+    monkeypatch.setattr(_Answer, "_answer", refuse)
+    with pytest.raises(CytosaeError, match=r"agreement first. Accept it at https://huggingface\.co/facebook/dinov3-x,"):
+        fetch("facebook/dinov3-x")
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("tiny", {}, "tiny: nothing to fetch"),
+        ("dinobloom-b", {"source": "ftp"}, "--source ftp: unknown; choose one of hub, zenodo"),
+        ("facebook/dinov2-small", {"source": "zenodo"}, "--source zenodo belongs to dinobloom-s"),
+        ("facebook/dinov2-small", {"output": Path("x")}, "--output belongs to dinobloom-s"),
+    ],
+)
+def test_what_cannot_be_fetched(name: str, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(CytosaeError, match=message):
+        fetch(name, **options)
+
+
+def test_catalogue_holds_what_loading_knows() -> None:
+    from cytosae.backbones import NAMES
+    from cytosae.backbones.dinobloom import SHAPES
+
+    rows = {row["name"]: row for row in listed()}
+    assert set(NAMES) <= set(rows)
+    tiny = load("tiny").info
+    shape = ("d_model", "depth", "patch_size", "n_tokens")
+    assert [rows["tiny"][key] for key in shape] == [getattr(tiny, key) for key in shape]
+    assert all((rows[name]["d_model"], rows[name]["depth"]) == size for name, size in SHAPES.items())
+    assert {name for name, row in rows.items() if row["gated"]} == {name for name in rows if "dinov3" in name}
+    assert rows["owkin/phikon-v2"]["n_tokens"] == 197
+
+
+def test_backbones_on_the_command_line() -> None:
+    rows = figures(cytosae("backbones", "list", "--json"))["backbones"]
+    printed = cytosae("backbones", "list").stdout.splitlines()
+    assert [line.split()[0] for line in printed[1:]] == [row["name"] for row in rows]
+    assert_user_error(cytosae("backbones", "fetch", "dinobloom-b", check=False), "HF_HUB_OFFLINE is set")

@@ -1,10 +1,12 @@
-"""How does an image become tokens? DinoBloom, ViTs of the Hugging Face hub, the tiny built-in one."""
+"""How does an image become tokens? DinoBloom, ViTs of the Hugging Face hub and of timm, the tiny built-in one."""
 
 from cytosae.backbones.backbone import INPUT_SIZE, Backbone, BackboneInfo, resolve_layer
-from cytosae.backbones.loading import NAMES, TINY, load
+from cytosae.backbones.catalogue import fetch, listed
+from cytosae.backbones.loading import IMPORTED, NAMES, TINY, load
 from cytosae.backbones.precision import choose_device, choose_precision
 
 __all__ = [
+    "IMPORTED",
     "INPUT_SIZE",
     "NAMES",
     "TINY",
@@ -12,6 +14,8 @@ __all__ = [
     "BackboneInfo",
     "choose_device",
     "choose_precision",
+    "fetch",
+    "listed",
     "load",
     "resolve_layer",
 ]

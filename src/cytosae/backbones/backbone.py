@@ -10,12 +10,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cytosae.backbones.precision import DTYPES
+from cytosae.backbones.tower import Tower
 from cytosae.errors import CytosaeError
 
 INPUT_SIZE = 224
 """Edge of the square to which images are squashed, in pixels (DinoBloom)."""
-
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, for pixels from 0 to 1
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ class BackboneInfo:
     grid: tuple[int, int]
     """Rows and columns of patches."""
     n_tokens: int
-    """CLS and patches; register tokens are dropped."""
+    """CLS (or the mean of the patches, where there is none) and patches; register tokens are dropped."""
     layer: int
     """Index of the block whose output is taken, counted from 0."""
     dtype: str
@@ -53,32 +52,22 @@ class Backbone:
 
     Parameters
     ----------
-    embeddings
-        Turns normalised pixels into tokens, CLS first.
-    blocks
-        The blocks up to the chosen one; later ones need not exist.
-    n_registers
-        Register tokens between CLS and the patches.
+    tower
+        The model, taken apart; of its blocks those up to the chosen one are kept.
     info
         Description.
     device
         Where it runs.
-    rest
-        What comes after the chosen block, the final layer norm included, for `output`; None if it is not wanted.
+    whole
+        Keep what comes after the chosen block too, the final layer norm included, for `output`.
     """
 
-    def __init__(
-        self,
-        embeddings: nn.Module,
-        blocks: nn.ModuleList,
-        n_registers: int,
-        info: BackboneInfo,
-        device: str,
-        rest: nn.ModuleList | None = None,
-    ) -> None:
+    def __init__(self, tower: Tower, info: BackboneInfo, device: str, *, whole: bool = False) -> None:
         self.info, self.device = info, torch.device(device)
         self._precision = DTYPES[info.dtype]
-        self._embeddings = embeddings.to(self.device).eval().requires_grad_(False)
+        blocks = tower.blocks[: info.layer + 1]  # later blocks cost neither time nor memory
+        rest = nn.ModuleList([*tower.blocks[info.layer + 1 :], tower.norm]) if whole else None
+        self._embeddings = tower.embeddings.to(self.device).eval().requires_grad_(False)
         self._blocks = blocks.to(self.device).eval().requires_grad_(False)
         self._rest = None if rest is None else rest.to(self.device).eval().requires_grad_(False)
         if self._precision != torch.float32:
@@ -86,7 +75,7 @@ class Backbone:
                 for module in part.modules():
                     if isinstance(module, nn.Linear):
                         module.to(self._precision)  # as autocast does on every call: same bits, half the memory
-        self._n_registers = n_registers
+        self._has_cls, self._n_registers = tower.has_cls, tower.n_registers
         self._mean = torch.tensor(info.mean, device=self.device).view(1, 3, 1, 1)
         self._std = torch.tensor(info.std, device=self.device).view(1, 3, 1, 1)
 
@@ -102,7 +91,8 @@ class Backbone:
         Returns
         -------
         float32 ``(n_cells, 1 + rows * columns, d_model)`` on the backbone's device: CLS, then the patches row by row.
-        Register tokens are left out, so that token ``1 + i`` is always patch ``i``.
+        Register tokens are left out, so that token ``1 + i`` is always patch ``i``. A model without CLS (SigLIP) has the
+        mean of the patches in its place.
 
         Raises
         ------
@@ -118,10 +108,17 @@ class Backbone:
             hidden = self._embeddings(x)
             for block in self._blocks:
                 hidden = block(hidden)
-        hidden = hidden.float()
+        hidden = self._with_first(hidden.float())
         if self._n_registers:
             hidden = torch.cat([hidden[:, :1], hidden[:, 1 + self._n_registers :]], dim=1)
         return hidden
+
+    def _with_first(self, hidden: Tensor) -> Tensor:
+        """Put the mean of the patches before them where the model has no CLS."""
+        if self._has_cls:
+            return hidden
+        patches = hidden[:, self._n_registers :]
+        return torch.cat([patches.mean(dim=1, keepdim=True), hidden], dim=1)
 
     def _autocast(self) -> torch.autocast:
         # Computes the products in the lower precision; layer norms, sums and the residual stream stay float32.
@@ -139,7 +136,8 @@ class Backbone:
         Parameters
         ----------
         tokens
-            ``(n_cells, n_tokens, d_model)``, as `tokens` gives them, or changed since.
+            ``(n_cells, n_tokens, d_model)``, as `tokens` gives them, or changed since. Where the model has no CLS, token 0
+            is not looked at.
 
         Returns
         -------
@@ -154,10 +152,12 @@ class Backbone:
             why = "register tokens, which are not kept" if self._n_registers else "been loaded without its later blocks"
             raise CytosaeError(f"backbone {self.info.name}: has {why}, so its output cannot be computed from tokens.")
         hidden = tokens.to(self.device, torch.float32)
+        if not self._has_cls:
+            hidden = hidden[:, 1:]
         with self._autocast():
             for block in self._rest:
                 hidden = block(hidden)
-        return hidden.float()
+        return self._with_first(hidden.float())
 
     def _checked(self, images: NDArray[np.uint8] | Tensor) -> Tensor:
         size = self.info.image_size

@@ -35,7 +35,7 @@ def hub_file(repository: str, file: str, revision: str | None, otherwise: str) -
 
 
 def hub_model(repository: str, revision: str | None) -> tuple[Path, str]:
-    """Folder with the configuration and weights of a model of the hub, and its commit.
+    """Folder with the configuration, normalisation and weights of a model of the hub, and its commit.
 
     Safetensors are preferred; pickled weights are fetched only where there are no others.
 
@@ -48,6 +48,8 @@ def hub_model(repository: str, revision: str | None) -> tuple[Path, str]:
 
     config, online = _fetch(repository, "config.json", revision, ", or give a local folder")
     folder, commit = config.parent, config.parent.name
+    if online:
+        _fetch_if_there(repository, "preprocessor_config.json", commit)
     for patterns in (_SAFE, _PICKLED):
         if online and not (folder / patterns[0]).is_file():
             try:
@@ -65,6 +67,31 @@ def hub_model(repository: str, revision: str | None) -> tuple[Path, str]:
     )
 
 
+def is_cached(repository: str, file: str | None) -> bool:
+    """Whether the local cache has a file of a repository, or the weights of its model if none is named."""
+    from huggingface_hub import try_to_load_from_cache
+
+    files = [file] if file else [_SAFE[0], _SAFE[2], _PICKLED[0], _PICKLED[2]]
+    return any(isinstance(try_to_load_from_cache(repository, one), str) for one in files)
+
+
+def _fetch_if_there(repository: str, file: str, commit: str) -> None:
+    """Fetch a file that not every repository has; whether it has is asked once for a commit."""
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
+    from huggingface_hub.errors import EntryNotFoundError
+
+    if try_to_load_from_cache(repository, file, revision=commit) is not None:
+        return  # it is there, or known not to be
+    try:
+        hf_hub_download(repository, file, revision=commit)
+    except EntryNotFoundError:
+        return
+    except Exception as error:
+        raise CytosaeError(
+            f"{repository}: the Hugging Face hub did not give its {file} ({_in_short(error)}). Run the same command again."
+        ) from error
+
+
 def _fetch(repository: str, file: str, revision: str | None, otherwise: str) -> tuple[Path, bool]:
     """Path of a file in the cache, and whether the hub could be reached."""
     from huggingface_hub import hf_hub_download
@@ -75,6 +102,11 @@ def _fetch(repository: str, file: str, revision: str | None, otherwise: str) -> 
         # By the name of the revision, not by its commit: only so does the cache learn what the name stands for.
         return Path(hf_hub_download(repository, file, revision=revision, local_files_only=not online)), online
     except Exception as error:  # the client lets the errors of its HTTP library through
+        if "GatedRepo" in problem:
+            raise CytosaeError(
+                f"{repository}: its authors ask for an agreement first. Accept it at https://huggingface.co/{repository}, "
+                "then log in with `hf auth login`, and run the same command again."
+            ) from error
         raise CytosaeError(
             f"{repository}: {file} is not in the local cache and the Hugging Face hub did not give it "
             f"({problem or _in_short(error)}). Check the name, the network and HF_HUB_OFFLINE{otherwise}."

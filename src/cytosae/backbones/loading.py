@@ -5,12 +5,9 @@ from __future__ import annotations
 import difflib
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
-
-from torch import nn
 
 from cytosae.backbones import transformer
-from cytosae.backbones.backbone import INPUT_SIZE, MEAN, STD, Backbone, BackboneInfo, resolve_layer
+from cytosae.backbones.backbone import INPUT_SIZE, Backbone, BackboneInfo, resolve_layer
 from cytosae.backbones.dinobloom import (
     HUB_FILES,
     HUB_REPOSITORY,
@@ -21,8 +18,14 @@ from cytosae.backbones.dinobloom import (
 )
 from cytosae.backbones.hub import hub_file, hub_model
 from cytosae.backbones.precision import choose_device, choose_precision
+from cytosae.backbones.timm_models import PREFIX, read_timm
+from cytosae.backbones.tower import Tower
 from cytosae.backbones.weights import SUFFIXES, read_weights
+from cytosae.backbones.zenodo import zenodo_path
 from cytosae.errors import CytosaeError
+
+IMPORTED = "imported:"
+"""Begins what stands in place of a backbone's name where tokens were made elsewhere."""
 
 NAMES = (*HUB_FILES, "tiny")
 """Backbones with a name of their own."""
@@ -46,9 +49,10 @@ def load(
     Parameters
     ----------
     name
-        ``dinobloom-s|b|l|g``; ``tiny``, the built-in one; a folder of a DINOv2 (also with registers) or ViT model of
-        transformers; a file of DinoBloom weights (.pth, .bin, .safetensors); or a hub repository ``owner/name`` of such
-        a model, also DinoBloom in timm's form. What exists on disk comes before the hub.
+        ``dinobloom-s|b|l|g``; ``tiny``, the built-in one; a folder of a model of transformers of one of the kinds in
+        `cytosae.backbones.transformer.TYPES`; a file of DinoBloom weights (.pth, .bin, .safetensors); a hub repository
+        ``owner/name`` of such a model, also DinoBloom in timm's form; or ``timm:NAME``, a vision transformer of timm.
+        What exists on disk comes before the hub.
     layer
         Block whose output is taken: from 1, or from the end if negative. -2 is the paper's.
     dtype
@@ -69,35 +73,30 @@ def load(
     """
     where = choose_device(device, mps=True)
     precision = choose_precision(dtype, where)
-    model, source, commit = _find(name, revision, weights)
-    patch = transformer.patch_size(model, INPUT_SIZE, source)
-    blocks = transformer.blocks(model)
-    index = resolve_layer(layer, len(blocks))
-    side = INPUT_SIZE // patch
+    tower, source, commit = _find(name, revision, weights)
+    side = INPUT_SIZE // tower.patch_size
+    mean, std = tower.normalisation
     info = BackboneInfo(
         name=name,
         source=source,
         revision=commit,
-        fingerprint=transformer.fingerprint(model),
-        model_type=model.config.model_type,
-        d_model=model.config.hidden_size,
-        depth=len(blocks),
-        patch_size=patch,
+        fingerprint=tower.fingerprint,
+        model_type=tower.model_type,
+        d_model=tower.d_model,
+        depth=len(tower.blocks),
+        patch_size=tower.patch_size,
         image_size=INPUT_SIZE,
         grid=(side, side),
         n_tokens=1 + side * side,
-        layer=index,
+        layer=resolve_layer(layer, len(tower.blocks)),
         dtype=precision,
-        mean=MEAN,
-        std=STD,
+        mean=mean,
+        std=std,
     )
-    kept = nn.ModuleList(blocks[: index + 1])  # later blocks cost neither time nor memory
-    rest = nn.ModuleList([*blocks[index + 1 :], model.layernorm]) if whole else None
-    registers = getattr(model.config, "num_register_tokens", 0)
-    return Backbone(transformer.embeddings(model), kept, registers, info, where, rest)
+    return Backbone(tower, info, where, whole=whole)
 
 
-def _find(name: str, revision: str | None, weights: Path | None) -> tuple[Any, str, str | None]:
+def _find(name: str, revision: str | None, weights: Path | None) -> tuple[Tower, str, str | None]:
     """The model that a name stands for, where it came from, and the commit if that was the hub."""
     if weights is not None:
         if name not in HUB_FILES:
@@ -106,43 +105,62 @@ def _find(name: str, revision: str | None, weights: Path | None) -> tuple[Any, s
             )
         return _dinobloom(name, Path(weights).expanduser()), str(weights), None
     if name in HUB_FILES:
-        by_hand = (
-            f", or download {ZENODO_FILES[name]} by hand (https://zenodo.org/records/{ZENODO_RECORD}) and pass it: "
-            f"--backbone {name} --weights {ZENODO_FILES[name]}"
-        )
-        file, commit = hub_file(HUB_REPOSITORY, HUB_FILES[name], revision, by_hand)
-        return _dinobloom(name, file), f"{HUB_REPOSITORY}/{HUB_FILES[name]}", commit
+        return _named(name, revision)
     if name == "tiny":
         if not (TINY / "config.json").is_file():
             raise CytosaeError("tiny: this installation has no built-in backbone. Give a folder of a model instead.")
-        return transformer.read_model(TINY, name), "cytosae", None
+        return _folder(TINY, name), "cytosae", None
+    if name.startswith(IMPORTED):
+        raise CytosaeError(
+            f"{name}: these tokens were made elsewhere, so there is no backbone that could make others. Give the tokens of "
+            "the cells in question with --tokens; `cytosae tokens import` makes them."
+        )
+    if name.startswith(PREFIX):
+        return read_timm(name.removeprefix(PREFIX), INPUT_SIZE, revision)
     path = Path(name).expanduser()
     if name and path.is_dir():
         return _folder(path, name), name, None
     if path.is_file() or path.suffix in SUFFIXES:
-        return build(read_weights(path), path, INPUT_SIZE), name, None
+        return _file(path), name, None
     if name.count("/") == 1 and not name.startswith((".", "/", "~")):
         folder, commit = hub_model(name, revision)
         return _folder(folder, name), name, commit
     close = difflib.get_close_matches(name.lower().replace("_", "-"), NAMES, n=1)
     raise CytosaeError(
         f"{name!r}: unknown backbone{f', did you mean {close[0]}?' if close else '.'} Known are {', '.join(NAMES)}, an "
-        "existing folder or file of weights, or a repository of the Hugging Face hub (owner/name)."
+        f"existing folder or file of weights, a repository of the Hugging Face hub (owner/name), or {PREFIX}NAME."
     )
 
 
-def _folder(folder: Path, name: str) -> Any:
+def _named(name: str, revision: str | None) -> tuple[Tower, str, str | None]:
+    """DinoBloom by its name: the file of Zenodo where that was fetched, otherwise the hub's."""
+    if revision is None and (fetched := zenodo_path(name)).is_file():
+        return _dinobloom(name, fetched), f"zenodo:{ZENODO_RECORD}/{fetched.name}", None
+    by_hand = (
+        f", or download {ZENODO_FILES[name]} by hand (https://zenodo.org/records/{ZENODO_RECORD}) and pass it: "
+        f"--backbone {name} --weights {ZENODO_FILES[name]}"
+    )
+    file, commit = hub_file(HUB_REPOSITORY, HUB_FILES[name], revision, by_hand)
+    return _dinobloom(name, file), f"{HUB_REPOSITORY}/{HUB_FILES[name]}", commit
+
+
+def _folder(folder: Path, name: str) -> Tower:
     if not transformer.is_timm(folder):
-        return transformer.read_model(folder, name)
+        stated = transformer.stated_normalisation(folder, name)
+        return transformer.take_apart(transformer.read_model(folder, name), INPUT_SIZE, name, stated)
     found = [path for path in (folder / "model.safetensors", folder / "pytorch_model.bin") if path.is_file()]
     if not found:
         raise CytosaeError(f"{name}: a model of timm without model.safetensors; give a whole copy of its repository.")
-    return build(read_weights(found[0]), found[0], INPUT_SIZE)
+    return _file(found[0])
 
 
-def _dinobloom(name: str, path: Path) -> Any:
-    model = build(read_weights(path), path, INPUT_SIZE)
-    found = (model.config.hidden_size, model.config.num_hidden_layers)
+def _file(path: Path) -> Tower:
+    return transformer.take_apart(build(read_weights(path), path, INPUT_SIZE), INPUT_SIZE, str(path))
+
+
+def _dinobloom(name: str, path: Path) -> Tower:
+    tower = _file(path)
+    found = (tower.d_model, len(tower.blocks))
     if found != SHAPES[name]:
         fitting = [other for other, shape in SHAPES.items() if shape == found]
         raise CytosaeError(
@@ -150,4 +168,4 @@ def _dinobloom(name: str, path: Path) -> Any:
             f"{name} has {SHAPES[name][0]} and {SHAPES[name][1]}. Give the file that belongs to this size, or give the "
             "file itself as --backbone."
         )
-    return model
+    return tower

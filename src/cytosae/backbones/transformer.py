@@ -2,33 +2,55 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from cytosae.backbones.tower import IMAGENET, Normalisation, Tower, fingerprint, fitting_patch
 from cytosae.errors import CytosaeError
 
-TYPES = ("dinov2", "dinov2_with_registers", "vit")
+TYPES = (
+    "dinov2",
+    "dinov2_with_registers",
+    "dinov3_vit",
+    "vit",
+    "clip",
+    "clip_vision_model",
+    "siglip",
+    "siglip_vision_model",
+    "siglip2",
+    "siglip2_vision_model",
+)
 """Kinds of models that are supported, as ``config.json`` names them."""
 
-_UNUSED = ("pooler.", "embeddings.mask_token")  # parts of a model that have no part in its tokens
+_WITH_TEXT = {"clip": "CLIPVisionModel", "siglip": "SiglipVisionModel", "siglip2": "Siglip2VisionModel"}
+"""Kinds that have a text tower beside the vision tower, and the class of the latter, which alone is loaded."""
+
+_CLIP = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
+_HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+_NORMALISATION = {"clip_vision_model": _CLIP, "siglip_vision_model": _HALF, "siglip2_vision_model": _HALF}
+"""Of families that were not trained with ImageNet's; where the checkpoint says nothing."""
+
+# Where the kinds, and releases of the library, keep the same thing.
+_BLOCKS = ("encoder.layer", "encoder.layers", "layers", "model.layer", "layer")
+_NORMS = ("layernorm", "post_layernorm", "norm")
+
+_UNUSED = ("pooler.", "head.", "embeddings.mask_token")  # parts of a model that have no part in its tokens
 
 
 def is_timm(folder: Path) -> bool:
     """Whether a folder holds a model of timm, whose ``config.json`` names an architecture and no model type."""
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return isinstance(config, dict) and "architecture" in config and "model_type" not in config
+    config = _json(folder / "config.json")
+    return "architecture" in config and "model_type" not in config
 
 
 def read_model(folder: Path, name: str) -> Any:
     """A model of transformers from a folder with ``config.json`` and weights; nothing in it is run.
+
+    Of a model of images and texts (CLIP, SigLIP) it is the vision tower alone.
 
     Parameters
     ----------
@@ -42,7 +64,7 @@ def read_model(folder: Path, name: str) -> Any:
     CytosaeError
         A model of another kind, missing weights, damaged files.
     """
-    from transformers import AutoConfig, AutoModel
+    import transformers
     from transformers.utils import logging
 
     if not (folder / "config.json").is_file():
@@ -50,11 +72,13 @@ def read_model(folder: Path, name: str) -> Any:
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-        if config.model_type in TYPES:
-            model, loaded = AutoModel.from_pretrained(
+        config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        kind = config.model_type
+        if kind in TYPES:
+            loader = getattr(transformers, _WITH_TEXT.get(kind, "AutoModel"))
+            model, loaded = loader.from_pretrained(
                 folder,
-                config=config,
+                config=config.vision_config if kind in _WITH_TEXT else config,
                 trust_remote_code=False,
                 weights_only=True,
                 dtype=torch.float32,
@@ -65,71 +89,172 @@ def read_model(folder: Path, name: str) -> Any:
             f"{name}: cannot be loaded ({type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}). Expected "
             f"config.json and model.safetensors of a {', '.join(TYPES[:-1])} or {TYPES[-1]} model."
         ) from error
-    if config.model_type not in TYPES:
-        raise CytosaeError(
-            f"{name}: is a {config.model_type!r} model; supported are {', '.join(TYPES)}. Choose a ViT or DINOv2."
-        )
+    if kind not in TYPES:
+        raise CytosaeError(f"{name}: is a {kind!r} model; supported are {', '.join(TYPES)}. Choose a ViT or DINOv2.")
     # transformers would go on with random numbers for what is missing.
-    missing = [key for key in sorted(loaded["missing_keys"]) if not key.startswith(_UNUSED)]
+    missing = [key for key in sorted(loaded["missing_keys"]) if _used(key)]
     wrong = [str(key) for key in loaded.get("mismatched_keys", ())]
     if missing or wrong:
         raise CytosaeError(f"{name}: weights are missing or do not fit: {', '.join((missing + wrong)[:4])}.")
-    return model
+    return getattr(model, "vision_model", model)  # some releases wrap the tower once more
 
 
-def patch_size(model: Any, image_size: int, name: str) -> int:
-    """Edge of the square patches in pixels.
+def take_apart(model: Any, image_size: int, name: str, normalisation: Normalisation | None = None) -> Tower:
+    """The parts of a model of transformers.
+
+    Parameters
+    ----------
+    model
+        As `read_model` gives it.
+    image_size
+        Edge of the images in pixels; position embeddings of another size are interpolated.
+    name
+        For messages.
+    normalisation
+        Mean and standard deviation that the checkpoint names; its family's if None.
 
     Raises
     ------
     CytosaeError
         Patches that are not square or do not fill the image, or images without three colours.
     """
-    size, channels = model.config.patch_size, model.config.num_channels
-    sizes = list(size) if isinstance(size, list | tuple) else [size, size]
-    if len(set(sizes)) != 1 or image_size % sizes[0]:
-        raise CytosaeError(
-            f"{name}: patches of {' x '.join(map(str, sizes))} px do not fill an image of {image_size} px with squares."
-        )
-    if channels != 3:
-        raise CytosaeError(f"{name}: takes images of {channels} channels; expected three, for RGB.")
-    return int(sizes[0])
+    config, kind = model.config, model.config.model_type
+    patch = fitting_patch(config.patch_size, config.num_channels, image_size, name)
+    blocks = _first(model, _BLOCKS)
+    if kind == "dinov3_vit":
+        with torch.no_grad():
+            angles = model.rope_embeddings(torch.zeros(1, 3, image_size, image_size))
+        blocks = nn.ModuleList(_Rotating(block, *angles) for block in blocks)
+    elif kind in {"clip_vision_model", "siglip_vision_model", "siglip2_vision_model"}:
+        blocks = nn.ModuleList(_Unmasked(block) for block in blocks)
+    return Tower(
+        embeddings=_embeddings(model, patch),
+        blocks=blocks,
+        norm=_first(model, _NORMS),
+        has_cls=not kind.startswith("siglip"),
+        n_registers=getattr(config, "num_register_tokens", 0),
+        patch_size=patch,
+        d_model=config.hidden_size,
+        model_type=kind,
+        fingerprint=fingerprint(_about(config), model.state_dict(), _used),
+        normalisation=normalisation or _NORMALISATION.get(kind, IMAGENET),
+    )
 
 
-def embeddings(model: Any) -> nn.Module:
-    """The part that turns pixels of any size into tokens: CLS, registers if any, patches."""
-    return _Interpolating(model.embeddings) if model.config.model_type == "vit" else model.embeddings
+def stated_normalisation(folder: Path, name: str) -> Normalisation | None:
+    """Mean and standard deviation from the ``preprocessor_config.json`` of a folder; None where it says nothing.
 
-
-def blocks(model: Any) -> nn.ModuleList:
-    """The blocks, first to last."""
-    # transformers has moved the blocks of its ViT from one release to the next.
-    return model.layers if hasattr(model, "layers") else model.encoder.layer
-
-
-def fingerprint(model: Any) -> str:
-    """SHA-256 over what determines the tokens: kind, heads, epsilon, activation, and every weight by name.
-
-    Weights count as float32 values, so that file format, folder, machine and a lossless change of precision do not.
+    Raises
+    ------
+    CytosaeError
+        It does not name three numbers each, or a standard deviation that is not above 0.
     """
+    stated = _json(folder / "preprocessor_config.json")
+    if not stated.get("do_normalize", True) or "image_mean" not in stated:
+        return None
+    mean, std = _three(stated, "image_mean", name), _three(stated, "image_std", name)
+    if min(std) <= 0:
+        raise CytosaeError(f"{name}: preprocessor_config.json gives image_std {std}; expected numbers above 0.")
+    return mean, std
+
+
+def _three(stated: dict[str, Any], key: str, name: str) -> tuple[float, ...]:
+    values = stated.get(key)
+    if not (isinstance(values, list) and len(values) == 3 and all(isinstance(one, int | float) for one in values)):
+        raise CytosaeError(
+            f"{name}: preprocessor_config.json gives {key} {values}; expected three numbers. Correct or remove the file."
+        )
+    return tuple(map(float, values))
+
+
+def _json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file; empty where there is none to be read."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _used(name: str) -> bool:
+    return not name.removeprefix("vision_model.").startswith(_UNUSED)
+
+
+def _first(model: nn.Module, places: tuple[str, ...]) -> Any:
+    """What a model has in the first of some places that it has."""
+    for place in places:
+        try:
+            return model.get_submodule(place)
+        except AttributeError:
+            continue
+    raise CytosaeError(
+        f"{type(model).__name__}: this release of transformers keeps its parts elsewhere than known here."
+    )
+
+
+def _about(config: Any) -> dict[str, Any]:
     keys = ("model_type", "num_attention_heads", "layer_norm_eps")
-    about = {key: getattr(model.config, key, None) for key in keys}
-    if (activation := getattr(model.config, "hidden_act", "gelu")) != "gelu":
+    about = {key: getattr(config, key, None) for key in keys}
+    if (activation := getattr(config, "hidden_act", "gelu")) != "gelu":
         about["hidden_act"] = activation
-    found = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
-    for name, value in sorted(model.state_dict().items()):
-        if not name.startswith(_UNUSED):
-            found.update(name.encode())
-            found.update(value.contiguous().float().numpy().tobytes())
-    return found.hexdigest()
+    if hasattr(config, "rope_theta"):
+        about["rope_theta"] = config.rope_theta
+    return about
+
+
+def _embeddings(model: Any, patch: int) -> nn.Module:
+    kind, embeddings = model.config.model_type, model.embeddings
+    if kind == "siglip2_vision_model":
+        return _Patchwise(embeddings, patch)
+    if kind in {"vit", "siglip_vision_model"}:
+        return _Interpolating(embeddings)
+    if kind == "clip_vision_model":
+        return nn.Sequential(_Interpolating(embeddings), model.pre_layrnorm)
+    return embeddings
 
 
 class _Interpolating(nn.Module):
-    """A ViT's embeddings, for images of another size than those it was trained on."""
+    """Embeddings, for images of another size than those they were trained on."""
 
     def __init__(self, embeddings: nn.Module) -> None:
         super().__init__()
         self.embeddings = embeddings
 
-    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+    def forward(self, pixels: Tensor) -> Tensor:
         return self.embeddings(pixels, interpolate_pos_encoding=True)
+
+
+class _Patchwise(nn.Module):
+    """SigLIP 2's embeddings of flexible size, which take an image cut into patches, colours last."""
+
+    def __init__(self, embeddings: nn.Module, patch: int) -> None:
+        super().__init__()
+        self.embeddings, self.patch = embeddings, patch
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        rows = pixels.unflatten(3, (-1, self.patch)).unflatten(2, (-1, self.patch))  # n, colour, row, y, column, x
+        shape = torch.tensor([[rows.shape[2], rows.shape[4]]]).expand(len(pixels), 2)
+        return self.embeddings(rows.permute(0, 2, 4, 3, 5, 1).flatten(3).flatten(1, 2), shape)
+
+
+class _Unmasked(nn.Module):
+    """A block that must be told that no token is masked."""
+
+    def __init__(self, block: nn.Module) -> None:
+        super().__init__()
+        self.block = block
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.block(tokens, None)
+
+
+class _Rotating(nn.Module):
+    """A block that is told, in every call, by which angles queries and keys of each patch are turned (RoPE)."""
+
+    def __init__(self, block: nn.Module, cos: Tensor, sin: Tensor) -> None:
+        super().__init__()
+        self.block = block
+        self.cos, self.sin = nn.Buffer(cos), nn.Buffer(sin)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.block(tokens, position_embeddings=(self.cos, self.sin))

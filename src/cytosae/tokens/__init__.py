@@ -1,6 +1,7 @@
 """How are millions of tokens kept and read shuffled? Leaves shards and ``manifest.json``."""
 
 from cytosae.tokens.embedding import embed, layout_of
+from cytosae.tokens.importing import import_tokens
 from cytosae.tokens.live import LiveTokens
 from cytosae.tokens.order import in_order, shuffled_batches
 from cytosae.tokens.store import Layout, TokenStore
@@ -13,6 +14,7 @@ __all__ = [
     "TokenSource",
     "TokenStore",
     "embed",
+    "import_tokens",
     "in_order",
     "layout_of",
     "shuffled_batches",

@@ -30,6 +30,9 @@ from cytosae.errors import CytosaeError
 
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 CELLS = "cells.parquet"
+IMPORTED_TYPE = "imported"
+"""In place of a backbone's kind, where the tokens were made elsewhere."""
+
 _NAMES = ("name", "source", "revision")
 
 
@@ -63,6 +66,11 @@ class Layout:
         """What determines the tokens, flat: not by which name or from which place the backbone was loaded."""
         backbone = {k: v for k, v in self.backbone.items() if k not in _NAMES}
         return {**{k: v for k, v in asdict(self).items() if k != "backbone"}, **backbone}
+
+    @property
+    def command(self) -> str:
+        """The command that makes such a store."""
+        return "tokens import" if self.backbone["model_type"] == IMPORTED_TYPE else "embed"
 
     @property
     def cell_bytes(self) -> int:
@@ -117,8 +125,9 @@ def _os_error(error: Exception) -> int | None:
     return int(digits) if digits.isdigit() else None
 
 
-def _data_offset(path: Path, expected: int) -> int:
+def _data_offset(path: Path, expected: int, command: str) -> int:
     """Where the tensor's bytes begin in a safetensors file that holds `expected` bytes of data."""
+    again = f"Run the same `cytosae {command}` again: only it is made anew."
     try:
         with path.open("rb") as file:
             (header,) = struct.unpack("<Q", file.read(8))
@@ -126,13 +135,11 @@ def _data_offset(path: Path, expected: int) -> int:
             begin, end = described["data_offsets"]
             size = path.stat().st_size
     except FileNotFoundError:
-        raise CytosaeError(f"{path}: shard is missing. Run `cytosae embed` again: only it is made anew.") from None
+        raise CytosaeError(f"{path}: shard is missing. {again}") from None
     except (struct.error, ValueError, KeyError, TypeError, MemoryError, OverflowError) as error:
-        raise CytosaeError(f"{path}: not a shard of tokens ({error}). Run `cytosae embed` again.") from error
+        raise CytosaeError(f"{path}: not a shard of tokens ({error}). {again}") from error
     if end - begin != expected or size < 8 + header + end:
-        raise CytosaeError(
-            f"{path}: holds {size:,} bytes, too few for its cells. Run `cytosae embed` again: only it is made anew."
-        )
+        raise CytosaeError(f"{path}: holds {size:,} bytes, too few for its cells. {again}")
     return int(8 + header + begin)
 
 
@@ -142,7 +149,7 @@ class TokenStore:
     Parameters
     ----------
     folder
-        Where `cytosae embed` wrote it.
+        Where `cytosae embed` or `cytosae tokens import` wrote it.
 
     Raises
     ------
@@ -158,7 +165,8 @@ class TokenStore:
         self.layout, self.shards, complete = found
         if not complete:
             raise CytosaeError(
-                f"{folder}: the token store is not finished. Run the same `cytosae embed` again: it goes on where it was."
+                f"{folder}: the token store is not finished. Run the same `cytosae {self.layout.command}` again: it goes on "
+                "where it was."
             )
         self.cells: pd.DataFrame = read_cells(folder / CELLS)
         self._starts = np.array([shard.start for shard in self.shards])
@@ -183,14 +191,16 @@ class TokenStore:
         for shard in self.shards:
             if why := damage(self.folder, shard):
                 raise CytosaeError(
-                    f"{self.folder / shard.file}: {why}. Run the same `cytosae embed` again: only this shard is made anew."
+                    f"{self.folder / shard.file}: {why}. Run the same `cytosae {self.layout.command}` again: only this "
+                    "shard is made anew."
                 )
 
     def _open(self, shard: int) -> tuple[int, int]:
         if shard not in self._files:
             record = self.shards[shard]
             path = self.folder / record.file
-            offset = _data_offset(path, (record.stop - record.start) * self.layout.cell_bytes)
+            expected = (record.stop - record.start) * self.layout.cell_bytes
+            offset = _data_offset(path, expected, self.layout.command)
             self._files[shard] = (os.open(path, os.O_RDONLY), offset)
         return self._files[shard]
 
@@ -247,7 +257,7 @@ class TokenStore:
             shard = self.shards[int(np.searchsorted(self._starts, row, side="right")) - 1]
             raise CytosaeError(
                 f"{self.folder / shard.file}: NaN or infinite tokens for cell {self.cells['cell_id'][row]} (row {row}). "
-                "Check the image and the backbone, remove the shard, and embed again."
+                f"Check what it was made from, remove the shard, and run `cytosae {self.layout.command}` again."
             )
         return tokens
 

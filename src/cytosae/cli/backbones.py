@@ -1,0 +1,58 @@
+"""``cytosae backbones``: which backbones are known, and their weights onto this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+backbones_app = typer.Typer(no_args_is_help=True, help="Backbones: those known by name, and their weights.")
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object with all figures at the end.")]
+
+
+@backbones_app.command("list")
+def list_command(as_json: Json = False) -> None:
+    """Show the known backbones: width, blocks, patch, tokens at 224 px, licence, source, and whether they are here.
+
+    Any other model of a supported kind goes by its folder or its name on the Hugging Face hub.
+    """
+    from cytosae.backbones import listed
+
+    rows = listed()
+    if as_json:
+        from cytosae.cli.commands import _answer
+
+        _answer({"backbones": rows}, as_json)
+        return
+    table = [("name", "width", "blocks", "patch", "tokens", "licence", "source", "here"), *map(_line, rows)]
+    widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
+    for row in table:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+@backbones_app.command("fetch")
+def fetch_command(
+    name: Annotated[str, typer.Argument(help="As --backbone takes it: dinobloom-b, owner/name of the hub, timm:NAME.")],
+    source: Annotated[str, typer.Option(help="hub or, for dinobloom-*, zenodo.")] = "hub",
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="File for the weights of a dinobloom-*; the cache if left out."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Download the weights of a backbone, check them by loading them once, and print their fingerprint.
+
+    A download that broke off is gone on with. Nothing is downloaded where HF_HUB_OFFLINE is set.
+    """
+    from cytosae.backbones import fetch
+    from cytosae.cli.commands import _answer
+
+    _answer(fetch(name, source=source, output=output), as_json)
+
+
+def _line(row: dict[str, Any]) -> tuple[str, ...]:
+    here = {None: "", True: "yes", False: "no"}[row["cached"]]
+    numbers = ("" if row[key] is None else str(row[key]) for key in ("d_model", "depth", "patch_size", "n_tokens"))
+    return (row["name"], *numbers, row["licence"], row["source"] + (", gated" if row["gated"] else ""), here)

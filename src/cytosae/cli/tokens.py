@@ -1,0 +1,51 @@
+"""``cytosae tokens``: tokens that other programs have made, as a token store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cytosae.cli.options import with_settings
+from cytosae.settings import StoreConfig
+
+tokens_app = typer.Typer(no_args_is_help=True, help="Tokens that other programs have made.")
+
+
+@tokens_app.command("import")
+@with_settings
+def import_command(
+    source: Annotated[
+        Path, typer.Argument(help="Folder of saev, .npy array, or HDF5 file with a data set 'features'.")
+    ],
+    cells: Annotated[Path, typer.Option("--cells", help="Table made by `cytosae cells`, in the order of the tokens.")],
+    store: StoreConfig,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the tokens.")] = Path("tokens"),
+    layer: Annotated[
+        int | None, typer.Option(help="Layer to take of a folder of saev, as it counts them; of other files a record.")
+    ] = None,
+    grid: Annotated[
+        str | None, typer.Option(help="Rows and columns of patches, such as 16x16; a square if left out.")
+    ] = None,
+    cls: Annotated[
+        str | None,
+        typer.Option("--cls", help="Whether token 0 is CLS: first or none; told by their number if left out."),
+    ] = None,
+    made_by: Annotated[
+        str | None,
+        typer.Option("--made-by", help="Model that made the tokens: imports of one model fit the same autoencoder."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object with all figures at the end.")] = False,
+) -> None:
+    """Make a token store of tokens that another program has made, for `cytosae train` and `cytosae encode`.
+
+    An interrupted run goes on at the next shard.
+    """
+    from cytosae.cells import read_cells
+    from cytosae.cli.commands import _answer
+    from cytosae.tokens import import_tokens
+
+    table = read_cells(cells)
+    figures = import_tokens(source, table, output, store, layer=layer, grid=grid, cls=cls, made_by=made_by)
+    _answer(figures, as_json)
