@@ -56,9 +56,7 @@ def import_sae(source: str | Path, kind: str = "auto") -> SAE:
     else:
         kind, found = _read_file(path, kind)
         file = path
-    origin = {"format": kind, "file": file.name, "sha256": sha256_file(file)}
-    imported = {**origin, "configuration": found.configuration, "changes": list(found.changes)}
-    return found.to_sae(path, {"imported": imported})
+    return found.to_sae(path, {"format": kind, "file": file.name, "sha256": sha256_file(file)})
 
 
 def _kind_of_folder(path: Path) -> str:
@@ -91,8 +89,8 @@ def _kind_of(path: Path, content: Any) -> str:
         return "overcomplete"
     if overcomplete.is_state(content):
         raise CytosaeError(
-            f"{path}: the state_dict of an autoencoder of overcomplete, which does not tell SAE from TopKSAE. If it is an SAE "
-            "with ReLU, say --format overcomplete; or save the module, which tells: torch.save(sae.eval(), file)."
+            f"{path}: the state_dict of an autoencoder of overcomplete, which does not tell SAE from TopKSAE. If it is an "
+            "SAE with ReLU, say --format overcomplete; or save the module, which tells: torch.save(sae.eval(), file)."
         )
     if release.matches(content):
         return "release"

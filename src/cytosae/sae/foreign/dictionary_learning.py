@@ -20,10 +20,12 @@ from cytosae.sae.foreign.inert import plain
 
 FILE, CONFIG = "ae.pt", "config.json"
 _LINEAR = ("encoder.weight", "encoder.bias", "decoder.weight")
+_OURS = ("AutoEncoder", "AutoEncoderNew")
 _OTHERS = {  # a key that only this class has, and what it computes
     "gate_bias": ("GatedAutoEncoder", "multiplies with a gate of its own"),
     "k": ("a TopK dictionary (AutoEncoderTopK, BatchTopKSAE, MatryoshkaBatchTopKSAE)", "keeps the k largest latents"),
     "threshold": ("JumpReluAutoEncoder", "sets latents below learned thresholds to 0"),
+    "b_dec": ("AutoEncoderTopK", "keeps the k largest latents"),
 }
 
 
@@ -42,6 +44,10 @@ def read(path: Path, content: Any) -> Found:
     for key, (name, why) in _OTHERS.items():
         if key in content:
             raise refuse(path, name, why)
+    trainer = config.get("trainer") if isinstance(config, dict) else None
+    kind = trainer.get("dict_class", "AutoEncoder") if isinstance(trainer, dict) else "AutoEncoder"
+    if kind not in _OURS:
+        raise refuse(path, f"{kind} (so {CONFIG} says)", "computes something else")
     bias = "bias" if "bias" in content else "decoder.bias"
     encoder, b_enc, decoder, b_dec = take(path, content, (*_LINEAR, bias), "an AutoEncoder of dictionary_learning")
     found = Found(encoder.T, b_enc, decoder.T, b_dec, plain(config))

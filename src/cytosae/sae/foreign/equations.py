@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from cytosae.errors import CytosaeError
 from cytosae.sae.model import SAE
@@ -46,8 +46,13 @@ class Found:
         said = "b_enc: W_enc b_dec added, since the encoder was given x and not x - b_dec"
         return replace(self, b_enc=bias.float(), changes=(*self.changes, said))
 
-    def to_sae(self, path: Path, metadata: Mapping[str, Any]) -> SAE:
+    def to_sae(self, path: Path, origin: Mapping[str, Any]) -> SAE:
         """The autoencoder, after a look at shapes and numbers.
+
+        Parameters
+        ----------
+        origin
+            Where it is from; kept in the metadata beside `configuration` and `changes`.
 
         Raises
         ------
@@ -68,10 +73,13 @@ class Found:
         for name, array in arrays.items():
             if not array.is_floating_point() or not torch.isfinite(array).all():
                 raise CytosaeError(f"{path}: {name} holds NaN, infinite or no floating-point values.")
-        with torch.device("meta"):  # no memory until the arrays are put in
-            sae = SAE(d_model, n_latents, metadata)
-        for name, array in arrays.items():
-            setattr(sae, name, nn.Parameter(array.detach().to(torch.float32)))
+        rounded = [name for name, array in arrays.items() if array.dtype == torch.float64]
+        changes = [*self.changes, *(f"{name}: rounded from float64 to float32" for name in rounded)]
+        imported = {**origin, "configuration": self.configuration, "changes": changes}
+        sae = SAE(d_model, n_latents, {"imported": imported})
+        with torch.no_grad():
+            for name, array in arrays.items():
+                getattr(sae, name).copy_(array)
         return sae
 
 

@@ -78,7 +78,9 @@ def read_checkpoint(path: Path, *, after: int = 0) -> Any:
     except OSError as error:
         raise CytosaeError(f"{path}: cannot be read ({error.strerror}).") from error
     try:
-        with warnings.catch_warnings():  # of pickle protocols that the restricted reader may not know: it says so itself
+        with (
+            warnings.catch_warnings()
+        ):  # of pickle protocols that the restricted reader may not know: it says so itself
             warnings.simplefilter("ignore", UserWarning)
             with torch.serialization.safe_globals(_stand_ins(content)):
                 return torch.load(content, map_location="cpu", weights_only=True)
@@ -100,7 +102,7 @@ def read_checkpoint(path: Path, *, after: int = 0) -> Any:
         ) from error
 
 
-def _stand_ins(content: io.BytesIO) -> list[type[Inert]]:
+def _stand_ins(content: io.BytesIO) -> list[Any]:
     """A class that does nothing for each name in the file that torch does not know."""
     if content.getvalue()[:4] != _ZIP:
         return []  # the format before torch 1.6, whose names cannot be listed: read where it holds tensors alone
@@ -129,7 +131,9 @@ def plain(value: Any, depth: int = _DEEPEST) -> Any:
     depth
         Levels below which only the kind of a value is told.
     """
-    if value is None or isinstance(value, bool | int | float | str):
+    if isinstance(value, str):
+        return value.encode(errors="replace").decode()  # a pickle can hold halves of characters, JSON cannot
+    if value is None or isinstance(value, bool | int | float):
         return value
     if isinstance(value, type) and issubclass(value, Inert):
         return class_name(value)
@@ -142,9 +146,7 @@ def plain(value: Any, depth: int = _DEEPEST) -> Any:
     if isinstance(value, Inert):
         return plain(value.fields, depth - 1)
     if isinstance(value, Mapping):
-        return {str(key): plain(one, depth - 1) for key, one in value.items()}
+        return {plain(str(key)): plain(one, depth - 1) for key, one in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
         return [plain(one, depth - 1) for one in value]
     return str(value)
-
-

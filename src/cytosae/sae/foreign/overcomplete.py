@@ -5,8 +5,8 @@ Read after ``overcomplete/sae/base.py``, ``modules.py`` and ``dictionary.py`` of
 
     h = ReLU(BN(A x + a)),   xhat = h D
 
-There is no bias of the decoder and no centring; BN is affine once the training is over. D is what ``get_dictionary`` makes of
-``dictionary._weights``: normalised (L2 by default) and multiplied by ``exp(multiplier)``.
+There is no bias of the decoder and no centring; BN is affine once the training is over. D is what ``get_dictionary`` makes
+of ``dictionary._weights``: normalised (L2 by default) and multiplied by ``exp(multiplier)``.
 
 A saved module is read without overcomplete, as fields, and says which class it is. A `state_dict` does not: that of
 ``TopKSAE`` has the same keys as that of ``SAE``.

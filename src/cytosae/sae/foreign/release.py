@@ -27,7 +27,7 @@ def read(path: Path, content: Any) -> Found:
     """The arrays as they are, and the fields of the configuration object."""
     if not matches(content):
         raise CytosaeError(f"{path}: no dictionary with 'state_dict' and 'cfg', as CytoSAE and PatchSAE save it.")
-    settings = next((content[key] for key in _SETTINGS if key in content), {})
+    settings: Any = next((content[key] for key in _SETTINGS if key in content), {})
     fields = plain(settings)
     if isinstance(settings, Inert):
         fields = {"class": class_name(type(settings)), **fields}
