@@ -11,6 +11,7 @@ import typer
 
 from cytosae.artefacts import without_nan
 from cytosae.cli.annotations import annotations_app
+from cytosae.cli.exchange import exchange_app
 from cytosae.cli.options import with_settings
 from cytosae.settings import (
     BackboneConfig,
@@ -617,3 +618,4 @@ def doctor(
 
 
 app.add_typer(annotations_app, name="annotations")
+app.add_typer(exchange_app)

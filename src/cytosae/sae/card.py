@@ -12,10 +12,8 @@ from cytosae.artefacts import WEIGHTS, Manifest, read_json, sha256_file
 from cytosae.errors import CytosaeError
 from cytosae.sae.model import SAE
 
-_HUB_LICENCES = frozenset(
-    "apache-2.0 mit openrail bsd-2-clause bsd-3-clause cc0-1.0 cc-by-4.0 cc-by-sa-4.0 cc-by-nc-4.0 cc-by-nc-sa-4.0 "
-    "cc-by-nc-nd-4.0 gpl-3.0 lgpl-3.0 agpl-3.0 other".split()
-)
+_HUB_LICENCES = ("apache-2.0", "mit", "openrail", "bsd-3-clause", "cc0-1.0", "gpl-3.0", "lgpl-3.0", "agpl-3.0", "other")
+"""Identifiers that the hub knows, beside those of Creative Commons that begin with cc-by."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +30,8 @@ class Evidence:
     """What raters call the latents."""
 
 
-def evidence_of(study: Path, sae: Path, names: Mapping[int, str]) -> Evidence:
-    """What a study measured of the autoencoder in the folder `sae`.
+def evidence_of(study: Path, sae: Path) -> Evidence:
+    """What a study measured of the autoencoder in the folder `sae`; without the names that raters gave.
 
     Raises
     ------
@@ -52,7 +50,6 @@ def evidence_of(study: Path, sae: Path, names: Mapping[int, str]) -> Evidence:
         manifest.summary["datasets"],
         manifest.parameters.get("concept_threshold"),
         tuple(measured.get("figures", ())) if same else (),
-        names,
     )
 
 
@@ -73,10 +70,10 @@ def card(sae: SAE, name: str, licence: str, evidence: Evidence | None = None) ->
     evidence = evidence or Evidence()
     parts = [
         _header(sae, licence),
-        f"# {name.split('/')[-1]}\n\nA sparse autoencoder of {sae.n_latents:,} latents on the tokens of a vision transformer "
-        f"that looks at single blood cells ({sae.d_model} dimensions). Its latents are candidates for morphological concepts.",
-        "## Intended use\n\nResearch only, not for diagnosis. It describes images of the kind it was trained on; a concept is "
-        "a pattern that the backbone distinguishes, not a finding, until experts have judged it.",
+        f"# {name.split('/')[-1]}\n\nA sparse autoencoder of {sae.n_latents:,} latents on the tokens of a vision transformer ("
+        f"{sae.d_model} dimensions) that looks at single blood cells. Its latents are candidates for morphological concepts.",
+        "## Intended use\n\nResearch only, not for diagnosis. It describes images of the kind it was trained on. A concept is a "
+        "pattern that the backbone distinguishes; it is no finding before experts have judged it.",
         f"## How to load it\n\n```python\nfrom cytosae.sae import SAE\n\nsae = SAE.from_pretrained({name!r})\n"
         "h = sae.encode(tokens)  # (n_tokens, d_model) to (n_tokens, n_latents)\n```\n\nOr on images: `cytosae encode "
         f"cells.parquet --sae {name}`. Equations: `h = ReLU(W_enc (x - b_dec) + b_enc)`, `x̂ = W_dec h + b_dec`.",
@@ -93,7 +90,7 @@ def card(sae: SAE, name: str, licence: str, evidence: Evidence | None = None) ->
 
 def _header(sae: SAE, licence: str) -> str:
     """Front matter as the hub reads it; values are JSON, which is YAML."""
-    known = licence.lower() in _HUB_LICENCES
+    known = licence.lower() in _HUB_LICENCES or licence.lower().startswith("cc-by-")
     lines = ["library_name: cytosae", f"license: {licence.lower() if known else 'other'}"]
     if not known:
         lines.append(f"license_name: {json.dumps(licence)}")
