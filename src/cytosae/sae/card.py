@@ -16,6 +16,30 @@ _HUB_LICENCES = ("apache-2.0", "mit", "openrail", "bsd-3-clause", "cc0-1.0", "gp
 """Identifiers that the hub knows, beside those of Creative Commons that begin with cc-by."""
 
 
+_WHAT = """\
+A sparse autoencoder of {n_latents:,} latents on the tokens ({d_model} dimensions) of a vision transformer that looks at single
+blood cells. Its latents are candidates for morphological concepts.
+
+    h = ReLU(W_enc (x - b_dec) + b_enc)
+    xhat = W_dec h + b_dec"""
+_USE = """\
+## Intended use
+
+Research only, not for diagnosis. It describes images of the kind it was trained on. A concept is a pattern that the backbone
+distinguishes; it is no finding before experts have judged it."""
+_LOADING = """\
+## How to load it
+
+```python
+from cytosae.sae import SAE
+
+sae = SAE.from_pretrained("{name}")
+h = sae.encode(tokens)  # (n_tokens, d_model) to (n_tokens, n_latents)
+```
+
+On images: `cytosae encode cells.parquet --sae {name}`."""
+
+
 @dataclass(frozen=True)
 class Evidence:
     """What a study says of its autoencoder."""
@@ -70,13 +94,10 @@ def card(sae: SAE, name: str, licence: str, evidence: Evidence | None = None) ->
     evidence = evidence or Evidence()
     parts = [
         _header(sae, licence),
-        f"# {name.split('/')[-1]}\n\nA sparse autoencoder of {sae.n_latents:,} latents on the tokens of a vision transformer ("
-        f"{sae.d_model} dimensions) that looks at single blood cells. Its latents are candidates for morphological concepts.",
-        "## Intended use\n\nResearch only, not for diagnosis. It describes images of the kind it was trained on. A concept is a "
-        "pattern that the backbone distinguishes; it is no finding before experts have judged it.",
-        f"## How to load it\n\n```python\nfrom cytosae.sae import SAE\n\nsae = SAE.from_pretrained({name!r})\n"
-        "h = sae.encode(tokens)  # (n_tokens, d_model) to (n_tokens, n_latents)\n```\n\nOr on images: `cytosae encode "
-        f"cells.parquet --sae {name}`. Equations: `h = ReLU(W_enc (x - b_dec) + b_enc)`, `x̂ = W_dec h + b_dec`.",
+        f"# {name.split('/')[-1]}",
+        _WHAT.format(n_latents=sae.n_latents, d_model=sae.d_model),
+        _USE,
+        _LOADING.format(name=name),
         _backbone(sae.metadata),
         _figures(sae.metadata),
         _datasets(evidence),

@@ -189,8 +189,8 @@ class SAE(nn.Module):
             except Exception as error:  # the client lets the errors of its HTTP library through
                 said = (str(error).strip().splitlines() or [""])[0]
                 raise CytosaeError(
-                    f"{name}: the Hugging Face hub did not take it ({type(error).__name__}: {said[:200]}). Check the name, the "
-                    "network, and with `hf auth whoami` that you are logged in with a token that can write."
+                    f"{name}: the Hugging Face hub did not take it ({type(error).__name__}: {said[:200]}). Check the name, "
+                    "the network, and with `hf auth whoami` that you are logged in with a token that can write."
                 ) from error
         return str(commit.commit_url)
 
