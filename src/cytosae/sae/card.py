@@ -10,15 +10,15 @@ from typing import Any
 
 from cytosae.artefacts import WEIGHTS, Manifest, read_json, sha256_file
 from cytosae.errors import CytosaeError
-from cytosae.sae.model import SAE
+from cytosae.sae.model import SAE, published
 
 _HUB_LICENCES = ("apache-2.0", "mit", "openrail", "bsd-3-clause", "cc0-1.0", "gpl-3.0", "lgpl-3.0", "agpl-3.0", "other")
 """Identifiers that the hub knows, beside those of Creative Commons that begin with cc-by."""
 
 
 _WHAT = """\
-A sparse autoencoder of {n_latents:,} latents on the tokens ({d_model} dimensions) of a vision transformer that looks at single
-blood cells. Its latents are candidates for morphological concepts.
+A sparse autoencoder of {n_latents:,} latents on the tokens ({d_model} dimensions) of a vision transformer that looks at
+single blood cells. Its latents are candidates for morphological concepts.
 
     h = ReLU(W_enc (x - b_dec) + b_enc)
     xhat = W_dec h + b_dec"""
@@ -91,32 +91,32 @@ def card(sae: SAE, name: str, licence: str, evidence: Evidence | None = None) ->
     evidence
         Of a study of this autoencoder.
     """
-    evidence = evidence or Evidence()
+    evidence, metadata = evidence or Evidence(), published(sae.metadata)
     parts = [
-        _header(sae, licence),
+        _header(metadata, licence),
         f"# {name.split('/')[-1]}",
         _WHAT.format(n_latents=sae.n_latents, d_model=sae.d_model),
         _USE,
         _LOADING.format(name=name),
-        _backbone(sae.metadata),
-        _figures(sae.metadata),
+        _backbone(metadata),
+        _figures(metadata),
         _datasets(evidence),
         _quality(evidence),
         _names(evidence),
-        _making(sae.metadata),
+        _making(metadata),
         f"## Licence\n\n{licence}",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _header(sae: SAE, licence: str) -> str:
+def _header(metadata: Mapping[str, Any], licence: str) -> str:
     """Front matter as the hub reads it; values are JSON, which is YAML."""
     known = licence.lower() in _HUB_LICENCES or licence.lower().startswith("cc-by-")
     lines = ["library_name: cytosae", f"license: {licence.lower() if known else 'other'}"]
     if not known:
         lines.append(f"license_name: {json.dumps(licence)}")
     lines += ["tags:", "- sparse-autoencoder", "- interpretability", "- haematology", "- cytomorphology"]
-    backbone = sae.metadata.get("backbone") or {}
+    backbone = metadata.get("backbone") or {}
     if backbone.get("revision"):  # only what is on the hub has one
         lines.append(f"base_model: {json.dumps(backbone['source'])}")
     return "---\n" + "\n".join(lines) + "\n---"

@@ -179,7 +179,7 @@ class SAE(nn.Module):
         if constants.HF_HUB_OFFLINE:
             raise CytosaeError(f"{name}: nothing is uploaded while HF_HUB_OFFLINE is set. Unset it to publish.")
         with TemporaryDirectory() as folder:
-            self._save(Path(folder), _without_folders(self.metadata))
+            self._save(Path(folder), published(self.metadata))
             (Path(folder) / CARD).write_text(card, encoding="utf-8")
             files = [CommitOperationAdd(file, Path(folder) / file) for file in PUBLISHED]
             api = HfApi(library_name="cytosae", library_version=__version__)
@@ -195,8 +195,8 @@ class SAE(nn.Module):
         return str(commit.commit_url)
 
 
-def _without_folders(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """What is published of the metadata: weights from a local file keep its name alone."""
+def published(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """What others get to see of the metadata: of folders and files on this machine the name alone."""
     backbone = metadata.get("backbone")
     if not backbone or backbone.get("revision"):
         return dict(metadata)
