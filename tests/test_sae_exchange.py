@@ -678,8 +678,13 @@ def test_import_with_a_backbone_leads_to_concepts(tmp_path: Path, elsewhere: Any
     recorded = SAE.from_pretrained(tmp_path / "sae").metadata["backbone"]
     assert (recorded["name"], recorded["layer"]) == ("tiny", 3)
     assert len(recorded["fingerprint"]) == 64
-    assert main([*command, "--layer", "2"]) == 2
-    assert main([*command, "--format", "keras"]) == 2
+    assert main(command) == 2
+    assert "holds an autoencoder already" in capsys.readouterr().err
+    command[3] = str(tmp_path / "new")
+    for wrong, said in ((["--layer", "2"], "--backbone"), (["--format", "keras"], "keras")):
+        assert main([*command, *wrong]) == 2
+        assert said in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
 
 
 def test_a_backbone_of_another_width_is_refused(tmp_path: Path, elsewhere: Any, capsys: Any) -> None:

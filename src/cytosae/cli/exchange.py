@@ -48,8 +48,11 @@ def import_command(
     Nothing in the file is run. Architectures with other equations than those here are refused by name. With --backbone,
     the other commands know which tokens belong to it.
     """
+    from cytosae.artefacts import WEIGHTS
     from cytosae.sae.foreign import import_sae
 
+    if (output / WEIGHTS).exists():
+        raise CytosaeError(f"{output}: holds an autoencoder already. Name another folder with --output, or remove it.")
     sae = import_sae(source, kind)
     if backbone is not None:
         _record_backbone(sae, backbone, layer, weights, revision)
