@@ -30,7 +30,8 @@ class BackboneConfig:
 
     backbone: str = _setting(
         "tiny",
-        "dinobloom-s|b|l|g, tiny (built in), a folder or file of weights, or a model of the Hugging Face hub (owner/name)",
+        "dinobloom-s|b|l|g, tiny (built in), a folder or file of weights, a model of the Hugging Face hub (owner/name), or "
+        "timm:NAME; see cytosae backbones list",
     )
     layer: int = _setting(
         -2,

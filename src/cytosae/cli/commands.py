@@ -10,11 +10,12 @@ from typing import Annotated, Any
 import typer
 
 from cytosae.artefacts import without_nan
-from cytosae.cli import reproduce
 from cytosae.cli.annotations import annotations_app
 from cytosae.cli.backbones import backbones_app
 from cytosae.cli.datasets import datasets_app
+from cytosae.cli.exchange import exchange_app
 from cytosae.cli.options import with_settings
+from cytosae.cli.reproduce import reproduce_app
 from cytosae.cli.tokens import tokens_app
 from cytosae.settings import (
     BackboneConfig,
@@ -626,6 +627,7 @@ def doctor(
 
 app.add_typer(annotations_app, name="annotations")
 app.add_typer(datasets_app, name="datasets")
-reproduce.register(app)
+app.add_typer(reproduce_app)
 app.add_typer(backbones_app, name="backbones")
 app.add_typer(tokens_app, name="tokens")
+app.add_typer(exchange_app)

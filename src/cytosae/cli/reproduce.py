@@ -10,12 +10,11 @@ import typer
 from cytosae.cli.options import with_settings
 from cytosae.settings import BackboneConfig, EncodeConfig, TrainConfig
 
-
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("reproduce")(with_settings(reproduce))
+reproduce_app = typer.Typer()
 
 
+@reproduce_app.command()
+@with_settings
 def reproduce(
     folder: Annotated[Path, typer.Argument(help="Where everything goes.")],
     backbone: BackboneConfig,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -16,6 +17,9 @@ from cytosae.artefacts import CONFIG, WEIGHTS, make_folder, read_json, whole_fil
 from cytosae.errors import CytosaeError
 
 _FORMAT = "cytosae-sae"
+CARD = "README.md"
+PUBLISHED = (WEIGHTS, CONFIG, CARD)
+"""Files of an autoencoder on the hub."""
 
 
 class SAE(nn.Module):
@@ -94,14 +98,16 @@ class SAE(nn.Module):
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write ``model.safetensors`` and ``config.json``, the layout of the Hugging Face hub."""
-        folder = make_folder(Path(folder))
+        self._save(make_folder(Path(folder)), self.metadata)
+
+    def _save(self, folder: Path, metadata: Mapping[str, Any]) -> None:
         with whole_file(folder / WEIGHTS) as partial:
             save_file(
                 {name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()},
                 partial,
             )
         described = {"format": _FORMAT, "d_model": self.d_model, "n_latents": self.n_latents}
-        write_json(folder / CONFIG, {**described, "cytosae": __version__, "metadata": self.metadata})
+        write_json(folder / CONFIG, {**described, "cytosae": __version__, "metadata": metadata})
 
     @classmethod
     def from_pretrained(cls, name: str | Path, *, revision: str | None = None, decoder: bool = True) -> SAE:
@@ -144,6 +150,58 @@ class SAE(nn.Module):
             if not torch.isfinite(value).all():
                 raise CytosaeError(f"{weights}: {key} holds NaN or infinite values; the training must have diverged.")
         return model
+
+    def push_to_hub(self, name: str, card: str, *, private: bool = False) -> str:
+        """Upload weights, configuration and model card to the Hugging Face hub, in one commit.
+
+        Folders of this machine in the description of the backbone become their last part.
+
+        Parameters
+        ----------
+        name
+            Repository ``owner/name``; made where it does not exist.
+        card
+            Its README, see `cytosae.sae.card.card`.
+        private
+            Where the repository is made, only for its owner.
+
+        Returns
+        -------
+        Address of the commit.
+
+        Raises
+        ------
+        CytosaeError
+            ``HF_HUB_OFFLINE`` is set, or the hub refuses.
+        """
+        from huggingface_hub import CommitOperationAdd, HfApi, constants
+
+        if constants.HF_HUB_OFFLINE:
+            raise CytosaeError(f"{name}: nothing is uploaded while HF_HUB_OFFLINE is set. Unset it to publish.")
+        with TemporaryDirectory() as folder:
+            self._save(Path(folder), published(self.metadata))
+            (Path(folder) / CARD).write_text(card, encoding="utf-8")
+            files = [CommitOperationAdd(file, Path(folder) / file) for file in PUBLISHED]
+            api = HfApi(library_name="cytosae", library_version=__version__)
+            try:
+                api.create_repo(name, private=private, exist_ok=True)
+                commit = api.create_commit(name, files, commit_message=f"Autoencoder of cytosae {__version__}")
+            except Exception as error:  # the client lets the errors of its HTTP library through
+                said = (str(error).strip().splitlines() or [""])[0]
+                raise CytosaeError(
+                    f"{name}: the Hugging Face hub did not take it ({type(error).__name__}: {said[:200]}). Check the name, "
+                    "the network, and with `hf auth whoami` that you are logged in with a token that can write."
+                ) from error
+        return str(commit.commit_url)
+
+
+def published(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """What others get to see of the metadata: of folders and files on this machine the name alone."""
+    backbone = metadata.get("backbone")
+    if not backbone or backbone.get("revision"):
+        return dict(metadata)
+    names = {key: Path(backbone[key]).name for key in ("name", "source") if backbone.get(key)}
+    return {**metadata, "backbone": {**backbone, **names}}
 
 
 def _from_hub(name: str, revision: str | None) -> Path:

@@ -1,0 +1,186 @@
+"""``cytosae import``, ``export`` and ``push``: autoencoders from and for other programs, and to the hub."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cytosae.errors import CytosaeError
+
+if TYPE_CHECKING:
+    from cytosae.sae import SAE
+
+exchange_app = typer.Typer()
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object with all figures at the end.")]
+Sae = Annotated[str, typer.Argument(help="Folder of an autoencoder, or hub repository (owner/name).")]
+
+
+@exchange_app.command("import")
+def import_command(
+    source: Annotated[Path, typer.Argument(help="File or folder that another program saved.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the autoencoder.")] = Path("sae"),
+    kind: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            help="auto, release (CytoSAE, PatchSAE), saelens, dictionary_learning, overcomplete, saev, saev-centred, "
+            "saev-uncentred.",
+        ),
+    ] = "auto",
+    backbone: Annotated[
+        str | None,
+        typer.Option("--backbone", help="The backbone that its tokens are from, to be recorded; loaded once."),
+    ] = None,
+    layer: Annotated[
+        int | None,
+        typer.Option(help="Block of its tokens, from 1 or from the end; what the file says, or else -2, if left out."),
+    ] = None,
+    weights: Annotated[Path | None, typer.Option(help="Local weights for dinobloom-*.")] = None,
+    revision: Annotated[str | None, typer.Option(help="Revision of a hub model.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Read an autoencoder of CytoSAE, PatchSAE, SAELens, dictionary_learning, overcomplete or saev.
+
+    Nothing in the file is run. Architectures with other equations than those here are refused by name. With --backbone,
+    the other commands know which tokens belong to it.
+    """
+    from cytosae.artefacts import WEIGHTS
+    from cytosae.sae.foreign import import_sae
+
+    if (output / WEIGHTS).exists():
+        raise CytosaeError(f"{output}: holds an autoencoder already. Name another folder with --output, or remove it.")
+    sae = import_sae(source, kind)
+    if backbone is not None:
+        _record_backbone(sae, backbone, layer, weights, revision)
+    elif layer is not None or weights is not None or revision is not None:
+        raise CytosaeError("--layer, --weights and --revision say more of a backbone: name it with --backbone.")
+    sae.save_pretrained(output)
+    imported = sae.metadata["imported"]
+    recorded = sae.metadata.get("backbone")
+    norms = sae.W_dec.detach().norm(dim=1)
+    figures = {
+        "sae": str(output),
+        "format": imported["format"],
+        "d_model": sae.d_model,
+        "n_latents": sae.n_latents,
+        "unit_directions": bool(((norms - 1).abs() < 1e-3).all()),
+        "backbone": None if recorded is None else f"{recorded['name']}, block {recorded['layer'] + 1}",
+        "changes": imported["changes"] if as_json else "; ".join(imported["changes"]) or "none",
+    }
+    _print(figures, as_json)
+
+
+def _record_backbone(sae: SAE, name: str, layer: int | None, weights: Path | None, revision: str | None) -> None:
+    """Load the backbone and put its description into the metadata, as training does."""
+    from cytosae.settings import BackboneConfig
+    from cytosae.study import load_backbone
+    from cytosae.tokens import layout_of
+
+    if layer is None:
+        layer = _layer_of(sae.metadata["imported"]["configuration"])
+    settings = BackboneConfig(name, -2 if layer is None else layer, revision=revision, weights=weights)
+    layout = layout_of(load_backbone(settings).info)
+    if layout.d_model != sae.d_model:
+        raise CytosaeError(
+            f"--backbone {name}: its tokens are {layout.d_model} wide, the autoencoder takes {sae.d_model}."
+        )
+    sae.metadata |= {"backbone": layout.backbone, "n_tokens": layout.n_tokens}
+
+
+def _layer_of(configuration: Any) -> int | None:
+    """The block that the release's configuration names: its `block_layer` counts from 0, or from the end."""
+    block = configuration.get("block_layer") if isinstance(configuration, dict) else None
+    if not isinstance(block, int):
+        return None
+    return block if block < 0 else block + 1
+
+
+@exchange_app.command("export")
+def export_command(
+    sae: Sae,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write.")],
+    kind: Annotated[str, typer.Option("--format", help="saelens: for SAE.load_from_disk of SAELens 6.")] = "saelens",
+    as_json: Json = False,
+) -> None:
+    """Write an autoencoder for SAELens: cfg.json and sae_weights.safetensors, every array as it is here."""
+    from cytosae.sae import SAE
+    from cytosae.sae.foreign import write_saelens
+
+    if kind != "saelens":
+        raise CytosaeError(f"--format {kind}: unknown; saelens is the only one.")
+    _print(write_saelens(SAE.from_pretrained(sae), output), as_json)
+
+
+@exchange_app.command("push")
+def push_command(
+    sae: Annotated[Path, typer.Argument(help="Folder of an autoencoder.")],
+    name: Annotated[str, typer.Argument(help="Repository of the Hugging Face hub, owner/name.")],
+    licence: Annotated[str, typer.Option("--licence", "--license", help="Of the weights, such as cc-by-4.0.")],
+    study: Annotated[
+        Path | None, typer.Option("--study", help="Study of it: data sets, concepts, quality and names for the card.")
+    ] = None,
+    own_card: Annotated[
+        Path | None, typer.Option("--card", help="Model card to upload as it is, in place of one that is written.")
+    ] = None,
+    private: Annotated[bool, typer.Option("--private", help="Make the repository private.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Write the card to README.md beside the weights; upload nothing.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Publish an autoencoder on the Hugging Face hub, with a model card that is filled from its study.
+
+    Uploads model.safetensors, config.json and README.md, no images and no tables. Look at the card first, with --dry-run.
+    """
+    from cytosae.sae import SAE
+    from cytosae.sae.model import CARD, PUBLISHED
+
+    if name.count("/") != 1:
+        raise CytosaeError(f"{name}: not the name of a hub repository (owner/name).")
+    if not sae.is_dir():
+        raise CytosaeError(f"{sae}: no such folder.")
+    model = SAE.from_pretrained(sae)
+    text = _read(own_card) if own_card is not None else _card(model, sae, name, licence, study)
+    figures: dict[str, Any] = {"repository": name, "private": private, "files": list(PUBLISHED)}
+    if dry_run:
+        figures |= {"uploaded": False, "card": str(own_card or sae / CARD)}
+        if own_card is None:
+            _write(sae / CARD, text)
+    else:
+        figures |= {"uploaded": True, "commit": model.push_to_hub(name, text, private=private)}
+    _print(figures if as_json else {**figures, "files": ", ".join(PUBLISHED)}, as_json)
+
+
+def _card(model: SAE, folder: Path, name: str, licence: str, study: Path | None) -> str:
+    from cytosae.sae.card import card, evidence_of
+
+    if study is None:
+        return card(model, name, licence)
+    from cytosae.concepts import read_names
+
+    evidence = evidence_of(study, folder)
+    return card(model, name, licence, replace(evidence, names=read_names(study / "concepts")))
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise CytosaeError(f"{path}: not a readable text file ({error}).") from error
+
+
+def _write(path: Path, text: str) -> None:
+    from cytosae.artefacts import whole_file
+
+    with whole_file(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def _print(figures: dict[str, Any], as_json: bool) -> None:
+    from cytosae.cli.commands import _answer
+
+    _answer(figures, as_json)

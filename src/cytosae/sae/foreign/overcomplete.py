@@ -1,0 +1,106 @@
+"""Autoencoders of overcomplete: a module saved whole by ``torch.save(sae.eval(), ...)``, or its ``state_dict``.
+
+Read after ``overcomplete/sae/base.py``, ``modules.py`` and ``dictionary.py`` of version 0.3.0. ``SAE`` with a linear encoder
+("linear", the default, or "mlp_bn_1", which adds a batch norm) computes
+
+    h = ReLU(BN(A x + a)),   xhat = h D
+
+There is no bias of the decoder and no centring; BN is affine once the training is over. D is what ``get_dictionary`` makes
+of ``dictionary._weights``: normalised (L2 by default) and multiplied by ``exp(multiplier)``.
+
+A saved module is read without overcomplete, as fields, and says which class it is. A `state_dict` does not: that of
+``TopKSAE`` has the same keys as that of ``SAE``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cytosae.errors import CytosaeError
+from cytosae.sae.foreign.equations import Found, refuse, take
+from cytosae.sae.foreign.inert import Inert, class_name
+
+_EPS = 1e-5
+"""Of ``torch.nn.BatchNorm1d``; overcomplete does not change it."""
+_ENCODER = ("encoder.final_block.0.weight", "encoder.final_block.0.bias")
+_NORM = tuple(f"encoder.final_block.1.{name}" for name in ("weight", "bias", "running_mean", "running_var"))
+_DICTIONARY = ("dictionary._weights", "dictionary.multiplier")
+_PACKAGE = "overcomplete."
+_OTHERS = {
+    "TopKSAE": "keeps the k largest latents of a token",
+    "BatchTopKSAE": "keeps the largest latents of a batch",
+    "JumpSAE": "sets latents below learned thresholds to 0",
+    "QSAE": "rounds its latents",
+}
+
+
+def is_module(content: Any) -> bool:
+    """Whether a checkpoint holds a whole module of overcomplete."""
+    return isinstance(content, Inert) and class_name(type(content)).startswith(_PACKAGE)
+
+
+def is_state(content: Any) -> bool:
+    """Whether a checkpoint holds the tensors of one."""
+    return isinstance(content, Mapping) and "dictionary._weights" in content
+
+
+def read(path: Path, content: Any) -> Found:
+    """The arrays; batch norm and multiplier are folded in."""
+    if is_module(content):
+        return _of_module(path, content)
+    if not is_state(content):
+        raise CytosaeError(f"{path}: neither a module of overcomplete nor its state_dict.")
+    dictionary, factor = take(path, {k: v for k, v in content.items() if k in _DICTIONARY}, _DICTIONARY, "overcomplete")
+    norms = dictionary.norm(dim=1, keepdim=True)
+    if (norms - 1).abs().max() > 0.1:  # after a step of training it is normalised but for the step
+        raise CytosaeError(
+            f"{path}: the rows of dictionary._weights are not of unit norm, so the dictionary is normalised in another way "
+            "than overcomplete's default, which a state_dict does not tell. Save the module: torch.save(sae.eval(), file)."
+        )
+    said = "W_dec: dictionary._weights brought to unit norm, the default of overcomplete, times exp(multiplier)"
+    return _found(path, content, dictionary / (norms + 1e-8) * factor.exp(), (said,))
+
+
+def _of_module(path: Path, module: Inert) -> Found:
+    kind = type(module).__qualname__
+    if kind != "SAE":
+        raise refuse(path, f"{kind} of overcomplete", _OTHERS.get(kind, "computes something else"))
+    parts = module.fields.get("_modules", {})
+    fused = getattr(parts.get("dictionary"), "fields", {}).get("_fused_dictionary")
+    if module.fields.get("training") is not False or not isinstance(fused, Tensor):
+        raise CytosaeError(f"{path}: was saved while it trained. Save it ready for use: torch.save(sae.eval(), file).")
+    encoder = parts.get("encoder")
+    activation = getattr(encoder, "fields", {}).get("_modules", {}).get("final_activation")
+    if type(encoder).__qualname__ != "MLPEncoder" or type(activation).__qualname__ != "ReLU":
+        name = f"an encoder {type(encoder).__qualname__} with {type(activation).__qualname__}"
+        raise refuse(path, name, "is not one linear map and a ReLU")
+    return _found(path, _tensors(module), fused.detach(), ())
+
+
+def _tensors(module: Any, prefix: str = "") -> dict[str, Tensor]:
+    """The ``state_dict`` of a module that is there as fields only."""
+    fields = getattr(module, "fields", {})
+    own = {**fields.get("_parameters", {}), **fields.get("_buffers", {})}
+    found = {prefix + name: value for name, value in own.items() if isinstance(value, Tensor)}
+    for name, part in fields.get("_modules", {}).items():
+        found |= _tensors(part, f"{prefix}{name}.")
+    return found
+
+
+def _found(path: Path, state: Mapping[str, Any], dictionary: Tensor, changes: tuple[str, ...]) -> Found:
+    rest = {k: v for k, v in state.items() if k not in _DICTIONARY and not k.endswith("num_batches_tracked")}
+    normed = any(name in rest for name in _NORM)
+    what = "an SAE of overcomplete with a linear encoder"
+    weight, bias, *norm = take(path, rest, _ENCODER + (_NORM if normed else ()), what)
+    if norm:
+        gain, shift, mean, variance = (value.double() for value in norm)
+        gain = gain / (variance + _EPS).sqrt()
+        weight, bias = (weight.double() * gain[:, None]).float(), ((bias.double() - mean) * gain + shift).float()
+        changes += ("W_enc and b_enc: batch norm folded in, with the mean and variance of the training",)
+    centre = torch.zeros(dictionary.shape[1])  # and so there is nothing to shift
+    return Found(weight.T, bias, dictionary, centre, changes=changes)

@@ -1,0 +1,854 @@
+"""Autoencoders from and for other programs: each format as its program writes it, each equation computed once more here."""
+
+from __future__ import annotations
+
+import enum
+import io
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import types
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from conftest import assert_user_error, cytosae
+from cytosae.artefacts import FileRecord, Manifest, write_json
+from cytosae.cli.commands import app
+from cytosae.errors import CytosaeError
+from cytosae.sae import SAE
+from cytosae.sae.card import Evidence, card, evidence_of
+from cytosae.sae.foreign import import_sae, write_saelens
+
+D, S, N = 12, 40, 30
+NAMES = ("W_enc", "b_enc", "W_dec", "b_dec")
+
+
+def arrays(seed: int = 0) -> dict[str, torch.Tensor]:
+    """W_enc, b_enc, W_dec, b_dec with everything different from 0, as a training leaves them."""
+    draw = torch.Generator().manual_seed(seed)
+    found = {
+        "W_enc": torch.randn(D, S, generator=draw),
+        "b_enc": torch.randn(S, generator=draw),
+        "W_dec": torch.randn(S, D, generator=draw),
+        "b_dec": torch.randn(D, generator=draw),
+    }
+    found["W_dec"] /= found["W_dec"].norm(dim=1, keepdim=True)
+    return found
+
+
+def tokens() -> torch.Tensor:
+    return torch.randn(N, D, generator=torch.Generator().manual_seed(99)) * 2
+
+
+def by_hand(
+    W_enc: torch.Tensor, b_enc: torch.Tensor, W_dec: torch.Tensor, b_dec: torch.Tensor, *, centred: bool = True
+) -> tuple[np.ndarray, np.ndarray]:
+    """Latents and reconstruction, token by token and latent by latent, in float64."""
+    E, e, Dm, d, x = (value.detach().double().numpy() for value in (W_enc, b_enc, W_dec, b_dec, tokens()))
+    h = np.zeros((N, S))
+    for i in range(N):
+        for s in range(S):
+            h[i, s] = max(0.0, sum((x[i, k] - (d[k] if centred else 0)) * E[k, s] for k in range(D)) + e[s])
+    return h, np.stack([d + sum(h[i, s] * Dm[s] for s in range(S)) for i in range(N)])
+
+
+def agrees(sae: SAE, expected: tuple[np.ndarray, np.ndarray]) -> None:
+    reconstruction, h = sae(tokens())
+    np.testing.assert_allclose(h.detach().numpy(), expected[0], atol=2e-5)
+    np.testing.assert_allclose(reconstruction.detach().numpy(), expected[1], atol=2e-5)
+    assert 0.2 < (expected[0] > 0).mean() < 0.8
+
+
+def same_bytes(sae: SAE, found: dict[str, torch.Tensor]) -> None:
+    for name in NAMES:
+        mine = getattr(sae, name).detach().contiguous().numpy().tobytes()
+        assert mine == found[name].detach().contiguous().numpy().tobytes(), name
+
+
+def main(arguments: list[str]) -> int:
+    """Run a command in this process: its exit code."""
+    try:
+        app(arguments, standalone_mode=False)
+    except CytosaeError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+@pytest.fixture
+def elsewhere() -> Iterator[Callable[..., type]]:
+    """Classes of modules that are not here once the file is written."""
+    made: list[str] = []
+
+    def make(full_name: str, base: type = object, **members: Any) -> type:
+        module, _, name = full_name.rpartition(".")
+        parts = module.split(".")
+        for end in range(1, len(parts) + 1):
+            part = ".".join(parts[:end])
+            if part not in sys.modules:
+                sys.modules[part] = types.ModuleType(part)
+                made.append(part)
+        kind = type(name, (base,), {**members, "__module__": module, "__qualname__": name})
+        setattr(sys.modules[module], name, kind)
+        return kind
+
+    make.forget = lambda: [sys.modules.pop(name, None) for name in made]  # type: ignore[attr-defined]
+    yield make
+    make.forget()  # type: ignore[attr-defined]
+
+
+# The release
+
+
+@dataclass
+class _Settings:
+    """Fields of the release's ViTSAERunnerConfig, of every kind that occurs there."""
+
+    model_name: str = "dinov2_vitb14"
+    block_layer: int = -2
+    d_in: int = D
+    expansion_factor: int = 64
+    b_dec_init_method: str = "geometric_median"
+    gated_sae: bool | None = None
+    l1_coefficient: float = 8e-5
+    lr: float = 4e-4
+    class_token: bool = True
+    dtype: torch.dtype = torch.float32
+    device: torch.device = field(default_factory=lambda: torch.device("cuda"))
+    store_batch_size: tuple[int, ...] = (32,)
+
+
+def release_file(path: Path, elsewhere: Any, key: str = "cfg", **settings: Any) -> Path:
+    kind = elsewhere("src.sae_training.config.ViTSAERunnerConfig")
+    config = kind()
+    config.__dict__.update(vars(_Settings(**settings)))
+    torch.save({key: config, "state_dict": OrderedDict(arrays())}, path)
+    elsewhere.forget()
+    return path
+
+
+@pytest.mark.parametrize("key", ["cfg", "config"])
+def test_release_is_read_as_it_computes(tmp_path: Path, elsewhere: Any, key: str) -> None:
+    path = release_file(tmp_path / "final_sparse_autoencoder_dinov2_vitb14_-2_resid_49152.pt", elsewhere, key)
+    sae = import_sae(path)
+    assert "src.sae_training" not in sys.modules
+    agrees(sae, by_hand(**arrays()))
+    same_bytes(sae, arrays())
+    sae.save_pretrained(tmp_path / "sae")
+    loaded = SAE.from_pretrained(tmp_path / "sae")
+    same_bytes(loaded, arrays())
+    about = loaded.metadata["imported"]
+    assert about["format"] == "release"
+    assert about["changes"] == []
+    assert about["configuration"] == {
+        "class": "src.sae_training.config.ViTSAERunnerConfig",
+        "model_name": "dinov2_vitb14",
+        "block_layer": -2,
+        "d_in": D,
+        "expansion_factor": 64,
+        "b_dec_init_method": "geometric_median",
+        "gated_sae": None,
+        "l1_coefficient": 8e-5,
+        "lr": 4e-4,
+        "class_token": True,
+        "dtype": "float32",
+        "device": "cuda",
+        "store_batch_size": [32],
+    }
+
+
+def test_nested_settings_of_patchsae_are_kept(tmp_path: Path, elsewhere: Any) -> None:
+    kind = elsewhere("src.sae_training.config.Config")
+    config, inner = kind(), kind()
+    inner.lr = 1e-3
+    config.__dict__.update({"optimiser": inner, "loop": config, "bad\ud800": float("nan"), "loss": torch.tensor(2.0)})
+    torch.save({"cfg": config, "state_dict": arrays()}, tmp_path / "a.pt")
+    elsewhere.forget()
+    sae = import_sae(tmp_path / "a.pt")
+    settings = sae.metadata["imported"]["configuration"]
+    assert settings["optimiser"] == {"lr": 1e-3}
+    assert settings["loss"] == 2.0
+    sae.save_pretrained(
+        tmp_path / "sae"
+    )  # a configuration that contains itself, and what JSON has not, still are written
+    SAE.from_pretrained(tmp_path / "sae")
+
+
+def test_gated_release_is_refused(tmp_path: Path, elsewhere: Any) -> None:
+    path = release_file(tmp_path / "a.pt", elsewhere, gated_sae=True)
+    with pytest.raises(CytosaeError, match="gated"):
+        import_sae(path)
+
+
+class _Calls:
+    """Pickles as a call of a function."""
+
+    def __init__(self, function: Any, *arguments: Any) -> None:
+        self.function, self.arguments = function, arguments
+
+    def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
+        return self.function, self.arguments
+
+
+class _Colour(enum.Enum):
+    RED = 1
+
+
+def hostile(mark: Path) -> dict[str, tuple[Any, str]]:
+    """Objects that do something when they are unpickled, and the name that the message has to tell."""
+    touch = f"open({str(mark)!r}, 'w').close()"
+    return {
+        "os.system": (_Calls(os.system, f"touch {mark}"), "posix.system"),
+        "eval": (_Calls(eval, touch), "eval"),
+        "exec": (_Calls(exec, touch), "exec"),
+        "Popen": (_Calls(subprocess.Popen, ["touch", str(mark)]), "commands.Popen"),  # its name in pickle protocol 2
+        "Path.touch": (_Calls(pathlib.Path.touch, mark), "getattr"),
+        "hub": (_Calls(torch.hub.load, str(mark.parent), "touch", "local"), "torch.hub.load"),
+        "nested": (_Calls(torch.load, str(mark)), "torch.serialization.load"),
+        "storage": (_Calls(torch.storage._load_from_bytes, b"x"), "torch.storage._load_from_bytes"),
+        "no argument": (_Calls(os.getpid), "posix.getpid"),
+        "import": (_Calls(__import__, "this"), "__import__"),
+        "enum": (_Colour.RED, "_Colour"),
+    }
+
+
+@pytest.mark.parametrize("which", list(hostile(Path("x"))))
+@pytest.mark.parametrize("new", [True, False])
+@pytest.mark.parametrize("place", ["field", "key"])
+def test_a_file_that_calls_something_is_refused_and_nothing_runs(
+    tmp_path: Path, elsewhere: Any, which: str, new: bool, place: str
+) -> None:
+    mark = tmp_path / "was-run"
+    danger, name = hostile(mark)[which]
+    kind = elsewhere("src.sae_training.config.ViTSAERunnerConfig")
+    config = kind()
+    config.hook = danger if place == "field" else None
+    content: dict[Any, Any] = {"cfg": config, "state_dict": arrays()}
+    if place == "key":
+        content["zz"] = {(danger,): 1}
+    torch.save(content, tmp_path / "a.pt", _use_new_zipfile_serialization=new)
+    elsewhere.forget()
+    with pytest.raises(CytosaeError, match="Nothing in it was run") as caught:
+        import_sae(tmp_path / "a.pt")
+    if new:  # in the old format the first name that is not known is told, which may be that of the configuration
+        assert name in str(caught.value)
+    assert not mark.exists()
+    assert main(["import", str(tmp_path / "a.pt"), "-o", str(tmp_path / "sae")]) == 2
+    assert not (tmp_path / "sae").exists()
+    assert not mark.exists()
+
+
+def test_the_hostile_files_do_run_where_they_are_let(tmp_path: Path) -> None:
+    """The danger is real: without the restriction the mark appears."""
+    mark = tmp_path / "was-run"
+    content = io.BytesIO()
+    torch.save(hostile(mark)["os.system"][0], content)
+    torch.load(io.BytesIO(content.getvalue()), weights_only=False)
+    assert mark.exists()
+
+
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.3, 0.9, 0.999])
+def test_a_truncated_file_is_told(tmp_path: Path, elsewhere: Any, share: float) -> None:
+    path = release_file(tmp_path / "a.pt", elsewhere)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(share * len(whole))])
+    with pytest.raises(CytosaeError, match=r"a\.pt: (damaged, cut off|refused, since it is not)"):
+        import_sae(path)
+
+
+def test_the_command_tells_of_a_truncated_file_in_one_line(tmp_path: Path, elsewhere: Any) -> None:
+    path = release_file(tmp_path / "a.pt", elsewhere)
+    path.write_bytes(path.read_bytes()[:-100])
+    assert_user_error(cytosae("import", path, "-o", tmp_path / "sae", check=False), "a.pt", "cut off", "download")
+    assert not (tmp_path / "sae").exists()
+
+
+def test_what_is_no_checkpoint_is_told(tmp_path: Path) -> None:
+    (tmp_path / "a.pt").write_bytes(b"\x1f\x8b\x08 compressed")
+    (tmp_path / "b.pt").write_text("<html>404</html>")
+    torch.jit.script(nn.ReLU()).save(tmp_path / "c.pt")
+    for name in "abc":
+        with pytest.raises(CytosaeError, match=rf"{name}\.pt"):
+            import_sae(tmp_path / f"{name}.pt")
+    with pytest.raises(CytosaeError, match="no such file"):
+        import_sae(tmp_path / "d.pt")
+
+
+def test_shapes_and_numbers_are_looked_at(tmp_path: Path) -> None:
+    def saved(**changed: torch.Tensor) -> Path:
+        torch.save({"cfg": {}, "state_dict": {**arrays(), **changed}}, tmp_path / "a.pt")
+        return tmp_path / "a.pt"
+
+    for changed, said in (
+        ({"W_enc": arrays()["W_dec"]}, "W_enc has the shape"),
+        ({"b_dec": torch.full((D,), float("nan"))}, "b_dec holds NaN"),
+        ({"b_enc": torch.zeros(S, dtype=torch.int64)}, "no floating-point"),
+        ({"r_mag": torch.zeros(S)}, "also holds r_mag"),
+    ):
+        with pytest.raises(CytosaeError, match=said):
+            import_sae(saved(**changed))
+    halves = {name: value.half() for name, value in arrays().items()}
+    same_bytes(import_sae(saved(**halves)), {name: value.float() for name, value in halves.items()})
+    doubled = import_sae(saved(W_dec=arrays()["W_dec"].double()))
+    assert doubled.metadata["imported"]["changes"] == ["W_dec: rounded from float64 to float32"]
+
+
+# SAELens
+
+_V6 = {
+    "architecture": "standard",
+    "d_in": D,
+    "d_sae": S,
+    "dtype": "float32",
+    "device": "cpu",
+    "apply_b_dec_to_input": True,
+    "normalize_activations": "none",
+    "reshape_activations": "none",
+    "metadata": {"sae_lens_version": "6.54.12", "model_name": "dinov2", "hook_name": "blocks.10.hook_resid_post"},
+}
+_V3 = {
+    "architecture": "standard",
+    "d_in": D,
+    "d_sae": S,
+    "dtype": "float32",
+    "device": "cuda",
+    "model_name": "gpt2-small",
+    "hook_name": "blocks.8.hook_resid_pre",
+    "hook_layer": 8,
+    "hook_head_index": None,
+    "activation_fn_str": "relu",
+    "activation_fn_kwargs": {},
+    "apply_b_dec_to_input": True,
+    "finetuning_scaling_factor": False,
+    "sae_lens_training_version": "3.22.2",
+    "normalize_activations": "none",
+}
+
+
+def saelens_folder(folder: Path, config: dict[str, Any], **more: torch.Tensor) -> Path:
+    folder.mkdir(exist_ok=True)
+    (folder / "cfg.json").write_text(json.dumps(config))
+    save_file({**arrays(), **more}, folder / "sae_weights.safetensors")
+    save_file({"sparsity": torch.zeros(S)}, folder / "sparsity.safetensors")
+    return folder
+
+
+@pytest.mark.parametrize("config", [_V6, _V3, {**_V3, "normalize_activations": False, "activation_fn_str": None}])
+def test_saelens_is_read_as_it_computes(tmp_path: Path, config: dict[str, Any]) -> None:
+    sae = import_sae(saelens_folder(tmp_path / "a", config))
+    agrees(sae, by_hand(**arrays()))
+    same_bytes(sae, arrays())
+    assert sae.metadata["imported"]["configuration"]["d_sae"] == S
+    uncentred = import_sae(saelens_folder(tmp_path / "a", {**config, "apply_b_dec_to_input": False}))
+    agrees(uncentred, by_hand(**arrays(), centred=False))
+    assert "b_enc" in uncentred.metadata["imported"]["changes"][0]
+
+
+@pytest.mark.parametrize("name", ["scaling_factor", "finetuning_scaling_factor"])
+def test_scaling_factors_of_saelens_are_folded(tmp_path: Path, name: str) -> None:
+    scale = torch.linspace(0.5, 2, S)
+    ones = import_sae(saelens_folder(tmp_path / "a", _V3, **{name: torch.ones(S)}))
+    same_bytes(ones, arrays())
+    used = {**_V3, "finetuning_scaling_factor": True}
+    sae = import_sae(saelens_folder(tmp_path / "a", used, **{name: scale}))
+    agrees(sae, by_hand(**{**arrays(), "W_dec": arrays()["W_dec"] * scale[:, None]}))
+    with pytest.raises(CytosaeError, match="scaling factor"):
+        import_sae(saelens_folder(tmp_path / "a", _V3, **{name: scale}))
+
+
+@pytest.mark.parametrize(
+    ("changed", "more", "said"),
+    [
+        ({"architecture": "gated"}, {"b_gate": torch.zeros(S)}, "gated"),
+        ({"architecture": "jumprelu"}, {"threshold": torch.full((S,), 0.1)}, "jumprelu"),
+        ({"architecture": "topk", "k": 3}, {}, "topk"),
+        ({"architecture": "matryoshka_batchtopk"}, {}, "matryoshka_batchtopk"),
+        ({"architecture": "temporal"}, {}, "temporal"),
+        ({"activation_fn_str": "tanh-relu"}, {}, "tanh-relu"),
+        ({"activation_fn": "topk", "activation_fn_kwargs": {"k": 3}}, {}, "topk"),
+        ({"normalize_activations": "layer_norm"}, {}, "layer_norm"),
+        ({"normalize_activations": "constant_norm_rescale"}, {}, "constant_norm_rescale"),
+        ({"normalize_activations": "expected_average_only_in"}, {}, "fold_activation_norm_scaling_factor"),
+        ({"normalize_activations": True}, {}, "fold_activation_norm_scaling_factor"),
+    ],
+)
+def test_what_our_equations_cannot_say_is_refused_by_name(
+    tmp_path: Path, changed: dict[str, Any], more: dict[str, torch.Tensor], said: str
+) -> None:
+    with pytest.raises(CytosaeError, match=said):
+        import_sae(saelens_folder(tmp_path / "a", {**_V6, **changed}, **more))
+
+
+def test_a_jumprelu_without_thresholds_is_a_relu(tmp_path: Path) -> None:
+    config = {**_V6, "architecture": "jumprelu"}
+    same_bytes(import_sae(saelens_folder(tmp_path / "a", config, threshold=torch.zeros(S))), arrays())
+
+
+def test_export_keeps_every_byte(tmp_path: Path) -> None:
+    made = SAE(D, S, {"backbone": {"name": "dinobloom-b", "layer": 10}})
+    made.load_state_dict(arrays())
+    made.save_pretrained(tmp_path / "sae")
+    assert main(["export", str(tmp_path / "sae"), "-o", str(tmp_path / "lens"), "--format", "saelens"]) == 0
+    written = load_file(tmp_path / "lens" / "sae_weights.safetensors")
+    assert {name: tuple(value.shape) for name, value in written.items()} == {
+        "W_enc": (D, S),
+        "b_enc": (S,),
+        "W_dec": (S, D),
+        "b_dec": (D,),
+    }
+    for name, value in arrays().items():
+        assert written[name].numpy().tobytes() == value.numpy().tobytes()
+    config = json.loads((tmp_path / "lens" / "cfg.json").read_text())
+    assert config["metadata"]["hook_name"] == "blocks.10.hook_resid_post"
+    same_bytes(import_sae(tmp_path / "lens"), arrays())
+
+
+_OTHER_SIDE = """
+import json, sys
+import numpy as np, torch, sae_lens
+from sae_lens import SAE, StandardSAE, StandardSAEConfig
+folder = sys.argv[1]
+x = torch.from_numpy(np.load(folder + "/x.npy"))
+theirs = SAE.load_from_disk(folder + "/export")
+with torch.no_grad():
+    np.savez(folder + "/export.npz", h=theirs.encode(x).numpy(), xhat=theirs(x).numpy())
+for centred in (True, False):
+    made = StandardSAE(StandardSAEConfig(d_in=x.shape[1], d_sae=40, apply_b_dec_to_input=centred))
+    torch.manual_seed(5)
+    with torch.no_grad():
+        for value in made.parameters():
+            value.normal_()
+        made.save_model(folder + f"/saved-{centred}")
+        np.savez(folder + f"/saved-{centred}.npz", h=made.encode(x).numpy(), xhat=made(x).numpy())
+print(json.dumps({"version": sae_lens.__version__, "architecture": theirs.cfg.architecture()}))
+"""
+
+
+def test_saelens_reads_ours_and_we_read_what_it_saved(tmp_path: Path) -> None:
+    python = sys.executable if find_spec("sae_lens") else os.environ.get("CYTOSAE_SAELENS")
+    if not python:
+        pytest.skip("sae_lens is not installed; CYTOSAE_SAELENS can name a Python that has it")
+    sae = SAE(D, S)
+    sae.load_state_dict(arrays())
+    write_saelens(sae, tmp_path / "export")
+    np.save(tmp_path / "x.npy", tokens().numpy())
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | {"HF_HUB_OFFLINE": "1"}
+    ran = subprocess.run(
+        [python, "-c", _OTHER_SIDE, str(tmp_path)], capture_output=True, text=True, env=environment, check=False
+    )
+    assert ran.returncode == 0, ran.stderr
+    told = json.loads(ran.stdout.splitlines()[-1])
+    assert told["architecture"] == "standard"
+    assert int(told["version"].split(".")[0]) >= 6
+    for name in ("export", "saved-True", "saved-False"):
+        mine = sae if name == "export" else import_sae(tmp_path / name)
+        theirs = np.load(tmp_path / f"{name}.npz")
+        xhat, h = (value.detach().numpy() for value in mine(tokens()))
+        rounding = 1e-4 if name == "saved-False" else 1e-6  # the bias that is folded in is of size 30
+        np.testing.assert_allclose(h, theirs["h"], rtol=1e-6, atol=rounding)
+        np.testing.assert_allclose(xhat, theirs["xhat"], rtol=1e-6, atol=rounding)
+    same_bytes(import_sae(tmp_path / "saved-True"), load_file(tmp_path / "saved-True" / "sae_weights.safetensors"))
+
+
+# dictionary_learning
+
+
+def dictionary_file(folder: Path, state: dict[str, torch.Tensor], kind: str | None = None) -> Path:
+    folder.mkdir(exist_ok=True)
+    torch.save(state, folder / "ae.pt")
+    if kind:
+        config = {"trainer": {"dict_class": kind, "activation_dim": D, "lr": 1e-3}, "buffer": {"d_submodule": D}}
+        (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+def linear_state(bias: str) -> dict[str, torch.Tensor]:
+    a = arrays()
+    return {
+        bias: a["b_dec"],
+        "encoder.weight": a["W_enc"].T.contiguous(),
+        "encoder.bias": a["b_enc"],
+        "decoder.weight": a["W_dec"].T.contiguous(),
+    }
+
+
+@pytest.mark.parametrize("legacy", [True, False])
+def test_dictionary_learning_is_read_as_it_computes(tmp_path: Path, legacy: bool) -> None:
+    folder = dictionary_file(tmp_path / "a", linear_state("bias"), "AutoEncoder")
+    torch.save(linear_state("bias"), folder / "ae.pt", _use_new_zipfile_serialization=not legacy)
+    for source in (folder, folder / "ae.pt"):
+        sae = import_sae(source)
+        agrees(sae, by_hand(**arrays()))
+        same_bytes(sae, arrays())
+        assert sae.metadata["imported"]["configuration"]["trainer"]["lr"] == 1e-3
+    new = import_sae(dictionary_file(tmp_path / "b", linear_state("decoder.bias"), "AutoEncoderNew"))
+    agrees(new, by_hand(**arrays(), centred=False))
+
+
+@pytest.mark.parametrize(
+    ("state", "kind", "said"),
+    [
+        ({"encoder.weight": 1, "decoder.weight": 1, "gate_bias": 1}, None, "GatedAutoEncoder"),
+        ({"encoder.weight": 1, "decoder.weight": 1, "b_dec": 1, "k": 1, "threshold": 1}, None, "TopK"),
+        ({"encoder.weight": 1, "decoder.weight": 1, "b_dec": 1}, None, "AutoEncoderTopK"),
+        ({"W_enc": 1, "W_dec": 1, "b_enc": 1, "b_dec": 1, "threshold": 1}, None, "JumpReluAutoEncoder"),
+        (linear_state("bias"), "BatchTopKSAE", "BatchTopKSAE"),
+    ],
+)
+def test_other_dictionaries_are_refused_by_name(tmp_path: Path, state: Any, kind: str | None, said: str) -> None:
+    state = {name: value if isinstance(value, torch.Tensor) else torch.ones(1) for name, value in state.items()}
+    with pytest.raises(CytosaeError, match=said):
+        import_sae(dictionary_file(tmp_path / "a", state, kind))
+
+
+# overcomplete
+
+
+def overcomplete_state(*, norm: bool, factor: float = 0.3) -> dict[str, torch.Tensor]:
+    a = arrays()
+    state = {
+        "encoder.final_block.0.weight": a["W_enc"].T.contiguous(),
+        "encoder.final_block.0.bias": a["b_enc"],
+        "dictionary._weights": a["W_dec"],
+        "dictionary.multiplier": torch.tensor(factor),
+    }
+    if norm:
+        block = nn.BatchNorm1d(S)
+        with torch.no_grad():
+            for value in (block.weight, block.bias, block.running_mean, block.running_var):
+                value.copy_(torch.rand(S, generator=torch.Generator().manual_seed(3)) + 0.5)
+        state |= {f"encoder.final_block.1.{name}": value for name, value in block.state_dict().items()}
+    return state
+
+
+def overcomplete_expected(state: dict[str, torch.Tensor]) -> tuple[np.ndarray, np.ndarray]:
+    """By torch's own modules, in evaluation mode."""
+    block: list[nn.Module] = [nn.Linear(D, S)]
+    if any(".1." in name for name in state):
+        block.append(nn.BatchNorm1d(S))
+    encoder = nn.Sequential(*block).eval()
+    prefix = "encoder.final_block."
+    encoder.load_state_dict({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
+    h = torch.relu(encoder(tokens()))
+    return h.detach().numpy(), (h @ arrays()["W_dec"] * np.exp(0.3)).detach().numpy()
+
+
+@pytest.mark.parametrize("norm", [True, False])
+def test_overcomplete_is_read_as_it_computes(tmp_path: Path, norm: bool) -> None:
+    state = overcomplete_state(norm=norm)
+    torch.save(state, tmp_path / "a.pt")
+    with pytest.raises(CytosaeError, match="does not tell SAE from TopKSAE"):
+        import_sae(tmp_path / "a.pt")
+    sae = import_sae(tmp_path / "a.pt", "overcomplete")
+    agrees(sae, overcomplete_expected(state))
+    assert len(sae.metadata["imported"]["changes"]) == 1 + norm
+    state["dictionary._weights"] = state["dictionary._weights"] * 2
+    torch.save(state, tmp_path / "a.pt")
+    with pytest.raises(CytosaeError, match="unit norm"):
+        import_sae(tmp_path / "a.pt", "overcomplete")
+
+
+def test_linear_encoders_with_a_layer_norm_are_refused(tmp_path: Path) -> None:
+    state = overcomplete_state(norm=True)
+    torch.save({k: v for k, v in state.items() if "running" not in k}, tmp_path / "a.pt")
+    with pytest.raises(CytosaeError, match="running_mean"):
+        import_sae(tmp_path / "a.pt", "overcomplete")
+
+
+def overcomplete_module(
+    elsewhere: Any, kind: str = "overcomplete.sae.base.SAE", *, evaluated: bool = True
+) -> nn.Module:
+    """A module with the structure of overcomplete's, of classes of its names."""
+    encoder = elsewhere("overcomplete.sae.modules.MLPEncoder", nn.Module)()
+    encoder.mlp_blocks, encoder.final_activation = nn.ModuleList(), nn.ReLU()
+    encoder.final_block = nn.Sequential(nn.Linear(D, S), nn.BatchNorm1d(S))
+    encoder.norm_layer = nn.BatchNorm1d
+    dictionary = elsewhere("overcomplete.sae.dictionary.DictionaryLayer", nn.Module)()
+    dictionary._weights = nn.Parameter(torch.zeros(S, D))
+    dictionary.register_buffer("multiplier", torch.tensor(0.3))
+    module = elsewhere(kind, nn.Module)()
+    module.encoder, module.dictionary = encoder, dictionary
+    module.load_state_dict(overcomplete_state(norm=True))
+    dictionary._fused_dictionary = (dictionary._weights * dictionary.multiplier.exp()) if evaluated else None
+    return module.train(not evaluated)
+
+
+def test_a_whole_module_of_overcomplete_is_read_as_fields(tmp_path: Path, elsewhere: Any) -> None:
+    module = overcomplete_module(elsewhere)
+    torch.save(module, tmp_path / "a.pt")
+    elsewhere.forget()
+    sae = import_sae(tmp_path / "a.pt")
+    assert not any(name.startswith("overcomplete") for name in sys.modules)
+    agrees(sae, overcomplete_expected(overcomplete_state(norm=True)))
+
+
+def test_other_modules_of_overcomplete_are_refused(tmp_path: Path, elsewhere: Any) -> None:
+    torch.save(overcomplete_module(elsewhere, "overcomplete.sae.topk_sae.TopKSAE"), tmp_path / "a.pt")
+    torch.save(overcomplete_module(elsewhere, evaluated=False), tmp_path / "b.pt")
+    gelu = overcomplete_module(elsewhere)
+    gelu.encoder.final_activation = nn.GELU()
+    torch.save(gelu, tmp_path / "c.pt")
+    elsewhere.forget()
+    for name, said in (("a", "TopKSAE"), ("b", "eval"), ("c", "GELU")):
+        with pytest.raises(CytosaeError, match=said):
+            import_sae(tmp_path / f"{name}.pt")
+
+
+# saev
+
+
+def saev_file(path: Path, header: dict[str, Any]) -> Path:
+    with path.open("wb") as file:
+        file.write(json.dumps(header).encode() + b"\n")
+        torch.save(arrays(), file)
+    return path
+
+
+def _relu(schema: int) -> dict[str, Any]:
+    params = {} if schema < 3 else {"sparsity": {"coeff": 4e-4}}
+    config = {"d_model": D, "d_sae": S, "seed": 0, "activation": {"cls": "Relu", "params": params}}
+    return {"schema": schema, "cfg": config, "commit": "unknown", "lib": "0.1.0"}
+
+
+@pytest.mark.parametrize(
+    ("header", "centred"),
+    [
+        ({"d_vit": D, "exp_factor": 4, "sparsity_coeff": 4e-4, "n_reinit_samples": 8, "ghost_grads": False}, True),
+        (_relu(2), False),
+        (_relu(3), False),
+        (_relu(4), False),
+        (_relu(5), False),
+    ],
+)
+def test_saev_is_read_as_it_computes(tmp_path: Path, header: dict[str, Any], centred: bool) -> None:
+    sae = import_sae(saev_file(tmp_path / "sae.pt", header))
+    agrees(sae, by_hand(**arrays(), centred=centred))
+    assert bool(sae.metadata["imported"]["changes"]) is not centred
+    if centred:
+        same_bytes(sae, arrays())
+    assert sae.metadata["imported"]["configuration"] == header
+
+
+def test_schema_1_of_saev_says_not_which(tmp_path: Path) -> None:
+    path = saev_file(tmp_path / "sae.pt", {"schema": 1, "cls": "Relu", "cfg": {"d_vit": D}, "lib": "0.1.0"})
+    with pytest.raises(CytosaeError, match="--format saev-centred"):
+        import_sae(path)
+    agrees(import_sae(path, "saev-centred"), by_hand(**arrays()))
+    agrees(import_sae(path, "saev-uncentred"), by_hand(**arrays(), centred=False))
+
+
+def test_other_activations_of_saev_are_refused(tmp_path: Path) -> None:
+    topk = _relu(5)
+    topk["cfg"]["activation"] = {"cls": "BatchTopK", "params": {"top_k": 3}}
+    for header, said in (
+        (topk, "BatchTopK"),
+        ({"schema": 1, "cls": "TopK", "cfg": {}}, "TopK"),
+        ({"schema": 6, "cfg": {}}, "schema 6"),
+    ):
+        with pytest.raises(CytosaeError, match=said):
+            import_sae(saev_file(tmp_path / "sae.pt", header))
+
+
+# The command
+
+
+def test_import_with_a_backbone_leads_to_concepts(tmp_path: Path, elsewhere: Any, capsys: Any) -> None:
+    kind = elsewhere("src.sae_training.config.ViTSAERunnerConfig")
+    config = kind()
+    config.block_layer = 3  # the fourth block
+    made = SAE(192, 64)
+    made.initialise(torch.Generator().manual_seed(0))
+    torch.save({"cfg": config, "state_dict": made.state_dict()}, tmp_path / "a.pt")
+    elsewhere.forget()
+    command = ["import", str(tmp_path / "a.pt"), "-o", str(tmp_path / "sae"), "--json"]
+    assert main([*command, "--backbone", "tiny"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["format"], told["n_latents"], told["unit_directions"]) == ("release", 64, True)
+    recorded = SAE.from_pretrained(tmp_path / "sae").metadata["backbone"]
+    assert (recorded["name"], recorded["layer"]) == ("tiny", 3)
+    assert len(recorded["fingerprint"]) == 64
+    assert main(command) == 2
+    assert "holds an autoencoder already" in capsys.readouterr().err
+    command[3] = str(tmp_path / "new")
+    for wrong, said in ((["--layer", "2"], "--backbone"), (["--format", "keras"], "keras")):
+        assert main([*command, *wrong]) == 2
+        assert said in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_backbone_of_another_width_is_refused(tmp_path: Path, elsewhere: Any, capsys: Any) -> None:
+    path = release_file(tmp_path / "a.pt", elsewhere)
+    assert main(["import", str(path), "-o", str(tmp_path / "sae"), "--backbone", "tiny"]) == 2
+    assert "192 wide" in capsys.readouterr().err
+    assert not (tmp_path / "sae").exists()
+
+
+# The hub
+
+_METADATA = {
+    "training": {"expansion": 4, "l1": 8e-5, "images": 1600},
+    "backbone": {
+        "name": "/home/someone/secret/dino",
+        "source": "/home/someone/secret/dino",
+        "revision": None,
+        "fingerprint": "f" * 64,
+        "layer": 10,
+        "depth": 12,
+        "image_size": 224,
+        "patch_size": 14,
+        "n_tokens": 257,
+    },
+    "held_out": {"explained_variance": 0.8741, "l0": 220.9, "dead": 0.125, "mse": 0.1, "tokens": 2056},
+}
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Path:
+    """A study with concepts, quality and names, as far as a card looks at it."""
+    from cytosae.concepts import ANNOTATION
+
+    folder = tmp_path / "study"
+    sae = SAE(D, S, _METADATA)
+    sae.load_state_dict(arrays())
+    sae.save_pretrained(folder / "sae")
+    digest = FileRecord.of(folder / "sae" / "model.safetensors").sha256
+    (folder / "concepts").mkdir()
+    import anndata
+    import pandas as pd
+
+    names = pd.DataFrame({ANNOTATION: [None] * S}, index=[str(i) for i in range(S)], dtype=object)
+    names.loc["7", ANNOTATION] = "granules | azurophilic"
+    names[ANNOTATION] = pd.Categorical(names[ANNOTATION])
+    anndata.AnnData(np.zeros((1, S), np.float32), var=names).write_h5ad(folder / "concepts" / "pbc.h5ad")
+    summary = {"datasets": {"pbc": {"cells": 17092, "concepts": 2936}}, "files": {"pbc": "pbc"}}
+    Manifest("concepts", {"concept_threshold": -3.0}, {"sae": digest}, {}, summary).save(folder / "concepts")
+    row = {"measure": "monosemanticity", "contender": "latents", "value": 0.4321, "low": 0.4, "high": 0.46}
+    (folder / "quality").mkdir()
+    write_json(folder / "quality" / "quality.json", {"inputs": {"sae": digest}, "figures": [row]})
+    return folder
+
+
+def test_the_card_says_what_the_study_says(study: Path) -> None:
+    import yaml
+
+    sae = SAE.from_pretrained(study / "sae")
+    text = card(sae, "owner/name", "CC-BY-4.0", evidence_of(study, study / "sae"))
+    header = yaml.safe_load(text.split("---\n")[1])
+    assert header["license"] == "cc-by-4.0"
+    assert header["library_name"] == "cytosae"
+    for expected in (
+        "not for diagnosis",
+        'SAE.from_pretrained("owner/name")',
+        "11 of 12",
+        "| explained variance | 0.8741 |",
+        "| dead latents (share) | 0.125 |",
+        "| pbc | 17,092 | 2,936 |",
+        "| monosemanticity | latents | 0.4321 | 0.4 to 0.46 |",
+        "| l1 | 8e-05 |",
+    ):
+        assert expected in text, expected
+    bare = card(SAE(D, S), "owner/name", 'My "own" terms')
+    assert yaml.safe_load(bare.split("---\n")[1])["license_name"] == 'My "own" terms'
+    assert "were not measured" in bare
+    assert "No study was given" in bare
+
+
+def test_the_card_of_another_autoencoder_is_refused(study: Path, tmp_path: Path) -> None:
+    SAE(D, S).save_pretrained(tmp_path / "other")
+    with pytest.raises(CytosaeError, match="another autoencoder"):
+        evidence_of(study, tmp_path / "other")
+    with pytest.raises(CytosaeError, match="no concepts"):
+        evidence_of(tmp_path / "nowhere", study / "sae")
+    assert Evidence().datasets == {}
+
+
+class _Hub:
+    """What `HfApi` is asked for, with the bytes of every file."""
+
+    calls: ClassVar[list[tuple[str, Any]]] = []
+
+    def __init__(self, **_: Any) -> None:
+        pass
+
+    def create_repo(self, name: str, *, private: bool, exist_ok: bool) -> None:
+        assert exist_ok
+        self.calls.append(("create", (name, private)))
+
+    def create_commit(self, name: str, operations: Any, *, commit_message: str) -> Any:
+        sent = {one.path_in_repo: Path(one.path_or_fileobj).read_bytes() for one in operations}
+        self.calls.append(("commit", (name, sent)))
+        return types.SimpleNamespace(commit_url="https://hub/commit/1")
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Any]]:
+    import huggingface_hub
+
+    _Hub.calls = []
+    monkeypatch.setattr(huggingface_hub, "HfApi", _Hub)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    return _Hub.calls
+
+
+def _push(study: Path, *more: str) -> int:
+    return main(["push", str(study / "sae"), "owner/name", "--licence", "mit", "--study", str(study), *more])
+
+
+def test_push_uploads_three_files_in_one_commit(study: Path, hub: Any, tmp_path: Path, capsys: Any) -> None:
+    assert _push(study, "--private", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["commit"] == "https://hub/commit/1"
+    assert hub[0] == ("create", ("owner/name", True))
+    (kind, (name, sent)) = hub[1]
+    assert (kind, name, len(hub)) == ("commit", "owner/name", 2)
+    assert set(sent) == {"model.safetensors", "config.json", "README.md"}
+    assert sent["model.safetensors"] == (study / "sae" / "model.safetensors").read_bytes()
+    assert b"| 7 | granules \\| azurophilic |" in sent["README.md"]
+    assert not any(b"/home/someone" in content for content in sent.values())
+    downloaded = tmp_path / "downloaded"
+    downloaded.mkdir()
+    for file, content in sent.items():
+        (downloaded / file).write_bytes(content)
+    same_bytes(SAE.from_pretrained(downloaded), arrays())
+
+
+def test_a_dry_run_writes_the_card_and_asks_nobody(study: Path, hub: Any, capsys: Any) -> None:
+    assert _push(study, "--dry-run", "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["files"] == ["model.safetensors", "config.json", "README.md"]
+    assert hub == []
+    path = study / "sae" / "README.md"
+    assert "granules" in path.read_text()
+    path.write_text("my own words")
+    assert _push(study, "--card", str(path)) == 0
+    assert hub[1][1][1]["README.md"] == b"my own words"
+
+
+def test_push_is_refused_offline_and_by_the_hub(
+    study: Path, hub: Any, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    import huggingface_hub
+
+    def no(*_: Any, **__: Any) -> None:
+        raise OSError("401 Unauthorized\nmore")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_Hub, "create_repo", no)
+        assert _push(study) == 2
+        assert "401 Unauthorized)" in capsys.readouterr().err
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    assert _push(study) == 2
+    assert "HF_HUB_OFFLINE" in capsys.readouterr().err
+    assert hub == []
+    assert main(["push", str(study / "sae"), "noname", "--licence", "mit"]) == 2
