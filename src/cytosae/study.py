@@ -25,12 +25,10 @@ from cytosae.artefacts import (
 )
 from cytosae.backbones import TINY, Backbone, load
 from cytosae.cells import difference, list_cells, metadata_digest, pixels_digest, read_cells, write_cells
-from cytosae.cells.synthetic import CohortSpec, write_cohort
 from cytosae.cohort import BARCODES, COHORT, make_barcodes
 from cytosae.concepts import check_fit, encode, encode_inputs
 from cytosae.console import progress, say
 from cytosae.errors import CytosaeError
-from cytosae.report import report_inputs, write_report
 from cytosae.sae import SAE, adopt, train, training_inputs
 from cytosae.settings import BackboneConfig, BarcodeConfig, EncodeConfig, StoreConfig, TrainConfig
 from cytosae.tokens import Layout, LiveTokens, TokenSource, TokenStore, embed, layout_of
@@ -69,6 +67,8 @@ def rendered(source: Path, folder: Path) -> Path:
     kind, colon, wish = str(source).partition(":")
     if kind != "synthetic" or not colon:
         return source
+    from cytosae.cells.synthetic import CohortSpec, write_cohort  # half a second that only this needs
+
     spec = CohortSpec.parse(wish)
     make_folder(folder)
     with progress("drawing", 1, "cells") as bar:
@@ -270,6 +270,8 @@ class Study:
         self.stages["cohort"] = told(summary, reason)
 
     def _report(self) -> None:
+        from cytosae.report import report_inputs, write_report  # imports matplotlib
+
         reason, summary = due("report", self.folder / "report", {}, report_inputs(self.folder))
         self.stages["report"] = told(write_report(self.folder) if reason else summary, reason)
 

@@ -64,13 +64,24 @@ def reproduce(
     if as_json:
         _answer(plan, as_json)
         return
-    lines = {one["name"]: _line(one) for one in plan["steps"]}
-    _answer({**lines, "all that can be run": _time(plan["seconds"]), "measured on": plan["measured_on"]}, as_json)
+    totals = {"what can be run": _time(plan["seconds"]), "all of it": _time(plan["seconds_of_all"])}
+    _answer({**_lines(plan["steps"]), **totals, "measured on": plan["measured_on"]}, as_json)
 
 
-def _line(one: dict[str, Any]) -> str:
-    parts = [one["of"], one["state"], one["why"] or "", "" if one["seconds"] is None else _time(one["seconds"])]
-    return " | ".join(part for part in parts if part)
+def _lines(steps: list[dict[str, Any]]) -> dict[str, str]:
+    """A line for each step, the seeds of a setting together."""
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for one in steps:
+        name = one["name"]
+        groups.setdefault(name.rsplit("-", 1)[0] if name.startswith(("train ", "concepts ")) else name, []).append(one)
+    return {name: _line(of) for name, of in groups.items()}
+
+
+def _line(of: list[dict[str, Any]]) -> str:
+    states = ", ".join(dict.fromkeys(one["state"] for one in of))
+    seconds = [one["seconds"] for one in of if one["seconds"] is not None]
+    parts = [of[0]["of"], states, _time(sum(seconds)) if seconds else "", of[0]["why"] or ""]
+    return " | ".join([*parts[:1], *(f"{len(of)} seeds" for _ in of[1:2]), *(part for part in parts[1:] if part)])
 
 
 def _time(seconds: float) -> str:

@@ -6,13 +6,14 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
 from cytosae.backbones import INPUT_SIZE, Backbone, choose_device, choose_precision, load
-from cytosae.errors import CytosaeError
+from cytosae.backbones.catalogue import KNOWN
 from cytosae.reproduction.recipe import Recipe
 from cytosae.reproduction.steps import EMBED, ENCODE, TRAIN, Step
 from cytosae.sae import sparse
@@ -23,7 +24,7 @@ from cytosae.study import load_backbone
 IMAGES = 4
 """Images on which a unit is measured."""
 _L0 = 150  # latents that are active on a token once a training has settled; at the start it is half of all
-_SHAPE = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "image_size": 224, "patch_size": 14}
+_PAPER = 768, 12, 14  # width, blocks and patch of DinoBloom-B
 
 
 def units(recipe: Recipe, steps: Iterable[Step]) -> tuple[dict[tuple[str, int], float], str]:
@@ -56,18 +57,29 @@ def units(recipe: Recipe, steps: Iterable[Step]) -> tuple[dict[tuple[str, int], 
 
 
 def _backbone(recipe: Recipe) -> tuple[Backbone, str]:
-    """The recipe's backbone; where it is not there, one of the paper's shape with random weights, which is as fast."""
-    try:
-        return load_backbone(recipe.backbone), recipe.backbone.backbone
-    except CytosaeError as error:
-        from transformers import Dinov2Config, Dinov2Model
+    """The recipe's backbone where it is on this machine; otherwise random weights of its shape, which are as fast.
 
-        with tempfile.TemporaryDirectory() as folder:
-            Dinov2Model(Dinov2Config(**_SHAPE)).save_pretrained(folder)
-            config = recipe.backbone
-            return load(folder, layer=config.layer, dtype=config.dtype, device=config.device), (
-                f"random weights of DinoBloom-B's shape, since {str(error).rstrip('.')}"
-            )
+    A plan fetches nothing.
+    """
+    config = recipe.backbone
+    known = {entry.name: entry for entry in KNOWN}.get(config.backbone)
+    if config.weights is not None or Path(config.backbone).exists() or (known is not None and known.cached):
+        return load_backbone(config), config.backbone
+    from transformers import Dinov2Config, Dinov2Model
+
+    d_model, depth, patch = (known.d_model, known.depth, known.patch_size) if known else _PAPER
+    shape = Dinov2Config(
+        hidden_size=d_model,
+        num_hidden_layers=depth,
+        num_attention_heads=max(1, d_model // 64),
+        image_size=INPUT_SIZE,
+        patch_size=patch,
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        Dinov2Model(shape).save_pretrained(folder)
+        loaded = load(folder, layer=config.layer, dtype=config.dtype, device=config.device)
+    told = f"random weights, {d_model} wide and {depth} deep: {config.backbone} is not on this machine"
+    return loaded, told
 
 
 @torch.no_grad()
@@ -103,7 +115,5 @@ def _seconds(work: Callable[[], Any], device: torch.device) -> float:
 
 
 def seconds_of(step: Step, units: dict[tuple[str, int], float]) -> float | None:
-    """How long a step takes; None where one of its kinds of work was not measured."""
-    if any(kind not in units for kind in step.work):
-        return None
-    return sum(amount * units[kind] for kind, amount in step.work.items())
+    """How long a step takes; None where its work is not of the measured kinds: it is short beside theirs."""
+    return sum(amount * units[kind] for kind, amount in step.work.items()) if step.work else None

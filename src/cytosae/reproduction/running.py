@@ -27,19 +27,23 @@ def planned(recipe: Recipe, only: Collection[str] = ()) -> dict[str, Any]:
     Returns
     -------
     ``steps``, each with ``name``, ``of``, ``state`` (``done``, ``ready``, ``waits`` for what is lacking elsewhere, or
-    ``lacks``), ``why`` and ``seconds``; ``seconds`` of all that can be run; ``measured_on``, what times are measured on.
+    ``lacks``), ``why`` and ``seconds``; ``seconds`` of what can be run, ``seconds_of_all`` with what cannot yet be;
+    ``measured_on``, what times are measured on.
     """
     chosen = _chosen(steps(recipe), only)
     lacking = _lacking(chosen)
-    seconds, what = units(recipe, [one for one in chosen if one.name not in lacking])
+    seconds, what = units(recipe, chosen)
     told = []
     for one in chosen:
         state = "done" if one.done else "lacks" if one.lacks else "waits" if one.name in lacking else "ready"
-        took = seconds_of(one, seconds) if state == "ready" else None
-        told.append(
-            {"name": one.name, "of": one.of, "state": state, "why": lacking.get(one.name), "seconds": took or None}
-        )
-    return {"steps": told, "seconds": sum(one["seconds"] or 0 for one in told), "measured_on": what}
+        took = None if one.done else seconds_of(one, seconds)
+        told.append({"name": one.name, "of": one.of, "state": state, "why": lacking.get(one.name), "seconds": took})
+    return {
+        "steps": told,
+        "seconds": sum(one["seconds"] or 0 for one in told if one["state"] == "ready"),
+        "seconds_of_all": sum(one["seconds"] or 0 for one in told),
+        "measured_on": what,
+    }
 
 
 def reproduce(recipe: Recipe, only: Collection[str] = ()) -> dict[str, Any]:

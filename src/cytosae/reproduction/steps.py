@@ -74,7 +74,7 @@ def _data(recipe: Recipe) -> Iterator[Step]:
 
 
 def _prepare(recipe: Recipe, name: str) -> None:
-    if recipe.prepared(name) != recipe.source(name):
+    if not (recipe.source(name) / TABLE).is_file():
         prepare(find(name), recipe.source(name), recipe.prepared(name))
 
 
@@ -157,7 +157,7 @@ def _counts(recipe: Recipe, figure: Path) -> None:
 def _study(recipe: Recipe) -> Iterator[Step]:
     study, figures = recipe.study, recipe.folder / "figures"
     present = recipe.present
-    cells = sum(recipe.cells(name) for name in present)
+    cells = sum(recipe.cells(name) for name in present or DATASETS)
     needs = tuple(f"cells {name}" for name in present)
     yield Step(
         "study",
