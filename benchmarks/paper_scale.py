@@ -1,8 +1,8 @@
-"""Can the paper be run on a laptop? DinoBloom-B's shape (random weights), 49,152 latents, 200 real images, each stage a command.
+"""Can the paper be run on a laptop? Each stage at its size: DinoBloom-B's shape with random weights, 49,152 latents.
 
-``python -m benchmarks.paper_scale --cells ../shared/data/cells/cells.csv --folder DIR`` embeds them, trains 20 steps of 64 images with
-the paper's settings, encodes them, and tells time and peak memory of each command. At the start about half of all latents
-are active, which is the slowest that a training ever is; the seconds of the last steps are given too.
+``python -m benchmarks.paper_scale --cells ../shared/data/cells/cells.csv --folder DIR`` embeds 200 real images, trains 20
+steps of 64 with the paper's settings, encodes them, and tells time and peak memory of each command. A training starts with
+half of all latents active, which is the slowest that it ever is.
 """
 
 from __future__ import annotations

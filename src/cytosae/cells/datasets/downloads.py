@@ -93,7 +93,7 @@ def _recorded(dataset: DataSet) -> list[RemoteFile]:
 
 
 def _fetch(file: RemoteFile, folder: Path, on_progress: Progress | None) -> Fetched:
-    import pooch  # type: ignore[import-untyped]
+    import pooch
     import requests
 
     pooch.get_logger().setLevel(logging.WARNING)
