@@ -343,6 +343,13 @@ def test_hehr_folder_and_table_that_contradict(tmp_path: Path) -> None:
     (source / "metadata.csv").write_text("patient_id,bag_label\nAEC,NPM1\n007,control\nAAA,NPM1\n")
     notes = ask("prepare", "hehr", source, "-o", tmp_path / "out")["notes"]
     assert notes == ["1 patients lie in the folder of another diagnosis (first: AEC)"]
+    latin = "patient_id,leucocytes_per_µl\n007,4.5\n".encode("latin-1")
+    (source / "metadata.csv").write_bytes(latin)
+    ask("prepare", "hehr", source, "-o", tmp_path / "out")
+    cells = table(tmp_path / "out")
+    assert cells.loc[cells["patient"] == "007", "leucocytes_per_ul"].tolist() == [4.5, 4.5]
+    (source / "metadata.csv").write_text("")
+    assert "not a readable table" in refused("prepare", "hehr", source, "-o", tmp_path / "out")
     (source / "metadata.csv").write_text("name,age\nAEC,3\n")
     assert "no column 'patient_id' (found: name, age)" in refused("prepare", "hehr", source, "-o", tmp_path / "out")
 
@@ -642,9 +649,12 @@ def test_tar_archives(tmp_path: Path, ending: str) -> None:
         assert not list((tmp_path / "cut" / "unpacked").iterdir())
 
 
-@pytest.mark.parametrize("name", ["../evil.TIF", "/evil.TIF", "basophil/../../evil.TIF", "..\\evil.TIF", "C:/evil.TIF"])
+@pytest.mark.parametrize(
+    "name", ["../evil.TIF", "{}/evil.TIF", "basophil/../../evil.TIF", "..\\evil.TIF", "C:/evil.TIF"]
+)
 @pytest.mark.parametrize("kind", ["zip", "tar"])
 def test_a_member_outside_of_the_folder_is_refused(tmp_path: Path, name: str, kind: str) -> None:
+    name = name.format(tmp_path)
     archive = tmp_path / "in" / f"x.{kind}"
     archive.parent.mkdir()
     if kind == "zip":
@@ -661,7 +671,6 @@ def test_a_member_outside_of_the_folder_is_refused(tmp_path: Path, name: str, ki
     assert "lies outside" in refused("prepare", "mll23", archive, "-o", tmp_path / "in" / "out")
     new = {path.relative_to(tmp_path).as_posix() for path in set(tmp_path.rglob("*")) - before}
     assert new == {"in/out", "in/out/unpacked"}
-    assert not Path("/evil.TIF").exists()
 
 
 def test_links_are_refused(tmp_path: Path) -> None:
