@@ -603,13 +603,28 @@ def test_a_folder_of_archives(tmp_path: Path) -> None:
     assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "unpacked").rglob("*")}
     assert (tmp_path / "out" / "cells.csv").read_bytes() == written
 
-    # An archive that has changed is unpacked again, what was cut off is made again, a folder beside it is enough.
+    # An archive that has changed is unpacked again; a folder that was not made here is not touched.
     picture(plain / "basophil" / "basophil_0003.TIF")
     zipped(plain / "basophil", source / "basophil.zip", plain)
-    (tmp_path / "out" / "unpacked" / "myeloblast" / ".made-from.json").unlink()
-    (tmp_path / "out" / "unpacked" / "myeloblast" / "myeloblast" / "myeloblast_0001.TIF").unlink()
     assert found(ask("prepare", "mll23", source, "-o", tmp_path / "out"))["basophil"] == 3
     assert len(table(tmp_path / "out")) == 9
+    mine = picture(tmp_path / "other" / "unpacked" / "basophil" / "mine.png")
+    assert "was not made by this program" in refused("prepare", "mll23", source, "-o", tmp_path / "other")
+    assert mine.exists()
+
+
+def test_what_a_user_has_in_the_output_is_not_replaced(tmp_path: Path) -> None:
+    source = bccd(tmp_path / "in")
+    mine = picture(source / "images" / "mine.png")
+    assert "images: is there already and was not made" in refused("prepare", "bccd", source, "-o", source)
+    assert mine.exists()
+    own = tmp_path / "own" / "cells.csv"
+    own.parent.mkdir()
+    own.write_text("path\nmine.png\n")
+    assert "cells.csv: is there already and was not made here" in refused("prepare", "bccd", source, "-o", own.parent)
+    assert own.read_text() == "path\nmine.png\n"
+    acevedo(source / "images")  # published folders inside one of that name
+    assert ask("prepare", "acevedo", source, "-o", source)["cells"] == 14
 
 
 def test_output_in_the_source_and_images_there_twice(tmp_path: Path) -> None:
