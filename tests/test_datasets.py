@@ -189,6 +189,11 @@ def test_a_level_too_high_or_too_low(tmp_path: Path, inside: str) -> None:
     assert "mll23/basophil/basophil_0001.TIF" in set(cells["cell_id"])  # the same wherever it lies
 
 
+def test_the_innermost_class_folder_counts(tmp_path: Path) -> None:
+    source = mll23(tmp_path / "monocyte")  # somebody's name for the whole
+    assert "monocyte" not in found(ask("prepare", "mll23", source, "-o", tmp_path / "out"))
+
+
 PBC = {
     "neutrophil": ("BNE_1", "SNE_22", "NEUTROPHIL_3"),
     "ig": ("MMY_4", "MY_5", "PMY_6", "IG_7"),
