@@ -176,6 +176,10 @@ def test_mll23(tmp_path: Path) -> None:
     text = CliRunner().invoke(app, ["datasets", "prepare", "mll23", str(source), "-o", str(tmp_path / "out")]).output
     assert "2 of 616" in text
     assert "1 images in 'MLL23_dataset/martian' are of no published class" in text
+    for path in pd.read_csv(tmp_path / "out" / "left_out.csv")["path"]:
+        Path(path).unlink()
+    assert ask("prepare", "mll23", source, "-o", tmp_path / "out")["left_out"] == {}
+    assert not (tmp_path / "out" / "left_out.csv").exists()
 
 
 @pytest.mark.parametrize("inside", ["", "MLL23_dataset", "MLL23_dataset/basophil"])
@@ -407,6 +411,8 @@ def test_bloodmnist_never_unpickles_and_leaves_nothing_half_written(tmp_path: Pa
         assert not trap.exists()
     bloodmnist(path, test_images=np.zeros((1, 28, 28, 3), np.uint8))
     assert "with 3 labels" in refused("prepare", "bloodmnist", path, "-o", tmp_path / "out")
+    bloodmnist(path, test_images=np.zeros((3, 28, 28, 3), np.float32))
+    assert "test_images is float32" in refused("prepare", "bloodmnist", path, "-o", tmp_path / "out")
     bloodmnist(path, test_labels=np.array([[1], [9], [2]], np.uint8))
     assert not list((tmp_path / "out").iterdir())
     assert "labels that are not published: 9" in ask("prepare", "bloodmnist", path, "-o", tmp_path / "out")["notes"]
@@ -559,6 +565,11 @@ def test_bccd(tmp_path: Path) -> None:
         ',Image,Category\n0,0,NEUTROPHIL\n1,1,\n2,2,EOSINOPHIL\n3,10,"NEUTROPHIL, NEUTROPHIL"\n'
         '4,103,"EOSINOPHIL, LYMPHOCYTE"\n'
     )
+    kinds = (source / "labels.csv").read_text()
+    (source / "labels.csv").write_text(kinds.replace('"NEUTROPHIL, NEUTROPHIL"', "NEUTROPHIL"))
+    prepare(find("bccd"), source, tmp_path / "out")
+    assert table(tmp_path / "out")["label"].notna().sum() == 2  # two boxes and one name say of neither what it is
+    (source / "labels.csv").write_text(kinds)
     (source / "BCCD" / "Annotations" / "BloodImage_00002.xml").write_text("<annotation><object>")
     bomb = '<!DOCTYPE a [<!ENTITY b "c">]><annotation>&b;</annotation>'
     (source / "BCCD" / "Annotations" / "BloodImage_00001.xml").write_text(bomb)
@@ -648,11 +659,18 @@ def test_output_in_the_source_and_images_there_twice(tmp_path: Path) -> None:
 def test_an_archive_in_an_archive(tmp_path: Path) -> None:
     acevedo(tmp_path / "in")
     inner = zipped(tmp_path / "in", tmp_path / "outer" / "PBC_dataset_normal_DIB.zip")
-    archive = zipped(inner.parent, tmp_path / "download.zip")
-    summary = ask("prepare", "acevedo", archive, "-o", tmp_path / "out")
-    assert summary["cells"] == 14
-    assert [one["name"] for one in summary["archives"]] == ["download.zip"]
-    assert summary["left_out"] == {}
+    archive = zipped(inner.parent, tmp_path / "got" / "download.zip")
+    for source, output in ((archive, tmp_path / "out"), (archive.parent, archive.parent)):
+        for _ in range(2):
+            summary = ask("prepare", "acevedo", source, "-o", output)
+            assert summary["cells"] == 14
+            assert [one["name"] for one in summary["archives"]] == ["download.zip"]
+            assert summary["left_out"] == {}
+            assert summary["notes"] == []
+            assert sorted(path.name for path in (output / "unpacked").iterdir()) == [
+                "PBC_dataset_normal_DIB",
+                "download",
+            ]
 
 
 @pytest.mark.parametrize("ending", ["tar", "tar.gz", "tgz", "tar.xz"])
