@@ -176,6 +176,10 @@ def test_mll23(tmp_path: Path) -> None:
     text = CliRunner().invoke(app, ["datasets", "prepare", "mll23", str(source), "-o", str(tmp_path / "out")]).output
     assert "2 of 616" in text
     assert "1 images in 'MLL23_dataset/martian' are of no published class" in text
+    for path in pd.read_csv(tmp_path / "out" / "left_out.csv")["path"]:
+        Path(path).unlink()
+    assert ask("prepare", "mll23", source, "-o", tmp_path / "out")["left_out"] == {}
+    assert not (tmp_path / "out" / "left_out.csv").exists()
 
 
 @pytest.mark.parametrize("inside", ["", "MLL23_dataset", "MLL23_dataset/basophil"])
@@ -187,6 +191,11 @@ def test_a_level_too_high_or_too_low(tmp_path: Path, inside: str) -> None:
         "basophil", "myeloblast", "normoblast", "neutrophil_band"
     })  # fmt: skip
     assert "mll23/basophil/basophil_0001.TIF" in set(cells["cell_id"])  # the same wherever it lies
+
+
+def test_the_innermost_class_folder_counts(tmp_path: Path) -> None:
+    source = mll23(tmp_path / "monocyte")  # somebody's name for the whole
+    assert "monocyte" not in found(ask("prepare", "mll23", source, "-o", tmp_path / "out"))
 
 
 PBC = {
@@ -343,6 +352,13 @@ def test_hehr_folder_and_table_that_contradict(tmp_path: Path) -> None:
     (source / "metadata.csv").write_text("patient_id,bag_label\nAEC,NPM1\n007,control\nAAA,NPM1\n")
     notes = ask("prepare", "hehr", source, "-o", tmp_path / "out")["notes"]
     assert notes == ["1 patients lie in the folder of another diagnosis (first: AEC)"]
+    latin = "patient_id,leucocytes_per_µl\n007,4.5\n".encode("latin-1")
+    (source / "metadata.csv").write_bytes(latin)
+    ask("prepare", "hehr", source, "-o", tmp_path / "out")
+    cells = table(tmp_path / "out")
+    assert cells.loc[cells["patient"] == "007", "leucocytes_per_ul"].tolist() == [4.5, 4.5]
+    (source / "metadata.csv").write_text("")
+    assert "not a readable table" in refused("prepare", "hehr", source, "-o", tmp_path / "out")
     (source / "metadata.csv").write_text("name,age\nAEC,3\n")
     assert "no column 'patient_id' (found: name, age)" in refused("prepare", "hehr", source, "-o", tmp_path / "out")
 
@@ -395,6 +411,8 @@ def test_bloodmnist_never_unpickles_and_leaves_nothing_half_written(tmp_path: Pa
         assert not trap.exists()
     bloodmnist(path, test_images=np.zeros((1, 28, 28, 3), np.uint8))
     assert "with 3 labels" in refused("prepare", "bloodmnist", path, "-o", tmp_path / "out")
+    bloodmnist(path, test_images=np.zeros((3, 28, 28, 3), np.float32))
+    assert "test_images is float32" in refused("prepare", "bloodmnist", path, "-o", tmp_path / "out")
     bloodmnist(path, test_labels=np.array([[1], [9], [2]], np.uint8))
     assert not list((tmp_path / "out").iterdir())
     assert "labels that are not published: 9" in ask("prepare", "bloodmnist", path, "-o", tmp_path / "out")["notes"]
@@ -547,6 +565,11 @@ def test_bccd(tmp_path: Path) -> None:
         ',Image,Category\n0,0,NEUTROPHIL\n1,1,\n2,2,EOSINOPHIL\n3,10,"NEUTROPHIL, NEUTROPHIL"\n'
         '4,103,"EOSINOPHIL, LYMPHOCYTE"\n'
     )
+    kinds = (source / "labels.csv").read_text()
+    (source / "labels.csv").write_text(kinds.replace('"NEUTROPHIL, NEUTROPHIL"', "NEUTROPHIL"))
+    prepare(find("bccd"), source, tmp_path / "out")
+    assert table(tmp_path / "out")["label"].notna().sum() == 2  # two boxes and one name say of neither what it is
+    (source / "labels.csv").write_text(kinds)
     (source / "BCCD" / "Annotations" / "BloodImage_00002.xml").write_text("<annotation><object>")
     bomb = '<!DOCTYPE a [<!ENTITY b "c">]><annotation>&b;</annotation>'
     (source / "BCCD" / "Annotations" / "BloodImage_00001.xml").write_text(bomb)
@@ -596,13 +619,28 @@ def test_a_folder_of_archives(tmp_path: Path) -> None:
     assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "unpacked").rglob("*")}
     assert (tmp_path / "out" / "cells.csv").read_bytes() == written
 
-    # An archive that has changed is unpacked again, what was cut off is made again, a folder beside it is enough.
+    # An archive that has changed is unpacked again; a folder that was not made here is not touched.
     picture(plain / "basophil" / "basophil_0003.TIF")
     zipped(plain / "basophil", source / "basophil.zip", plain)
-    (tmp_path / "out" / "unpacked" / "myeloblast" / ".made-from.json").unlink()
-    (tmp_path / "out" / "unpacked" / "myeloblast" / "myeloblast" / "myeloblast_0001.TIF").unlink()
     assert found(ask("prepare", "mll23", source, "-o", tmp_path / "out"))["basophil"] == 3
     assert len(table(tmp_path / "out")) == 9
+    mine = picture(tmp_path / "other" / "unpacked" / "basophil" / "mine.png")
+    assert "was not made by this program" in refused("prepare", "mll23", source, "-o", tmp_path / "other")
+    assert mine.exists()
+
+
+def test_what_a_user_has_in_the_output_is_not_replaced(tmp_path: Path) -> None:
+    source = bccd(tmp_path / "in")
+    mine = picture(source / "images" / "mine.png")
+    assert "images: is there already and was not made" in refused("prepare", "bccd", source, "-o", source)
+    assert mine.exists()
+    own = tmp_path / "own" / "cells.csv"
+    own.parent.mkdir()
+    own.write_text("path\nmine.png\n")
+    assert "cells.csv: is there already and was not made here" in refused("prepare", "bccd", source, "-o", own.parent)
+    assert own.read_text() == "path\nmine.png\n"
+    acevedo(source / "images")  # published folders inside one of that name
+    assert ask("prepare", "acevedo", source, "-o", source)["cells"] == 14
 
 
 def test_output_in_the_source_and_images_there_twice(tmp_path: Path) -> None:
@@ -621,11 +659,18 @@ def test_output_in_the_source_and_images_there_twice(tmp_path: Path) -> None:
 def test_an_archive_in_an_archive(tmp_path: Path) -> None:
     acevedo(tmp_path / "in")
     inner = zipped(tmp_path / "in", tmp_path / "outer" / "PBC_dataset_normal_DIB.zip")
-    archive = zipped(inner.parent, tmp_path / "download.zip")
-    summary = ask("prepare", "acevedo", archive, "-o", tmp_path / "out")
-    assert summary["cells"] == 14
-    assert [one["name"] for one in summary["archives"]] == ["download.zip"]
-    assert summary["left_out"] == {}
+    archive = zipped(inner.parent, tmp_path / "got" / "download.zip")
+    for source, output in ((archive, tmp_path / "out"), (archive.parent, archive.parent)):
+        for _ in range(2):
+            summary = ask("prepare", "acevedo", source, "-o", output)
+            assert summary["cells"] == 14
+            assert [one["name"] for one in summary["archives"]] == ["download.zip"]
+            assert summary["left_out"] == {}
+            assert summary["notes"] == []
+            assert sorted(path.name for path in (output / "unpacked").iterdir()) == [
+                "PBC_dataset_normal_DIB",
+                "download",
+            ]
 
 
 @pytest.mark.parametrize("ending", ["tar", "tar.gz", "tgz", "tar.xz"])
@@ -642,9 +687,12 @@ def test_tar_archives(tmp_path: Path, ending: str) -> None:
         assert not list((tmp_path / "cut" / "unpacked").iterdir())
 
 
-@pytest.mark.parametrize("name", ["../evil.TIF", "/evil.TIF", "basophil/../../evil.TIF", "..\\evil.TIF", "C:/evil.TIF"])
+@pytest.mark.parametrize(
+    "name", ["../evil.TIF", "{}/evil.TIF", "basophil/../../evil.TIF", "..\\evil.TIF", "C:/evil.TIF"]
+)
 @pytest.mark.parametrize("kind", ["zip", "tar"])
 def test_a_member_outside_of_the_folder_is_refused(tmp_path: Path, name: str, kind: str) -> None:
+    name = name.format(tmp_path)
     archive = tmp_path / "in" / f"x.{kind}"
     archive.parent.mkdir()
     if kind == "zip":
@@ -661,7 +709,6 @@ def test_a_member_outside_of_the_folder_is_refused(tmp_path: Path, name: str, ki
     assert "lies outside" in refused("prepare", "mll23", archive, "-o", tmp_path / "in" / "out")
     new = {path.relative_to(tmp_path).as_posix() for path in set(tmp_path.rglob("*")) - before}
     assert new == {"in/out", "in/out/unpacked"}
-    assert not Path("/evil.TIF").exists()
 
 
 def test_links_are_refused(tmp_path: Path) -> None:

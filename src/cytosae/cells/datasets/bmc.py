@@ -14,7 +14,7 @@ CLASSES = (
     CellClass("BLA", "blast"),
     CellClass("EBO", "erythroblast"),
     CellClass("EOS", "eosinophil"),
-    CellClass("FGC", "faggot_cell"),
+    CellClass("FGC", "faggott_cell"),
     CellClass("HAC", "hairy_cell"),
     CellClass("KSC", "smudge_cell"),
     CellClass("LYI", "immature_lymphocyte"),

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import pandas as pd
 
 from cytosae.cells.datasets.description import CellClass, DataSet, Reading
 from cytosae.cells.datasets.tree import Tree
-from cytosae.cells.sources import read_table
 from cytosae.errors import CytosaeError
 
 CLASSES = tuple(CellClass(code, code) for code in ("CBFB_MYH11", "NPM1", "PML_RARA", "RUNX1_RUNX1T1", "control"))
@@ -38,19 +38,21 @@ def read(tree: Tree, made: Path) -> Reading:
 
 
 def _metadata(path: Path) -> pd.DataFrame:
-    table = read_table(path)
+    text = path.read_text(encoding="utf-8", errors="replace")
+    try:
+        table = pd.read_csv(io.StringIO(text), dtype={"patient_id": "str", "bag_label": "str"})
+    except ValueError as error:
+        raise CytosaeError(f"{path}: not a readable table ({str(error).splitlines()[0]}). Fetch it again.") from error
     if "patient_id" not in table:
         raise CytosaeError(
             f"{path}: has no column 'patient_id' (found: {', '.join(map(str, table.columns))}). It has to be the "
             "table of patients of the collection; remove it to do without."
         )
-    # 'leucocytes_per_µl' is published in an encoding that most programs take for another.
+    # 'leucocytes_per_µl' goes around in more than one encoding.
     table = table.rename(columns=lambda name: "leucocytes_per_ul" if str(name).startswith("leucocytes_per") else name)
     if "sex_1f_2m" in table:
         table["sex"] = [_SEX.get(str(value).removesuffix(".0")) for value in table.pop("sex_1f_2m")]
-    return (
-        table.assign(patient_id=table["patient_id"].astype(str)).drop_duplicates("patient_id").set_index("patient_id")
-    )
+    return table.dropna(subset="patient_id").drop_duplicates("patient_id").set_index("patient_id")
 
 
 def _contradictions(cells: pd.DataFrame, said: pd.DataFrame) -> list[str]:

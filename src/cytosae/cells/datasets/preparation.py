@@ -15,7 +15,7 @@ from cytosae import __version__
 from cytosae.artefacts import FileRecord, make_folder, read_json, whole_file, write_json
 from cytosae.cells.datasets.archives import already_unpacked, is_archive, is_other_archive, unpack_all
 from cytosae.cells.datasets.description import DataSet, Reading
-from cytosae.cells.datasets.folders import MARK
+from cytosae.cells.datasets.folders import MARK, is_made
 from cytosae.cells.datasets.tree import Tree
 from cytosae.cells.images import SUFFIXES
 from cytosae.errors import CytosaeError
@@ -70,6 +70,8 @@ def prepare(
     """
     labels = dataset.labels(grouping)
     archives = _archives(source, output)
+    if (output / TABLE).exists() and not (output / SUMMARY).exists():
+        raise CytosaeError(f"{output / TABLE}: is there already and was not made here. Choose another output.")
     make_folder(output)
     unpacked = unpack_all(archives, output / _UNPACKED, on_progress)
     tree = _tree(source, output, unpacked)
@@ -98,7 +100,8 @@ def _archives(source: Path, output: Path) -> list[Path]:
 
 
 def _tree(source: Path, output: Path, unpacked: list[Path]) -> Tree:
-    ours = [output / name for name in (_UNPACKED, _IMAGES, TABLE, SUMMARY, LEFT_OUT, ATTRIBUTES)]
+    ours = [output / name for name in (_UNPACKED, TABLE, SUMMARY, LEFT_OUT, ATTRIBUTES)]
+    ours += [output / _IMAGES] if is_made(output / _IMAGES) else []
     if source.is_dir():
         return Tree.of(source, *unpacked, without=ours)
     if unpacked:
