@@ -330,14 +330,14 @@ def test_hehr(tmp_path: Path, inside: str) -> None:
     summary = ask("prepare", "hehr", source / inside, "-o", tmp_path / "out")
     cells = table(tmp_path / "out")
     assert Counter(zip(cells["diagnosis"], cells["patient"], strict=True)) == {
-        ("PML_RARA", "AEC"): 2, ("control", "007"): 2, ("NPM1", "AAA"): 2
+        ("PML_RARA", "AEC"): 2, ("healthy", "007"): 2, ("NPM1", "AAA"): 2
     }  # fmt: skip
     assert cells["label"].isna().all()
     by_patient = cells.drop_duplicates("patient").set_index("patient")
     assert by_patient["sex"].dropna().to_dict() == {"AEC": "female", "007": "male"}
     assert by_patient.loc["AEC", ["age", "leucocytes_per_ul", "pb_myeloblast"]].tolist() == [61, 1200, 40]
     assert pd.isna(by_patient.loc["AAA", "age"])
-    assert summary["diagnoses"] == {"NPM1": 2, "PML_RARA": 2, "control": 2}
+    assert summary["diagnoses"] == {"NPM1": 2, "PML_RARA": 2, "healthy": 2}
     assert summary["patients"] == 3
     assert summary["missing"] == ["CBFB_MYH11", "RUNX1_RUNX1T1"]
     assert summary["left_out"] == {NO_CLASS: 1, NO_IMAGE: 1}

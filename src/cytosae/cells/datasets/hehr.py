@@ -11,7 +11,10 @@ from cytosae.cells.datasets.description import CellClass, DataSet, Reading
 from cytosae.cells.datasets.tree import Tree
 from cytosae.errors import CytosaeError
 
-CLASSES = tuple(CellClass(code, code) for code in ("CBFB_MYH11", "NPM1", "PML_RARA", "RUNX1_RUNX1T1", "control"))
+CLASSES = (
+    *(CellClass(code, code) for code in ("CBFB_MYH11", "NPM1", "PML_RARA", "RUNX1_RUNX1T1")),
+    CellClass("control", "healthy"),
+)
 
 _SEX = {"1": "female", "2": "male"}  # column sex_1f_2m
 
