@@ -26,8 +26,8 @@ def planned(recipe: Recipe, only: Collection[str] = ()) -> dict[str, Any]:
 
     Returns
     -------
-    ``steps``, each with ``name``, ``of``, ``state`` (``done``, ``ready``, ``waits`` for what is lacking elsewhere, or
-    ``lacks``), ``why`` and ``seconds``; ``seconds`` of what can be run, ``seconds_of_all`` with what cannot yet be;
+    ``steps``, each with ``name``, ``of``, ``needs``, ``state`` (``done``, ``ready``, ``lacks`` something, or ``waits`` for a
+    step that does), ``why`` and ``seconds``; ``seconds`` of what can be run, ``seconds_of_all`` with what cannot yet be;
     ``measured_on``, what times are measured on.
     """
     chosen = _chosen(steps(recipe), only)
@@ -37,7 +37,10 @@ def planned(recipe: Recipe, only: Collection[str] = ()) -> dict[str, Any]:
     for one in chosen:
         state = "done" if one.done else "lacks" if one.lacks else "waits" if one.name in lacking else "ready"
         took = None if one.done else seconds_of(one, seconds)
-        told.append({"name": one.name, "of": one.of, "state": state, "why": lacking.get(one.name), "seconds": took})
+        why = lacking.get(one.name)
+        told.append(
+            {"name": one.name, "of": one.of, "needs": list(one.needs), "state": state, "why": why, "seconds": took}
+        )
     return {
         "steps": told,
         "seconds": sum(one["seconds"] or 0 for one in told if one["state"] == "ready"),
