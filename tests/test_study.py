@@ -280,7 +280,7 @@ def start(arguments: list[str]) -> subprocess.Popen[str]:
     )
 
 
-@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("signum", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_signals_in_training_leave_a_checkpoint_that_goes_on_to_the_same_end(
     signum: signal.Signals, study: tuple[Path, dict[str, Any]], tmp_path: Path
 ) -> None:
@@ -328,7 +328,7 @@ def test_signals_in_training_leave_a_checkpoint_that_goes_on_to_the_same_end(
     assert logged == list(range(10, 301, 10))
 
 
-@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("signum", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_signals_while_embedding_keep_the_finished_shards(
     signum: signal.Signals, some_cells: Path, vit: Path, tmp_path: Path
 ) -> None:
