@@ -39,7 +39,7 @@ from cytosae.cohort import read_barcodes
 from cytosae.concepts import concept_files, read_activations, read_concepts, read_inputs, read_maps, read_rows
 from cytosae.errors import CytosaeError
 from cytosae.explorer import cohorts, create_app, export, exporting, schemas
-from cytosae.explorer.app import BUNDLE
+from cytosae.explorer.app import BUNDLE, _once
 from cytosae.explorer.caching import Bounded
 from cytosae.explorer.directions import Directions
 from cytosae.explorer.measures import shortened
@@ -1018,6 +1018,24 @@ def test_the_command(study: Path) -> None:
     assert server.returncode == 0, errors
     assert "Traceback" not in errors
     assert "stopped" in errors
+
+
+def test_what_is_heavy_is_made_once_for_all_threads() -> None:
+    made: list[int] = []
+
+    def slow() -> int:
+        time.sleep(0.05)
+        made.append(1)
+        return len(made)
+
+    get = _once(slow)
+    found: list[int] = []
+    threads = [threading.Thread(target=lambda: found.append(get())) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (made, found) == ([1], [1] * 8)
 
 
 def test_annotations_load_no_server() -> None:

@@ -60,7 +60,8 @@ class Activations:
     @cached_property
     def sae(self) -> SAE:
         """The autoencoder, without its decoder: half of its memory, for what `Directions` reads from the disk."""
-        return SAE.from_pretrained(self._opened.folder / "sae", decoder=False).requires_grad_(False)
+        with self._lock:
+            return SAE.from_pretrained(self._opened.folder / "sae", decoder=False).requires_grad_(False)
 
     @property
     def size(self) -> int:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
 BUNDLE = Path(__file__).with_name("bundle")
 """The page, as it was built from ``frontend/``."""
 _WARM_UP = 2.0  # seconds after which what the first view does not need is loaded, before anybody asks for it
+T = TypeVar("T")
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -98,13 +98,13 @@ def create_app(
     )
     pictures = Pictures(opened)
 
-    @cache
+    @_once
     def activations() -> Activations:
         from cytosae.explorer.activations import Activations  # imports torch
 
         return Activations(opened, pictures)
 
-    @cache
+    @_once
     def cohort() -> Cohort:
         from cytosae.explorer.cohorts import Cohort  # imports scikit-learn
 
@@ -121,6 +121,19 @@ def create_app(
     _explain_problems(app)
     app.mount("/", _Page(directory=BUNDLE, html=True, check_dir=False))
     return app
+
+
+def _once(make: Callable[[], T]) -> Callable[[], T]:
+    """What is made on first use, and once also when several threads ask together: two would need twice the memory."""
+    lock, made = threading.Lock(), list[T]()
+
+    def get() -> T:
+        with lock:
+            if not made:
+                made.append(make())
+            return made[0]
+
+    return get
 
 
 def _explain_problems(app: FastAPI) -> None:

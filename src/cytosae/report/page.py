@@ -17,7 +17,7 @@ from cytosae import __version__
 from cytosae.artefacts import CONFIG, FileRecord, Manifest, digest, make_folder, read_json, sha256_file, whole_file
 from cytosae.cells import UnreadableImage, load_squashed, read_cells
 from cytosae.cohort import BARCODES, CLASSIFICATION, COHORT, read_barcodes
-from cytosae.concepts import ANNOTATION, read_concepts, read_datasets, read_maps
+from cytosae.concepts import read_concepts, read_datasets, read_maps, read_names
 from cytosae.console import progress
 from cytosae.errors import CytosaeError
 from cytosae.report.barcodes import barcode_figures
@@ -92,13 +92,14 @@ def write_report(study: Path) -> dict[str, Any]:
     trained = "given" not in sae.parameters
     if trained:
         save(training_curves(read_metrics(study / "sae")), figures / "training")
+    names = read_names(study / "concepts")
     datasets, means = [], {}
     numbers = sorted(read_datasets(study / "concepts").items(), key=lambda item: -item[1]["cells"])
     for index, (name, summary) in enumerate(numbers):
         data = read_concepts(study / "concepts", name, matrices=False)
         threshold = float(data.uns["cytosae"]["parameters"]["concept_threshold"])
         save(overview(data.var, title=name, concept_threshold=threshold), figures / f"overview-{index}")
-        gallery = _gallery(data, *read_maps(study / "concepts", name), paths, name)
+        gallery = _gallery(data, *read_maps(study / "concepts", name), paths, names)
         means[name] = data.var["mean_activation"].to_numpy()
         datasets.append(
             {"name": name, "summary": summary, "overview": png_of_file(figures / f"overview-{index}.png"), **gallery}
@@ -116,7 +117,11 @@ def write_report(study: Path) -> dict[str, Any]:
 
 
 def _gallery(
-    data: ad.AnnData, latents: NDArray[np.int64], maps: NDArray[np.float16], paths: dict[str, str], name: str
+    data: ad.AnnData,
+    latents: NDArray[np.int64],
+    maps: NDArray[np.float16],
+    paths: dict[str, str],
+    names: dict[int, str],
 ) -> dict[str, Any]:
     """Concepts with their reference images and maps, and every picture once."""
     var, labels = data.var, data.obs["label"].astype(object) if "label" in data.obs else None
@@ -126,7 +131,6 @@ def _gallery(
     concepts: list[dict[str, Any]] = []
     pictures: dict[int, str] = {}
     chosen = strongest(var)
-    names = var[ANNOTATION].astype(object).reset_index(drop=True).dropna() if ANNOTATION in var else pd.Series()
     with progress("report", len(chosen), "concepts") as bar:
         for done, latent in enumerate(chosen, 1):
             row = maps[place[int(latent)]].astype(np.float32)
@@ -152,7 +156,7 @@ def _gallery(
             concepts.append(
                 {
                     "latent": int(latent),
-                    "name": str(names[latent]) if latent in names else "",
+                    "name": names.get(int(latent), ""),
                     "mean": float(about["mean_activation"]),
                     "frequency": float(about["activation_frequency"]),
                     "entropy": None if np.isnan(entropy) else entropy,

@@ -13,7 +13,7 @@ from cytosae.cells import read_source
 from cytosae.cells.datasets import TABLE, find
 from cytosae.errors import CytosaeError
 from cytosae.reproduction.paper import CHOSEN, DATASETS, DEPTH, VARIANTS
-from cytosae.settings import BackboneConfig, EncodeConfig, StoreConfig, TrainConfig
+from cytosae.settings import BackboneConfig, EncodeConfig, TrainConfig
 
 
 @dataclass(frozen=True)
@@ -115,8 +115,3 @@ class Recipe:
     def table(self, *names: str) -> pd.DataFrame:
         """Cells of some data sets, with absolute paths."""
         return pd.concat([read_source(self.prepared(name) / TABLE) for name in names], ignore_index=True)
-
-    @property
-    def store_config(self) -> StoreConfig:
-        """How tokens are kept."""
-        return StoreConfig()

@@ -30,7 +30,7 @@ from cytosae.reproduction.paper import (
     VARIANTS,
 )
 from cytosae.reproduction.recipe import Recipe
-from cytosae.settings import ClassifyConfig, CompareConfig
+from cytosae.settings import ClassifyConfig, CompareConfig, StoreConfig
 from cytosae.study import RunConfig, Study, embedded, encoded, list_to, load_backbone, trained
 from cytosae.tokens import TokenStore, layout_of
 
@@ -124,8 +124,8 @@ def _by_expansion(variant: str) -> bool:
 def _embed(recipe: Recipe, layer: int | None) -> None:
     cells, _ = list_to(recipe.prepared(TRAINING_SET) / TABLE, recipe.folder / "cells" / f"{TRAINING_SET}.parquet")
     loaded = _cut(recipe, layer)
-    layout = layout_of(loaded.info, recipe.store_config)
-    embedded(cells, layout, lambda: loaded, recipe.tokens(layer), recipe.store_config)
+    layout = layout_of(loaded.info, StoreConfig())
+    embedded(cells, layout, lambda: loaded, recipe.tokens(layer), StoreConfig())
 
 
 def _cut(recipe: Recipe, layer: int | None) -> Backbone:
@@ -192,7 +192,7 @@ def _run_study(recipe: Recipe) -> None:
     source = recipe.study / TABLE
     with whole_file(source) as partial_file:
         table.to_csv(partial_file, index=False)
-    config = RunConfig(recipe.backbone, recipe.store_config, recipe.training, recipe.encoding)
+    config = RunConfig(recipe.backbone, StoreConfig(), recipe.training, recipe.encoding)
     Study(recipe.study, config, store=recipe.store, sae=recipe.given).run(source)
 
 
