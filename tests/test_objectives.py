@@ -204,7 +204,7 @@ _COMMON = TrainConfig(
 )  # fmt: skip
 PLANTED = {
     "release": replace(_COMMON, objective="release", l1=1e-2),
-    "squared": replace(_COMMON, objective="squared", l1=0.2),
+    "squared": replace(_COMMON, objective="squared", l1=0.4),
     "topk": replace(_COMMON, objective="topk"),
     "batchtopk": replace(_COMMON, objective="batchtopk", k=2),
     "jumprelu": replace(_COMMON, objective="jumprelu", l1=0.1, bandwidth=0.2),
@@ -288,7 +288,8 @@ def test_the_active_latents_are_those_of_the_readable_model(objective: str) -> N
 @pytest.mark.parametrize("nested", [1, 3])
 @pytest.mark.parametrize("objective", ["topk", "batchtopk"])
 def test_the_fast_step_trains_the_same(objective: str, nested: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = replace(PLANTED[objective], nested=nested, dead_after=5)
+    # Directions that start from tokens can be drawn twice, and which of two equal latents comes first is left open.
+    config = replace(PLANTED[objective], nested=nested, dead_after=5, directions_init="random")
     states = []
     for dense in (-1.0, float("inf")):
         monkeypatch.setattr(sparse, "DENSE", dense)

@@ -114,8 +114,8 @@ def write(sae: SAE, folder: Path) -> dict[str, Any]:
     """
     if not isinstance(sae.activation, ReLU):
         raise CytosaeError(
-            f"This autoencoder computes {sae.activation.equation} ({sae.activation.name}); only those with ReLU are exported "
-            "for SAELens. Its own folder can be given on as it is."
+            f"This autoencoder computes {sae.activation.equation} ({sae.activation.name}); only those with ReLU are "
+            "exported for SAELens. Its own folder can be given on as it is."
         )
     make_folder(folder)
     arrays = {name: getattr(sae, name).detach().to("cpu", torch.float32).contiguous() for name in ARRAYS}
