@@ -401,7 +401,17 @@ def test_maps_and_counts_follow_the_activation() -> None:
 @pytest.mark.parametrize("objective", NEW)
 def test_a_whole_study(objective: str, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     training = replace(
-        PLANTED[objective], expansion=1, images=32, batch_images=4, k=8, points=50, init_images=2, evaluate_every=4
+        PLANTED[objective],
+        expansion=1,
+        images=32,
+        batch_images=4,
+        k=8,
+        points=50,
+        init_images=2,
+        evaluate_every=4,
+        l1=1e-4,
+        bandwidth=0.01,
+        learning_rate=1e-4,
     )
     config = RunConfig(backbone=BackboneConfig("tiny"), train=training)
     stages = Study(tmp_path / "study", config).run(pictures)
