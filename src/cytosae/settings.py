@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +62,15 @@ class StoreConfig:
         _check(self)
 
 
+_USED_BY = {
+    "k": ("topk", "batchtopk", "archetypal"),
+    "bandwidth": ("jumprelu",),
+    "points": ("archetypal",),
+    "relaxation": ("archetypal",),
+}
+"""Objectives that use a setting, for those that not all use."""
+
+
 @dataclass(frozen=True)
 class TrainConfig:
     """Everything that a trained autoencoder depends on, beside its tokens.
@@ -77,17 +86,46 @@ class TrainConfig:
     expansion: int = _setting(64, "latents per dimension of a token (sec. 2: 16, 32, 64, 128)", minimum=1)
     objective: str = _setting(
         "release",
-        "reconstruction error: 'release' divides the squared error by the token's norm and averages over dimensions, "
-        "'squared' sums it over dimensions (Eq. 1)",
-        choices=("release", "squared"),
+        "what is minimised. ReLU and L1 norm: 'release' divides the squared error by the token's norm and averages over "
+        "dimensions, 'squared' sums it over dimensions (Eq. 1). Squared error with another activation: 'topk' (Gao et al. "
+        "2024), 'batchtopk' (Bussmann et al. 2024; Matryoshka with --nested), 'jumprelu', 'gated' (Rajamanoharan et al. "
+        "2024), 'archetypal' (Fel et al. 2025)",
+        choices=("release", "squared", "topk", "batchtopk", "jumprelu", "gated", "archetypal"),
+    )
+    k: int = _setting(
+        32,
+        "latents active on a token: at most with topk and archetypal, on average with batchtopk (Gao et al. 2024)",
+        minimum=1,
+    )
+    bandwidth: float = _setting(
+        0.05,
+        "jumprelu: width around a threshold in which activations teach it, and where thresholds start, in units of an "
+        "activation (Rajamanoharan et al. 2024: 0.001 for tokens of norm 1)",
+        minimum=1e-9,
+    )
+    points: int = _setting(
+        1024,
+        "archetypal: tokens of which every direction is a mixture, drawn at the start (Fel et al. 2025)",
+        minimum=1,
+    )
+    relaxation: float = _setting(
+        0.0,
+        "archetypal: how far a direction may leave the mixtures, in mean norms of the points (Fel et al. 2025)",
+        minimum=0,
     )
     nested: int = _setting(
         1,
         "nested dictionaries: with 3 the first half of the latents and the first quarter have to reconstruct the "
-        "token by themselves too, so that coarse concepts stay whole (Matryoshka, Bussmann et al. 2025); 1 is the paper's",
+        "token by themselves too, so that coarse concepts stay whole (Matryoshka, Bussmann et al. 2025, where it is "
+        "--objective batchtopk); 1 is the paper's",
         minimum=1,
     )
-    l1: float = _setting(8e-5, "lambda, weight of the L1 norm of the latents (sec. 2)", minimum=0)
+    l1: float = _setting(
+        8e-5,
+        "lambda, weight of the L1 norm of the latents (sec. 2); with jumprelu of their number, with gated of the gates' L1 "
+        "norm; not used where k sets the number",
+        minimum=0,
+    )
     learning_rate: float = _setting(4e-4, "of Adam, after warm-up (sec. 2)", minimum=0)
     warmup_steps: int = _setting(500, "steps in which the learning rate rises linearly (sec. 2)", minimum=0)
     images: int = _setting(1_000_000, "images seen in all, over many passes (release)", minimum=1)
@@ -135,6 +173,14 @@ class TrainConfig:
         _check(self)
         if self.holdout >= 1:
             raise CytosaeError(f"--holdout {self.holdout}: must be below 1, or no cell is left to train on.")
+
+    def recorded(self) -> dict[str, Any]:
+        """The settings that the objective uses, by name: what a training is told by, and compared by when it goes on."""
+        return {
+            name: value
+            for name, value in asdict(self).items()
+            if self.objective in _USED_BY.get(name, (self.objective,))
+        }
 
     @property
     def steps(self) -> int:

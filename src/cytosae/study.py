@@ -311,7 +311,7 @@ def embedded(
 
 def trained(tokens: TokenSource, folder: Path, config: TrainConfig, *, device: str, **given: Any) -> dict[str, Any]:
     """Figures of an autoencoder of these tokens, trained where it is not up to date; `given` goes to `train`."""
-    reason, summary = due("sae", folder, asdict(config), training_inputs(tokens, config))
+    reason, summary = due("sae", folder, config.recorded(), training_inputs(tokens, config))
     return told(train(tokens, folder, config, device=device, **given) if reason else summary, reason)
 
 

@@ -78,5 +78,5 @@ def concept_maps(sae: SAE, tokens: Tensor, latents: np.ndarray, grid: tuple[int,
         raise ValueError(f"{tokens.shape[1]} tokens do not make CLS and a grid of {rows} x {columns}")
     chosen = torch.as_tensor(latents, device=sae.b_dec.device)
     patches = tokens[:, 1:].to(sae.b_dec.device, torch.float32)
-    h = torch.relu((patches - sae.b_dec) @ sae.W_enc[:, chosen] + sae.b_enc[chosen])
+    h = sae.encode_some(patches, chosen)
     return h.transpose(1, 2).unflatten(2, grid).cpu()

@@ -20,7 +20,7 @@ _WHAT = """\
 A sparse autoencoder of {n_latents:,} latents on the tokens ({d_model} dimensions) of a vision transformer that looks at
 single blood cells. Its latents are candidates for morphological concepts.
 
-    h = ReLU(W_enc (x - b_dec) + b_enc)
+    {equation}
     xhat = W_dec h + b_dec"""
 _USE = """\
 ## Intended use
@@ -95,7 +95,7 @@ def card(sae: SAE, name: str, licence: str, evidence: Evidence | None = None) ->
     parts = [
         _header(metadata, licence),
         f"# {name.split('/')[-1]}",
-        _WHAT.format(n_latents=sae.n_latents, d_model=sae.d_model),
+        _WHAT.format(n_latents=sae.n_latents, d_model=sae.d_model, equation=sae.activation.equation),
         _USE,
         _LOADING.format(name=name),
         _backbone(metadata),

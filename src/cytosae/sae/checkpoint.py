@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,11 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from cytosae.artefacts import whole_file
 from cytosae.errors import CytosaeError
+from cytosae.sae.archetypes import Archetypes
 from cytosae.sae.model import SAE
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -36,6 +38,14 @@ class TrainState:
     """Steps done."""
     l0: float = float("inf")
     """Active latents a token in the last step; says which way of computing the next one is faster."""
+    archetypes: Archetypes | None = None
+    """What the directions are made of, with the archetypal objective."""
+
+    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Everything that is learned, with its name in the checkpoint."""
+        for prefix, module in (("sae", self.sae), ("archetypes", self.archetypes)):
+            if module is not None:
+                yield from module.named_parameters(prefix)
 
 
 def save_checkpoint(path: Path, state: TrainState, identity: dict[str, Any]) -> None:
@@ -47,11 +57,13 @@ def save_checkpoint(path: Path, state: TrainState, identity: dict[str, Any]) -> 
         Parameters and inputs of the training, compared when it is continued.
     """
     tensors = {"since_fired": state.since_fired, "random_state": torch.get_rng_state()}
-    for name, parameter in state.sae.named_parameters():
-        tensors[f"sae.{name}"] = parameter
+    if state.archetypes is not None:
+        tensors["archetypes.points"] = state.archetypes.points
+    for name, parameter in state.named_parameters():
+        tensors[name] = parameter
         for moment in MOMENTS:
             value = state.optimiser.state.get(parameter, {}).get(moment)
-            tensors[f"adam.{moment}.{name}"] = torch.zeros_like(parameter) if value is None else value
+            tensors[_moment(moment, name)] = torch.zeros_like(parameter) if value is None else value
     # One entry: safetensors writes several in an order that changes from run to run.
     about = {"cytosae": json.dumps({"step": state.step, "l0": str(state.l0), "identity": identity})}
     with whole_file(path) as partial:
@@ -60,6 +72,10 @@ def save_checkpoint(path: Path, state: TrainState, identity: dict[str, Any]) -> 
             partial,
             metadata=about,
         )
+
+
+def _moment(moment: str, name: str) -> str:
+    return f"adam.{moment}.{name.removeprefix('sae.')}"
 
 
 def read_identity(path: Path) -> tuple[dict[str, Any], int, float]:
@@ -78,9 +94,11 @@ def load_checkpoint(path: Path, state: TrainState) -> None:
     """Bring `state`, and torch's random state, to where the checkpoint was written."""
     _, state.step, state.l0 = read_identity(path)
     with safe_open(path, framework="pt") as file, torch.no_grad():
-        for name, parameter in state.sae.named_parameters():
-            parameter.copy_(file.get_tensor(f"sae.{name}"))
-            moments = {m: torch.empty_like(parameter).copy_(file.get_tensor(f"adam.{m}.{name}")) for m in MOMENTS}
+        if state.archetypes is not None:
+            state.archetypes.points.copy_(file.get_tensor("archetypes.points"))
+        for name, parameter in state.named_parameters():
+            parameter.copy_(file.get_tensor(name))
+            moments = {m: torch.empty_like(parameter).copy_(file.get_tensor(_moment(m, name))) for m in MOMENTS}
             state.optimiser.state[parameter] = {"step": torch.tensor(float(state.step)), **moments}
         state.since_fired.copy_(file.get_tensor("since_fired"))
         torch.set_rng_state(file.get_tensor("random_state"))

@@ -15,8 +15,10 @@ from torch import Tensor, nn
 from cytosae import __version__
 from cytosae.artefacts import CONFIG, WEIGHTS, make_folder, read_json, whole_file, write_json
 from cytosae.errors import CytosaeError
+from cytosae.sae.activations import Activation, ReLU, activation_of
 
-_FORMAT = "cytosae-sae"
+_FORMAT, _FORMAT_WITH_ACTIVATION = "cytosae-sae", "cytosae-sae-2"
+"""The second has another activation; whoever knows the first alone would take it for a ReLU, so it has another name."""
 CARD = "README.md"
 PUBLISHED = (WEIGHTS, CONFIG, CARD)
 """Files of an autoencoder on the hub."""
@@ -36,6 +38,9 @@ class SAE(nn.Module):
         Number of latents: expansion factor times `d_model`.
     metadata
         What is known of its making; kept in ``config.json``.
+    activation
+        What takes the place of the ReLU (`cytosae.sae.activations`), with parameters of its own beside those below; kept in
+        ``config.json``. `encode` computes what it does after training.
 
     Attributes
     ----------
@@ -45,14 +50,27 @@ class SAE(nn.Module):
     b_dec : ``(d_model,)``
     """
 
-    def __init__(self, d_model: int, n_latents: int, metadata: Mapping[str, Any] | None = None) -> None:
+    log_threshold: Tensor
+    r_mag: Tensor
+    b_mag: Tensor
+
+    def __init__(
+        self,
+        d_model: int,
+        n_latents: int,
+        metadata: Mapping[str, Any] | None = None,
+        activation: Activation | None = None,
+    ) -> None:
         super().__init__()
         self.d_model, self.n_latents = d_model, n_latents
         self.metadata = dict(metadata or {})
+        self.activation = activation or ReLU()
         self.W_enc = nn.Parameter(torch.zeros(n_latents, d_model).T)  # in memory a row is a latent
         self.b_enc = nn.Parameter(torch.zeros(n_latents))
         self.W_dec = nn.Parameter(torch.zeros(n_latents, d_model))
         self.b_dec = nn.Parameter(torch.zeros(d_model))
+        for name, start in self.activation.parameters(n_latents).items():
+            self.register_parameter(name, nn.Parameter(start))
 
     def pre_activations(self, x: Tensor) -> Tensor:
         """``W_enc (x - b_dec) + b_enc``: ``(n_tokens, d_model)`` to ``(n_tokens, n_latents)``."""
@@ -60,7 +78,14 @@ class SAE(nn.Module):
 
     def encode(self, x: Tensor) -> Tensor:
         """Latent activations h: ``(n_tokens, d_model)`` to ``(n_tokens, n_latents)``."""
-        return torch.relu(self.pre_activations(x))
+        return self.activation.infer(self, self.pre_activations(x))
+
+    def encode_some(self, x: Tensor, latents: Tensor) -> Tensor:
+        """Activations of some latents: ``(..., d_model)`` to ``(..., n_chosen)``; `latents` are indices ``(n_chosen,)``."""
+        if not self.activation.of_each:
+            return self.encode(x)[..., latents]
+        pre = (x - self.b_dec) @ self.W_enc[:, latents] + self.b_enc[latents]
+        return self.activation.infer(self, pre, latents)
 
     def decode(self, h: Tensor) -> Tensor:
         """Reconstructed tokens: ``(n_tokens, n_latents)`` to ``(n_tokens, d_model)``."""
@@ -106,7 +131,9 @@ class SAE(nn.Module):
                 {name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()},
                 partial,
             )
-        described = {"format": _FORMAT, "d_model": self.d_model, "n_latents": self.n_latents}
+        described: dict[str, Any] = {"format": _FORMAT, "d_model": self.d_model, "n_latents": self.n_latents}
+        if not isinstance(self.activation, ReLU):
+            described |= {"format": _FORMAT_WITH_ACTIVATION, "activation": self.activation.described()}
         write_json(folder / CONFIG, {**described, "cytosae": __version__, "metadata": metadata})
 
     @classmethod
@@ -134,10 +161,14 @@ class SAE(nn.Module):
             if not path.is_file():
                 raise CytosaeError(f"{path}: missing. An autoencoder is a folder with {WEIGHTS} and {CONFIG}.")
         described = read_json(config)
-        if not isinstance(described, dict) or described.get("format") != _FORMAT:
+        if not isinstance(described, dict) or described.get("format") not in (
+            _FORMAT,
+            _FORMAT_WITH_ACTIVATION,
+        ):
             raise CytosaeError(f"{config}: not the configuration of an autoencoder of this program.")
         try:
-            model = cls(described["d_model"], described["n_latents"], described.get("metadata"))
+            activation = activation_of(described.get("activation"))
+            model = cls(described["d_model"], described["n_latents"], described.get("metadata"), activation)
             if not decoder:
                 model.W_dec = nn.Parameter(torch.empty(0, model.d_model))
             with safe_open(weights, "pt") as file:

@@ -1,7 +1,7 @@
-"""What training minimises: reconstruction + lambda L1 (+ a term that revives dead latents), per token.
+"""What training minimises: reconstruction + lambda sparsity (+ a term that revives dead latents), per token.
 
-To add an objective write its reconstruction error as a function of target and output that gives one value per
-token, and enter it in `RECONSTRUCTION`.
+An objective is a reconstruction error and an activation (`cytosae.sae.activations`), which says what counts as sparsity;
+`OBJECTIVES` is the registry.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from cytosae.sae.activations import Activation, BatchTopK, Gated, JumpReLU, ReLU, TopK
 from cytosae.sae.model import SAE
+from cytosae.settings import TrainConfig
 
 LOWEST = -40.0
 """Logarithm of the least activation in the ghost term, relative to a token's largest; exp of less is nothing beside it, but
@@ -36,10 +38,27 @@ def squared_error(target: Tensor, output: Tensor) -> Tensor:
     return (output - target).square().sum(dim=-1)
 
 
-RECONSTRUCTION: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "release": relative_squared_error,
-    "squared": squared_error,
+@dataclass(frozen=True)
+class Objective:
+    """What `--objective` names."""
+
+    error: Callable[[Tensor, Tensor], Tensor]
+    """Reconstruction error, target and output to one value per token."""
+    activation: Callable[[TrainConfig], Activation]
+    """What becomes of pre-activations, and what counts as sparsity."""
+
+
+OBJECTIVES: dict[str, Objective] = {
+    "release": Objective(relative_squared_error, lambda config: ReLU()),
+    "squared": Objective(squared_error, lambda config: ReLU()),
+    "topk": Objective(squared_error, lambda config: TopK(config.k)),
+    "batchtopk": Objective(squared_error, lambda config: BatchTopK(config.k)),
+    "jumprelu": Objective(squared_error, lambda config: JumpReLU(config.bandwidth)),
+    "gated": Objective(squared_error, lambda config: Gated()),
+    # What is its own are the directions: `cytosae.sae.archetypes`.
+    "archetypal": Objective(squared_error, lambda config: TopK(config.k)),
 }
+RECONSTRUCTION = {name: objective.error for name, objective in OBJECTIVES.items()}
 """Reconstruction error per token, by the name of the objective."""
 
 
@@ -48,8 +67,9 @@ class Terms:
     """The terms of the loss for some tokens, each ``(n_tokens,)``, and their latents ``(n_tokens, n_latents)``."""
 
     reconstruction: Tensor
-    """Mean over the nested dictionaries."""
-    l1: Tensor
+    """Mean over the nested dictionaries, with what the activation wants reconstructed beside."""
+    sparsity: Tensor
+    """What lambda weighs; the L1 norm of the latents for a ReLU."""
     revival: Tensor | None
     """The dead latents' term, before its weight; None where no latent is dead."""
     output: Tensor
@@ -61,7 +81,15 @@ def dictionary_sizes(n_latents: int, nested: int) -> list[int]:
     return [max(1, n_latents >> level) for level in reversed(range(nested))]
 
 
-def terms(sae: SAE, x: Tensor, objective: str, dead: Tensor | None, nested: int = 1, revival: str = "ghost") -> Terms:
+def terms(
+    sae: SAE,
+    x: Tensor,
+    objective: str,
+    dead: Tensor | None,
+    nested: int = 1,
+    revival: str = "ghost",
+    limit: Tensor | None = None,
+) -> Terms:
     """Evaluate the terms of the loss.
 
     Parameters
@@ -79,10 +107,13 @@ def terms(sae: SAE, x: Tensor, objective: str, dead: Tensor | None, nested: int 
         Karvonen and Nanda, 2025, with sizes that are fixed and L1 in place of BatchTopK); 1 is the plain autoencoder.
     revival
         What the dead latents have to do: ``ghost`` (`ghost_reconstruction`) or ``auxk`` (`auxk_reconstruction`).
+    limit
+        Of the batch, where the activation has one (`Activation.limit`).
     """
     error = RECONSTRUCTION[objective]
     pre = sae.pre_activations(x)
-    h = torch.relu(pre)
+    latents = sae.activation.train(sae, pre, limit)
+    h = latents.h
     output: Tensor = sae.b_dec
     errors, start = [], 0
     for end in dictionary_sizes(sae.n_latents, nested):
@@ -95,7 +126,10 @@ def terms(sae: SAE, x: Tensor, objective: str, dead: Tensor | None, nested: int 
         term = error(residual, ghost_reconstruction(sae, pre, residual, dead))
     elif dead is not None and len(dead):
         term = error(x, output.detach() + auxk_reconstruction(sae, pre, dead))
-    return Terms(torch.stack(errors).mean(dim=0), h.sum(dim=-1), term, output, h)
+    reconstruction = torch.stack(errors).mean(dim=0)
+    if latents.auxiliary is not None:
+        reconstruction = reconstruction + error(x, latents.auxiliary)
+    return Terms(reconstruction, latents.sparsity, term, output, h)
 
 
 def ghost_reconstruction(sae: SAE, pre: Tensor, residual: Tensor, dead: Tensor) -> Tensor:
@@ -171,6 +205,8 @@ class BatchFigures:
     l0: float
     fired: Tensor
     """Whether each latent fired on any token, ``(n_latents,)``."""
+    limit: float | None = None
+    """Of the batch, where the activation has one (`Activation.limit`)."""
 
 
 def backward(
@@ -186,8 +222,8 @@ def backward(
 ) -> BatchFigures:
     """Add the gradients of a batch's loss to ``.grad`` of the parameters.
 
-    The loss is the mean over the batch's tokens of reconstruction + `l1` times L1, plus the mean of the dead latents'
-    term times its weight (`revival_weight`).
+    The loss is the mean over the batch's tokens of reconstruction + `l1` times sparsity (for a ReLU the L1 norm), plus the
+    mean of the dead latents' term times its weight (`revival_weight`).
 
     Parameters
     ----------
@@ -202,16 +238,18 @@ def backward(
     """
     pieces = x.split(max(1, max_elements // sae.n_latents))
     n_tokens = len(x)
+    limit = sae.activation.limit(sae, pieces)
     weight: Tensor | None = None
     if dead is not None and len(dead) and len(pieces) > 1 and revival == "ghost":
         # The ghost term's weight belongs to the whole batch, so it has to be known before the first piece's gradient.
         with torch.no_grad():
-            weight = _weight_of_parts(revival, [terms(sae, p, objective, dead, nested, revival) for p in pieces])
-    sums = torch.zeros(5, dtype=torch.float64)
+            parts = [terms(sae, p, objective, dead, nested, revival, limit) for p in pieces]
+            weight = _weight_of_parts(revival, parts)
+    sums = torch.zeros(6, dtype=torch.float64)
     fired = torch.zeros(sae.n_latents, dtype=torch.bool, device=x.device)
     for piece in pieces:
-        part = terms(sae, piece, objective, dead, nested, revival)
-        loss = (part.reconstruction + l1 * part.l1).sum() / n_tokens
+        part = terms(sae, piece, objective, dead, nested, revival, limit)
+        loss = (part.reconstruction + l1 * part.sparsity).sum() / n_tokens
         of_dead = torch.zeros((), device=x.device)
         if part.revival is not None:
             weight = _weight_of_parts(revival, [part]) if weight is None else weight
@@ -222,12 +260,13 @@ def backward(
             active = part.latents > 0
             fired |= active.any(dim=0)
             square = (part.output - piece).square().sum() / sae.d_model
-            sums += torch.stack([part.reconstruction.sum(), part.l1.sum(), of_dead.detach(), square, active.sum()]).to(
-                "cpu", torch.float64
-            )
-    reconstruction, l1_norm, of_all_dead, mse, l0 = (sums / n_tokens).tolist()
-    total = reconstruction + l1 * l1_norm + (0 if weight is None else float(weight) * of_all_dead)
-    return BatchFigures(total, reconstruction, l1_norm, of_all_dead, mse, l0, fired)
+            whole = part.reconstruction, part.sparsity, of_dead, square, active, part.latents
+            sums += torch.stack([figure.sum() for figure in whole]).to("cpu", torch.float64)
+    reconstruction, sparsity, of_all_dead, mse, l0, l1_norm = (sums / n_tokens).tolist()
+    total = reconstruction + l1 * sparsity + (0 if weight is None else float(weight) * of_all_dead)
+    return BatchFigures(
+        total, reconstruction, l1_norm, of_all_dead, mse, l0, fired, None if limit is None else float(limit)
+    )
 
 
 @torch.no_grad()

@@ -25,12 +25,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cytosae.sae import kernels
+from cytosae.sae.activations import BatchTopK, ReLU, TopK
 from cytosae.sae.model import SAE
 from cytosae.sae.objectives import RECONSTRUCTION, BatchFigures, dictionary_sizes
 from cytosae.sae.revival import Dead, Extra, Pieces, auxk_pull, ghost, nearest, ranges
 
 LATENTS, TOKENS = 512, 16 * 257
 """Size of the pieces of the encoder's product, and of the blocks of tokens that are worked on one after the other."""
+ROWS = 128
+"""Tokens whose largest latents are looked for together."""
 DENSE = 0.03
 """Share of active latents above which whole matrix products are faster."""
 
@@ -55,6 +58,15 @@ class Active:
     def fired(self) -> NDArray[np.bool_]:
         """Whether each latent is active on any token, ``(n_latents,)``."""
         return np.asarray(np.diff(self.starts) > 0)
+
+    def latents(self) -> NDArray[np.int64]:
+        """Latent of each entry, ``(n_entries,)``."""
+        return np.repeat(np.arange(len(self.starts) - 1), np.diff(self.starts))
+
+    def where(self, kept: NDArray[np.bool_]) -> Active:
+        """Some of the entries; `kept` says of each whether it stays."""
+        starts = np.concatenate([[0], np.cumsum(kept)])[self.starts]
+        return Active(starts, self.tokens[kept], self.values[kept], self.n_tokens)
 
 
 @cache
@@ -129,11 +141,65 @@ def active(sae: SAE, x: Tensor, dtype: str = "float32", latents: NDArray[np.int6
 
 
 def _active(sae: SAE, centred: Tensor, dtype: str, latents: NDArray[np.int64] | None) -> Active:
+    if isinstance(sae.activation, TopK):
+        return _largest_of_tokens(sae, centred, sae.activation.k, latents)
+    lowest = sae.activation.lowest(sae)
+    h = _above(sae, centred, dtype, latents, lowest)
+    if isinstance(sae.activation, ReLU):
+        return h
+    of_entry = torch.from_numpy(h.latents())
+    with torch.no_grad():
+        h.values[:] = sae.activation.infer(sae, torch.from_numpy(h.values), of_entry).numpy()
+    return h.where(h.values > 0)
+
+
+def _active_in_training(sae: SAE, centred: Tensor, dtype: str, latents: NDArray[np.int64] | None) -> Active:
+    """The same where a batch decides together which latents are active."""
+    if not isinstance(sae.activation, BatchTopK):
+        return _active(sae, centred, dtype, latents)
+    wanted, lowest = sae.activation.k * len(centred), 0.8 * sae.log_threshold.detach().exp()
+    h = _above(sae, centred, dtype, latents, lowest)
+    while len(h) < wanted and lowest.any():  # the threshold of earlier batches is too high for this one
+        lowest = lowest / 4 if lowest.max() > 1e-3 else torch.zeros_like(lowest)
+        h = _above(sae, centred, dtype, latents, lowest)
+    if len(h) <= wanted:
+        return h
+    return h.where(h.values >= np.partition(h.values, -wanted)[-wanted])
+
+
+def _largest_of_tokens(sae: SAE, centred: Tensor, k: int, latents: NDArray[np.int64] | None) -> Active:
+    """The k largest of each token that are above zero; of these those among `latents`."""
+    w, b, k = sae.W_enc.detach(), sae.b_enc.detach(), min(k, sae.n_latents)
+    centred = centred.detach()
+    places, values = torch.empty(len(centred), k, dtype=torch.int64), torch.empty(len(centred), k)
+
+    def choose(first: int, last: int) -> None:
+        values[first:last], places[first:last] = _largest(torch.addmm(b, centred[first:last], w), k)
+
+    _each(choose, ranges(len(centred), ROWS))
+    h = _by_latent(places, values, sae.n_latents)
+    kept = h.values > 0
+    if latents is not None:
+        kept &= np.isin(h.latents(), latents)
+    return h.where(kept)
+
+
+def _by_latent(places: Tensor, values: Tensor, n_latents: int) -> Active:
+    """Entries of each token, ``(n_tokens, k)``, by latent."""
+    n, k = places.shape
+    rows = np.arange(0, n * k + 1, k)
+    by_token = sp.csr_matrix((values.numpy().ravel(), places.int().numpy().ravel(), rows), shape=(n, n_latents))
+    by_latent = by_token.tocsc()
+    return Active(by_latent.indptr.astype(np.int64), by_latent.indices, by_latent.data, n)
+
+
+def _above(sae: SAE, centred: Tensor, dtype: str, latents: NDArray[np.int64] | None, lowest: Tensor | None) -> Active:
+    """Pre-activations above `lowest (n_latents,)`, or above zero, of all latents or of some."""
     if len(centred) <= TOKENS:
-        return _active_of_some(sae, centred, dtype, latents)
+        return _above_of_some(sae, centred, dtype, latents, lowest)
     # Block by block, so that all of a block's tokens stay in cache for the whole of the weights.
     blocks = [
-        (first, _active_of_some(sae, centred[first:last], dtype, latents))
+        (first, _above_of_some(sae, centred[first:last], dtype, latents, lowest))
         for first, last in ranges(len(centred), -(-len(centred) // -(-len(centred) // TOKENS)))
     ]
     counts = sum((np.diff(block.starts) for _, block in blocks), np.zeros(sae.n_latents, np.int64))
@@ -146,9 +212,13 @@ def _active(sae: SAE, centred: Tensor, dtype: str, latents: NDArray[np.int64] | 
     return Active(starts, tokens, values, len(centred))
 
 
-def _active_of_some(sae: SAE, centred: Tensor, dtype: str, latents: NDArray[np.int64] | None) -> Active:
+def _above_of_some(
+    sae: SAE, centred: Tensor, dtype: str, latents: NDArray[np.int64] | None, lowest: Tensor | None
+) -> Active:
     centred = centred.detach()
     w, b = sae.W_enc.detach().T, sae.b_enc.detach()
+    if lowest is not None:  # what is above the threshold is above zero with a bias that is as much lower
+        b = b - lowest
     chosen = None if latents is None else torch.from_numpy(latents)
     rough = centred.bfloat16() if dtype == "bfloat16" else None
     longest = float(centred.norm(dim=1).max()) if len(centred) else 0.0
@@ -180,6 +250,8 @@ def _active_of_some(sae: SAE, centred: Tensor, dtype: str, latents: NDArray[np.i
     starts = np.concatenate([[0], np.cumsum(counts)])
     tokens = np.concatenate([part[1] for part in parts]) if parts else np.empty(0, np.int32)
     values = np.concatenate([part[2] for part in parts]) if parts else np.empty(0, np.float32)
+    if lowest is not None:
+        values += np.repeat(lowest.numpy(), counts)
     return Active(starts, tokens, values, n)
 
 
@@ -265,8 +337,14 @@ def forward(
     revival: str = "ghost", dtype: str = "float32", latents: NDArray[np.int64] | None = None,
 ) -> Pass:  # fmt: skip
     """The loss of a batch, and how it depends on the outputs; see `cytosae.sae.objectives.backward`."""
+    if not sae.activation.along_active:
+        raise ValueError(f"the loss of {sae.activation.name} depends on latents that are not active")
     n, centred = len(x), x - sae.b_dec.detach()
-    h = _active(sae, centred, dtype, latents)
+    h = _active_in_training(sae, centred, dtype, latents)
+    limit = None
+    if isinstance(sae.activation, BatchTopK):
+        limit = float(h.values.min()) if len(h) >= sae.activation.k * n > 0 else 0.0
+    l1 = l1 if isinstance(sae.activation, ReLU) else 0.0
     outputs = decode(sae, h, nested)
     reconstruction, pulls = torch.zeros(()), torch.empty_like(outputs)
     for first, last in ranges(n, TOKENS):  # larger arrays would come from the system anew in every step
@@ -290,6 +368,7 @@ def forward(
         float((output - x).square().sum()) / (n * sae.d_model),
         len(h) / n,
         torch.from_numpy(h.fired()),
+        limit,
     )
     ends = np.array(dictionary_sizes(sae.n_latents, nested))
     return Pass(h, centred, pulls, ends, np.float32(l1 / n), extra, figures)
@@ -304,13 +383,8 @@ def _revive(
     if revival == "ghost":
         pieces = Pieces(TOKENS // 4, LATENTS, _each)
         return ghost(latents, centred, x - output, objective, reconstruction, pieces)
-    places, values = nearest(latents, centred, Pieces(128, LATENTS, _each), _largest)
-    n, k = places.shape
-    by_token = sp.csr_matrix(
-        (values.numpy().ravel(), places.int().numpy().ravel(), np.arange(0, n * k + 1, k)), shape=(n, len(dead))
-    )
-    by_latent = by_token.tocsc()
-    h = Active(by_latent.indptr.astype(np.int64), by_latent.indices, by_latent.data, n)
+    places, values = nearest(latents, centred, Pieces(ROWS, LATENTS, _each), _largest)
+    h, n = _by_latent(places, values, len(dead)), len(places)
     w_dec, raised, ends = rows_of(sae.W_dec[dead]), output.clone()[None], np.array([len(dead)])
     entries = h.starts, h.tokens, h.values, w_dec
     _each(kernels.decode, ((*entries, ends, first, last, raised.numpy()) for first, last in _shares(n)))

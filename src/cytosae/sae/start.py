@@ -70,6 +70,20 @@ def start_from_tokens(sae: SAE, x: Tensor, seed: int) -> None:
         return
     sae.W_dec.copy_(centred[torch.randint(len(centred), (sae.n_latents,), generator=generator).to(centred.device)])
     sae.normalise_decoder()
+    tie_encoder(sae, centred, generator)
+
+
+@torch.no_grad()
+def tie_encoder(sae: SAE, centred: Tensor, generator: torch.Generator) -> None:
+    """Let the encoder be the multiple of the directions with which a ReLU reconstructs the tokens best (least squares).
+
+    Parameters
+    ----------
+    centred
+        Tokens seen from ``b_dec``, ``(n_tokens, d_model)``.
+    generator
+        Draws the 1,024 of them that are looked at.
+    """
     some = centred[torch.randperm(len(centred), generator=generator)[:1024].to(centred.device)]
     output = torch.relu(some @ sae.W_dec.T) @ sae.W_dec
     sae.W_enc.copy_(sae.W_dec.T * ((output * some).sum() / output.square().sum()))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +20,13 @@ from cytosae.console import progress, say
 from cytosae.errors import CytosaeError, Interrupted
 from cytosae.interrupts import StopFlag, deferred_signals
 from cytosae.sae import sparse
+from cytosae.sae.activations import ReLU
+from cytosae.sae.archetypes import Archetypes
 from cytosae.sae.checkpoint import CHECKPOINT, MOMENTS, TrainState, load_checkpoint, read_identity, save_checkpoint
 from cytosae.sae.metrics import ExplainedVariance, evaluate
 from cytosae.sae.model import SAE
-from cytosae.sae.objectives import BatchFigures, backward
-from cytosae.sae.start import start_from_tokens, start_of_bias
+from cytosae.sae.objectives import OBJECTIVES, BatchFigures, backward
+from cytosae.sae.start import start_from_tokens, start_of_bias, tie_encoder
 from cytosae.sae.tracking import open_trackers
 from cytosae.settings import TrainConfig
 from cytosae.tokens import TokenSource, shuffled_batches
@@ -42,12 +43,19 @@ def training_inputs(source: TokenSource, config: TrainConfig) -> dict[str, str]:
 def new_state(config: TrainConfig, d_model: int, device: torch.device) -> TrainState:
     """Freshly drawn weights, optimiser and bookkeeping."""
     torch.manual_seed(config.seed)
-    sae = SAE(d_model, config.expansion * d_model)
-    sae.initialise(torch.Generator().manual_seed(config.seed))
+    sae = SAE(d_model, config.expansion * d_model, activation=OBJECTIVES[config.objective].activation(config))
+    generator = torch.Generator().manual_seed(config.seed)
+    sae.initialise(generator)
+    archetypes = None
+    if config.objective == "archetypal":
+        archetypes = Archetypes(sae.n_latents, config.points, d_model, config.relaxation, generator).to(device)
     sae.to(device)
-    fused = device.type in {"cpu", "cuda"}
-    optimiser = torch.optim.Adam(sae.parameters(), lr=config.learning_rate, fused=fused)
-    return TrainState(sae, optimiser, torch.zeros(sae.n_latents, dtype=torch.int32, device=device))
+    learned = [*sae.parameters(), *(archetypes.parameters() if archetypes else ())]
+    optimiser = torch.optim.Adam(learned, lr=config.learning_rate, fused=device.type in {"cpu", "cuda"})
+    since_fired = torch.zeros(sae.n_latents, dtype=torch.int32, device=device)
+    if archetypes:
+        archetypes.give_directions(sae.W_dec)
+    return TrainState(sae, optimiser, since_fired, archetypes=archetypes)
 
 
 def step(state: TrainState, x: Tensor, config: TrainConfig) -> BatchFigures:
@@ -58,29 +66,40 @@ def step(state: TrainState, x: Tensor, config: TrainConfig) -> BatchFigures:
     CytosaeError
         The loss is not finite; the weights are left as they were.
     """
-    few_active = state.l0 <= sparse.DENSE * state.sae.n_latents
-    if few_active and x.device.type == "cpu":
+    along_active = state.l0 <= sparse.DENSE * state.sae.n_latents and state.sae.activation.along_active
+    if along_active and state.archetypes is None and x.device.type == "cpu":
         figures = _sparse_step(state, x, config)
     else:
-        figures = _plain_step(state, x, config, few_active and x.device.type == "cuda")
+        figures = _plain_step(state, x, config, along_active)
+    state.sae.activation.after_step(state.sae, figures.limit, state.step + 1)
     state.since_fired.add_(1).masked_fill_(figures.fired, 0)
     state.l0 = figures.l0
     state.step += 1
     return figures
 
 
-def _plain_step(state: TrainState, x: Tensor, config: TrainConfig, on_gpu: bool = False) -> BatchFigures:
-    """The step as the equations read; on a GPU with few active latents the gradients follow these alone."""
+def _plain_step(state: TrainState, x: Tensor, config: TrainConfig, along_active: bool = False) -> BatchFigures:
+    """The step as the equations read; `along_active` has the gradients follow the active latents alone, where they can."""
     dead = None if config.revival == "none" else dead_latents(state, config)
     state.optimiser.zero_grad(set_to_none=True)
     loss = _loss(config, dead)
-    figures = _gradients_on_gpu(state.sae, x, config.encoder, **loss) if on_gpu else backward(state.sae, x, **loss)
+    if along_active and x.device.type == "cuda":
+        figures = _gradients_on_gpu(state.sae, x, config.encoder, **loss)
+    elif along_active and x.device.type == "cpu":
+        figures = sparse.backward(state.sae, x, **loss, dtype=choose_precision(config.encoder, "cpu"))
+    else:
+        figures = backward(state.sae, x, **loss)
     _check_finite(figures, state)
     for group in state.optimiser.param_groups:
         group["lr"] = learning_rate(state.step, config)
+    if state.archetypes is not None:
+        state.archetypes.take_gradient(state.sae.W_dec)
     state.sae.remove_parallel_gradient()
     state.optimiser.step()
-    state.sae.normalise_decoder()
+    if state.archetypes is None:
+        state.sae.normalise_decoder()
+    else:
+        state.archetypes.give_directions(state.sae.W_dec)
     state.optimiser.zero_grad(set_to_none=True)
     return figures
 
@@ -99,7 +118,7 @@ def _loss(config: TrainConfig, dead: Tensor | None) -> dict[str, Any]:
 def _gradients_on_gpu(sae: SAE, x: Tensor, encoder: str, **loss: Any) -> BatchFigures:
     from cytosae.sae import gpu  # only here: it imports Triton
 
-    if not gpu.available():
+    if not gpu.available() or not isinstance(sae.activation, ReLU):
         return backward(sae, x, **loss)
     return gpu.backward(sae, x, **loss, dtype=choose_precision(encoder, "cuda"))
 
@@ -218,18 +237,18 @@ def _train(
 ) -> dict[str, Any]:
     training, evaluation = _split(source, config)
     inputs = training_inputs(source, config)
-    identity = {"parameters": asdict(config), "inputs": inputs}
+    identity = {"parameters": config.recorded(), "inputs": inputs}
     checkpoint = folder / CHECKPOINT
     state = new_state(config, source.layout.d_model, device)
     if not _continued(checkpoint, state, identity, config):
         source.verify()
-        _start(state.sae, source, training, config)
+        _start(state, source, training, config)
         save_checkpoint(checkpoint, state, identity)
     say(
         f"sae: {state.sae.n_latents:,} latents on {device}, {len(training):,} cells to train on, "
         f"{len(evaluation):,} held out, step {state.step:,} of {config.steps:,}"
     )
-    trackers = open_trackers(track, folder, state.step, asdict(config))
+    trackers = open_trackers(track, folder, state.step, config.recorded())
     batches = shuffled_batches(training, config.batch_images, config.seed, start=state.step)
     tokens = source.stream(batches, readers=readers)
     saved = time.monotonic()
@@ -301,13 +320,19 @@ def _continued(checkpoint: Path, state: TrainState, identity: dict[str, Any], co
 
 
 @torch.no_grad()
-def _start(sae: SAE, source: TokenSource, training: NDArray[np.int64], config: TrainConfig) -> None:
+def _start(state: TrainState, source: TokenSource, training: NDArray[np.int64], config: TrainConfig) -> None:
     """Bias and directions from the tokens of a seeded draw of cells."""
+    sae = state.sae
     first = np.random.default_rng([config.seed, 3]).permutation(training)[: config.init_images]
     (sample,) = source.stream([np.sort(first)])
     x = sample.flatten(0, 1).float()
     sae.b_dec.copy_(start_of_bias(x, config.b_dec_init))
-    if config.directions_init == "tokens":
+    if state.archetypes is not None:
+        generator = torch.Generator().manual_seed(config.seed)
+        state.archetypes.start_from(x, sae.b_dec, generator)
+        state.archetypes.give_directions(sae.W_dec)
+        tie_encoder(sae, x.to(sae.b_dec.device) - sae.b_dec, generator)
+    elif config.directions_init == "tokens":
         start_from_tokens(sae, x, config.seed)
 
 
@@ -359,7 +384,7 @@ def _finish(
     }
     layout = source.layout
     state.sae.metadata = {
-        "training": asdict(config),
+        "training": config.recorded(),
         "inputs": identity["inputs"],
         "backbone": layout.backbone,
         "n_tokens": layout.n_tokens,

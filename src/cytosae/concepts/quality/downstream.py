@@ -41,8 +41,8 @@ def changed(sae: SAE, tokens: Tensor, latent: int, factor: float) -> Tensor:
     ``x + (factor - 1) h_s d_s``, so that 0 removes the concept and 1 changes nothing.
     """
     x = tokens.float()
-    h = torch.relu((x - sae.b_dec) @ sae.W_enc[:, latent] + sae.b_enc[latent])
-    return x + (factor - 1) * h[..., None] * sae.W_dec[latent]
+    h = sae.encode_some(x, torch.tensor([latent], device=x.device))
+    return x + (factor - 1) * h * sae.W_dec[latent]
 
 
 @torch.no_grad()

@@ -109,6 +109,6 @@ def take(path: Path, state: Any, names: Iterable[str], what: str) -> list[Tensor
 def refuse(path: Path, name: str, why: str) -> CytosaeError:
     """The error for an architecture that computes something else."""
     return CytosaeError(
-        f"{path}: {name} {why}. That is not h = ReLU(W_enc (x - b_dec) + b_enc), the only encoder here, so its latents "
-        "cannot be had from these weights."
+        f"{path}: {name} {why}. That is not h = ReLU(W_enc (x - b_dec) + b_enc), the only encoder that is imported, so "
+        "its latents cannot be had from these weights."
     )

@@ -20,6 +20,7 @@ from torch import Tensor
 from cytosae import __version__
 from cytosae.artefacts import make_folder, read_json, whole_file, write_json
 from cytosae.errors import CytosaeError
+from cytosae.sae.activations import ReLU
 from cytosae.sae.foreign.equations import Found, refuse, take
 from cytosae.sae.foreign.inert import plain
 from cytosae.sae.foreign.release import ARRAYS
@@ -105,7 +106,17 @@ def write(sae: SAE, folder: Path) -> dict[str, Any]:
     Returns
     -------
     Folder, sizes and layout.
+
+    Raises
+    ------
+    CytosaeError
+        Another activation than ReLU.
     """
+    if not isinstance(sae.activation, ReLU):
+        raise CytosaeError(
+            f"This autoencoder computes {sae.activation.equation} ({sae.activation.name}); only those with ReLU are "
+            "exported for SAELens. Its own folder can be given on as it is."
+        )
     make_folder(folder)
     arrays = {name: getattr(sae, name).detach().to("cpu", torch.float32).contiguous() for name in ARRAYS}
     with whole_file(folder / WEIGHTS) as partial:
