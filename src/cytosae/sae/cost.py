@@ -18,7 +18,7 @@ from cytosae.sae.training import new_state, step
 from cytosae.settings import TrainConfig
 
 SETTLED_L0 = 150
-"""Latents that are active on a token once a training with the paper's settings has settled; at the start it is half of all."""
+"""Latents that are active on a token once a training with the paper's settings has settled; at first it is half of all."""
 _AT_ONCE = 1 << 26  # tokens x latents that `objectives.backward` holds at once
 _DENSE_ARRAYS = 5  # of that size: pre-activations, latents, their mask, and the gradients of the first two
 _AHEAD = 5  # batches that the reader holds
