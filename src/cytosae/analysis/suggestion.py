@@ -65,7 +65,7 @@ def suggest(
 ) -> dict[str, Any]:
     """Suggest lambda and expansion for a training, and say what it would cost.
 
-    A handful of narrow autoencoders are trained shortly (`cytosae.sae.probe`) on at most 256 cells and 128 MiB of tokens; the
+    A few narrow autoencoders are trained shortly (`cytosae.sae.probe`) on at most 256 cells and 128 MiB of tokens; the
     work is bounded by their number, width and steps, and is the same whatever the size of the training.
 
     Parameters
