@@ -154,11 +154,14 @@ def _off(probe: Probe, l0: float) -> float:
 
 
 def _next(found: Sequence[Probe], l0: float) -> float:
-    """lambda that should give the wanted L0: the secant's through the two nearest probes, not far from the nearest."""
-    nearest, *others = sorted(found, key=lambda p: abs(_off(p, l0)))
+    """lambda that should give the wanted L0: by the two probes around it, or else the nearest two, and not far from one."""
+    ordered = sorted(found, key=lambda p: abs(_off(p, l0)))
+    nearest, *others = ordered
+    across = [p for p in others if _off(p, l0) * _off(nearest, l0) < 0]
     slope = -1.0  # what is mostly seen
     if others:
-        rise = (_off(others[0], l0) - _off(nearest, l0)) / (math.log(others[0].l1 / nearest.l1) or math.inf)
+        other = (across or others)[0]
+        rise = (_off(other, l0) - _off(nearest, l0)) / (math.log(other.l1 / nearest.l1) or math.inf)
         slope = min(-0.3, rise)
     return nearest.l1 * math.exp(float(np.clip(-_off(nearest, l0) / slope, -math.log(_LEAP), math.log(_LEAP))))
 
@@ -193,7 +196,8 @@ def steps_until(rate: float, config: TrainConfig) -> int:
 
 def probe_steps(config: TrainConfig) -> int:
     """Steps of a probe of a training: with an equal sum of learning rates, within `STEPS`."""
-    each = max(LEARNING_RATE, config.learning_rate) * (1 - _WARMUP / 2 - _COOLED / 2)
+    rate = max(LEARNING_RATE, config.learning_rate)
+    each = rate * (1 - _WARMUP / 2) - (rate - config.learning_rate) * _COOLED / 2
     return int(np.clip(round(summed_rate(config.steps, config) / each), *STEPS))
 
 
