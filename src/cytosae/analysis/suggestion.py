@@ -16,7 +16,7 @@ from torch import Tensor
 from cytosae.cells import held_out
 from cytosae.console import progress
 from cytosae.errors import CytosaeError
-from cytosae.sae import geometric_median
+from cytosae.sae import geometric_median, sparse
 from cytosae.sae.cost import encode_seconds, step_seconds, training_bytes
 from cytosae.sae.probe import (
     BATCH,
@@ -214,6 +214,8 @@ def _cost(one: TrainConfig, x: Tensor, store: TokenStore, l0: float, dense_steps
     ]
     dense, quick, encode = per_token
     batch = one.batch_images * n_tokens
+    if l0 > sparse.DENSE * one.expansion * x.shape[1]:
+        dense_steps = one.steps
     return {
         "train_seconds": batch * (dense_steps * dense + (one.steps - dense_steps) * quick),
         "encode_seconds": store.n_cells * n_tokens * encode,

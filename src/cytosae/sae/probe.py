@@ -43,6 +43,7 @@ _TRIES = 4  # probes until then, at most
 _SPREAD = (
     1.3  # the last two probes of an expansion have so many times less and more than the lambda that is right by then
 )
+_TENTH = 0.1  # share of active latents that narrow autoencoders get below too
 _FLOOR = 0.1  # least standard error of log L0: seeds, and that a probe is not the training
 _Z = 1.96
 
@@ -58,7 +59,8 @@ class Probe:
     concepts: int
     """Latents whose log10 mean image activation is above the threshold of a concept, on these cells."""
     settled: float
-    """Sum of the learning rates until few enough latents were active for the quick step."""
+    """Sum of the learning rates until few enough latents should be active for the quick step, in an autoencoder so wide that
+    the share of active ones gets there."""
 
 
 @dataclass(frozen=True)
@@ -230,15 +232,17 @@ def probe(x: Tensor, held: Tensor, config: TrainConfig, threshold: float) -> Pro
     short = replace(config, learning_rate=rate, warmup_steps=max(1, round(_WARMUP * steps)), revival="none")
     state = new_state(short, x.shape[1], x.device)
     _start(state.sae, x, config)
-    settled = dense = 0.0
+    settled = summed = 0.0
     for batch in _batches(x, steps, config.seed):
         now = replace(short, learning_rate=_cooled(state.step, steps, rate, config.learning_rate))
         step(state, batch, now)
-        dense += now.learning_rate * min(1.0, state.step / short.warmup_steps)
-        if state.l0 > sparse.DENSE * state.sae.n_latents:
-            settled = dense
+        summed += now.learning_rate * min(1.0, state.step / short.warmup_steps)
+        if state.l0 > _TENTH * state.sae.n_latents:
+            settled = summed
     figures = evaluate(state.sae, [held], config.objective)
     found = _concepts(state.sae, held, threshold)
+    # The share falls about exponentially from a half; that of a narrow autoencoder stops on the way.
+    settled *= math.log(0.5 / sparse.DENSE) / math.log(0.5 / _TENTH)
     return Probe(config.expansion, config.l1, figures["l0"], figures["explained_variance"], found, settled)
 
 
