@@ -16,7 +16,7 @@ from cytosae.cli.suggest import _page
 from cytosae.errors import CytosaeError
 from cytosae.sae import TrainConfig, geometric_median, train
 from cytosae.sae.cost import training_bytes
-from cytosae.sae.probe import Probe, fit_l0, never_fired, search, steps_until, summed_rate
+from cytosae.sae.probe import Probe, beyond_probes, fit_l0, never_fired, search, steps_until, summed_rate
 from cytosae.tokens import TokenStore
 from cytosae.tokens.inspection import mean_to_spread, oddities
 
@@ -138,6 +138,14 @@ def test_the_sum_of_learning_rates() -> None:
         assert summed_rate(done, config) == pytest.approx(sum(ramp[:done]), rel=0.2)
         assert steps_until(summed_rate(done, config), config) == pytest.approx(done, abs=1)
     assert steps_until(1e9, config) == 100
+
+
+def test_a_training_far_beyond_its_probes_is_less_certain() -> None:
+    assert beyond_probes(PLANNED) == pytest.approx(0, abs=0.02)
+    twice = beyond_probes(replace(PLANNED, images=16 * 2000)) - beyond_probes(replace(PLANNED, images=16 * 1000))
+    assert twice == pytest.approx(np.log(2), abs=0.02)
+    probes = [Probe(2, 0.1 / l0, l0, 0.9, 100, 0.1) for l0 in (10.0, 12.0, 14.0, 16.0)]
+    assert fit_l0(probes, 12, 2.0).error(0.01, 2) > 2 * fit_l0(probes, 12).error(0.01, 2)
 
 
 def test_memory_grows_with_what_is_trained() -> None:

@@ -22,6 +22,7 @@ from cytosae.sae.probe import (
     BATCH,
     Fit,
     Probe,
+    beyond_probes,
     first_l1,
     fit,
     fit_l0,
@@ -103,7 +104,7 @@ def suggest(
         )
     about = _tokens(sample, config)
     probes = _probes(sample, config, l0)
-    sparsity = fit_l0(probes, l0)
+    sparsity = fit_l0(probes, l0, beyond_probes(config))
     close = near(probes, l0)
     unexplained = fit(close, [max(1e-6, 1 - p.explained_variance) for p in close])
     found = fit(close, [max(1, p.concepts) for p in close])

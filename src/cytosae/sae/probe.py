@@ -44,7 +44,8 @@ _SPREAD = (
     1.3  # the last two probes of an expansion have so many times less and more than the lambda that is right by then
 )
 _TENTH = 0.1  # share of active latents that narrow autoencoders get below too
-_FLOOR = 0.1  # least standard error of log L0: seeds, and that a probe is not the training
+_FLOOR = 0.2  # least standard error of log L0: seeds, and that a probe is not the training
+_DRIFT = 0.3  # and further so much for each e-fold by which the training goes on beyond its probes
 _Z = 1.96
 
 
@@ -71,6 +72,8 @@ class Fit:
     covariance: NDArray[np.float64]
     residual: float
     """Standard deviation of the residuals; 0 where as many coefficients as probes leave none."""
+    floor: float = _FLOOR
+    """Standard error that no number of probes takes away. It was chosen after the trainings in docs/guidance.md."""
 
     def log(self, l1: float, expansion: float) -> float:
         """Expected log y."""
@@ -79,7 +82,7 @@ class Fit:
     def error(self, l1: float, expansion: float) -> float:
         """Standard error of log y of a training."""
         row = _row(l1, expansion)
-        return math.sqrt(_FLOOR**2 + self.residual**2 + float(row @ self.covariance @ row))
+        return math.sqrt(self.floor**2 + self.residual**2 + float(row @ self.covariance @ row))
 
     def l1(self, y: float, expansion: float) -> float:
         """The lambda that gives y."""
@@ -105,8 +108,8 @@ def fit(probes: Sequence[Probe], y: Sequence[float]) -> Fit:
     return Fit(coefficients, covariance, residual)
 
 
-def fit_l0(probes: Sequence[Probe], l0: float) -> Fit:
-    """Fit of L0, to the probes near the wanted one.
+def fit_l0(probes: Sequence[Probe], l0: float, beyond: float = 0.0) -> Fit:
+    """Fit of L0, to the probes near the wanted one; `beyond` as `beyond_probes` gives it.
 
     Raises
     ------
@@ -118,7 +121,7 @@ def fit_l0(probes: Sequence[Probe], l0: float) -> Fit:
     if not found.coefficients[1] < 0:
         seen = ", ".join(f"{p.l0:.3g} at {p.l1:.2g}" for p in probes)
         raise CytosaeError(f"--l0 {l0:g}: in short trainings L0 did not fall with lambda ({seen}). Try another --l0.")
-    return found
+    return replace(found, floor=math.hypot(_FLOOR, _DRIFT * beyond))
 
 
 def near(probes: Sequence[Probe], l0: float) -> list[Probe]:
@@ -198,9 +201,18 @@ def steps_until(rate: float, config: TrainConfig) -> int:
 
 def probe_steps(config: TrainConfig) -> int:
     """Steps of a probe of a training: with an equal sum of learning rates, within `STEPS`."""
+    return int(np.clip(round(summed_rate(config.steps, config) / _mean_rate(config)), *STEPS))
+
+
+def beyond_probes(config: TrainConfig) -> float:
+    """Logarithm of the training's sum of learning rates over that of its probes; 0 where these go as far."""
+    done = max(summed_rate(config.steps, config), 1e-30)
+    return max(0.0, math.log(done / (probe_steps(config) * _mean_rate(config))))
+
+
+def _mean_rate(config: TrainConfig) -> float:
     rate = max(LEARNING_RATE, config.learning_rate)
-    each = rate * (1 - _WARMUP / 2) - (rate - config.learning_rate) * _COOLED / 2
-    return int(np.clip(round(summed_rate(config.steps, config) / each), *STEPS))
+    return rate * (1 - _WARMUP / 2) - (rate - config.learning_rate) * _COOLED / 2
 
 
 def narrow(config: TrainConfig, d_model: int) -> tuple[int, ...]:
