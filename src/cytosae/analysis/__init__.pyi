@@ -3,6 +3,7 @@ from .comparison import compare_groups
 from .concepts import attribute, show_concept
 from .patients import show_patient
 from .quality import compare_counts, evaluate
+from .suggestion import suggest
 from .viewing import Viewer, saved_backbone, study_tokens
 
 __all__ = [
@@ -16,4 +17,5 @@ __all__ = [
     "show_concept",
     "show_patient",
     "study_tokens",
+    "suggest",
 ]

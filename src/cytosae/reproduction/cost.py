@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import tempfile
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
-from cytosae.backbones import INPUT_SIZE, Backbone, choose_device, choose_precision, load
+from cytosae.backbones import INPUT_SIZE, Backbone, choose_device, load
 from cytosae.backbones.catalogue import KNOWN
 from cytosae.reproduction.recipe import Recipe
 from cytosae.reproduction.steps import EMBED, ENCODE, TRAIN, Step
-from cytosae.sae import sparse
-from cytosae.sae.training import new_state, step
+from cytosae.sae.cost import encode_seconds, seconds, step_seconds
 from cytosae.settings import TrainConfig
 from cytosae.study import load_backbone
 
 IMAGES = 4
 """Images on which a unit is measured."""
-_L0 = 150  # latents that are active on a token once a training has settled; at the start it is half of all
 _PAPER = 768, 12, 14  # width, blocks and patch of DinoBloom-B
 
 
@@ -41,18 +37,14 @@ def units(recipe: Recipe, steps: Iterable[Step]) -> tuple[dict[tuple[str, int], 
         if kind == EMBED:
             shape = (IMAGES, INPUT_SIZE, INPUT_SIZE, 3)
             pixels = torch.from_numpy(np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8))
-            found[kind, expansion] = _seconds(partial(backbone.tokens, pixels), device) / IMAGES
+            found[kind, expansion] = seconds(partial(backbone.tokens, pixels), device) / IMAGES
             continue
         x = torch.randn(IMAGES * info.n_tokens, info.d_model, generator=torch.Generator().manual_seed(0)).to(device)
         config = TrainConfig(expansion=expansion, revival=recipe.training.revival, encoder=recipe.training.encoder)
-        state = _settled(config, x)
         if kind == TRAIN:
-            seconds = _seconds(partial(step, state, x, config), device)
-            found[kind, expansion] = seconds * recipe.training.batch_images / IMAGES
+            found[kind, expansion] = step_seconds(config, x) * recipe.training.batch_images / IMAGES
         elif kind == ENCODE:
-            dtype = choose_precision(recipe.training.encoder, "cpu") if device.type == "cpu" else "float32"
-            seconds = _seconds(partial(_encode, state.sae, x, dtype), device)
-            found[kind, expansion] = seconds / IMAGES
+            found[kind, expansion] = encode_seconds(config, x) / IMAGES
     return found, what
 
 
@@ -80,38 +72,6 @@ def _backbone(recipe: Recipe) -> tuple[Backbone, str]:
         loaded = load(folder, layer=config.layer, dtype=config.dtype, device=config.device)
     told = f"random weights, {d_model} wide and {depth} deep: {config.backbone} is not on this machine"
     return loaded, told
-
-
-@torch.no_grad()
-def _settled(config: TrainConfig, x: torch.Tensor) -> Any:
-    """An autoencoder that is as sparse as one that has been trained for a while."""
-    state = new_state(config, x.shape[1], x.device)
-    sae = state.sae
-    some = sae.pre_activations(x[:64]).flatten()
-    level = some[:: max(1, len(some) // 1_000_000)].float().cpu().quantile(max(0.0, 1 - _L0 / sae.n_latents))
-    sae.b_enc.fill_(-float(level))
-    state.l0 = float(min(_L0, sae.n_latents / 2))
-    return state
-
-
-@torch.no_grad()
-def _encode(sae: Any, x: torch.Tensor, dtype: str) -> None:
-    if x.device.type == "cpu":
-        sparse.active(sae, x, dtype)
-    else:
-        sae.encode(x)
-
-
-def _seconds(work: Callable[[], Any], device: torch.device) -> float:
-    """Of the second of two runs; the first wakes what is asleep."""
-    taken = 0.0
-    for _ in range(2):
-        begun = time.perf_counter()
-        work()
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        taken = time.perf_counter() - begun
-    return taken
 
 
 def seconds_of(step: Step, units: dict[tuple[str, int], float]) -> float | None:
