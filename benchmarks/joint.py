@@ -65,9 +65,7 @@ def measure(source: TokenSource, expansion: int, images: int, batch_images: int 
         "one_after_the_other": in_turn,
         "together": joint,
         "ratio": joint / in_turn,
-        "difference": max(
-            float((a[name] - b[name]).abs().max() / a[name].abs().max()) for a, b in pairs for name in a
-        ),
+        "difference": max(float((a[name] - b[name]).abs().max() / a[name].abs().max()) for a, b in pairs for name in a),
     }
 
 

@@ -16,7 +16,9 @@ sweep_app = typer.Typer()
 @sweep_app.command()
 @with_settings
 def sweep(
-    spec: Annotated[Path, typer.Argument(help="YAML file: base, vary, grid, list, seeds, thresholds (docs/sweeps.md).")],
+    spec: Annotated[
+        Path, typer.Argument(help="YAML file: base, vary, grid, list, seeds, thresholds (docs/sweeps.md).")
+    ],
     encoding: EncodeConfig,
     study: Annotated[Path, typer.Option("--study", help="Folder of the study whose cells and backbone are taken.")],
     output: Annotated[

@@ -305,7 +305,7 @@ class Course:
         return self.ended or self.state.step % self.config.evaluate_every == 0
 
     def step(self, x: Tensor) -> str:
-        """One step on the tokens of a batch, ``(n_tokens, d_model)``; a few words for the progress bar where it was logged."""
+        """One step on the tokens of a batch, ``(n_tokens, d_model)``; a few words for the progress bar if it was logged."""
         figures = step(self.state, x, self.config)
         if not (self.ended or self.state.step % self.config.log_every == 0):
             return ""

@@ -95,7 +95,7 @@ class Sweep:
 
     @contextmanager
     def tokens(self, layer: int) -> Iterator[TokenSource]:
-        """Tokens of the study's cells after a block: those of the study, or made here and kept where the study keeps its own."""
+        """Tokens of the study's cells after a block: the study's, or made here, and kept where the study keeps its own."""
         if layer == self.base_layer:
             with study_tokens(self.study, device=self.device) as source:
                 yield source

@@ -11,7 +11,7 @@ from typing import Any, get_type_hints
 import yaml
 
 from cytosae.errors import CytosaeError
-from cytosae.reproduction.paper import DEPTH, VARIANTS
+from cytosae.reproduction.paper import CHOSEN, DEPTH, VARIANTS
 from cytosae.settings import TrainConfig
 
 LAYER = "layer"
@@ -64,7 +64,9 @@ class Spec:
         depth
             Blocks of the backbone; the paper's layers are taken in proportion.
         """
-        for name, variant in VARIANTS.items():
+        if (setting.config, layer) == (self.base, base_layer):
+            return CHOSEN
+        for name, variant in reversed(VARIANTS.items()):  # in a small base a quarter may be no less than a half
             wanted = base_layer if variant.layer is None else max(1, round(variant.layer * depth / DEPTH))
             if layer == wanted and variant.change(self.base) == setting.config:
                 return name

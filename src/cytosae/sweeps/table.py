@@ -27,7 +27,6 @@ FIGURES = ("explained_variance", "l0", "dead", "silent")
 """On held-out cells, but the dead share, which is that of the last batches of the training."""
 
 
-
 def write_results(
     folder: Path,
     spec: Spec,
@@ -139,7 +138,7 @@ def over_seeds(each: pd.DataFrame) -> pd.DataFrame:
     """
     figures = [name for name in each if name in FIGURES or name.startswith(("concepts_at_", "quality: "))]
     about = [name for name in each if name not in (*figures, "seed", "state", "dataset")]
-    datasets = [name for name in each["dataset"].dropna().unique()] or [None]
+    datasets = each["dataset"].dropna().unique().tolist() or [None]
     rows = []
     for _, of_setting in each.groupby("setting", sort=False):
         lost = int((of_setting["state"] == "diverged").sum())
