@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, get_type_hints
 
-import yaml
+import yaml  # type: ignore[import-untyped]
 
 from cytosae.errors import CytosaeError
 from cytosae.reproduction.paper import CHOSEN, DEPTH, VARIANTS
@@ -66,7 +66,7 @@ class Spec:
         """
         if (setting.config, layer) == (self.base, base_layer):
             return CHOSEN
-        for name, variant in reversed(VARIANTS.items()):  # in a small base a quarter may be no less than a half
+        for name, variant in reversed(list(VARIANTS.items())):  # in a small base a quarter may be no less than a half
             wanted = base_layer if variant.layer is None else max(1, round(variant.layer * depth / DEPTH))
             if layer == wanted and variant.change(self.base) == setting.config:
                 return name
@@ -116,8 +116,8 @@ def _varied(path: Path, raw: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
             yield {key: value}
     if raw.get("grid"):
         lists = _lists(path, "grid", raw["grid"])
-        for values in itertools.product(*lists.values()):
-            yield dict(zip(lists, values, strict=True))
+        for combination in itertools.product(*lists.values()):
+            yield dict(zip(lists, combination, strict=True))
     given = raw.get("list") or []
     if not isinstance(given, list):
         raise CytosaeError(f"{path}: list: a list of mappings is expected.")

@@ -123,7 +123,7 @@ def _quality(folder: Path) -> dict[str, float]:
         return {}
     figures = pd.read_csv(path)
     own = figures[figures["contender"] == LATENTS]
-    return {f"quality: {row.measure}": float(row.value) for row in own.itertuples()}
+    return {f"quality: {measure}": float(value) for measure, value in zip(own["measure"], own["value"], strict=True)}
 
 
 def over_seeds(each: pd.DataFrame) -> pd.DataFrame:
@@ -136,8 +136,8 @@ def over_seeds(each: pd.DataFrame) -> pd.DataFrame:
     each
         From `table_of_runs`.
     """
-    figures = [name for name in each if name in FIGURES or name.startswith(("concepts_at_", "quality: "))]
-    about = [name for name in each if name not in (*figures, "seed", "state", "dataset")]
+    figures = [name for name in map(str, each) if name in FIGURES or name.startswith(("concepts_at_", "quality: "))]
+    about = [name for name in map(str, each) if name not in (*figures, "seed", "state", "dataset")]
     datasets = each["dataset"].dropna().unique().tolist() or [None]
     rows = []
     for _, of_setting in each.groupby("setting", sort=False):
@@ -151,7 +151,7 @@ def over_seeds(each: pd.DataFrame) -> pd.DataFrame:
                 row[f"{name}_deviation"] = values.std(ddof=1) if len(values) > 1 else None
             rows.append(row)
     found = pd.DataFrame(rows)
-    numbers = [name for name in found if name in figures or name.removesuffix("_deviation") in figures]
+    numbers = [name for name in map(str, found) if name in figures or name.removesuffix("_deviation") in figures]
     return found.astype(dict.fromkeys(numbers, float))
 
 
@@ -186,7 +186,8 @@ def _none(value: float) -> float | None:
 
 
 def _plain(table: pd.DataFrame) -> list[dict[str, Any]]:
-    return table.astype(object).where(table.notna(), None).to_dict("records")
+    rows = table.astype(object).where(table.notna(), None).to_dict("records")
+    return [{str(name): value for name, value in row.items()} for row in rows]
 
 
 def _draw(folder: Path, runs: Sequence[Run]) -> list[tuple[str, Path]]:
