@@ -20,6 +20,7 @@ STAGES = (
     "analysis",
     "explorer",
     "reproduction",
+    "sweeps",
     "doctor",
     "cli",
 )

@@ -17,6 +17,7 @@ from cytosae.cli.exchange import exchange_app
 from cytosae.cli.options import with_settings
 from cytosae.cli.reproduce import reproduce_app
 from cytosae.cli.suggest import suggest_app
+from cytosae.cli.sweep import sweep_app
 from cytosae.cli.tokens import tokens_app
 from cytosae.settings import (
     BackboneConfig,
@@ -629,6 +630,7 @@ def doctor(
 app.add_typer(annotations_app, name="annotations")
 app.add_typer(datasets_app, name="datasets")
 app.add_typer(reproduce_app)
+app.add_typer(sweep_app)
 app.add_typer(backbones_app, name="backbones")
 app.add_typer(tokens_app, name="tokens")
 app.add_typer(suggest_app)

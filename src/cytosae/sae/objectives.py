@@ -218,7 +218,7 @@ def backward(
     dead: Tensor | None = None,
     nested: int = 1,
     revival: str = "ghost",
-    max_elements: int = 1 << 26,
+    max_elements: int | None = None,
 ) -> BatchFigures:
     """Add the gradients of a batch's loss to ``.grad`` of the parameters.
 
@@ -234,8 +234,11 @@ def backward(
     l1
         lambda.
     max_elements
-        Largest array tokens x latents to hold at once: the batch is worked through in pieces, with the same result.
+        Largest array tokens x latents to hold at once: the batch is worked through in pieces, with the same result. If
+        None, one that stays in cache where there is one thread; several have to be worth waking.
     """
+    if max_elements is None:
+        max_elements = 1 << 20 if x.device.type == "cpu" and torch.get_num_threads() == 1 else 1 << 26
     pieces = x.split(max(1, max_elements // sae.n_latents))
     n_tokens = len(x)
     limit = sae.activation.limit(sae, pieces)

@@ -75,6 +75,9 @@ def _pool(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads, "sae", initializer=torch.set_flush_denormal, initargs=(True,))
 
 
+_kept = threading.local()
+
+
 @contextmanager
 def _single_threads() -> Iterator[int]:
     """One thread of torch for each of ours; gives their number."""
@@ -86,13 +89,25 @@ def _single_threads() -> Iterator[int]:
         torch.set_num_threads(threads)
 
 
+@contextmanager
+def alone() -> Iterator[None]:
+    """In the block, this thread does everything itself: for one that works beside others, each at an autoencoder of its own.
+
+    It has to have one thread of torch.
+    """
+    _kept.alone = True
+    try:
+        yield
+    finally:
+        _kept.alone = False
+
+
 def _each(function: Callable[..., Any], items: Iterable[tuple[Any, ...]]) -> list[Any]:
     """Results of calls in threads, in order."""
+    if getattr(_kept, "alone", False):
+        return [function(*item) for item in items]
     with _single_threads() as threads:
         return list(_pool(threads).map(lambda item: function(*item), items))
-
-
-_kept = threading.local()
 
 
 def _scratch(rows: int, columns: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:

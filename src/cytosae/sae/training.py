@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -235,56 +235,132 @@ def _train(
     track: Sequence[str],
     stop: StopFlag,
 ) -> dict[str, Any]:
-    training, evaluation = _split(source, config)
-    inputs = training_inputs(source, config)
-    identity = {"parameters": config.recorded(), "inputs": inputs}
-    checkpoint = folder / CHECKPOINT
-    state = new_state(config, source.layout.d_model, device)
-    if not _continued(checkpoint, state, identity, config):
-        source.verify()
-        _start(state, source, training, config)
-        save_checkpoint(checkpoint, state, identity)
-    say(
-        f"sae: {state.sae.n_latents:,} latents on {device}, {len(training):,} cells to train on, "
-        f"{len(evaluation):,} held out, step {state.step:,} of {config.steps:,}"
-    )
-    trackers = open_trackers(track, folder, state.step, config.recorded())
-    batches = shuffled_batches(training, config.batch_images, config.seed, start=state.step)
+    course = Course(source, folder, config, device, track)
+    batches = shuffled_batches(course.training, config.batch_images, config.seed, start=course.state.step)
     tokens = source.stream(batches, readers=readers)
     saved = time.monotonic()
-    held: dict[str, float] = {}
     try:
-        with progress("sae", config.steps * config.batch_images, "images", state.step * config.batch_images) as bar:
-            while state.step < config.steps:
+        with progress("sae", config.steps * config.batch_images, "images", course.images) as bar:
+            while not course.ended:
                 if stop:
-                    save_checkpoint(checkpoint, state, identity)
+                    course.save()
                     raise Interrupted(
                         stop.signum or 0,
-                        f"stopped after step {state.step:,} of {config.steps:,}; {checkpoint} is written, the same "
-                        "command goes on from there",
+                        f"stopped after step {course.state.step:,} of {config.steps:,}; {course.checkpoint} is written, the "
+                        "same command goes on from there",
                     )
-                x = next(tokens).to(device, torch.float32).flatten(0, 1)
-                figures = step(state, x, config)
-                last = state.step == config.steps
-                if last or state.step % config.log_every == 0:
-                    line = _line(state, x, figures, config)
-                    for tracker in trackers:
-                        tracker.log(state.step, line)
-                    note = f"EV {line['explained_variance']:.3f}, L0 {figures.l0:.0f}, dead {line['dead']:.0%}"
-                    bar.to(state.step * config.batch_images, note)
-                if last or state.step % config.evaluate_every == 0:
-                    held = _held_out(state, source, evaluation, config)
-                    for tracker in trackers:
-                        tracker.log(state.step, {f"held_out/{name}": value for name, value in held.items()})
+                note = course.step(next(tokens).to(device, torch.float32).flatten(0, 1))
+                if note:
+                    bar.to(course.images, note)
+                if course.evaluation_due:
+                    course.evaluate(course.held_out())
                 if time.monotonic() - saved > checkpoint_seconds:
-                    save_checkpoint(checkpoint, state, identity)
+                    course.save()
                     saved = time.monotonic()
     finally:
         tokens.close()
-        for tracker in trackers:
+        course.close()
+    return course.finish()
+
+
+class Course:
+    """One training in its folder: started or continued, stepped, evaluated, saved and finished.
+
+    Whoever holds it brings the tokens: alone (`train`), or for several at once (`cytosae.sae.joint`).
+
+    Parameters
+    ----------
+    source, folder, config, track
+        See `train`.
+    device
+        Of torch.
+    start
+        Gives the tokens from which it starts, `start_tokens` of the same arguments.
+    verified
+        The tokens were checked against their checksums already.
+    """
+
+    def __init__(
+        self,
+        source: TokenSource,
+        folder: Path,
+        config: TrainConfig,
+        device: torch.device,
+        track: Sequence[str] = (),
+        *,
+        start: Callable[[TokenSource, NDArray[np.int64], TrainConfig], Tensor] | None = None,
+        verified: bool = False,
+    ) -> None:
+        self.source, self.folder, self.config = source, folder, config
+        self.training, self.evaluation = _split(source, config)
+        self.checkpoint = folder / CHECKPOINT
+        self.identity = {"parameters": config.recorded(), "inputs": training_inputs(source, config)}
+        self.state = new_state(config, source.layout.d_model, device)
+        self.held: dict[str, float] = {}
+        if not _continued(self.checkpoint, self.state, self.identity, config):
+            if not verified:
+                source.verify()
+            _start(self.state, (start or start_tokens)(source, self.training, config), config)
+            self.save()
+        say(
+            f"sae: {self.state.sae.n_latents:,} latents on {device}, {len(self.training):,} cells to train on, "
+            f"{len(self.evaluation):,} held out, step {self.state.step:,} of {config.steps:,}"
+        )
+        self._trackers = open_trackers(track, folder, self.state.step, config.recorded())
+
+    @property
+    def ended(self) -> bool:
+        """Whether all steps are done."""
+        return self.state.step >= self.config.steps
+
+    @property
+    def images(self) -> int:
+        """Images seen."""
+        return self.state.step * self.config.batch_images
+
+    @property
+    def evaluation_due(self) -> bool:
+        """Whether the last step is one after which held-out cells are looked at."""
+        return self.ended or self.state.step % self.config.evaluate_every == 0
+
+    def step(self, x: Tensor) -> str:
+        """One step on the tokens of a batch, ``(n_tokens, d_model)``; a few words for the progress bar if it was logged."""
+        figures = step(self.state, x, self.config)
+        if not (self.ended or self.state.step % self.config.log_every == 0):
+            return ""
+        line = _line(self.state, x, figures, self.config)
+        self._log(line)
+        return f"EV {line['explained_variance']:.3f}, L0 {figures.l0:.0f}, dead {line['dead']:.0%}"
+
+    def held_out(self) -> Iterator[Tensor]:
+        """Tokens of the held-out cells."""
+        return _in_pieces(self.source, self.evaluation, self.config)
+
+    def evaluate(self, batches: Iterable[Tensor]) -> None:
+        """Figures on the held-out cells' tokens, for the log and for the end."""
+        dtype = choose_precision(self.config.encoder, "cpu")
+        self.held = evaluate(self.state.sae, batches, self.config.objective, dtype=dtype)
+        self._log({f"held_out/{name}": value for name, value in self.held.items()})
+
+    def _log(self, figures: dict[str, float]) -> None:
+        for tracker in self._trackers:
+            tracker.log(self.state.step, figures)
+
+    def save(self) -> None:
+        """Write the checkpoint."""
+        save_checkpoint(self.checkpoint, self.state, self.identity)
+
+    def close(self) -> None:
+        """End the log."""
+        for tracker in self._trackers:
             tracker.close()
-    held = held or _held_out(state, source, evaluation, config)
-    return _finish(source, folder, config, state, identity, held)
+
+    def finish(self) -> dict[str, Any]:
+        """Write the autoencoder and its manifest; its figures."""
+        if not self.held:
+            dtype = choose_precision(self.config.encoder, "cpu")
+            self.held = evaluate(self.state.sae, self.held_out(), self.config.objective, dtype=dtype)
+        return _finish(self.source, self.folder, self.config, self.state, self.identity, self.held)
 
 
 def _split(source: TokenSource, config: TrainConfig) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -319,13 +395,17 @@ def _continued(checkpoint: Path, state: TrainState, identity: dict[str, Any], co
     return True
 
 
-@torch.no_grad()
-def _start(state: TrainState, source: TokenSource, training: NDArray[np.int64], config: TrainConfig) -> None:
-    """Bias and directions from the tokens of a seeded draw of cells."""
-    sae = state.sae
+def start_tokens(source: TokenSource, training: NDArray[np.int64], config: TrainConfig) -> Tensor:
+    """Tokens of a seeded draw of cells, from which a training starts, ``(n_tokens, d_model)``."""
     first = np.random.default_rng([config.seed, 3]).permutation(training)[: config.init_images]
     (sample,) = source.stream([np.sort(first)])
-    x = sample.flatten(0, 1).float()
+    return sample.flatten(0, 1).float()
+
+
+@torch.no_grad()
+def _start(state: TrainState, x: Tensor, config: TrainConfig) -> None:
+    """Bias and directions from a sample of tokens."""
+    sae = state.sae
     sae.b_dec.copy_(start_of_bias(x, config.b_dec_init))
     if state.archetypes is not None:
         generator = torch.Generator().manual_seed(config.seed)
@@ -334,13 +414,6 @@ def _start(state: TrainState, source: TokenSource, training: NDArray[np.int64], 
         tie_encoder(sae, x.to(sae.b_dec.device) - sae.b_dec, generator)
     elif config.directions_init == "tokens":
         start_from_tokens(sae, x, config.seed)
-
-
-def _held_out(
-    state: TrainState, source: TokenSource, evaluation: NDArray[np.int64], config: TrainConfig
-) -> dict[str, float]:
-    dtype = choose_precision(config.encoder, "cpu")
-    return evaluate(state.sae, _in_pieces(source, evaluation, config), config.objective, dtype=dtype)
 
 
 def _in_pieces(source: TokenSource, rows: NDArray[np.int64], config: TrainConfig) -> Iterator[Tensor]:

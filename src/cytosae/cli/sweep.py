@@ -1,0 +1,69 @@
+"""``cytosae sweep``: many autoencoders on the cells of one study, trained together, and one table of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cytosae.cli.options import with_settings
+from cytosae.settings import EncodeConfig
+
+sweep_app = typer.Typer()
+
+
+@sweep_app.command()
+@with_settings
+def sweep(
+    spec: Annotated[
+        Path, typer.Argument(help="YAML file: base, vary, grid, list, seeds, thresholds (docs/sweeps.md).")
+    ],
+    encoding: EncodeConfig,
+    study: Annotated[Path, typer.Option("--study", help="Folder of the study whose cells and backbone are taken.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Where the sweep goes; sweep/ in the study if left out.")
+    ] = None,
+    evaluate: Annotated[bool, typer.Option("--evaluate", help="Also the measures of `cytosae evaluate`.")] = False,
+    attributes: Annotated[
+        Path | None, typer.Option("--attributes", help="Table of expert attributes, for --evaluate.")
+    ] = None,
+    checkpoint_seconds: Annotated[float, typer.Option(help="Time between two checkpoints, in seconds.")] = 300.0,
+    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, ...")] = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object with all figures at the end.")] = False,
+) -> None:
+    """Train autoencoders of many settings and seeds over one stream of tokens, and compare them in one table.
+
+    Each is the one that `cytosae train` gives with its settings. What is up to date is skipped; Ctrl-C leaves a checkpoint
+    of each, and the same command goes on from there.
+    """
+    from cytosae.cli.commands import _answer
+    from cytosae.errors import CytosaeError
+    from cytosae.settings import EvaluateConfig
+    from cytosae.sweeps import Sweep, read_spec
+    from cytosae.sweeps import sweep as run
+
+    if attributes is not None and not evaluate:
+        raise CytosaeError("--attributes: is for the measures of --evaluate; give both or none.")
+    plan = Sweep((output or study / "sweep").absolute(), study.absolute(), read_spec(spec), device)
+    result = run(
+        plan,
+        encoding,
+        evaluation=EvaluateConfig() if evaluate else None,
+        attributes=attributes,
+        checkpoint_seconds=checkpoint_seconds,
+    )
+    if as_json:
+        _answer(result, as_json)
+        return
+    lines = {f"{row['setting']} | {row['dataset']}": _line(row) for row in result["settings"]}
+    _answer({**lines, **result["diverged"], "table": result["table"], "page": result["page"]}, as_json)
+
+
+def _line(row: dict[str, object]) -> str:
+    parts = [f"{row['trainings']} trained"]
+    for name, shown in (("concepts_at_-3", "concepts"), ("l0", "L0"), ("explained_variance", "EV"), ("dead", "dead")):
+        value = row.get(name)
+        if isinstance(value, float):
+            parts.append(f"{shown} {value:,.3g}")
+    return ", ".join(parts)

@@ -1,0 +1,257 @@
+"""Several autoencoders trained over one stream of tokens: each to the same weights as alone.
+
+What is equal for all of them is done once: the tokens are checked, read, looked at for NaN and turned into float32, also
+those of the start and of the evaluations, and each of the members takes its step on them. On a CPU every thread works
+at a member of its own, so that what cannot be divided in a step of one is done beside a step of another.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from cytosae.artefacts import make_folder, read_json, write_json
+from cytosae.backbones import choose_device
+from cytosae.console import progress, say
+from cytosae.errors import CytosaeError, Interrupted
+from cytosae.interrupts import StopFlag, deferred_signals
+from cytosae.sae import sparse
+from cytosae.sae.training import Course, start_tokens
+from cytosae.settings import TrainConfig
+from cytosae.tokens import TokenSource, shuffled_batches
+
+_STREAM = ("seed", "holdout", "batch_images")
+"""Settings that say which tokens come in which order; beside them also those of the evaluations are equal in a stream."""
+
+
+DIVERGED = "diverged.json"
+"""In the folder of a member that was stopped: why, and with which settings and tokens."""
+
+
+@dataclass(frozen=True)
+class Member:
+    """One of the autoencoders."""
+
+    name: str
+    folder: Path
+    config: TrainConfig
+
+
+@dataclass
+class Trained:
+    """What became of the members, by name."""
+
+    figures: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """See `cytosae.sae.train`."""
+    diverged: dict[str, str] = field(default_factory=dict)
+    """Why it was stopped."""
+
+
+def streams(members: Iterable[Member]) -> list[list[Member]]:
+    """Members that see the same tokens in the same order, together; the order depends on the seed, as it does alone."""
+    found: dict[tuple[Any, ...], list[Member]] = {}
+    for member in members:
+        found.setdefault(tuple(getattr(member.config, name) for name in _STREAM), []).append(member)
+    return list(found.values())
+
+
+def train_together(
+    source: TokenSource,
+    members: Sequence[Member],
+    *,
+    device: str = "auto",
+    readers: int = 2,
+    checkpoint_seconds: float = 300.0,
+    stop: StopFlag | None = None,
+) -> Trained:
+    """Train autoencoders on the same tokens, or go on with those that were interrupted, each where it was.
+
+    Leaves in the folder of each what `cytosae.sae.train` leaves there, with the same weights within the rounding of
+    another number of threads. One whose loss is not finite any more is stopped; the others go on.
+
+    Parameters
+    ----------
+    source
+        Tokens and their cells.
+    members
+        The autoencoders; those of one of `streams` are trained together, the streams one after the other.
+    device, readers, checkpoint_seconds, stop
+        See `cytosae.sae.train`.
+
+    Raises
+    ------
+    CytosaeError
+        Damaged shards, NaN in the tokens, no cell left to train on, a full disk.
+    Interrupted
+        After a signal or `stop`; the checkpoints of all are on disk.
+    """
+    trained = Trained()
+    where = torch.device(choose_device(device))
+    with deferred_signals() as flag:
+        if stop:
+            flag.signum = stop.signum
+        source.verify()
+        for stream in streams(members):
+            _train_stream(source, stream, where, readers, checkpoint_seconds, flag, trained)
+    return trained
+
+
+def _train_stream(
+    source: TokenSource,
+    members: Sequence[Member],
+    device: torch.device,
+    readers: int,
+    checkpoint_seconds: float,
+    stop: StopFlag,
+    trained: Trained,
+) -> None:
+    courses: dict[str, Course] = {}
+    starts: dict[int, torch.Tensor] = {}
+
+    def start(source: TokenSource, training: NDArray[np.int64], config: TrainConfig) -> torch.Tensor:
+        if config.init_images not in starts:
+            starts[config.init_images] = start_tokens(source, training, config)
+        return starts[config.init_images]
+
+    with ExitStack() as closing:
+        for member in members:
+            make_folder(member.folder)
+            course = Course(source, member.folder, member.config, device, start=start, verified=True)
+            closing.callback(course.close)
+            if why := _known_to_diverge(course):
+                trained.diverged[member.name] = why
+            else:
+                courses[member.name] = course
+        starts.clear()
+        if not courses:
+            return
+        run = closing.enter_context(_side_by_side(len(members), device))
+        bar = closing.enter_context(progress("sae", _total(courses), "steps", _done(courses)))
+        saved = time.monotonic()
+        for now, x in _batches(source, courses, device, readers, closing):
+            if stop:
+                for course in courses.values():
+                    course.save()
+                raise Interrupted(
+                    stop.signum or 0,
+                    f"stopped with {len(courses)} autoencoders in training; the checkpoint of each is written, the same "
+                    "command goes on from there",
+                )
+            notes = run(lambda course, x=x: _stepped(course, x), [courses[name] for name in now])
+            for name, note in zip(now, notes, strict=True):
+                if isinstance(note, CytosaeError):
+                    trained.diverged[name] = str(note)
+                    say(f"sae {name}: stopped: {note}")
+                    course = courses.pop(name)
+                    write_json(course.folder / DIVERGED, {"why": str(note), **course.identity})
+            _evaluate([courses[name] for name in now if name in courses], run)
+            for name in [name for name in now if name in courses and courses[name].ended]:
+                trained.figures[name] = courses.pop(name).finish()
+            bar.to(bar.done + len(now), f"{len(courses)} in training")
+            if time.monotonic() - saved > checkpoint_seconds:
+                for course in courses.values():
+                    course.save()
+                saved = time.monotonic()
+        for name, course in courses.items():  # those that had no step left
+            trained.figures[name] = course.finish()
+
+
+def _known_to_diverge(course: Course) -> str | None:
+    """Why the same training was stopped before."""
+    path = course.folder / DIVERGED
+    if not path.is_file():
+        return None
+    known = read_json(path)
+    if {key: known.get(key) for key in course.identity} == json.loads(json.dumps(course.identity)):
+        return str(known["why"])
+    path.unlink()
+    return None
+
+
+def _total(courses: dict[str, Course]) -> int:
+    return sum(course.config.steps for course in courses.values())
+
+
+def _done(courses: dict[str, Course]) -> int:
+    return sum(course.state.step for course in courses.values())
+
+
+def _batches(
+    source: TokenSource, courses: dict[str, Course], device: torch.device, readers: int, closing: ExitStack
+) -> Iterator[tuple[list[str], torch.Tensor]]:
+    """Every batch that a member still needs, with the names of those that need it.
+
+    A member that was interrupted earlier than others takes its steps alone until it has come up with them.
+    """
+    first = next(iter(courses.values()))
+    number = min(course.state.step for course in courses.values())
+    rows = shuffled_batches(first.training, first.config.batch_images, first.config.seed, start=number)
+    tokens = source.stream(rows, readers=readers)
+    closing.callback(tokens.close)
+    while any(not course.ended for course in courses.values()):
+        now = [name for name, course in courses.items() if course.state.step == number and not course.ended]
+        x = next(tokens)
+        number += 1
+        if now:
+            yield now, x.to(device, torch.float32).flatten(0, 1)
+
+
+def _stepped(course: Course, x: torch.Tensor) -> str | CytosaeError:
+    try:
+        return course.step(x)
+    except CytosaeError as error:
+        return error
+
+
+def _evaluate(courses: Sequence[Course], run: Callable[..., list[Any]]) -> None:
+    """Those that are due, those with the same held-out cells on one reading of them."""
+    due: dict[tuple[int, ...], list[Course]] = {}
+    for course in courses:
+        if course.evaluation_due:
+            due.setdefault((*course.evaluation.tolist(),), []).append(course)
+    for together in due.values():
+        held_out = list(together[0].held_out())
+        run(lambda course, held_out=held_out: course.evaluate(held_out), together)
+
+
+@contextmanager
+def _side_by_side(members: int, device: torch.device) -> Iterator[Callable[..., list[Any]]]:
+    """What calls a function with every course, in threads where that is faster, and gives the results in order."""
+    threads = torch.get_num_threads()
+    if device.type != "cpu" or min(threads, members) < 2:
+        yield lambda function, courses: [function(course) for course in courses]
+        return
+
+    def in_one(function: Callable[[Course], Any], course: Course) -> Any:
+        with sparse.alone():
+            return function(course)
+
+    def begin() -> None:
+        torch.set_num_threads(1)
+        torch.set_flush_denormal(True)  # as the threads of the sparse step
+
+    with ThreadPoolExecutor(threads, "sae-member", initializer=begin) as pool:
+
+        def run(function: Callable[[Course], Any], courses: Sequence[Course]) -> list[Any]:
+            if len(courses) == 1:
+                return [function(courses[0])]
+            torch.set_num_threads(1)
+            try:
+                # The largest first, so that no thread is left with it at the end.
+                order = sorted(range(len(courses)), key=lambda i: -courses[i].state.sae.n_latents)
+                begun = {i: pool.submit(in_one, function, courses[i]) for i in order}
+                return [begun[i].result() for i in range(len(courses))]
+            finally:
+                torch.set_num_threads(threads)
+
+        yield run

@@ -1,0 +1,225 @@
+"""Run a sweep on a study: tokens of every layer, all autoencoders together, their concepts, the table."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from cytosae.analysis import saved_backbone, study_tokens
+from cytosae.artefacts import Manifest, make_folder, read_json
+from cytosae.backbones import resolve_layer
+from cytosae.cells import read_attributes, read_cells
+from cytosae.concepts import evaluate_study
+from cytosae.console import say
+from cytosae.errors import CytosaeError
+from cytosae.interrupts import StopFlag
+from cytosae.sae import training_inputs
+from cytosae.sae.joint import Member, Trained, train_together
+from cytosae.settings import BackboneConfig, EncodeConfig, EvaluateConfig, StoreConfig, TrainConfig
+from cytosae.study import embedded, encoded, load_backbone
+from cytosae.sweeps.spec import Setting, Spec
+from cytosae.sweeps.table import write_results
+from cytosae.tokens import LiveTokens, TokenSource, TokenStore, layout_of
+
+TOKENS, MEMBERS = "tokens", "members"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training of a sweep."""
+
+    setting: Setting
+    layer: int
+    """Block, from 1."""
+    config: TrainConfig
+    folder: Path
+    """Holds ``sae/`` and ``concepts/``."""
+
+    @property
+    def name(self) -> str:
+        """Name of the folder."""
+        return self.folder.name
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A sweep over one study.
+
+    Attributes
+    ----------
+    folder
+        Everything that is made goes there.
+    study
+        The study: its cells, its backbone and, for its layer, its tokens.
+    spec
+        What is varied.
+    """
+
+    folder: Path
+    study: Path
+    spec: Spec
+    device: str = "auto"
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """The study's backbone, as it is kept in ``backbone.json``."""
+        path = self.study / "backbone.json"
+        if not path.is_file():
+            raise CytosaeError(f"{path}: missing. Is {self.study} a study, made by `cytosae run`?")
+        return dict(read_json(path))
+
+    @property
+    def depth(self) -> int:
+        """Blocks of the backbone."""
+        return int(self.about["info"]["depth"])
+
+    @property
+    def base_layer(self) -> int:
+        """The study's block, from 1."""
+        return int(self.about["info"]["layer"]) + 1
+
+    def runs(self) -> list[Run]:
+        """Every training, all seeds of a setting one after the other."""
+        found = []
+        for setting in self.spec.settings:
+            layer = self.base_layer if setting.layer is None else resolve_layer(setting.layer, self.depth) + 1
+            for seed in self.spec.seeds:
+                name = re.sub(r"[^\w.+=-]+", "_", f"{setting.name}_seed={seed}")
+                folder = self.folder / MEMBERS / name
+                found.append(Run(setting, layer, replace(setting.config, seed=seed), folder))
+        return found
+
+    @contextmanager
+    def tokens(self, layer: int) -> Iterator[TokenSource]:
+        """Tokens of the study's cells after a block: the study's, or made here, and kept where the study keeps its own."""
+        if layer == self.base_layer:
+            with study_tokens(self.study, device=self.device) as source:
+                yield source
+            return
+        settings = {**self.about["request"]["settings"], "device": self.device, "layer": layer}
+        settings["weights"] = Path(settings["weights"]) if settings["weights"] else None
+        backbone = load_backbone(BackboneConfig(**settings))
+        cells, layout = read_cells(self.study / "cells.parquet"), layout_of(backbone.info)
+        if (self.study / "tokens").is_dir():
+            folder = self.folder / TOKENS / f"layer-{layer}"
+            embedded(cells, layout, lambda: backbone, folder, StoreConfig())
+            source = TokenStore(folder)
+        else:
+            source = LiveTokens(cells, lambda: backbone, layout)
+        try:
+            yield source
+        finally:
+            source.close()
+
+
+def sweep(
+    plan: Sweep,
+    encoding: EncodeConfig | None = None,
+    *,
+    evaluation: EvaluateConfig | None = None,
+    attributes: Path | None = None,
+    checkpoint_seconds: float = 300.0,
+    stop: StopFlag | None = None,
+) -> dict[str, Any]:
+    """Train every setting with every seed, encode the study's cells with each, and write the table.
+
+    What is up to date is not made again; what was interrupted goes on where it was. A training that diverges is named in
+    the table and does no harm to the others.
+
+    Parameters
+    ----------
+    plan
+        The sweep.
+    encoding
+        Settings of the concepts.
+    evaluation
+        Settings of the quality measures (`cytosae.concepts.evaluate_study`); they are left out if None.
+    attributes
+        Table of expert attributes, for these.
+    checkpoint_seconds, stop
+        See `cytosae.sae.train`.
+
+    Returns
+    -------
+    Paths of table and page, ``trained``, ``skipped`` and ``diverged`` runs by name, and the rows of the table.
+    """
+    runs = plan.runs()
+    make_folder(plan.folder)
+    trained, skipped = Trained(), []
+    for layer in sorted({run.layer for run in runs}):
+        of_layer = [run for run in runs if run.layer == layer]
+        with plan.tokens(layer) as source:
+            if attributes is not None:
+                read_attributes(attributes, source.cells)  # what can be refused is looked at before anything takes time
+            due = [run for run in of_layer if not _up_to_date(source, run)]
+            skipped += [run.name for run in of_layer if run not in due]
+            say(f"sweep: layer {layer}: {len(due)} to train, {len(of_layer) - len(due)} up to date")
+            members = [Member(run.name, run.folder / "sae", run.config) for run in due]
+            done = train_together(
+                source, members, device=plan.device, checkpoint_seconds=checkpoint_seconds, stop=stop
+            )  # fmt: skip
+            trained.figures |= done.figures
+            trained.diverged |= done.diverged
+            whole = [run for run in of_layer if run.name not in done.diverged]
+            for run in whole:
+                config = encoding or EncodeConfig()
+                encoded(source, run.folder / "sae", run.folder / "concepts", config, device=plan.device)
+            if evaluation is not None:
+                _evaluate(plan, source, layer, whole, evaluation, attributes)
+    result = write_results(plan.folder, plan.spec, runs, trained.diverged, (plan.base_layer, plan.depth), evaluation)
+    return {**result, "trained": sorted(trained.figures), "skipped": skipped, "diverged": trained.diverged}
+
+
+def _up_to_date(source: TokenSource, run: Run) -> bool:
+    folder = run.folder / "sae"
+    manifest = Manifest.load(folder)
+    return (
+        manifest is not None
+        and manifest.why_stale(folder, run.config.recorded(), training_inputs(source, run.config)) is None
+    )
+
+
+def _evaluate(
+    plan: Sweep,
+    source: TokenSource,
+    layer: int,
+    runs: list[Run],
+    config: EvaluateConfig,
+    attributes: Path | None,
+) -> None:
+    """The quality measures of every run, each beside the other seeds of its setting."""
+    backbone = None
+    if layer == plan.base_layer:
+        try:
+            backbone = saved_backbone(plan.study, plan.device)
+        except CytosaeError as error:
+            say(f"quality: the backbone cannot be loaded: {error}")
+    for run in runs:
+        others = [one.folder / "sae" for one in runs if one.setting == run.setting and one != run]
+        folder = run.folder / "quality"
+        manifest = Manifest.load(folder)
+        concepts = Manifest.load(run.folder / "concepts")
+        assert concepts is not None
+        if manifest is not None and _same_quality(manifest, concepts, config, len(others), attributes):
+            say(f"quality {run.name}: up to date")
+            continue
+        try:
+            evaluate_study(run.folder, source, config, backbone=backbone, attributes=attributes, against=others)
+        except CytosaeError as error:
+            say(f"quality {run.name}: left out: {error}")
+
+
+def _same_quality(
+    made: Manifest, concepts: Manifest, config: EvaluateConfig, others: int, attributes: Path | None
+) -> bool:
+    """Whether the measures were made of these concepts, with these settings, beside as many seeds."""
+    return (
+        dict(made.parameters) == asdict(config)
+        and {name: made.inputs.get(name) for name in concepts.inputs} == dict(concepts.inputs)
+        and sum(name.startswith("against") for name in made.inputs) == others
+        and ("attributes" in made.inputs) == (attributes is not None)
+    )

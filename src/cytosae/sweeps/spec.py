@@ -1,0 +1,175 @@
+"""What a sweep varies: a YAML file with settings of the training, the layer, and the seeds."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import yaml  # type: ignore[import-untyped]
+
+from cytosae.errors import CytosaeError
+from cytosae.reproduction.paper import CHOSEN, DEPTH, VARIANTS
+from cytosae.settings import TrainConfig
+
+LAYER = "layer"
+THRESHOLDS = (-5.0, -4.0, -3.0, -2.0, -1.0)
+_KEYS = ("base", "vary", "grid", "list", "seeds", "thresholds")
+_HINTS = get_type_hints(TrainConfig)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting of the sweep, trained with every seed."""
+
+    name: str
+    """What it varies, such as ``expansion=8, l1=0.0008``; ``base`` where nothing differs."""
+    config: TrainConfig
+    layer: int | None
+    """Block whose output is taken, from 1; None for the study's."""
+    varied: Mapping[str, Any]
+    """Where it differs from the base."""
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A sweep.
+
+    Attributes
+    ----------
+    settings
+        What is trained, without doubles.
+    seeds
+        Every setting is trained with each of them.
+    thresholds
+        Of log10 mean activation, at which concepts are counted.
+    base
+        What the settings differ from.
+    """
+
+    settings: tuple[Setting, ...]
+    seeds: tuple[int, ...]
+    thresholds: tuple[float, ...]
+    base: TrainConfig
+
+    def variant(self, setting: Setting, layer: int, base_layer: int, depth: int) -> str | None:
+        """Name of the paper's variant (section 3.4) that changes the base as this setting does, if there is one.
+
+        Parameters
+        ----------
+        layer, base_layer
+            The setting's block and the base's, from 1.
+        depth
+            Blocks of the backbone; the paper's layers are taken in proportion.
+        """
+        if (setting.config, layer) == (self.base, base_layer):
+            return CHOSEN
+        for name, variant in reversed(list(VARIANTS.items())):  # in a small base a quarter may be no less than a half
+            wanted = base_layer if variant.layer is None else max(1, round(variant.layer * depth / DEPTH))
+            if layer == wanted and variant.change(self.base) == setting.config:
+                return name
+        return None
+
+
+def read_spec(path: Path) -> Spec:
+    """Read a sweep.
+
+    ``base`` has settings of `TrainConfig` that all share, and ``layer``. ``vary`` changes one of them at a time, ``grid``
+    takes every combination, ``list`` names single settings; they can stand together. ``seeds`` is a list or a number.
+
+    Raises
+    ------
+    CytosaeError
+        Not such a file; an unknown setting, or a value that it cannot have.
+    """
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise CytosaeError(f"{path}: not a YAML file that can be read ({error}).") from error
+    if not isinstance(raw, dict):
+        raise CytosaeError(f"{path}: must be a mapping with some of {', '.join(_KEYS)}.")
+    if unknown := [key for key in raw if key not in _KEYS]:
+        raise CytosaeError(f"{path}: {unknown[0]!r} is unknown; there are {', '.join(_KEYS)}.")
+    base = _settings(path, "base", raw.get("base") or {})
+    seeds = _seeds(path, raw.get("seeds", 1))
+    config = _config(path, base)
+    found: dict[tuple[Any, ...], Setting] = {}
+    for varied in _varied(path, raw):
+        changed = {key: value for key, value in varied.items() if value != {**asdict(config), **base}.get(key)}
+        name = ", ".join(f"{key}={value}" for key, value in changed.items()) or "base"
+        setting = Setting(name, _config(path, {**base, **changed}), {**base, **changed}.get(LAYER), changed)
+        found.setdefault((setting.config, setting.layer), setting)
+    thresholds = raw.get("thresholds", list(THRESHOLDS))
+    if not isinstance(thresholds, list) or not all(_is_number(value) for value in thresholds):
+        raise CytosaeError(f"{path}: thresholds {thresholds}: a list of numbers is expected.")
+    return Spec(tuple(found.values()), seeds, tuple(sorted(map(float, thresholds))), config)
+
+
+def _varied(path: Path, raw: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """What each setting changes; the base itself first, but for a sweep that is a grid alone."""
+    if "vary" in raw or "list" in raw or "grid" not in raw:
+        yield {}
+    for key, values in _lists(path, "vary", raw.get("vary") or {}).items():
+        for value in values:
+            yield {key: value}
+    if raw.get("grid"):
+        lists = _lists(path, "grid", raw["grid"])
+        for combination in itertools.product(*lists.values()):
+            yield dict(zip(lists, combination, strict=True))
+    given = raw.get("list") or []
+    if not isinstance(given, list):
+        raise CytosaeError(f"{path}: list: a list of mappings is expected.")
+    for number, one in enumerate(given, 1):
+        yield _settings(path, f"list, entry {number}", one)
+
+
+def _lists(path: Path, where: str, raw: Any) -> dict[str, list[Any]]:
+    if not isinstance(raw, dict):
+        raise CytosaeError(f"{path}: {where}: a list of values by setting is expected.")
+    found = {}
+    for key, values in raw.items():
+        if not isinstance(values, list) or not values:
+            raise CytosaeError(f"{path}: {where}: {key}: a list of values is expected, not {values!r}.")
+        found[key] = [_settings(path, where, {key: value})[key] for value in values]
+    return found
+
+
+def _settings(path: Path, where: str, raw: Any) -> dict[str, Any]:
+    """Settings with values of their types; YAML reads 8e-5 as text, where 8.0e-5 is a number."""
+    if not isinstance(raw, dict):
+        raise CytosaeError(f"{path}: {where}: settings with their values are expected, not {raw!r}.")
+    known = [spec.name for spec in fields(TrainConfig) if spec.name != "seed"]
+    found = {}
+    for key, value in raw.items():
+        if key != LAYER and key not in known:
+            raise CytosaeError(f"{path}: {where}: {key!r} is unknown; there are {LAYER}, {', '.join(known)}.")
+        kind = int if key == LAYER else _HINTS[key]
+        found[key] = value
+        if kind is float:
+            try:
+                found[key] = float(value)
+            except (TypeError, ValueError):
+                raise CytosaeError(f"{path}: {where}: {key}: {value!r} is not a number.") from None
+        elif isinstance(kind, type) and type(value) is not kind:
+            raise CytosaeError(f"{path}: {where}: {key}: {value!r} is not of the kind {kind.__name__}.")
+    return found
+
+
+def _config(path: Path, settings: Mapping[str, Any]) -> TrainConfig:
+    try:
+        return replace(TrainConfig(), **{key: value for key, value in settings.items() if key != LAYER})
+    except CytosaeError as error:
+        raise CytosaeError(f"{path}: {error}") from error
+
+
+def _seeds(path: Path, raw: Any) -> tuple[int, ...]:
+    seeds = list(range(raw)) if type(raw) is int else raw
+    if not isinstance(seeds, list) or not seeds or not all(type(seed) is int and seed >= 0 for seed in seeds):
+        raise CytosaeError(f"{path}: seeds: {raw!r}: a list of whole numbers from 0, or how many, is expected.")
+    return tuple(dict.fromkeys(seeds))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -1,0 +1,216 @@
+"""What came out of a sweep: a row for each setting, mean and deviation over its seeds, and the paper beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from cytosae import __version__
+from cytosae.artefacts import FileRecord, Manifest, make_folder, whole_file
+from cytosae.concepts import is_concept, read_concepts, read_datasets
+from cytosae.concepts.evaluation.sampling import LATENTS
+from cytosae.report import overview, png_of_file, save, template, threshold_counts
+from cytosae.reproduction.paper import REPORTED
+from cytosae.settings import EvaluateConfig
+from cytosae.sweeps.spec import Spec
+
+if TYPE_CHECKING:
+    from cytosae.sweeps.running import Run
+
+TABLE, CSV, RUNS, PAGE = "sweep.parquet", "sweep.csv", "runs.csv", "sweep.html"
+FIGURES = ("explained_variance", "l0", "dead", "silent")
+"""On held-out cells, but the dead share, which is that of the last batches of the training."""
+
+
+def write_results(
+    folder: Path,
+    spec: Spec,
+    runs: Sequence[Run],
+    diverged: Mapping[str, str],
+    layer_and_depth: tuple[int, int],
+    evaluation: EvaluateConfig | None,
+) -> dict[str, Any]:
+    """Write ``sweep.parquet``, ``sweep.csv``, ``runs.csv``, ``sweep.html`` and the figures.
+
+    Parameters
+    ----------
+    runs
+        All trainings, those that diverged included.
+    diverged
+        Why some were stopped, by name.
+    layer_and_depth
+        Block of the study, from 1, and blocks of its backbone.
+    evaluation
+        Given where the quality measures were asked for.
+    """
+    each = table_of_runs(spec, runs, diverged, layer_and_depth, quality=evaluation is not None)
+    table = over_seeds(each)
+    figures = _draw(make_folder(folder / "figures"), [run for run in runs if run.name not in diverged])
+    with whole_file(folder / TABLE) as partial:
+        table.to_parquet(partial, index=False)
+    for name, frame in ((CSV, table), (RUNS, each)):
+        with whole_file(folder / name) as partial:
+            frame.to_csv(partial, index=False)
+    page = template("sweep.html.j2").render(
+        rows=_plain(table),
+        measures=[name for name in table if f"{name}_deviation" in table],
+        paper=paper_beside(table),
+        diverged=diverged,
+        seeds=len(spec.seeds),
+        figures=[(title, png_of_file(path)) for title, path in figures],
+        version=__version__,
+    )
+    with whole_file(folder / PAGE) as partial:
+        partial.write_text(page, encoding="utf-8")
+    outputs = {name: FileRecord.of(folder / name) for name in (TABLE, CSV, RUNS, PAGE)}
+    Manifest("sweep", {"seeds": list(spec.seeds)}, {}, outputs, {"settings": len(spec.settings)}).save(folder)
+    return {"table": str(folder / TABLE), "page": str(folder / PAGE), "settings": _plain(table)}
+
+
+def table_of_runs(
+    spec: Spec,
+    runs: Sequence[Run],
+    diverged: Mapping[str, str],
+    layer_and_depth: tuple[int, int],
+    *,
+    quality: bool = False,
+) -> pd.DataFrame:
+    """A row for each training and data set; one that diverged has a row without figures."""
+    rows: list[dict[str, Any]] = []
+    for run in runs:
+        about = {
+            "setting": run.setting.name,
+            "paper_variant": spec.variant(run.setting, run.layer, *layer_and_depth),
+            "layer": run.layer,
+            **{name: getattr(run.config, name) for name in _varying(spec)},
+            "seed": run.config.seed,
+            "state": "diverged" if run.name in diverged else "trained",
+        }
+        if run.name in diverged:
+            rows.append({**about, "dataset": None})
+            continue
+        made = Manifest.load(run.folder / "sae")
+        assert made is not None
+        trained = {name: made.summary[name] for name in FIGURES}
+        measures = _quality(run.folder) if quality else {}
+        for dataset in read_datasets(run.folder / "concepts"):
+            means = _means(run.folder, dataset)
+            counts = {f"concepts_at_{value:g}": int(is_concept(means, value).sum()) for value in spec.thresholds}
+            rows.append({**about, "dataset": dataset, **trained, **counts, **measures})
+    return pd.DataFrame(rows)
+
+
+def _varying(spec: Spec) -> list[str]:
+    """Settings of the training that differ somewhere in the sweep; expansion always."""
+    names = {name for setting in spec.settings for name in setting.varied if name != "layer"}
+    return ["expansion", *sorted(names - {"expansion"})]
+
+
+def _means(folder: Path, dataset: str) -> NDArray[np.float64]:
+    data = read_concepts(folder / "concepts", dataset, matrices=False)
+    return data.var["mean_activation"].to_numpy(dtype=np.float64)
+
+
+def _quality(folder: Path) -> dict[str, float]:
+    """What `cytosae evaluate` says of the latents, by measure; nothing where it had too few concepts."""
+    path = folder / "quality" / "figures.csv"
+    if not path.is_file():
+        return {}
+    figures = pd.read_csv(path)
+    own = figures[figures["contender"] == LATENTS]
+    return {f"quality: {measure}": float(value) for measure, value in zip(own["measure"], own["value"], strict=True)}
+
+
+def over_seeds(each: pd.DataFrame) -> pd.DataFrame:
+    """A row for each setting and data set: mean of every figure, deviation (of a sample, over n - 1), number of trainings.
+
+    Trainings that diverged are counted in ``diverged`` and left out of the means.
+
+    Parameters
+    ----------
+    each
+        From `table_of_runs`.
+    """
+    figures = [name for name in map(str, each) if name in FIGURES or name.startswith(("concepts_at_", "quality: "))]
+    about = [name for name in map(str, each) if name not in (*figures, "seed", "state", "dataset")]
+    datasets = each["dataset"].dropna().unique().tolist() or [None]
+    rows = []
+    for _, of_setting in each.groupby("setting", sort=False):
+        lost = int((of_setting["state"] == "diverged").sum())
+        for dataset in datasets:
+            some = of_setting[of_setting["dataset"] == dataset]
+            row = {**of_setting.iloc[0][about].to_dict(), "dataset": dataset, "trainings": len(some), "diverged": lost}
+            for name in figures:
+                values = some[name].dropna().to_numpy(dtype=float)
+                row[name] = values.mean() if len(values) else None
+                row[f"{name}_deviation"] = values.std(ddof=1) if len(values) > 1 else None
+            rows.append(row)
+    found = pd.DataFrame(rows)
+    numbers = [name for name in map(str, found) if name in figures or name.removesuffix("_deviation") in figures]
+    return found.astype(dict.fromkeys(numbers, float))
+
+
+def paper_beside(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Figures of section 3.1 and 3.4 for the settings that change the base as the paper changes its chosen one."""
+    rows = []
+    for one in REPORTED:
+        kind, _, variant = one.key.partition(" ")
+        column = {"concepts": "concepts_at_-3", "dead": "dead"}.get(kind)
+        if column not in table:
+            continue
+        for row in table[(table["paper_variant"] == variant)].to_dict("records"):
+            rows.append(
+                {
+                    "where": one.where,
+                    "what": one.what,
+                    "setting": row["setting"],
+                    "dataset": row["dataset"],
+                    "paper": one.value,
+                    "paper_spread": one.spread,
+                    "obtained": _none(row[column]),
+                    "obtained_spread": _none(row[f"{column}_deviation"]),
+                    "trainings": row["trainings"],
+                    "note": one.note,
+                }
+            )
+    return rows
+
+
+def _none(value: float) -> float | None:
+    return None if pd.isna(value) else value
+
+
+def _plain(table: pd.DataFrame) -> list[dict[str, Any]]:
+    rows = table.astype(object).where(table.notna(), None).to_dict("records")
+    return [{str(name): value for name, value in row.items()} for row in rows]
+
+
+def _draw(folder: Path, runs: Sequence[Run]) -> list[tuple[str, Path]]:
+    """Counts over thresholds of all settings, and all latents of the first training of each expansion and layer."""
+    if not runs:
+        return []
+    found: list[tuple[str, Path]] = []
+    for number, dataset in enumerate(read_datasets(runs[0].folder / "concepts")):
+        lines: dict[str, list[NDArray[np.float64]]] = {}
+        shown: set[tuple[int, int]] = set()
+        for run in runs:
+            lines.setdefault(run.setting.name, []).append(_means(run.folder, dataset))
+        path = folder / f"counts-{number}"
+        save(threshold_counts({name: np.stack(means) for name, means in lines.items()}), path)
+        found.append((f"{dataset}: concepts above a threshold, by setting", path.with_name(f"{path.name}.png")))
+        for run in runs:
+            key = run.config.expansion, run.layer
+            if key in shown:
+                continue
+            shown.add(key)
+            data = read_concepts(run.folder / "concepts", dataset, matrices=False)
+            path = folder / f"overview-{number}-expansion-{key[0]}-layer-{key[1]}"
+            save(overview(data.var, title=f"{dataset}, expansion {key[0]}, layer {key[1]}"), path)
+            title = f"{dataset}: all latents, {run.setting.name}, seed {run.config.seed}"
+            found.append((title, path.with_name(f"{path.name}.png")))
+    return found

@@ -1,0 +1,315 @@
+"""Autoencoders trained together are those trained alone; the sweep's file, table and command."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from conftest import assert_user_error, cytosae, figures
+from cytosae.errors import CytosaeError, Interrupted
+from cytosae.interrupts import StopFlag
+from cytosae.sae import SAE, joint, train, training
+from cytosae.sae.joint import DIVERGED, Member, streams, train_together
+from cytosae.settings import BackboneConfig, TrainConfig
+from cytosae.study import RunConfig, Study
+from cytosae.sweeps import read_spec
+from cytosae.sweeps.table import over_seeds
+from cytosae.tokens import TokenStore
+
+D_MODEL, N_TOKENS = 8, 7
+BASE = TrainConfig(
+    expansion=4,
+    images=320,
+    batch_images=8,
+    l1=1e-3,
+    learning_rate=1e-2,
+    warmup_steps=5,
+    dead_after=5,
+    evaluate_every=15,
+    log_every=4,
+)
+
+
+@pytest.fixture
+def store(make_store: Callable[..., TokenStore]) -> TokenStore:
+    """Tokens that are sparse combinations of twelve directions."""
+    generator = torch.Generator().manual_seed(5)
+    directions = torch.nn.functional.normalize(torch.randn(12, D_MODEL, generator=generator), dim=1)
+    active = torch.rand(60, N_TOKENS, 12, generator=generator) < 0.2
+    return make_store((active * torch.rand(60, N_TOKENS, 12, generator=generator)) @ directions + 0.3)
+
+
+def various(folder: Path) -> list[Member]:
+    """Members of different sizes, lengths, revivals and seeds."""
+    configs = {
+        "plain": BASE,
+        "wide": replace(BASE, expansion=9, revival="none"),
+        "sparse": replace(BASE, l1=2e-2, revival="auxk", images=200),
+        "tokens": replace(BASE, directions_init="tokens", b_dec_init="mean"),
+        "seed": replace(BASE, seed=3),
+        "nested": replace(BASE, nested=2, init_images=9),
+    }
+    return [Member(name, folder / name, config) for name, config in configs.items()]
+
+
+def assert_equal_weights(one: Path, other: Path) -> None:
+    first, second = (load_file(folder / "model.safetensors") for folder in (one, other))
+    assert first.keys() == second.keys()
+    for name, values in first.items():
+        torch.testing.assert_close(values, second[name], atol=2e-5, rtol=1e-3, msg=lambda m, n=name: f"{one} {n}: {m}")
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_together_as_alone(store: TokenStore, tmp_path: Path, threads: int) -> None:
+    torch.set_num_threads(threads)
+    try:
+        found = train_together(store, various(tmp_path / "together"))
+    finally:
+        torch.set_num_threads(2)
+    assert not found.diverged
+    for member in various(tmp_path / "alone"):
+        alone = train(store, member.folder, member.config)
+        together = tmp_path / "together" / member.name
+        assert_equal_weights(together, member.folder)
+        assert found.figures[member.name].keys() == alone.keys()
+        assert found.figures[member.name]["explained_variance"] == pytest.approx(alone["explained_variance"], abs=1e-3)
+        logs = [(folder / "metrics.jsonl").read_text().count("\n") for folder in (together, member.folder)]
+        assert logs[0] == logs[1] > 5
+        assert SAE.from_pretrained(together).metadata["training"]["seed"] == member.config.seed
+    assert torch.get_num_threads() == 2
+
+
+def test_the_sparse_step_in_a_thread_of_its_own(store: TokenStore, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(training.sparse, "DENSE", 1.0)  # every step but the first
+    members = [Member(str(n), tmp_path / str(n), replace(BASE, expansion=8, l1=1e-3 * (n + 1))) for n in range(3)]
+    train_together(store, members)
+    for member in members:
+        train(store, tmp_path / "alone" / member.name, member.config)
+        assert_equal_weights(member.folder, tmp_path / "alone" / member.name)
+
+
+class CountingStore:
+    """A store that counts the cells that are read."""
+
+    def __init__(self, store: TokenStore) -> None:
+        self.store, self.read = store, 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.store, name)
+
+    def stream(self, batches: Any, **given: Any) -> Any:
+        for tokens in self.store.stream(batches, **given):
+            self.read += len(tokens)
+            yield tokens
+
+
+def test_tokens_are_read_once_for_all(store: TokenStore, tmp_path: Path) -> None:
+    read = []
+    for count in (1, 6):
+        counting = CountingStore(store)
+        members = [Member(str(n), tmp_path / f"{count}-{n}", replace(BASE, l1=1e-3 * (n + 1))) for n in range(count)]
+        train_together(counting, members)  # type: ignore[arg-type]
+        read.append(counting.read)
+    assert read[0] == read[1]
+
+
+def test_seeds_have_streams_of_their_own(tmp_path: Path) -> None:
+    assert [[m.name for m in stream] for stream in streams(various(tmp_path))] == [
+        ["plain", "wide", "sparse", "tokens", "nested"],
+        ["seed"],
+    ]
+
+
+def test_goes_on_after_a_stop_in_the_middle(store: TokenStore, tmp_path: Path, monkeypatch: Any) -> None:
+    members = [Member(str(n), tmp_path / str(n), replace(BASE, l1=1e-3 * (n + 1))) for n in range(3)]
+    # One of them has come further than the others, as after a crash between two checkpoints.
+    ahead = StopFlag()
+    plain = joint.Course.step
+
+    def until(number: int, flag: StopFlag) -> Callable[[joint.Course, torch.Tensor], str]:
+        def stepped(course: joint.Course, x: torch.Tensor) -> str:
+            note = plain(course, x)
+            if course.state.step == number:
+                flag.signum = 15
+            return note
+
+        return stepped
+
+    for chosen, number in ((members[1:2], 20), (members, 27)):
+        flag = ahead if number == 20 else StopFlag()
+        monkeypatch.setattr(joint.Course, "step", until(number, flag))
+        monkeypatch.setattr(joint, "deferred_signals", lambda flag=flag: _Given(flag))
+        with pytest.raises(Interrupted):
+            train_together(store, chosen)
+    monkeypatch.undo()
+    steps = [training.read_identity(member.folder / "checkpoint.safetensors")[1] for member in members]
+    assert steps[1] >= 27
+    assert all(0 < step < 40 for step in steps)
+    train_together(store, members)
+    for member in members:
+        train(store, tmp_path / "alone" / member.name, member.config)
+        assert_equal_weights(member.folder, tmp_path / "alone" / member.name)
+
+
+class _Given:
+    def __init__(self, flag: StopFlag) -> None:
+        self.flag = flag
+
+    def __enter__(self) -> StopFlag:
+        return self.flag
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+def test_one_that_diverges_harms_no_other(store: TokenStore, tmp_path: Path, monkeypatch: Any) -> None:
+    bad = Member("bad", tmp_path / "bad", replace(BASE, learning_rate=1e30, warmup_steps=0))
+    good = [Member(str(n), tmp_path / str(n), replace(BASE, l1=1e-3 * (n + 1))) for n in range(2)]
+    found = train_together(store, [good[0], bad, good[1]])
+    assert list(found.diverged) == ["bad"]
+    assert "diverged" in found.diverged["bad"]
+    assert not (bad.folder / "model.safetensors").exists()
+    for member in good:
+        train(store, tmp_path / "alone" / member.name, member.config)
+        assert_equal_weights(member.folder, tmp_path / "alone" / member.name)
+    # It is remembered, and tried again only with other settings.
+    monkeypatch.setattr(joint.Course, "step", lambda *_: pytest.fail("trained again"))
+    assert train_together(store, [bad]).diverged == found.diverged
+    monkeypatch.undo()
+    again = train_together(store, [replace(bad, config=BASE)])
+    assert not again.diverged
+    assert not (bad.folder / DIVERGED).exists()
+
+
+def test_means_and_deviations_by_hand() -> None:
+    each = pd.DataFrame(
+        {
+            "setting": ["base", "base", "base", "wide", "wide", "wide"],
+            "paper_variant": ["chosen"] * 3 + [None] * 3,
+            "layer": 11,
+            "expansion": [4, 4, 4, 8, 8, 8],
+            "seed": [0, 1, 2] * 2,
+            "state": ["trained"] * 4 + ["diverged"] * 2,
+            "dataset": ["pbc"] * 4 + [None] * 2,
+            "dead": [0.1, 0.2, 0.6, 0.5, np.nan, np.nan],
+            "concepts_at_-3": [10, 12, 20, 7, np.nan, np.nan],
+        }
+    )
+    table = over_seeds(each).set_index("setting")
+    base, wide = table.loc["base"], table.loc["wide"]
+    assert (base["trainings"], base["diverged"]) == (3, 0)
+    assert base["dead"] == pytest.approx(0.3)
+    assert base["dead_deviation"] == pytest.approx(((0.2**2 + 0.1**2 + 0.3**2) / 2) ** 0.5)
+    assert base["concepts_at_-3"] == 14
+    assert base["concepts_at_-3_deviation"] == pytest.approx(28**0.5)
+    assert (wide["trainings"], wide["diverged"], wide["dead"]) == (1, 2, 0.5)
+    assert np.isnan(wide["dead_deviation"])
+
+
+SPEC = """
+base: {expansion: 4, l1: 5e-4, images: 64, batch_images: 16}
+vary:
+  expansion: [2, 4]
+  revival: [none]
+grid: {l1: [5e-3, 5e-4], layer: [-2, 1]}
+list: [{learning_rate: 4e-3, b_dec_init: mean}]
+seeds: [0, 7]
+"""
+
+
+def test_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "sweep.yaml"
+    path.write_text(SPEC)
+    spec = read_spec(path)
+    assert [setting.name for setting in spec.settings] == [
+        "base",
+        "expansion=2",
+        "revival=none",
+        "l1=0.005, layer=-2",
+        "l1=0.005, layer=1",
+        "layer=-2",
+        "layer=1",
+        "learning_rate=0.004, b_dec_init=mean",
+    ]
+    assert spec.seeds == (0, 7)
+    assert spec.settings[1].config == TrainConfig(expansion=2, l1=5e-4, images=64, batch_images=16)
+    by_name = {setting.name: setting for setting in spec.settings}
+    found = {name: spec.variant(by_name[name], 11, 11, 12) for name in ("base", "expansion=2", "revival=none")}
+    assert found == {"base": "chosen", "expansion=2": "expansion-half", "revival=none": "no-ghost"}
+    assert spec.variant(by_name["layer=1"], 2, 11, 12) == "layer-2"
+    assert spec.variant(by_name["l1=0.005, layer=1"], 2, 11, 12) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("base: {lambda: 1}", "lambda"),
+        ("grids: {}", "grids"),
+        ("base: {l1: much}", "much"),
+        ("base: {expansion: 2.5}", "2.5"),
+        ("vary: {l1: 3}", "l1"),
+        ("base: {revival: magic}", "magic"),
+        ("seeds: [-1]", "-1"),
+        ("base: {seed: 1}", "seed"),
+        ("- 1", "mapping"),
+        ("a: [", "YAML"),
+        ("!!python/object/apply:os.system ['true']", "YAML"),
+    ],
+)
+def test_a_wrong_file_is_refused(tmp_path: Path, text: str, word: str) -> None:
+    path = tmp_path / "sweep.yaml"
+    path.write_text(text)
+    with pytest.raises(CytosaeError, match=word) as error:
+        read_spec(path)
+    assert str(path) in str(error.value)
+
+
+def test_the_command(tmp_path: Path) -> None:
+    study = tmp_path / "study"
+    config = RunConfig(
+        backbone=BackboneConfig("tiny"), train=TrainConfig(expansion=1, images=16, batch_images=8, revival="none")
+    )
+    Study(study, config).run(Path("synthetic:patients=5,cells=4,seed=1"))
+    spec = tmp_path / "sweep.yaml"
+    spec.write_text(
+        "base: {expansion: 2, images: 24, batch_images: 8, l1: 4e-5, learning_rate: 1e-3, directions_init: tokens}\n"
+        "vary: {expansion: [1], learning_rate: [1e30], layer: [1]}\nseeds: 2\nthresholds: [-4, -3]\n"
+    )
+    first = figures(cytosae("sweep", spec, "--study", study, "--json"))
+    assert len(first["trained"]) == 6
+    assert sorted(first["diverged"]) == [f"learning_rate=1e+30_seed={seed}" for seed in (0, 1)]
+    table = pd.read_parquet(study / "sweep" / "sweep.parquet").set_index("setting")
+    assert list(table.index) == ["base", "expansion=1", "learning_rate=1e+30", "layer=1"]
+    assert table["trainings"].tolist() == [2, 2, 0, 2]
+    each = pd.read_csv(study / "sweep" / "runs.csv")
+    values = each.loc[each["setting"] == "expansion=1", "concepts_at_-3"]
+    assert table.loc["expansion=1", "concepts_at_-3"] == pytest.approx(values.mean())
+    assert table.loc["expansion=1", "concepts_at_-3_deviation"] == pytest.approx(values.std())
+    assert table["paper_variant"].to_dict()["expansion=1"] == "expansion-half"
+    page = (study / "sweep" / "sweep.html").read_text()
+    assert "http" not in page.replace("http-equiv", "")
+    assert "2,170" in page  # the paper's count at half the expansion
+    assert page.count("data:image/png") >= 4
+    # Each is an autoencoder like any other.
+    member = study / "sweep" / "members" / "expansion=1_seed=1"
+    told = figures(
+        cytosae("encode", study / "cells.parquet", "--tokens", study / "tokens", "--sae", member / "sae",
+                "-o", tmp_path / "again", "--json")
+    )  # fmt: skip
+    assert next(iter(told["datasets"].values()))["concepts"] == values.iloc[1]
+    second = figures(cytosae("sweep", spec, "--study", study, "--json"))
+    assert second["trained"] == []
+    assert len(second["skipped"]) == 6
+    assert second["diverged"] == first["diverged"]
+    assert second["settings"] == first["settings"]
+    assert_user_error(cytosae("sweep", spec, "--study", tmp_path / "none", check=False), "none", "backbone.json")
+    with pytest.raises(CytosaeError, match=r"no\.yaml"):
+        read_spec(tmp_path / "no.yaml")
