@@ -199,33 +199,24 @@ def dictionary(seed: int, n: int = 1024) -> tuple[Tensor, Tensor]:
 
 
 _COMMON = TrainConfig(
-    expansion=3, learning_rate=5e-3, warmup_steps=20, b_dec_init="zeros", directions_init="tokens", revival="auxk",
+    expansion=3, learning_rate=5e-3, warmup_steps=20, b_dec_init="zeros", directions_init="random", revival="auxk",
     dead_after=20, k=3, points=256, batch_images=64,
 )  # fmt: skip
 PLANTED = {
     "release": replace(_COMMON, objective="release", l1=1e-2),
     "squared": replace(_COMMON, objective="squared", l1=0.4),
     "topk": replace(_COMMON, objective="topk"),
-    "batchtopk": replace(_COMMON, objective="batchtopk", k=2),
-    "jumprelu": replace(_COMMON, objective="jumprelu", l1=0.1, bandwidth=0.2),
+    # From random directions it finds 70 to 85 %: half of its latents die early and are not revived.
+    "batchtopk": replace(_COMMON, objective="batchtopk", expansion=5, directions_init="tokens"),
+    "jumprelu": replace(_COMMON, objective="jumprelu", l1=0.15, bandwidth=0.2),
     "gated": replace(_COMMON, objective="gated", l1=1.5),
     "archetypal": replace(_COMMON, objective="archetypal", revival="none", expansion=5, learning_rate=3e-2),
 }
 
 
-class _Given:
-    """A source of the given tokens, for `_start`."""
-
-    def __init__(self, x: Tensor) -> None:
-        self.x = x
-
-    def stream(self, batches: object) -> list[Tensor]:
-        return [self.x[:, None]]
-
-
 def started(config: TrainConfig, x: Tensor) -> TrainState:
     state = new_state(config, D, CPU)
-    _start(state, _Given(x), np.arange(len(x)), config)  # type: ignore[arg-type]
+    _start(state, x, config)
     return state
 
 
@@ -242,11 +233,11 @@ def test_planted_dictionary_is_recovered(objective: str) -> None:
     config = PLANTED[objective]
     test, directions = dictionary(10_000)
     state = started(config, dictionary(10_001)[0])
-    fresh = new_state(replace(config, objective="release"), D, CPU)
-    for number in range(400):
+    # Where directions are those of tokens, tokens with a single concept give half of the answer away.
+    assert recovered(state.sae, directions, test) <= (0.7 if objective in ("batchtopk", "archetypal") else 0)
+    for number in range(800):
         step(state, dictionary(number, 512)[0], config)
     assert recovered(state.sae, directions, test) >= 0.9
-    assert recovered(fresh.sae, directions, test) < 0.2
     figures = evaluate(state.sae, [test], objective)
     assert figures["explained_variance"] > 0.8
     assert figures["l0"] < 8
@@ -289,7 +280,7 @@ def test_the_active_latents_are_those_of_the_readable_model(objective: str) -> N
 @pytest.mark.parametrize("objective", ["topk", "batchtopk"])
 def test_the_fast_step_trains_the_same(objective: str, nested: int, monkeypatch: pytest.MonkeyPatch) -> None:
     # Directions that start from tokens can be drawn twice, and which of two equal latents comes first is left open.
-    config = replace(PLANTED[objective], nested=nested, dead_after=5, directions_init="random")
+    config = replace(PLANTED[objective], nested=nested, dead_after=5, directions_init="random", expansion=3)
     states = []
     for dense in (-1.0, float("inf")):
         monkeypatch.setattr(sparse, "DENSE", dense)
