@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import typer
 from torch import Tensor
+from typer.testing import CliRunner
 
+from cytosae.cli.options import with_settings
 from cytosae.concepts import cell_activations, concept_maps
 from cytosae.errors import CytosaeError
 from cytosae.sae import SAE, TrainConfig, backward, evaluate, sparse
@@ -20,7 +23,7 @@ from cytosae.sae.checkpoint import CHECKPOINT, TrainState, load_checkpoint, save
 from cytosae.sae.foreign import write_saelens
 from cytosae.sae.objectives import OBJECTIVES
 from cytosae.sae.training import _start, new_state, step
-from cytosae.settings import BackboneConfig
+from cytosae.settings import PRESETS, BackboneConfig
 from cytosae.study import RunConfig, Study
 
 CPU = torch.device("cpu")
@@ -413,3 +416,26 @@ def test_a_whole_study(objective: str, pictures: Path, tmp_path: Path, capsys: p
     assert (tmp_path / "study" / "report" / "index.html").is_file()
     again = Study(tmp_path / "study", config).run(pictures)
     assert again["sae"]["skipped"]
+
+
+def test_a_preset_fills_in_what_is_left_out_and_no_more() -> None:
+    app = typer.Typer()
+
+    @app.command()
+    @with_settings
+    def show(training: TrainConfig) -> None:
+        print(json.dumps(asdict(training)))
+
+    def given(*arguments: str) -> TrainConfig:
+        found = CliRunner().invoke(app, arguments, catch_exceptions=False)
+        return TrainConfig(**json.loads(found.stdout))
+
+    recommended = PRESETS["recommended"]
+    assert given() == given("--preset", "paper") == TrainConfig() == PRESETS["paper"]
+    assert given("--preset", "recommended") == recommended != TrainConfig()
+    # Also what is given as it is in the paper stays as it is given.
+    assert given("--preset", "recommended", "--revival", "ghost", "--l1", "0.5") == replace(
+        recommended, revival="ghost", l1=0.5
+    )
+    with pytest.raises(CytosaeError, match="--preset best: unknown"):
+        given("--preset", "best")

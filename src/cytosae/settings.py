@@ -188,6 +188,10 @@ class TrainConfig:
         return -(-self.images // self.batch_images)
 
 
+PRESETS = {"paper": TrainConfig(), "recommended": TrainConfig(directions_init="tokens", revival="auxk")}
+"""Settings of a training by the name that ``--preset`` gives them; where they differ stands in docs/choices.md."""
+
+
 @dataclass(frozen=True)
 class EncodeConfig:
     """Settings of the encoding.

@@ -10,12 +10,15 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
+from cytosae.errors import CytosaeError
+from cytosae.settings import PRESETS, TrainConfig
+
 
 def with_settings(command: Callable[..., Any]) -> Callable[..., Any]:
     """Replace every parameter whose type is a settings dataclass by one option per field.
 
     ``TrainConfig.learning_rate`` becomes ``--learning-rate`` with the field's default and help text; the command gets
-    the finished dataclass.
+    the finished dataclass. Beside the options of `TrainConfig` stands ``--preset``, which says what those left out are.
     """
     hints = get_type_hints(command, include_extras=True)
     plain: list[inspect.Parameter] = []
@@ -26,11 +29,17 @@ def with_settings(command: Callable[..., Any]) -> Callable[..., Any]:
         else:
             plain.append(parameter.replace(annotation=hints[name], kind=inspect.Parameter.KEYWORD_ONLY))
     expanded = [option for settings in groups.values() for option in _options(settings)]
+    if TrainConfig in groups.values():
+        expanded += _preset_options()
 
     @wraps(command)
     def wrapped(**given: Any) -> Any:
+        preset, context = _preset(given.pop("preset", "paper")), given.pop("context", None)
         for name, settings in groups.items():
-            given[name] = settings(**{spec.name: given.pop(spec.name) for spec in fields(settings)})
+            values = {spec.name: given.pop(spec.name) for spec in fields(settings)}
+            if settings is TrainConfig:
+                values |= {key: getattr(preset, key) for key in values if _left_out(context, key)}
+            given[name] = settings(**values)
         return command(**given)
 
     del wrapped.__wrapped__  # or inspect would look through to the original
@@ -60,3 +69,26 @@ def _options(settings: type) -> list[inspect.Parameter]:
             )
         )
     return parameters
+
+
+def _preset_options() -> list[inspect.Parameter]:
+    text = (
+        "what settings of the training are that are left out: the paper's, or those that did better (docs/choices.md)"
+    )
+    option = typer.Option("--preset", help=f"{text}; {' or '.join(PRESETS)}.")
+    kind = inspect.Parameter.KEYWORD_ONLY
+    return [
+        inspect.Parameter("preset", kind, default="paper", annotation=Annotated[str, option]),
+        inspect.Parameter("context", kind, annotation=typer.Context),
+    ]
+
+
+def _preset(name: str) -> TrainConfig:
+    if name not in PRESETS:
+        raise CytosaeError(f"--preset {name}: unknown; choose one of {', '.join(PRESETS)}.")
+    return PRESETS[name]
+
+
+def _left_out(context: Any, key: str) -> bool:
+    source = context.get_parameter_source(key)
+    return source is not None and source.name == "DEFAULT"

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from cytosae.cli.options import with_settings
-from cytosae.settings import EncodeConfig
+from cytosae.settings import EncodeConfig, EvaluateConfig
 
 sweep_app = typer.Typer()
 
@@ -20,6 +20,7 @@ def sweep(
         Path, typer.Argument(help="YAML file: base, vary, grid, list, seeds, thresholds (docs/sweeps.md).")
     ],
     encoding: EncodeConfig,
+    evaluation: EvaluateConfig,
     study: Annotated[Path, typer.Option("--study", help="Folder of the study whose cells and backbone are taken.")],
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Where the sweep goes; sweep/ in the study if left out.")
@@ -39,7 +40,6 @@ def sweep(
     """
     from cytosae.cli.commands import _answer
     from cytosae.errors import CytosaeError
-    from cytosae.settings import EvaluateConfig
     from cytosae.sweeps import Sweep, read_spec
     from cytosae.sweeps import sweep as run
 
@@ -49,7 +49,7 @@ def sweep(
     result = run(
         plan,
         encoding,
-        evaluation=EvaluateConfig() if evaluate else None,
+        evaluation=evaluation if evaluate else None,
         attributes=attributes,
         checkpoint_seconds=checkpoint_seconds,
     )
