@@ -30,7 +30,7 @@ from cytosae.concepts import cell_activations
 from cytosae.concepts.quality import align, halves, recovery
 from cytosae.sae import SAE, evaluate
 from cytosae.sae.start import tie_encoder
-from cytosae.sae.training import _split, _start, dead_latents, new_state, start_tokens, step
+from cytosae.sae.training import _split, begin, dead_latents, new_state, start_tokens, step
 from cytosae.settings import TrainConfig
 from cytosae.study import list_to, rendered
 from cytosae.tokens import TokenStore, embed, layout_of, shuffled_batches
@@ -74,9 +74,18 @@ CHOICES = {
     "weights averaged": Choice(averaged=0.995),
     "no revival": Choice({"revival": "none"}),
     "auxk": Choice({"revival": "auxk"}),
-    "nested, 4": Choice({"nested": 4}),
+    "nested, 4": Choice({"nested": 4}, (0.4, 1.0)),
     "topk": Choice({"objective": "topk", "revival": "auxk"}, (20, 50)),
     "batchtopk": Choice({"objective": "batchtopk", "revival": "auxk"}, (20, 50)),
+    "batchtopk, directions of tokens": Choice(
+        {"objective": "batchtopk", "revival": "auxk", "directions_init": "tokens"}, (20, 50)
+    ),
+    "batchtopk, learning rate falls": Choice(
+        {"objective": "batchtopk", "revival": "auxk"},
+        (20, 50),
+        schedule=lambda done: {"learning_rate": min(1.0, (1 - done) * 3)},
+    ),
+    "batchtopk, nested, 4": Choice({"objective": "batchtopk", "revival": "auxk", "nested": 4}, (20, 50)),
 }
 
 
@@ -161,7 +170,7 @@ def trained(source: TokenStore, choice: Choice, sparsity: float, seed: int) -> t
     state = new_state(config, source.layout.d_model, torch.device("cpu"))
     x = start_tokens(source, training, config)
     scale = scale_of(x) if choice.scaled else 1.0
-    _start(state, x * scale, config)
+    begin(state, x * scale, config)
     if choice.tied:
         tie_encoder(state.sae, x * scale - state.sae.b_dec, torch.Generator().manual_seed(seed))
     average = deepcopy(state.sae) if choice.averaged else None

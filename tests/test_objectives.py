@@ -22,7 +22,7 @@ from cytosae.sae.activations import ACTIVATIONS, activation_of
 from cytosae.sae.checkpoint import CHECKPOINT, TrainState, load_checkpoint, save_checkpoint
 from cytosae.sae.foreign import write_saelens
 from cytosae.sae.objectives import OBJECTIVES
-from cytosae.sae.training import _start, new_state, step
+from cytosae.sae.training import begin, new_state, step
 from cytosae.settings import PRESETS, BackboneConfig
 from cytosae.study import RunConfig, Study
 
@@ -219,7 +219,7 @@ PLANTED = {
 
 def started(config: TrainConfig, x: Tensor) -> TrainState:
     state = new_state(config, D, CPU)
-    _start(state, x, config)
+    begin(state, x, config)
     return state
 
 

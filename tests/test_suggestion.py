@@ -69,6 +69,16 @@ def test_the_same_seed_suggests_the_same(make_store: Callable[..., TokenStore]) 
     assert one["suggested"]["concepts"] >= 10
 
 
+def test_where_k_sets_the_number_it_is_k_that_is_suggested(store: TokenStore) -> None:
+    found = suggest(store, replace(PLANNED, objective="batchtopk", images=640, expansion=4), 6.0)
+    assert [row["k"] for row in found["expansions"]] == [6, 6, 6]
+    assert all("l1" not in row for row in found["expansions"])
+    assert "--k 6" in found["command"]
+    assert "--l1" not in found["command"]
+    for one in found["probes"]:
+        assert one["l0"] == pytest.approx(one["l1"], rel=0.3)
+
+
 def test_the_search_finds_a_planted_law() -> None:
     """L0 = 0.002 / lambda x expansion^0.2, with 3 % of noise: known without any training."""
     rng = np.random.default_rng(0)

@@ -18,6 +18,7 @@ from cytosae.console import progress
 from cytosae.errors import CytosaeError
 from cytosae.sae import geometric_median, sparse
 from cytosae.sae.cost import encode_seconds, step_seconds, training_bytes
+from cytosae.sae.objectives import OBJECTIVES
 from cytosae.sae.probe import (
     BATCH,
     Fit,
@@ -85,7 +86,8 @@ def suggest(
     Returns
     -------
     ``tokens`` (ratio of mean to spread, oddities, latents that never fired), ``probes``, ``expansions`` (for each one
-    lambda with its interval, the factor within which L0 is expected, explained variance, concepts, seconds, bytes),
+    lambda with its interval and the factor within which L0 is expected, or k where the objective is set by it; explained
+    variance, concepts, seconds, bytes),
     ``suggested``, ``command``, ``seconds`` that this took.
 
     Raises
@@ -103,20 +105,24 @@ def suggest(
             "expansion, of which half are active before any training."
         )
     about = _tokens(sample, config)
+    set_by = OBJECTIVES[config.objective].set_by
+    if set_by == "k":
+        config = replace(config, k=max(1, round(l0)))
     probes = _probes(sample, config, l0)
-    sparsity = fit_l0(probes, l0, beyond_probes(config))
+    sparsity = fit_l0(probes, l0, beyond_probes(config)) if set_by == "l1" else None
     close = near(probes, l0)
     unexplained = fit(close, [max(1e-6, 1 - p.explained_variance) for p in close])
     found = fit(close, [max(1, p.concepts) for p in close])
     settled = float(np.median([p.settled for p in close]))
     rows = []
     for expansion in expansions:
-        one = replace(config, expansion=expansion, l1=_rounded(sparsity.l1(l0, expansion)))
-        planned = math.exp(sparsity.log(config.l1, expansion)) if config.l1 > 0 else None
+        one = replace(config, expansion=expansion)
+        if sparsity is not None:
+            one = replace(one, l1=_rounded(sparsity.l1(l0, expansion)))
         rows.append(
             {
-                **_expected(one, sparsity, unexplained, found, d_model),
-                "l0_of_planned_l1": planned,
+                **_expected(one, getattr(one, set_by), unexplained, found, d_model),
+                **(_sparsity(one, sparsity, config.l1) if sparsity is not None else {"k": one.k}),
                 **_cost(one, sample.train, store, l0, steps_until(settled, one)),
             }
         )
@@ -127,7 +133,7 @@ def suggest(
         "probes": [asdict(p) for p in probes],
         "expansions": rows,
         "suggested": chosen,
-        "command": _command(store, replace(config, expansion=chosen["expansion"], l1=chosen["l1"])),
+        "command": _command(store, replace(config, expansion=chosen["expansion"], **{set_by: chosen[set_by]})),
         "disk_bytes": store.n_cells * store.layout.cell_bytes,
         "seconds": time.monotonic() - begun,
     }
@@ -177,30 +183,42 @@ def _tokens(sample: Sample, config: TrainConfig) -> dict[str, Any]:
 
 def _probes(sample: Sample, config: TrainConfig, l0: float) -> list[Probe]:
     threshold = EncodeConfig().concept_threshold
-    with progress("probes", 8, "trainings") as bar:
+    set_by = OBJECTIVES[config.objective].set_by
+    expansions = narrow(config, sample.train.shape[1])
+    with progress("probes", 8 if set_by == "l1" else 2 * len(expansions), "trainings") as bar:
 
-        def run(expansion: int, l1: float) -> Probe:
-            done = probe(sample.train, sample.held, replace(config, expansion=expansion, l1=l1), threshold)
-            bar.to(bar.done + 1, f"L0 {done.l0:.3g} at lambda {l1:.2g}")
+        def run(expansion: int, value: float) -> Probe:
+            varied: dict[str, Any] = {"expansion": expansion, set_by: value}
+            done = probe(sample.train, sample.held, replace(config, **varied), threshold)
+            bar.to(bar.done + 1, f"L0 {done.l0:.3g} at {set_by} {value:.2g}")
             return done
 
-        first = first_l1(sample.train[: 8 * BATCH], config)
-        return search(run, l0, narrow(config, sample.train.shape[1]), first)
+        if set_by == "k":  # L0 is known: on both sides of it for explained variance and concepts
+            around = max(1, round(l0 / 1.3)), round(l0 * 1.3) + 1
+            return [run(expansion, k) for expansion in expansions for k in around]
+        return search(run, l0, expansions, first_l1(sample.train[: 8 * BATCH], config))
 
 
-def _expected(one: TrainConfig, sparsity: Fit, unexplained: Fit, found: Fit, d_model: int) -> dict[str, Any]:
+def _sparsity(one: TrainConfig, sparsity: Fit, planned: float) -> dict[str, Any]:
+    """lambda with its interval, and what the planned one would lead to."""
     error = sparsity.error(one.l1, one.expansion)
     off = math.exp(_Z * error / -sparsity.coefficients[1])
-    n_latents = one.expansion * d_model
     return {
-        "expansion": one.expansion,
-        "n_latents": n_latents,
         "l1": one.l1,
         "l1_low": one.l1 / off,
         "l1_high": one.l1 * off,
         "l0_factor": math.exp(_Z * error),
-        "explained_variance": 1 - min(1.0, math.exp(unexplained.log(one.l1, one.expansion))),
-        "concepts": round(min(n_latents, math.exp(found.log(one.l1, one.expansion)))),
+        "l0_of_planned_l1": math.exp(sparsity.log(planned, one.expansion)) if planned > 0 else None,
+    }
+
+
+def _expected(one: TrainConfig, value: float, unexplained: Fit, found: Fit, d_model: int) -> dict[str, Any]:
+    n_latents = one.expansion * d_model
+    return {
+        "expansion": one.expansion,
+        "n_latents": n_latents,
+        "explained_variance": 1 - min(1.0, math.exp(unexplained.log(value, one.expansion))),
+        "concepts": round(min(n_latents, math.exp(found.log(value, one.expansion)))),
     }
 
 
@@ -254,6 +272,7 @@ def _command(store: TokenStore, config: TrainConfig) -> str:
     options = [
         f"--{spec.name.replace('_', '-')} {value if isinstance(value, int | str) else format(value, 'g')}"
         for spec in fields(config)
-        if (value := getattr(config, spec.name)) != spec.default or spec.name in ("expansion", "l1")
+        if (value := getattr(config, spec.name)) != spec.default
+        or spec.name in ("expansion", OBJECTIVES[config.objective].set_by)
     ]
     return " ".join(["cytosae train", shlex.quote(str(store.folder)), *options])

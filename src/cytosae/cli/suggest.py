@@ -1,4 +1,4 @@
-"""``cytosae suggest``: lambda and expansion for the tokens at hand, and what the training will cost."""
+"""``cytosae suggest``: lambda (or k) and expansion for the tokens at hand, and what the training will cost."""
 
 from __future__ import annotations
 
@@ -45,10 +45,7 @@ def _page(found: dict[str, Any], planned: TrainConfig) -> list[str]:
     table = [
         ("expansion", [f"{row['expansion']}" for row in rows]),
         ("latents", [f"{row['n_latents']:,}" for row in rows]),
-        (f"lambda for L0 {found['wanted_l0']:g}", [f"{row['l1']:.2g}" for row in rows]),
-        ("  from", [f"{row['l1_low']:.2g}" for row in rows]),
-        ("  to", [f"{row['l1_high']:.2g}" for row in rows]),
-        (f"L0 at --l1 {planned.l1:g}", [_maybe(row["l0_of_planned_l1"], ".3g") for row in rows]),
+        *(_lambda(found, planned) if "l1" in rows[0] else [("k", [f"{row['k']}" for row in rows])]),
         ("explained variance", [f"{row['explained_variance']:.3f}" for row in rows]),
         ("concepts, about", [f"{row['concepts']:,}" for row in rows]),
         ("training", [_time(row["train_seconds"]) for row in rows]),
@@ -63,6 +60,16 @@ def _page(found: dict[str, Any], planned: TrainConfig) -> list[str]:
         f"suggested: expansion {found['suggested']['expansion']} ({found['suggested']['why']})",
     ]
     return [*lines, found["command"]]
+
+
+def _lambda(found: dict[str, Any], planned: TrainConfig) -> list[tuple[str, list[str]]]:
+    rows = found["expansions"]
+    return [
+        (f"lambda for L0 {found['wanted_l0']:g}", [f"{row['l1']:.2g}" for row in rows]),
+        ("  from", [f"{row['l1_low']:.2g}" for row in rows]),
+        ("  to", [f"{row['l1_high']:.2g}" for row in rows]),
+        (f"L0 at --l1 {planned.l1:g}", [_maybe(row["l0_of_planned_l1"], ".3g") for row in rows]),
+    ]
 
 
 def _told(about: dict[str, Any]) -> list[str]:

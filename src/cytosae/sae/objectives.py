@@ -46,17 +46,19 @@ class Objective:
     """Reconstruction error, target and output to one value per token."""
     activation: Callable[[TrainConfig], Activation]
     """What becomes of pre-activations, and what counts as sparsity."""
+    set_by: str = "l1"
+    """The setting by which the number of active latents is chosen: ``l1``, or ``k``, which is that number."""
 
 
 OBJECTIVES: dict[str, Objective] = {
     "release": Objective(relative_squared_error, lambda config: ReLU()),
     "squared": Objective(squared_error, lambda config: ReLU()),
-    "topk": Objective(squared_error, lambda config: TopK(config.k)),
-    "batchtopk": Objective(squared_error, lambda config: BatchTopK(config.k)),
+    "topk": Objective(squared_error, lambda config: TopK(config.k), "k"),
+    "batchtopk": Objective(squared_error, lambda config: BatchTopK(config.k), "k"),
     "jumprelu": Objective(squared_error, lambda config: JumpReLU(config.bandwidth)),
     "gated": Objective(squared_error, lambda config: Gated()),
     # What is its own are the directions: `cytosae.sae.archetypes`.
-    "archetypal": Objective(squared_error, lambda config: TopK(config.k)),
+    "archetypal": Objective(squared_error, lambda config: TopK(config.k), "k"),
 }
 RECONSTRUCTION = {name: objective.error for name, objective in OBJECTIVES.items()}
 """Reconstruction error per token, by the name of the objective."""

@@ -20,9 +20,9 @@ from cytosae.errors import CytosaeError
 from cytosae.sae import sparse
 from cytosae.sae.metrics import evaluate
 from cytosae.sae.model import SAE
-from cytosae.sae.objectives import RECONSTRUCTION
-from cytosae.sae.start import start_from_tokens, start_of_bias
-from cytosae.sae.training import new_state, step
+from cytosae.sae.objectives import OBJECTIVES, RECONSTRUCTION
+from cytosae.sae.start import start_of_bias
+from cytosae.sae.training import begin, new_state, step
 from cytosae.settings import TrainConfig
 
 LEARNING_RATE = 4e-3
@@ -55,6 +55,7 @@ class Probe:
 
     expansion: int
     l1: float
+    """lambda, or k where the objective is set by it."""
     l0: float
     explained_variance: float
     concepts: int
@@ -243,7 +244,7 @@ def probe(x: Tensor, held: Tensor, config: TrainConfig, threshold: float) -> Pro
     steps, rate = probe_steps(config), max(LEARNING_RATE, config.learning_rate)
     short = replace(config, learning_rate=rate, warmup_steps=max(1, round(_WARMUP * steps)), revival="none")
     state = new_state(short, x.shape[1], x.device)
-    _start(state.sae, x, config)
+    begin(state, x[: 16 * BATCH], config)
     settled = summed = 0.0
     for batch in _batches(x, steps, config.seed):
         now = replace(short, learning_rate=_cooled(state.step, steps, rate, config.learning_rate))
@@ -255,7 +256,8 @@ def probe(x: Tensor, held: Tensor, config: TrainConfig, threshold: float) -> Pro
     found = _concepts(state.sae, held, threshold)
     # The share falls about exponentially from a half; that of a narrow autoencoder stops on the way.
     settled *= math.log(0.5 / sparse.DENSE) / math.log(0.5 / _TENTH)
-    return Probe(config.expansion, config.l1, figures["l0"], figures["explained_variance"], found, settled)
+    set_to = getattr(config, OBJECTIVES[config.objective].set_by)
+    return Probe(config.expansion, set_to, figures["l0"], figures["explained_variance"], found, settled)
 
 
 def never_fired(x: Tensor, config: TrainConfig, centred: bool, steps: int) -> float:
@@ -264,7 +266,7 @@ def never_fired(x: Tensor, config: TrainConfig, centred: bool, steps: int) -> fl
     centre = "geometric-median" if centred else "zeros"
     short = replace(config, b_dec_init=centre, learning_rate=rate, warmup_steps=steps, revival="none")
     state = new_state(short, x.shape[1], x.device)
-    _start(state.sae, x, short)
+    begin(state, x[: 16 * BATCH], short)
     fired = torch.zeros(state.sae.n_latents, dtype=torch.bool, device=x.device)
     for batch in _batches(x, steps, config.seed):
         fired |= step(state, batch, short).fired
@@ -274,13 +276,6 @@ def never_fired(x: Tensor, config: TrainConfig, centred: bool, steps: int) -> fl
 def _cooled(done: int, steps: int, rate: float, last: float) -> float:
     left = (steps - done) / (_COOLED * steps)
     return rate if left >= 1 else last + (rate - last) * left
-
-
-@torch.no_grad()
-def _start(sae: SAE, x: Tensor, config: TrainConfig) -> None:
-    sae.b_dec.copy_(start_of_bias(x[: 16 * BATCH], config.b_dec_init))
-    if config.directions_init == "tokens":
-        start_from_tokens(sae, x[: 16 * BATCH], config.seed)
 
 
 def _batches(x: Tensor, steps: int, seed: int) -> Iterator[Tensor]:

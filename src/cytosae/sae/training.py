@@ -300,7 +300,7 @@ class Course:
         if not _continued(self.checkpoint, self.state, self.identity, config):
             if not verified:
                 source.verify()
-            _start(self.state, (start or start_tokens)(source, self.training, config), config)
+            begin(self.state, (start or start_tokens)(source, self.training, config), config)
             self.save()
         say(
             f"sae: {self.state.sae.n_latents:,} latents on {device}, {len(self.training):,} cells to train on, "
@@ -403,7 +403,7 @@ def start_tokens(source: TokenSource, training: NDArray[np.int64], config: Train
 
 
 @torch.no_grad()
-def _start(state: TrainState, x: Tensor, config: TrainConfig) -> None:
+def begin(state: TrainState, x: Tensor, config: TrainConfig) -> None:
     """Bias and directions from a sample of tokens."""
     sae = state.sae
     sae.b_dec.copy_(start_of_bias(x, config.b_dec_init))
