@@ -297,7 +297,8 @@ def _train(
     try:
         with progress("sae", config.steps * config.batch_images, "images", course.images) as bar:
             while not course.ended:
-                signum, due = team.most(stop.signum or 0, time.monotonic() - saved > checkpoint_seconds)
+                asked = (stop.signum or 0) if stop else 0
+                signum, due = team.most(asked, time.monotonic() - saved > checkpoint_seconds)
                 if signum:
                     course.save()
                     raise Interrupted(
