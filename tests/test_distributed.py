@@ -16,9 +16,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from conftest import PlantedBackbone, assert_user_error, numbered_cells, tiny_info
+from conftest import PlantedBackbone, numbered_cells, tiny_info
+from cytosae.errors import CytosaeError
 from cytosae.sae import read_metrics, train
 from cytosae.sae.checkpoint import CHECKPOINT
+from cytosae.sae.distributed import joined
 from cytosae.settings import StoreConfig, TrainConfig
 from cytosae.tokens import TokenStore, embed, layout_of
 from cytosae.tokens.store import FileRecord, read_manifest, write_manifest
@@ -48,11 +50,11 @@ CONFIGS: dict[str, dict[str, Any]] = {
 }
 WITHOUT_DEAD = {"bfloat16", "jumprelu", "rarely"}  # or none that are revived
 QUICK = {
-    "data": ("ghost", "topk", "batchtopk"),
+    "data": ("ghost", "batchtopk"),
     "latents": ("ghost", "nested", "topk", "batchtopk", "rarely"),
 }
 SLOW = {
-    "data": ("uneven", "nested", "auxk", "squared", "bfloat16", "jumprelu", "gated", "archetypal"),
+    "data": ("uneven", "nested", "topk", "auxk", "squared", "bfloat16", "jumprelu", "gated", "archetypal"),
     "latents": ("uneven", "auxk", "squared", "bfloat16", "jumprelu", "gated", "archetypal"),
 }
 
@@ -95,6 +97,7 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
 
 
 def launch(processes: int, store: Path, folder: Path, cases: list[dict[str, Any]]) -> Launch:
+    t0 = time.monotonic()
     folder.mkdir(exist_ok=True)
     (folder / "cases.json").write_text(json.dumps(cases))
     script = Path(__file__).with_name("torchrun_cases.py")
@@ -123,7 +126,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("tokens", "broken"):
         layout = layout_of(info, StoreConfig(cells_per_shard=16, batch_size=8))
         embed(table, PlantedBackbone(tokens, info), folder / name, layout, workers=0)  # type: ignore[arg-type]
-    layout, shards, _ = read_manifest(folder / "broken") or pytest.fail()
+    layout, shards, _ = read_manifest(folder / "broken") or pytest.fail("no store was written")
     file = folder / "broken" / shards[2].file
     spoiled = load_file(file)
     spoiled["tokens"][3] = torch.nan
@@ -149,7 +152,7 @@ def alone(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def of_four(store: Path, alone: Path, tmp_path_factory: pytest.TempPathFactory) -> Launch:
     """Two trainings, and a third in whose middle the last process is killed."""
-    killed = case("ghost", "latents", at=20, rank=3, signal="SIGKILL", checkpoint_seconds=0.0)
+    killed = case("ghost", "latents", at=10, rank=3, signal="SIGKILL", checkpoint_seconds=0.0)
     cases = [case("ghost", "data"), case("uneven", "latents"), {**killed, "name": "killed"}]
     return launch(4, store, tmp_path_factory.mktemp("four"), cases)
 
@@ -165,6 +168,9 @@ def of_two(store: Path, of_four: Launch, tmp_path_factory: pytest.TempPathFactor
     cases.append({**case("ghost", "data"), "name": "killed"})
     cases.append({**case("ghost", "latents", at=30, rank=1, signal="SIGTERM"), "name": "stopped"})
     cases.append({**case("ghost", "data"), "name": "broken", "store": "broken"})
+    cases.append(case("rarely", "data"))
+    small = case("ghost", "data")
+    cases.append({**small, "name": "small", "config": {**small["config"], "batch_images": 1}})
     found = launch(2, store, folder, cases)
     assert found.code == 0, found.stderr[-3000:]
     return found
@@ -207,7 +213,7 @@ def test_a_killed_process_ends_all_and_another_number_goes_on(of_four: Launch, o
         assert "goes on from the last checkpoint" in error
     assert "Traceback" not in of_four.stderr.partition("failed (exitcode")[0]
     assert not (of_four.folder / "killed" / "model.safetensors").exists()
-    assert read_metrics(of_four.folder / "killed")[-1]["step"] == 20
+    assert read_metrics(of_four.folder / "killed")[-1]["step"] == 10
     assert_same(of_two.folder / "killed", alone / "ghost")
 
 
@@ -232,7 +238,7 @@ def test_with_divided_latents_no_weight_is_exchanged(of_two: Launch) -> None:
     def of_step(name: str) -> list[list[Any]]:
         exchanged = of_two.seen(name)["exchanged"]
         start = next(place for place, (what, *_) in enumerate(exchanged) if what == "step")
-        ends = [place for place, (_, size, _) in enumerate(exchanged) if place > start and size == 2]
+        ends = [place for place, (_, *sizes) in enumerate(exchanged) if place > start and sizes == [2, 16]]
         return list(exchanged[start + 1 : ends[0]])  # up to the question whether to stop
 
     divided = of_step("ghost-latents")
@@ -293,11 +299,15 @@ def test_the_command_under_torchrun(store: Path, alone: Path, tmp_path: Path) ->
     assert (tmp_path / "stopped" / CHECKPOINT).is_file()
 
 
-def test_what_cannot_be_divided_is_refused(store: Path, tmp_path: Path) -> None:
-    """Under torchrun, of which there is one process here that says it is one of two."""
-    from conftest import cytosae
-
-    # A made-up launch: refused before anything is joined.
-    environment = {"TORCHELASTIC_RUN_ID": "none", "WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0"}
-    done = cytosae("train", store / "tokens", "-o", tmp_path, "--parallel", "weights", check=False, **environment)
-    assert_user_error(done, "--parallel weights", "data, latents")
+def test_what_cannot_be_divided_is_refused(of_two: Launch, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "2 processes, but a batch has 1 images" in of_two.seen("small", 1)["error"]
+    assert "--dead-every 4" in of_two.seen("rarely-data", 1)["error"]
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("LOCAL_RANK", str(torch.cuda.device_count()))
+    for parallel, device, message in (
+        ("weights", "cpu", "data, latents"),
+        ("data", "cuda:0", "a GPU of its own"),
+        ("data", "cuda", "fewer than the processes"),
+    ):
+        with pytest.raises(CytosaeError, match=message), joined(parallel, device):
+            pass
