@@ -97,7 +97,6 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
 
 
 def launch(processes: int, store: Path, folder: Path, cases: list[dict[str, Any]]) -> Launch:
-    t0 = time.monotonic()
     folder.mkdir(exist_ok=True)
     (folder / "cases.json").write_text(json.dumps(cases))
     script = Path(__file__).with_name("torchrun_cases.py")
