@@ -76,12 +76,14 @@ def step(state: TrainState, x: Tensor, config: TrainConfig) -> BatchFigures:
     """
     sae, split = state.sae, state.sae.split
     along_active = state.l0 <= sparse.DENSE * sae.n_latents * split.latents.size and sae.activation.along_active
-    if split.tokens.size > 1 or split.latents.size > 1:
-        along_active &= not isinstance(sae.activation, BatchTopK)
-    if split.latents.size > 1:
-        along_active &= config.revival != "auxk"
-    row_by_row = along_active and state.archetypes is None and x.device.type == "cpu"
-    if row_by_row and split.tokens.size == 1:
+    # Which latents are active in a batch, or which of the dead come nearest, is agreed upon in the plain step alone.
+    if split.tokens.size * split.latents.size > 1 and isinstance(sae.activation, BatchTopK):
+        along_active = False
+    if split.latents.size > 1 and config.revival == "auxk":
+        along_active = False
+    # Row by row no gradient is there as a whole, which it has to be where that of other tokens is added.
+    row_by_row = state.archetypes is None and split.tokens.size == 1 and x.device.type == "cpu"
+    if along_active and row_by_row:
         figures = _sparse_step(state, x, config)
     else:
         figures = _plain_step(state, x, config, along_active)
@@ -131,8 +133,8 @@ def _of_all(sae: SAE, figures: BatchFigures, n_tokens: int) -> BatchFigures:
         if parameter.grad is not None:
             split.tokens.sum_(parameter.grad.mul_(share))
     names = ("loss", "reconstruction", "l1", "revival", "mse", "l0")
-    means = torch.tensor([share * getattr(figures, name) for name in names], dtype=torch.float64)
-    means = split.tokens.sum(means)
+    here = torch.tensor([getattr(figures, name) for name in names], dtype=torch.float64)
+    means = split.tokens.sum(share * here)
     fired = split.tokens.highest(figures.fired.int()) > 0
     return replace(figures, **dict(zip(names, means.tolist(), strict=True)), fired=fired)
 
