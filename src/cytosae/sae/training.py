@@ -81,9 +81,8 @@ def step(state: TrainState, x: Tensor, config: TrainConfig) -> BatchFigures:
         along_active = False
     if split.latents.size > 1 and config.revival == "auxk":
         along_active = False
-    # Row by row no gradient is there as a whole, which it has to be where that of other tokens is added.
-    row_by_row = state.archetypes is None and split.tokens.size == 1 and x.device.type == "cpu"
-    if along_active and row_by_row:
+    # The sparse step holds no gradient as a whole, which it has to be where that of other tokens is added.
+    if along_active and state.archetypes is None and split.tokens.size == 1 and x.device.type == "cpu":
         figures = _sparse_step(state, x, config)
     else:
         figures = _plain_step(state, x, config, along_active)
