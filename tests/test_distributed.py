@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -96,7 +97,7 @@ def torchrun(processes: int, *arguments: object) -> list[str]:
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
 
 
-def launch(processes: int, store: Path, folder: Path, cases: list[dict[str, Any]]) -> Launch:
+def launch(processes: int, store: Path, folder: Path, cases: list[dict[str, Any]], **environment: str) -> Launch:
     folder.mkdir(exist_ok=True)
     (folder / "cases.json").write_text(json.dumps(cases))
     script = Path(__file__).with_name("torchrun_cases.py")
@@ -104,7 +105,7 @@ def launch(processes: int, store: Path, folder: Path, cases: list[dict[str, Any]
         torchrun(processes, script, store, folder),
         capture_output=True,
         text=True,
-        env=ENVIRONMENT,
+        env={**ENVIRONMENT, **environment},
         timeout=300,
         check=False,
     )
@@ -263,6 +264,21 @@ def test_every_objective_takes_the_steps_of_one(processes: int, store: Path, tmp
         assert_same(found.folder / f"{name}-{way}", tmp_path / name)
 
 
+@pytest.mark.slow
+def test_the_step_of_a_gpu_takes_the_steps_of_one(store: Path, tmp_path: Path) -> None:
+    """Its kernels on a CPU, by Triton's interpreter; what goes by NCCL on GPUs goes by gloo here."""
+    pytest.importorskip("triton")
+    short = {**BASE, "images": 16 * BATCH, "dead_after": 2, "warmup_steps": 1}
+    train(TokenStore(store / "tokens"), tmp_path / "alone", TrainConfig(**short), device="cpu")
+    assert max(line.get("dead", 0) for line in read_metrics(tmp_path / "alone")) > 0.05
+    cases = [{**case("ghost", way), "config": short, "gpu": True} for way in ("data", "latents")]
+    found = launch(2, store, tmp_path / "two", cases, TRITON_INTERPRET="1")
+    assert found.code == 0, found.stderr[-3000:]
+    for way in ("data", "latents"):
+        assert found.seen(f"ghost-{way}")["kernels"] >= 5
+        assert_same(found.folder / f"ghost-{way}", tmp_path / "alone")
+
+
 def options(settings: dict[str, Any]) -> list[str]:
     return [text for name, value in settings.items() for text in (f"--{name.replace('_', '-')}", str(value))]
 
@@ -271,8 +287,10 @@ def options(settings: dict[str, Any]) -> list[str]:
 def test_the_command_under_torchrun(store: Path, alone: Path, tmp_path: Path) -> None:
     command = ("-m", "cytosae", "train", store / "tokens", "--device", "cpu", "--json", *options(BASE))
 
-    def start(processes: int, folder: str, *more: object) -> subprocess.Popen[str]:
-        arguments = torchrun(processes, *command, "-o", tmp_path / folder, *more)
+    def start(
+        processes: int, folder: str, *more: object, torchrun_options: tuple[str, ...] = ()
+    ) -> subprocess.Popen[str]:
+        arguments = torchrun(processes, *torchrun_options, *command, "-o", tmp_path / folder, *more)
         return subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
 
     whole = start(2, "sae", "--parallel", "latents")
@@ -287,15 +305,27 @@ def test_the_command_under_torchrun(store: Path, alone: Path, tmp_path: Path) ->
     assert "256 latents cannot be divided among 3 processes" in message
     assert "exitcode  : 2" in stderr
 
+    once_more = start(2, "restarted", "--checkpoint-seconds", "0", torchrun_options=("--max-restarts", "1"))
+    wait_for_log(tmp_path / "restarted")
+    psutil.Process(once_more.pid).children()[0].kill()
+    _, stderr = once_more.communicate(timeout=120)
+    assert once_more.returncode == 0, stderr  # torchrun started both anew, and they went on
+    assert_same(tmp_path / "restarted", alone / "ghost")
+
     long = start(2, "stopped", "--images", "100000000")
-    deadline = time.monotonic() + 60
-    while not read_metrics(tmp_path / "stopped") and time.monotonic() < deadline:
-        time.sleep(0.2)
+    wait_for_log(tmp_path / "stopped")
     long.send_signal(signal.SIGTERM)
     _, stderr = long.communicate(timeout=60)
     assert stderr.count("stopped after step") == 1
     assert "Traceback" not in stderr.partition("stopped after step")[0]
     assert (tmp_path / "stopped" / CHECKPOINT).is_file()
+
+
+def wait_for_log(folder: Path) -> None:
+    """Until a training has begun."""
+    deadline = time.monotonic() + 60
+    while not read_metrics(folder) and time.monotonic() < deadline:
+        time.sleep(0.02)
 
 
 def test_what_cannot_be_divided_is_refused(of_two: Launch, monkeypatch: pytest.MonkeyPatch) -> None:

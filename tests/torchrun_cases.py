@@ -18,7 +18,8 @@ import torch
 import torch.distributed as dist
 
 from cytosae.errors import CytosaeError, Interrupted
-from cytosae.sae import distributed, training
+from cytosae.sae import distributed, sparse, training
+from cytosae.sae.objectives import BatchFigures
 from cytosae.settings import TrainConfig
 from cytosae.tokens import TokenStore
 
@@ -51,10 +52,25 @@ def signalled(case: dict[str, Any], rank: int) -> Any:
     return stepped
 
 
+def take_the_step_of_a_gpu(seen: dict[str, Any]) -> None:
+    """Always follow the active latents, by the kernels for GPUs."""
+    from cytosae.sae import gpu
+
+    def backward(*arguments: Any, **options: Any) -> BatchFigures:
+        seen["kernels"] += 1
+        return gpu.backward(*arguments, **options)
+
+    seen["kernels"] = 0
+    sparse.backward = backward
+    training._sparse_step = lambda state, x, config: training._plain_step(state, x, config, along_active=True)
+
+
 def run(store: Path, out: Path, case: dict[str, Any], rank: int) -> dict[str, Any]:
     original = training.Course.step
     training.Course.step = signalled(case, rank)  # type: ignore[method-assign]
     seen: dict[str, Any] = {}
+    if case.get("gpu"):
+        take_the_step_of_a_gpu(seen)
     exchanged.clear()
     try:
         seen["figures"] = training.train(

@@ -25,6 +25,7 @@ import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.distributed.rendezvous import rendezvous
 
 from cytosae.console import console
 from cytosae.errors import CytosaeError
@@ -247,8 +248,12 @@ def joined(parallel: str, device: str) -> Iterator[Team]:
     if parallel not in PARALLEL:
         raise CytosaeError(f"--parallel {parallel}: unknown; choose one of {', '.join(PARALLEL)}.")
     where = _own_device(device, int(os.environ["LOCAL_RANK"]))
+    backend = "cpu:gloo,cuda:nccl" if where.type == "cuda" else "gloo"
     with _exchange():
-        dist.init_process_group("cpu:gloo,cuda:nccl" if where.type == "cuda" else "gloo", timeout=_PATIENCE)
+        store, rank, size = next(rendezvous("env://"))
+        # The store outlives restarts by torchrun, and would give the addresses of processes that are gone.
+        store = dist.PrefixStore(f"cytosae/{os.environ['TORCHELASTIC_RESTART_COUNT']}", store)
+        dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=_PATIENCE)
     try:
         yield _Joined(parallel, where)
     except _Lost:
