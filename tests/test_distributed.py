@@ -101,15 +101,18 @@ def launch(processes: int, store: Path, folder: Path, cases: list[dict[str, Any]
     folder.mkdir(exist_ok=True)
     (folder / "cases.json").write_text(json.dumps(cases))
     script = Path(__file__).with_name("torchrun_cases.py")
-    done = subprocess.run(
+    started = subprocess.Popen(
         torchrun(processes, script, store, folder),
-        capture_output=True,
+        stderr=subprocess.PIPE,
         text=True,
         env={**ENVIRONMENT, **environment},
-        timeout=300,
-        check=False,
     )
-    return Launch(folder, processes, done.returncode, done.stderr)
+    try:
+        _, stderr = started.communicate(timeout=240)
+    finally:
+        started.terminate()  # where it hangs; torchrun ends its processes
+        started.wait()
+    return Launch(folder, processes, started.returncode, stderr)
 
 
 @pytest.fixture(scope="module")
