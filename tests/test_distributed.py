@@ -21,7 +21,7 @@ from conftest import PlantedBackbone, numbered_cells, tiny_info
 from cytosae.errors import CytosaeError
 from cytosae.sae import read_metrics, train
 from cytosae.sae.checkpoint import CHECKPOINT
-from cytosae.sae.distributed import joined
+from cytosae.sae.distributed import _own_device
 from cytosae.settings import StoreConfig, TrainConfig
 from cytosae.tokens import TokenStore, embed, layout_of
 from cytosae.tokens.store import FileRecord, read_manifest, write_manifest
@@ -171,7 +171,7 @@ def of_two(store: Path, of_four: Launch, tmp_path_factory: pytest.TempPathFactor
     cases.append({**case("ghost", "data"), "name": "killed"})
     cases.append({**case("ghost", "latents", at=30, rank=1, signal="SIGTERM"), "name": "stopped"})
     cases.append({**case("ghost", "data"), "name": "broken", "store": "broken"})
-    cases.append(case("rarely", "data"))
+    cases += [case("rarely", "data"), {**case("ghost", "weights"), "name": "weights"}]
     small = case("ghost", "data")
     cases.append({**small, "name": "small", "config": {**small["config"], "batch_images": 1}})
     found = launch(2, store, folder, cases)
@@ -282,46 +282,60 @@ def test_the_step_of_a_gpu_takes_the_steps_of_one(store: Path, tmp_path: Path) -
         assert_same(found.folder / f"ghost-{way}", tmp_path / "alone")
 
 
-def options(settings: dict[str, Any]) -> list[str]:
-    return [text for name, value in settings.items() for text in (f"--{name.replace('_', '-')}", str(value))]
+def command(
+    processes: int, tokens: Path, folder: Path, *more: str, launcher: tuple[str, ...] = ()
+) -> subprocess.Popen[str]:
+    """`cytosae train` with the settings of ``ghost``, in several processes."""
+    settings = [text for name, value in BASE.items() for text in (f"--{name.replace('_', '-')}", str(value))]
+    train = ("-m", "cytosae", "train", tokens, "-o", folder, "--device", "cpu", "--json", *settings, *more)
+    arguments = torchrun(processes, *launcher, *train)
+    return subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
 
 
 @pytest.mark.slow
-def test_the_command_under_torchrun(store: Path, alone: Path, tmp_path: Path) -> None:
-    command = ("-m", "cytosae", "train", store / "tokens", "--device", "cpu", "--json", *options(BASE))
-
-    def start(
-        processes: int, folder: str, *more: object, torchrun_options: tuple[str, ...] = ()
-    ) -> subprocess.Popen[str]:
-        arguments = torchrun(processes, *torchrun_options, *command, "-o", tmp_path / folder, *more)
-        return subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
-
-    whole = start(2, "sae", "--parallel", "latents")
-    stdout, stderr = whole.communicate(timeout=120)
-    assert whole.returncode == 0, stderr
-    assert json.loads(stdout)["steps"] == STEPS  # one object, of one process
+def test_the_command_answers_once(store: Path, alone: Path, tmp_path: Path) -> None:
+    started = command(2, store / "tokens", tmp_path / "sae", "--parallel", "latents")
+    stdout, stderr = started.communicate(timeout=120)
+    assert started.returncode == 0, stderr
+    assert json.loads(stdout)["steps"] == STEPS
+    assert stderr.count("sae: 256 latents on 2 processes") == 1
     assert_same(tmp_path / "sae", alone / "ghost")
 
-    refused = start(3, "no", "--parallel", "latents")
-    _, stderr = refused.communicate(timeout=120)
-    (message,) = [line for line in stderr.splitlines() if line.startswith("error: ")]
-    assert "256 latents cannot be divided among 3 processes" in message
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("processes", "tokens", "message"),
+    [(3, "tokens", "256 latents cannot be divided among 3 processes"), (2, "none", "no token store there")],
+)
+def test_the_command_refuses_once(processes: int, tokens: str, message: str, store: Path, tmp_path: Path) -> None:
+    _, stderr = command(processes, store / tokens, tmp_path, "--parallel", "latents").communicate(timeout=120)
+    (said,) = [line for line in stderr.splitlines() if line.startswith("error: ")]
+    assert message in said
     assert "exitcode  : 2" in stderr
 
-    once_more = start(2, "restarted", "--checkpoint-seconds", "0", torchrun_options=("--max-restarts", "1"))
-    wait_for_log(tmp_path / "restarted")
-    psutil.Process(once_more.pid).children()[0].kill()
-    _, stderr = once_more.communicate(timeout=120)
-    assert once_more.returncode == 0, stderr  # torchrun started both anew, and they went on
-    assert_same(tmp_path / "restarted", alone / "ghost")
 
-    long = start(2, "stopped", "--images", "100000000")
-    wait_for_log(tmp_path / "stopped")
-    long.send_signal(signal.SIGTERM)
-    _, stderr = long.communicate(timeout=60)
+@pytest.mark.slow
+def test_torchrun_starts_again_what_was_killed(store: Path, alone: Path, tmp_path: Path) -> None:
+    options = ("--max-restarts", "1")
+    started = command(2, store / "tokens", tmp_path / "sae", "--checkpoint-seconds", "0", launcher=options)
+    wait_for_log(tmp_path / "sae")
+    psutil.Process(started.pid).children()[0].kill()
+    _, stderr = started.communicate(timeout=120)
+    assert started.returncode == 0, stderr
+    assert "step 0 of 50" in stderr.splitlines()[0]
+    assert stderr.count("sae: 256 latents on 2 processes") == 2
+    assert_same(tmp_path / "sae", alone / "ghost")
+
+
+@pytest.mark.slow
+def test_a_signal_to_torchrun_leaves_a_checkpoint(store: Path, tmp_path: Path) -> None:
+    started = command(2, store / "tokens", tmp_path / "sae", "--images", "100000000")
+    wait_for_log(tmp_path / "sae")
+    started.send_signal(signal.SIGTERM)
+    _, stderr = started.communicate(timeout=60)
     assert stderr.count("stopped after step") == 1
     assert "Traceback" not in stderr.partition("stopped after step")[0]
-    assert (tmp_path / "stopped" / CHECKPOINT).is_file()
+    assert (tmp_path / "sae" / CHECKPOINT).is_file()
 
 
 def wait_for_log(folder: Path) -> None:
@@ -331,15 +345,13 @@ def wait_for_log(folder: Path) -> None:
         time.sleep(0.02)
 
 
-def test_what_cannot_be_divided_is_refused(of_two: Launch, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_be_divided_is_refused(of_two: Launch) -> None:
     assert "2 processes, but a batch has 1 images" in of_two.seen("small", 1)["error"]
     assert "--dead-every 4" in of_two.seen("rarely-data", 1)["error"]
-    monkeypatch.setenv("RANK", "0")
-    monkeypatch.setenv("LOCAL_RANK", str(torch.cuda.device_count()))
-    for parallel, device, message in (
-        ("weights", "cpu", "data, latents"),
-        ("data", "cuda:0", "a GPU of its own"),
-        ("data", "cuda", "fewer than the processes"),
-    ):
-        with pytest.raises(CytosaeError, match=message), joined(parallel, device):
-            pass
+    assert (
+        of_two.seen("weights", 1)["error"] == "CytosaeError: --parallel weights: unknown; choose one of data, latents."
+    )
+    with pytest.raises(CytosaeError, match="a GPU of its own"):
+        _own_device("cuda:0", 0)
+    with pytest.raises(CytosaeError, match="fewer than the processes"):
+        _own_device("cuda", torch.cuda.device_count())

@@ -10,7 +10,6 @@ import json
 import os
 import signal
 import sys
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ import torch
 import torch.distributed as dist
 
 from cytosae.errors import CytosaeError, Interrupted
-from cytosae.sae import distributed, sparse, training
+from cytosae.sae import distributed, join, sparse, training
 from cytosae.sae.objectives import BatchFigures
 from cytosae.settings import TrainConfig
 from cytosae.tokens import TokenStore
@@ -77,8 +76,9 @@ def run(store: Path, out: Path, case: dict[str, Any], rank: int) -> dict[str, An
             TokenStore(store / case.get("store", "tokens")),
             out / case["name"],
             TrainConfig(**case["config"]),
-            device="cpu",
-            parallel=case["parallel"],
+            team=distributed._Joined(
+                case["parallel"], "cpu"
+            ),  # of the same processes: joining takes longer than training
             checkpoint_seconds=case.get("checkpoint_seconds", 300.0),
         )
     except (CytosaeError, Interrupted) as error:
@@ -93,12 +93,7 @@ def main() -> None:
     store, out = map(Path, sys.argv[1:])
     for name in ("all_reduce", "all_gather"):
         watch(name)
-    with distributed.joined("data", "cpu") as team:
-
-        def another(parallel: str, device: str) -> Any:  # of the same processes: to join takes longer than to train
-            return nullcontext(distributed._Joined(parallel, torch.device(device)))
-
-        training._team = another  # type: ignore[assignment]
+    with join("data", "cpu") as team:
         rank = dist.get_rank()
         for case in json.loads((out / "cases.json").read_text()):
             seen = run(store, out, case, rank)

@@ -153,19 +153,21 @@ def train(
     from cytosae.interrupts import deferred_signals
 
     with deferred_signals() as stop:  # from here on: torch takes seconds to import
+        from cytosae.sae import join
         from cytosae.sae import train as train_sae
 
-        source = _source(tokens, None if no_store else tokens, backbone)
-        figures = train_sae(
-            source,
-            output,
-            settings,
-            device=backbone.device,
-            track=track,
-            checkpoint_seconds=checkpoint_seconds,
-            stop=stop,
-            parallel=parallel,
-        )
+        with join(parallel, backbone.device) as team:
+            with team.agreed():
+                source = _source(tokens, None if no_store else tokens, backbone)
+            figures = train_sae(
+                source,
+                output,
+                settings,
+                track=track,
+                checkpoint_seconds=checkpoint_seconds,
+                stop=stop,
+                team=team,
+            )
     if figures:  # only the first of several processes has any
         _answer(figures, as_json)
 

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.distributed.rendezvous import rendezvous
 
+from cytosae.backbones import choose_device
 from cytosae.console import console
 from cytosae.errors import CytosaeError
 from cytosae.sae.checkpoint import TrainState
@@ -102,11 +103,15 @@ class _All(Ranks):
 class _Joined(Team):
     """This process and the others; see `Team`."""
 
-    def __init__(self, parallel: str, device: torch.device) -> None:
-        super().__init__(device)
+    def __init__(self, parallel: str, device: str) -> None:
+        super().__init__(_CPU)
         self.all = _All()
-        self.split = Split(tokens=self.all) if parallel == "data" else Split(latents=self.all)
         self.first = self.all.rank == 0
+        with self.agreed():
+            if parallel not in PARALLEL:
+                raise CytosaeError(f"--parallel {parallel}: unknown; choose one of {', '.join(PARALLEL)}.")
+            self.device = _own_device(choose_device(device), int(os.environ["LOCAL_RANK"]))
+        self.split = Split(tokens=self.all) if parallel == "data" else Split(latents=self.all)
 
     def check(self, config: TrainConfig, d_model: int) -> None:
         size, n_latents = self.all.size, config.expansion * d_model
@@ -230,32 +235,16 @@ def _collected(part: Tensor) -> list[Tensor]:
 
 @contextmanager
 def joined(parallel: str, device: str) -> Iterator[Team]:
-    """Be one of the processes that torchrun started; only the first talks.
-
-    Parameters
-    ----------
-    parallel
-        What is divided, one of `PARALLEL`.
-    device
-        ``cpu``, or ``cuda`` for the GPU with the number that torchrun gave this process on its host.
-
-    Raises
-    ------
-    CytosaeError
-        An unknown division, a GPU named by number, or fewer GPUs than processes on a host.
-    """
+    """Be one of the processes that torchrun started; only the first talks. See `cytosae.sae.team.join`."""
     console.quiet = int(os.environ["RANK"]) > 0
-    if parallel not in PARALLEL:
-        raise CytosaeError(f"--parallel {parallel}: unknown; choose one of {', '.join(PARALLEL)}.")
-    where = _own_device(device, int(os.environ["LOCAL_RANK"]))
-    backend = "cpu:gloo,cuda:nccl" if where.type == "cuda" else "gloo"
+    backend = "cpu:gloo,cuda:nccl" if device != "cpu" and torch.cuda.is_available() else "gloo"
     with _exchange():
         store, rank, size = next(rendezvous("env://"))
         # The store outlives restarts by torchrun, and would give the addresses of processes that are gone.
         store = dist.PrefixStore(f"cytosae/{os.environ['TORCHELASTIC_RESTART_COUNT']}", store)
         dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=_PATIENCE)
     try:
-        yield _Joined(parallel, where)
+        yield _Joined(parallel, device)
     except _Lost:
         raise  # there is nobody to take leave of
     except BaseException:

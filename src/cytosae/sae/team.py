@@ -1,7 +1,8 @@
-"""The processes that train one autoencoder together, as the training sees them; here one that is alone."""
+"""The processes that train one autoencoder together, as the training sees them; often one that is alone."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from cytosae.backbones import choose_device
 from cytosae.sae.checkpoint import TrainState
 from cytosae.sae.split import Split
 from cytosae.settings import TrainConfig
@@ -65,3 +67,26 @@ class Team:
     def collect(self, state: TrainState, blank: Blank) -> TrainState | None:
         """The whole of what `deal` dealt, in the first process; None in the others."""
         return state
+
+
+def join(parallel: str = "data", device: str = "auto") -> AbstractContextManager[Team]:
+    """The processes that torchrun started, this one among them; this one alone where it started no others.
+
+    Parameters
+    ----------
+    parallel
+        What is divided among them: ``data``, the images of a batch, or ``latents`` (`cytosae.sae.distributed`).
+    device
+        ``auto`` (CUDA where there is one), or a device of torch; of several processes each has a GPU of its own.
+
+    Raises
+    ------
+    CytosaeError
+        An unknown division or device, or fewer GPUs than processes on a host.
+    """
+    started = int(os.environ["WORLD_SIZE"]) if "TORCHELASTIC_RUN_ID" in os.environ else 1
+    if started == 1:
+        return nullcontext(Team(torch.device(choose_device(device))))
+    from cytosae.sae.distributed import joined  # only here: who is alone needs nothing of torch.distributed
+
+    return joined(parallel, device)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -217,7 +215,7 @@ def train(
     checkpoint_seconds: float = 300.0,
     track: Sequence[str] = (),
     stop: StopFlag | None = None,
-    parallel: str | None = None,
+    team: Team | None = None,
 ) -> dict[str, Any]:
     """Train an autoencoder on tokens, or go on with a training that was interrupted.
 
@@ -234,7 +232,7 @@ def train(
     config
         Settings; the paper's where left out.
     device
-        ``auto`` (CUDA where there is one), or a device of torch.
+        ``auto`` (CUDA where there is one), or a device of torch; with `team` it is the team's.
     readers
         Threads that read tokens ahead.
     checkpoint_seconds
@@ -243,9 +241,8 @@ def train(
         Further trackers: ``tensorboard``, ``wandb``.
     stop
         A flag that ends the training at the next step, with a checkpoint.
-    parallel
-        What is divided among the processes that torchrun started: ``data``, the images of a batch, or ``latents``; see
-        `cytosae.sae.distributed`. None has this process train alone, as it does where torchrun started no others.
+    team
+        The processes that train together (`join`), each of which calls this function; this one alone if None.
 
     Returns
     -------
@@ -260,24 +257,16 @@ def train(
         After a signal or `stop`; the checkpoint is on disk.
     """
     config = config or TrainConfig()
-    make_folder(folder)
+    team = team or Team(torch.device(choose_device(device)))
+    with team.agreed():
+        make_folder(folder)
     with deferred_signals() as flag:
         if stop:
             flag.signum = stop.signum
-        with _team(parallel, choose_device(device)) as team:
-            figures = _train(source, folder, config, team, readers, checkpoint_seconds, track, flag)
+        figures = _train(source, folder, config, team, readers, checkpoint_seconds, track, flag)
         if flag:
             raise Interrupted(flag.signum or 0, f"stopped; the training is finished and in {folder}")
         return figures
-
-
-def _team(parallel: str | None, device: str) -> AbstractContextManager[Team]:
-    started = int(os.environ.get("WORLD_SIZE", "1")) if "TORCHELASTIC_RUN_ID" in os.environ else 1
-    if parallel is None or started == 1:
-        return nullcontext(Team(torch.device(device)))
-    from cytosae.sae.distributed import joined  # only here: alone nothing of torch.distributed is needed
-
-    return joined(parallel, device)
 
 
 def _train(
@@ -353,12 +342,14 @@ class Course:
         team: Team | None = None,
     ) -> None:
         self.source, self.folder, self.config = source, folder, config
-        self.training, self.evaluation = _split(source, config)
-        self.checkpoint = folder / CHECKPOINT
-        self.identity = {"parameters": config.recorded(), "inputs": training_inputs(source, config)}
-        self.held: dict[str, float] = {}
         self.team = team or Team(device)
-        self.team.check(config, source.layout.d_model)
+        with self.team.agreed():
+            self.team.check(config, source.layout.d_model)
+            self.training, self.evaluation = _split(source, config)
+            inputs = training_inputs(source, config)
+        self.checkpoint = folder / CHECKPOINT
+        self.identity = {"parameters": config.recorded(), "inputs": inputs}
+        self.held: dict[str, float] = {}
         self._blank = partial(new_state, config, source.layout.d_model)
 
         def begin(device: torch.device) -> TrainState:
