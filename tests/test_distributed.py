@@ -51,11 +51,11 @@ CONFIGS: dict[str, dict[str, Any]] = {
 }
 WITHOUT_DEAD = {"bfloat16", "jumprelu", "rarely"}  # or none that are revived
 QUICK = {
-    "data": ("ghost", "batchtopk"),
+    "data": ("ghost",),
     "latents": ("ghost", "nested", "topk", "batchtopk", "rarely"),
 }
 SLOW = {
-    "data": ("uneven", "nested", "topk", "auxk", "squared", "bfloat16", "jumprelu", "gated", "archetypal"),
+    "data": ("uneven", "nested", "topk", "batchtopk", "auxk", "squared", "bfloat16", "jumprelu", "gated", "archetypal"),
     "latents": ("uneven", "auxk", "squared", "bfloat16", "jumprelu", "gated", "archetypal"),
 }
 
