@@ -33,6 +33,11 @@ def raise_on_signals() -> None:
         signal.signal(signum, _raise)
 
 
+def no_more_signals() -> None:
+    """From now on SIGTERM is ignored: for a process that is about to end, and whose siblings torchrun ends when it does."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
 @contextmanager
 def deferred_signals() -> Iterator[StopFlag]:
     """Within the block the first SIGINT or SIGTERM only sets the flag; a second one raises `Interrupted`.

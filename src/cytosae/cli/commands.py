@@ -136,28 +136,40 @@ def train(
     no_store: NoStore = False,
     track: Track = [],  # noqa: B006
     checkpoint_seconds: CheckpointSeconds = 300.0,
+    parallel: Annotated[
+        str,
+        typer.Option(
+            help="Under torchrun, what its processes share: 'data', the images of a batch, where the autoencoder fits a "
+            "device; 'latents', where it does not."
+        ),
+    ] = "data",
     as_json: Json = False,
 ) -> None:
     """Train the sparse autoencoder on tokens; goes on where it was stopped.
 
-    Ctrl-C and SIGTERM leave a checkpoint; the same command then continues to the same result.
+    Ctrl-C and SIGTERM leave a checkpoint; the same command then continues to the same result. With several GPUs or hosts:
+    `torchrun --nproc-per-node 4 -m cytosae train ...`; such a training can go on with another number of processes.
     """
     from cytosae.interrupts import deferred_signals
 
     with deferred_signals() as stop:  # from here on: torch takes seconds to import
+        from cytosae.sae import join
         from cytosae.sae import train as train_sae
 
-        source = _source(tokens, None if no_store else tokens, backbone)
-        figures = train_sae(
-            source,
-            output,
-            settings,
-            device=backbone.device,
-            track=track,
-            checkpoint_seconds=checkpoint_seconds,
-            stop=stop,
-        )
-    _answer(figures, as_json)
+        with join(parallel, backbone.device) as team:
+            with team.agreed():
+                source = _source(tokens, None if no_store else tokens, backbone)
+            figures = train_sae(
+                source,
+                output,
+                settings,
+                track=track,
+                checkpoint_seconds=checkpoint_seconds,
+                stop=stop,
+                team=team,
+            )
+    if figures:  # only the first of several processes has any
+        _answer(figures, as_json)
 
 
 @app.command()

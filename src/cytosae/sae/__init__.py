@@ -5,6 +5,7 @@ from cytosae.sae.metrics import ExplainedVariance, evaluate
 from cytosae.sae.model import SAE
 from cytosae.sae.objectives import RECONSTRUCTION, backward, ghost_reconstruction, terms
 from cytosae.sae.start import geometric_median
+from cytosae.sae.team import join
 from cytosae.sae.tracking import TRACKERS, read_metrics
 from cytosae.sae.training import train, training_inputs
 from cytosae.settings import TrainConfig
@@ -20,6 +21,7 @@ __all__ = [
     "evaluate",
     "geometric_median",
     "ghost_reconstruction",
+    "join",
     "read_metrics",
     "terms",
     "train",

@@ -47,6 +47,26 @@ class TrainState:
             if module is not None:
                 yield from module.named_parameters(prefix)
 
+    def tensors(self) -> dict[str, Tensor]:
+        """What is as large as the autoencoder, under its names in the checkpoint: the tensors themselves, no copies."""
+        found = {"since_fired": self.since_fired}
+        if self.archetypes is not None:
+            found["archetypes.points"] = self.archetypes.points
+        for name, parameter in self.named_parameters():
+            moments = self.optimiser.state[parameter]
+            if not moments:  # as Adam makes them in its first step
+                moments["step"] = torch.tensor(float(self.step), device=parameter.device)
+                moments.update({moment: torch.zeros_like(parameter) for moment in MOMENTS})
+            found[name] = parameter.detach()
+            found.update({f"adam.{moment}.{name.removeprefix('sae.')}": moments[moment] for moment in MOMENTS})
+        return found
+
+    def move_to(self, step: int, l0: float) -> None:
+        """Say that the tensors are those after so many steps."""
+        self.step, self.l0 = step, l0
+        for moments in self.optimiser.state.values():
+            moments["step"].fill_(step)
+
 
 def save_checkpoint(path: Path, state: TrainState, identity: dict[str, Any]) -> None:
     """Write weights, optimiser, bookkeeping and random state, whole or not at all.
@@ -56,26 +76,15 @@ def save_checkpoint(path: Path, state: TrainState, identity: dict[str, Any]) -> 
     identity
         Parameters and inputs of the training, compared when it is continued.
     """
-    tensors = {"since_fired": state.since_fired, "random_state": torch.get_rng_state()}
-    if state.archetypes is not None:
-        tensors["archetypes.points"] = state.archetypes.points
-    for name, parameter in state.named_parameters():
-        tensors[name] = parameter
-        for moment in MOMENTS:
-            value = state.optimiser.state.get(parameter, {}).get(moment)
-            tensors[_moment(moment, name)] = torch.zeros_like(parameter) if value is None else value
+    tensors = {**state.tensors(), "random_state": torch.get_rng_state()}
     # One entry: safetensors writes several in an order that changes from run to run.
     about = {"cytosae": json.dumps({"step": state.step, "l0": str(state.l0), "identity": identity})}
     with whole_file(path) as partial:
         save_file(
-            {key: value.detach().cpu().contiguous() for key, value in tensors.items()},
+            {key: value.cpu().contiguous() for key, value in tensors.items()},
             partial,
             metadata=about,
         )
-
-
-def _moment(moment: str, name: str) -> str:
-    return f"adam.{moment}.{name.removeprefix('sae.')}"
 
 
 def read_identity(path: Path) -> tuple[dict[str, Any], int, float]:
@@ -92,13 +101,9 @@ def read_identity(path: Path) -> tuple[dict[str, Any], int, float]:
 
 def load_checkpoint(path: Path, state: TrainState) -> None:
     """Bring `state`, and torch's random state, to where the checkpoint was written."""
-    _, state.step, state.l0 = read_identity(path)
-    with safe_open(path, framework="pt") as file, torch.no_grad():
-        if state.archetypes is not None:
-            state.archetypes.points.copy_(file.get_tensor("archetypes.points"))
-        for name, parameter in state.named_parameters():
-            parameter.copy_(file.get_tensor(name))
-            moments = {m: torch.empty_like(parameter).copy_(file.get_tensor(_moment(m, name))) for m in MOMENTS}
-            state.optimiser.state[parameter] = {"step": torch.tensor(float(state.step)), **moments}
-        state.since_fired.copy_(file.get_tensor("since_fired"))
+    _, step, l0 = read_identity(path)
+    with safe_open(path, framework="pt") as file:
+        for name, tensor in state.tensors().items():
+            tensor.copy_(file.get_tensor(name))
+        state.move_to(step, l0)
         torch.set_rng_state(file.get_tensor("random_state"))

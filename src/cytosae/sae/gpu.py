@@ -20,7 +20,7 @@ from torch import Tensor
 
 from cytosae.sae import sparse
 from cytosae.sae.model import SAE
-from cytosae.sae.objectives import RECONSTRUCTION, BatchFigures, dictionary_sizes
+from cytosae.sae.objectives import RECONSTRUCTION, BatchFigures, dictionary_sizes, takes_part
 from cytosae.sae.revival import Dead, Extra, Pieces, auxk_pull, ghost, nearest
 
 try:
@@ -225,9 +225,9 @@ def _decode(sae: SAE, h: Active, ends: Tensor) -> Tensor:
     places = h.tokens[order].long() * sae.n_latents + latents
     firsts = torch.arange(h.n_tokens, device=ends.device) * sae.n_latents
     bounds = torch.searchsorted(places, torch.nn.functional.pad(ends, (1, 0))[:, None] + firsts)
-    outputs = sae.b_dec.detach().expand(len(ends), h.n_tokens, -1).contiguous()
+    outputs = sae.split.latents.once(sae.b_dec.detach()).expand(len(ends), h.n_tokens, -1).contiguous()
     _add_sums(outputs, bounds, latents, h.values[order], _rows(sae.W_dec))
-    return outputs
+    return sae.split.latents.sum(outputs)
 
 
 def _revive(
@@ -306,7 +306,7 @@ def _backward(
             parameter.grad = torch.zeros_like(parameter)
     g_enc, g_dec = _rows(sparse.gradient_of(sae.W_enc).T), _rows(sparse.gradient_of(sae.W_dec))
     n, centred = len(x), (x - sae.b_dec).contiguous()
-    ends = torch.tensor(dictionary_sizes(sae.n_latents, nested), device=x.device)
+    ends = torch.tensor(dictionary_sizes(sae, nested), device=x.device)
     h = _active(sae, centred, dtype)
     outputs = _decode(sae, h, ends)
     with torch.enable_grad():
@@ -324,7 +324,7 @@ def _backward(
     _add_sums(g_dec[None], bounds, drawn, h.values, pulls)
     _add_sums(g_enc[None], bounds, h.tokens, by_h, centred)
     term, weight = 0.0, 0.0
-    if dead is not None and len(dead):
+    if dead is not None and takes_part(sae, dead):
         dead, output = dead.to(x.device), outputs.detach()[-1]
         extra = _revive(sae, centred, x, output, dead, revival, objective, reconstruction.detach(), dtype)
         g_enc[dead] += extra.enc
@@ -332,9 +332,10 @@ def _backward(
         g_bias[dead] += extra.bias
         term, weight = extra.term / n, extra.weight
     sparse.gradient_of(sae.b_enc).add_(g_bias)
-    sparse.gradient_of(sae.b_dec).add_(pulls[0].sum(0) - sae.W_enc @ g_bias)
+    sparse.gradient_of(sae.b_dec).add_(sae.split.latents.once(pulls[0].sum(0)) - sae.W_enc @ g_bias)
     square = (x - outputs.detach()[-1]).square().sum() / sae.d_model
-    sums = [reconstruction, h.values.sum(dtype=torch.float64), square]
-    error_mean, l1_mean, mse = (torch.stack([one.double() for one in sums]) / n).tolist()
+    of_latents = torch.stack([h.values.sum(dtype=torch.float64), h.values.new_tensor(len(h), dtype=torch.float64)])
+    sums = reconstruction.double(), square.double(), *sae.split.latents.sum(of_latents)
+    error_mean, mse, l1_mean, l0 = (torch.stack(sums) / n).tolist()
     loss = error_mean + l1 * l1_mean + weight * term
-    return BatchFigures(loss, error_mean, l1_mean, term, mse, len(h) / n, h.starts.diff() > 0)
+    return BatchFigures(loss, error_mean, l1_mean, term, mse, l0, h.starts.diff() > 0)

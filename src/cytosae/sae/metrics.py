@@ -49,7 +49,7 @@ class ExplainedVariance:
 def evaluate(
     sae: SAE, batches: Iterable[Tensor], objective: str, max_elements: int = 1 << 26, dtype: str = "float32"
 ) -> dict[str, float]:
-    """Figures of an autoencoder on tokens that it was not trained on.
+    """Figures of an autoencoder on tokens that it was not trained on, which are not divided.
 
     Parameters
     ----------
@@ -67,7 +67,7 @@ def evaluate(
     ``explained_variance``; ``mse``, mean over tokens and dimensions; ``reconstruction``, ``l1`` and ``l0``, means over
     tokens; ``silent``, the share of latents that fired on none of these tokens; ``tokens``.
     """
-    device = sae.b_dec.device
+    device, ranks = sae.b_dec.device, sae.split.latents
     variance = ExplainedVariance(sae.d_model)
     sums = torch.zeros(3, dtype=torch.float64)
     fired = torch.zeros(sae.n_latents, dtype=torch.bool, device=device)
@@ -80,19 +80,22 @@ def evaluate(
                 fired |= torch.from_numpy(h.fired())
             else:
                 latents = sae.encode(x)
-                output, l1, l0 = sae.decode(latents), latents.sum(), (latents > 0).sum()
+                output = ranks.sum(ranks.once(sae.b_dec) + latents @ sae.W_dec)
+                l1, l0 = latents.sum(), (latents > 0).sum()
                 fired |= (latents > 0).any(dim=0)
             variance.update(x, output)
             error = RECONSTRUCTION[objective](x, output).sum()
             sums += torch.stack([error, l1, l0]).to("cpu", torch.float64)
     n = max(1, variance.count)
+    sums[1:] = ranks.sum(sums[1:])
     reconstruction, l1, l0 = (sums / n).tolist()
+    n_fired = int(ranks.sum(fired.sum().cpu()))
     return {
         "explained_variance": variance.value(),
         "mse": variance.error / (n * sae.d_model),
         "reconstruction": reconstruction,
         "l1": l1,
         "l0": l0,
-        "silent": 1 - float(fired.float().mean()),
+        "silent": 1 - n_fired / (sae.n_latents * ranks.size),
         "tokens": variance.count,
     }

@@ -16,6 +16,7 @@ from cytosae import __version__
 from cytosae.artefacts import CONFIG, WEIGHTS, make_folder, read_json, whole_file, write_json
 from cytosae.errors import CytosaeError
 from cytosae.sae.activations import Activation, ReLU, activation_of
+from cytosae.sae.split import Split
 
 _FORMAT, _FORMAT_WITH_ACTIVATION = "cytosae-sae", "cytosae-sae-2"
 """The second has another activation; whoever knows the first alone would take it for a ReLU, so it has another name."""
@@ -53,6 +54,8 @@ class SAE(nn.Module):
     log_threshold: Tensor
     r_mag: Tensor
     b_mag: Tensor
+    split = Split()
+    """In training, which part of tokens and latents is here; everything, unless several processes train."""
 
     def __init__(
         self,

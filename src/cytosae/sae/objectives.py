@@ -15,6 +15,7 @@ from torch import Tensor
 
 from cytosae.sae.activations import Activation, BatchTopK, Gated, JumpReLU, ReLU, TopK
 from cytosae.sae.model import SAE
+from cytosae.sae.split import Ranks, among_largest
 from cytosae.settings import TrainConfig
 
 LOWEST = -40.0
@@ -78,9 +79,19 @@ class Terms:
     latents: Tensor
 
 
-def dictionary_sizes(n_latents: int, nested: int) -> list[int]:
-    """Sizes of nested dictionaries, smallest first: all latents, the first half of them, half of these, ..."""
-    return [max(1, n_latents >> level) for level in reversed(range(nested))]
+def dictionary_sizes(sae: SAE, nested: int) -> list[int]:
+    """Sizes of nested dictionaries, smallest first: all latents, the first half of them, half of these, ...
+
+    Of an autoencoder that holds a part of the latents, how many of each dictionary are in it.
+    """
+    n, ranks = sae.n_latents, sae.split.latents
+    sizes = [max(1, n * ranks.size >> level) for level in reversed(range(nested))]
+    return [min(max(0, size - n * ranks.rank), n) for size in sizes]
+
+
+def takes_part(sae: SAE, dead: Tensor | None) -> bool:
+    """Whether there is a term of the dead latents; those that are meant may be in other parts of the latents."""
+    return dead is not None and (len(dead) > 0 or sae.split.latents.size > 1)
 
 
 def terms(
@@ -103,7 +114,8 @@ def terms(
     objective
         A key of `RECONSTRUCTION`.
     dead
-        Indices of the dead latents, ``(n_dead,)``; None or empty to leave them alone.
+        Indices of the dead latents, ``(n_dead,)``; None or empty to leave them alone. Where the latents are divided, those
+        of this part, and None only if there are none in any.
     nested
         Number of nested dictionaries, each of which has to reconstruct the token (Matryoshka SAE; Bussmann, Nabeshima,
         Karvonen and Nanda, 2025, with sizes that are fixed and L1 in place of BatchTopK); 1 is the plain autoencoder.
@@ -115,18 +127,19 @@ def terms(
     error = RECONSTRUCTION[objective]
     pre = sae.pre_activations(x)
     latents = sae.activation.train(sae, pre, limit)
-    h = latents.h
-    output: Tensor = sae.b_dec
+    h, ranks = latents.h, sae.split.latents
+    part = ranks.once(sae.b_dec)
     errors, start = [], 0
-    for end in dictionary_sizes(sae.n_latents, nested):
-        output = output + h[:, start:end] @ sae.W_dec[start:end]
+    for end in dictionary_sizes(sae, nested):
+        part = part + h[:, start:end] @ sae.W_dec[start:end]
+        output = ranks.sum(part)
         errors.append(error(x, output))
         start = end
     term = None
-    if dead is not None and len(dead) and revival == "ghost":
+    if dead is not None and takes_part(sae, dead) and revival == "ghost":
         residual = (x - output).detach()
         term = error(residual, ghost_reconstruction(sae, pre, residual, dead))
-    elif dead is not None and len(dead):
+    elif dead is not None and takes_part(sae, dead):
         term = error(x, output.detach() + auxk_reconstruction(sae, pre, dead))
     reconstruction = torch.stack(errors).mean(dim=0)
     if latents.auxiliary is not None:
@@ -149,10 +162,11 @@ def ghost_reconstruction(sae: SAE, pre: Tensor, residual: Tensor, dead: Tensor) 
     dead
         Indices of the dead latents, ``(n_dead,)``.
     """
-    pre = pre[:, dead]
+    pre, ranks = pre[:, dead], sae.split.latents
     # A constant factor per token cancels in the rescaling; this one keeps exp from overflowing.
-    activations = torch.exp((pre - pre.detach().amax(dim=-1, keepdim=True)).clamp_min(LOWEST))
-    output = activations @ sae.W_dec[dead]
+    least = pre.detach().new_full((len(pre), 1), -torch.inf)  # of no dead latents
+    highest = ranks.highest(torch.cat([least, pre.detach()], dim=1).amax(dim=1, keepdim=True))
+    output = ranks.sum(torch.exp((pre - highest).clamp_min(LOWEST)) @ sae.W_dec[dead])
     return output * ghost_scale(output, residual)
 
 
@@ -174,9 +188,13 @@ def auxk_reconstruction(sae: SAE, pre: Tensor, dead: Tensor) -> Tensor:
     pre, dead
         See `ghost_reconstruction`.
     """
-    values, places = pre[:, dead].topk(auxk_count(sae.d_model, len(dead)))
-    values = values - values.detach()[:, -1:].clamp_max(0)
-    return torch.zeros_like(pre[:, dead]).scatter(1, places, values) @ sae.W_dec[dead]
+    ranks = sae.split.latents
+    k = auxk_count(sae.d_model, int(ranks.sum(torch.tensor(len(dead)))))
+    values, places = pre[:, dead].topk(min(k, len(dead)))
+    missing = values.detach().new_full((len(values), k - values.shape[1]), -torch.inf)  # parts are equally large
+    kept, last = among_largest(torch.cat([values.detach(), missing], dim=1), k, ranks)
+    values = torch.where(kept[:, : values.shape[1]], values - last.clamp_max(0), 0)
+    return ranks.sum(torch.zeros_like(pre[:, dead]).scatter(1, places, values) @ sae.W_dec[dead])
 
 
 def auxk_count(d_model: int, n_dead: int) -> int:
@@ -184,14 +202,16 @@ def auxk_count(d_model: int, n_dead: int) -> int:
     return min(n_dead, 2 ** max(0, round(math.log2(d_model / 2))))
 
 
-def revival_weight(revival: str, reconstruction: Tensor, term: Tensor) -> Tensor:
+def revival_weight(revival: str, reconstruction: Tensor, term: Tensor, tokens: Ranks) -> Tensor:
     """The constant that a batch's term of the dead latents is multiplied by, from sums over its tokens.
 
-    It makes the ghost term equal to the reconstruction term; AuxK's is fixed.
+    It makes the ghost term equal to the reconstruction term; AuxK's is fixed. `tokens` are the processes among which those
+    of the batch are divided.
     """
     if revival == "auxk":
         return torch.full_like(term, AUXK_WEIGHT).detach()
-    return (reconstruction / (term + _TINY)).detach()
+    reconstruction, term = tokens.sum(torch.stack([reconstruction, term]).detach())
+    return reconstruction / (term + _TINY)
 
 
 @dataclass(frozen=True)
@@ -239,17 +259,20 @@ def backward(
         Largest array tokens x latents to hold at once: the batch is worked through in pieces, with the same result. If
         None, one that stays in cache where there is one thread; several have to be worth waking.
     """
+    ranks = sae.split.latents
     if max_elements is None:
-        max_elements = 1 << 20 if x.device.type == "cpu" and torch.get_num_threads() == 1 else 1 << 26
+        # Processes that exchange parts of a piece need equal pieces, whatever the threads of each.
+        cached = x.device.type == "cpu" and (torch.get_num_threads() == 1 or ranks.size > 1)
+        max_elements = 1 << 20 if cached else 1 << 26
     pieces = x.split(max(1, max_elements // sae.n_latents))
     n_tokens = len(x)
     limit = sae.activation.limit(sae, pieces)
     weight: Tensor | None = None
-    if dead is not None and len(dead) and len(pieces) > 1 and revival == "ghost":
+    if takes_part(sae, dead) and len(pieces) > 1 and revival == "ghost":
         # The ghost term's weight belongs to the whole batch, so it has to be known before the first piece's gradient.
         with torch.no_grad():
             parts = [terms(sae, p, objective, dead, nested, revival, limit) for p in pieces]
-            weight = _weight_of_parts(revival, parts)
+            weight = _weight_of_parts(revival, parts, sae)
     sums = torch.zeros(6, dtype=torch.float64)
     fired = torch.zeros(sae.n_latents, dtype=torch.bool, device=x.device)
     for piece in pieces:
@@ -257,7 +280,7 @@ def backward(
         loss = (part.reconstruction + l1 * part.sparsity).sum() / n_tokens
         of_dead = torch.zeros((), device=x.device)
         if part.revival is not None:
-            weight = _weight_of_parts(revival, [part]) if weight is None else weight
+            weight = _weight_of_parts(revival, [part], sae) if weight is None else weight
             of_dead = part.revival.sum()
             loss = loss + weight * of_dead / n_tokens
         loss.backward()
@@ -265,9 +288,10 @@ def backward(
             active = part.latents > 0
             fired |= active.any(dim=0)
             square = (part.output - piece).square().sum() / sae.d_model
-            whole = part.reconstruction, part.sparsity, of_dead, square, active, part.latents
+            whole = part.reconstruction, of_dead, square, part.sparsity, active, part.latents
             sums += torch.stack([figure.sum() for figure in whole]).to("cpu", torch.float64)
-    reconstruction, sparsity, of_all_dead, mse, l0, l1_norm = (sums / n_tokens).tolist()
+    sums[3:] = ranks.sum(sums[3:])  # the others follow from the whole reconstruction
+    reconstruction, of_all_dead, mse, sparsity, l0, l1_norm = (sums / n_tokens).tolist()
     total = reconstruction + l1 * sparsity + (0 if weight is None else float(weight) * of_all_dead)
     return BatchFigures(
         total, reconstruction, l1_norm, of_all_dead, mse, l0, fired, None if limit is None else float(limit)
@@ -275,6 +299,7 @@ def backward(
 
 
 @torch.no_grad()
-def _weight_of_parts(revival: str, parts: list[Terms]) -> Tensor:
-    of_dead = torch.stack([part.revival.sum() for part in parts if part.revival is not None])
-    return revival_weight(revival, torch.stack([part.reconstruction.sum() for part in parts]).sum(), of_dead.sum())
+def _weight_of_parts(revival: str, parts: list[Terms], sae: SAE) -> Tensor:
+    of_dead = torch.stack([part.revival.sum() for part in parts if part.revival is not None]).sum()
+    reconstruction = torch.stack([part.reconstruction.sum() for part in parts]).sum()
+    return revival_weight(revival, reconstruction, of_dead, sae.split.tokens)

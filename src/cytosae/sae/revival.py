@@ -14,6 +14,7 @@ from torch import Tensor
 
 from cytosae.sae.model import SAE
 from cytosae.sae.objectives import LOWEST, RECONSTRUCTION, auxk_count, ghost_scale, revival_weight
+from cytosae.sae.split import Ranks, Split
 
 
 @dataclass(frozen=True)
@@ -68,12 +69,14 @@ class Dead:
     dec: Tensor
     bias: Tensor
     kind: torch.dtype
+    split: Split = Split()
+    """Of the autoencoder."""
 
     @classmethod
     def of(cls, sae: SAE, dead: Tensor, dtype: str) -> Dead:
         """Copies of the rows of an autoencoder."""
         kind = torch.bfloat16 if dtype == "bfloat16" else torch.float32
-        return cls(sae.W_enc.T[dead].to(kind), sae.W_dec[dead].to(kind), sae.b_enc[dead], kind)
+        return cls(sae.W_enc.T[dead].to(kind), sae.W_dec[dead].to(kind), sae.b_enc[dead], kind, sae.split)
 
     def __len__(self) -> int:
         return len(self.bias)
@@ -108,12 +111,15 @@ def ghost(
         highest[first:last], total[first:last] = peak, summed
 
     pieces.each(weigh, pieces.of_tokens(n))
+    peak, ranks = highest, latents.split.latents
+    highest = ranks.highest(peak)
+    total = ranks.sum(total.mul_((peak - highest).exp_()))
     scale = ghost_scale(total, residual)
     with torch.enable_grad():
         output = (scale * total).requires_grad_()
         term = RECONSTRUCTION[objective](residual, output).sum()
         (pull,) = torch.autograd.grad(term, output)
-    weight = revival_weight("ghost", reconstruction, term)
+    weight = revival_weight("ghost", reconstruction, term, latents.split.tokens)
     pull = (pull * scale * (weight / n)).to(kind)
     enc, dec = (centred.new_zeros(len(latents), x.shape[1]) for _ in range(2))
     by_bias = torch.zeros_like(bias)
@@ -177,5 +183,5 @@ def auxk_pull(x: Tensor, output: Tensor, objective: str) -> tuple[float, float, 
         output = output.requires_grad_()
         term = RECONSTRUCTION[objective](x, output).sum()
         (pull,) = torch.autograd.grad(term, output)
-    weight = revival_weight("auxk", term, term)
+    weight = revival_weight("auxk", term, term, Ranks())
     return float(term), float(weight), pull * (weight / len(x))

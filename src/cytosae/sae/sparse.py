@@ -27,8 +27,9 @@ from torch import Tensor
 from cytosae.sae import kernels
 from cytosae.sae.activations import BatchTopK, ReLU, TopK
 from cytosae.sae.model import SAE
-from cytosae.sae.objectives import RECONSTRUCTION, BatchFigures, dictionary_sizes
+from cytosae.sae.objectives import RECONSTRUCTION, BatchFigures, dictionary_sizes, takes_part
 from cytosae.sae.revival import Dead, Extra, Pieces, auxk_pull, ghost, nearest, ranges
+from cytosae.sae.split import among_largest
 
 LATENTS, TOKENS = 512, 16 * 257
 """Size of the pieces of the encoder's product, and of the blocks of tokens that are worked on one after the other."""
@@ -157,7 +158,7 @@ def active(sae: SAE, x: Tensor, dtype: str = "float32", latents: NDArray[np.int6
 
 def _active(sae: SAE, centred: Tensor, dtype: str, latents: NDArray[np.int64] | None) -> Active:
     if isinstance(sae.activation, TopK):
-        return _largest_of_tokens(sae, centred, sae.activation.k, latents)
+        return _largest_of_tokens(sae, centred, sae.activation, latents)
     lowest = sae.activation.lowest(sae)
     h = _above(sae, centred, dtype, latents, lowest)
     if isinstance(sae.activation, ReLU):
@@ -182,9 +183,9 @@ def _active_in_training(sae: SAE, centred: Tensor, dtype: str, latents: NDArray[
     return h.where(h.values >= np.partition(h.values, -wanted)[-wanted])
 
 
-def _largest_of_tokens(sae: SAE, centred: Tensor, k: int, latents: NDArray[np.int64] | None) -> Active:
+def _largest_of_tokens(sae: SAE, centred: Tensor, topk: TopK, latents: NDArray[np.int64] | None) -> Active:
     """The k largest of each token that are above zero; of these those among `latents`."""
-    w, b, k = sae.W_enc.detach(), sae.b_enc.detach(), min(k, sae.n_latents)
+    w, b, k = sae.W_enc.detach(), sae.b_enc.detach(), min(topk.k, sae.n_latents)
     centred = centred.detach()
     places, values = torch.empty(len(centred), k, dtype=torch.int64), torch.empty(len(centred), k)
 
@@ -192,11 +193,12 @@ def _largest_of_tokens(sae: SAE, centred: Tensor, k: int, latents: NDArray[np.in
         values[first:last], places[first:last] = _largest(torch.addmm(b, centred[first:last], w), k)
 
     _each(choose, ranges(len(centred), ROWS))
-    h = _by_latent(places, values, sae.n_latents)
-    kept = h.values > 0
+    kept, _ = among_largest(values, topk.k, sae.split.latents)
+    h = _by_latent(places, values * kept, sae.n_latents)
+    active = h.values > 0
     if latents is not None:
-        kept &= np.isin(h.latents(), latents)
-    return h.where(kept)
+        active &= np.isin(h.latents(), latents)
+    return h.where(active)
 
 
 def _by_latent(places: Tensor, values: Tensor, n_latents: int) -> Active:
@@ -321,13 +323,13 @@ def by_cell(h: Active, n_tokens: int, threshold: float) -> tuple[sp.csr_matrix, 
 
 def decode(sae: SAE, h: Active, nested: int = 1) -> Tensor:
     """Reconstructed tokens by every nested dictionary, ``(nested, n_tokens, d_model)``."""
-    outputs = sae.b_dec.detach().expand(nested, h.n_tokens, -1).contiguous()
-    w_dec, ends = rows_of(sae.W_dec), np.array(dictionary_sizes(sae.n_latents, nested))
+    outputs = sae.split.latents.once(sae.b_dec.detach()).expand(nested, h.n_tokens, -1).contiguous()
+    w_dec, ends = rows_of(sae.W_dec), np.array(dictionary_sizes(sae, nested))
     arguments = (h.starts, h.tokens, h.values, w_dec, ends)
     _each(
         kernels.decode, ((*arguments, first, last, outputs.numpy()) for first, last in _shares(h.n_tokens, TOKENS // 2))
     )
-    return outputs
+    return sae.split.latents.sum(outputs)
 
 
 @dataclass(frozen=True)
@@ -370,22 +372,24 @@ def forward(
     pulls = pulls.flip(0).cumsum(0).flip(0) if nested > 1 else pulls
     output = outputs[-1]
     extra, of_dead, weighted = None, 0.0, 0.0
-    if dead is not None and len(dead):
+    if dead is not None and takes_part(sae, dead):
         with torch.no_grad():
             extra = _revive(sae, centred, x, output, dead, revival, objective, reconstruction, dtype)
         of_dead, weighted = extra.term / n, extra.weight * extra.term / n
-    reconstruction_value, l1_norm = reconstruction.item() / n, float(h.values.sum(dtype=np.float64)) / n
+    of_latents = torch.tensor([h.values.sum(dtype=np.float64), len(h)], dtype=torch.float64)
+    l1_norm, l0 = (sae.split.latents.sum(of_latents) / n).tolist()
+    reconstruction_value = reconstruction.item() / n
     figures = BatchFigures(
         reconstruction_value + l1 * l1_norm + weighted,
         reconstruction_value,
         l1_norm,
         of_dead,
         float((output - x).square().sum()) / (n * sae.d_model),
-        len(h) / n,
+        l0,
         torch.from_numpy(h.fired()),
         limit,
     )
-    ends = np.array(dictionary_sizes(sae.n_latents, nested))
+    ends = np.array(dictionary_sizes(sae, nested))
     return Pass(h, centred, pulls, ends, np.float32(l1 / n), extra, figures)
 
 
@@ -455,7 +459,8 @@ def backward(
         ((first, last, *arguments, found.l1, *outputs) for first, last in ranges(sae.n_latents, LATENTS)),
     )
     gradient_of(sae.b_enc).add_(g_bias)
-    gradient_of(sae.b_dec).add_(found.pulls[0].sum(0) - sae.W_enc.detach() @ g_bias)
+    pull = sae.split.latents.once(found.pulls[0].sum(0))
+    gradient_of(sae.b_dec).add_(pull - sae.W_enc.detach() @ g_bias)
     return found.figures
 
 
@@ -519,7 +524,8 @@ def update(
         )  # fmt: skip
 
     _each(piece, ((number, *one) for number, one in enumerate(cuts)))
-    gradient = found.pulls[0].sum(0).numpy() - to_b_dec.sum(0)
+    ranks = sae.split.latents
+    gradient = ranks.sum(ranks.once(found.pulls[0].sum(0)) - torch.from_numpy(to_b_dec.sum(0))).numpy()
     one = np.float32(rate), np.float32(beta1), np.float32(beta2), root, epsilon
     of_b_dec = [rows_of(adam.state[sae.b_dec][name]) for name in ("exp_avg", "exp_avg_sq")]
     kernels.adam(rows_of(sae.b_dec), gradient, *of_b_dec, *one)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +22,14 @@ from cytosae.console import progress, say
 from cytosae.errors import CytosaeError, Interrupted
 from cytosae.interrupts import StopFlag, deferred_signals
 from cytosae.sae import sparse
-from cytosae.sae.activations import ReLU
+from cytosae.sae.activations import BatchTopK, ReLU
 from cytosae.sae.archetypes import Archetypes
 from cytosae.sae.checkpoint import CHECKPOINT, MOMENTS, TrainState, load_checkpoint, read_identity, save_checkpoint
-from cytosae.sae.metrics import ExplainedVariance, evaluate
+from cytosae.sae.metrics import evaluate
 from cytosae.sae.model import SAE
 from cytosae.sae.objectives import OBJECTIVES, BatchFigures, backward
 from cytosae.sae.start import start_from_tokens, start_of_bias, tie_encoder
+from cytosae.sae.team import Team
 from cytosae.sae.tracking import open_trackers
 from cytosae.settings import TrainConfig
 from cytosae.tokens import TokenSource, shuffled_batches
@@ -40,10 +43,11 @@ def training_inputs(source: TokenSource, config: TrainConfig) -> dict[str, str]:
     return {"tokens": source.fingerprint, "split": digest(np.flatnonzero(kept_out).tolist())}
 
 
-def new_state(config: TrainConfig, d_model: int, device: torch.device) -> TrainState:
-    """Freshly drawn weights, optimiser and bookkeeping."""
+def new_state(config: TrainConfig, d_model: int, device: torch.device, parts: int = 1) -> TrainState:
+    """Freshly drawn weights, optimiser and bookkeeping, with the latents of one of so many equal parts."""
     torch.manual_seed(config.seed)
-    sae = SAE(d_model, config.expansion * d_model, activation=OBJECTIVES[config.objective].activation(config))
+    n_latents = config.expansion * d_model // parts
+    sae = SAE(d_model, n_latents, activation=OBJECTIVES[config.objective].activation(config))
     generator = torch.Generator().manual_seed(config.seed)
     sae.initialise(generator)
     archetypes = None
@@ -61,13 +65,22 @@ def new_state(config: TrainConfig, d_model: int, device: torch.device) -> TrainS
 def step(state: TrainState, x: Tensor, config: TrainConfig) -> BatchFigures:
     """One optimiser step on the tokens of a batch, ``(n_tokens, d_model)``.
 
+    Where the tokens are divided among processes, `x` are those of this one.
+
     Raises
     ------
     CytosaeError
         The loss is not finite; the weights are left as they were.
     """
-    along_active = state.l0 <= sparse.DENSE * state.sae.n_latents and state.sae.activation.along_active
-    if along_active and state.archetypes is None and x.device.type == "cpu":
+    sae, split = state.sae, state.sae.split
+    along_active = state.l0 <= sparse.DENSE * sae.n_latents * split.latents.size and sae.activation.along_active
+    # Which latents are active in a batch, or which of the dead come nearest, is agreed upon in the plain step alone.
+    if split.tokens.size * split.latents.size > 1 and isinstance(sae.activation, BatchTopK):
+        along_active = False
+    if split.latents.size > 1 and config.revival == "auxk":
+        along_active = False
+    # The sparse step holds no gradient as a whole, which it has to be where that of other tokens is added.
+    if along_active and state.archetypes is None and split.tokens.size == 1 and x.device.type == "cpu":
         figures = _sparse_step(state, x, config)
     else:
         figures = _plain_step(state, x, config, along_active)
@@ -80,7 +93,7 @@ def step(state: TrainState, x: Tensor, config: TrainConfig) -> BatchFigures:
 
 def _plain_step(state: TrainState, x: Tensor, config: TrainConfig, along_active: bool = False) -> BatchFigures:
     """The step as the equations read; `along_active` has the gradients follow the active latents alone, where they can."""
-    dead = None if config.revival == "none" else dead_latents(state, config)
+    dead = _to_revive(state, config)
     state.optimiser.zero_grad(set_to_none=True)
     loss = _loss(config, dead)
     if along_active and x.device.type == "cuda":
@@ -89,6 +102,7 @@ def _plain_step(state: TrainState, x: Tensor, config: TrainConfig, along_active:
         figures = sparse.backward(state.sae, x, **loss, dtype=choose_precision(config.encoder, "cpu"))
     else:
         figures = backward(state.sae, x, **loss)
+    figures = _of_all(state.sae, figures, len(x))
     _check_finite(figures, state)
     for group in state.optimiser.param_groups:
         group["lr"] = learning_rate(state.step, config)
@@ -102,6 +116,24 @@ def _plain_step(state: TrainState, x: Tensor, config: TrainConfig, along_active:
         state.archetypes.give_directions(state.sae.W_dec)
     state.optimiser.zero_grad(set_to_none=True)
     return figures
+
+
+@torch.no_grad()
+def _of_all(sae: SAE, figures: BatchFigures, n_tokens: int) -> BatchFigures:
+    """Gradients and figures of the whole batch, from those of every part of it."""
+    split = sae.split
+    split.latents.sum_(sparse.gradient_of(sae.b_dec))
+    if split.tokens.size == 1:
+        return figures
+    share = n_tokens / float(split.tokens.sum(torch.tensor(n_tokens)))
+    for parameter in sae.parameters():
+        if parameter.grad is not None:
+            split.tokens.sum_(parameter.grad.mul_(share))
+    names = ("loss", "reconstruction", "l1", "revival", "mse", "l0")
+    here = torch.tensor([getattr(figures, name) for name in names], dtype=torch.float64)
+    means = split.tokens.sum(share * here)
+    fired = split.tokens.highest(figures.fired.int()) > 0
+    return replace(figures, **dict(zip(names, means.tolist(), strict=True)), fired=fired)
 
 
 def _loss(config: TrainConfig, dead: Tensor | None) -> dict[str, Any]:
@@ -133,7 +165,7 @@ def _sparse_step(state: TrainState, x: Tensor, config: TrainConfig) -> BatchFigu
     else:
         latents = np.delete(latents, dead.numpy())
         lengths = lengths[latents]
-    revived = dead if config.revival != "none" and visited else None
+    revived = _to_revive(state, config) if visited else None
     dtype = choose_precision(config.encoder, "cpu")
     found = sparse.forward(sae, x, **_loss(config, revived), dtype=dtype, latents=None if visited else latents)
     _check_finite(found.figures, state)
@@ -161,6 +193,13 @@ def dead_latents(state: TrainState, config: TrainConfig) -> Tensor:
     return (state.since_fired >= config.dead_after).nonzero().squeeze(1)
 
 
+def _to_revive(state: TrainState, config: TrainConfig) -> Tensor | None:
+    """The dead latents if they are to be revived and there are any, here or in another part of the latents."""
+    dead = dead_latents(state, config)
+    anywhere = config.revival != "none" and state.sae.split.latents.sum(torch.tensor(len(dead)))
+    return dead if anywhere else None
+
+
 def learning_rate(done: int, config: TrainConfig) -> float:
     """Learning rate of the step after `done` steps: linear warm-up, then constant."""
     return config.learning_rate * min(1.0, (done + 1) / max(1, config.warmup_steps))
@@ -176,6 +215,7 @@ def train(
     checkpoint_seconds: float = 300.0,
     track: Sequence[str] = (),
     stop: StopFlag | None = None,
+    team: Team | None = None,
 ) -> dict[str, Any]:
     """Train an autoencoder on tokens, or go on with a training that was interrupted.
 
@@ -192,7 +232,7 @@ def train(
     config
         Settings; the paper's where left out.
     device
-        ``auto`` (CUDA where there is one), or a device of torch.
+        ``auto`` (CUDA where there is one), or a device of torch; with `team` it is the team's.
     readers
         Threads that read tokens ahead.
     checkpoint_seconds
@@ -201,10 +241,13 @@ def train(
         Further trackers: ``tensorboard``, ``wandb``.
     stop
         A flag that ends the training at the next step, with a checkpoint.
+    team
+        The processes that train together (`join`), each of which calls this function; this one alone if None.
 
     Returns
     -------
-    Figures on held-out cells (see `cytosae.sae.evaluate`), steps, images, dead share.
+    Figures on held-out cells (see `cytosae.sae.evaluate`), steps, images, dead share; in the first process, and nothing
+    in the others.
 
     Raises
     ------
@@ -214,12 +257,13 @@ def train(
         After a signal or `stop`; the checkpoint is on disk.
     """
     config = config or TrainConfig()
-    make_folder(folder)
+    team = team or Team(torch.device(choose_device(device)))
+    with team.agreed():
+        make_folder(folder)
     with deferred_signals() as flag:
         if stop:
             flag.signum = stop.signum
-        where = torch.device(choose_device(device))
-        figures = _train(source, folder, config, where, readers, checkpoint_seconds, track, flag)
+        figures = _train(source, folder, config, team, readers, checkpoint_seconds, track, flag)
         if flag:
             raise Interrupted(flag.signum or 0, f"stopped; the training is finished and in {folder}")
         return figures
@@ -229,34 +273,37 @@ def _train(
     source: TokenSource,
     folder: Path,
     config: TrainConfig,
-    device: torch.device,
+    team: Team,
     readers: int,
     checkpoint_seconds: float,
     track: Sequence[str],
     stop: StopFlag,
 ) -> dict[str, Any]:
-    course = Course(source, folder, config, device, track)
+    course = Course(source, folder, config, team.device, track, team=team)
     batches = shuffled_batches(course.training, config.batch_images, config.seed, start=course.state.step)
-    tokens = source.stream(batches, readers=readers)
+    tokens = source.stream(team.share(batches), readers=readers)
+    coming = iter(team.each(tokens))
     saved = time.monotonic()
     try:
         with progress("sae", config.steps * config.batch_images, "images", course.images) as bar:
             while not course.ended:
-                if stop:
+                asked = (stop.signum or 0) if stop else 0
+                signum, due = team.most(asked, time.monotonic() - saved > checkpoint_seconds)
+                if signum:
                     course.save()
                     raise Interrupted(
-                        stop.signum or 0,
+                        signum,
                         f"stopped after step {course.state.step:,} of {config.steps:,}; {course.checkpoint} is written, the "
                         "same command goes on from there",
                     )
-                note = course.step(next(tokens).to(device, torch.float32).flatten(0, 1))
+                if due:
+                    course.save()
+                    saved = time.monotonic()
+                note = course.step(next(coming).to(team.device, torch.float32).flatten(0, 1))
                 if note:
                     bar.to(course.images, note)
                 if course.evaluation_due:
                     course.evaluate(course.held_out())
-                if time.monotonic() - saved > checkpoint_seconds:
-                    course.save()
-                    saved = time.monotonic()
     finally:
         tokens.close()
         course.close()
@@ -278,6 +325,8 @@ class Course:
         Gives the tokens from which it starts, `start_tokens` of the same arguments.
     verified
         The tokens were checked against their checksums already.
+    team
+        The processes that train it together, each of which holds a course; only the first leaves anything in the folder.
     """
 
     def __init__(
@@ -290,23 +339,35 @@ class Course:
         *,
         start: Callable[[TokenSource, NDArray[np.int64], TrainConfig], Tensor] | None = None,
         verified: bool = False,
+        team: Team | None = None,
     ) -> None:
         self.source, self.folder, self.config = source, folder, config
-        self.training, self.evaluation = _split(source, config)
+        self.team = team or Team(device)
+        with self.team.agreed():
+            self.team.check(config, source.layout.d_model)
+            self.training, self.evaluation = _split(source, config)
+            inputs = training_inputs(source, config)
         self.checkpoint = folder / CHECKPOINT
-        self.identity = {"parameters": config.recorded(), "inputs": training_inputs(source, config)}
-        self.state = new_state(config, source.layout.d_model, device)
+        self.identity = {"parameters": config.recorded(), "inputs": inputs}
         self.held: dict[str, float] = {}
-        if not _continued(self.checkpoint, self.state, self.identity, config):
-            if not verified:
-                source.verify()
-            begin(self.state, (start or start_tokens)(source, self.training, config), config)
-            self.save()
+        self._blank = partial(new_state, config, source.layout.d_model)
+
+        def begun(device: torch.device) -> TrainState:
+            state = self._blank(device)
+            if not _continued(self.checkpoint, state, self.identity, config):
+                if not verified:
+                    source.verify()
+                begin(state, (start or start_tokens)(source, self.training, config), config)
+                save_checkpoint(self.checkpoint, state, self.identity)
+            return state
+
+        self.state = self.team.deal(begun, self._blank)
         say(
-            f"sae: {self.state.sae.n_latents:,} latents on {device}, {len(self.training):,} cells to train on, "
-            f"{len(self.evaluation):,} held out, step {self.state.step:,} of {config.steps:,}"
+            f"sae: {config.expansion * source.layout.d_model:,} latents on {self.team.described()}, "
+            f"{len(self.training):,} cells to train on, {len(self.evaluation):,} held out, step {self.state.step:,} of "
+            f"{config.steps:,}"
         )
-        self._trackers = open_trackers(track, folder, self.state.step, config.recorded())
+        self._trackers = open_trackers(track, folder, self.state.step, config.recorded()) if self.team.first else []
 
     @property
     def ended(self) -> bool:
@@ -338,9 +399,12 @@ class Course:
 
     def evaluate(self, batches: Iterable[Tensor]) -> None:
         """Figures on the held-out cells' tokens, for the log and for the end."""
-        dtype = choose_precision(self.config.encoder, "cpu")
-        self.held = evaluate(self.state.sae, batches, self.config.objective, dtype=dtype)
+        self.held = self._figures(batches)
         self._log({f"held_out/{name}": value for name, value in self.held.items()})
+
+    def _figures(self, batches: Iterable[Tensor]) -> dict[str, float]:
+        dtype = choose_precision(self.config.encoder, "cpu")
+        return evaluate(self.state.sae, self.team.each(batches), self.config.objective, dtype=dtype)
 
     def _log(self, figures: dict[str, float]) -> None:
         for tracker in self._trackers:
@@ -348,7 +412,10 @@ class Course:
 
     def save(self) -> None:
         """Write the checkpoint."""
-        save_checkpoint(self.checkpoint, self.state, self.identity)
+        whole = self.team.collect(self.state, self._blank)
+        with self.team.agreed():
+            if whole is not None:
+                save_checkpoint(self.checkpoint, whole, self.identity)
 
     def close(self) -> None:
         """End the log."""
@@ -358,9 +425,12 @@ class Course:
     def finish(self) -> dict[str, Any]:
         """Write the autoencoder and its manifest; its figures."""
         if not self.held:
-            dtype = choose_precision(self.config.encoder, "cpu")
-            self.held = evaluate(self.state.sae, self.held_out(), self.config.objective, dtype=dtype)
-        return _finish(self.source, self.folder, self.config, self.state, self.identity, self.held)
+            self.held = self._figures(self.held_out())
+        whole = self.team.collect(self.state, self._blank)
+        with self.team.agreed():
+            if whole is not None:
+                return _finish(self.source, self.folder, self.config, whole, self.identity, self.held)
+        return {}
 
 
 def _split(source: TokenSource, config: TrainConfig) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -423,9 +493,12 @@ def _in_pieces(source: TokenSource, rows: NDArray[np.int64], config: TrainConfig
 @torch.no_grad()
 def _line(state: TrainState, x: Tensor, figures: BatchFigures, config: TrainConfig) -> dict[str, float]:
     """The figures of a training batch, for the log."""
-    variance = ExplainedVariance(state.sae.d_model)
-    variance.update(x, x)
-    error = figures.mse * x.numel()
+    split, x = state.sae.split, x.double()
+    n = split.tokens.sum(torch.tensor(len(x), device=x.device))
+    mean = split.tokens.sum(x.sum(0)) / n
+    spread = float(split.tokens.sum((x - mean).square().sum()))
+    error = figures.mse * float(n) * state.sae.d_model
+    n_dead = split.latents.sum(torch.tensor(len(dead_latents(state, config))))
     return {
         "images": state.step * config.batch_images,
         "loss": figures.loss,
@@ -433,8 +506,8 @@ def _line(state: TrainState, x: Tensor, figures: BatchFigures, config: TrainConf
         "mse": figures.mse,
         "l1": figures.l1,
         "l0": figures.l0,
-        "explained_variance": 1 - error / variance.spread if variance.spread > 0 else float("nan"),
-        "dead": len(dead_latents(state, config)) / state.sae.n_latents,
+        "explained_variance": 1 - error / spread if spread > 0 else float("nan"),
+        "dead": float(n_dead) / (state.sae.n_latents * split.latents.size),
         "revival": figures.revival,
         "learning_rate": learning_rate(state.step - 1, config),
     }

@@ -40,16 +40,21 @@ class BatchTopK(Threshold):
 
     def limit(self, sae: SAE, pieces: Iterable[Tensor]) -> Tensor | None:
         """The least activation that is among the k n largest; 0 where fewer are above zero."""
-        largest, n = sae.b_enc.detach().new_zeros(0), 0
-        pieces = list(pieces)
-        wanted = self.k * sum(map(len, pieces))
+        largest, pieces = sae.b_enc.detach().new_zeros(0), list(pieces)
+        n_tokens = torch.tensor(sum(map(len, pieces)))
+        wanted = self.k * int(sae.split.tokens.sum(n_tokens))
         with torch.no_grad():
             for piece in pieces:
                 found = torch.relu(sae.pre_activations(piece)).flatten()
                 largest = torch.cat([largest, found[found > 0]])
                 if len(largest) > wanted:
                     largest = largest.topk(wanted).values
-                n += len(piece)
+        for ranks in (sae.split.tokens, sae.split.latents):
+            if ranks.size > 1:  # all of them have to say equally much
+                padded = torch.cat([largest, largest.new_zeros(wanted - len(largest))])
+                largest = torch.cat(ranks.gather(padded))
+                largest = largest[largest > 0]
+                largest = largest.topk(min(wanted, len(largest))).values
         return largest.min() if len(largest) == wanted else largest.new_zeros(())
 
     def train(self, sae: SAE, pre: Tensor, limit: Tensor | None) -> Latents:

@@ -47,5 +47,5 @@ class Gated(Activation):
     def train(self, sae: SAE, pre: Tensor, limit: Tensor | None) -> Latents:
         """See `Activation.train`."""
         gate = torch.relu(pre)
-        output = gate @ sae.W_dec.detach() + sae.b_dec.detach()
+        output = sae.split.latents.sum(gate @ sae.W_dec.detach()) + sae.b_dec.detach()
         return Latents(self.infer(sae, pre), gate.sum(dim=-1), output)

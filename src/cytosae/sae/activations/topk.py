@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from cytosae.sae.activations.base import Activation, Latents
+from cytosae.sae.split import among_largest
 
 if TYPE_CHECKING:
     from cytosae.sae.model import SAE
@@ -31,7 +32,8 @@ class TopK(Activation):
     def infer(self, sae: SAE, pre: Tensor, latents: Any = slice(None)) -> Tensor:
         """See `Activation.infer`."""
         values, places = pre.topk(min(self.k, pre.shape[-1]))
-        return torch.zeros_like(pre).scatter(-1, places, torch.relu(values))
+        kept, _ = among_largest(values, self.k, sae.split.latents)
+        return torch.zeros_like(pre).scatter(-1, places, torch.relu(values) * kept)
 
     def train(self, sae: SAE, pre: Tensor, limit: Tensor | None) -> Latents:
         """See `Activation.train`."""

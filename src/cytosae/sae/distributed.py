@@ -1,0 +1,269 @@
+"""Training in several processes that torchrun started, on GPUs (NCCL) or CPUs (gloo), on one host or many.
+
+Either axis of ``(n_tokens, n_latents)`` is divided (`cytosae.sae.split`):
+
+- the tokens ("data"): every process has all weights and takes its share of the images of each batch; gradients are summed;
+- the latents ("latents"): every process has an equal part of them, with its weights, moments and what is known of its dead,
+  and takes all tokens of each batch. Partial reconstructions are summed, ``(n_tokens, d_model)``, and no gradient of a
+  weight; only that of ``b_dec`` is, which all hold (Gao et al., "Scaling and evaluating sparse autoencoders", 2024, app. D).
+
+Both take the step that one process takes, within the rounding of sums in another order. The first process begins the
+training and deals it out, and collects it for the checkpoint, which is the same file in every case. What is computed on GPUs
+goes by NCCL; what is on the CPU (counts, messages, the state at start and for a checkpoint) goes by gloo.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.distributed.rendezvous import rendezvous
+
+from cytosae.backbones import choose_device
+from cytosae.console import console
+from cytosae.errors import CytosaeError
+from cytosae.sae.checkpoint import TrainState
+from cytosae.sae.split import Ranks, Split
+from cytosae.sae.team import Blank, T, Team
+from cytosae.settings import TrainConfig
+
+PARALLEL = ("data", "latents")
+"""What can be divided."""
+_PATIENCE = timedelta(days=1)
+"""How long a process waits for others: the first checks all tokens before a training starts. A death is noticed at once."""
+_WHOLE = ("b_dec", "points")
+"""Last parts of the names of tensors that are not divided with the latents."""
+_CPU = torch.device("cpu")
+
+
+class _Lost(CytosaeError):
+    """Another process is not there any more, so that nothing can be agreed upon."""
+
+
+@contextmanager
+def _exchange() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        raise _Lost(
+            "another process of this training has ended, so that this one cannot go on; see what it or torchrun says of it. "
+            f"The same command goes on from the last checkpoint ({str(error).splitlines()[0][:200]})."
+        ) from error
+
+
+def _reduce(whole: Tensor, how: Any = dist.ReduceOp.SUM) -> Tensor:
+    """In place, for any tensor whose memory has no gaps."""
+    with _exchange():
+        dist.all_reduce(whole if whole.is_contiguous() else whole.T, how)
+    return whole
+
+
+class _Sum(torch.autograd.Function):
+    """See `Ranks.sum`."""
+
+    @staticmethod
+    def forward(ctx: Any, part: Tensor) -> Tensor:
+        return _reduce(part.clone(memory_format=torch.contiguous_format))
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return gradient
+
+
+class _All(Ranks):
+    """All processes."""
+
+    def __init__(self) -> None:
+        self.rank, self.size = dist.get_rank(), dist.get_world_size()
+
+    def sum(self, part: Tensor) -> Tensor:
+        return torch.as_tensor(_Sum.apply(part))
+
+    def sum_(self, part: Tensor) -> None:
+        _reduce(part)
+
+    def highest(self, part: Tensor) -> Tensor:
+        return _reduce(part.clone(memory_format=torch.contiguous_format), dist.ReduceOp.MAX)
+
+    def gather(self, part: Tensor) -> list[Tensor]:
+        parts = [torch.empty_like(part, memory_format=torch.contiguous_format) for _ in range(self.size)]
+        with _exchange():
+            dist.all_gather(parts, part.contiguous())
+        return parts
+
+
+class _Joined(Team):
+    """This process and the others; see `Team`."""
+
+    def __init__(self, parallel: str, device: str) -> None:
+        super().__init__(_CPU)
+        self.all = _All()
+        self.first = self.all.rank == 0
+        with self.agreed():
+            if parallel not in PARALLEL:
+                raise CytosaeError(f"--parallel {parallel}: unknown; choose one of {', '.join(PARALLEL)}.")
+            self.device = _own_device(choose_device(device), int(os.environ["LOCAL_RANK"]))
+        self.split = Split(tokens=self.all) if parallel == "data" else Split(latents=self.all)
+
+    def check(self, config: TrainConfig, d_model: int) -> None:
+        size, n_latents = self.all.size, config.expansion * d_model
+        if n_latents % self.split.latents.size:
+            raise CytosaeError(
+                f"--parallel latents: {n_latents:,} latents cannot be divided among {size} processes. Start a number of "
+                "processes that divides them, or use --parallel data."
+            )
+        if config.batch_images < self.split.tokens.size:
+            raise CytosaeError(
+                f"--parallel data: {size} processes, but a batch has {config.batch_images} images. Start fewer processes, "
+                "or use --parallel latents."
+            )
+        if self.split.tokens.size > 1 and config.dead_every > 1:
+            raise CytosaeError(
+                f"--parallel data: --dead-every {config.dead_every} has no meaning here, as all gradients are there in "
+                "every step. Leave it out, or use --parallel latents."
+            )
+
+    def described(self) -> str:
+        divided = "tokens" if self.split.tokens.size > 1 else "latents"
+        return f"{self.all.size} processes ({self.device.type}) that share the {divided}"
+
+    def most(self, *numbers: int) -> list[int]:
+        return [int(number) for number in self.all.highest(torch.tensor([int(number) for number in numbers]))]
+
+    @contextmanager
+    def agreed(self) -> Iterator[None]:
+        message = b""
+        try:
+            yield
+        except _Lost:
+            raise
+        except CytosaeError as error:
+            message = str(error).encode()
+        whose, length = self.most((self.all.size - self.all.rank) * bool(message), len(message))
+        if whose:  # of several the first
+            said = torch.zeros(length, dtype=torch.uint8)
+            said[: len(message)] = torch.tensor(list(message), dtype=torch.uint8)
+            with _exchange():
+                dist.broadcast(said, self.all.size - whose)
+            raise CytosaeError(bytes(said.tolist()).rstrip(b"\0").decode())
+
+    def each(self, items: Iterable[T]) -> Iterator[T]:
+        coming, end = iter(items), object()
+        while True:
+            with self.agreed():
+                item: Any = next(coming, end)
+            if item is end:
+                return
+            yield item
+
+    def share(self, batches: Iterator[NDArray[np.int64]]) -> Iterator[NDArray[np.int64]]:
+        ranks = self.split.tokens
+        return (np.array_split(batch, ranks.size)[ranks.rank] for batch in batches)
+
+    def deal(self, begin: Callable[[torch.device], TrainState], blank: Blank) -> TrainState:
+        parts, whole = self.split.latents.size, None
+        with self.agreed():
+            if self.first:  # all latents may be too many for a GPU
+                whole = begin(_CPU if parts > 1 else self.device)
+        mine = whole if whole is not None and parts == 1 else blank(self.device, parts)
+        there = whole.tensors() if whole is not None else {}
+        for name, tensor in mine.tensors().items():
+            tensor.copy_(_dealt(there.get(name), tensor, _axis(name, parts)))
+        now = torch.tensor([whole.step, whole.l0] if whole is not None else [0, 0], dtype=torch.float64)
+        step, l0 = _dealt(now, now, None).tolist()
+        mine.move_to(int(step), l0)
+        mine.sae.split = self.split
+        return mine
+
+    def collect(self, state: TrainState, blank: Blank) -> TrainState | None:
+        parts = self.split.latents.size
+        if parts == 1:
+            return state if self.first else None
+        whole = blank(_CPU, 1) if self.first else None
+        there = whole.tensors() if whole is not None else {}
+        for name, tensor in state.tensors().items():
+            axis = _axis(name, parts)
+            if axis is not None:
+                pieces = _collected(tensor)
+                if pieces:
+                    torch.cat(pieces, axis, out=there[name])
+            elif there:
+                there[name].copy_(tensor)
+        if whole is not None:
+            whole.move_to(state.step, state.l0)
+        return whole
+
+
+def _axis(name: str, parts: int) -> int | None:
+    """Axis along which a tensor of the state is divided."""
+    last = name.rpartition(".")[2]
+    if parts == 1 or last in _WHOLE:
+        return None
+    return 1 if last == "W_enc" else 0
+
+
+def _dealt(whole: Tensor | None, like: Tensor, axis: int | None) -> Tensor:
+    """What the first process has: all of it, or this process's part."""
+    mine = torch.empty(like.shape, dtype=like.dtype)
+    with _exchange():
+        if axis is None:
+            if whole is not None:
+                mine.copy_(whole)
+            dist.broadcast(mine, 0)
+        else:
+            parts = whole.chunk(dist.get_world_size(), axis) if whole is not None else ()
+            dist.scatter(mine, [part.contiguous() for part in parts] or None, 0)
+    return mine
+
+
+def _collected(part: Tensor) -> list[Tensor]:
+    """The parts of all processes in the first, nothing in the others."""
+    part = part.cpu().contiguous()
+    parts = [torch.empty_like(part) for _ in range(dist.get_world_size())] if dist.get_rank() == 0 else []
+    with _exchange():
+        dist.gather(part, parts or None, 0)
+    return parts
+
+
+@contextmanager
+def joined(parallel: str, device: str) -> Iterator[Team]:
+    """Be one of the processes that torchrun started; only the first talks. See `cytosae.sae.team.join`."""
+    console.quiet = int(os.environ["RANK"]) > 0
+    backend = "cpu:gloo,cuda:nccl" if device != "cpu" and torch.cuda.is_available() else "gloo"
+    with _exchange():
+        store, rank, size = next(rendezvous("env://"))
+        # The store outlives restarts by torchrun, and would give the addresses of processes that are gone.
+        store = dist.PrefixStore(f"cytosae/{os.environ['TORCHELASTIC_RESTART_COUNT']}", store)
+        dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=_PATIENCE)
+    try:
+        yield _Joined(parallel, device)
+    except _Lost:
+        raise  # there is nobody to take leave of
+    except BaseException:
+        dist.destroy_process_group()
+        raise
+    dist.destroy_process_group()
+
+
+def _own_device(device: str, number: int) -> torch.device:
+    if device == "cpu":
+        return _CPU
+    if device != "cuda":
+        raise CytosaeError(
+            f"--device {device}: with several processes each has a GPU of its own; write cuda, cpu or auto."
+        )
+    if number >= torch.cuda.device_count():
+        raise CytosaeError(
+            f"--device cuda: torch sees {torch.cuda.device_count()} GPUs on this host, fewer than the processes that were "
+            "started on it. Lower --nproc-per-node of torchrun, or use --device cpu."
+        )
+    torch.cuda.set_device(number)
+    return torch.device("cuda", number)
