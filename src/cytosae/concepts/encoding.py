@@ -170,25 +170,15 @@ def _encode_parts(source: TokenSource, sae: SAE, parts: Parts, threshold: float)
 
 def _statistics(
     source: TokenSource, parts: Parts, rows: NDArray[np.int64], config: EncodeConfig
-) -> tuple[pd.DataFrame, dict[str, References], dict[str, Groups], dict[str, Any]]:
-    sums: LatentSums | None = None
-    gallery: Gallery | None = None
-    grouped = {column: pd.factorize(source.cells[column].iloc[rows], sort=True) for column in GROUPED}
-    groups = {c: Groups.empty(map(str, names), parts.n_latents) for c, (_, names) in grouped.items() if len(names)}
-    patients = pd.factorize(source.cells["patient"].iloc[rows])[0]  # -1 where the patient is unknown
-    limit = config.per_patient if (patients >= 0).any() else 0
+) -> tuple[pd.DataFrame, dict[str, References], Mapping[str, Groups], dict[str, Any]]:
+    roster = _roster(source.cells.iloc[rows])
+    limit = config.per_patient if (roster.patients >= 0).any() else 0
+    partial = Partial.empty(parts.n_latents, roster, config, limit)
     for position, _, means in parts.read(rows):
-        whose = patients[position : position + means.shape[0]]
-        part_sums = LatentSums.of(means)
-        for column, sums_of in groups.items():
-            sums_of.add(means, grouped[column][0][position : position + means.shape[0]])
-        part = Gallery.of(means, config.references, position, patients=whose, per_patient=limit, seed=config.draw_seed)
-        sums = part_sums if sums is None else sums + part_sums
-        gallery = part if gallery is None else gallery.merge(part)
-    assert sums is not None
-    assert gallery is not None
+        partial.add(means, roster[position : position + means.shape[0]])
+    sums, gallery = partial.sums, partial.gallery
     references = gallery.strongest
-    codes = np.asarray(grouped["label"][0])  # -1 where the label is unknown
+    codes = roster.groups["label"][1] 
     labels = np.where(references.cells >= 0, codes[references.cells], -1)
     mean = sums.mean_activation()
     concept = is_concept(mean, config.concept_threshold)
