@@ -92,6 +92,15 @@ class EngineConfig:
         if self.address is not None and self.engine != "ray":
             raise CytosaeError(f"--address {self.address}: is that of a Ray cluster, add --engine ray.")
 
+    @property
+    def here(self) -> bool:
+        """Whether this process does the work itself."""
+        return self.engine == "local" and self.replicas <= 1
+
+
+HERE = EngineConfig()
+"""This process alone."""
+
 
 @dataclass(frozen=True)
 class TrainConfig:

@@ -59,9 +59,7 @@ class BarcodeSums:
         self.squares[who] += (member @ squares).toarray()
 
     def __add__(self, other: BarcodeSums) -> BarcodeSums:
-        return BarcodeSums(
-            self.patients + other.patients, self.counts + other.counts, self.squares + other.squares
-        )
+        return BarcodeSums(self.patients + other.patients, self.counts + other.counts, self.squares + other.squares)
 
     @property
     def n_cells(self) -> NDArray[np.int64]:

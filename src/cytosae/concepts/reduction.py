@@ -6,12 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from cytosae.concepts.references import Gallery
 from cytosae.concepts.statistics import Groups, LatentSums
 from cytosae.settings import EncodeConfig
+
+GROUPED = ("label", "diagnosis")
+"""Columns by whose values the activation of every latent is kept."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +28,20 @@ class Roster:
     """Number of each cell's patient in the data set, -1 where unknown; ``(n_cells,)``."""
     groups: Mapping[str, tuple[tuple[str, ...], NDArray[np.int64]]]
     """By column (label, diagnosis): the names of the data set, and each cell's number among them, -1 where unknown."""
+
+    @classmethod
+    def of(cls, cells: pd.DataFrame) -> Roster:
+        """Of all cells of a data set."""
+        groups = {}
+        for column in GROUPED:
+            codes, names = pd.factorize(cells[column], sort=True)
+            if len(names):
+                groups[column] = tuple(map(str, names)), np.asarray(codes, np.int64)
+        return cls(0, np.asarray(pd.factorize(cells["patient"])[0], np.int64), groups)
+
+    def codes(self, column: str) -> NDArray[np.int64]:
+        """Number of each cell's group, -1 where unknown."""
+        return self.groups[column][1] if column in self.groups else np.full(len(self.patients), -1)
 
     def __getitem__(self, rows: slice) -> Roster:
         start, _, _ = rows.indices(len(self.patients))

@@ -49,18 +49,18 @@ def opened(config: EngineConfig) -> Iterator[Engine]:
     CytosaeError
         Ray is not installed, or no cluster answers.
     """
-    if config.engine == "ray":
+    if config.here:
+        yield Here()
+    elif config.engine == "ray":
         from cytosae.engines.cluster import Cluster  # imports ray
 
         with closing(Cluster(config.replicas, config.address)) as cluster:
             yield cluster
-    elif config.replicas > 1:
+    else:
         from cytosae.engines.processes import Processes
 
         with closing(Processes(config.replicas)) as processes:
             yield processes
-    else:
-        yield Here()
 
 
 def one(work: Work, unit: Any) -> tuple[Any, int]:

@@ -170,7 +170,7 @@ def _serve(pipe: Connection, threads: int) -> None:
             if kind == "unreadable":
                 raise content
             work = work or recipe()  # type: ignore[misc]
-            reply = (*one(work, content), None)
+            reply: tuple[Any, int, Exception | None] = (*one(work, content), None)
         except Exception as error:
             error.add_note(traceback.format_exc())
             reply = (None, 0, error)

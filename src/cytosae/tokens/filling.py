@@ -144,13 +144,16 @@ def fill(
             "choose another disk, or run with --no-store."
         )
     with disk_errors(folder):
-        if share is None or missing:
-            # Others may be at work here: what they have made so far is noted beside each shard, not in the manifest.
-            write_manifest(folder, layout, _ordered(shards if share is None else found), complete=False)
+        if share is None:
+            write_manifest(folder, layout, _ordered(shards), complete=False)
+        elif missing and not _begun(folder, layout):
+            # The other shares write the same, once; what is made from now on is noted beside each shard.
+            write_manifest(folder, layout, _ordered(found), complete=False)
         total = sum(plan.stop - plan.start for plan in mine)
         done = total - sum(plan.stop - plan.start for plan in missing)
         with progress("tokens", total, "cells", done) as bar:
-            units = ((plan, cells.iloc[plan.start : plan.stop]) for plan in missing)
+            known = cells[["cell_id", "path"]]
+            units = ((plan, known.iloc[plan.start : plan.stop]) for plan in missing)
             for shard in engine.map(_Maker(folder, layout, load), units, bar.advance):
                 shards[shard.start // layout.cells_per_shard] = shard
         if share is None:
@@ -197,6 +200,12 @@ def _found(folder: Path, layout: Layout) -> dict[int, Shard]:
         else:
             shards = [*listed, *shards]  # a note beside a shard is newer than the manifest
     return {shard.start // layout.cells_per_shard: shard for shard in shards}
+
+
+def _begun(folder: Path, layout: Layout) -> bool:
+    """Whether the manifest there is of an unfinished store of this layout."""
+    found = read_manifest(folder)
+    return found is not None and found[0].identity() == layout.identity() and not found[2]
 
 
 def _kept(folder: Path, found: dict[int, Shard], plans: list[_Planned], changed: str) -> dict[int, Shard]:
