@@ -51,7 +51,8 @@ class Encoder:
         sae = SAE(self.d_model, 0)
         sae.n_latents = self.n_latents
         for name, values in self.weights.items():
-            setattr(sae, name, torch.nn.Parameter(torch.from_numpy(values), requires_grad=False))
+            own = np.require(values, requirements="W")  # an engine may share it between processes
+            setattr(sae, name, torch.nn.Parameter(torch.from_numpy(own), requires_grad=False))
         return sae.to(choose_device(self.device))
 
 
@@ -132,7 +133,8 @@ class MapMaker:
         for unit in planned:
             maps = []
             for batch in unit:
-                found = concept_maps(sae, next(tokens), batch.latents, self.grid).numpy()
+                latents = np.require(batch.latents, requirements="W")
+                found = concept_maps(sae, next(tokens), latents, self.grid).numpy()
                 maps.append(found[batch.row, batch.column].astype(np.float16))
                 tick(len(batch.cells))
             yield np.concatenate([batch.places for batch in unit]), np.concatenate(maps)

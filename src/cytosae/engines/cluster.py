@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -63,6 +64,11 @@ class Cluster:
 
     def __init__(self, replicas: int, address: str | None) -> None:
         if address is None:
+            if "ray" in sys.modules and os.environ.get(_LOOPBACK) != "0":
+                raise CytosaeError(
+                    f"ray was imported before: a cluster of its own would not keep to this machine. Set {_LOOPBACK}=0 "
+                    "before importing it, or give the address of a running cluster."
+                )
             os.environ[_LOOPBACK] = "0"
         try:
             import ray
@@ -135,8 +141,9 @@ class Cluster:
             raise error.cause from error
         except errors.RayActorError as error:
             raise CytosaeError(
-                f"a worker of the Ray cluster was lost {RETRIES + 1} times at the same piece of work: too little memory? "
-                f"Finished work is kept. Ray says: {str(error).strip().splitlines()[0]}"
+                f"the Ray cluster could start no worker, or lost {RETRIES + 1} at the same piece of work. Is the same "
+                "cytosae installed on all its machines, and is there memory for so many --replicas? Finished work is kept. "
+                "Ray says: " + " ".join(str(error).split())[:500]
             ) from error
         return result, cells
 
