@@ -23,7 +23,7 @@ from cytosae.artefacts import (
     whole_file,
     write_json,
 )
-from cytosae.backbones import TINY, Backbone, load
+from cytosae.backbones import NAMES, TINY, Backbone, load
 from cytosae.cells import difference, list_cells, metadata_digest, pixels_digest, read_cells, write_cells
 from cytosae.cohort import BARCODES, COHORT, make_barcodes
 from cytosae.concepts import check_fit, encode, encode_inputs
@@ -71,9 +71,15 @@ def backbone_for(
     engine: EngineConfig, here: Callable[[], Backbone], config: BackboneConfig, layout: Layout
 ) -> Callable[[], Backbone]:
     """What gives the backbone to whoever embeds: this process, or replicas, each of which loads it in the layout's
-    precision.
+    precision, whatever folder it works in.
     """
-    return here if engine.here else partial(loaded_backbone, replace(config, dtype=layout.backbone["dtype"]))
+    if engine.here:
+        return here
+    name, weights = config.backbone, config.weights
+    if name not in NAMES and (folder := Path(name).expanduser()).exists():
+        name = str(folder.absolute())
+    weights = weights and weights.expanduser().absolute()
+    return partial(loaded_backbone, replace(config, backbone=name, weights=weights, dtype=layout.backbone["dtype"]))
 
 
 def rendered(source: Path, folder: Path) -> Path:

@@ -111,7 +111,7 @@ def encode(
     make_folder(folder)
     inputs = encode_inputs(source, sae_digest)
     size = source.layout.cells_per_shard
-    parts = Parts.of(folder / "parts", size, sae.n_latents, {"parameters": asdict(config), "inputs": inputs})
+    parts = Parts.of(folder.absolute() / "parts", size, sae.n_latents, {"parameters": asdict(config), "inputs": inputs})
     encoder = Encoder.of(source, sae, device)
     with disk_errors(folder):
         if share is not None:

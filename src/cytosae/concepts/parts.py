@@ -53,12 +53,11 @@ class Parts:
 
     def read(self, rows: NDArray[np.int64]) -> Iterator[tuple[int, sp.csr_matrix, sp.csr_matrix]]:
         """The chosen rows (ascending) piece by piece: position of the first within the choice, counts, means."""
-        position = 0
         for start in np.unique(rows // self.size) * self.size:
             arrays = load_file(self._path(int(start)))
-            chosen = rows[(rows >= start) & (rows < start + self.size)] - start
-            yield position, self._matrix(arrays, "counts")[chosen], self._matrix(arrays, "means")[chosen]
-            position += len(chosen)
+            first, last = np.searchsorted(rows, [start, start + self.size])
+            chosen = rows[first:last] - start
+            yield int(first), self._matrix(arrays, "counts")[chosen], self._matrix(arrays, "means")[chosen]
 
     def _matrix(self, arrays: dict[str, NDArray[Any]], name: str) -> sp.csr_matrix:
         data, indices, indptr = (arrays[f"{name}.{part}"] for part in ("data", "indices", "indptr"))

@@ -154,7 +154,7 @@ def fill(
         with progress("tokens", total, "cells", done) as bar:
             known = cells[["cell_id", "path"]]
             units = ((plan, known.iloc[plan.start : plan.stop]) for plan in missing)
-            for shard in engine.map(_Maker(folder, layout, load), units, bar.advance):
+            for shard in engine.map(_Maker(folder.absolute(), layout, load), units, bar.advance):
                 shards[shard.start // layout.cells_per_shard] = shard
         if share is None:
             write_cells(cells, folder / CELLS)

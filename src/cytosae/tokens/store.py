@@ -191,7 +191,7 @@ class TokenStore:
         self._files: dict[int, tuple[int, int]] = {}
 
     def __reduce__(self) -> tuple[type[TokenStore], tuple[Path]]:
-        return TokenStore, (self.folder,)  # opened anew in the process that it is sent to
+        return TokenStore, (self.folder.absolute(),)  # opened anew in the process that it is sent to
 
     @property
     def n_cells(self) -> int:
