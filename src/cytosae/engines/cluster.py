@@ -9,6 +9,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any
 
 from cytosae.engines.engine import Recipe, Tick, Work, one
@@ -86,7 +87,8 @@ class Cluster:
                 raise CytosaeError(f"--address {address or 'left out'}: no Ray cluster ({said}).") from error
         there = ray.cluster_resources()
         kind = "GPU" if there.get("GPU") else "CPU"
-        self.replicas = min(replicas or int(there[kind]), int(there[kind]))
+        room = max(1, int(there.get(kind, 0)))
+        self.replicas = min(replicas or room, room)
         self._options = {"num_cpus": 1, "num_gpus": int(kind == "GPU")}
         self._actors: list[Any] = []
 
@@ -102,9 +104,11 @@ class Cluster:
         CytosaeError
             What the work raises, or a unit at which worker after worker is lost.
         """
-        ray = self._ray
+        ray, left = self._ray, iter(units)
+        if (first := next(left, None)) is None:
+            return
+        left = chain([first], left)
         reference = [ray.put(recipe)]
-        left = iter(units)
         self._actors = self._actors or [self._actor() for _ in range(self.replicas)]
         # An actor for which the cluster has no room yet is given nothing.
         starting = {actor.__ray_ready__.remote(): actor for actor in self._actors}
