@@ -68,7 +68,7 @@ Shard = Annotated[
     typer.Option(
         "--shard",
         metavar="I/N",
-        help="Make every N-th piece of what is missing, from the I-th, and stop without finishing.",
+        help="Of every N pieces make the I-th, where it is missing, and stop without finishing.",
     ),
 ]
 NoStore = Annotated[bool, typer.Option("--no-store", help="Keep no tokens on disk: make them whenever they are read.")]
