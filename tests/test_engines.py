@@ -17,12 +17,12 @@ from hypothesis import strategies as st
 
 from conftest import assert_user_error, cytosae, figures, numbered_cells
 from cytosae.cells import write_cells
-from cytosae.concepts import encode
+from cytosae.concepts import encode, read_concepts, read_maps
 from cytosae.engines import Engine, Here, Share, opened
 from cytosae.engines.processes import AHEAD, ATTEMPTS
 from cytosae.errors import CytosaeError
 from cytosae.settings import EngineConfig
-from cytosae.tokens import TokenStore, embed
+from cytosae.tokens import LiveTokens, TokenStore, embed
 from engine_squares import Squares
 from engine_work import LAYOUT, Drawn, Other, Watching, encode_share, make_share, some_sae
 
@@ -153,6 +153,19 @@ def test_shares_by_processes_that_know_nothing_of_one_another(
         assert not list((tmp_path / "concepts").glob("*.h5ad"))
         encode_share(tmp_path, None)
     same_files(tmp_path, expected)
+
+
+def test_tokens_made_on_the_fly_by_replicas(cells: pd.DataFrame, expected: Path, tmp_path: Path) -> None:
+    """No store: each replica loads the backbone and makes the tokens of its pieces."""
+    source = LiveTokens(cells, Drawn, LAYOUT, workers=0)  # type: ignore[arg-type]
+    with opened(EngineConfig(replicas=2)) as two:
+        encode(source, some_sae(), tmp_path / "live", engine=two)
+    for dataset in ("marrow", "blood"):
+        mine, theirs = (read_concepts(folder, dataset) for folder in (tmp_path / "live", expected / "concepts"))
+        assert (mine.X != theirs.X).nnz == 0
+        assert (mine.layers["mean_activation"] != theirs.layers["mean_activation"]).nnz == 0
+        maps = (read_maps(folder, dataset)[1] for folder in (tmp_path / "live", expected / "concepts"))
+        assert next(maps).tobytes() == next(maps).tobytes()
 
 
 def test_a_share_that_comes_late_changes_nothing(cells: pd.DataFrame, expected: Path, tmp_path: Path) -> None:
