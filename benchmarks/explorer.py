@@ -36,7 +36,7 @@ from cytosae.artefacts import FileRecord, Manifest, make_folder
 from cytosae.backbones import BackboneInfo
 from cytosae.cells import write_cells
 from cytosae.concepts import References, is_concept
-from cytosae.concepts.statistics import Groups
+from cytosae.concepts.statistics import ExactSums, Groups
 from cytosae.concepts.storage import write_concepts, write_maps
 from cytosae.sae import SAE
 from cytosae.settings import EncodeConfig
@@ -144,7 +144,9 @@ def simulate(folder: Path, n: int, n_latents: int, seed: int = 0) -> None:
         sizes = table[column].value_counts(sort=False).sort_index()
         of = np.zeros((len(sizes), n_latents)) + frequency * level
         active = (frequency * sizes.to_numpy()[:, None]).astype(np.int64)
-        groups[column] = Groups(tuple(sizes.index), sizes.to_numpy(), active, of * sizes.to_numpy()[:, None])
+        rest, whole = np.modf(of * sizes.to_numpy()[:, None])
+        sums = ExactSums(whole.astype(np.int64), (rest * 2.0**64).astype(np.uint64))
+        groups[column] = Groups(tuple(sizes.index), sizes.to_numpy(), active, sums)
     settings = asdict(EncodeConfig())
     known = {key: value for key, value in layout_of(backbone()).backbone.items() if value is not None}
     inputs = {"tokens": "simulated", "sae": "simulated", "cells": "simulated"}

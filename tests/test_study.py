@@ -218,7 +218,8 @@ def test_stages_as_commands_of_their_own(
 
 def shards(folder: Path) -> int:
     found = read_manifest(folder / "tokens") if (folder / "tokens" / "manifest.json").is_file() else None
-    return len(found[1]) if found else 0
+    noted = {path.stem for path in (folder / "tokens").glob("shard-*.json")}
+    return len(noted | {shard.file.split(".")[0] for shard in found[1]}) if found else 0
 
 
 def step_of(folder: Path) -> int:
@@ -227,7 +228,7 @@ def step_of(folder: Path) -> int:
 
 
 def parts(folder: Path) -> int:
-    return len(list((folder / "concepts" / "parts").glob("part-*")))
+    return len(list((folder / "concepts" / "parts").glob("*/part-*")))
 
 
 KILLS: list[tuple[str, Callable[[Path], bool]]] = [

@@ -22,7 +22,7 @@ from conftest import PlantedBackbone, live, numbered_cells, tiny_info
 from cytosae.errors import CytosaeError
 from cytosae.settings import StoreConfig
 from cytosae.tokens import TokenStore, embed, in_order, layout_of, shuffled_batches
-from cytosae.tokens.store import read_manifest
+from cytosae.tokens.store import read_records
 
 MakeStore = Callable[..., TokenStore]
 
@@ -215,14 +215,10 @@ def test_disk_full_in_the_middle_of_a_shard_loses_nothing(tmp_path: Path) -> Non
             patch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 10**9}))  # another program fills it
             with pytest.raises(CytosaeError, match="disk is full"):
                 embed(table, backbone, disk / "t", layout, workers=0)  # type: ignore[arg-type]
-        found = read_manifest(disk / "t")
-        assert found is not None
-        assert [shard.file for shard in found[1]] == ["shard-00000.safetensors", "shard-00001.safetensors"]
-        assert sorted(p.name for p in (disk / "t").iterdir()) == [
-            "manifest.json",
-            "shard-00000.safetensors",
-            "shard-00001.safetensors",
-        ]
+        made = ["shard-00000.safetensors", "shard-00001.safetensors"]
+        assert [shard.file for shard in read_records(disk / "t", layout)] == made
+        noted = [name.replace(".safetensors", ".json") for name in made]
+        assert sorted(p.name for p in (disk / "t").iterdir()) == sorted(["manifest.json", *made, *noted])
         filler.unlink()
         again = PlantedBackbone(tokens, info)
         embed(table, again, disk / "t", layout, workers=0)  # type: ignore[arg-type]

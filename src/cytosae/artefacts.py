@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from cytosae import __version__
 from cytosae.errors import CytosaeError
@@ -70,14 +71,16 @@ def make_folder(path: Path) -> Path:
 
 
 @contextlib.contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
+def whole_file(path: Path, *, shared: bool = False) -> Iterator[Path]:
     """Write a file so that it exists whole or not at all.
 
     Yields a temporary path in the same folder. On success its bytes are flushed to the disk and it takes the
-    final name in one step; on any failure it is removed and what stood under the final name stays.
+    final name in one step; on any failure it is removed and what stood under the final name stays. Where other processes
+    may write the same file at the same time (`shared`), the temporary path is not theirs, and the last one stays.
     """
     make_folder(path.parent)
-    partial = path.with_name(f".{path.name}.partial")
+    ours = f".{uuid4().hex}" if shared else ""
+    partial = path.with_name(f".{path.name}{ours}.partial")
     with disk_errors(path):
         try:
             yield partial
@@ -101,9 +104,9 @@ def without_nan(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file whole or not at all."""
-    with whole_file(path) as partial:
+def write_json(path: Path, value: Any, *, shared: bool = False) -> None:
+    """Write a JSON file whole or not at all; see `whole_file`."""
+    with whole_file(path, shared=shared) as partial:
         partial.write_text(json.dumps(without_nan(value), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 

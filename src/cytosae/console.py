@@ -61,6 +61,10 @@ class Bar:
             self.told = time.monotonic()
             say(self._line(note))
 
+    def advance(self, more: int) -> None:
+        """Report that `more` units are finished."""
+        self.to(self.done + more)
+
     def _line(self, note: str) -> str:
         elapsed = time.monotonic() - self.start
         rate = (self.done - self.first) / elapsed if elapsed > 0 else 0.0

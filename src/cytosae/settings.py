@@ -72,6 +72,46 @@ _USED_BY = {
 
 
 @dataclass(frozen=True)
+class EngineConfig:
+    """Who embeds and encodes; what comes out does not depend on it.
+
+    Raises
+    ------
+    CytosaeError
+        A value out of its range, or an address without Ray.
+    """
+
+    engine: str = _setting(
+        "local",
+        "local: this process, or several of this machine; ray: actors of a Ray cluster (needs cytosae[ray])",
+        choices=("local", "ray"),
+    )
+    replicas: int = _setting(
+        0,
+        "copies of the model that work side by side, each in a process of its own; 0 is one, and with ray one a GPU (or "
+        "core) of the cluster",
+        minimum=0,
+    )
+    address: str | None = _setting(
+        None, "of a running Ray cluster, such as host:6379 or auto; if left out one is started on this machine"
+    )
+
+    def __post_init__(self) -> None:
+        _check(self)
+        if self.address is not None and self.engine != "ray":
+            raise CytosaeError(f"--address {self.address}: is that of a Ray cluster, add --engine ray.")
+
+    @property
+    def here(self) -> bool:
+        """Whether this process does the work itself."""
+        return self.engine == "local" and self.replicas <= 1
+
+
+HERE = EngineConfig()
+"""This process alone."""
+
+
+@dataclass(frozen=True)
 class TrainConfig:
     """Everything that a trained autoencoder depends on, beside its tokens.
 

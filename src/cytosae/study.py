@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from functools import cached_property
+from dataclasses import asdict, dataclass, field, replace
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +23,15 @@ from cytosae.artefacts import (
     whole_file,
     write_json,
 )
-from cytosae.backbones import TINY, Backbone, load
+from cytosae.backbones import NAMES, TINY, Backbone, load
 from cytosae.cells import difference, list_cells, metadata_digest, pixels_digest, read_cells, write_cells
 from cytosae.cohort import BARCODES, COHORT, make_barcodes
 from cytosae.concepts import check_fit, encode, encode_inputs
 from cytosae.console import progress, say
+from cytosae.engines import opened
 from cytosae.errors import CytosaeError
 from cytosae.sae import SAE, adopt, train, training_inputs
-from cytosae.settings import BackboneConfig, BarcodeConfig, EncodeConfig, StoreConfig, TrainConfig
+from cytosae.settings import HERE, BackboneConfig, BarcodeConfig, EncodeConfig, EngineConfig, StoreConfig, TrainConfig
 from cytosae.tokens import Layout, LiveTokens, TokenSource, TokenStore, embed, layout_of
 from cytosae.tokens.store import read_manifest
 
@@ -44,6 +45,7 @@ class RunConfig:
     train: TrainConfig = field(default_factory=TrainConfig)
     encode: EncodeConfig = field(default_factory=EncodeConfig)
     barcodes: BarcodeConfig = field(default_factory=BarcodeConfig)
+    engine: EngineConfig = field(default_factory=EngineConfig)
 
 
 def load_backbone(config: BackboneConfig, *, whole: bool = False) -> Backbone:
@@ -57,6 +59,27 @@ def load_backbone(config: BackboneConfig, *, whole: bool = False) -> Backbone:
         weights=config.weights,
         whole=whole,
     )
+
+
+@cache
+def loaded_backbone(config: BackboneConfig) -> Backbone:
+    """The same, once in a process: what a replica of an engine is told to call."""
+    return load_backbone(config)
+
+
+def backbone_for(
+    engine: EngineConfig, here: Callable[[], Backbone], config: BackboneConfig, layout: Layout
+) -> Callable[[], Backbone]:
+    """What gives the backbone to whoever embeds: this process, or replicas, each of which loads it in the layout's
+    precision, whatever folder it works in.
+    """
+    if engine.here:
+        return here
+    name, weights = config.backbone, config.weights
+    if name not in NAMES and (folder := Path(name).expanduser()).exists():
+        name = str(folder.absolute())
+    weights = weights and weights.expanduser().absolute()
+    return partial(loaded_backbone, replace(config, backbone=name, weights=weights, dtype=layout.backbone["dtype"]))
 
 
 def rendered(source: Path, folder: Path) -> Path:
@@ -229,9 +252,18 @@ class Study:
     def _tokens(self, cells: pd.DataFrame) -> TokenSource:
         layout = self.layout()
         if not self.store:
-            return LiveTokens(cells, lambda: self.backbone, layout, self.workers)
+            config = self.config
+            load = backbone_for(config.engine, lambda: self.backbone, config.backbone, layout)
+            return LiveTokens(cells, load, layout, self.workers)
         self.stages["tokens"] = embedded(
-            cells, layout, lambda: self.backbone, self.folder / "tokens", self.config.store, workers=self.workers
+            cells,
+            layout,
+            lambda: self.backbone,
+            self.folder / "tokens",
+            self.config.store,
+            workers=self.workers,
+            engine=self.config.engine,
+            settings=self.config.backbone,
         )
         return TokenStore(self.folder / "tokens")
 
@@ -253,7 +285,12 @@ class Study:
     def _concepts(self, tokens: TokenSource) -> None:
         device = self.config.backbone.device
         self.stages["concepts"] = encoded(
-            tokens, self.folder / "sae", self.folder / "concepts", self.config.encode, device=device
+            tokens,
+            self.folder / "sae",
+            self.folder / "concepts",
+            self.config.encode,
+            device=device,
+            engine=self.config.engine,
         )
 
     def _cohort(self) -> None:
@@ -299,14 +336,22 @@ def embedded(
     config: StoreConfig,
     *,
     workers: int | None = None,
+    engine: EngineConfig = HERE,
+    settings: BackboneConfig | None = None,
 ) -> dict[str, Any]:
-    """Figures of a token store of these cells, made where it is not up to date; the backbone is loaded only then."""
+    """Figures of a token store of these cells, made where it is not up to date; the backbone is loaded only then.
+
+    Replicas of the engine load it by its settings.
+    """
     reason = tokens_stale(folder, cells, layout)
     say(f"tokens: {reason or 'up to date'}")
     if reason is None:
         return told({"cells": len(cells)}, None)
     loaded = backbone()
-    return told(embed(cells, loaded, folder, layout_of(loaded.info, config), workers=workers), reason)
+    layout = layout_of(loaded.info, config)
+    load = backbone_for(engine, lambda: loaded, settings or BackboneConfig(), layout)
+    with opened(engine) as doing:
+        return told(embed(cells, load, folder, layout, workers=workers, engine=doing), reason)
 
 
 def trained(tokens: TokenSource, folder: Path, config: TrainConfig, *, device: str, **given: Any) -> dict[str, Any]:
@@ -316,7 +361,13 @@ def trained(tokens: TokenSource, folder: Path, config: TrainConfig, *, device: s
 
 
 def encoded(
-    tokens: TokenSource, sae_folder: Path, folder: Path, config: EncodeConfig, *, device: str
+    tokens: TokenSource,
+    sae_folder: Path,
+    folder: Path,
+    config: EncodeConfig,
+    *,
+    device: str,
+    engine: EngineConfig = HERE,
 ) -> dict[str, Any]:
     """Figures of the concepts of an autoencoder on these tokens, made where they are not up to date."""
     sae_digest = sae_weights_digest(sae_folder)
@@ -324,7 +375,9 @@ def encoded(
     if reason:
         sae = SAE.from_pretrained(sae_folder)
         check_fit(tokens, sae)
-        summary = {"datasets": encode(tokens, sae, folder, config, sae_digest=sae_digest, device=device)}
+        with opened(engine) as doing:
+            figures = encode(tokens, sae, folder, config, sae_digest=sae_digest, device=device, engine=doing)
+        summary = {"datasets": figures}
     return told(summary, reason)
 
 

@@ -20,11 +20,13 @@ from cytosae.cli.suggest import suggest_app
 from cytosae.cli.sweep import sweep_app
 from cytosae.cli.tokens import tokens_app
 from cytosae.settings import (
+    HERE,
     BackboneConfig,
     BarcodeConfig,
     ClassifyConfig,
     CompareConfig,
     EncodeConfig,
+    EngineConfig,
     EvaluateConfig,
     PatientConfig,
     StoreConfig,
@@ -50,13 +52,27 @@ Source = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object with all figures at the end.")]
 Strict = Annotated[bool, typer.Option("--strict", help="An unreadable image is an error, not left out.")]
-Workers = Annotated[int | None, typer.Option("--workers", help="Decoding processes; one a core if left out.")]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        "--workers",
+        help="Processes that decode images, for each replica; one a core if left out, none with several replicas.",
+    ),
+]
 Track = Annotated[list[str], typer.Option("--track", help="Also log to: tensorboard, wandb. Can be repeated.")]
 CheckpointSeconds = Annotated[float, typer.Option(help="Time between two checkpoints of the training, in seconds.")]
 CellType = Annotated[
     str | None, typer.Option("--cell-type", help="Where the barcodes are by cell type, the one to take.")
 ]
 Device = Annotated[str, typer.Option("--device", help="Where the backbone runs: auto, cpu, cuda, ...")]
+Shard = Annotated[
+    str | None,
+    typer.Option(
+        "--shard",
+        metavar="I/N",
+        help="Of every N pieces make the I-th, where it is missing, and stop without finishing.",
+    ),
+]
 NoStore = Annotated[bool, typer.Option("--no-store", help="Keep no tokens on disk: make them whenever they are read.")]
 
 
@@ -108,22 +124,29 @@ def embed(
     cells: Annotated[Path, typer.Argument(help="Table made by `cytosae cells`.")],
     backbone: BackboneConfig,
     store: StoreConfig,
+    engine: EngineConfig,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the tokens.")] = Path("tokens"),
     workers: Workers = None,
+    shard: Shard = None,
     as_json: Json = False,
 ) -> None:
     """Turn every image into the tokens of a vision transformer, and keep them on disk.
 
-    An interrupted run goes on at the next shard; a damaged shard is found, named and made again.
+    An interrupted run goes on at the next shard; a damaged shard is found, named and made again. Any number of processes
+    with a --shard each may fill one folder; without it the command finishes.
     """
     from cytosae.cells import read_cells
-    from cytosae.study import load_backbone
+    from cytosae.engines import Share, opened
+    from cytosae.study import backbone_for, load_backbone
     from cytosae.tokens import embed as embed_cells
     from cytosae.tokens import layout_of
 
-    table = read_cells(cells)
+    table, share = read_cells(cells), Share.parse(shard) if shard else None
     model = load_backbone(backbone)
-    _answer(embed_cells(table, model, output, layout_of(model.info, store), workers=workers), as_json)
+    layout = layout_of(model.info, store)
+    load = backbone_for(engine, lambda: model, backbone, layout)
+    with opened(engine) as doing:
+        _answer(embed_cells(table, load, output, layout, workers=workers, engine=doing, share=share), as_json)
 
 
 @app.command()
@@ -178,6 +201,7 @@ def encode(
     cells: Annotated[Path, typer.Argument(help="Table made by `cytosae cells`.")],
     settings: EncodeConfig,
     backbone: BackboneConfig,
+    engine: EngineConfig,
     sae: Annotated[
         str, typer.Option("--sae", help="Folder of the autoencoder, or hub repository (owner/name).")
     ] = "sae",
@@ -185,13 +209,16 @@ def encode(
         Path | None, typer.Option("--tokens", help="Tokens of these cells, if they are on disk already.")
     ] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the concepts.")] = Path("concepts"),
+    shard: Shard = None,
     as_json: Json = False,
 ) -> None:
     """Count the concepts of every cell: one AnnData per data set, with reference images and their maps.
 
     Without --tokens the images pass the backbone again: the one that the autoencoder was trained on, if none is named.
+    Any number of processes with a --shard each may work in one folder; without it the command finishes.
     """
     from cytosae.concepts import encode as encode_cells
+    from cytosae.engines import Share, opened
     from cytosae.sae import SAE
     from cytosae.study import sae_weights_digest
 
@@ -200,21 +227,26 @@ def encode(
     trained = model.metadata.get("backbone")
     if trained and backbone == BackboneConfig(device=backbone.device):
         backbone = replace(backbone, backbone=trained["name"], layer=trained["layer"] + 1)
-    source = _source(cells, tokens, backbone)
-    figures = encode_cells(source, model, output, settings, sae_digest=digest, device=backbone.device)
-    _answer({"datasets": figures}, as_json)
+    share = Share.parse(shard) if shard else None
+    source = _source(cells, tokens, backbone, engine)
+    with opened(engine) as doing:
+        figures = encode_cells(
+            source, model, output, settings, sae_digest=digest, device=backbone.device, engine=doing, share=share
+        )
+    _answer({"datasets": figures} if share is None else figures, as_json)
 
 
-def _source(cells: Path, tokens: Path | None, backbone: BackboneConfig) -> Any:
+def _source(cells: Path, tokens: Path | None, backbone: BackboneConfig, engine: EngineConfig = HERE) -> Any:
     """Tokens from a store where one is given, otherwise made on the fly."""
     from cytosae.cells import pixels_digest, read_cells
     from cytosae.errors import CytosaeError
-    from cytosae.study import load_backbone
+    from cytosae.study import backbone_for, load_backbone
     from cytosae.tokens import LiveTokens, TokenStore, layout_of
 
     if tokens is None:
         model = load_backbone(backbone)
-        return LiveTokens(read_cells(cells), lambda: model, layout_of(model.info))
+        layout = layout_of(model.info)
+        return LiveTokens(read_cells(cells), backbone_for(engine, lambda: model, backbone, layout), layout)
     store = TokenStore(tokens)
     if cells != tokens:
         table = read_cells(cells)
@@ -601,6 +633,7 @@ def run(
     store: StoreConfig,
     training: TrainConfig,
     encoding: EncodeConfig,
+    engine: EngineConfig,
     study: Annotated[Path, typer.Option("--study", help="Folder of the study; made where it does not exist.")],
     sae: Annotated[
         Path | None, typer.Option("--sae", help="Folder of an autoencoder that is taken instead of training one.")
@@ -619,7 +652,7 @@ def run(
     """
     from cytosae.study import RunConfig, Study
 
-    config = RunConfig(backbone, store, training, encoding)
+    config = RunConfig(backbone, store, training, encoding, engine=engine)
     done = Study(study, config, store=not no_store, workers=workers, sae=sae)
     stages = done.run(cells, strict=strict, track=track, checkpoint_seconds=checkpoint_seconds)
     _answer({"study": str(study), "report": str(study / "report" / "index.html"), "stages": stages}, as_json)

@@ -8,28 +8,29 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
 
+from cytosae.concepts import Groups
+
 
 @dataclass(frozen=True)
 class BarcodeSums:
-    """Sums over the cells of each patient, from which the barcodes follow. Parts of the same patients add up."""
+    """Sums over the cells of each patient, from which the barcodes follow.
 
-    n_cells: NDArray[np.int64]
-    """Cells of each patient, ``(n_patients,)``."""
+    Parts of the same patients add up, to the last bit, in any order and grouping: counts are whole numbers, and the sums of
+    activations are exact.
+    """
+
+    patients: Groups
+    """Cells of each patient, and sums of m_i[s] over them."""
     counts: NDArray[np.float64]
-    """Sum of a_i[s] over the patient's cells, ``(n_patients, n_latents)``."""
+    """Sum of a_i[s] over the patient's cells, whole numbers, ``(n_patients, n_latents)``."""
     squares: NDArray[np.float64]
     """Sum of a_i[s] squared, ``(n_patients, n_latents)``."""
-    total: NDArray[np.float64]
-    """Sum of m_i[s], ``(n_patients, n_latents)``."""
-    active: NDArray[np.int64]
-    """Cells with m_i[s] > 0, ``(n_patients, n_latents)``."""
 
     @classmethod
     def empty(cls, n_patients: int, n_latents: int) -> BarcodeSums:
         """Of no cells yet."""
         shape = (n_patients, n_latents)
-        cells = np.zeros(n_patients, np.int64)
-        return cls(cells, np.zeros(shape), np.zeros(shape), np.zeros(shape), np.zeros(shape, np.int64))
+        return cls(Groups.empty(map(str, range(n_patients)), n_latents), np.zeros(shape), np.zeros(shape))
 
     @classmethod
     def of(cls, counts: sp.csr_matrix, means: sp.csr_matrix, patients: ArrayLike, n_patients: int) -> BarcodeSums:
@@ -52,22 +53,28 @@ class BarcodeSums:
         known = np.flatnonzero(codes >= 0)
         who, place = np.unique(codes[known], return_inverse=True)
         member = sp.csr_matrix((np.ones(len(known)), (place, known)), shape=(len(who), len(codes)))
-        above = sp.csr_matrix((means.data > 0, means.indices, means.indptr), shape=means.shape)
-        self.n_cells[who] += np.bincount(place, minlength=len(who))
         squares = sp.csr_matrix((counts.data.astype(float) ** 2, counts.indices, counts.indptr), shape=counts.shape)
+        self.patients.add(sp.csr_matrix(means), codes)
         self.counts[who] += (member @ counts).toarray()
         self.squares[who] += (member @ squares).toarray()
-        self.total[who] += (member @ means).toarray()
-        self.active[who] += (member @ above).toarray().astype(np.int64)
 
     def __add__(self, other: BarcodeSums) -> BarcodeSums:
-        return BarcodeSums(
-            self.n_cells + other.n_cells,
-            self.counts + other.counts,
-            self.squares + other.squares,
-            self.total + other.total,
-            self.active + other.active,
-        )
+        return BarcodeSums(self.patients + other.patients, self.counts + other.counts, self.squares + other.squares)
+
+    @property
+    def n_cells(self) -> NDArray[np.int64]:
+        """Cells of each patient, ``(n_patients,)``."""
+        return self.patients.n_cells
+
+    @property
+    def active(self) -> NDArray[np.int64]:
+        """Cells with m_i[s] > 0, ``(n_patients, n_latents)``."""
+        return self.patients.active
+
+    @property
+    def total(self) -> NDArray[np.float64]:
+        """Sum of m_i[s], ``(n_patients, n_latents)``."""
+        return self.patients.total
 
     def barcodes(self) -> NDArray[np.float32]:
         """Patient barcodes a_p[s]: the mean of a_i[s] over the patient's images (Eq. 3); ``(n_patients, n_latents)``.
@@ -88,7 +95,7 @@ class BarcodeSums:
 
     def mean_activation(self) -> NDArray[np.float32]:
         """Mean of m_i[s] over all the patient's images; ``(n_patients, n_latents)``."""
-        return (self.total / np.maximum(self.n_cells, 1)[:, None]).astype(np.float32)
+        return self.patients.mean_activation().T
 
 
 def disease_barcodes(barcodes: ArrayLike, diseases: ArrayLike, n_diseases: int) -> NDArray[np.float64]:

@@ -6,6 +6,7 @@ from .joining import joined_statistics
 from .panel import draw_panel, expert_panel, stratified_panel
 from .references import Gallery, References, reference_images
 from .statistics import (
+    Groups,
     LatentSums,
     activation_frequency,
     is_common,
@@ -34,6 +35,7 @@ __all__ = [
     "VERDICT",
     "CellConcepts",
     "Gallery",
+    "Groups",
     "LatentSums",
     "References",
     "activation_frequency",

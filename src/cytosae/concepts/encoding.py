@@ -3,32 +3,30 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from functools import reduce
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from cytosae import __version__
 from cytosae.artefacts import MANIFEST, FileRecord, Manifest, disk_errors, make_folder
-from cytosae.backbones import choose_device, choose_precision
 from cytosae.cells import metadata_digest
-from cytosae.concepts.activations import cell_activations, concept_maps
 from cytosae.concepts.parts import Parts
-from cytosae.concepts.references import Gallery, References
-from cytosae.concepts.statistics import Groups, LatentSums, is_concept, label_entropy
+from cytosae.concepts.pieces import BATCH, Encoder, MapBatch, MapMaker, PieceMaker, Reducer
+from cytosae.concepts.reduction import Partial, Roster
+from cytosae.concepts.references import References
+from cytosae.concepts.statistics import is_concept, label_entropy
 from cytosae.concepts.storage import file_names, write_concepts, write_maps
 from cytosae.console import progress, say
+from cytosae.engines import Engine, Here, Share
 from cytosae.errors import CytosaeError
 from cytosae.sae import SAE
 from cytosae.settings import EncodeConfig
 from cytosae.tokens import TokenSource
-
-BATCH = 32  # cells read together
-GROUPED = ("label", "diagnosis")
-"""Columns by whose values the activation of every latent is kept."""
 
 
 def check_fit(source: TokenSource, sae: SAE) -> None:
@@ -71,6 +69,8 @@ def encode(
     *,
     sae_digest: str = "",
     device: str = "auto",
+    engine: Engine | None = None,
+    share: Share | None = None,
 ) -> dict[str, Any]:
     """Stream tokens through the autoencoder into one AnnData per data set.
 
@@ -92,44 +92,100 @@ def encode(
         Identifies the autoencoder in the manifest.
     device
         ``auto`` or a device of torch.
+    engine
+        Who encodes, counts and draws the maps; this process if None.
+    share
+        Encode only the missing pieces of this share, and leave it to others, or to a later call without it, to finish.
 
     Returns
     -------
-    Figures by data set: cells, concepts, mean count of active latents a cell.
+    Figures by data set: cells, concepts, mean count of active latents a cell; of a share the pieces and those made.
 
     Raises
     ------
     CytosaeError
         Tokens of another backbone or layer, damaged shards, NaN, a full disk.
     """
-    config = config or EncodeConfig()
+    config, engine = config or EncodeConfig(), engine or Here()
     check_fit(source, sae)
-    sae = sae.to(choose_device(device))
     make_folder(folder)
-    source.verify()
-    names = file_names(source.cells["dataset"].unique().tolist())
     inputs = encode_inputs(source, sae_digest)
-    parts = Parts(folder / "parts", source.layout.cells_per_shard, sae.n_latents)
+    size = source.layout.cells_per_shard
+    parts = Parts.of(folder.absolute() / "parts", size, sae.n_latents, {"parameters": asdict(config), "inputs": inputs})
+    encoder = Encoder.of(source, sae, device)
+    with disk_errors(folder):
+        if share is not None:
+            return _encode_share(encoder, parts, config, inputs, folder, engine, share)
+        source.verify()
+        (folder / MANIFEST).unlink(missing_ok=True)
+        _encode_parts(encoder, parts, config.threshold, parts.missing(source.n_cells), engine)
+        return _finish(encoder, parts, config, inputs, folder, engine)
+
+
+def _encode_share(
+    encoder: Encoder,
+    parts: Parts,
+    config: EncodeConfig,
+    inputs: dict[str, str],
+    folder: Path,
+    engine: Engine,
+    share: Share,
+) -> dict[str, Any]:
+    """Make the missing pieces of a share."""
+    source = encoder.source
+    finished = Manifest.load(folder)
+    if finished is not None and finished.why_stale(folder, asdict(config), inputs) is None:
+        say(f"concepts: finished already, nothing to do for share {share}")
+        return {"pieces": 0, "pieces_made": 0}
+    pieces = [start for start in range(0, source.n_cells, parts.size) if share.has(start // parts.size)]
+    missing = sorted({*pieces} & {*parts.missing(source.n_cells)})
+    source.verify(start // parts.size for start in missing)
+    _encode_parts(encoder, parts, config.threshold, missing, engine)
+    say(f"concepts: share {share} is made; the same command without --shard finishes them")
+    return {"pieces": len(pieces), "pieces_made": len(missing)}
+
+
+def _encode_parts(encoder: Encoder, parts: Parts, threshold: float, missing: list[int], engine: Engine) -> None:
+    """Write counts and means of pieces of cells."""
+    n_cells = encoder.source.n_cells
+    ranges = [range(start, min(start + parts.size, n_cells)) for start in missing]
+    done = n_cells - sum(map(len, ranges))
+    with progress("concepts", n_cells, "cells", done) as bar:
+        for _ in engine.map(PieceMaker(encoder, parts, threshold), ranges, bar.advance):
+            pass
+
+
+def _finish(
+    encoder: Encoder,
+    parts: Parts,
+    config: EncodeConfig,
+    inputs: dict[str, str],
+    folder: Path,
+    engine: Engine,
+) -> dict[str, Any]:
+    """From pieces to the files of every data set."""
+    source = encoder.source
     summary: dict[str, Any] = {}
     outputs: dict[str, FileRecord] = {}
-    with disk_errors(folder):
-        (folder / MANIFEST).unlink(missing_ok=True)
-        parts.prepare({"parameters": asdict(config), "inputs": inputs})
-        _encode_parts(source, sae, parts, config.threshold)
-        for dataset, name in names.items():
-            rows = np.flatnonzero((source.cells["dataset"] == dataset).to_numpy())
-            var, references, groups, summary[dataset] = _statistics(source, parts, rows, config)
-            about = _about(source, config, inputs, dataset)
-            h5ad, maps = folder / f"{name}.h5ad", folder / f"{name}.maps.safetensors"
-            write_concepts(h5ad, source.cells.iloc[rows], var, references, groups, about, parts.read(rows))
-            latents = np.flatnonzero(var["is_concept"].to_numpy())
-            write_maps(maps, latents, _maps(source, sae, rows, latents, references["reference"], dataset))
-            outputs.update({path.name: FileRecord.of(path) for path in (h5ad, maps)})
-        Manifest("concepts", asdict(config), inputs, outputs, {"datasets": summary, "files": names}).save(folder)
-        for path in (*folder.glob("*.h5ad"), *folder.glob("*.maps.safetensors")):
-            if path.name not in outputs:
-                path.unlink()
-        parts.remove()
+    names = file_names(source.cells["dataset"].unique().tolist())
+    for dataset, name in names.items():
+        rows = np.flatnonzero((source.cells["dataset"] == dataset).to_numpy())
+        cells = source.cells.iloc[rows]
+        roster = Roster.of(cells)
+        partial = _reduced(parts, rows, roster, config, engine, dataset)
+        var, summary[dataset] = _statistics(partial, roster, config)
+        kinds = partial.gallery.kinds()
+        about = _about(source, config, inputs, dataset)
+        h5ad, maps = folder / f"{name}.h5ad", folder / f"{name}.maps.safetensors"
+        write_concepts(h5ad, cells, var, kinds, partial.groups, about, parts.read(rows))
+        latents = np.flatnonzero(var["is_concept"].to_numpy())
+        write_maps(maps, latents, _maps(encoder, rows, latents, kinds["reference"], engine, dataset))
+        outputs.update({path.name: FileRecord.of(path) for path in (h5ad, maps)})
+    Manifest("concepts", asdict(config), inputs, outputs, {"datasets": summary, "files": names}).save(folder)
+    for path in (*folder.glob("*.h5ad"), *folder.glob("*.maps.safetensors")):
+        if path.name not in outputs:
+            path.unlink()
+    parts.remove()
     return summary
 
 
@@ -149,47 +205,24 @@ def _about(source: TokenSource, config: EncodeConfig, inputs: dict[str, str], da
     }
 
 
-def _encode_parts(source: TokenSource, sae: SAE, parts: Parts, threshold: float) -> None:
-    """Write counts and means of every piece of cells that is not there yet."""
-    ranges = {start: range(start, min(start + parts.size, source.n_cells)) for start in parts.missing(source.n_cells)}
-    batches = [np.array(rows[i : i + BATCH]) for rows in ranges.values() for i in range(0, len(rows), BATCH)]
-    tokens = source.stream(batches)
-    dtype = choose_precision("auto", sae.b_dec.device.type)
-    done = source.n_cells - sum(map(len, batches))
-    with progress("concepts", source.n_cells, "cells", done) as bar:
-        for start, rows in ranges.items():
-            pieces = []
-            for _ in range(0, len(rows), BATCH):
-                batch = next(tokens)
-                pieces.append(cell_activations(sae, batch, threshold, dtype))
-                done += len(batch)
-                bar.to(done)
-            counts, means = (sp.csr_matrix(sp.vstack(matrices)) for matrices in zip(*pieces, strict=True))
-            parts.write(start, counts, means)
+def _reduced(
+    parts: Parts, rows: NDArray[np.int64], roster: Roster, config: EncodeConfig, engine: Engine, dataset: str
+) -> Partial:
+    """Statistics and reference images of some cells, each replica of the engine adding up a run of pieces."""
+    limit = config.per_patient if (roster.patients >= 0).any() else 0
+    first = np.searchsorted(rows // parts.size, np.unique(rows // parts.size))  # places where a piece begins
+    runs = [run for run in np.array_split(first, engine.replicas) if len(run)]
+    ends = [*(int(run[0]) for run in runs), len(rows)]
+    units = ((rows[a:b], roster[a:b]) for a, b in pairwise(ends))
+    with progress(f"statistics {dataset}", len(rows), "cells") as bar:
+        partials = engine.map(Reducer(parts, config, limit), units, bar.advance)
+        return reduce(Partial.merge, partials)
 
 
-def _statistics(
-    source: TokenSource, parts: Parts, rows: NDArray[np.int64], config: EncodeConfig
-) -> tuple[pd.DataFrame, dict[str, References], dict[str, Groups], dict[str, Any]]:
-    sums: LatentSums | None = None
-    gallery: Gallery | None = None
-    grouped = {column: pd.factorize(source.cells[column].iloc[rows], sort=True) for column in GROUPED}
-    groups = {c: Groups.empty(map(str, names), parts.n_latents) for c, (_, names) in grouped.items() if len(names)}
-    patients = pd.factorize(source.cells["patient"].iloc[rows])[0]  # -1 where the patient is unknown
-    limit = config.per_patient if (patients >= 0).any() else 0
-    for position, _, means in parts.read(rows):
-        whose = patients[position : position + means.shape[0]]
-        part_sums = LatentSums.of(means)
-        for column, sums_of in groups.items():
-            sums_of.add(means, grouped[column][0][position : position + means.shape[0]])
-        part = Gallery.of(means, config.references, position, patients=whose, per_patient=limit, seed=config.draw_seed)
-        sums = part_sums if sums is None else sums + part_sums
-        gallery = part if gallery is None else gallery.merge(part)
-    assert sums is not None
-    assert gallery is not None
-    references = gallery.strongest
-    codes = np.asarray(grouped["label"][0])  # -1 where the label is unknown
-    labels = np.where(references.cells >= 0, codes[references.cells], -1)
+def _statistics(partial: Partial, roster: Roster, config: EncodeConfig) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """The table of the latents and the figures of a data set."""
+    sums, references = partial.sums, partial.gallery.strongest
+    labels = np.where(references.cells >= 0, roster.codes("label")[references.cells], -1)
     mean = sums.mean_activation()
     concept = is_concept(mean, config.concept_threshold)
     var = pd.DataFrame(
@@ -200,40 +233,45 @@ def _statistics(
             "n_references": (references.values > 0).sum(axis=1).astype(np.int32),
             "is_concept": concept,
         },
-        index=pd.Index([str(latent) for latent in range(parts.n_latents)], name="latent"),
+        index=pd.Index([str(latent) for latent in range(len(mean))], name="latent"),
     )
     summary = {
-        "cells": len(rows),
+        "cells": len(roster.patients),
         "concepts": int(concept.sum()),
         "active_latents": int((sums.active > 0).sum()),
         "active_latents_per_cell": float(sums.active.sum() / max(1, sums.n_cells)),
     }
-    return var, gallery.kinds(), groups, summary
+    return var, summary
 
 
 def _maps(
-    source: TokenSource,
-    sae: SAE,
+    encoder: Encoder,
     rows: NDArray[np.int64],
     latents: NDArray[np.int64],
     references: References,
+    engine: Engine,
     dataset: str,
 ) -> NDArray[np.float16]:
     """Maps of the reference images of some latents; needs the tokens of those cells again."""
     cells = references.cells[latents]
-    grid_rows, grid_columns = source.layout.backbone["grid"]
-    maps = np.zeros((*cells.shape, grid_rows, grid_columns), dtype=np.float16)
+    grid = tuple(encoder.source.layout.backbone["grid"])
+    maps = np.zeros((*cells.shape, *grid), dtype=np.float16)
     wanted = np.unique(cells[cells >= 0])
     order = np.argsort(cells, axis=None, kind="stable")
     sorted_cells = cells.ravel()[order]
+
+    def batch(cells_of: NDArray[np.int64]) -> MapBatch:
+        first, last = np.searchsorted(sorted_cells, [cells_of[0], cells_of[-1] + 1])
+        places = order[first:last]
+        needed, column = np.unique(places // cells.shape[1], return_inverse=True)
+        row = np.searchsorted(cells_of, cells.ravel()[places])
+        return MapBatch(rows[cells_of], latents[needed], row, column, places)
+
+    # A unit is as many batches as a piece of cells has; a map's last bit may depend on what else is in its batch.
     batches = [wanted[i : i + BATCH] for i in range(0, len(wanted), BATCH)]
+    together = max(1, encoder.source.layout.cells_per_shard // BATCH)
+    units = ([batch(b) for b in batches[i : i + together]] for i in range(0, len(batches), together))
     with progress(f"maps {dataset}", len(wanted), "cells") as bar:
-        for batch, tokens in zip(batches, source.stream(rows[b] for b in batches), strict=True):
-            first, last = np.searchsorted(sorted_cells, [batch[0], batch[-1] + 1])
-            places = order[first:last]
-            needed, column = np.unique(places // cells.shape[1], return_inverse=True)
-            found = concept_maps(sae, tokens, latents[needed], (grid_rows, grid_columns)).numpy()
-            row = np.searchsorted(batch, cells.ravel()[places])
-            maps.reshape(-1, grid_rows, grid_columns)[places] = found[row, column]
-            bar.to(int(np.searchsorted(wanted, batch[-1])) + 1)
+        for places, found in engine.map(MapMaker(encoder, grid), units, bar.advance):
+            maps.reshape(-1, *grid)[places] = found
     return maps

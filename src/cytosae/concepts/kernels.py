@@ -12,12 +12,29 @@ Array = NDArray[Any]
 
 
 @njit(cache=True, nogil=True)
-def add_sums(indices: Array, data: Array, active: Array, total: Array) -> None:
-    """Add the entries of a CSR matrix to the number of positive values and their sum, both ``(n_latents,)``."""
-    for entry in range(len(indices)):
-        if data[entry] > 0:
-            active[indices[entry]] += 1
-            total[indices[entry]] += data[entry]
+def add_sums(
+    indptr: Array, indices: Array, data: Array, codes: Array, active: Array, whole: Array, fraction: Array
+) -> None:
+    """Add the positive entries of a CSR matrix to their number and their sum, ``(n_groups, n_latents)``, by the row's group.
+
+    A sum is a fixed-point number in two words, `whole` (int64) and `fraction` (uint64, in units of 2**-64). Rows with a
+    negative group are left out.
+    """
+    for row in range(len(indptr) - 1):
+        group = codes[row]
+        if group < 0:
+            continue
+        for entry in range(indptr[row], indptr[row + 1]):
+            value = np.float64(data[entry])
+            if value > 0:
+                latent = indices[entry]
+                units = np.floor(value)
+                rest = np.uint64((value - units) * 18446744073709551616.0)
+                before = fraction[group, latent]
+                after = before + rest
+                active[group, latent] += 1
+                fraction[group, latent] = after
+                whole[group, latent] += np.int64(units) + (1 if after < before else 0)
 
 
 @njit(cache=True, nogil=True)

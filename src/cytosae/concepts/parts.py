@@ -13,7 +13,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
-from cytosae.artefacts import make_folder, read_json, whole_file, write_json
+from cytosae.artefacts import digest, whole_file
 
 
 @dataclass(frozen=True)
@@ -34,13 +34,10 @@ class Parts:
     size: int
     n_latents: int
 
-    def prepare(self, identity: dict[str, Any]) -> None:
-        """Keep the pieces that were made from the same inputs with the same settings, and no others."""
-        about = self.folder / "identity.json"
-        if self.folder.exists() and (not about.is_file() or read_json(about) != identity):
-            shutil.rmtree(self.folder)
-        make_folder(self.folder)
-        write_json(about, identity)
+    @classmethod
+    def of(cls, folder: Path, size: int, n_latents: int, identity: dict[str, Any]) -> Parts:
+        """The pieces in a folder that are made from the same inputs with the same settings, and no others."""
+        return cls(folder / digest(identity)[:16], size, n_latents)
 
     def _path(self, start: int) -> Path:
         return self.folder / f"part-{start:08d}.safetensors"
@@ -50,26 +47,25 @@ class Parts:
         return [start for start in range(0, n_cells, self.size) if not self._path(start).is_file()]
 
     def write(self, start: int, counts: sp.csr_matrix, means: sp.csr_matrix) -> None:
-        """Write the piece that begins with the row `start`."""
-        with whole_file(self._path(start)) as partial:
+        """Write the piece that begins with the row `start`; any number of processes may."""
+        with whole_file(self._path(start), shared=True) as partial:
             save_file({**_arrays("counts", counts), **_arrays("means", means)}, partial)
 
     def read(self, rows: NDArray[np.int64]) -> Iterator[tuple[int, sp.csr_matrix, sp.csr_matrix]]:
         """The chosen rows (ascending) piece by piece: position of the first within the choice, counts, means."""
-        position = 0
         for start in np.unique(rows // self.size) * self.size:
             arrays = load_file(self._path(int(start)))
-            chosen = rows[(rows >= start) & (rows < start + self.size)] - start
-            yield position, self._matrix(arrays, "counts")[chosen], self._matrix(arrays, "means")[chosen]
-            position += len(chosen)
+            first, last = np.searchsorted(rows, [start, start + self.size])
+            chosen = rows[first:last] - start
+            yield int(first), self._matrix(arrays, "counts")[chosen], self._matrix(arrays, "means")[chosen]
 
     def _matrix(self, arrays: dict[str, NDArray[Any]], name: str) -> sp.csr_matrix:
         data, indices, indptr = (arrays[f"{name}.{part}"] for part in ("data", "indices", "indptr"))
         return sp.csr_matrix((data, indices, indptr), shape=(len(indptr) - 1, self.n_latents))
 
     def remove(self) -> None:
-        """Remove all pieces."""
-        shutil.rmtree(self.folder)
+        """Remove all pieces, those of other inputs and settings too."""
+        shutil.rmtree(self.folder.parent)
 
 
 def _arrays(name: str, matrix: sp.csr_matrix) -> dict[str, NDArray[Any]]:

@@ -70,25 +70,36 @@ class References:
             Order by lot instead of by value: a random draw among the activating cells. The lot of a cell depends on the
             seed, the cell's row and the latent alone.
         """
-        n_cells, n_latents = mean_activation.shape
-        whose = np.full(n_cells, -1) if patients is None else np.asarray(patients)
-        if not per_patient:
-            whose = np.full(n_cells, -1)
-        found = cls._empty(n_latents, k, per_patient)
+        found = cls.empty(mean_activation.shape[1], k, per_patient)
+        found.add(mean_activation, first_row, patients=patients, seed=seed)
+        return found
+
+    def add(
+        self,
+        mean_activation: sp.csr_matrix,
+        first_row: int,
+        *,
+        patients: NDArray[np.integer] | None = None,
+        seed: int | None = None,
+    ) -> None:
+        """Take in more cells; see `of`."""
+        whose = np.full(mean_activation.shape[0], -1)
+        if self.per_patient and patients is not None:
+            whose = np.asarray(patients)
         kernels.keep(
             mean_activation.indptr,
             mean_activation.indices,
             mean_activation.data,
             first_row,
             whose.astype(np.int32),
-            per_patient or k,
+            self.per_patient or self.cells.shape[1],
             -1 if seed is None else seed,
-            found._arrays(),
+            self._arrays(),
         )
-        return found
 
     @classmethod
-    def _empty(cls, n_latents: int, k: int, per_patient: int) -> References:
+    def empty(cls, n_latents: int, k: int = 10, per_patient: int = 0) -> References:
+        """Lists of no cells yet."""
         shape = (n_latents, k)
         return cls(
             np.full(shape, -1, np.int64),
@@ -154,6 +165,15 @@ class Gallery:
     sample: References
     """A random draw of `SAMPLE` activating cells."""
 
+    seed: int
+    """Of the draw."""
+
+    @classmethod
+    def empty(cls, n_latents: int, k: int, per_patient: int, seed: int) -> Gallery:
+        """Of no cells yet; see `References.of`."""
+        spread = References.empty(n_latents, k, per_patient) if per_patient else None
+        return cls(References.empty(n_latents, k), spread, References.empty(n_latents, max(k, SAMPLE)), seed)
+
     @classmethod
     def of(
         cls,
@@ -166,18 +186,23 @@ class Gallery:
         seed: int,
     ) -> Gallery:
         """Gather the cells of a matrix; see `References.of`. Numbers of patients are those of all cells."""
-        limited = None
-        if per_patient:
-            limited = References.of(mean_activation, k, first_row, patients=patients, per_patient=per_patient)
-        sample = References.of(mean_activation, max(k, SAMPLE), first_row, seed=seed)
-        return cls(References.of(mean_activation, k, first_row), limited, sample)
+        gallery = cls.empty(mean_activation.shape[1], k, per_patient, seed)
+        gallery.add(mean_activation, first_row, patients)
+        return gallery
+
+    def add(self, mean_activation: sp.csr_matrix, first_row: int, patients: NDArray[np.integer]) -> None:
+        """Take in more cells."""
+        self.strongest.add(mean_activation, first_row)
+        if self.spread is not None:
+            self.spread.add(mean_activation, first_row, patients=patients)
+        self.sample.add(mean_activation, first_row, seed=self.seed)
 
     def merge(self, other: Gallery) -> Gallery:
         """The gallery of the cells of both."""
         spread = self.spread
         if spread is not None and other.spread is not None:
             spread = spread.merge(other.spread)
-        return Gallery(self.strongest.merge(other.strongest), spread, self.sample.merge(other.sample))
+        return Gallery(self.strongest.merge(other.strongest), spread, self.sample.merge(other.sample), self.seed)
 
     def kinds(self) -> dict[str, References]:
         """Lists by the name under which they are kept, each of the length of `strongest`."""

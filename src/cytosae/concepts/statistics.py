@@ -16,45 +16,45 @@ from cytosae.concepts import kernels
 
 
 @dataclass(frozen=True)
-class LatentSums:
-    """Mergeable sums over cells, from which frequency and mean activation follow; each ``(n_latents,)``."""
+class ExactSums:
+    """Sums of values of 0 and more that do not depend on the order, nor on how partial sums were grouped.
 
-    n_cells: int
-    active: NDArray[np.int64]
-    """Cells with m_i[s] > 0."""
-    total: NDArray[np.float64]
-    """Sum of m_i[s]."""
+    Fixed-point numbers of 64 bits before and 64 bits after the point, so that adding is adding of whole numbers (Kulisch's
+    accumulator, cut to the range that activations have). A float32 above 2**-41 is added exactly, a smaller one without its
+    bits below 2**-64; the sum is rounded once, when it is read. Sums have to stay below 2**63.
+    """
+
+    whole: NDArray[np.int64]
+    fraction: NDArray[np.uint64]
+    """In units of 2**-64."""
 
     @classmethod
-    def of(cls, mean_activation: sp.csr_matrix) -> LatentSums:
-        """Sums over the cells of a matrix."""
-        n_cells, n_latents = mean_activation.shape
-        active, total = np.zeros(n_latents, np.int64), np.zeros(n_latents)
-        kernels.add_sums(mean_activation.indices, mean_activation.data, active, total)
-        return cls(n_cells, active, total)
+    def zeros(cls, shape: tuple[int, ...]) -> ExactSums:
+        """Of nothing yet."""
+        return cls(np.zeros(shape, np.int64), np.zeros(shape, np.uint64))
 
-    def __add__(self, other: LatentSums) -> LatentSums:
-        return LatentSums(self.n_cells + other.n_cells, self.active + other.active, self.total + other.total)
+    def __add__(self, other: ExactSums) -> ExactSums:
+        fraction = self.fraction + other.fraction
+        return ExactSums(self.whole + other.whole + (fraction < self.fraction), fraction)
 
-    def activation_frequency(self) -> NDArray[np.float64]:
-        """Share of cells with m_i[s] > 0 (section 4 of the paper's definitions)."""
-        return self.active / max(1, self.n_cells)
-
-    def mean_activation(self) -> NDArray[np.float64]:
-        """Mean of m_i[s] over the cells with m_i[s] > 0; 0 where there is none."""
-        return np.divide(self.total, self.active, out=np.zeros_like(self.total), where=self.active > 0)
+    def value(self) -> NDArray[np.float64]:
+        """The sums, rounded."""
+        return self.whole + self.fraction * 2.0**-64
 
 
 @dataclass(frozen=True)
 class Groups:
-    """Sums over the cells of each group (of a label, of a diagnosis)."""
+    """Mergeable sums over the cells of each group: of a label, of a diagnosis, of a patient, or of all.
+
+    Parts of the cells add up to the sums of all, to the last bit, in any order and grouping.
+    """
 
     names: tuple[str, ...]
     n_cells: NDArray[np.int64]
     """``(n_groups,)``."""
     active: NDArray[np.int64]
     """Cells with m_i[s] > 0, ``(n_groups, n_latents)``."""
-    total: NDArray[np.float64]
+    sums: ExactSums
     """Sum of m_i[s], ``(n_groups, n_latents)``."""
 
     @classmethod
@@ -62,14 +62,24 @@ class Groups:
         """Of no cells yet."""
         known = tuple(names)
         shape = (len(known), n_latents)
-        return cls(known, np.zeros(len(known), np.int64), np.zeros(shape, np.int64), np.zeros(shape))
+        return cls(known, np.zeros(len(known), np.int64), np.zeros(shape, np.int64), ExactSums.zeros(shape))
 
     def add(self, mean_activation: sp.csr_matrix, codes: NDArray[np.integer]) -> None:
         """Take in more cells; `codes` ``(n_cells,)`` are the groups' numbers, negative where unknown."""
-        for group in np.unique(codes[codes >= 0]):
-            part = mean_activation[codes == group]
-            self.n_cells[group] += part.shape[0]
-            kernels.add_sums(part.indices, part.data, self.active[group], self.total[group])
+        whose = np.asarray(codes, np.int64)
+        self.n_cells[:] += np.bincount(whose[whose >= 0], minlength=len(self.names))
+        matrix = mean_activation.indptr, mean_activation.indices, mean_activation.data
+        kernels.add_sums(*matrix, whose, self.active, self.sums.whole, self.sums.fraction)
+
+    def __add__(self, other: Groups) -> Groups:
+        if self.names != other.names:
+            raise ValueError("only sums of the same groups can be added")
+        return Groups(self.names, self.n_cells + other.n_cells, self.active + other.active, self.sums + other.sums)
+
+    @property
+    def total(self) -> NDArray[np.float64]:
+        """Sum of m_i[s], ``(n_groups, n_latents)``."""
+        return self.sums.value()
 
     def mean_activation(self) -> NDArray[np.float32]:
         """Mean of m_i[s] over all cells of each group, silent ones too; ``(n_latents, n_groups)``."""
@@ -78,6 +88,57 @@ class Groups:
     def activation_frequency(self) -> NDArray[np.float32]:
         """Share of each group's cells with m_i[s] > 0; ``(n_latents, n_groups)``."""
         return (self.active / np.maximum(self.n_cells, 1)[:, None]).T.astype(np.float32)
+
+
+@dataclass(frozen=True)
+class LatentSums:
+    """Mergeable sums over cells, from which frequency and mean activation follow; exact as `Groups` are."""
+
+    of_all: Groups
+    """One group: all cells."""
+
+    @classmethod
+    def empty(cls, n_latents: int) -> LatentSums:
+        """Of no cells yet."""
+        return cls(Groups.empty(["all"], n_latents))
+
+    @classmethod
+    def of(cls, mean_activation: sp.csr_matrix) -> LatentSums:
+        """Sums over the cells of a matrix."""
+        sums = cls.empty(mean_activation.shape[1])
+        sums.add(mean_activation)
+        return sums
+
+    def add(self, mean_activation: sp.csr_matrix) -> None:
+        """Take in more cells."""
+        self.of_all.add(mean_activation, np.zeros(mean_activation.shape[0], np.int64))
+
+    def __add__(self, other: LatentSums) -> LatentSums:
+        return LatentSums(self.of_all + other.of_all)
+
+    @property
+    def n_cells(self) -> int:
+        """Number of cells."""
+        return int(self.of_all.n_cells[0])
+
+    @property
+    def active(self) -> NDArray[np.int64]:
+        """Cells with m_i[s] > 0, ``(n_latents,)``."""
+        return self.of_all.active[0]
+
+    @property
+    def total(self) -> NDArray[np.float64]:
+        """Sum of m_i[s], ``(n_latents,)``."""
+        return self.of_all.total[0]
+
+    def activation_frequency(self) -> NDArray[np.float64]:
+        """Share of cells with m_i[s] > 0 (section 4 of the paper's definitions)."""
+        return self.active / max(1, self.n_cells)
+
+    def mean_activation(self) -> NDArray[np.float64]:
+        """Mean of m_i[s] over the cells with m_i[s] > 0; 0 where there is none."""
+        total = self.total
+        return np.divide(total, self.active, out=np.zeros_like(total), where=self.active > 0)
 
 
 def activation_frequency(mean_activation: sp.csr_matrix) -> NDArray[np.float64]:

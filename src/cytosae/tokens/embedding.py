@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from numpy.typing import NDArray
 
+from cytosae.artefacts import changes
 from cytosae.backbones import INPUT_SIZE, Backbone, BackboneInfo
 from cytosae.cells import decoded
+from cytosae.engines import Engine, Here, Share
+from cytosae.errors import CytosaeError
 from cytosae.settings import StoreConfig
-from cytosae.tokens.filling import fill
+from cytosae.tokens.filling import Make, fill
 from cytosae.tokens.live import embed_batch
 from cytosae.tokens.store import Layout
 
@@ -29,8 +32,42 @@ def layout_of(info: BackboneInfo, config: StoreConfig | None = None) -> Layout:
     return Layout(about, info.n_tokens, info.d_model, config.store_dtype, config.cells_per_shard, config.batch_size)
 
 
+@dataclass(frozen=True)
+class _Embedding:
+    """Loads the backbone and gives what makes tokens with it."""
+
+    backbone: Backbone | Callable[[], Backbone]
+    layout: Layout
+    workers: int | None
+
+    def __call__(self) -> Make:
+        backbone = self.backbone() if callable(self.backbone) else self.backbone
+        if reason := changes("backbone", self.layout.identity(), _like(self.layout, backbone.info).identity()):
+            raise CytosaeError(f"{backbone.info.name}: is not the same on all machines, {reason}.")
+        return partial(self._made, backbone)
+
+    def _made(self, backbone: Backbone, batches: Sequence[pd.DataFrame]) -> Generator[torch.Tensor, None, None]:
+        paths = [path for batch in batches for path in batch["path"]]
+        places = np.split(np.arange(len(paths)), np.cumsum([len(batch) for batch in batches])[:-1])
+        with closing(decoded(paths, places, INPUT_SIZE, self.workers)) as images:
+            for batch in batches:
+                yield embed_batch(backbone, next(images), batch["cell_id"].tolist(), self.layout.dtype)
+
+
+def _like(layout: Layout, info: BackboneInfo) -> Layout:
+    """The layout with another backbone."""
+    return layout_of(info, StoreConfig(layout.dtype, layout.cells_per_shard, layout.batch_size))
+
+
 def embed(
-    cells: pd.DataFrame, backbone: Backbone, folder: Path, layout: Layout, *, workers: int | None = None
+    cells: pd.DataFrame,
+    backbone: Backbone | Callable[[], Backbone],
+    folder: Path,
+    layout: Layout,
+    *,
+    workers: int | None = None,
+    engine: Engine | None = None,
+    share: Share | None = None,
 ) -> dict[str, Any]:
     """Write the tokens of all cells, or what is still missing of them.
 
@@ -41,13 +78,15 @@ def embed(
     cells
         Listing of `cytosae.cells.list_cells`.
     backbone
-        Makes the tokens.
+        Makes the tokens. For an engine of other processes something picklable that loads it.
     folder
         The store.
     layout
         See `layout_of`.
     workers
-        Decoding processes.
+        Decoding processes, of each replica. If None one a core, and none beside a replica that is not the only one.
+    engine, share
+        See `cytosae.tokens.filling.fill`.
 
     Returns
     -------
@@ -58,11 +97,6 @@ def embed(
     CytosaeError
         No permission, too little disk, an image that can no longer be read, tokens that are NaN.
     """
-
-    def made(batches: Sequence[NDArray[np.int64]]) -> Generator[torch.Tensor, None, None]:
-        paths, ids = cells["path"].tolist(), cells["cell_id"].tolist()
-        with closing(decoded(paths, batches, INPUT_SIZE, workers)) as images:
-            for batch in batches:
-                yield embed_batch(backbone, next(images), [ids[row] for row in batch], layout.dtype)
-
-    return fill(cells, folder, layout, made)
+    if workers is None and engine is not None and not isinstance(engine, Here):
+        workers = 0  # the replicas share the cores
+    return fill(cells, folder, layout, _Embedding(backbone, layout, workers), engine=engine, share=share)

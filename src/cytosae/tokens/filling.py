@@ -1,38 +1,102 @@
-"""Fill a token store, from whatever makes the tokens: resumable, checksummed, shard by shard."""
+"""Fill a token store, from whatever makes the tokens: resumable, checksummed, shard by shard, by any number of processes."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
-from numpy.typing import NDArray
 
 from cytosae.artefacts import changes, digest, disk_errors, make_folder
 from cytosae.cells import write_cells
 from cytosae.console import progress, say
+from cytosae.engines import Engine, Here, Share, Tick, Work
 from cytosae.errors import CytosaeError
 from cytosae.tokens.store import (
     CELLS,
     DTYPES,
+    RECORD,
     Layout,
     Shard,
     damage,
     read_manifest,
+    read_records,
     write_manifest,
+    write_record,
     write_shard,
 )
 
-Make = Callable[[Sequence[NDArray[np.int64]]], Generator[torch.Tensor, None, None]]
-"""Yields the tokens ``(n_cells, n_tokens, d_model)`` of each batch of rows, in the store's dtype."""
+Make = Callable[[Sequence[pd.DataFrame]], Generator[torch.Tensor, None, None]]
+"""Yields the tokens ``(n_cells, n_tokens, d_model)`` of each batch of cells, in the store's dtype. The index of a batch are
+rows of the store."""
 
 
-def fill(cells: pd.DataFrame, folder: Path, layout: Layout, make: Make, origin: str = "") -> dict[str, Any]:
+@dataclass(frozen=True)
+class _Planned:
+    """A shard as it has to be."""
+
+    index: int
+    start: int
+    stop: int
+    source: str
+    """Digest of what it is made from."""
+
+    @property
+    def file(self) -> str:
+        return f"shard-{self.index:05d}.safetensors"
+
+    def is_made(self, shard: Shard | None) -> bool:
+        """Whether a shard that is there covers the same rows, made from the same."""
+        return shard is not None and (shard.start, shard.stop, shard.cells) == (self.start, self.stop, self.source)
+
+
+@dataclass(frozen=True)
+class _Maker:
+    """Makes shards; a recipe for an engine. A unit is a shard as planned, with its cells."""
+
+    folder: Path
+    layout: Layout
+    load: Callable[[], Make]
+
+    def __call__(self) -> Work:
+        return partial(self._work, self.load())
+
+    def _work(self, make: Make, units: Iterable[tuple[_Planned, pd.DataFrame]], tick: Tick) -> Iterator[Shard]:
+        layout, planned = self.layout, list(units)
+        # Batches never cross a shard, so a shard's bytes do not depend on where a run was stopped, nor on who makes it.
+        batches = [
+            [cells[i : i + layout.batch_size] for i in range(0, len(cells), layout.batch_size)] for _, cells in planned
+        ]
+        with closing(make([batch for of_shard in batches for batch in of_shard])) as made:
+            for (plan, cells), of_shard in zip(planned, batches, strict=True):
+                tokens = torch.empty((len(cells), layout.n_tokens, layout.d_model), dtype=DTYPES[layout.dtype])
+                for batch in of_shard:
+                    first = int(batch.index[0]) - plan.start
+                    tokens[first : first + len(batch)] = next(made)
+                    tick(len(batch))
+                with disk_errors(self.folder):
+                    record = write_shard(self.folder / plan.file, tokens)
+                    shard = Shard(plan.file, plan.start, plan.stop, plan.source, record)
+                    write_record(self.folder, layout, shard)
+                yield shard
+
+
+def fill(
+    cells: pd.DataFrame,
+    folder: Path,
+    layout: Layout,
+    load: Callable[[], Make],
+    origin: str = "",
+    *,
+    engine: Engine | None = None,
+    share: Share | None = None,
+) -> dict[str, Any]:
     """Write the tokens of all cells, or what is still missing of them.
 
     Shards that are there, whole and made from the same images in the same way are kept.
@@ -45,10 +109,14 @@ def fill(cells: pd.DataFrame, folder: Path, layout: Layout, make: Make, origin: 
         The store.
     layout
         What all its shards have in common.
-    make
-        Makes the tokens; called once, with the batches that are missing.
+    load
+        Gives what makes the tokens; called once in every replica of the engine, if anything is missing.
     origin
         A digest of what tokens are made from beside images and layout.
+    engine
+        Who makes the shards; this process if None.
+    share
+        Make only the missing shards of this share, and do not finish the store: the others may be making theirs.
 
     Returns
     -------
@@ -57,15 +125,18 @@ def fill(cells: pd.DataFrame, folder: Path, layout: Layout, make: Make, origin: 
     Raises
     ------
     CytosaeError
-        No permission, too little disk, a folder with tokens of the other kind (embedded, imported), what `make` raises.
+        No permission, too little disk, a folder with tokens of the other kind (embedded, imported), what `load` and `Make`
+        raise.
     """
     make_folder(folder)
-    ranges = [(i, min(i + layout.cells_per_shard, len(cells))) for i in range(0, len(cells), layout.cells_per_shard)]
-    sources = [_source(cells, start, stop, origin) for start, stop in ranges]
+    engine, cells = engine or Here(), cells.reset_index(drop=True)
+    plans = _plans(cells, layout, origin)
+    mine = [plan for plan in plans if share is None or share.has(plan.index)]
+    found = _found(folder, layout)
     changed = "its source or the images of its cells" if origin else "the images of its cells"
-    shards = _kept(folder, layout, ranges, sources, changed)
-    missing = [index for index in range(len(ranges)) if index not in shards]
-    needed = sum(ranges[i][1] - ranges[i][0] for i in missing) * layout.cell_bytes
+    shards = _kept(folder, found, mine, changed)
+    missing = [plan for plan in mine if plan.index not in shards]
+    needed = sum(plan.stop - plan.start for plan in missing) * layout.cell_bytes
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise CytosaeError(
@@ -73,14 +144,27 @@ def fill(cells: pd.DataFrame, folder: Path, layout: Layout, make: Make, origin: 
             "choose another disk, or run with --no-store."
         )
     with disk_errors(folder):
-        write_manifest(folder, layout, _ordered(shards), complete=False)
-        _make(len(cells), make, folder, layout, ranges, sources, shards, missing)
-        write_cells(cells, folder / CELLS)
-        write_manifest(folder, layout, _ordered(shards), complete=True)
-        _sweep(folder, {shard.file for shard in shards.values()})
+        if share is None:
+            write_manifest(folder, layout, _ordered(shards), complete=False)
+        elif missing and not _begun(folder, layout):
+            # The other shares write the same, once; what is made from now on is noted beside each shard.
+            write_manifest(folder, layout, _ordered(found), complete=False)
+        total = sum(plan.stop - plan.start for plan in mine)
+        done = total - sum(plan.stop - plan.start for plan in missing)
+        with progress("tokens", total, "cells", done) as bar:
+            known = cells[["cell_id", "path"]]
+            units = ((plan, known.iloc[plan.start : plan.stop]) for plan in missing)
+            for shard in engine.map(_Maker(folder.absolute(), layout, load), units, bar.advance):
+                shards[shard.start // layout.cells_per_shard] = shard
+        if share is None:
+            write_cells(cells, folder / CELLS)
+            write_manifest(folder, layout, _ordered(shards), complete=True)
+            _sweep(folder, {shard.file for shard in shards.values()})
+        else:
+            say(f"tokens: share {share} is made; the same command without --shard finishes the store")
     return {
         "cells": len(cells),
-        "shards": len(ranges),
+        "shards": len(plans),
         "shards_made": len(missing),
         "bytes": len(cells) * layout.cell_bytes,
         "d_model": layout.d_model,
@@ -89,68 +173,55 @@ def fill(cells: pd.DataFrame, folder: Path, layout: Layout, make: Make, origin: 
     }
 
 
+def _plans(cells: pd.DataFrame, layout: Layout, origin: str) -> list[_Planned]:
+    step = layout.cells_per_shard
+    ranges = [(start, min(start + step, len(cells))) for start in range(0, len(cells), step)]
+    return [_Planned(index, *ends, _source(cells, *ends, origin)) for index, ends in enumerate(ranges)]
+
+
 def _source(cells: pd.DataFrame, start: int, stop: int, origin: str) -> str:
     rows = cells.iloc[start:stop]
     return digest([rows["cell_id"].tolist(), rows["file_sha256"].tolist(), *([origin] if origin else [])])
 
 
-def _kept(
-    folder: Path, layout: Layout, ranges: list[tuple[int, int]], sources: list[str], changed: str
-) -> dict[int, Shard]:
-    """The shards on disk that need not be made again, by number; says why others are made anew."""
+def _found(folder: Path, layout: Layout) -> dict[int, Shard]:
+    """The shards of this layout that are noted on disk, by number; says why others are of no use."""
     found = read_manifest(folder)
-    if found is None:
-        return {}
-    before, shards, _ = found
-    if before.command != layout.command:
-        raise CytosaeError(
-            f"{folder}: holds tokens of `cytosae {before.command}`; those of `cytosae {layout.command}` would take their "
-            "place. Choose another folder, or remove this one."
-        )
-    if reason := changes("setting", before.identity(), layout.identity()):
-        say(f"tokens: all shards are made anew, {reason}")
-        return {}
+    shards = read_records(folder, layout)
+    if found is not None:
+        before, listed, _ = found
+        if before.command != layout.command:
+            raise CytosaeError(
+                f"{folder}: holds tokens of `cytosae {before.command}`; those of `cytosae {layout.command}` would take "
+                "their place. Choose another folder, or remove this one."
+            )
+        if reason := changes("setting", before.identity(), layout.identity()):
+            say(f"tokens: all shards are made anew, {reason}")
+        else:
+            shards = [*listed, *shards]  # a note beside a shard is newer than the manifest
+    return {shard.start // layout.cells_per_shard: shard for shard in shards}
+
+
+def _begun(folder: Path, layout: Layout) -> bool:
+    """Whether the manifest there is of an unfinished store of this layout."""
+    found = read_manifest(folder)
+    return found is not None and found[0].identity() == layout.identity() and not found[2]
+
+
+def _kept(folder: Path, found: dict[int, Shard], plans: list[_Planned], changed: str) -> dict[int, Shard]:
+    """Of the shards found those that need not be made again; says why others are made anew."""
     kept: dict[int, Shard] = {}
-    for shard in shards:
-        index = shard.start // layout.cells_per_shard
-        if index >= len(ranges) or ranges[index] != (shard.start, shard.stop) or shard.cells != sources[index]:
+    for plan in plans:
+        shard = found.get(plan.index)
+        if shard is None:
+            continue
+        if not plan.is_made(shard):
             say(f"tokens: {shard.file} is made anew, {changed} changed")
         elif why := damage(folder, shard):
             say(f"tokens: {shard.file} is made anew, {why}")
         else:
-            kept[index] = shard
+            kept[plan.index] = shard
     return kept
-
-
-def _make(
-    n_cells: int,
-    make: Make,
-    folder: Path,
-    layout: Layout,
-    ranges: list[tuple[int, int]],
-    sources: list[str],
-    shards: dict[int, Shard],
-    missing: list[int],
-) -> None:
-    # Batches never cross a shard, so a shard's bytes do not depend on where a run was stopped.
-    batches = [
-        np.arange(i, min(i + layout.batch_size, ranges[index][1]))
-        for index in missing
-        for i in range(ranges[index][0], ranges[index][1], layout.batch_size)
-    ]
-    done = n_cells - sum(len(batch) for batch in batches)
-    with closing(make(batches)) as made, progress("tokens", n_cells, "cells", done) as bar:
-        for index in missing:
-            start, stop = ranges[index]
-            tokens = torch.empty((stop - start, layout.n_tokens, layout.d_model), dtype=DTYPES[layout.dtype])
-            for row in range(start, stop, layout.batch_size):
-                end = min(row + layout.batch_size, stop)
-                tokens[row - start : end - start] = next(made)
-                done += end - row
-                bar.to(done)
-            file = f"shard-{index:05d}.safetensors"
-            shards[index] = Shard(file, start, stop, sources[index], write_shard(folder / file, tokens))
-            write_manifest(folder, layout, _ordered(shards), complete=False)
 
 
 def _ordered(shards: dict[int, Shard]) -> list[Shard]:
@@ -158,7 +229,7 @@ def _ordered(shards: dict[int, Shard]) -> list[Shard]:
 
 
 def _sweep(folder: Path, wanted: set[str]) -> None:
-    """Remove shards that an earlier, larger set of cells left behind."""
-    for path in folder.glob("shard-*.safetensors"):
-        if path.name not in wanted:
-            path.unlink()
+    """Remove the notes beside shards, what killed processes left behind, and shards of an earlier, larger set of cells."""
+    unwanted = (path for path in folder.glob("shard-*.safetensors") if path.name not in wanted)
+    for path in (*unwanted, *folder.glob(f"shard-*{RECORD}"), *folder.glob(".*.partial")):
+        path.unlink(missing_ok=True)

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from numpy.typing import NDArray
 
 from cytosae.artefacts import digest, sha256_file
 from cytosae.backbones import IMPORTED, BackboneInfo
@@ -104,12 +103,12 @@ def import_tokens(
     clipping = _Clipping(DTYPES[layout.dtype])
     ids = cells["cell_id"].tolist()
 
-    def made(batches: Sequence[NDArray[np.int64]]) -> Generator[torch.Tensor, None, None]:
+    def made(batches: Sequence[pd.DataFrame]) -> Generator[torch.Tensor, None, None]:
         for batch in batches:
-            start, stop = int(batch[0]), int(batch[-1]) + 1
+            start, stop = int(batch.index[0]), int(batch.index[-1]) + 1
             yield clipping(_whole(foreign, start, stop, has_cls, ids))
 
-    figures = fill(cells, folder, layout, made, foreign.stamp())
+    figures = fill(cells, folder, layout, lambda: made, foreign.stamp())
     if clipping.values:
         say(
             f"tokens: {clipping.values:,} values of {clipping.cells:,} cells are too large for {layout.dtype} and were set "

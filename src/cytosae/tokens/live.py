@@ -6,6 +6,7 @@ from collections.abc import Callable, Generator, Iterable
 from contextlib import closing
 from functools import cached_property
 from itertools import islice
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -84,7 +85,11 @@ class LiveTokens:
         """Digest of images and backbone, which determine the tokens."""
         return digest([pixels_digest(self.cells), self.layout.identity()])
 
-    def verify(self) -> None:
+    def __reduce__(self) -> tuple[type[LiveTokens], tuple[Any, ...]]:
+        # To a replica, which loads the backbone by itself; unless told otherwise it decodes by itself too.
+        return LiveTokens, (self.cells, self._load_backbone, self.layout, self.workers or 0)
+
+    def verify(self, shards: Iterable[int] | None = None) -> None:
         """Nothing is stored, so nothing can be damaged."""
 
     def stream(self, batches: Iterable[NDArray[np.int64]], **_: int) -> Generator[torch.Tensor, None, None]:

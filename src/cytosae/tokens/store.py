@@ -30,6 +30,8 @@ from cytosae.errors import CytosaeError
 
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 CELLS = "cells.parquet"
+RECORD = ".json"
+"""Ending of the note beside a shard."""
 IMPORTED_TYPE = "imported"
 """In place of a backbone's kind, where the tokens were made elsewhere."""
 
@@ -89,7 +91,24 @@ def write_manifest(folder: Path, layout: Layout, shards: Iterable[Shard], comple
             "complete": complete,
             "shards": [asdict(shard) for shard in shards],
         },
+        shared=True,
     )
+
+
+def write_record(folder: Path, layout: Layout, shard: Shard) -> None:
+    """Note beside a shard what it is, until the manifest says so: any number of processes may fill a store."""
+    path = (folder / shard.file).with_suffix(RECORD)
+    write_json(path, {"layout": digest(layout.identity()), "shard": asdict(shard)}, shared=True)
+
+
+def read_records(folder: Path, layout: Layout) -> list[Shard]:
+    """The shards of this layout that have such a note."""
+    found = [read_json(path) for path in sorted(folder.glob(f"shard-*{RECORD}"))]
+    return [_shard(record["shard"]) for record in found if record["layout"] == digest(layout.identity())]
+
+
+def _shard(raw: dict[str, Any]) -> Shard:
+    return Shard(**{**raw, "record": FileRecord(**raw["record"])})
 
 
 def read_manifest(folder: Path) -> tuple[Layout, list[Shard], bool] | None:
@@ -99,15 +118,14 @@ def read_manifest(folder: Path) -> tuple[Layout, list[Shard], bool] | None:
         return None
     raw = read_json(path)
     try:
-        shards = [Shard(**{**shard, "record": FileRecord(**shard["record"])}) for shard in raw["shards"]]
-        return Layout(**raw["layout"]), shards, bool(raw["complete"])
+        return Layout(**raw["layout"]), [_shard(shard) for shard in raw["shards"]], bool(raw["complete"])
     except (KeyError, TypeError) as error:
         raise CytosaeError(f"{path}: not the manifest of a token store ({error}). Choose another folder.") from error
 
 
 def write_shard(path: Path, tokens: torch.Tensor) -> FileRecord:
     """Write tokens ``(n_cells, n_tokens, d_model)`` as one shard."""
-    with whole_file(path) as partial:
+    with whole_file(path, shared=True) as partial:
         try:
             save_file({"tokens": tokens}, partial)
         except Exception as error:
@@ -172,6 +190,9 @@ class TokenStore:
         self._starts = np.array([shard.start for shard in self.shards])
         self._files: dict[int, tuple[int, int]] = {}
 
+    def __reduce__(self) -> tuple[type[TokenStore], tuple[Path]]:
+        return TokenStore, (self.folder.absolute(),)  # opened anew in the process that it is sent to
+
     @property
     def n_cells(self) -> int:
         """Cells in the store."""
@@ -186,9 +207,9 @@ class TokenStore:
         """Whether no shard is missing or was changed since it was written; looks at size and time first."""
         return all(shard.record.matches(self.folder / shard.file) for shard in self.shards)
 
-    def verify(self) -> None:
-        """Check every shard against its checksum; raises `CytosaeError` naming the first damaged one."""
-        for shard in self.shards:
+    def verify(self, shards: Iterable[int] | None = None) -> None:
+        """Check every shard, or some, against its checksum; raises `CytosaeError` naming the first damaged one."""
+        for shard in self.shards if shards is None else (self.shards[index] for index in shards):
             if why := damage(self.folder, shard):
                 raise CytosaeError(
                     f"{self.folder / shard.file}: {why}. Run the same `cytosae {self.layout.command}` again: only this "

@@ -1,0 +1,96 @@
+"""From the activations of cells to what a data set says of each latent, in parts that merge."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from cytosae.concepts.references import Gallery
+from cytosae.concepts.statistics import Groups, LatentSums
+from cytosae.settings import EncodeConfig
+
+GROUPED = ("label", "diagnosis")
+"""Columns by whose values the activation of every latent is kept."""
+
+
+@dataclass(frozen=True)
+class Roster:
+    """What the statistics need to know of some consecutive cells of a data set."""
+
+    position: int
+    """Number of the first within the data set."""
+    patients: NDArray[np.int64]
+    """Number of each cell's patient in the data set, -1 where unknown; ``(n_cells,)``."""
+    groups: Mapping[str, tuple[tuple[str, ...], NDArray[np.int64]]]
+    """By column (label, diagnosis): the names of the data set, and each cell's number among them, -1 where unknown."""
+
+    @classmethod
+    def of(cls, cells: pd.DataFrame) -> Roster:
+        """Of all cells of a data set."""
+        groups = {}
+        for column in GROUPED:
+            codes, names = pd.factorize(cells[column], sort=True)
+            if len(names):
+                groups[column] = tuple(map(str, names)), np.asarray(codes, np.int64)
+        return cls(0, np.asarray(pd.factorize(cells["patient"])[0], np.int64), groups)
+
+    def codes(self, column: str) -> NDArray[np.int64]:
+        """Number of each cell's group, -1 where unknown."""
+        return self.groups[column][1] if column in self.groups else np.full(len(self.patients), -1)
+
+    def __getitem__(self, rows: slice) -> Roster:
+        start, _, _ = rows.indices(len(self.patients))
+        codes = {column: (names, of[rows]) for column, (names, of) in self.groups.items()}
+        return Roster(self.position + start, self.patients[rows], codes)
+
+
+@dataclass(frozen=True)
+class Partial:
+    """Statistics and reference images of some cells of a data set.
+
+    Those of parts of the cells merge to those of all: the same bytes, in any order and grouping, since the sums are exact
+    (`cytosae.concepts.statistics.ExactSums`), reference images are ordered by value and row, and the lot by which a cell is
+    drawn depends on the cell alone. The entropy of the labels is a function of the reference images.
+    """
+
+    sums: LatentSums
+    groups: Mapping[str, Groups]
+    gallery: Gallery
+
+    @classmethod
+    def empty(cls, n_latents: int, roster: Roster, config: EncodeConfig, per_patient: int) -> Partial:
+        """Of no cells yet.
+
+        Parameters
+        ----------
+        n_latents
+            Latents of the autoencoder.
+        roster
+            Has the names of the groups.
+        config
+            Settings.
+        per_patient
+            Spread references of one patient; 0 where no patient of the data set is known.
+        """
+        return cls(
+            LatentSums.empty(n_latents),
+            {column: Groups.empty(names, n_latents) for column, (names, _) in roster.groups.items()},
+            Gallery.empty(n_latents, config.references, per_patient, config.draw_seed),
+        )
+
+    def add(self, means: sp.csr_matrix, roster: Roster) -> None:
+        """Take in more cells, m_i[s] ``(n_cells, n_latents)``."""
+        self.sums.add(means)
+        for column, sums in self.groups.items():
+            sums.add(means, roster.groups[column][1])
+        self.gallery.add(means, roster.position, roster.patients)
+
+    def merge(self, other: Partial) -> Partial:
+        """The statistics of the cells of both."""
+        groups = {column: sums + other.groups[column] for column, sums in self.groups.items()}
+        return Partial(self.sums + other.sums, groups, self.gallery.merge(other.gallery))

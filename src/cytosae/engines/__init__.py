@@ -1,0 +1,10 @@
+"""Who does the work of many independent units: this process, processes of this machine, or a Ray cluster.
+
+What a unit gives depends on the unit alone, so that results do not depend on the engine, the number of replicas, or the
+order. Units leave files that are written whole; a unit that is done twice leaves the same bytes.
+"""
+
+from cytosae.engines.engine import Engine, Here, Recipe, Tick, Work, opened
+from cytosae.engines.shares import Share
+
+__all__ = ["Engine", "Here", "Recipe", "Share", "Tick", "Work", "opened"]
