@@ -21,6 +21,7 @@ from cytosae.concepts.parts import Parts
 from cytosae.concepts.reduction import Partial, Roster
 from cytosae.engines import Tick, Work
 from cytosae.sae import SAE
+from cytosae.sae.activations import Activation
 from cytosae.settings import EncodeConfig
 from cytosae.tokens import TokenSource
 
@@ -34,6 +35,7 @@ class Encoder:
     source: TokenSource
     d_model: int
     n_latents: int
+    activation: Activation
     weights: Mapping[str, NDArray[np.float32]]
     device: str
     precision: str
@@ -44,11 +46,11 @@ class Encoder:
         """Of an autoencoder; `device` is that of the replicas, each of which chooses for itself if it is ``auto``."""
         weights = {name: value.cpu().numpy() for name, value in sae.state_dict().items() if name != "W_dec"}
         precision = choose_precision("auto", choose_device(device))
-        return cls(source, sae.d_model, sae.n_latents, weights, device, precision)
+        return cls(source, sae.d_model, sae.n_latents, sae.activation, weights, device, precision)
 
     def sae(self) -> SAE:
         """The autoencoder, without its decoder."""
-        sae = SAE(self.d_model, 0)
+        sae = SAE(self.d_model, 0, activation=self.activation)
         sae.n_latents = self.n_latents
         for name, values in self.weights.items():
             own = np.require(values, requirements="W")  # an engine may share it between processes
