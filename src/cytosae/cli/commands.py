@@ -14,7 +14,7 @@ from cytosae.cli.annotations import annotations_app
 from cytosae.cli.backbones import backbones_app
 from cytosae.cli.datasets import datasets_app
 from cytosae.cli.exchange import exchange_app
-from cytosae.cli.options import with_settings
+from cytosae.cli.options import Commands, with_settings
 from cytosae.cli.reproduce import reproduce_app
 from cytosae.cli.tokens import tokens_app
 from cytosae.settings import (
@@ -29,7 +29,7 @@ from cytosae.settings import (
     TrainConfig,
 )
 
-app = typer.Typer(
+app = Commands(
     name="cytosae",
     no_args_is_help=True,
     add_completion=False,
@@ -179,10 +179,12 @@ def encode(
     """
     from cytosae.concepts import encode as encode_cells
     from cytosae.sae import SAE
+    from cytosae.storage import place
     from cytosae.study import sae_weights_digest
 
     model = SAE.from_pretrained(sae)
-    digest = sae_weights_digest(Path(sae)) if Path(sae).is_dir() else sae
+    folder = place(sae)
+    digest = sae_weights_digest(folder) if folder.is_dir() else sae
     trained = model.metadata.get("backbone")
     if trained and backbone == BackboneConfig(device=backbone.device):
         backbone = replace(backbone, backbone=trained["name"], layer=trained["layer"] + 1)
@@ -264,7 +266,7 @@ def statistics(
     datasets = [name for name in table.columns.get_level_values(0).unique() if name != "all"]
     shared = int((table["all", "datasets"] == len(datasets)).sum())
     found = {name: int(table[name, "is_concept"].sum()) for name in datasets}
-    _answer({"table": str(output), "latents": len(table), "concepts": found, "concepts_in_all": shared}, as_json)
+    _answer({"table": f"{output}", "latents": len(table), "concepts": found, "concepts_in_all": shared}, as_json)
 
 
 @app.command()
@@ -429,7 +431,7 @@ def classify(
         }
     if (null := result["null"]) is not None:
         lines["permuted labels"] = f"{null['mean']:.4g} ({null['low']:.4g} to {null['high']:.4g}), p {null['p']:.3g}"
-    _answer({f"weighted F1 | {name}": line for name, line in lines.items()} | {"folder": str(folder)}, as_json)
+    _answer({f"weighted F1 | {name}": line for name, line in lines.items()} | {"folder": f"{folder}"}, as_json)
 
 
 @app.command()
@@ -608,7 +610,7 @@ def run(
     config = RunConfig(backbone, store, training, encoding)
     done = Study(study, config, store=not no_store, workers=workers, sae=sae)
     stages = done.run(cells, strict=strict, track=track, checkpoint_seconds=checkpoint_seconds)
-    _answer({"study": str(study), "report": str(study / "report" / "index.html"), "stages": stages}, as_json)
+    _answer({"study": f"{study}", "report": f"{study / 'report' / 'index.html'}", "stages": stages}, as_json)
 
 
 @app.command()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
 from cytosae.artefacts import make_folder, read_json, whole_file, write_json
+from cytosae.storage import remove_tree
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Parts:
         """Keep the pieces that were made from the same inputs with the same settings, and no others."""
         about = self.folder / "identity.json"
         if self.folder.exists() and (not about.is_file() or read_json(about) != identity):
-            shutil.rmtree(self.folder)
+            remove_tree(self.folder)
         make_folder(self.folder)
         write_json(about, identity)
 
@@ -69,7 +69,7 @@ class Parts:
 
     def remove(self) -> None:
         """Remove all pieces."""
-        shutil.rmtree(self.folder)
+        remove_tree(self.folder)
 
 
 def _arrays(name: str, matrix: sp.csr_matrix) -> dict[str, NDArray[Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
@@ -17,6 +18,7 @@ from cytosae.artefacts import changes, digest, disk_errors, make_folder
 from cytosae.cells import write_cells
 from cytosae.console import progress, say
 from cytosae.errors import CytosaeError
+from cytosae.storage import StoredPath
 from cytosae.tokens.store import (
     CELLS,
     DTYPES,
@@ -66,7 +68,7 @@ def fill(cells: pd.DataFrame, folder: Path, layout: Layout, make: Make, origin: 
     shards = _kept(folder, layout, ranges, sources, changed)
     missing = [index for index in range(len(ranges)) if index not in shards]
     needed = sum(ranges[i][1] - ranges[i][0] for i in missing) * layout.cell_bytes
-    free = shutil.disk_usage(folder).free
+    free = math.inf if isinstance(folder, StoredPath) else shutil.disk_usage(folder).free
     if needed > free:
         raise CytosaeError(
             f"{folder}: the tokens need {needed / 1e9:.1f} GB more, {free / 1e9:.1f} GB are free. Free some space, "
