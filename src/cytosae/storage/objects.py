@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from cytosae.errors import CytosaeError
 
-TRIES = 5
+TRIES = 4
 """Times that a request is made; the protocols' own clients repeat some failures besides."""
 PAUSE = 0.5
 """Seconds before the second try; doubled before every further one."""
