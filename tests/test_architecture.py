@@ -48,6 +48,8 @@ def test_a_stage_imports_only_from_stages_to_its_left() -> None:
 def test_shared_modules_import_no_stage() -> None:
     for name in ("artefacts", "console", "errors", "interrupts", "settings"):
         assert not imports(ROOT / f"{name}.py") & set(STAGES), name
+    for path in (ROOT / "storage").glob("*.py"):
+        assert not imports(path) & set(STAGES), path
 
 
 def test_nothing_is_unpickled_unsafely() -> None:
