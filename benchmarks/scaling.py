@@ -110,8 +110,8 @@ def table(first: str, rows: Sequence[Row]) -> str:
 def requests(cells: int) -> tuple[float, float]:
     """Reading and writing requests, in millions.
 
-    Every image is read twice, to list and to embed it; training reads cell by cell, encoding 32 cells at a time. A shard, its
-    entry in the manifest and the piece of the encoding are written for every 256 cells.
+    Every image is read twice, to list and to embed it; training reads cell by cell, encoding 32 cells at a time. A shard,
+    its entry in the manifest and its piece of the encoding are written for every 256 cells.
     """
     return (2 * cells + TRAINING_IMAGES + cells / 32) / 1e6, 3 * cells / 256 / 1e6
 
