@@ -37,7 +37,8 @@ app = Commands(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     help="Morphological concepts from blood-cell images: cells, tokens, sparse autoencoder, concepts, patients, report.\n\n"
-    "Start with `cytosae run CELLS --study DIR`; every stage is also a command of its own.",
+    "Start with `cytosae run CELLS --study DIR`; every stage is also a command of its own. Files and folders may be URLs: "
+    "s3://bucket/study, gs://, hf://.",
 )
 
 Source = Annotated[
