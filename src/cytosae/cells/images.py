@@ -85,11 +85,9 @@ def read_many(paths: Sequence[Path]) -> Iterator[bytes | UnreadableImage]:
     """The bytes of image files, or why there are none; those at URLs are read side by side."""
     stored = iter(contents([path.url for path in paths if isinstance(path, StoredPath)]))
     for path in paths:
-        if isinstance(path, StoredPath):
-            yield next(stored) or UnreadableImage("file is missing")
-            continue
         try:
-            yield read_bytes(path)
+            data = next(stored) if isinstance(path, StoredPath) else read_bytes(path)
+            yield UnreadableImage("file is missing") if data is None else data
         except UnreadableImage as reason:
             yield reason
 

@@ -21,7 +21,7 @@ from cytosae.artefacts import digest, whole_file
 from cytosae.cells.images import UnreadableImage, inspect
 from cytosae.cells.sources import COLUMNS, read_source, read_table
 from cytosae.errors import CytosaeError
-from cytosae.storage import StoredPath, address, below, place, state
+from cytosae.storage import StoredPath, below, place, state
 
 FILE_COLUMNS = ("width", "height", "file_bytes", "file_mtime_ns", "file_sha256")
 """What was found in each image file: edges in pixels, size in bytes, time of change, SHA-256."""
@@ -78,16 +78,16 @@ def list_cells(
     """
     cells = read_source(source)
     known = _known(previous)
-    paths = [place(path) for path in cells["path"]]
+    names = cells["path"].tolist()
     found: list[tuple[int, int, int, int, str] | str] = []
     inspected = 0
-    remote = any(isinstance(path, StoredPath) for path in paths)
+    remote = any("://" in name for name in names)
     with ThreadPoolExecutor(max_workers=_WAITING if remote else 2 * (os.cpu_count() or 1)) as pool:
-        for done, (record, opened) in enumerate(pool.map(lambda path: _look(path, known), paths, chunksize=64), 1):
+        for done, (record, opened) in enumerate(pool.map(lambda name: _look(name, known), names, chunksize=64), 1):
             found.append(record)
             inspected += opened
-            if on_progress and (done % 64 == 0 or done == len(paths)):
-                on_progress(done, len(paths))
+            if on_progress and (done % 64 == 0 or done == len(names)):
+                on_progress(done, len(names))
     good = np.array([not isinstance(record, str) for record in found], dtype=bool)
     rejected = cells.loc[~good, ["cell_id", "path", "dataset"]].assign(
         reason=[record for record in found if isinstance(record, str)]
@@ -118,10 +118,10 @@ def _known(previous: pd.DataFrame | None) -> dict[str, tuple[int, int, int, int,
 
 
 def _look(
-    path: Path, known: Mapping[str, tuple[int, int, int, int, str]]
+    name: str, known: Mapping[str, tuple[int, int, int, int, str]]
 ) -> tuple[tuple[int, int, int, int, str] | str, bool]:
     """What the file holds or why it cannot be read, and whether it had to be opened."""
-    before = known.get(address(path))
+    before, path = known.get(name), place(name)
     try:
         size, changed = state(path)
         if before is not None and before[2:4] == (size, changed):

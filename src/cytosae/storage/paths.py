@@ -268,10 +268,9 @@ class StoredPath(PosixPath):
         if not isinstance(target, StoredPath) or target.name.startswith("."):
             return super().replace(target)
         with _lock:
-            for log in [
-                target.with_name(Path(text).name) for text in _open if Path(text).parent == target._copy.parent
-            ]:
-                log._send_log()
+            for log in map(StoredPath, _open):
+                if log._copy.parent == target._copy.parent:
+                    log._send_log()
             target._settle(self._copy, objects.send(self._copy, target.url))
         return target
 
