@@ -541,3 +541,42 @@ def test_local_work_loads_no_fsspec(here: Path) -> None:
         f"assert Manifest.load(Path({str(here / 'sae')!r})); assert not {{'s3fs', 'fsspec'}} & {{*sys.modules}}"
     )
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+@pytest.mark.slow
+def test_a_study_killed_again_and_again_on_other_machines(
+    cohort: Path, here: Path, server: Faulty, tmp_path: Path
+) -> None:
+    server.every = 23
+    command = [
+        sys.executable,
+        "-m",
+        "cytosae",
+        "run",
+        str(cohort),
+        "--study",
+        "s3://bucket/again",
+        "--backbone",
+        "tiny",
+    ]
+    command += "--cells-per-shard 8 --batch-size 4 --expansion 2 --images 96 --batch-images 8 --l1 4e-5".split()
+    command += "--directions-init tokens --revival none --checkpoint-seconds 0".split()
+    for uploads in (4, 7, 9, 12, 15):
+        server.requests.clear()
+        process = subprocess.Popen(
+            command,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, "CYTOSAE_CACHE": str(tmp_path / f"machine-{uploads}")},
+        )
+        while len(asked(server, "PUT")) < uploads and process.poll() is None:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert not s3().exists("bucket/again/report/manifest.json")
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env={**os.environ, "CYTOSAE_CACHE": str(tmp_path)})
+    expected, found = local_tree(here), tree("again")
+    assert found.keys() == expected.keys()
+    for name in expected:
+        if not name.endswith(("metrics.jsonl", "training.png", "training.svg", "index.html", "checkpoint.safetensors")):
+            assert comparable(name, found[name]) == comparable(name, expected[name]), name
