@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -548,6 +549,10 @@ def test_a_study_killed_again_and_again_on_other_machines(
     cohort: Path, here: Path, server: Faulty, tmp_path: Path
 ) -> None:
     server.every = 23
+    settings = (
+        "--backbone tiny --cells-per-shard 8 --batch-size 4 --expansion 2 --images 96 --batch-images 8 --l1 4e-5 "
+        "--directions-init tokens --revival none --checkpoint-seconds 0"
+    )
     command = [
         sys.executable,
         "-m",
@@ -556,11 +561,8 @@ def test_a_study_killed_again_and_again_on_other_machines(
         str(cohort),
         "--study",
         "s3://bucket/again",
-        "--backbone",
-        "tiny",
+        *settings.split(" "),
     ]
-    command += "--cells-per-shard 8 --batch-size 4 --expansion 2 --images 96 --batch-images 8 --l1 4e-5".split()
-    command += "--directions-init tokens --revival none --checkpoint-seconds 0".split()
     for uploads in (4, 7, 9, 12, 15):
         server.requests.clear()
         process = subprocess.Popen(
