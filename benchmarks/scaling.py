@@ -17,7 +17,7 @@ TRAINING_IMAGES, BATCH_IMAGES = 1_000_000, 64
 TRAINING_TOKENS = TRAINING_IMAGES * TOKENS
 
 # Bytes.
-IMAGE = 10_781  # mean of 8,961 real cells as JPEG of 222 pixels; MLL23's TIFFs are 23 times as large
+IMAGE = 10_781  # mean of 8,961 real cells as JPEG of 222 pixels
 TABLE_ROW, TABLE_ROW_IN_MEMORY = 103, 806  # of cells.parquet, measured on 179,220 rows
 TOKEN_CELL = TOKENS * D_MODEL * 2  # 16 bits a value
 ACTIVATIONS = 1_850  # latents that are active anywhere in a cell (docs/benchmarks.md, Statistics)
