@@ -172,8 +172,8 @@ def tables() -> dict[str, str]:
                 ("tokens", lambda n: size(n * TOKEN_CELL)),
                 ("shards of 256 cells", lambda n: f"{-(-n // 256):,}"),
                 (
-                    "manifests of the store, written anew after each shard",
-                    lambda n: size((n / 256) ** 2 / 2 * MANIFEST_OF_SHARD),
+                    "manifest of the store",
+                    lambda n: size(n / 256 * MANIFEST_OF_SHARD),
                 ),
                 ("autoencoder and checkpoint", lambda n: size(WEIGHTS + CHECKPOINT)),
                 ("concepts (`h5ad`)", lambda n: size(n * CONCEPT_CELL)),

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import pickle
 import signal
 import socket
 import subprocess
@@ -470,7 +471,7 @@ def test_one_range_that_comes_short_is_asked_for_again(monkeypatch: pytest.Monke
     assert asked == [[3, 10], [10]]
 
 
-def test_places() -> None:
+def test_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("images", "/data/a b", "synthetic:patients=1", "a::b", "s3:/x", "://x"):
         assert place(name) == Path(name)
         assert not isinstance(place(name), StoredPath)
@@ -480,6 +481,10 @@ def test_places() -> None:
     assert study.url == f"{study}" == "s3://bucket/my study"
     assert (study / "sae").url == "s3://bucket/my study/sae"
     assert f"{(study / 'sae').relative_to(study)}" == "sae"
+    sent = pickle.dumps(study / "sae")
+    monkeypatch.setenv("CYTOSAE_CACHE", str(tmp_path / "another machine's"))
+    assert pickle.loads(sent).url == "s3://bucket/my study/sae"
+    study = place("s3://bucket/my study")
     assert below(study, "images/a.png") == "s3://bucket/my study/images/a.png"
     assert below(study, "/data/a.png") == "/data/a.png"
     assert below(study, "gs://other/a.png") == below(Path("/x"), "gs://other/a.png") == "gs://other/a.png"

@@ -135,6 +135,10 @@ class StoredPath(PosixPath):
     def __format__(self, spec: str) -> str:
         return format(self.url if self.is_absolute() else str(self), spec)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # to a process on another machine, whose working copies lie elsewhere, goes the URL
+        return (place, (self.url,)) if self.is_absolute() else super().__reduce__()
+
     def __fspath__(self) -> str:
         text = str(self)
         if self.is_absolute():
