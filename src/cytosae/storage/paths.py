@@ -71,8 +71,8 @@ def below(folder: Path, name: str) -> str:
     """Address of a file that a table in `folder` names: a URL, an absolute path, or one relative to the folder."""
     if "://" in name:
         return address(place(name))
-    if isinstance(folder, StoredPath) and not name.startswith("/"):
-        return address(place(f"{folder.url}/{name}"))
+    if isinstance(folder, StoredPath):  # never asked for its working copy here, which would be a request
+        return os.path.normpath(name) if name.startswith("/") else address(place(f"{folder.url}/{name}"))
     return os.path.normpath(os.path.join(os.path.abspath(folder), name))  # noqa: PTH118
 
 
