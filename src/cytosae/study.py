@@ -125,11 +125,12 @@ def list_to(source: Path, target: Path, *, strict: bool = False) -> tuple[pd.Dat
     rejected = target.with_name(f"{target.stem}.rejected.csv")
     if len(listing.rejected):
         say(f"cells: {len(listing.rejected):,} cannot be read and are left out, see {rejected}")
-        listing.rejected.to_csv(rejected, index=False)
+        with whole_file(rejected) as partial:
+            listing.rejected.to_csv(partial, index=False)
     else:
         rejected.unlink(missing_ok=True)
     if reason or listing.inspected:
-        write_cells(listing.cells, target, {"source": str(source), "strict": strict})
+        write_cells(listing.cells, target, {"source": f"{source}", "strict": strict})
     say(f"cells: {reason}" if reason else "cells: up to date")
     return listing.cells, {**listing.summary(), "skipped": reason is None, "why": reason}
 

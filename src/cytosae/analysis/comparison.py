@@ -88,8 +88,8 @@ def compare_groups(
         "below_fdr_0.1": int((table["fdr"] <= 0.1).sum()),
         "findings": [finding.as_dict() for finding in found.findings],
         "caveats": caveats,
-        "table": str(folder / TABLE),
-        "figure": str(folder / "scatter.png"),
+        "table": f"{folder / TABLE}",
+        "figure": f"{folder / 'scatter.png'}",
     }
     parameters = {**asdict(config), "first": first, "second": second, "target": target, "adjust": adjust}
     summary = {key: result[key] for key in ("tested", "below_fdr_0.1", "findings", "caveats")}

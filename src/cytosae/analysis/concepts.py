@@ -24,6 +24,7 @@ from cytosae.concepts import (
 from cytosae.concepts.references import KINDS
 from cytosae.errors import CytosaeError
 from cytosae.report import Row, patch_references, reference_grid, save
+from cytosae.storage import place
 
 _SHOWN = 8  # concepts of a cell that are drawn
 _EXPLAINED = 2  # latents of a patch that are shown with their reference images (section 3.2 of the paper)
@@ -113,7 +114,7 @@ def attribute(
         table = found.table.copy()
         if not pd.isna(about["mask"]):
             try:
-                tissues = patch_tissues(Path(about["mask"]), viewer.grid)
+                tissues = patch_tissues(place(about["mask"]), viewer.grid)
             except UnreadableImage as error:
                 raise CytosaeError(f"{about['mask']}: the mask of {cell} cannot be read: {error}.") from error
             table = table.join(tissue_shares(found.maps, tissues))

@@ -92,7 +92,7 @@ def show_patient(
         partial.write_text(html, encoding="utf-8")
     return {
         "patient": patient.name,
-        "page": str(page),
+        "page": f"{page}",
         "cells": len(patient.cells),
         "against": {title: figures for title, (_, figures) in found.items()},
         "prediction": None if predicted is None else predicted[1],

@@ -74,6 +74,6 @@ def compare_counts(folders: Sequence[Path], figure: Path, dataset: str | None = 
         backbone = data.uns["cytosae"]["backbone"]
         line = f"expansion {data.n_vars / backbone['d_model']:g}, layer {int(backbone['layer']) + 1}"
         lines.setdefault(line, []).append(data.var["mean_activation"].to_numpy())
-        found[str(folder)] = int(data.var["is_concept"].sum())
+        found[f"{folder}"] = int(data.var["is_concept"].sum())
     save(threshold_counts({line: np.stack(means) for line, means in lines.items()}), figure)
     return {"dataset": name, "concepts": found, "figure": f"{figure}.png"}

@@ -21,6 +21,7 @@ from cytosae.errors import CytosaeError
 from cytosae.report import Row
 from cytosae.sae import SAE
 from cytosae.settings import BackboneConfig
+from cytosae.storage import place
 from cytosae.study import load_backbone
 from cytosae.tokens import LiveTokens, TokenSource, TokenStore, layout_of
 
@@ -122,6 +123,6 @@ class Viewer:
 def picture(path: str) -> NDArray[np.uint8]:
     """The image of a cell as the backbone sees it; grey where the file is gone."""
     try:
-        return load_squashed(Path(path), INPUT_SIZE)
+        return load_squashed(place(path), INPUT_SIZE)
     except UnreadableImage:
         return np.full((INPUT_SIZE, INPUT_SIZE, 3), 200, np.uint8)

@@ -8,15 +8,15 @@ import threading
 import time
 from collections.abc import Generator, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cytosae.cells.images import UnreadableImage, load_squashed
+from cytosae.cells.images import UnreadableImage, decode, read_many, squashed
 from cytosae.errors import CytosaeError
+from cytosae.storage import place
 
 
 def default_workers() -> int:
@@ -34,12 +34,17 @@ class _Batches(torch.utils.data.Dataset["NDArray[np.uint8] | str"]):
         return len(self.batches)
 
     def __getitem__(self, index: int) -> NDArray[np.uint8] | str:
-        images = []
-        for cell in self.batches[index]:
-            try:
-                images.append(load_squashed(Path(self.paths[cell]), self.size))
-            except UnreadableImage as reason:
-                return f"{self.paths[cell]}: {reason}. It was readable when the cells were listed; list them again."
+        paths = [place(self.paths[cell]) for cell in self.batches[index]]
+        images: list[NDArray[np.uint8]] = []
+        try:
+            for data in read_many(paths):
+                if isinstance(data, UnreadableImage):
+                    raise data
+                images.append(squashed(decode(data), self.size))
+        except UnreadableImage as reason:
+            return f"{paths[len(images)]}: {reason}. It was readable when the cells were listed; list them again."
+        except CytosaeError as error:
+            return str(error)
         return np.stack(images)
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import io
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
+
+from cytosae.storage import StoredPath, contents
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp"})
 """Image formats that are read, by lower-case file ending."""
@@ -78,6 +81,17 @@ def read_bytes(path: Path) -> bytes:
         raise UnreadableImage(f"cannot be read ({error.strerror})") from None
 
 
+def read_many(paths: Sequence[Path]) -> Iterator[bytes | UnreadableImage]:
+    """The bytes of image files, or why there are none; those at URLs are read side by side."""
+    stored = iter(contents([path.url for path in paths if isinstance(path, StoredPath)]))
+    for path in paths:
+        try:
+            data = next(stored) if isinstance(path, StoredPath) else read_bytes(path)
+            yield UnreadableImage("file is missing") if data is None else data
+        except UnreadableImage as reason:
+            yield reason
+
+
 def inspect(path: Path) -> tuple[int, int, str]:
     """Decode an image in full; returns width, height and the SHA-256 of the file's bytes."""
     data = read_bytes(path)
@@ -101,7 +115,11 @@ def load_squashed(path: Path, size: int) -> NDArray[np.uint8]:
     -------
     Pixels, uint8 of shape ``(size, size, 3)``; bilinear with antialiasing, as in Pillow.
     """
-    image = decode(read_bytes(path))
+    return squashed(decode(read_bytes(path)), size)
+
+
+def squashed(image: Image.Image, size: int) -> NDArray[np.uint8]:
+    """The pixels of an image squashed to a square, see `load_squashed`."""
     if image.size != (size, size):
         image = image.resize((size, size), Image.Resampling.BILINEAR)
     return np.asarray(image)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pandas as pd
 
 from cytosae.cells.images import SUFFIXES
 from cytosae.errors import CytosaeError
+from cytosae.storage import address, below
 
 COLUMNS = ("cell_id", "path", "dataset", "label", "patient", "diagnosis", "split", "mask")
 """Columns that later stages understand; others are kept as they are."""
@@ -22,12 +22,12 @@ def read_source(source: Path) -> pd.DataFrame:
     Parameters
     ----------
     source
-        A CSV or Parquet table with a column ``path`` (relative paths count from the table's folder), a folder
-        of class folders, or a folder of images.
+        A CSV or Parquet table with a column ``path`` (relative paths count from the table's folder, URLs are taken as
+        they are), a folder of class folders, or a folder of images; all of these at a URL too.
 
     Returns
     -------
-    A table with all of `COLUMNS` (missing values where unknown), absolute ``path`` and ``mask``, unknown columns kept.
+    A table with all of `COLUMNS` (missing values where unknown), ``path`` and ``mask`` absolute or URLs, others kept.
 
     Raises
     ------
@@ -54,7 +54,7 @@ def _from_folder(folder: Path) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "cell_id": ["/".join(part) for part in parts],
-            "path": [os.path.abspath(path) for path in files],
+            "path": [address(path) for path in files],
             "label": [part[0] if len(part) > 1 else None for part in parts],
         }
     )
@@ -100,7 +100,7 @@ def _from_table(path: Path) -> pd.DataFrame:
 
 
 def _absolute(value: object, folder: Path) -> str | None:
-    return None if pd.isna(value) else os.path.abspath(folder / str(value))  # type: ignore[call-overload]
+    return None if pd.isna(value) else below(folder, str(value))  # type: ignore[call-overload]
 
 
 def _complete(cells: pd.DataFrame, source: Path) -> pd.DataFrame:

@@ -21,10 +21,12 @@ from cytosae.artefacts import digest, whole_file
 from cytosae.cells.images import UnreadableImage, inspect
 from cytosae.cells.sources import COLUMNS, read_source, read_table
 from cytosae.errors import CytosaeError
+from cytosae.storage import StoredPath, below, place, state
 
 FILE_COLUMNS = ("width", "height", "file_bytes", "file_mtime_ns", "file_sha256")
 """What was found in each image file: edges in pixels, size in bytes, time of change, SHA-256."""
 
+_WAITING = 32  # threads that look at images at URLs: most of their time they wait for the network
 _STATED = ("file_bytes", "file_mtime_ns")  # how a file is known to be unchanged, not what it holds
 
 
@@ -76,15 +78,16 @@ def list_cells(
     """
     cells = read_source(source)
     known = _known(previous)
-    paths = [Path(path) for path in cells["path"]]
+    names = cells["path"].tolist()
     found: list[tuple[int, int, int, int, str] | str] = []
     inspected = 0
-    with ThreadPoolExecutor(max_workers=2 * (os.cpu_count() or 1)) as pool:
-        for done, (record, opened) in enumerate(pool.map(lambda path: _look(path, known), paths, chunksize=64), 1):
+    remote = any("://" in name for name in names)
+    with ThreadPoolExecutor(max_workers=_WAITING if remote else 2 * (os.cpu_count() or 1)) as pool:
+        for done, (record, opened) in enumerate(pool.map(lambda name: _look(name, known), names, chunksize=64), 1):
             found.append(record)
             inspected += opened
-            if on_progress and (done % 64 == 0 or done == len(paths)):
-                on_progress(done, len(paths))
+            if on_progress and (done % 64 == 0 or done == len(names)):
+                on_progress(done, len(names))
     good = np.array([not isinstance(record, str) for record in found], dtype=bool)
     rejected = cells.loc[~good, ["cell_id", "path", "dataset"]].assign(
         reason=[record for record in found if isinstance(record, str)]
@@ -115,20 +118,22 @@ def _known(previous: pd.DataFrame | None) -> dict[str, tuple[int, int, int, int,
 
 
 def _look(
-    path: Path, known: Mapping[str, tuple[int, int, int, int, str]]
+    name: str, known: Mapping[str, tuple[int, int, int, int, str]]
 ) -> tuple[tuple[int, int, int, int, str] | str, bool]:
     """What the file holds or why it cannot be read, and whether it had to be opened."""
-    before = known.get(str(path))
+    before, path = known.get(name), place(name)
     try:
-        stat = path.stat()
-        if before is not None and before[2:4] == (stat.st_size, stat.st_mtime_ns):
+        size, changed = state(path)
+        if before is not None and before[2:4] == (size, changed):
             return before, False
+        if not size:
+            raise UnreadableImage("file is empty (0 bytes)")  # an empty range cannot be asked for
         width, height, sha = inspect(path)
     except UnreadableImage as reason:
         return str(reason), True
     except OSError as error:
         return f"file is missing ({error.strerror})", True
-    return (width, height, stat.st_size, stat.st_mtime_ns, sha), True
+    return (width, height, size, changed, sha), True
 
 
 def write_cells(cells: pd.DataFrame, path: Path, parameters: Mapping[str, Any] | None = None) -> None:
@@ -149,12 +154,14 @@ def write_cells(cells: pd.DataFrame, path: Path, parameters: Mapping[str, Any] |
 def _shorten(value: object, folder: Path) -> str | None:
     if pd.isna(value):  # type: ignore[call-overload]
         return None
-    path = Path(str(value))
-    return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else str(path)
+    path = place(str(value))
+    if path.is_relative_to(folder):
+        return path.relative_to(folder).as_posix()
+    return path.url if isinstance(path, StoredPath) else str(path)
 
 
 def read_cells(path: Path) -> pd.DataFrame:
-    """Read a table written by `write_cells`, with absolute paths.
+    """Read a table written by `write_cells`, with absolute paths or URLs.
 
     Raises
     ------
@@ -174,7 +181,7 @@ def read_cells(path: Path) -> pd.DataFrame:
     for column in COLUMNS:
         cells[column] = cells[column].astype("string")
     for column in ("path", "mask"):
-        values = [None if pd.isna(v) else os.path.normpath(folder / str(v)) for v in cells[column]]
+        values = [None if pd.isna(v) else below(folder, str(v)) for v in cells[column]]
         cells[column] = pd.array(values, dtype="string")
     return cells
 

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cytosae.cli.options import Commands
 from cytosae.errors import CytosaeError
 
 if TYPE_CHECKING:
     from cytosae.explorer.annotations import Database, Plan
 
-annotations_app = typer.Typer(
+annotations_app = Commands(
     no_args_is_help=True,
     help="Annotations of the latents: export, import, summary, and their names back into the concepts.",
 )

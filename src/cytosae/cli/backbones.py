@@ -7,7 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-backbones_app = typer.Typer(no_args_is_help=True, help="Backbones: those known by name, and their weights.")
+from cytosae.cli.options import Commands
+
+backbones_app = Commands(urls=False, no_args_is_help=True, help="Backbones: those known by name, and their weights.")
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object with all figures at the end.")]
 

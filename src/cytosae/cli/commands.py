@@ -14,7 +14,7 @@ from cytosae.cli.annotations import annotations_app
 from cytosae.cli.backbones import backbones_app
 from cytosae.cli.datasets import datasets_app
 from cytosae.cli.exchange import exchange_app
-from cytosae.cli.options import with_settings
+from cytosae.cli.options import Commands, with_settings
 from cytosae.cli.reproduce import reproduce_app
 from cytosae.cli.suggest import suggest_app
 from cytosae.cli.sweep import sweep_app
@@ -33,7 +33,7 @@ from cytosae.settings import (
     TrainConfig,
 )
 
-app = typer.Typer(
+app = Commands(
     name="cytosae",
     no_args_is_help=True,
     add_completion=False,
@@ -41,7 +41,8 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     help="Morphological concepts from blood-cell images: cells, tokens, sparse autoencoder, concepts, patients, report.\n\n"
-    "Start with `cytosae run CELLS --study DIR`; every stage is also a command of its own.",
+    "Start with `cytosae run CELLS --study DIR`; every stage is also a command of its own. Files and folders may be URLs: "
+    "s3://bucket/study, gs://, hf://.",
 )
 
 Source = Annotated[
@@ -220,10 +221,12 @@ def encode(
     from cytosae.concepts import encode as encode_cells
     from cytosae.engines import Share, opened
     from cytosae.sae import SAE
+    from cytosae.storage import place
     from cytosae.study import sae_weights_digest
 
     model = SAE.from_pretrained(sae)
-    digest = sae_weights_digest(Path(sae)) if Path(sae).is_dir() else sae
+    folder = place(sae)
+    digest = sae_weights_digest(folder) if folder.is_dir() else sae
     trained = model.metadata.get("backbone")
     if trained and backbone == BackboneConfig(device=backbone.device):
         backbone = replace(backbone, backbone=trained["name"], layer=trained["layer"] + 1)
@@ -310,7 +313,7 @@ def statistics(
     datasets = [name for name in table.columns.get_level_values(0).unique() if name != "all"]
     shared = int((table["all", "datasets"] == len(datasets)).sum())
     found = {name: int(table[name, "is_concept"].sum()) for name in datasets}
-    _answer({"table": str(output), "latents": len(table), "concepts": found, "concepts_in_all": shared}, as_json)
+    _answer({"table": f"{output}", "latents": len(table), "concepts": found, "concepts_in_all": shared}, as_json)
 
 
 @app.command()
@@ -475,7 +478,7 @@ def classify(
         }
     if (null := result["null"]) is not None:
         lines["permuted labels"] = f"{null['mean']:.4g} ({null['low']:.4g} to {null['high']:.4g}), p {null['p']:.3g}"
-    _answer({f"weighted F1 | {name}": line for name, line in lines.items()} | {"folder": str(folder)}, as_json)
+    _answer({f"weighted F1 | {name}": line for name, line in lines.items()} | {"folder": f"{folder}"}, as_json)
 
 
 @app.command()
@@ -655,7 +658,7 @@ def run(
     config = RunConfig(backbone, store, training, encoding, engine=engine)
     done = Study(study, config, store=not no_store, workers=workers, sae=sae)
     stages = done.run(cells, strict=strict, track=track, checkpoint_seconds=checkpoint_seconds)
-    _answer({"study": str(study), "report": str(study / "report" / "index.html"), "stages": stages}, as_json)
+    _answer({"study": f"{study}", "report": f"{study / 'report' / 'index.html'}", "stages": stages}, as_json)
 
 
 @app.command()

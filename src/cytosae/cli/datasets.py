@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cytosae.cli.options import Commands
+
 if TYPE_CHECKING:
     from cytosae.cells.datasets import DataSet
 
-datasets_app = typer.Typer(
+datasets_app = Commands(
+    urls=False,
     no_args_is_help=True,
     help="Published data sets: what there is, licences and citations, downloads, and tables of their cells.",
 )

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cytosae.cli.options import Commands
 from cytosae.errors import CytosaeError
 
 if TYPE_CHECKING:
     from cytosae.sae import SAE
 
-exchange_app = typer.Typer()
+exchange_app = Commands(urls=False)
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object with all figures at the end.")]
 Sae = Annotated[str, typer.Argument(help="Folder of an autoencoder, or hub repository (owner/name).")]

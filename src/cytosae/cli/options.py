@@ -6,12 +6,15 @@ import inspect
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass
 from functools import wraps
-from typing import Annotated, Any, get_type_hints
+from pathlib import Path
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import typer
+from typer.models import CommandFunctionType
 
 from cytosae.errors import CytosaeError
 from cytosae.settings import PRESETS, TrainConfig
+from cytosae.storage import StoredPath, place
 
 
 def with_settings(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -92,3 +95,54 @@ def _preset(name: str) -> TrainConfig:
 def _left_out(context: Any, key: str) -> bool:
     source = context.get_parameter_source(key)
     return source is not None and source.name == "DEFAULT"
+
+
+class Commands(typer.Typer):
+    """Commands whose files and folders may be URLs; with ``urls=False`` a URL is refused."""
+
+    def __init__(self, *, urls: bool = True, **options: Any) -> None:
+        super().__init__(**options)
+        self._place = place if urls else _local
+
+    def command(self, name: str | None = None, **options: Any) -> Callable[[CommandFunctionType], CommandFunctionType]:
+        """As typer's; paths are read by `cytosae.storage.place`, where typer would take the second slash out of a URL."""
+        register = super().command(name, **options)
+
+        def registered(command: CommandFunctionType) -> CommandFunctionType:
+            register(_with_places(command, self._place))
+            return command
+
+        return registered
+
+
+def _local(name: str) -> Path:
+    path = place(name)
+    if isinstance(path, StoredPath):
+        raise CytosaeError(f"{path}: this command takes no URL. Give a local file or folder.")
+    return path
+
+
+def _with_places(command: Callable[..., Any], read: Callable[[str], Path]) -> Callable[..., Any]:
+    """Take every path as text from typer, and give it to the command as `read` understands it."""
+    hints = get_type_hints(command, include_extras=True)
+    parameters, paths = [], []
+    for name, parameter in inspect.signature(command).parameters.items():
+        base, *about = get_args(hints[name]) if get_origin(hints[name]) is Annotated else (hints[name],)
+        if Path in {base, *get_args(base)}:
+            paths.append(name)
+            base = {Path: str, Path | None: str | None, list[Path]: list[str]}[base]
+        default = str(parameter.default) if isinstance(parameter.default, Path) else parameter.default
+        parameters.append(parameter.replace(annotation=Annotated[base, *about] if about else base, default=default))
+
+    @wraps(command)
+    def wrapped(**given: Any) -> Any:
+        for name in paths:
+            value = given[name]
+            if value is not None:
+                given[name] = [read(one) for one in value] if isinstance(value, list | tuple) else read(value)
+        return command(**given)
+
+    del wrapped.__wrapped__  # or inspect would look through to the original
+    wrapped.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    wrapped.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return wrapped

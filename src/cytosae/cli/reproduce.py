@@ -7,10 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
-from cytosae.cli.options import with_settings
+from cytosae.cli.options import Commands, with_settings
 from cytosae.settings import BackboneConfig, EncodeConfig, TrainConfig
 
-reproduce_app = typer.Typer()
+reproduce_app = Commands(urls=False)
 
 
 @reproduce_app.command()

@@ -7,10 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
-from cytosae.cli.options import with_settings
+from cytosae.cli.options import Commands, with_settings
 from cytosae.settings import TrainConfig
 
-suggest_app = typer.Typer()
+suggest_app = Commands()
 
 
 @suggest_app.command()

@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from cytosae.cli.options import with_settings
+from cytosae.cli.options import Commands, with_settings
 from cytosae.settings import EncodeConfig, EvaluateConfig
 
-sweep_app = typer.Typer()
+sweep_app = Commands()
 
 
 @sweep_app.command()

@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from cytosae.cli.options import with_settings
+from cytosae.cli.options import Commands, with_settings
 from cytosae.settings import StoreConfig
 
-tokens_app = typer.Typer(no_args_is_help=True, help="Tokens that other programs have made.")
+tokens_app = Commands(no_args_is_help=True, help="Tokens that other programs have made.")
 
 
 @tokens_app.command("import")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from scipy.fft import dctn
 
 from cytosae.cells import UnreadableImage, load_squashed
+from cytosae.storage import place
 
 SAME = 0.98
 """Correlation between two small images from which they show the same cell; different real cells stay below 0.9."""
@@ -112,7 +112,7 @@ def shared_cells(
 
 def _small(path: str) -> NDArray[np.uint8] | None:
     try:
-        return load_squashed(Path(path), _EDGE)
+        return load_squashed(place(path), _EDGE)
     except UnreadableImage:
         return None
 

@@ -117,7 +117,7 @@ def draw_panel(
     panel = stratified_panel(statistics, **settings)
     write_worklist(path, panel, sae=read_inputs(folder)["sae"], parameters=settings)
     counts = {str(name): int(count) for name, count in panel["dataset"].value_counts(sort=False).items()}
-    return {"worklist": str(path), "latents": len(panel), "datasets": counts}
+    return {"worklist": f"{path}", "latents": len(panel), "datasets": counts}
 
 
 def write_worklist(path: Path, panel: pd.DataFrame, *, sae: str, parameters: Mapping[str, Any]) -> None:

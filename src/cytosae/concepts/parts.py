@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
 from cytosae.artefacts import digest, whole_file
+from cytosae.storage import remove_tree
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Parts:
 
     def remove(self) -> None:
         """Remove all pieces, those of other inputs and settings too."""
-        shutil.rmtree(self.folder.parent)
+        remove_tree(self.folder.parent)
 
 
 def _arrays(name: str, matrix: sp.csr_matrix) -> dict[str, NDArray[Any]]:

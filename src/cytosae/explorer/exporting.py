@@ -115,10 +115,10 @@ def _static(page: str) -> str:
 
 
 def _written(study: Path, data: Path, concepts: int, annotations: str | None) -> dict[str, Any]:
-    from cytosae.explorer.annotations import default_address
+    from cytosae.explorer.annotations.database import FILE
 
     with tempfile.TemporaryDirectory() as scratch:
-        if annotations is None and not Path(str(default_address(study).database)).exists():
+        if annotations is None and not (study / FILE).exists():
             annotations = f"sqlite:///{scratch}/none.sqlite"  # nothing is made in the study
         app = create_app(study, hosts=[_HOST], annotations=annotations, uploads=False)
         # a loop of its own, in a thread of its own: a notebook has one running already

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import os
 from functools import cached_property
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from cytosae.cells import UnreadableImage, load_squashed
 from cytosae.errors import CytosaeError
 from cytosae.explorer.caching import Bounded
 from cytosae.explorer.opened import DataSet, Opened
+from cytosae.storage import below, place
 
 SIZES = (64, 112, 224, 448)
 """Edges in pixels in which a cell is shown."""
@@ -82,10 +82,10 @@ class Pictures:
         data.check_row(row)
         rows = self._rows.get(data.name, np.array([], np.int64))
         (name,) = data.names([row])
-        place = int(rows[row]) if row < len(rows) else -1
-        if place < 0 or str(self._table["cell_id"][place].as_py()) != name:
+        index = int(rows[row]) if row < len(rows) else -1
+        if index < 0 or str(self._table["cell_id"][index].as_py()) != name:
             raise CytosaeError(f"{name}: no longer that row of cells.parquet. Run the study again.")
-        return Path(os.path.normpath(self._folder / str(self._table["path"][place].as_py())))
+        return place(below(self._folder, str(self._table["path"][index].as_py())))
 
     def pixels(self, data: DataSet, row: int, size: int) -> NDArray[np.uint8]:
         """A cell squashed to a square, ``(size, size, 3)``.

@@ -27,6 +27,7 @@ from cytosae.report.overview import overview, threshold_counts
 from cytosae.report.quality import quality_summary
 from cytosae.report.style import save
 from cytosae.sae import read_metrics
+from cytosae.storage import place
 
 STRONGEST = 48
 """Concepts of each of the two rankings in the gallery: over all, and among those not active in most cells."""
@@ -110,7 +111,7 @@ def write_report(study: Path) -> dict[str, Any]:
     with whole_file(folder / PAGE) as partial:
         partial.write_text(page, encoding="utf-8")
     shown = {dataset["name"]: len(dataset["concepts"]) for dataset in datasets}
-    summary = {"page": str(folder / PAGE), "bytes": len(page.encode()), "concepts_shown": shown}
+    summary = {"page": f"{folder / PAGE}", "bytes": len(page.encode()), "concepts_shown": shown}
     outputs = {PAGE: FileRecord.of(folder / PAGE)}
     Manifest("report", {}, inputs, outputs, summary).save(folder)
     return summary
@@ -171,7 +172,7 @@ def _gallery(
 def _picture(path: str | None) -> str:
     """A small JPEG as base64; empty where the file has gone since."""
     try:
-        pixels = load_squashed(Path(path or ""), 224)
+        pixels = load_squashed(place(path or ""), 224)
     except UnreadableImage:
         return ""
     small = Image.fromarray(pixels).resize((_EDGE, _EDGE), Image.Resampling.LANCZOS)

@@ -17,6 +17,7 @@ from cytosae.artefacts import CONFIG, WEIGHTS, make_folder, read_json, whole_fil
 from cytosae.errors import CytosaeError
 from cytosae.sae.activations import Activation, ReLU, activation_of
 from cytosae.sae.split import Split
+from cytosae.storage import place
 
 _FORMAT, _FORMAT_WITH_ACTIVATION = "cytosae-sae", "cytosae-sae-2"
 """The second has another activation; whoever knows the first alone would take it for a ReLU, so it has another name."""
@@ -126,7 +127,7 @@ class SAE(nn.Module):
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write ``model.safetensors`` and ``config.json``, the layout of the Hugging Face hub."""
-        self._save(make_folder(Path(folder)), self.metadata)
+        self._save(make_folder(place(folder)), self.metadata)
 
     def _save(self, folder: Path, metadata: Mapping[str, Any]) -> None:
         with whole_file(folder / WEIGHTS) as partial:
@@ -158,7 +159,9 @@ class SAE(nn.Module):
         CytosaeError
             Not found, no network, or not such files.
         """
-        folder = Path(name) if Path(name).is_dir() else _from_hub(str(name), revision)
+        folder = place(name)
+        if not folder.is_dir():
+            folder = _from_hub(str(name), revision)
         weights, config = folder / WEIGHTS, folder / CONFIG
         for path in (weights, config):
             if not path.is_file():

@@ -69,7 +69,7 @@ def write_results(
         partial.write_text(page, encoding="utf-8")
     outputs = {name: FileRecord.of(folder / name) for name in (TABLE, CSV, RUNS, PAGE)}
     Manifest("sweep", {"seeds": list(spec.seeds)}, {}, outputs, {"settings": len(spec.settings)}).save(folder)
-    return {"table": str(folder / TABLE), "page": str(folder / PAGE), "settings": _plain(table)}
+    return {"table": f"{folder / TABLE}", "page": f"{folder / PAGE}", "settings": _plain(table)}
 
 
 def table_of_runs(

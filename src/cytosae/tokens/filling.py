@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
@@ -18,6 +19,7 @@ from cytosae.cells import write_cells
 from cytosae.console import progress, say
 from cytosae.engines import Engine, Here, Share, Tick, Work
 from cytosae.errors import CytosaeError
+from cytosae.storage import StoredPath
 from cytosae.tokens.store import (
     CELLS,
     DTYPES,
@@ -137,7 +139,7 @@ def fill(
     shards = _kept(folder, found, mine, changed)
     missing = [plan for plan in mine if plan.index not in shards]
     needed = sum(plan.stop - plan.start for plan in missing) * layout.cell_bytes
-    free = shutil.disk_usage(folder).free
+    free = math.inf if isinstance(folder, StoredPath) else shutil.disk_usage(folder).free
     if needed > free:
         raise CytosaeError(
             f"{folder}: the tokens need {needed / 1e9:.1f} GB more, {free / 1e9:.1f} GB are free. Free some space, "

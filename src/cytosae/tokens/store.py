@@ -1,7 +1,8 @@
 """Millions of tokens on disk: fixed-size shards of safetensors with a manifest.
 
 A row is a cell; a cell is ``(n_tokens, d_model)`` in float16 or bfloat16, contiguous on disk. Shards are read with
-positioned reads, not mapped, so that the memory in use stays what the caller asked for.
+positioned reads, not mapped, so that the memory in use stays what the caller asked for; those at URLs with ranged reads
+of the cells that are wanted, never whole.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from cytosae import __version__
 from cytosae.artefacts import MANIFEST, FileRecord, digest, read_json, sha256_file, whole_file, write_json
 from cytosae.cells import pixels_digest, read_cells
 from cytosae.errors import CytosaeError
+from cytosae.storage import StoredPath, ranges, release
 
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 CELLS = "cells.parquet"
@@ -124,7 +126,7 @@ def read_manifest(folder: Path) -> tuple[Layout, list[Shard], bool] | None:
 
 
 def write_shard(path: Path, tokens: torch.Tensor) -> FileRecord:
-    """Write tokens ``(n_cells, n_tokens, d_model)`` as one shard."""
+    """Write tokens ``(n_cells, n_tokens, d_model)`` as one shard; of one at a URL nothing is kept on this machine."""
     with whole_file(path, shared=True) as partial:
         try:
             save_file({"tokens": tokens}, partial)
@@ -134,7 +136,9 @@ def write_shard(path: Path, tokens: torch.Tensor) -> FileRecord:
             if code is None:
                 raise
             raise OSError(code, os.strerror(code)) from error
-    return FileRecord.of(path)
+    record = FileRecord.of(path)
+    release(path)
+    return record
 
 
 def _os_error(error: Exception) -> int | None:
@@ -230,6 +234,9 @@ class TokenStore:
         layout = self.layout
         out = torch.empty((len(cells), layout.n_tokens, layout.d_model), dtype=DTYPES[layout.dtype])
         buffer = out.view(torch.uint8).reshape(len(cells), -1).numpy()
+        if isinstance(self.folder, StoredPath):
+            self._read_ranges(self.folder, cells, buffer)
+            return out
         for row, cell in enumerate(cells):
             shard = int(np.searchsorted(self._starts, cell, side="right")) - 1
             descriptor, offset = self._open(shard)
@@ -237,6 +244,24 @@ class TokenStore:
             if os.preadv(descriptor, [buffer[row]], position) != layout.cell_bytes:
                 raise CytosaeError(f"{self.folder / self.shards[shard].file}: shard was cut short while in use.")
         return out
+
+    def _read_ranges(self, folder: StoredPath, cells: NDArray[np.int64], buffer: NDArray[np.uint8]) -> None:
+        """Fill `buffer` ``(len(cells), bytes)``; neighbours in a shard are one request."""
+        size = self.layout.cell_bytes
+        shards = np.searchsorted(self._starts, cells, side="right") - 1
+        apart = (np.diff(cells) != 1) | (np.diff(shards) != 0)
+        firsts = np.flatnonzero(np.r_[True, apart])
+        wanted = []
+        for first, after in zip(firsts, np.r_[firsts[1:], len(cells)], strict=True):
+            shard = self.shards[shards[first]]
+            begin = shard.record.bytes - (shard.stop - int(cells[first])) * size  # the tensor is the end of the file
+            wanted.append((folder.joinpath(shard.file).url, begin, begin + int(after - first) * size))
+        try:
+            read = ranges(wanted)
+        except FileNotFoundError as error:
+            again = f"Run the same `cytosae {self.layout.command}` again: only it is made anew."
+            raise CytosaeError(f"{folder}: a shard is missing ({error}). {again}") from error
+        buffer.reshape(-1)[:] = np.frombuffer(b"".join(read), np.uint8)
 
     def stream(
         self, batches: Iterable[NDArray[np.int64]], *, readers: int = 2, ahead: int = 4
@@ -290,8 +315,10 @@ class TokenStore:
 
 
 def damage(folder: Path, shard: Shard) -> str | None:
-    """What is wrong with a shard on disk, or None; reads all of it."""
+    """What is wrong with a shard, or None; reads all of one on disk, and asks for the size of one at a URL."""
     path = folder / shard.file
     if not path.is_file():
         return "shard is missing"
+    if isinstance(path, StoredPath):
+        return None if path.stat().st_size == shard.record.bytes else "shard is damaged (its size differs)"
     return None if sha256_file(path) == shard.record.sha256 else "shard is damaged (its checksum differs)"

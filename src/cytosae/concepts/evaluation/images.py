@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,7 @@ from cytosae.concepts.evaluation.table import Table, aligned
 from cytosae.concepts.quality import Estimate, Finish
 from cytosae.sae import SAE, sparse
 from cytosae.settings import EvaluateConfig
+from cytosae.storage import place
 from cytosae.tokens import TokenSource
 
 _AMPLIFIED = 3.0  # times the activation
@@ -45,7 +45,7 @@ def localisation(
         return
     down, across = source.layout.backbone["grid"]
     try:
-        cover = np.stack([patch_tissues(Path(path), (down, across)) for path in source.cells["mask"].iloc[rows]])
+        cover = np.stack([patch_tissues(place(path), (down, across)) for path in source.cells["mask"].iloc[rows]])
     except UnreadableImage as error:
         table.skip("localisation", f"a mask of the study cannot be read ({error})")
         return
@@ -87,7 +87,7 @@ def robustness(
         return
     rows = sample.some(config.changed_cells)
     try:
-        pixels = [load_squashed(Path(path), backbone.info.image_size) for path in sample.cells["path"].iloc[rows]]
+        pixels = [load_squashed(place(path), backbone.info.image_size) for path in sample.cells["path"].iloc[rows]]
     except UnreadableImage as error:
         table.skip("robustness", f"an image of the study cannot be read ({error})")
         return

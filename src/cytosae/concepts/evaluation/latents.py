@@ -113,7 +113,7 @@ def other_directions(sae: SAE, against: Sequence[Path]) -> dict[str, NDArray[np.
         trained, theirs = (model.metadata.get("backbone", {}) for model in (sae, other))
         if any(trained.get(key) != theirs.get(key) for key in ("fingerprint", "layer")):
             raise CytosaeError(f"{path}: was trained on another backbone or layer; directions cannot be compared.")
-        found[str(path)] = other.W_dec.detach().numpy()
+        found[f"{path}"] = other.W_dec.detach().numpy()
     return found
 
 

@@ -18,6 +18,7 @@ from sqlalchemy.orm import Session
 from cytosae.artefacts import Manifest
 from cytosae.errors import CytosaeError
 from cytosae.explorer.annotations.tables import SCHEMA, About, Base
+from cytosae.storage import StoredPath
 
 FILE = "annotations.sqlite"
 WAIT = 30.0  # seconds for which a writer waits for another
@@ -159,7 +160,18 @@ class Database:
 
 
 def default_address(study: Path) -> URL:
-    """The SQLite file in a study's folder."""
+    """The SQLite file in a study's folder.
+
+    Raises
+    ------
+    CytosaeError
+        The study is at a URL, where two experts' files would take each other's place.
+    """
+    if isinstance(study, StoredPath):
+        raise CytosaeError(
+            f"{study}: annotations are not kept at a URL. Name a database with --annotations, such as "
+            "postgresql://user@host/name or sqlite:////home/me/annotations.sqlite."
+        )
     return URL.create("sqlite", database=str((study / FILE).absolute()))
 
 

@@ -79,7 +79,7 @@ def export(database: Database, path: Path) -> dict[str, Any]:
     else:
         with whole_file(path) as partial:
             partial.write_text(to_csv(found), encoding="utf-8", newline="")
-    return {"file": str(path), "worklists": len(found.worklists), "annotations": len(found.annotations)}
+    return {"file": f"{path}", "worklists": len(found.worklists), "annotations": len(found.annotations)}
 
 
 def take(database: Database, path: Path, *, replace: bool = False) -> Taken:

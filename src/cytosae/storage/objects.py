@@ -1,0 +1,213 @@
+"""Requests to object stores through fsspec, each tried a few times before it becomes one message."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from cytosae.errors import CytosaeError
+
+TRIES = 4
+"""Times that a request is made; the protocols' own clients repeat some failures besides."""
+PAUSE = 0.5
+"""Seconds before the second try; doubled before every further one."""
+
+_INSTALL = {"s3": "'cytosae[s3]'", "gs": "gcsfs", "gcs": "gcsfs"}
+_VERSION = ("ETag", "etag", "blob_id", "md5Hash", "mtime", "created", "LastModified")
+"""What tells one state of an object from another, by file system: the first that it gives."""
+_LOCAL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # not the server's fault, and no better the next time
+
+T = TypeVar("T")
+
+
+def filesystem(url: str) -> tuple[Any, str]:
+    """The fsspec file system of a URL, and the URL as it calls it.
+
+    Asked for anew each time: fsspec keeps one for each process, and knows when a process was forked.
+
+    Raises
+    ------
+    CytosaeError
+        The protocol is unknown or its package is missing.
+    """
+    from fsspec.core import url_to_fs  # type: ignore[import-untyped, unused-ignore]
+
+    protocol = url.partition("://")[0]
+    try:
+        return url_to_fs(url)
+    except ImportError as error:
+        what = _INSTALL.get(protocol, "the package that it names")
+        raise CytosaeError(f"{url}: {protocol}:// is not installed ({error}): pip install {what}") from error
+    except ValueError as error:
+        raise CytosaeError(f"{url}: {protocol}:// is not known to fsspec ({error}). Check the address.") from error
+
+
+def tried(url: str, doing: str, work: Callable[[], T], patience: int = TRIES) -> T:
+    """What `work` returns, tried again where a request failed.
+
+    Raises
+    ------
+    FileNotFoundError
+        The server says that it is not there.
+    CytosaeError
+        No permission, or no success in `patience` tries: the URL, the last reason, what to do.
+    """
+    failure: Exception
+    for attempt in range(patience):
+        if attempt:
+            time.sleep(PAUSE * 2 ** (attempt - 1) * random.uniform(0.5, 1.0))
+        try:
+            return work()
+        except (CytosaeError, FileNotFoundError):
+            raise
+        except PermissionError as error:
+            raise CytosaeError(
+                f"{url}: may not be {doing} ({error}). Check the credentials that this machine has for it, and its name."
+            ) from error
+        except Exception as error:  # each protocol's client has failures of its own kinds
+            if isinstance(error, OSError) and error.errno in _LOCAL:
+                raise
+            failure = error
+    raise CytosaeError(
+        f"{url}: cannot be {doing}, {patience} tries failed, the last with {type(failure).__name__}: {failure}. What was "
+        "finished is kept; check network and server, and run the same command again."
+    ) from failure
+
+
+def info(url: str) -> Mapping[str, Any] | None:
+    """What the server says of an object or folder; None where there is none."""
+
+    def ask() -> Mapping[str, Any]:
+        fs, path = filesystem(url)
+        return fs.info(path)
+
+    try:
+        return tried(url, "looked at", ask)
+    except FileNotFoundError:
+        return None
+
+
+def version(found: Mapping[str, Any]) -> str:
+    """What an object's state is told by: a digest of its size and its ETag, or what the store has in place of it."""
+    told = next((str(found[key]) for key in _VERSION if found.get(key)), "")
+    return hashlib.sha256(f"{found['size']} {told}".encode()).hexdigest()
+
+
+def listed(url: str, *, deep: bool = False) -> list[str]:
+    """Names of what lies in a folder, relative to it; with `deep` all objects below it, at any depth."""
+
+    def ask() -> list[str]:
+        fs, path = filesystem(url)
+        found = fs.find(path) if deep else fs.ls(path, detail=False)
+        root = path.rstrip("/") + "/"
+        return sorted(name[len(root) :].strip("/") for name in found if name.startswith(root))
+
+    try:
+        return [name for name in tried(url, "listed", ask) if name]
+    except FileNotFoundError:
+        return []
+
+
+def receive(url: str, target: Path) -> None:
+    """Write an object's bytes to a local file, all of them.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is none.
+    """
+
+    def get() -> None:
+        fs, path = filesystem(url)
+        fs.get_file(path, str(target))
+        if (arrived := target.stat().st_size) != (size := fs.info(path)["size"]):
+            raise OSError(errno.EIO, f"{arrived:,} of {size:,} bytes arrived")
+
+    tried(url, "fetched", get)
+
+
+def send(source: Path, url: str) -> Mapping[str, Any]:
+    """Write a local file to a URL, where it appears whole or not at all; returns what the server then says of it."""
+
+    def put() -> Mapping[str, Any]:
+        fs, path = filesystem(url)
+        fs.put_file(str(source), path)
+        found: Mapping[str, Any] = fs.info(path)
+        if found["size"] != source.stat().st_size:
+            raise OSError(errno.EIO, f"{found['size']:,} of {source.stat().st_size:,} bytes are there")
+        return found
+
+    try:
+        return tried(url, "written", put)
+    except FileNotFoundError as error:
+        raise CytosaeError(f"{url}: cannot be written, there is no such bucket ({error}). Make it first.") from error
+
+
+def remove(url: str, *, tree: bool = False) -> None:
+    """Remove an object, or with `tree` all below it; none there is fine."""
+
+    def ask() -> None:
+        fs, path = filesystem(url)
+        fs.invalidate_cache()  # or it would not see what another process wrote
+        fs.rm(path, recursive=tree)
+
+    with contextlib.suppress(FileNotFoundError):
+        tried(url, "removed", ask)
+
+
+def ranges(wanted: Sequence[tuple[str, int, int | None]]) -> list[bytes]:
+    """Bytes `start` up to `stop` (to the end if None) of objects of one store, read side by side.
+
+    Only what failed or came short is asked for again.
+
+    Raises
+    ------
+    FileNotFoundError, CytosaeError
+        As `tried`, for the first that cannot be had.
+    """
+    answers: list[bytes | None] = [None] * len(wanted)
+
+    def ask() -> None:
+        missing = [number for number, answer in enumerate(answers) if answer is None]
+        fs, _ = filesystem(wanted[missing[0]][0])
+        urls, starts, stops = (list(part) for part in zip(*(wanted[number] for number in missing), strict=True))
+        failures: list[Exception] = []
+        for number, answer in zip(missing, fs.cat_ranges(urls, starts, stops), strict=True):
+            _, start, stop = wanted[number]
+            if isinstance(answer, Exception):
+                failures.append(answer)
+            elif stop is not None and len(answer) != stop - start:
+                failures.append(OSError(errno.EIO, f"{len(answer):,} of {stop - start:,} bytes arrived"))
+            else:
+                answers[number] = answer
+        if failures:
+            raise failures[0]
+
+    if wanted:
+        tried(wanted[0][0] if len(wanted) == 1 else f"{wanted[0][0]} and {len(wanted) - 1} more", "read", ask)
+    return [answer for answer in answers if answer is not None]
+
+
+def contents(urls: Sequence[str]) -> list[bytes | None]:
+    """Objects whole, those of a store read side by side; None in place of those that are not there."""
+    found: dict[str, bytes | None] = {}
+    for protocol in {url.partition("://")[0] for url in urls}:
+        of_store = [url for url in urls if url.startswith(f"{protocol}://")]
+        try:
+            found.update(zip(of_store, ranges([(url, 0, None) for url in of_store]), strict=True))
+        except FileNotFoundError:
+            found.update({url: _whole(url) for url in of_store})
+    return [found[url] for url in urls]
+
+
+def _whole(url: str) -> bytes | None:
+    try:
+        return ranges([(url, 0, None)])[0]
+    except FileNotFoundError:
+        return None

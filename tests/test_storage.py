@@ -1,0 +1,589 @@
+"""Studies, tokens and images at URLs: against an S3-compatible server of this machine that fails now and then."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import pickle
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("moto", reason="needs moto[server], of the extra dev")
+pytest.importorskip("s3fs", reason="needs s3fs, of the extra s3")
+
+import fsspec
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+from s3fs import S3FileSystem
+from werkzeug.serving import WSGIRequestHandler, make_server
+
+from conftest import assert_user_error, cytosae, figures
+from cytosae.artefacts import MANIFEST, make_folder, read_json, whole_file, write_json
+from cytosae.cells import decoded, list_cells, read_cells, write_cells
+from cytosae.errors import CytosaeError
+from cytosae.report import write_report
+from cytosae.sae import SAE, train
+from cytosae.settings import BackboneConfig, StoreConfig, TrainConfig
+from cytosae.storage import StoredPath, below, objects, paths, place, ranges
+from cytosae.study import RunConfig, Study, rendered
+from cytosae.tokens import TokenStore, shuffled_batches
+
+FAILURES = ("500", "503", "reset", "truncated")
+
+
+class Quiet(WSGIRequestHandler):
+    """Logs nothing."""
+
+    def log(self, *_: Any) -> None:
+        """Nothing."""
+
+
+@dataclass
+class Faulty:
+    """Stands before an S3-compatible server; every n-th request fails, each time in another way."""
+
+    inner: Any
+    every: int = 0
+    """0 for a server without failures."""
+    hold: float = 0.0
+    """Seconds that every upload takes."""
+    requests: list[tuple[str, str, str]] = field(default_factory=list)
+    """Method, path and range of what was asked."""
+    failed: list[str] = field(default_factory=list)
+    counter: int = 0
+    lock: Any = field(default_factory=threading.Lock)
+
+    def __call__(self, environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
+        if environ["PATH_INFO"].startswith("/moto-api"):
+            return self.inner(environ, start)
+        with self.lock:
+            self.requests.append((environ["REQUEST_METHOD"], environ["PATH_INFO"], environ.get("HTTP_RANGE", "")))
+            self.counter += 1
+            fails = self.every and self.counter % self.every == 0
+            kind = FAILURES[len(self.failed) % len(FAILURES)] if fails else None
+            if kind == "truncated" and environ["REQUEST_METHOD"] != "GET":
+                kind = "reset"
+            if kind:
+                self.failed.append(kind)
+        if self.hold and environ["REQUEST_METHOD"] == "PUT":
+            time.sleep(self.hold)
+        if kind in {"500", "503"}:
+            environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+            code = "InternalError" if kind == "500" else "SlowDown"
+            body = f"<Error><Code>{code}</Code><Message>injected</Message></Error>".encode()
+            body = b"" if environ["REQUEST_METHOD"] == "HEAD" else body
+            start(f"{kind} failure", [("Content-Type", "application/xml"), ("Content-Length", str(len(body)))])
+            return [body]
+        if kind == "reset":
+            _cut(environ)
+            start("500 cut", [])
+            return []
+        if kind == "truncated":
+            return self._half(environ, start)
+        return self.inner(environ, start)
+
+    def _half(self, environ: dict[str, Any], start: Callable[..., Any]) -> Iterator[bytes]:
+        body = b"".join(self.inner(environ, start))
+        yield body[: len(body) // 2]
+        _cut(environ)
+
+
+def _cut(environ: dict[str, Any]) -> None:
+    with contextlib.suppress(OSError):
+        environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Faulty]:
+    """An S3-compatible server of this machine with an empty bucket."""
+    faulty = Faulty(DomainDispatcherApplication(create_backend_app))
+    httpd = make_server("127.0.0.1", 0, faulty, threaded=True, request_handler=Quiet)
+    threading.Thread(target=httpd.serve_forever, daemon=True).start()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{httpd.server_port}")
+        patch.setenv("AWS_ACCESS_KEY_ID", "test-key")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "test-secret")
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        s3().mkdir("bucket")
+        yield faulty
+    httpd.shutdown()
+    httpd.server_close()
+
+
+@pytest.fixture(autouse=True)
+def calm(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every test is a machine of its own, and begins with a server that does not fail."""
+    machine(tmp_path / "cache", monkeypatch)
+    monkeypatch.setattr(objects, "PAUSE", 0.01)
+    if "server" in request.fixturenames:
+        faulty: Faulty = request.getfixturevalue("server")
+        faulty.every, faulty.hold = 0, 0.0
+        faulty.requests.clear()
+        faulty.failed.clear()
+
+
+def machine(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From here on as on a machine that has only what is in `cache`."""
+    monkeypatch.setenv("CYTOSAE_CACHE", str(cache))
+    paths._settled.clear()
+    paths._open.clear()
+    fs = fsspec.filesystem("memory")
+    fs.store.clear()
+    fs.pseudo_dirs[:] = [""]
+    S3FileSystem.clear_instance_cache()
+
+
+def s3() -> Any:
+    """The server, asked without this package."""
+    return fsspec.filesystem("s3", use_listings_cache=False)
+
+
+def tree(name: str) -> dict[str, bytes]:
+    """Everything below a name in the bucket."""
+    found = s3().find(f"bucket/{name}")
+    return {path[len(f"bucket/{name}/") :]: s3().cat_file(path) for path in found}
+
+
+def local_tree(folder: Path) -> dict[str, bytes]:
+    """Everything in a local folder."""
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+TIMES = {"mtime_ns", "seconds", "page", "barcodes"}
+"""What two runs of one study differ in: when, how long, and where."""
+
+
+def lasting(value: Any) -> Any:
+    """JSON without times and places."""
+    if isinstance(value, dict):
+        return {key: lasting(one) for key, one in value.items() if key not in TIMES}
+    return [lasting(one) for one in value] if isinstance(value, list) else value
+
+
+def comparable(name: str, data: bytes) -> Any:
+    """What has to be equal in a file of two runs of one study: every byte but for times and places."""
+    if name.endswith((".json", ".jsonl")):
+        return [lasting(json.loads(line)) for line in ([data] if name.endswith(".json") else data.splitlines())]
+    return hashlib.sha256(data).hexdigest()
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A table of drawn cells with their patients, on this machine."""
+    return rendered(Path("synthetic:patients=5,cells=5,seed=1"), tmp_path_factory.mktemp("cohort"))
+
+
+def small() -> RunConfig:
+    """Settings of a small study."""
+    training = TrainConfig(expansion=2, images=96, batch_images=8, l1=4e-5, directions_init="tokens", revival="none")
+    return RunConfig(BackboneConfig("tiny"), StoreConfig(cells_per_shard=8, batch_size=4), training)
+
+
+@pytest.fixture(scope="module")
+def here(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The study on a local disk."""
+    folder = tmp_path_factory.mktemp("here") / "study"
+    Study(folder, small()).run(cohort)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def there(cohort: Path, server: Faulty, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, list[str]]:
+    """The same study at a URL, made while every seventh request failed, and what was uploaded in which order."""
+    with pytest.MonkeyPatch.context() as patch:
+        machine(tmp_path_factory.mktemp("there"), patch)
+        patch.setattr(objects, "PAUSE", 0.01)
+        alone(patch)
+        server.every = 7
+        Study(place("s3://bucket/study"), small()).run(cohort)
+    assert set(server.failed) == set(FAILURES)
+    return "s3://bucket/study", [
+        path.removeprefix("/bucket/study/") for method, path, _ in server.requests if method == "PUT"
+    ]
+
+
+def asked(server: Faulty, method: str) -> list[str]:
+    """Files of the study that were uploaded or fetched since the requests were last cleared, in order."""
+    return [path.removeprefix("/bucket/study/") for how, path, _ in list(server.requests) if how == method]
+
+
+def alone(patch: pytest.MonkeyPatch) -> None:
+    """Without the repetitions of the AWS client, which pauses for seconds: what is left is ours."""
+    patch.setitem(fsspec.config.conf, "s3", {"config_kwargs": {"retries": {"max_attempts": 0}}})
+
+
+def test_a_study_at_a_url_is_the_local_one(here: Path, there: tuple[str, list[str]]) -> None:
+    expected, found = local_tree(here), tree("study")
+    assert found.keys() == expected.keys()
+    for name in expected:
+        assert comparable(name, found[name]) == comparable(name, expected[name]), name
+
+
+def test_a_manifest_is_sent_after_its_files(there: tuple[str, list[str]]) -> None:
+    _, sent = there
+    for stage in ("tokens", "sae", "concepts", "cohort", "report"):
+        of_stage = [name for name in sent if name.startswith(f"{stage}/")]
+        assert len(of_stage) > 1
+        assert of_stage[-1] == f"{stage}/{MANIFEST}"
+    last = {name: place for place, name in enumerate(sent)}
+    for name in json.loads(tree("study")[f"sae/{MANIFEST}"])["outputs"]:
+        assert last[f"sae/{name}"] < sent.index(f"sae/{MANIFEST}")
+
+
+def test_another_machine_fetches_what_it_reads(there: tuple[str, list[str]], server: Faulty) -> None:
+    folder = place(there[0])
+    before = tree("study")
+    server.requests.clear()
+    write_report(folder)
+    fetched = set(asked(server, "GET"))
+    assert "concepts/synthetic.h5ad" in fetched
+    assert not {name for name in fetched if name.startswith("tokens/shard") or name.endswith("sae/model.safetensors")}
+    assert "sae/checkpoint.safetensors" not in fetched
+    assert comparable("", tree("study")["report/index.html"]) == comparable("", before["report/index.html"])
+    server.requests.clear()
+    SAE.from_pretrained(folder / "sae")  # config.json is here since the report
+    fetched = set(asked(server, "GET"))
+    assert "sae/model.safetensors" in fetched
+    assert "sae/config.json" not in fetched
+
+
+def test_a_run_elsewhere_finds_everything_up_to_date(
+    cohort: Path, there: tuple[str, list[str]], server: Faulty
+) -> None:
+    folder = place(there[0])
+    server.requests.clear()
+    stages = Study(folder, small()).run(cohort)
+    assert all(stage["skipped"] for stage in stages.values())
+    assert not asked(server, "PUT")
+    fetched = set(asked(server, "GET"))
+    sizes = {path: len(data) for path, data in tree("study").items()}
+    assert sum(sizes.get(name, 0) for name in fetched) < sum(sizes.values()) / 20
+
+
+def test_a_file_that_its_manifest_does_not_know_is_refused(there: tuple[str, list[str]]) -> None:
+    folder = place(there[0])
+    name = "bucket/study/sae/model.safetensors"
+    whole = s3().cat_file(name)
+    s3().pipe_file(name, whole[:-1] + bytes([whole[-1] ^ 1]))
+    with pytest.raises(CytosaeError, match=r"s3://bucket/study/sae/model\.safetensors: not the file that"):
+        SAE.from_pretrained(folder / "sae")
+    assert not list(Path(str(folder / "sae")).glob("*model*"))
+    s3().pipe_file(name, whole)
+    SAE.from_pretrained(folder / "sae")
+
+
+def test_training_reads_the_cells_that_it_wants(
+    here: Path, there: tuple[str, list[str]], server: Faulty, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = place(there[0])
+    alone(monkeypatch)
+    server.every = 5
+    remote, local = TokenStore(folder / "tokens"), TokenStore(here / "tokens")
+    assert remote.fingerprint == local.fingerprint
+    assert remote.untouched()
+    remote.verify()
+    order = shuffled_batches(np.arange(remote.n_cells), 6, seed=3)
+    chosen = [next(order) for _ in range(9)]
+    for found, expected in zip(remote.stream(chosen), local.stream(chosen), strict=True):
+        assert found.equal(expected)
+    train(remote, tmp_path / "sae", small().train)
+    assert (tmp_path / "sae" / "model.safetensors").read_bytes() == (here / "sae" / "model.safetensors").read_bytes()
+    spans = [span for method, path, span in server.requests if method == "GET" and "/tokens/shard-" in path]
+    assert spans
+    assert all(span.startswith("bytes=") for span in spans)
+    assert not list(Path(str(folder / "tokens")).glob("*.safetensors"))
+
+
+def test_neighbours_are_one_request(there: tuple[str, list[str]], server: Faulty) -> None:
+    store = TokenStore(place(there[0]) / "tokens")
+    server.requests.clear()
+    store.read(np.arange(store.n_cells))
+    assert len(server.requests) == len(store.shards)
+    server.requests.clear()
+    store.read(np.array([5, 2, 3, 4, 7, 8]))  # 7 and 8 lie in two shards
+    assert len(server.requests) == 4
+
+
+def test_a_shard_that_has_gone_is_made_again(
+    cohort: Path, here: Path, there: tuple[str, list[str]], server: Faulty
+) -> None:
+    folder = place(there[0])
+    s3().rm_file("bucket/study/tokens/shard-00001.safetensors")
+    with pytest.raises(CytosaeError, match="shard is missing"):
+        TokenStore(folder / "tokens").verify()
+    server.requests.clear()
+    stages = Study(folder, small()).run(cohort)
+    assert stages["tokens"]["shards_made"] == 1
+    assert stages["sae"]["skipped"]
+    name = "tokens/shard-00001.safetensors"
+    assert tree("study")[name] == (here / name).read_bytes()
+
+
+def test_images_are_listed_and_read_by_url(
+    cohort: Path, server: Faulty, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone(monkeypatch)
+    s3().put(str(cohort.parent / "images"), "bucket/images", recursive=True)
+    s3().pipe("bucket/images/P000/empty.jpg", b"")
+    s3().pipe("bucket/images/P000/torn.jpg", s3().cat(s3().find("bucket/images/P001")[0])[:900])
+    s3().pipe("bucket/images/.hidden/a.jpg", b"")
+    server.every = 6
+    local, stored = list_cells(cohort.parent / "images"), list_cells(place("s3://bucket/images"))
+    for column in ("cell_id", "label", "width", "height", "file_bytes", "file_sha256"):
+        assert stored.cells[column].tolist() == local.cells[column].tolist(), column
+    assert stored.cells["path"][0] == f"s3://bucket/images/{stored.cells['cell_id'][0]}"
+    assert sorted(stored.rejected["cell_id"]) == ["P000/empty.jpg", "P000/torn.jpg"]
+    batches = [np.array([3, 0, 7]), np.array([5])]
+    for workers in (0, 1):
+        pairs = zip(*(decoded(t.cells["path"].tolist(), batches, 64, workers) for t in (local, stored)), strict=True)
+        assert all(ours.equal(theirs) for ours, theirs in pairs)
+    server.every = 0
+    again = list_cells(place("s3://bucket/images"), previous=stored.cells)
+    assert again.inspected == 2  # those that cannot be read
+    s3().cp_file(stored.cells["path"][0], stored.cells["path"].iloc[-1])
+    machine(tmp_path / "other", monkeypatch)
+    assert list_cells(place("s3://bucket/images"), previous=stored.cells).inspected == 3
+    s3().rm_file(stored.cells["path"][0])
+    with pytest.raises(CytosaeError, match="file is missing"):
+        list(decoded(stored.cells["path"].tolist(), batches, 64, 0))
+
+
+def test_tables_at_urls_name_their_images(cohort: Path, server: Faulty) -> None:
+    s3().put(str(cohort.parent / "images"), "bucket/cohort/images", recursive=True)
+    s3().put(str(cohort.parent / "masks"), "bucket/cohort/masks", recursive=True)
+    s3().put_file(str(cohort), "bucket/cohort/cohort.csv")
+    listing = list_cells(place("s3://bucket/cohort/cohort.csv"))
+    assert listing.cells["path"].str.startswith("s3://bucket/cohort/images/").all()
+    assert listing.cells["file_sha256"].tolist() == list_cells(cohort).cells["file_sha256"].tolist()
+    table = place("s3://bucket/cohort/cells.parquet")
+    write_cells(listing.cells, table)
+    read = read_cells(table)
+    assert read["path"].tolist() == listing.cells["path"].tolist()
+    assert read["mask"].tolist() == listing.cells["mask"].tolist()
+    s3().cp("bucket/cohort/", "bucket/moved/", recursive=True)
+    assert read_cells(place("s3://bucket/moved/cells.parquet"))["path"][0].startswith("s3://bucket/moved/images/")
+
+
+def test_a_killed_upload_goes_on(cohort: Path, here: Path, server: Faulty, tmp_path: Path) -> None:
+    table = tmp_path / "cells.parquet"
+    write_cells(list_cells(cohort).cells, table)
+    server.hold = 0.3
+    command = ["embed", str(table), "-o", "s3://bucket/killed", "--backbone", "tiny"]
+    command += ["--cells-per-shard", "8", "--batch-size", "4", "--json"]
+    process = subprocess.Popen([sys.executable, "-m", "cytosae", *command], stderr=subprocess.DEVNULL)
+    while not any(path.endswith("00001.safetensors") for _, path, _ in list(server.requests)):
+        time.sleep(0.01)
+        assert process.poll() is None
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    server.hold = 0.0
+    left = tree("killed")
+    manifest = json.loads(left[MANIFEST])
+    assert not manifest["complete"]
+    assert {shard["file"] for shard in manifest["shards"]} <= left.keys()
+    assert figures(cytosae(*command))["shards_made"] == 3
+    found = tree("killed")
+    for name, data in local_tree(here / "tokens").items():
+        if name.startswith("shard-"):
+            assert found[name] == data
+    assert json.loads(found[MANIFEST])["complete"]
+
+
+def test_a_log_is_sent_with_the_next_whole_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = make_folder(place("memory://bucket/run"))
+    fs = fsspec.filesystem("memory")
+    with (folder / "metrics.jsonl").open("a") as log:
+        log.write("1\n")
+        log.flush()
+        assert not fs.exists("/bucket/run/metrics.jsonl")
+        write_json(folder / "config.json", {})
+        assert fs.cat("/bucket/run/metrics.jsonl") == b"1\n"
+    assert fs.ls("/bucket/run", detail=False) == ["/bucket/run/config.json", "/bucket/run/metrics.jsonl"]
+    state = dict(fs.store)
+    machine(tmp_path / "other", monkeypatch)
+    fs.store.update(state)
+    with (folder / "metrics.jsonl").open("a") as log:
+        log.write("2\n")
+    write_json(folder / "config.json", {})
+    assert fs.cat("/bucket/run/metrics.jsonl") == b"1\n2\n"
+
+
+def test_what_fails_leaves_what_was_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    path, fs = place("memory://bucket/a.json"), fsspec.filesystem("memory")
+    write_json(path, 1)
+    with contextlib.suppress(ZeroDivisionError), whole_file(path) as partial:
+        partial.write_text("half")
+        _ = 1 / 0
+    assert fs.cat("/bucket/a.json") == b"1\n"
+    monkeypatch.setattr(type(fs), "put_file", lambda *_, **__: (_ for _ in ()).throw(ConnectionError("gone")))
+    with pytest.raises(
+        CytosaeError, match=r"memory://bucket/a\.json: cannot be written, 4 tries failed.*gone.*run the same"
+    ):
+        write_json(path, 2)
+    assert read_json(path) == 1
+    assert [one.name for one in place("memory://bucket").iterdir()] == ["a.json"]
+
+
+def test_what_was_changed_or_removed_elsewhere_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, fs = place("memory://bucket/a.json"), fsspec.filesystem("memory")
+    write_json(path, "ours")
+    for content, expected in ((b'"theirs"', "theirs"), (b'"other!"', "other!")):
+        state = dict(fs.store)
+        machine(tmp_path / "cache", monkeypatch)  # a later process on the same machine
+        fs.store.update(state)
+        assert read_json(path) != expected
+        paths._settled.clear()
+        fs.pipe("/bucket/a.json", content)
+        assert read_json(path) == expected
+    machine(tmp_path / "cache", monkeypatch)
+    assert not path.is_file()
+    assert not Path(str(path)).exists()
+
+
+def test_one_range_that_comes_short_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    fs = fsspec.filesystem("memory")
+    fs.pipe({"/b/one": bytes(range(100)), "/b/two": bytes(range(100, 200))})
+    asked: list[list[int]] = []
+    plain = type(fs).cat_ranges
+
+    def short(self: Any, names: list[str], starts: list[int], stops: list[int]) -> list[bytes]:
+        asked.append(starts)
+        answers = plain(self, names, starts, stops)
+        return [answers[0], answers[1][:3]] if len(asked) == 1 else answers
+
+    monkeypatch.setattr(type(fs), "cat_ranges", short)
+    assert ranges([("memory://b/one", 3, 9), ("memory://b/two", 10, 20)]) == [
+        bytes(range(3, 9)),
+        bytes(range(110, 120)),
+    ]
+    assert asked == [[3, 10], [10]]
+
+
+def test_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("images", "/data/a b", "synthetic:patients=1", "a::b", "s3:/x", "://x"):
+        assert place(name) == Path(name)
+        assert not isinstance(place(name), StoredPath)
+    assert place("file:///data/x") == Path("/data/x")
+    study = place("s3://bucket/my study/")
+    assert isinstance(study, StoredPath)
+    assert study.url == f"{study}" == "s3://bucket/my study"
+    assert (study / "sae").url == "s3://bucket/my study/sae"
+    assert f"{(study / 'sae').relative_to(study)}" == "sae"
+    sent = pickle.dumps(study / "sae")
+    monkeypatch.setenv("CYTOSAE_CACHE", str(tmp_path / "another machine's"))
+    assert pickle.loads(sent).url == "s3://bucket/my study/sae"
+    study = place("s3://bucket/my study")
+    assert below(study, "images/a.png") == "s3://bucket/my study/images/a.png"
+    assert below(study, "/data/a.png") == "/data/a.png"
+    assert below(study, "gs://other/a.png") == below(Path("/x"), "gs://other/a.png") == "gs://other/a.png"
+    assert below(Path("/x"), "../y/a.png") == "/y/a.png"
+    for name in ("s3://", "s3://bucket/../other"):
+        with pytest.raises(CytosaeError, match="not the address"):
+            place(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["s3://AKIA:sekret@bucket/study", "https://host/cells.csv?X-Amz-Signature=sekret", "s3://b/x?token=sekret"]
+)
+def test_credentials_in_a_url_are_refused_and_not_repeated(name: str, tmp_path: Path) -> None:
+    with pytest.raises(CytosaeError, match="credentials") as caught:
+        place(name)
+    assert "sekret" not in str(caught.value)
+    (tmp_path / "cells.csv").write_text(f"path\n{name}\n")
+    with pytest.raises(CytosaeError, match="credentials") as caught:
+        list_cells(tmp_path / "cells.csv")
+    assert "sekret" not in str(caught.value)
+
+
+def test_no_secret_is_written(there: tuple[str, list[str]]) -> None:
+    for name, data in tree("study").items():
+        assert b"test-secret" not in data, name
+        assert b"test-key" not in data, name
+
+
+def test_the_command_line_says_what_is_wrong(server: Faulty, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert_user_error(cytosae("report", "s3://k:sekret@bucket/study", check=False), "credentials")
+    assert_user_error(cytosae("datasets", "prepare", "bmc", "s3://bucket/bmc", "-o", tmp_path, check=False), "no URL")
+    assert not (tmp_path / "s3:").exists()
+
+
+def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "s3fs", None)
+    registered = sys.modules["fsspec.registry"]._registry  # type: ignore[attr-defined]
+    monkeypatch.delitem(registered, "s3", raising=False)
+    with pytest.raises(CytosaeError, match=r"pip install 'cytosae\[s3\]'"):
+        place("s3://bucket/study").is_dir()
+    monkeypatch.setitem(sys.modules, "gcsfs", None)
+    with pytest.raises(CytosaeError, match="pip install gcsfs"):
+        place("gs://bucket/study").is_dir()
+    with pytest.raises(CytosaeError, match="nonsense:// is not known"):
+        place("nonsense://bucket/study").is_dir()
+
+
+def test_no_permission_and_no_bucket(server: Faulty, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(CytosaeError, match=r"s3://nowhere/a\.json: cannot be written, there is no such bucket"):
+        write_json(place("s3://nowhere/a.json"), 1)
+    fs = fsspec.filesystem("memory")
+    monkeypatch.setattr(type(fs), "info", lambda *_, **__: (_ for _ in ()).throw(PermissionError("Forbidden")))
+    with pytest.raises(CytosaeError, match=r"memory://b/a\.json: may not be looked at \(Forbidden\)"):
+        place("memory://b/a.json").exists()
+
+
+def test_local_work_loads_no_fsspec(here: Path) -> None:
+    script = (
+        "import sys; from pathlib import Path; from cytosae.cli.commands import app; from cytosae.artefacts import Manifest;"
+        f"assert Manifest.load(Path({str(here / 'sae')!r})); assert not {{'s3fs', 'fsspec'}} & {{*sys.modules}}"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+@pytest.mark.slow
+def test_a_study_killed_again_and_again_on_other_machines(
+    cohort: Path, here: Path, server: Faulty, tmp_path: Path
+) -> None:
+    server.every = 23
+    settings = (
+        "--backbone tiny --cells-per-shard 8 --batch-size 4 --expansion 2 --images 96 --batch-images 8 --l1 4e-5 "
+        "--directions-init tokens --revival none --checkpoint-seconds 0"
+    )
+    command = [
+        sys.executable,
+        "-m",
+        "cytosae",
+        "run",
+        str(cohort),
+        "--study",
+        "s3://bucket/again",
+        *settings.split(" "),
+    ]
+    for uploads in (4, 7, 9, 12, 15):
+        server.requests.clear()
+        process = subprocess.Popen(
+            command,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, "CYTOSAE_CACHE": str(tmp_path / f"machine-{uploads}")},
+        )
+        while len(asked(server, "PUT")) < uploads and process.poll() is None:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert not s3().exists("bucket/again/report/manifest.json")
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env={**os.environ, "CYTOSAE_CACHE": str(tmp_path)})
+    expected, found = local_tree(here), tree("again")
+    assert found.keys() == expected.keys()
+    for name in expected:
+        if not name.endswith(("metrics.jsonl", "training.png", "training.svg", "index.html", "checkpoint.safetensors")):
+            assert comparable(name, found[name]) == comparable(name, expected[name]), name
