@@ -228,7 +228,7 @@ class TrainConfig:
         return -(-self.images // self.batch_images)
 
 
-PRESETS = {"paper": TrainConfig(), "recommended": TrainConfig(directions_init="tokens", revival="auxk")}
+PRESETS = {"paper": TrainConfig(), "recommended": TrainConfig(objective="batchtopk", revival="auxk")}
 """Settings of a training by the name that ``--preset`` gives them; where they differ stands in docs/choices.md."""
 
 
