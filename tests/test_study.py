@@ -132,7 +132,7 @@ def test_one_replaced_image_redoes_what_depends_on_it_and_says_why(
     [
         (["--threshold", "0.5"], ["concepts", "report"]),
         (["--l1", "1e-3"], ["sae", "concepts", "report"]),
-        (["--layer", "1"], ["tokens", "sae", "concepts", "report"]),
+        pytest.param(["--layer", "1"], ["tokens", "sae", "concepts", "report"], marks=pytest.mark.slow),
     ],
 )
 def test_a_changed_setting_redoes_what_depends_on_it(

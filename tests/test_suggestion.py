@@ -56,6 +56,7 @@ def test_a_training_with_the_suggested_lambda_has_the_wanted_l0(store: TokenStor
     assert all(row["train_seconds"] > 0 and row["encode_seconds"] > 0 for row in found["expansions"])
 
 
+@pytest.mark.slow
 def test_the_same_seed_suggests_the_same(make_store: Callable[..., TokenStore]) -> None:
     store = make_store(planted(60))
     short = replace(PLANNED, images=640, expansion=4)
