@@ -160,8 +160,10 @@ def fill(
                 shards[shard.start // layout.cells_per_shard] = shard
         if share is None:
             write_cells(cells, folder / CELLS)
-            write_manifest(folder, layout, _ordered(shards), complete=True)
+            # First what the notes say, then without them: whoever is killed between leaves a store that is finished soon.
+            write_manifest(folder, layout, _ordered(shards), complete=False)
             _sweep(folder, {shard.file for shard in shards.values()})
+            write_manifest(folder, layout, _ordered(shards), complete=True)
         else:
             say(f"tokens: share {share} is made; the same command without --shard finishes the store")
     return {
