@@ -131,7 +131,7 @@ def test_one_replaced_image_redoes_what_depends_on_it_and_says_why(
     ("options", "redone"),
     [
         (["--threshold", "0.5"], ["concepts", "report"]),
-        (["--l1", "1e-3"], ["sae", "concepts", "report"]),
+        pytest.param(["--l1", "1e-3"], ["sae", "concepts", "report"], marks=pytest.mark.slow),
         pytest.param(["--layer", "1"], ["tokens", "sae", "concepts", "report"], marks=pytest.mark.slow),
     ],
 )

@@ -184,6 +184,7 @@ def test_mistakes_are_told(make_store: Callable[..., TokenStore]) -> None:
         suggest(store, PLANNED, 6)
 
 
+@pytest.mark.slow
 def test_the_command(make_store: Callable[..., TokenStore]) -> None:
     store = make_store(planted(60))
     short = replace(PLANNED, images=640, expansion=4)
