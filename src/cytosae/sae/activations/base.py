@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -26,7 +27,7 @@ class Latents:
 
 
 @dataclass(frozen=True)
-class Activation:
+class Activation(ABC):
     """How pre-activations become latents. A subclass is entered in `ACTIVATIONS`; its fields stand in ``config.json``."""
 
     name: ClassVar[str]
@@ -45,6 +46,7 @@ class Activation:
         """Pre-activation up to which each latent is zero, ``(n_latents,)``; None for 0."""
         return None
 
+    @abstractmethod
     def infer(self, sae: SAE, pre: Tensor, latents: Any = slice(None)) -> Tensor:
         """Latents after training.
 
@@ -55,7 +57,6 @@ class Activation:
         latents
             Which they are, as an index; has to be all unless `of_each`.
         """
-        raise NotImplementedError
 
     def limit(self, sae: SAE, pieces: Iterable[Tensor]) -> Tensor | None:
         """What the latents of a batch depend on beside their token; None for nothing.
@@ -67,6 +68,7 @@ class Activation:
         """
         return None
 
+    @abstractmethod
     def train(self, sae: SAE, pre: Tensor, limit: Tensor | None) -> Latents:
         """Latents in training.
 
@@ -77,9 +79,8 @@ class Activation:
         limit
             Of their batch, see `limit`.
         """
-        raise NotImplementedError
 
-    @torch.no_grad()
+    @torch.no_grad()  # noqa: B027 - most have nothing to keep
     def after_step(self, sae: SAE, limit: float | None, step: int) -> None:
         """What is to be kept for inference of a batch's `limit`, after `step` steps."""
 
