@@ -16,3 +16,14 @@ class Interrupted(BaseException):
     def __init__(self, signum: int, message: str = "") -> None:
         super().__init__(message)
         self.signum = signum
+
+
+_TELLING = "GLOBAL", "Unsupported"
+"""Words of the line in which torch says what it refused to unpickle."""
+
+
+def in_short(error: Exception) -> str:
+    """Another library's exception in one line: its kind and its first line, or the first that tells more."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
+    line = next((line for line in lines if any(word in line for word in _TELLING)), lines[0])
+    return f"{type(error).__name__}: {line[:200]}".removesuffix(": ")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cytosae.errors import CytosaeError
+from cytosae.errors import CytosaeError, in_short
 
 PATIENCE = 5.0
 """Seconds that the hub has for its first answer. Its own client tries for 23 seconds and longer."""
@@ -56,7 +56,7 @@ def hub_model(repository: str, revision: str | None) -> tuple[Path, str]:
                 snapshot_download(repository, revision=commit, allow_patterns=list(patterns))
             except Exception as error:
                 raise CytosaeError(
-                    f"{repository}: the Hugging Face hub did not give its weights ({_in_short(error)}). Check the "
+                    f"{repository}: the Hugging Face hub did not give its weights ({in_short(error)}). Check the "
                     "network and HF_HUB_OFFLINE, or give a local folder."
                 ) from error
         if any(found for pattern in patterns for found in folder.glob(pattern)):
@@ -88,7 +88,7 @@ def _fetch_if_there(repository: str, file: str, commit: str) -> None:
         return
     except Exception as error:
         raise CytosaeError(
-            f"{repository}: the Hugging Face hub did not give its {file} ({_in_short(error)}). Run the same command again."
+            f"{repository}: the Hugging Face hub did not give its {file} ({in_short(error)}). Run the same command again."
         ) from error
 
 
@@ -109,7 +109,7 @@ def _fetch(repository: str, file: str, revision: str | None, otherwise: str) -> 
             ) from error
         raise CytosaeError(
             f"{repository}: {file} is not in the local cache and the Hugging Face hub did not give it "
-            f"({problem or _in_short(error)}). Check the name, the network and HF_HUB_OFFLINE{otherwise}."
+            f"({problem or in_short(error)}). Check the name, the network and HF_HUB_OFFLINE{otherwise}."
         ) from error
 
 
@@ -121,10 +121,5 @@ def _ask(repository: str, file: str, revision: str | None) -> tuple[str | None, 
         url = hf_hub_url(repository, file, revision=revision)
         commit = get_hf_file_metadata(url, timeout=PATIENCE).commit_hash
     except Exception as error:
-        return None, _in_short(error)
+        return None, in_short(error)
     return commit, "" if commit else "what answered is not the hub"
-
-
-def _in_short(error: Exception) -> str:
-    lines = str(error).strip().splitlines() or [""]
-    return f"{type(error).__name__}: {lines[0][:160]}".removesuffix(": ")

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from cytosae.backbones.hub import hub_file
 from cytosae.backbones.tower import Normalisation, Tower, fingerprint, fitting_patch
 from cytosae.backbones.weights import read_weights
-from cytosae.errors import CytosaeError
+from cytosae.errors import CytosaeError, in_short
 
 PREFIX = "timm:"
 
@@ -71,7 +71,7 @@ def read_timm(name: str, image_size: int, revision: str | None) -> tuple[Tower, 
     except Exception as error:
         raise CytosaeError(
             f"{PREFIX}{name}: timm cannot build it for images of {image_size} px from {stated.hf_hub_id} "
-            f"({type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]})."
+            f"({in_short(error)})."
         ) from error
     tower = take_apart(model, image_size, PREFIX + name, (tuple(stated.mean), tuple(stated.std)))
     return tower, stated.hf_hub_id, commit

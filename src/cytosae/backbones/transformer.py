@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from cytosae.backbones.tower import IMAGENET, Normalisation, Tower, fingerprint, fitting_patch
-from cytosae.errors import CytosaeError
+from cytosae.errors import CytosaeError, in_short
 
 TYPES = (
     "dinov2",
@@ -86,7 +86,7 @@ def read_model(folder: Path, name: str) -> Any:
             )
     except Exception as error:  # transformers lets errors of many libraries through
         raise CytosaeError(
-            f"{name}: cannot be loaded ({type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}). Expected "
+            f"{name}: cannot be loaded ({in_short(error)}). Expected "
             f"config.json and model.safetensors of a {', '.join(TYPES[:-1])} or {TYPES[-1]} model."
         ) from error
     if kind not in TYPES:

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from cytosae.errors import CytosaeError
+from cytosae.errors import CytosaeError, in_short
 
 SUFFIXES = (".pth", ".pt", ".bin", ".safetensors")
 
@@ -48,7 +48,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     except pickle.UnpicklingError as error:
         raise _refusal(path, error) from error
     except _DAMAGED as error:
-        raise CytosaeError(f"{path}: not a file of weights, or damaged ({_in_short(error)}).") from error
+        raise CytosaeError(f"{path}: not a file of weights, or damaged ({in_short(error)}).") from error
     return _tensors(content, path)
 
 
@@ -60,13 +60,8 @@ def _refusal(path: Path, error: pickle.UnpicklingError) -> CytosaeError:
             "file from the authors' own record, or save its tensors as .safetensors on a machine where you trust it."
         )
     return CytosaeError(
-        f"{path}: refused, since it is not a file of weights, or damaged ({_in_short(error)}). Nothing in it was run."
+        f"{path}: refused, since it is not a file of weights, or damaged ({in_short(error)}). Nothing in it was run."
     )
-
-
-def _in_short(error: Exception) -> str:
-    lines = [line for line in str(error).splitlines() if "Unsupported" in line] or str(error).splitlines() or ["empty"]
-    return f"{type(error).__name__}: {lines[0].strip()[:160]}"
 
 
 def _tensors(content: Any, path: Path) -> dict[str, Tensor]:

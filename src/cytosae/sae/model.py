@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from cytosae import __version__
 from cytosae.artefacts import CONFIG, WEIGHTS, make_folder, read_json, whole_file, write_json
-from cytosae.errors import CytosaeError
+from cytosae.errors import CytosaeError, in_short
 from cytosae.sae.activations import Activation, ReLU, activation_of
 from cytosae.sae.split import Split
 from cytosae.storage import place
@@ -224,9 +224,8 @@ class SAE(nn.Module):
                 api.create_repo(name, private=private, exist_ok=True)
                 commit = api.create_commit(name, files, commit_message=f"Autoencoder of cytosae {__version__}")
             except Exception as error:  # the client lets the errors of its HTTP library through
-                said = (str(error).strip().splitlines() or [""])[0]
                 raise CytosaeError(
-                    f"{name}: the Hugging Face hub did not take it ({type(error).__name__}: {said[:200]}). Check the name, "
+                    f"{name}: the Hugging Face hub did not take it ({in_short(error)}). Check the name, "
                     "the network, and with `hf auth whoami` that you are logged in with a token that can write."
                 ) from error
         return str(commit.commit_url)

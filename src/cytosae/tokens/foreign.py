@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cytosae.artefacts import digest
-from cytosae.errors import CytosaeError
+from cytosae.errors import CytosaeError, in_short
 
 HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf")
 DATASET = "features"
@@ -193,7 +193,7 @@ def _filled(folder: Path, examples: int, full: int) -> list[tuple[str, int]]:
         entries = json.loads(listing.read_text(encoding="utf-8"))
         filled = [(str(one["name"]), int(next(one[name] for name in _EXAMPLES if name in one))) for one in entries]
     except (OSError, ValueError, KeyError, TypeError, StopIteration) as error:
-        raise CytosaeError(f"{listing}: not a list of saev's shards ({type(error).__name__}: {error}).") from error
+        raise CytosaeError(f"{listing}: not a list of saev's shards ({in_short(error)}).") from error
     if strange := [name for name, _ in filled if Path(name).name != name]:
         raise CytosaeError(f"{listing}: {strange[0]!r} is no file of {folder}.")
     if (written := sum(rows for _, rows in filled)) != examples:

@@ -12,7 +12,7 @@ from typing import Any
 
 from cytosae.artefacts import disk_errors, make_folder
 from cytosae.cells.datasets.description import DataSet, RemoteFile
-from cytosae.errors import CytosaeError
+from cytosae.errors import CytosaeError, in_short
 
 PATIENCE = 30.0
 """Seconds without an answer after which a download is given up."""
@@ -87,7 +87,7 @@ def _recorded(dataset: DataSet) -> list[RemoteFile]:
         return [RemoteFile(f["key"], f["links"]["self"], f.get("checksum"), f.get("size")) for f in files]
     except (requests.RequestException, ValueError, KeyError, TypeError) as error:
         raise CytosaeError(
-            f"{dataset.record}: did not say which files {dataset.name} has ({_in_short(error)}). Try again later; or: "
+            f"{dataset.record}: did not say which files {dataset.name} has ({in_short(error)}). Try again later; or: "
             f"{dataset.by_hand}"
         ) from error
 
@@ -105,7 +105,7 @@ def _fetch(file: RemoteFile, folder: Path, on_progress: Progress | None) -> Fetc
             pooch.retrieve(file.address, file.checksum, fname=target.name, path=folder, downloader=downloader)
     except requests.RequestException as error:  # before OSError, of which it is one
         kept = "What has arrived is kept; run the same command again" if file.checksum else "Run the same command again"
-        raise CytosaeError(f"{file.address}: could not be downloaded ({_in_short(error)}). {kept}.") from error
+        raise CytosaeError(f"{file.address}: could not be downloaded ({in_short(error)}). {kept}.") from error
     except ValueError as error:
         raise CytosaeError(
             f"{file.name}: what was downloaded has another checksum than the published {file.checksum}, and was removed. "
@@ -155,8 +155,3 @@ class _Download:
                 done += len(piece)
                 if self.on_progress:
                     self.on_progress(self.file.name, done, total or self.file.bytes or 0)
-
-
-def _in_short(error: Exception) -> str:
-    lines = str(error).strip().splitlines() or [""]
-    return f"{type(error).__name__}: {lines[0][:160]}".removesuffix(": ")

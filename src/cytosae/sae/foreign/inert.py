@@ -24,7 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cytosae.errors import CytosaeError
+from cytosae.errors import CytosaeError, in_short
 
 _DAMAGED = (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError, TypeError, AssertionError)
 _ZIP = b"PK\x03\x04"
@@ -91,13 +91,13 @@ def read_checkpoint(path: Path, *, after: int = 0) -> Any:
         ) from error
     except pickle.UnpicklingError as error:
         raise CytosaeError(
-            f"{path}: refused, since it is not a file of weights and settings ({_in_short(error)}). Nothing in it was run. "
+            f"{path}: refused, since it is not a file of weights and settings ({in_short(error)}). Nothing in it was run. "
             "If it is in torch's old format, from before 2020, write it anew with torch.load and torch.save where you trust "
             "it; otherwise get the file from the authors' own record."
         ) from error
     except _DAMAGED as error:
         raise CytosaeError(
-            f"{path}: damaged, cut off, or not a file of torch.save ({_in_short(error)}). Compare its size with that of the "
+            f"{path}: damaged, cut off, or not a file of torch.save ({in_short(error)}). Compare its size with that of the "
             "source and download it again."
         ) from error
 
@@ -113,12 +113,6 @@ def _stand_ins(content: io.BytesIO) -> list[Any]:
 
 def _stand_in(module: str, name: str) -> type[Inert]:
     return type(name, (Inert,), {"__module__": module, "__qualname__": name})
-
-
-def _in_short(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    telling = [line for line in lines if "GLOBAL" in line or "Unsupported" in line] or lines or [""]
-    return f"{type(error).__name__}: {telling[0][:200]}"
 
 
 def plain(value: Any, depth: int = _DEEPEST) -> Any:
