@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cytosae.cli.answers import Json, answer
 from cytosae.cli.options import Commands
 from cytosae.errors import CytosaeError
 
@@ -29,7 +30,6 @@ Address = Annotated[
         help="Database, such as postgresql://user@host/name; STUDY/annotations.sqlite if left out.",
     ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object with all figures at the end.")]
 
 
 @annotations_app.command("export")
@@ -45,7 +45,7 @@ def export_command(
     with _opened(study, address) as database:
         from cytosae.explorer.annotations import export
 
-        _print(export(database, output), as_json)
+        answer(export(database, output), as_json)
 
 
 @annotations_app.command("import")
@@ -81,7 +81,7 @@ def import_command(
         if (plans := _plans(database, file, title, dataset, blind_labels, blind_raters)) is not None:
             made = _added(database, plans)
             lines = {f"{one['worklist']} {one['title']}": _made(one) for one in made}
-            _print({"worklists": made} if as_json else lines, as_json)
+            answer({"worklists": made} if as_json else lines, as_json)
             return
         from cytosae.console import say
         from cytosae.explorer.annotations import take
@@ -90,7 +90,7 @@ def import_command(
     for conflict in taken.conflicts:
         say(f"annotations: {conflict}; left as it is")
     figures = {name: getattr(taken, name) for name in ("worklists", "added", "unchanged", "replaced")}
-    _print({**figures, "conflicts": taken.conflicts if as_json else len(taken.conflicts)}, as_json)
+    answer({**figures, "conflicts": taken.conflicts if as_json else len(taken.conflicts)}, as_json)
     if taken.conflicts:
         raise typer.Exit(1)
 
@@ -114,9 +114,9 @@ def summary_command(
 
         write_json(output, figures)
     if as_json:
-        _print(figures, as_json)
+        answer(figures, as_json)
         return
-    _print(_lines(figures["worklists"]), as_json)
+    answer(_lines(figures["worklists"]), as_json)
 
 
 @annotations_app.command("apply")
@@ -130,7 +130,7 @@ def apply_command(study: Study, address: Address = None, as_json: Json = False) 
 
         with database.reading() as session:
             names = agreed_names(current_annotations(session))
-    _print(name_latents(study, names), as_json)
+    answer(name_latents(study, names), as_json)
 
 
 @contextmanager
@@ -244,9 +244,3 @@ def _share(share: dict[str, Any]) -> str:
 
 def _number(value: float | None) -> str:
     return "not defined" if value is None else f"{value:.3f}"
-
-
-def _print(figures: dict[str, Any], as_json: bool) -> None:
-    from cytosae.cli.commands import _answer
-
-    _answer(figures, as_json)

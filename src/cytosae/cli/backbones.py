@@ -7,11 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
+from cytosae.cli.answers import Json, answer
 from cytosae.cli.options import Commands
 
 backbones_app = Commands(urls=False, no_args_is_help=True, help="Backbones: those known by name, and their weights.")
-
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object with all figures at the end.")]
 
 
 @backbones_app.command("list")
@@ -24,9 +23,7 @@ def list_command(as_json: Json = False) -> None:
 
     rows = listed()
     if as_json:
-        from cytosae.cli.commands import _answer
-
-        _answer({"backbones": rows}, as_json)
+        answer({"backbones": rows}, as_json)
         return
     table = [("name", "width", "blocks", "patch", "tokens", "licence", "source", "here"), *map(_line, rows)]
     widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
@@ -49,9 +46,8 @@ def fetch_command(
     A download that broke off is gone on with. Nothing is downloaded where HF_HUB_OFFLINE is set.
     """
     from cytosae.backbones import fetch
-    from cytosae.cli.commands import _answer
 
-    _answer(fetch(name, source=source, output=output), as_json)
+    answer(fetch(name, source=source, output=output), as_json)
 
 
 def _line(row: dict[str, Any]) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cytosae.cli.answers import Json, answer
 from cytosae.cli.options import Commands
 
 if TYPE_CHECKING:
@@ -21,8 +22,6 @@ datasets_app = Commands(
 )
 
 Name = Annotated[str, typer.Argument(help="Name of the data set, as in `cytosae datasets list`.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-
 _SHOWN = 5
 
 
@@ -32,7 +31,7 @@ def list_command(as_json: Json = False) -> None:
     from cytosae.cells.datasets import DATASETS
 
     if as_json:
-        _print({name: _described(one) for name, one in DATASETS.items()}, as_json)
+        answer({name: _described(one) for name, one in DATASETS.items()}, as_json)
         return
     print(f"{'name':<17} {'images':>8}  {'classes':>7}  {'download':<9} {'licence':<12} title")
     for one in DATASETS.values():
@@ -55,7 +54,7 @@ def info_command(name: Name, as_json: Json = False) -> None:
         said["oddities"] = {str(number): text for number, text in enumerate(dataset.oddities, 1)}
         for key in ("groupings", "attributes"):
             said[key] = ", ".join(map(str, said[key])) or None
-    _print(said, as_json)
+    answer(said, as_json)
 
 
 @datasets_app.command("fetch")
@@ -87,7 +86,7 @@ def fetch_command(
     if not as_json:
         figures["files"] = {file.path.name: "checksum as published" if file.checked else "" for file in files}
         figures["next"] = f"cytosae datasets prepare {dataset.name} {output} -o DIR"
-    _print(figures, as_json)
+    answer(figures, as_json)
 
 
 @datasets_app.command("prepare")
@@ -113,12 +112,12 @@ def prepare_command(
     _warn(done.summary)
     figures = {"table": str(done.table), **done.summary}
     if as_json:
-        _print(figures, as_json)
+        answer(figures, as_json)
         return
     shown = ("table", "dataset", "licence", "citation", "cells", "published_images", "patients", "masks", "unlabelled")
     lines = {key: figures[key] for key in shown}
     lines["classes"] = {one["code"]: _counted(one["found"], one["published"]) for one in figures["classes"]}
-    _print(lines | {"left_out": figures["left_out"]}, as_json)
+    answer(lines | {"left_out": figures["left_out"]}, as_json)
 
 
 def _warn(summary: dict[str, Any]) -> None:
@@ -171,9 +170,3 @@ def _megabytes() -> Iterator[Any]:
     finally:
         for bar in bars.values():
             bar.close()
-
-
-def _print(figures: dict[str, Any], as_json: bool) -> None:
-    from cytosae.cli.commands import _answer
-
-    _answer(figures, as_json)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cytosae.cli.answers import Json, answer
 from cytosae.cli.options import Commands
 from cytosae.errors import CytosaeError
 
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 
 exchange_app = Commands(urls=False)
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object with all figures at the end.")]
 Sae = Annotated[str, typer.Argument(help="Folder of an autoencoder, or hub repository (owner/name).")]
 
 
@@ -72,7 +72,7 @@ def import_command(
         "backbone": None if recorded is None else f"{recorded['name']}, block {recorded['layer'] + 1}",
         "changes": imported["changes"] if as_json else "; ".join(imported["changes"]) or "none",
     }
-    _print(figures, as_json)
+    answer(figures, as_json)
 
 
 def _record_backbone(sae: SAE, name: str, layer: int | None, weights: Path | None, revision: str | None) -> None:
@@ -113,7 +113,7 @@ def export_command(
 
     if kind != "saelens":
         raise CytosaeError(f"--format {kind}: unknown; saelens is the only one.")
-    _print(write_saelens(SAE.from_pretrained(sae), output), as_json)
+    answer(write_saelens(SAE.from_pretrained(sae), output), as_json)
 
 
 @exchange_app.command("push")
@@ -153,7 +153,7 @@ def push_command(
             _write(sae / CARD, text)
     else:
         figures |= {"uploaded": True, "commit": model.push_to_hub(name, text, private=private)}
-    _print(figures if as_json else {**figures, "files": ", ".join(PUBLISHED)}, as_json)
+    answer(figures if as_json else {**figures, "files": ", ".join(PUBLISHED)}, as_json)
 
 
 def _card(model: SAE, folder: Path, name: str, licence: str, study: Path | None) -> str:
@@ -179,9 +179,3 @@ def _write(path: Path, text: str) -> None:
 
     with whole_file(path) as partial:
         partial.write_text(text, encoding="utf-8")
-
-
-def _print(figures: dict[str, Any], as_json: bool) -> None:
-    from cytosae.cli.commands import _answer
-
-    _answer(figures, as_json)

@@ -16,6 +16,25 @@ from cytosae.errors import CytosaeError
 from cytosae.settings import PRESETS, TrainConfig
 from cytosae.storage import StoredPath, place
 
+Source = Annotated[
+    Path,
+    typer.Argument(
+        help="CSV or Parquet table with a column 'path', a folder of images, or synthetic:patients=60,cells=40,seed=0."
+    ),
+]
+Strict = Annotated[bool, typer.Option("--strict", help="An unreadable image is an error, not left out.")]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        "--workers",
+        help="Processes that decode images, for each replica; one a core if left out, none with several replicas.",
+    ),
+]
+Track = Annotated[list[str], typer.Option("--track", help="Also log to: tensorboard, wandb. Can be repeated.")]
+CheckpointSeconds = Annotated[float, typer.Option(help="Time between two checkpoints of the training, in seconds.")]
+Device = Annotated[str, typer.Option("--device", help="Where the backbone runs: auto, cpu, cuda, ...")]
+NoStore = Annotated[bool, typer.Option("--no-store", help="Keep no tokens on disk: make them whenever they are read.")]
+
 
 def with_settings(command: Callable[..., Any]) -> Callable[..., Any]:
     """Replace every parameter whose type is a settings dataclass by one option per field.

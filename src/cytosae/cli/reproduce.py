@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from cytosae.cli.answers import Json, answer
 from cytosae.cli.options import Commands, with_settings
 from cytosae.settings import BackboneConfig, EncodeConfig, TrainConfig
 
@@ -43,14 +44,13 @@ def reproduce(
         typer.Option("--only", help="A step, or the first word of several; with what it needs. Can be repeated."),
     ] = [],  # noqa: B006
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan, run nothing.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object with all figures at the end.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Reproduce the paper: five data sets, three seeds, the ablation, tables and figures 2 to 5.
 
     What is missing is named, what is there is run; it can be stopped at any time, and the same command goes on where it was.
     The paper's backbone is --backbone dinobloom-b; times of the plan are measured on this machine on a few images.
     """
-    from cytosae.cli.commands import _answer
     from cytosae.reproduction import Recipe, planned
     from cytosae.reproduction import reproduce as run
 
@@ -58,14 +58,14 @@ def reproduce(
     if not dry_run:
         result = run(recipe, only)
         lines = {"done": len(result["done"]), **result["left_out"], **result["obtained"]}
-        _answer(result if as_json else {**lines, "table": result["table"], "page": result["page"]}, as_json)
+        answer(result if as_json else {**lines, "table": result["table"], "page": result["page"]}, as_json)
         return
     plan = planned(recipe, only)
     if as_json:
-        _answer(plan, as_json)
+        answer(plan, as_json)
         return
     totals = {"what can be run": _time(plan["seconds"]), "all of it": _time(plan["seconds_of_all"])}
-    _answer({**_lines(plan["steps"]), **totals, "measured on": plan["measured_on"]}, as_json)
+    answer({**_lines(plan["steps"]), **totals, "measured on": plan["measured_on"]}, as_json)
 
 
 def _lines(steps: list[dict[str, Any]]) -> dict[str, str]:

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from cytosae.cli.answers import Json, answer
 from cytosae.cli.options import Commands, with_settings
 from cytosae.settings import TrainConfig
 
@@ -22,7 +23,7 @@ def suggest(
     concepts: Annotated[
         int | None, typer.Option(help="Wanted number of concepts; the expansion is chosen by it.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object with all figures at the end.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Suggest a lambda and an expansion for a wanted sparsity, from short trainings on a sample of the tokens.
 
@@ -30,12 +31,11 @@ def suggest(
     --expansion is the widest to choose from, beside half and a quarter of it; what --l1 would lead to is told too.
     """
     from cytosae.analysis import suggest as told_of
-    from cytosae.cli.commands import _answer
     from cytosae.tokens import TokenStore
 
     found = told_of(TokenStore(tokens), planned, l0, concepts=concepts)
     if as_json:
-        _answer(found, as_json)
+        answer(found, as_json)
     else:
         print("\n".join(_page(found, planned)))
 

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from cytosae.cli.answers import Json, answer
 from cytosae.cli.options import Commands, with_settings
 from cytosae.settings import EncodeConfig, EvaluateConfig
 
@@ -31,14 +32,13 @@ def sweep(
     ] = None,
     checkpoint_seconds: Annotated[float, typer.Option(help="Time between two checkpoints, in seconds.")] = 300.0,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, ...")] = "auto",
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object with all figures at the end.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Train autoencoders of many settings and seeds over one stream of tokens, and compare them in one table.
 
     Each is the one that `cytosae train` gives with its settings. What is up to date is skipped; Ctrl-C leaves a checkpoint
     of each, and the same command goes on from there.
     """
-    from cytosae.cli.commands import _answer
     from cytosae.errors import CytosaeError
     from cytosae.sweeps import Sweep, read_spec
     from cytosae.sweeps import sweep as run
@@ -54,10 +54,10 @@ def sweep(
         checkpoint_seconds=checkpoint_seconds,
     )
     if as_json:
-        _answer(result, as_json)
+        answer(result, as_json)
         return
     lines = {f"{row['setting']} | {row['dataset']}": _line(row) for row in result["settings"]}
-    _answer({**lines, **result["diverged"], "table": result["table"], "page": result["page"]}, as_json)
+    answer({**lines, **result["diverged"], "table": result["table"], "page": result["page"]}, as_json)
 
 
 def _line(row: dict[str, object]) -> str:

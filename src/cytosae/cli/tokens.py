@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from cytosae.cli.answers import Json, answer
 from cytosae.cli.options import Commands, with_settings
 from cytosae.settings import StoreConfig
 
@@ -36,16 +37,15 @@ def import_command(
         str | None,
         typer.Option("--made-by", help="Model that made the tokens: imports of one model fit the same autoencoder."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object with all figures at the end.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Make a token store of tokens that another program has made, for `cytosae train` and `cytosae encode`.
 
     An interrupted run goes on at the next shard.
     """
     from cytosae.cells import read_cells
-    from cytosae.cli.commands import _answer
     from cytosae.tokens import import_tokens
 
     table = read_cells(cells)
     figures = import_tokens(source, table, output, store, layer=layer, grid=grid, cls=cls, made_by=made_by)
-    _answer(figures, as_json)
+    answer(figures, as_json)

@@ -1,0 +1,153 @@
+"""``cytosae evaluate``, ``statistics``, ``counts``, ``panel``, ``concept`` and ``attribute``: what the latents say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cytosae.cli.answers import Json, answer, with_interval
+from cytosae.cli.options import Commands, Device, with_settings
+from cytosae.settings import EvaluateConfig
+
+concepts_app = Commands()
+
+
+@concepts_app.command()
+@with_settings
+def evaluate(
+    study: Annotated[Path, typer.Argument(help="Folder of a study.")],
+    settings: EvaluateConfig,
+    attributes: Annotated[
+        Path | None, typer.Option("--attributes", help="Table of expert attributes of single cells, a column each.")
+    ] = None,
+    against: Annotated[
+        list[Path], typer.Option("--against", help="Another autoencoder, for stability. Can be repeated.")
+    ] = [],  # noqa: B006
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Measure whether to believe the concepts: each figure beside its baselines and its null, with an interval.
+
+    Leaves quality/ in the study (quality.json, figures.csv, latents.parquet, the figure as PNG and SVG) and a report
+    with the figure in it.
+    """
+    from cytosae.analysis import evaluate as evaluate_study
+
+    result = evaluate_study(study, settings, attributes=attributes, against=against, device=device)
+    if as_json:
+        answer(result, as_json)
+        return
+    answer({f"{row['measure']} | {row['contender']}": with_interval(row) for row in result["figures"]}, as_json)
+
+
+@concepts_app.command()
+def statistics(
+    concepts: Annotated[list[Path], typer.Argument(help="Folders of concepts, all encoded with one autoencoder.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Table to write, .csv or .parquet.")] = Path(
+        "latents.csv"
+    ),
+    as_json: Json = False,
+) -> None:
+    """Put the statistics of every latent in every data set side by side, to follow a concept across laboratories."""
+    from cytosae.artefacts import whole_file
+    from cytosae.concepts import joined_statistics
+
+    table = joined_statistics(*concepts)
+    flat = table.set_axis(["/".join(column) for column in table.columns], axis=1)
+    with whole_file(output) as partial:
+        flat.to_parquet(partial) if output.suffix == ".parquet" else flat.to_csv(partial)
+    datasets = [name for name in table.columns.get_level_values(0).unique() if name != "all"]
+    shared = int((table["all", "datasets"] == len(datasets)).sum())
+    found = {name: int(table[name, "is_concept"].sum()) for name in datasets}
+    answer({"table": f"{output}", "latents": len(table), "concepts": found, "concepts_in_all": shared}, as_json)
+
+
+@concepts_app.command()
+def counts(
+    concepts: Annotated[list[Path], typer.Argument(help="Folders of concepts, of one autoencoder each.")],
+    dataset: Annotated[str | None, typer.Option("--dataset", help="Data set; the first if none is named.")] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Figure, without ending.")] = Path("thresholds"),
+    as_json: Json = False,
+) -> None:
+    """Draw how many latents of several autoencoders lie above each threshold of mean activation (Fig. 2 of the paper).
+
+    Autoencoders with the same expansion and layer, as of several seeds, are one line with their deviation.
+    """
+    from cytosae.analysis import compare_counts
+
+    answer(compare_counts(concepts, output, dataset), as_json)
+
+
+@concepts_app.command()
+def panel(
+    concepts: Annotated[Path, typer.Argument(help="Folder of concepts.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Worklist to write.")] = Path("panel.json"),
+    clusters: Annotated[int, typer.Option(min=2, help="Clusters of concepts (sec. 2).")] = 10,
+    per_cluster: Annotated[int, typer.Option(min=1, help="Concepts drawn from each (sec. 2).")] = 5,
+    dataset: Annotated[list[str], typer.Option("--dataset", help="Data sets to draw from; all if none is named.")] = [],  # noqa: B006
+    seed: Annotated[int, typer.Option(help="Fixes clusters, draw and order.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Draw the concepts that an expert is asked to judge, some from each cluster, and write the worklist.
+
+    Every data set has a panel of its own; no concept is asked for twice.
+    """
+    from cytosae.concepts import draw_panel
+
+    answer(
+        draw_panel(concepts, output, clusters=clusters, per_cluster=per_cluster, datasets=dataset, seed=seed), as_json
+    )
+
+
+@concepts_app.command()
+def concept(
+    study: Annotated[Path, typer.Argument(help="Folder of a study.")],
+    latent: Annotated[int, typer.Argument(help="Number of the latent.")],
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Figure, without ending.")] = None,
+    kind: Annotated[str, typer.Option(help="Which cells: reference, spread, random, middle, low.")] = "reference",
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Show one concept: its cells in every data set with its maps, and its statistics.
+
+    reference are the strongest cells, spread the strongest of different patients, random a draw among all cells that
+    activate it, middle and low those around the median and the lowest tenth.
+    """
+    from cytosae.analysis import show_concept
+
+    answer(show_concept(study, latent, output or Path(f"latent-{latent}"), kind=kind, device=device), as_json)
+
+
+@concepts_app.command()
+def attribute(
+    study: Annotated[Path, typer.Argument(help="Folder of a study.")],
+    cell: Annotated[str, typer.Argument(help="cell_id of the cell.")],
+    patch: Annotated[str | None, typer.Option(help="Row and column of a patch, from 0, such as 7,9.")] = None,
+    share: Annotated[
+        float, typer.Option(help="Latents active in more than this share of the cells are left out.")
+    ] = 0.99,
+    top: Annotated[int, typer.Option(min=1, help="Concepts shown, at most.")] = 12,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Figure, without ending.")] = None,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Tell which concepts a cell, or one of its patches, consists of, strongest first."""
+    from cytosae.analysis import attribute as attribute_cell
+    from cytosae.errors import CytosaeError
+
+    where = None
+    if patch is not None:
+        numbers = patch.split(",")
+        if len(numbers) != 2 or not all(number.strip().isdigit() for number in numbers):
+            raise CytosaeError(f"--patch {patch}: give row and column, such as 7,9.")
+        where = int(numbers[0]), int(numbers[1])
+    found = attribute_cell(study, cell, output, patch=where, share=share, top=top, device=device)
+    if as_json:
+        answer(found, as_json)
+        return
+    rows = found["patch"]["latents"] if where else found["concepts"]
+    measure = "activation" if where else "mean_activation"
+    lines = {f"latent {r['latent']}{' (common)' if r['common'] else ''}": float(r[measure]) for r in rows}
+    answer({"cell": cell, "label": found["label"], **lines, "figure": found.get("figure")}, as_json)

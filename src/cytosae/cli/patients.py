@@ -1,0 +1,182 @@
+"""``cytosae barcodes``, ``classify``, ``compare`` and ``patient``: what the patients of a cohort show."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cytosae.cli.answers import Json, answer, with_interval
+from cytosae.cli.options import Commands, Device, with_settings
+from cytosae.settings import BarcodeConfig, ClassifyConfig, CompareConfig, PatientConfig
+
+patients_app = Commands()
+
+CellType = Annotated[
+    str | None, typer.Option("--cell-type", help="Where the barcodes are by cell type, the one to take.")
+]
+
+
+@patients_app.command()
+@with_settings
+def barcodes(
+    concepts: Annotated[list[Path], typer.Argument(help="Folders of concepts, all encoded with one autoencoder.")],
+    settings: BarcodeConfig,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The .h5ad file to write.")] = Path("barcodes.h5ad"),
+    dataset: Annotated[list[str], typer.Option("--dataset", help="Data sets to take; all if none is named.")] = [],  # noqa: B006
+    figures: Annotated[
+        Path | None, typer.Option("--figures", help="Folder for diseases, correlation and map of the patients.")
+    ] = None,
+    group_by: Annotated[str, typer.Option("--group-by", help="Column by which the figures group.")] = "diagnosis",
+    as_json: Json = False,
+) -> None:
+    """Count the concepts of every patient: the mean over the patient's images (Eq. 3), patients x latents as AnnData.
+
+    Needs a column 'patient' in the table of cells; 'diagnosis' and every other column of the patients are kept.
+    """
+    from cytosae.cohort import make_barcodes, read_barcodes
+    from cytosae.errors import CytosaeError
+    from cytosae.report import barcode_figures
+
+    if figures is not None and settings.by_cell_type:
+        raise CytosaeError("--figures shows patients: leave out --by-cell-type.")
+    found = make_barcodes(concepts, output, settings, datasets=dataset)
+    if figures is not None:
+        drawn = barcode_figures(read_barcodes(output), figures, group_by)
+        found["figures"] = {name: f"{path}.png" for name, path in drawn.items()}
+    answer(found, as_json)
+
+
+@patients_app.command()
+@with_settings
+def classify(
+    barcodes: Annotated[Path, typer.Argument(help="File made by `cytosae barcodes`.")],
+    settings: ClassifyConfig,
+    target: Annotated[str, typer.Option(help="Column of the patients to tell.")] = "diagnosis",
+    tokens: Annotated[
+        Path | None,
+        typer.Option("--tokens", help="Tokens of these cells, to compare with means and attention over them."),
+    ] = None,
+    folds: Annotated[str | None, typer.Option("--folds", help="Column with the fold of each patient.")] = None,
+    leave_out: Annotated[
+        str | None, typer.Option("--leave-out", help="Column such as laboratory: also judge each by all the others.")
+    ] = None,
+    cell_type: CellType = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder; 'classification' beside the barcodes if left out.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Tell the diagnosis of patients from their barcodes, judged on patients that the model never saw.
+
+    Leaks and confounders are reported first. Weighted F1 with interval and permutation null, beside other contenders
+    in the same folds; the threshold of the latents is chosen inside the training patients.
+    """
+    from cytosae.analysis import classify as classify_patients
+    from cytosae.cohort import CLASSIFICATION
+
+    folder = output or barcodes.parent / CLASSIFICATION
+    result = classify_patients(
+        barcodes, folder, settings, target=target, tokens=tokens, folds=folds, leave_out=leave_out, cell_type=cell_type
+    )
+    if as_json:
+        answer(result, as_json)
+        return
+    lines = {row["contender"]: with_interval(row) for row in result["contenders"]}
+    if "left_out" in result:
+        column = result["left_out"]["column"]
+        lines |= {
+            f"{row['contender']}, {column} left out": with_interval(row) for row in result["left_out"]["contenders"]
+        }
+    if (null := result["null"]) is not None:
+        lines["permuted labels"] = f"{null['mean']:.4g} ({null['low']:.4g} to {null['high']:.4g}), p {null['p']:.3g}"
+    answer({f"weighted F1 | {name}": line for name, line in lines.items()} | {"folder": f"{folder}"}, as_json)
+
+
+@patients_app.command()
+@with_settings
+def compare(
+    barcodes: Annotated[Path, typer.Argument(help="File made by `cytosae barcodes`.")],
+    first: Annotated[str, typer.Argument(help="A group of patients, such as CBFB_MYH11.")],
+    settings: CompareConfig,
+    second: Annotated[str, typer.Argument(help="The other group; all other patients if left out.")] = "rest",
+    target: Annotated[str, typer.Option(help="Column of the groups.")] = "diagnosis",
+    adjust: Annotated[
+        str | None, typer.Option("--adjust", help="Column such as laboratory: compare within each of its values.")
+    ] = None,
+    study: Annotated[
+        Path | None, typer.Option("--study", help="Study of the barcodes, to draw cells of both sides.")
+    ] = None,
+    cell_type: CellType = None,
+    device: Device = "auto",
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Folder; 'compare-FIRST-SECOND' beside the barcodes if left out."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Compare two groups of patients latent by latent: the 50 most in favour of each, with effect, interval, p and FDR."""
+    from cytosae.analysis import compare_groups
+    from cytosae.concepts import file_names
+
+    names = file_names([first, second])
+    folder = output or barcodes.parent / f"compare-{names[first]}-{names[second]}"
+    result = compare_groups(
+        barcodes,
+        folder,
+        first,
+        second,
+        settings,
+        target=target,
+        adjust=adjust,
+        study=study,
+        cell_type=cell_type,
+        device=device,
+    )
+    if as_json:
+        answer(result, as_json)
+        return
+    lines = {
+        f"{side['name']} | latent {row['latent']}": f"{row['difference']:+.3g} ({row['low']:.3g} to {row['high']:.3g}), "
+        f"AUROC {row['auroc']:.2f}, FDR {row['fdr']:.2g}"
+        for side in (result["first"], result["second"])
+        for row in side["latents"][:10]
+    }
+    answer({**lines, "table": result["table"], "figure": result["figure"]}, as_json)
+
+
+@patients_app.command()
+@with_settings
+def patient(
+    study: Annotated[Path, typer.Argument(help="Folder of a study.")],
+    name: Annotated[str, typer.Argument(metavar="ID", help="The patient.")],
+    settings: PatientConfig,
+    barcodes: Annotated[
+        Path | None, typer.Option("--barcodes", help="Barcodes; those of the study if left out.")
+    ] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Page; patient-ID.html if left out.")] = None,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Write a page on one patient: what is unusual against the healthy and the own diagnosis, and the cells that
+    carry it.
+
+    Concepts and cells are selected by a rule that the page states. With a classification of the study, the prediction
+    too.
+    """
+    from cytosae.analysis import show_patient
+    from cytosae.concepts import file_names
+
+    page = output or Path(f"patient-{file_names([name])[name]}.html")
+    result = show_patient(study, name, page, settings, barcodes=barcodes, device=device)
+    if as_json:
+        answer(result, as_json)
+        return
+    lines = {}
+    for group, figures in result["against"].items():
+        closest = "" if figures["unusual"] else "not unusual: "
+        for row in figures["concepts"]:
+            beside = f"{row['patient']:.3g} against {row['group']:.3g}, t {row['t']:.1f}, FDR {row['fdr']:.2g}"
+            lines[f"against {group} | {closest}latent {row['latent']}"] = beside
+    answer({**lines, "page": result["page"]}, as_json)

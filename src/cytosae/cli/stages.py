@@ -1,0 +1,186 @@
+"""``cytosae cells``, ``embed``, ``train`` and ``encode``: from images to concepts, a stage each."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cytosae.cli.answers import Json, answer
+from cytosae.cli.options import CheckpointSeconds, Commands, NoStore, Source, Strict, Track, Workers, with_settings
+from cytosae.settings import HERE, BackboneConfig, EncodeConfig, EngineConfig, StoreConfig, TrainConfig
+
+stages_app = Commands()
+
+Shard = Annotated[
+    str | None,
+    typer.Option(
+        "--shard",
+        metavar="I/N",
+        help="Of every N pieces make the I-th, where it is missing, and stop without finishing.",
+    ),
+]
+
+
+@stages_app.command()
+def cells(
+    source: Source,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Table to write, or a folder for it.")] = Path(
+        "cells.parquet"
+    ),
+    strict: Strict = False,
+    as_json: Json = False,
+) -> None:
+    """List the cell images of a table or folder, and look at each once.
+
+    A folder of class folders gives labels; a synthetic cohort is drawn first, beside the table. Images that cannot be
+    read are left out and named, with the reason, in <output>.rejected.csv.
+    """
+    from cytosae.study import list_to, rendered
+
+    if output.suffix != ".parquet":
+        output = output / "cells.parquet"
+    _, figures = list_to(rendered(source, output.parent), output, strict=strict)
+    answer(figures, as_json)
+
+
+@stages_app.command()
+@with_settings
+def embed(
+    cells: Annotated[Path, typer.Argument(help="Table made by `cytosae cells`.")],
+    backbone: BackboneConfig,
+    store: StoreConfig,
+    engine: EngineConfig,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the tokens.")] = Path("tokens"),
+    workers: Workers = None,
+    shard: Shard = None,
+    as_json: Json = False,
+) -> None:
+    """Turn every image into the tokens of a vision transformer, and keep them on disk.
+
+    An interrupted run goes on at the next shard; a damaged shard is found, named and made again. Any number of processes
+    with a --shard each may fill one folder; without it the command finishes.
+    """
+    from cytosae.cells import read_cells
+    from cytosae.engines import Share, opened
+    from cytosae.study import backbone_for, load_backbone
+    from cytosae.tokens import embed as embed_cells
+    from cytosae.tokens import layout_of
+
+    table, share = read_cells(cells), Share.parse(shard) if shard else None
+    model = load_backbone(backbone)
+    layout = layout_of(model.info, store)
+    load = backbone_for(engine, lambda: model, backbone, layout)
+    with opened(engine) as doing:
+        answer(embed_cells(table, load, output, layout, workers=workers, engine=doing, share=share), as_json)
+
+
+@stages_app.command()
+@with_settings
+def train(
+    tokens: Annotated[Path, typer.Argument(help="Folder made by `cytosae embed`; with --no-store a table of cells.")],
+    settings: TrainConfig,
+    backbone: BackboneConfig,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the autoencoder.")] = Path("sae"),
+    no_store: NoStore = False,
+    track: Track = [],  # noqa: B006
+    checkpoint_seconds: CheckpointSeconds = 300.0,
+    parallel: Annotated[
+        str,
+        typer.Option(
+            help="Under torchrun, what its processes share: 'data', the images of a batch, where the autoencoder fits a "
+            "device; 'latents', where it does not."
+        ),
+    ] = "data",
+    as_json: Json = False,
+) -> None:
+    """Train the sparse autoencoder on tokens; goes on where it was stopped.
+
+    Ctrl-C and SIGTERM leave a checkpoint; the same command then continues to the same result. With several GPUs or hosts:
+    `torchrun --nproc-per-node 4 -m cytosae train ...`; such a training can go on with another number of processes.
+    """
+    from cytosae.interrupts import deferred_signals
+
+    with deferred_signals() as stop:  # from here on: torch takes seconds to import
+        from cytosae.sae import join
+        from cytosae.sae import train as train_sae
+
+        with join(parallel, backbone.device) as team:
+            with team.agreed():
+                source = _source(tokens, None if no_store else tokens, backbone)
+            figures = train_sae(
+                source,
+                output,
+                settings,
+                track=track,
+                checkpoint_seconds=checkpoint_seconds,
+                stop=stop,
+                team=team,
+            )
+    if figures:  # only the first of several processes has any
+        answer(figures, as_json)
+
+
+@stages_app.command()
+@with_settings
+def encode(
+    cells: Annotated[Path, typer.Argument(help="Table made by `cytosae cells`.")],
+    settings: EncodeConfig,
+    backbone: BackboneConfig,
+    engine: EngineConfig,
+    sae: Annotated[
+        str, typer.Option("--sae", help="Folder of the autoencoder, or hub repository (owner/name).")
+    ] = "sae",
+    tokens: Annotated[
+        Path | None, typer.Option("--tokens", help="Tokens of these cells, if they are on disk already.")
+    ] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the concepts.")] = Path("concepts"),
+    shard: Shard = None,
+    as_json: Json = False,
+) -> None:
+    """Count the concepts of every cell: one AnnData per data set, with reference images and their maps.
+
+    Without --tokens the images pass the backbone again: the one that the autoencoder was trained on, if none is named.
+    Any number of processes with a --shard each may work in one folder; without it the command finishes.
+    """
+    from cytosae.concepts import encode as encode_cells
+    from cytosae.engines import Share, opened
+    from cytosae.sae import SAE
+    from cytosae.storage import place
+    from cytosae.study import sae_weights_digest
+
+    model = SAE.from_pretrained(sae)
+    folder = place(sae)
+    digest = sae_weights_digest(folder) if folder.is_dir() else sae
+    trained = model.metadata.get("backbone")
+    if trained and backbone == BackboneConfig(device=backbone.device):
+        backbone = replace(backbone, backbone=trained["name"], layer=trained["layer"] + 1)
+    share = Share.parse(shard) if shard else None
+    source = _source(cells, tokens, backbone, engine)
+    with opened(engine) as doing:
+        figures = encode_cells(
+            source, model, output, settings, sae_digest=digest, device=backbone.device, engine=doing, share=share
+        )
+    answer({"datasets": figures} if share is None else figures, as_json)
+
+
+def _source(cells: Path, tokens: Path | None, backbone: BackboneConfig, engine: EngineConfig = HERE) -> Any:
+    """Tokens from a store where one is given, otherwise made on the fly."""
+    from cytosae.cells import pixels_digest, read_cells
+    from cytosae.errors import CytosaeError
+    from cytosae.study import backbone_for, load_backbone
+    from cytosae.tokens import LiveTokens, TokenStore, layout_of
+
+    if tokens is None:
+        model = load_backbone(backbone)
+        layout = layout_of(model.info)
+        return LiveTokens(read_cells(cells), backbone_for(engine, lambda: model, backbone, layout), layout)
+    store = TokenStore(tokens)
+    if cells != tokens:
+        table = read_cells(cells)
+        if pixels_digest(table) != pixels_digest(store.cells):
+            raise CytosaeError(f"{tokens}: holds the tokens of other cells than {cells}. Embed these cells first.")
+        store.cells = table
+    return store
