@@ -18,7 +18,7 @@ from torch import Tensor
 
 from benchmarks.peers import available
 from benchmarks.timing import medians
-from cytosae.sae import sparse
+from cytosae.sae.active_latents import active
 from cytosae.sae.checkpoint import TrainState
 from cytosae.sae.training import _plain_step, _sparse_step, new_state
 from cytosae.settings import TrainConfig
@@ -88,7 +88,7 @@ def measure(
         "tokens": tokens,
         "d_model": d_model,
         "n_latents": expansion * d_model,
-        "l0": len(sparse.active(state.sae, x)) / tokens,
+        "l0": len(active(state.sae, x)) / tokens,
         "tokens_per_second": found,
         "over_fastest_peer": {name: rate / reference for name, rate in found.items()},
         "encoder_product_share": {dtype: found[f"cytosae {dtype}"] / products[dtype] for dtype in products},

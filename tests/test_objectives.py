@@ -19,6 +19,7 @@ from cytosae.concepts import cell_activations, concept_maps
 from cytosae.errors import CytosaeError
 from cytosae.sae import SAE, TrainConfig, backward, evaluate, sparse
 from cytosae.sae.activations import ACTIVATIONS, activation_of
+from cytosae.sae.active_latents import active
 from cytosae.sae.checkpoint import CHECKPOINT, TrainState, load_checkpoint, save_checkpoint
 from cytosae.sae.foreign import write_saelens
 from cytosae.sae.objectives import OBJECTIVES
@@ -267,7 +268,7 @@ def test_the_active_latents_are_those_of_the_readable_model(objective: str) -> N
         h = sae.encode(x)
     for dtype in ("float32", "bfloat16"):
         for latents in (None, chosen):
-            found = sparse.active(sae, x, dtype, latents)
+            found = active(sae, x, dtype, latents)
             dense = np.zeros((300, 360), np.float32)
             dense[found.tokens, found.latents()] = found.values
             expected = h.numpy().copy()

@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from cytosae.concepts import cell_activations
-from cytosae.sae import SAE, TrainConfig, backward, sparse
+from cytosae.sae import SAE, TrainConfig, active_latents, backward, sparse
 from cytosae.sae import training as training_module
 from cytosae.sae.objectives import auxk_count
 from cytosae.sae.training import TrainState, dead_latents, new_state, step
 
-BLOCKS = st.sampled_from([4, 7, sparse.TOKENS])  # tokens that are worked on together
+BLOCKS = st.sampled_from([4, 7, active_latents.TOKENS])  # tokens that are worked on together
 SHAPES = {
     "d": st.integers(1, 40),
     "s": st.integers(1, 600),  # more than one piece of the encoder's product
@@ -83,7 +83,7 @@ def test_gradients_equal_float64_autograd_of_the_model(
     x = clear_choice(exact, x, dead, 1e-5)
     if not len(x):
         return
-    with patch.object(sparse, "TOKENS", block):
+    with patch.object(active_latents, "TOKENS", block), patch.object(sparse, "TOKENS", block):
         found = sparse.backward(sae, x, objective=objective, l1=l1, dead=dead, nested=nested, revival=revival)
     truth = backward(exact, x.double(), objective=objective, l1=l1, dead=dead, nested=nested, revival=revival)
     for (name, ours), theirs in zip(sae.named_parameters(), exact.parameters(), strict=True):
@@ -103,8 +103,8 @@ def test_bfloat16_only_tells_which_latents_to_look_at(
 ) -> None:
     sae, exact, generator = two_saes(d, s, seed, density)
     x = torch.randn(n, d, generator=generator)
-    with patch.object(sparse, "TOKENS", block):
-        h = sparse.active(sae, x, "bfloat16")
+    with patch.object(active_latents, "TOKENS", block), patch.object(sparse, "TOKENS", block):
+        h = active_latents.active(sae, x, "bfloat16")
     found = torch.zeros(s, n, dtype=torch.float64)
     found[np.repeat(np.arange(s), np.diff(h.starts)), h.tokens] = torch.from_numpy(h.values).double()
     with torch.no_grad():
@@ -124,7 +124,7 @@ def test_the_largest_are_those_of_torch(n: int, share: float, shift: float, step
     rows = torch.randn(7, n, generator=torch.Generator().manual_seed(seed)) + shift
     rows = (rows / step).round() * step if step else rows
     k = max(1, round(share * n))
-    values, places = sparse._largest(rows, k)
+    values, places = active_latents.largest(rows, k)
     assert torch.equal(values.sort(descending=True).values, rows.topk(k).values)
     assert torch.equal(rows.gather(1, places), values)
     assert all(len(set(row)) == k for row in places.tolist())
@@ -150,7 +150,7 @@ def test_cells_are_counted_as_with_the_whole_array(dtype: str) -> None:
 def test_entries_are_in_order_of_latent_and_token() -> None:
     sae, _, generator = two_saes(8, 300, 0, 0.3)
     x = torch.randn(5000, 8, generator=generator)  # more than one piece of tokens
-    h = sparse.active(sae, x)
+    h = active_latents.active(sae, x)
     for low, high in pairwise(h.starts):
         assert (np.diff(h.tokens[low:high]) > 0).all()
     with torch.no_grad():
@@ -162,7 +162,7 @@ def test_only_the_chosen_latents_are_visited() -> None:
     sae, _, generator = two_saes(8, 700, 0, 0.3)
     x = torch.randn(50, 8, generator=generator)
     chosen = np.arange(3, 700, 7)
-    every, some = sparse.active(sae, x), sparse.active(sae, x, latents=chosen)
+    every, some = active_latents.active(sae, x), active_latents.active(sae, x, latents=chosen)
     counts = np.diff(some.starts)
     assert np.array_equal(counts[chosen], np.diff(every.starts)[chosen])
     assert np.delete(counts, chosen).sum() == 0

@@ -7,7 +7,8 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor
 
-from cytosae.sae import SAE, sparse
+from cytosae.sae import SAE
+from cytosae.sae.active_latents import active, by_cell
 
 MAX_ELEMENTS = 1 << 26
 """Tokens x latents that are worked on at once, in elements; so large an array there only is on a GPU."""
@@ -28,7 +29,7 @@ def cell_activations(
     threshold
         tau: a patch is active where its activation is above it.
     dtype
-        Of the encoder's product on a CPU, see `cytosae.sae.sparse.active`; the activations are in float32 in any case.
+        Of the encoder's product on a CPU (`cytosae.sae.active_latents.active`); activations are float32 in any case.
 
     Returns
     -------
@@ -45,7 +46,7 @@ def cell_activations(
     for part in tokens.split(at_once):
         x = part.to(device, torch.float32).flatten(0, 1)
         if x.device.type == "cpu":
-            pairs.append(sparse.by_cell(sparse.active(sae, x, dtype), n_tokens, threshold))
+            pairs.append(by_cell(active(sae, x, dtype), n_tokens, threshold))
         else:
             h = sae.encode(x).unflatten(0, (len(part), n_tokens))
             whole = (h > threshold).sum(dim=1, dtype=torch.int32), h.mean(dim=1)

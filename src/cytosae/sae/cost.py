@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from cytosae.backbones import choose_precision
-from cytosae.sae import sparse
+from cytosae.sae.active_latents import active
 from cytosae.sae.checkpoint import TrainState
 from cytosae.sae.model import SAE
 from cytosae.sae.training import new_state, step
@@ -85,6 +85,6 @@ def training_bytes(d_model: int, n_latents: int, batch_tokens: int) -> float:
 @torch.no_grad()
 def _encode(sae: SAE, x: Tensor, dtype: str) -> None:
     if x.device.type == "cpu":
-        sparse.active(sae, x, dtype)
+        active(sae, x, dtype)
     else:
         sae.encode(x)

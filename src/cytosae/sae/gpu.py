@@ -18,10 +18,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cytosae.sae import sparse
+from cytosae.sae.active_latents import margin
 from cytosae.sae.model import SAE
 from cytosae.sae.objectives import RECONSTRUCTION, BatchFigures, dictionary_sizes, takes_part
 from cytosae.sae.revival import Dead, Extra, Pieces, auxk_pull, ghost, nearest
+from cytosae.sae.sparse import gradient_of
 
 try:
     import triton  # type: ignore
@@ -178,15 +179,15 @@ def _narrow(dtype: str) -> torch.dtype:
 def _active(sae: SAE, centred: Tensor, dtype: str) -> Active:
     """Activations that are not zero, of ``x - b_dec``, ``(n_tokens, d_model)``.
 
-    A product in bfloat16 only tells which latents may be active, with the margin of `cytosae.sae.sparse`; these are
+    A product in bfloat16 only tells which latents may be active, with the margin of `cytosae.sae.active_latents`; these are
     then computed in float32, so that activations and gradients are those of float32.
     """
     w, b, kind = _rows(sae.W_enc.T), _rows(sae.b_enc), _narrow(dtype)
     n, rough = len(centred), kind != torch.float32
-    margin = sparse.margin(w, b, float(centred.norm(dim=1).max())) if rough else torch.zeros_like(b)
+    room = margin(w, b, float(centred.norm(dim=1).max())) if rough else torch.zeros_like(b)
     x = centred.to(kind).T
     counts, tokens, values = [], [], []
-    for weights, *some in zip(w.split(LATENTS), b.split(LATENTS), margin.split(LATENTS), strict=True):
+    for weights, *some in zip(w.split(LATENTS), b.split(LATENTS), room.split(LATENTS), strict=True):
         product = weights.to(kind) @ x
         grid, number = (len(weights),), torch.empty(len(weights), dtype=torch.int64, device=x.device)
         _count[grid](product, *some, number, n, SEARCH=_SEARCH)
@@ -304,7 +305,7 @@ def _backward(
     for parameter in sae.parameters():
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
-    g_enc, g_dec = _rows(sparse.gradient_of(sae.W_enc).T), _rows(sparse.gradient_of(sae.W_dec))
+    g_enc, g_dec = _rows(gradient_of(sae.W_enc).T), _rows(gradient_of(sae.W_dec))
     n, centred = len(x), (x - sae.b_dec).contiguous()
     ends = torch.tensor(dictionary_sizes(sae, nested), device=x.device)
     h = _active(sae, centred, dtype)
@@ -331,8 +332,8 @@ def _backward(
         g_dec[dead] += extra.dec
         g_bias[dead] += extra.bias
         term, weight = extra.term / n, extra.weight
-    sparse.gradient_of(sae.b_enc).add_(g_bias)
-    sparse.gradient_of(sae.b_dec).add_(sae.split.latents.once(pulls[0].sum(0)) - sae.W_enc @ g_bias)
+    gradient_of(sae.b_enc).add_(g_bias)
+    gradient_of(sae.b_dec).add_(sae.split.latents.once(pulls[0].sum(0)) - sae.W_enc @ g_bias)
     square = (x - outputs.detach()[-1]).square().sum() / sae.d_model
     of_latents = torch.stack([h.values.sum(dtype=torch.float64), h.values.new_tensor(len(h), dtype=torch.float64)])
     sums = reconstruction.double(), square.double(), *sae.split.latents.sum(of_latents)

@@ -25,7 +25,7 @@ from cytosae.backbones import choose_device
 from cytosae.console import progress, say
 from cytosae.errors import CytosaeError, Interrupted
 from cytosae.interrupts import StopFlag, deferred_signals
-from cytosae.sae import sparse
+from cytosae.sae.threads import alone
 from cytosae.sae.training import Course, start_tokens
 from cytosae.settings import TrainConfig
 from cytosae.tokens import TokenSource, shuffled_batches
@@ -233,7 +233,7 @@ def _side_by_side(members: int, device: torch.device) -> Iterator[Callable[..., 
         return
 
     def in_one(function: Callable[[Course], Any], course: Course) -> Any:
-        with sparse.alone():
+        with alone():
             return function(course)
 
     def begin() -> None:

@@ -7,9 +7,10 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from cytosae.sae import sparse
+from cytosae.sae.active_latents import active
 from cytosae.sae.model import SAE
 from cytosae.sae.objectives import RECONSTRUCTION
+from cytosae.sae.sparse import decode
 
 
 class ExplainedVariance:
@@ -60,7 +61,7 @@ def evaluate(
     max_elements
         Tokens x latents to work on at once.
     dtype
-        Of the encoder's product on a CPU, see `cytosae.sae.sparse.active`.
+        Of the encoder's product on a CPU, see `cytosae.sae.active_latents.active`.
 
     Returns
     -------
@@ -75,8 +76,8 @@ def evaluate(
         for piece in batch.reshape(-1, sae.d_model).split(max(1, max_elements // sae.n_latents)):
             x = piece.to(device, torch.float32)
             if device.type == "cpu":
-                h = sparse.active(sae, x, dtype)
-                output, l1, l0 = sparse.decode(sae, h)[-1], torch.from_numpy(h.values).sum(), torch.tensor(len(h))
+                h = active(sae, x, dtype)
+                output, l1, l0 = decode(sae, h)[-1], torch.from_numpy(h.values).sum(), torch.tensor(len(h))
                 fired |= torch.from_numpy(h.fired())
             else:
                 latents = sae.encode(x)

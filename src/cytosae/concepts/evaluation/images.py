@@ -18,7 +18,8 @@ from cytosae.concepts.activations import cell_activations
 from cytosae.concepts.evaluation.sampling import BATCH, LATENTS, Sample
 from cytosae.concepts.evaluation.table import Table, aligned
 from cytosae.concepts.quality import Estimate, Finish
-from cytosae.sae import SAE, sparse
+from cytosae.sae import SAE
+from cytosae.sae.active_latents import active
 from cytosae.settings import EvaluateConfig
 from cytosae.storage import place
 from cytosae.tokens import TokenSource
@@ -52,7 +53,7 @@ def localisation(
     truth = np.moveaxis(cover, 1, -1).reshape(-1, len(TISSUES)) > 0.5
     tokens = torch.cat(list(source.stream([rows[i : i + BATCH] for i in range(0, len(rows), BATCH)])))
     patches = tokens[:, 1:].float().flatten(0, 1)
-    h = sparse.active(sae, patches, choose_precision("auto", "cpu"), sample.concepts)
+    h = active(sae, patches, choose_precision("auto", "cpu"), sample.concepts)
     latents = sp.csc_matrix((h.values, h.tokens, h.starts), shape=(len(patches), sae.n_latents))[:, sample.concepts]
     per_cell = down * across
     whose = pd.factorize(source.cells["patient"].iloc[rows])[0]
@@ -94,16 +95,16 @@ def robustness(
 
     model = backbone
 
-    def active(images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+    def mean_of(images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         parts = []
         for start in range(0, len(images), BATCH):
             tokens = model.tokens(np.stack(images[start : start + BATCH])).cpu().half().float()
             parts.append(cell_activations(sae, tokens)[1][:, sample.concepts].toarray())
         return np.concatenate(parts)
 
-    before = active(pixels)
+    before = mean_of(pixels)
     for name, change in PERTURBATIONS.items():
-        after = active([change(image) for image in pixels])
+        after = mean_of([change(image) for image in pixels])
         found = q.column_correlation(before, after)
         measure = f"robustness to {name} (r)"
         about[f"robustness_{name}"] = found

@@ -17,7 +17,9 @@ from torch import Tensor
 
 from cytosae.concepts.quality.probing import fitted_probe
 from cytosae.concepts.quality.resampling import Estimate, bootstrap_weights
-from cytosae.sae import SAE, sparse
+from cytosae.sae import SAE
+from cytosae.sae.active_latents import active
+from cytosae.sae.sparse import decode
 
 Finish = Callable[[Tensor], Tensor]
 """The rest of a backbone: tokens ``(n, n_tokens, d_model)`` to its output of the same shape."""
@@ -31,7 +33,7 @@ _BATCH = 64
 def reconstructed(sae: SAE, tokens: Tensor) -> Tensor:
     """Tokens ``(n_cells, n_tokens, d_model)`` as the autoencoder gives them back."""
     x = tokens.float().flatten(0, 1)
-    return sparse.decode(sae, sparse.active(sae, x))[-1].unflatten(0, tokens.shape[:2])
+    return decode(sae, active(sae, x))[-1].unflatten(0, tokens.shape[:2])
 
 
 @torch.no_grad()

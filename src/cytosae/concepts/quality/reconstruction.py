@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cytosae.concepts.quality.resampling import Estimate, bootstrap_weights
-from cytosae.sae import SAE, sparse
+from cytosae.sae import SAE
+from cytosae.sae.active_latents import active
+from cytosae.sae.sparse import decode
 
 DENSE = 0.1
 """Share of tokens above which a latent is dense (Sun et al., 2025, take such latents apart; they are rarely concepts)."""
@@ -70,14 +72,14 @@ def reconstruct(sae: SAE, batches: Iterable[Tensor], mean: Tensor, dtype: str = 
     mean
         Mean token of all of them, ``(d_model,)``.
     dtype
-        Of the encoder's product (`cytosae.sae.sparse.active`).
+        Of the encoder's product (`cytosae.sae.active_latents.active`).
     """
     sums: list[Tensor] = []
     fired, n_tokens = np.zeros(sae.n_latents, np.int64), 0
     for batch in batches:
         x = batch.float().flatten(0, 1)
-        h = sparse.active(sae, x, dtype)
-        output = sparse.decode(sae, h)[-1]
+        h = active(sae, x, dtype)
+        output = decode(sae, h)[-1]
         fired += np.diff(h.starts)
         n_tokens += len(x)
         centred, rebuilt = (x - sae.b_dec).double(), (output - sae.b_dec).double()
@@ -91,5 +93,5 @@ def reconstruct(sae: SAE, batches: Iterable[Tensor], mean: Tensor, dtype: str = 
             ]
         )
         sums.append(per_token.unflatten(1, batch.shape[:2]).sum(2))
-    error, spread, active, product, square = torch.cat(sums, dim=1).numpy()
-    return Reconstruction(error, spread, active, product, square, fired / max(1, n_tokens))
+    error, spread, number, product, square = torch.cat(sums, dim=1).numpy()
+    return Reconstruction(error, spread, number, product, square, fired / max(1, n_tokens))

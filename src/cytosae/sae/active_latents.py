@@ -1,0 +1,240 @@
+"""The active latents of tokens on a CPU: only these are kept, as a sparse matrix.
+
+The product of the encoder has full width. It is made in pieces that stay in cache, and of each piece just the active latents
+are kept (`Active`); what comes after follows these.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cytosae.sae import kernels
+from cytosae.sae.activations import BatchTopK, ReLU, TopK
+from cytosae.sae.model import SAE
+from cytosae.sae.revival import ranges
+from cytosae.sae.split import among_largest
+from cytosae.sae.threads import each, scratch, shares
+
+LATENTS, TOKENS = 512, 16 * 257
+"""Size of the pieces of the encoder's product, and of the blocks of tokens that are worked on one after the other."""
+ROWS = 128
+"""Tokens whose largest latents are looked for together."""
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Active:
+    """The entries of h that are not zero, by latent, as a matrix in CSC form ``(n_tokens, n_latents)``."""
+
+    starts: NDArray[np.int64]
+    """Where the entries of each latent begin, ``(n_latents + 1,)``."""
+    tokens: NDArray[np.int32]
+    """Token of each entry, ascending within a latent, ``(n_entries,)``."""
+    values: NDArray[np.float32]
+    """Its activation, ``(n_entries,)``."""
+    n_tokens: int
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def fired(self) -> NDArray[np.bool_]:
+        """Whether each latent is active on any token, ``(n_latents,)``."""
+        return np.asarray(np.diff(self.starts) > 0)
+
+    def latents(self) -> NDArray[np.int64]:
+        """Latent of each entry, ``(n_entries,)``."""
+        return np.repeat(np.arange(len(self.starts) - 1), np.diff(self.starts))
+
+    def where(self, kept: NDArray[np.bool_]) -> Active:
+        """Some of the entries; `kept` says of each whether it stays."""
+        starts = np.concatenate([[0], np.cumsum(kept)])[self.starts]
+        return Active(starts, self.tokens[kept], self.values[kept], self.n_tokens)
+
+
+def active(sae: SAE, x: Tensor, dtype: str = "float32", latents: NDArray[np.int64] | None = None) -> Active:
+    """Activations of all latents, or of some of them, that are not zero.
+
+    Parameters
+    ----------
+    x
+        Tokens, ``(n_tokens, d_model)``, float32.
+    dtype
+        Of the encoder's product. With bfloat16 it only tells which latents may be active, with a margin for its rounding
+        (`margin`); these are then computed in float32.
+    latents
+        Ascending indices; the others count as not active. All if None.
+    """
+    return _active(sae, x - sae.b_dec.detach(), dtype, latents)
+
+
+def _active(sae: SAE, centred: Tensor, dtype: str, latents: NDArray[np.int64] | None) -> Active:
+    if isinstance(sae.activation, TopK):
+        return _largest_of_tokens(sae, centred, sae.activation, latents)
+    lowest = sae.activation.lowest(sae)
+    h = _above(sae, centred, dtype, latents, lowest)
+    if isinstance(sae.activation, ReLU):
+        return h
+    of_entry = torch.from_numpy(h.latents())
+    with torch.no_grad():
+        h.values[:] = sae.activation.infer(sae, torch.from_numpy(h.values), of_entry).numpy()
+    return h.where(h.values > 0)
+
+
+def active_in_training(sae: SAE, centred: Tensor, dtype: str, latents: NDArray[np.int64] | None) -> Active:
+    """The same where a batch decides together which latents are active."""
+    if not isinstance(sae.activation, BatchTopK):
+        return _active(sae, centred, dtype, latents)
+    wanted, lowest = sae.activation.k * len(centred), 0.8 * sae.log_threshold.detach().exp()
+    h = _above(sae, centred, dtype, latents, lowest)
+    while len(h) < wanted and lowest.any():  # the threshold of earlier batches is too high for this one
+        lowest = lowest / 4 if lowest.max() > 1e-3 else torch.zeros_like(lowest)
+        h = _above(sae, centred, dtype, latents, lowest)
+    if len(h) <= wanted:
+        return h
+    return h.where(h.values >= np.partition(h.values, -wanted)[-wanted])
+
+
+def _largest_of_tokens(sae: SAE, centred: Tensor, topk: TopK, latents: NDArray[np.int64] | None) -> Active:
+    """The k largest of each token that are above zero; of these those among `latents`."""
+    w, b, k = sae.W_enc.detach(), sae.b_enc.detach(), min(topk.k, sae.n_latents)
+    centred = centred.detach()
+    places, values = torch.empty(len(centred), k, dtype=torch.int64), torch.empty(len(centred), k)
+
+    def choose(first: int, last: int) -> None:
+        values[first:last], places[first:last] = largest(torch.addmm(b, centred[first:last], w), k)
+
+    each(choose, ranges(len(centred), ROWS))
+    kept, _ = among_largest(values, topk.k, sae.split.latents)
+    h = by_latent(places, values * kept, sae.n_latents)
+    active = h.values > 0
+    if latents is not None:
+        active &= np.isin(h.latents(), latents)
+    return h.where(active)
+
+
+def by_latent(places: Tensor, values: Tensor, n_latents: int) -> Active:
+    """Entries of each token, ``(n_tokens, k)``, by latent."""
+    n, k = places.shape
+    rows = np.arange(0, n * k + 1, k)
+    by_token = sp.csr_matrix((values.numpy().ravel(), places.int().numpy().ravel(), rows), shape=(n, n_latents))
+    by_latent = by_token.tocsc()
+    return Active(by_latent.indptr.astype(np.int64), by_latent.indices, by_latent.data, n)
+
+
+def _above(sae: SAE, centred: Tensor, dtype: str, latents: NDArray[np.int64] | None, lowest: Tensor | None) -> Active:
+    """Pre-activations above `lowest (n_latents,)`, or above zero, of all latents or of some."""
+    if len(centred) <= TOKENS:
+        return _above_of_some(sae, centred, dtype, latents, lowest)
+    # Block by block, so that all of a block's tokens stay in cache for the whole of the weights.
+    blocks = [
+        (first, _above_of_some(sae, centred[first:last], dtype, latents, lowest))
+        for first, last in ranges(len(centred), -(-len(centred) // -(-len(centred) // TOKENS)))
+    ]
+    counts = sum((np.diff(block.starts) for _, block in blocks), np.zeros(sae.n_latents, np.int64))
+    starts = np.concatenate([[0], np.cumsum(counts)])
+    tokens, values = np.empty(starts[-1], np.int32), np.empty(starts[-1], np.float32)
+    ends = starts[:-1].copy()
+    for offset, block in blocks:
+        entries = block.starts, block.tokens, block.values, offset, tokens, values, ends
+        each(kernels.append, ((first, last, *entries) for first, last in shares(sae.n_latents)))
+    return Active(starts, tokens, values, len(centred))
+
+
+def _above_of_some(
+    sae: SAE, centred: Tensor, dtype: str, latents: NDArray[np.int64] | None, lowest: Tensor | None
+) -> Active:
+    centred = centred.detach()
+    w, b = sae.W_enc.detach().T, sae.b_enc.detach()
+    if lowest is not None:  # what is above the threshold is above zero with a bias that is as much lower
+        b = b - lowest
+    chosen = None if latents is None else torch.from_numpy(latents)
+    rough = centred.bfloat16() if dtype == "bfloat16" else None
+    longest = float(centred.norm(dim=1).max()) if len(centred) else 0.0
+    n = len(centred)
+
+    def piece(first: int, last: int) -> tuple[Array, Array, Array]:
+        weights = w[first:last] if chosen is None else w[chosen[first:last]]
+        bias = b[first:last] if chosen is None else b[chosen[first:last]]
+        tokens, values = scratch(last - first, n)
+        counts = np.empty(last - first, np.int64)
+        narrow = weights if rough is None else weights.bfloat16()
+        limits = kernels.sortable((-bias - margin(weights, bias, longest)).bfloat16().view(torch.int16).numpy())
+        if rough is None:
+            kernels.active_float32((weights @ centred.T).numpy(), bias.numpy(), tokens, values, counts)
+        else:
+            product = (narrow @ rough.T).view(torch.int16).numpy()
+            kernels.active_bfloat16(
+                product, limits, centred.numpy(), weights.numpy(), bias.numpy(), tokens, values, counts
+            )
+        total = int(counts.sum())
+        packed = np.empty(total, np.int32), np.empty(total, np.float32)
+        kernels.pack(tokens, values, counts, *packed)
+        return counts, *packed
+
+    parts = each(piece, ranges(sae.n_latents if chosen is None else len(chosen), LATENTS))
+    counts = np.zeros(sae.n_latents, np.int64)
+    if parts:
+        counts[slice(None) if latents is None else latents] = np.concatenate([part[0] for part in parts])
+    starts = np.concatenate([[0], np.cumsum(counts)])
+    tokens = np.concatenate([part[1] for part in parts]) if parts else np.empty(0, np.int32)
+    values = np.concatenate([part[2] for part in parts]) if parts else np.empty(0, np.float32)
+    if lowest is not None:
+        values += np.repeat(lowest.numpy(), counts)
+    return Active(starts, tokens, values, n)
+
+
+def margin(weights: Tensor, bias: Tensor, longest: float) -> Tensor:
+    """How far below zero a latent may seem to be and still be looked at, ``(n_chosen,)``.
+
+    Factors rounded to 8 bits give a product of ``d`` terms a standard deviation of about ``2^-9 |x| |w| / sqrt(d)``,
+    where no few terms make up the whole; eight times that is allowed for the longest token, and the rounding of the result.
+    """
+    return 2**-6 * longest * weights.norm(dim=1) / weights.shape[1] ** 0.5 + 2**-7 * bias.abs()
+
+
+def largest(rows: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The k largest values of each row, in no order, and their places; as `torch.topk`, in a third of the time."""
+    values, places = torch.empty(len(rows), k), torch.empty(len(rows), k, dtype=torch.int64)
+    kernels.largest(rows.numpy(), k, places.numpy(), values.numpy())
+    return values, places
+
+
+def by_cell(h: Active, n_tokens: int, threshold: float) -> tuple[sp.csr_matrix, sp.csr_matrix]:
+    """Counts a_i[s] and image activations m_i[s] of cells whose tokens follow one another (CytoSAE, Eq. 2 and 3).
+
+    Parameters
+    ----------
+    n_tokens
+        Tokens of a cell.
+    threshold
+        tau.
+
+    Returns
+    -------
+    See `cytosae.concepts.cell_activations`.
+    """
+    n_latents = len(h.starts) - 1
+
+    def some(first: int, last: int) -> tuple[Array, ...]:
+        size = int(h.starts[last] - h.starts[first])
+        cells, counts, sums = np.empty(size, np.int32), np.empty(size, np.int32), np.empty(size, np.float64)
+        ends = np.empty(last - first, np.int64)
+        found = kernels.by_cell(
+            h.starts, h.tokens, h.values, n_tokens, np.float32(threshold), first, last, cells, counts, sums, ends
+        )
+        return cells[:found], counts[:found], (sums[:found] / n_tokens).astype(np.float32), np.diff(ends, prepend=0)
+
+    parts = each(some, ranges(n_latents, LATENTS))
+    cells, counts, means, lengths = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    starts, shape = np.concatenate([[0], np.cumsum(lengths)]), (h.n_tokens // n_tokens, n_latents)
+    matrices = [sp.csc_matrix((data, cells, starts), shape=shape).tocsr() for data in (counts, means)]
+    matrices[0].eliminate_zeros()
+    return matrices[0], matrices[1]
