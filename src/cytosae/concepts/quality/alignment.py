@@ -6,6 +6,8 @@ gains nothing by it, since others judge.
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -16,7 +18,7 @@ from scipy.stats import rankdata
 
 from cytosae.concepts.quality.resampling import Estimate, bootstrap_weights
 
-_COLUMNS = 256  # scores that are ranked together
+_COLUMNS = 32  # scores that are ranked together by a thread
 
 Scores: TypeAlias = Any
 """Dense or sparse matrix."""
@@ -41,11 +43,15 @@ def auroc(scores: Scores, truth: ArrayLike) -> NDArray[np.float64]:
     n, n_positive = len(positive), positive.sum(axis=0)
     pairs = n_positive * (n - n_positive)
     area = np.empty((values.shape[1], positive.shape[1]))
-    for start in range(0, values.shape[1], _COLUMNS):
+
+    def rank(start: int) -> None:
         block = values[:, start : start + _COLUMNS]
         ranks = rankdata(block.toarray() if sp.issparse(block) else block, axis=0)
         wins = ranks.T @ positive - n_positive * (n_positive + 1) / 2
         area[start : start + _COLUMNS] = np.divide(wins, pairs, out=np.full_like(wins, np.nan), where=pairs > 0)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(rank, range(0, values.shape[1], _COLUMNS)))
     return area
 
 
