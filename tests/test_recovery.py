@@ -14,6 +14,7 @@ from cytosae.concepts.quality.baselines import (
     nonnegative_factors,
     principal_directions,
     random_directions,
+    strongest,
     token_directions,
 )
 
@@ -73,6 +74,18 @@ def test_a_concept_missing_from_a_half_has_no_figure() -> None:
     truth[0, 2] = True
     found = recovery(scores, truth, images)
     assert np.isnan(found.area[2])
+
+
+@pytest.mark.parametrize("offset", [-100.0, 0.0, 5.0])
+def test_the_strongest_scores_keep_their_order_and_the_others_say_nothing(offset: float) -> None:
+    scores = np.random.default_rng(0).standard_normal((50, 9)).astype(np.float32) + np.float32(offset)
+    kept = strongest(scores, 3)
+    assert ((kept > 0).sum(axis=1) == 3).all()
+    np.testing.assert_array_equal(kept > 0, scores >= np.sort(scores, axis=1)[:, [-3]])
+    np.testing.assert_array_equal(np.argsort(kept[kept > 0]), np.argsort(scores[kept > 0]))
+    every = strongest(scores, 20)
+    assert (every > 0).all()
+    np.testing.assert_array_equal(np.argsort(every.ravel()), np.argsort(scores.ravel()))
 
 
 def test_baselines_have_their_shapes_and_seeds() -> None:

@@ -23,8 +23,7 @@ from sklearn.preprocessing import StandardScaler
 from cytosae.backbones import load
 from cytosae.cells import load_squashed
 from cytosae.concepts.quality import auroc, recovery
-from cytosae.sae.start import start_from_tokens, start_of_bias
-from cytosae.sae.training import new_state, step
+from cytosae.sae.training import begin, new_state, step
 from cytosae.tokens import shuffled_batches
 from training.tiny.data import split
 from training.tiny.model import new_backbone
@@ -113,8 +112,7 @@ def best_latents(
     state = new_state(config, seen.shape[2], torch.device("cpu"))
     sample = seen[:: len(seen) // config.init_images].flatten(0, 1).float()
     with torch.no_grad():
-        state.sae.b_dec.copy_(start_of_bias(sample, config.b_dec_init))
-    start_from_tokens(state.sae, sample, config.seed)
+        begin(state, sample, config)
     batches = shuffled_batches(np.arange(len(seen)), config.batch_images, config.seed)
     for batch in islice(batches, config.steps):
         step(state, seen[batch].flatten(0, 1).float(), config)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from sklearn.cluster import MiniBatchKMeans
 from sklearn.decomposition import PCA, MiniBatchNMF
 from sklearn.exceptions import ConvergenceWarning
@@ -48,3 +48,24 @@ def cluster_closeness(tokens: Tokens, count: int, seed: int = 0) -> NDArray[np.f
     """Closeness to the centres of k-means, the negative distance; ``(n, count)``."""
     model = MiniBatchKMeans(count, batch_size=4096, n_init=1, random_state=seed).fit(tokens)
     return -model.transform(tokens).astype(np.float32)
+
+
+def strongest(scores: ArrayLike, count: int) -> NDArray[np.float32]:
+    """The `count` largest scores of each row, and 0 for the others: as few answers to a patch as an autoencoder gives.
+
+    Parameters
+    ----------
+    scores
+        ``(n, n_scores)``, of any sign.
+
+    Returns
+    -------
+    ``(n, n_scores)``. What is kept is above 0, in the order that it had, over all rows.
+    """
+    scores = np.asarray(scores, dtype=np.float32)
+    count = min(count, scores.shape[1])
+    order = np.argpartition(scores, -count, axis=1)[:, -count:]
+    kept = np.zeros_like(scores)
+    lowest = np.nextafter(scores.min(), np.float32(-np.inf))
+    np.put_along_axis(kept, order, np.take_along_axis(scores, order, axis=1) - lowest, axis=1)
+    return kept
