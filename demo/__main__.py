@@ -179,8 +179,8 @@ def summarise(stages: dict[str, dict[str, Any]], judged: int, found: Found) -> d
         **{name: sae[name] for name in ("explained_variance", "l0", "dead")},
         "judged_on": judged,
         "answers": found.answers,
-        "recovered": {name: _in_short(result) for name, result in found.by_all.items()},
-        "recovered_by_strongest": {name: _in_short(result) for name, result in found.by_strongest.items()},
+        "recovered": {name: _share_and_area(result) for name, result in found.by_all.items()},
+        "recovered_by_strongest": {name: _share_and_area(result) for name, result in found.by_strongest.items()},
         "auroc": {
             name: {c: None if np.isnan(a) else float(a) for c, a in zip(CONCEPTS, result.area, strict=True)}
             for name, result in found.by_all.items()
@@ -188,7 +188,7 @@ def summarise(stages: dict[str, dict[str, Any]], judged: int, found: Found) -> d
     }
 
 
-def _in_short(result: Alignment) -> dict[str, float]:
+def _share_and_area(result: Alignment) -> dict[str, float]:
     return {"share": result.share(), "auroc": float(np.nanmean(result.area))}
 
 
