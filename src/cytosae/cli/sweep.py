@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from cytosae.cli.answers import Json, answer
-from cytosae.cli.options import Commands, with_settings
+from cytosae.cli.options import CheckpointSeconds, Commands, with_settings
 from cytosae.settings import EncodeConfig, EvaluateConfig
 
 sweep_app = Commands()
@@ -30,7 +30,7 @@ def sweep(
     attributes: Annotated[
         Path | None, typer.Option("--attributes", help="Table of expert attributes, for --evaluate.")
     ] = None,
-    checkpoint_seconds: Annotated[float, typer.Option(help="Time between two checkpoints, in seconds.")] = 300.0,
+    checkpoint_seconds: CheckpointSeconds = 300.0,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, ...")] = "auto",
     as_json: Json = False,
 ) -> None:

@@ -30,7 +30,7 @@ _kept = threading.local()
 
 
 @contextmanager
-def single_threads() -> Iterator[int]:
+def _single_threads() -> Iterator[int]:
     """One thread of torch for each of ours; gives their number."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -57,7 +57,7 @@ def each(function: Callable[..., Any], items: Iterable[tuple[Any, ...]]) -> list
     """Results of calls in threads, in order."""
     if getattr(_kept, "alone", False):
         return [function(*item) for item in items]
-    with single_threads() as threads:
+    with _single_threads() as threads:
         return list(_pool(threads).map(lambda item: function(*item), items))
 
 
