@@ -498,7 +498,9 @@ def test_other_settings_start_anew_and_say_so(
     store = make_store(dictionary_tokens())
     train(store, tmp_path / "sae", replace(SMALL, images=800))
     other = replace(SMALL, **{"images": 800, **change})
-    train(store, tmp_path / "sae", other)
+    with pytest.raises(CytosaeError, match="--restart"):
+        train(store, tmp_path / "sae", other)
+    train(store, tmp_path / "sae", other, restart=True)
     assert "training starts anew" in capsys.readouterr().err
     train(store, tmp_path / "fresh", other)
     assert contents(tmp_path / "sae")[0] == contents(tmp_path / "fresh")[0]

@@ -20,6 +20,12 @@ from cytosae.errors import CytosaeError
 MANIFEST = "manifest.json"
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 """Files of an autoencoder."""
+ANNOTATIONS = "annotations.sqlite"
+"""In a study: what experts say of its concepts."""
+
+VERSIONS: dict[str, int] = {"tokens": 1, "sae": 1, "concepts": 1, "cohort": 1, "report": 1}
+"""Version of the mathematics of a stage, 1 where it is not named. Raise it with every change after which the same inputs
+and settings give other outputs: what an earlier version made is then made again."""
 
 _UMASK = os.umask(0)  # can only be read by setting it
 os.umask(_UMASK)
@@ -160,7 +166,9 @@ class Manifest:
     summary
         The figures that the stage reports.
     cytosae
-        Version that made it.
+        Version of the package that made it.
+    version
+        Version of the stage's mathematics, see `VERSIONS`.
     """
 
     stage: str
@@ -169,6 +177,11 @@ class Manifest:
     outputs: Mapping[str, FileRecord] = field(default_factory=dict)
     summary: Mapping[str, Any] = field(default_factory=dict)
     cytosae: str = __version__
+    version: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.version:
+            object.__setattr__(self, "version", VERSIONS.get(self.stage, 1))
 
     @classmethod
     def load(cls, folder: Path) -> Manifest | None:
@@ -179,7 +192,7 @@ class Manifest:
         raw = read_json(path)
         try:
             outputs = {name: FileRecord(**record) for name, record in raw.pop("outputs").items()}
-            return cls(**raw, outputs=outputs)
+            return cls(**{"version": 1, **raw}, outputs=outputs)
         except (AttributeError, KeyError, TypeError) as error:
             raise CytosaeError(f"{path}: not a manifest of this program ({error}). Remove it and run again.") from error
 
@@ -191,9 +204,20 @@ class Manifest:
         """Digest of the outputs' contents."""
         return digest({name: record.sha256 for name, record in self.outputs.items()})
 
-    def why_stale(self, folder: Path, parameters: Mapping[str, Any], inputs: Mapping[str, str]) -> str | None:
-        """Why the stage has to run again with these parameters and inputs; None if it need not."""
-        if reason := changes("setting", self.parameters, parameters):
+    def why_stale(
+        self,
+        folder: Path,
+        parameters: Mapping[str, Any],
+        inputs: Mapping[str, str],
+        defaults: Mapping[str, Any] | None = None,
+    ) -> str | None:
+        """Why the stage has to run again with these parameters and inputs; None if it need not.
+
+        A setting that is younger than the manifest counts as unchanged while it has its value in `defaults`.
+        """
+        if reason := outdated(self.stage, self.version):
+            return reason
+        if reason := changes("setting", {**(defaults or {}), **self.parameters}, {**(defaults or {}), **parameters}):
             return reason
         if reason := changes("input", self.inputs, inputs):
             return reason
@@ -201,6 +225,12 @@ class Manifest:
             if not record.matches(folder / name):
                 return f"{name} is missing or was changed"
         return None
+
+
+def outdated(stage: str, version: int) -> str | None:
+    """Say that another version of the stage's mathematics made something; None if it was the present one."""
+    now = VERSIONS.get(stage, 1)
+    return None if version == now else f"made by version {version} of this stage, which is at version {now} now"
 
 
 def changes(kind: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from contextlib import closing
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import pandas as pd
 
 from cytosae.artefacts import (
+    ANNOTATIONS,
     CONFIG,
     MANIFEST,
     WEIGHTS,
@@ -24,13 +26,19 @@ from cytosae.artefacts import (
     write_json,
 )
 from cytosae.backbones import NAMES, TINY, Backbone, load
-from cytosae.cells import difference, list_cells, metadata_digest, pixels_digest, read_cells, write_cells
+from cytosae.cells import Listing, difference, list_cells, metadata_digest, pixels_digest, read_cells, write_cells
 from cytosae.cohort import BARCODES, COHORT, make_barcodes
 from cytosae.concepts import check_fit, encode, encode_inputs
 from cytosae.console import progress, say
 from cytosae.engines import opened
 from cytosae.errors import CytosaeError
+from cytosae.locks import locked
+from cytosae.remembered import FILE as SETTINGS
+from cytosae.remembered import write_settings
 from cytosae.sae import SAE, adopt, train, training_inputs
+from cytosae.sae.checkpoint import CHECKPOINT
+from cytosae.sae.former import TrainedWork, former_folder, refusal, transfer
+from cytosae.sae.training import split_digest
 from cytosae.settings import HERE, BackboneConfig, BarcodeConfig, EncodeConfig, EngineConfig, StoreConfig, TrainConfig
 from cytosae.tokens import Layout, LiveTokens, TokenSource, TokenStore, embed, layout_of
 from cytosae.tokens.store import read_manifest
@@ -46,6 +54,10 @@ class RunConfig:
     encode: EncodeConfig = field(default_factory=EncodeConfig)
     barcodes: BarcodeConfig = field(default_factory=BarcodeConfig)
     engine: EngineConfig = field(default_factory=EngineConfig)
+
+    def remembered(self) -> dict[str, Any]:
+        """The settings that belong to the study, by name."""
+        return {spec.name: getattr(self, spec.name) for spec in fields(self) if spec.name != "engine"}
 
 
 def load_backbone(config: BackboneConfig, *, whole: bool = False) -> Backbone:
@@ -107,12 +119,67 @@ def rendered(source: Path, folder: Path) -> Path:
     return path
 
 
-def list_to(source: Path, target: Path, *, strict: bool = False) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """List the cells of a source into a table, and those left out into ``<name>.rejected.csv`` beside it.
+@dataclass(frozen=True)
+class Listed:
+    """The cells of a source as they are now, beside the table of the last listing."""
+
+    source: Path
+    target: Path
+    strict: bool
+    listing: Listing
+    previous: pd.DataFrame | None
+
+    @property
+    def cells(self) -> pd.DataFrame:
+        """The cells that can be read."""
+        return self.listing.cells
+
+    @cached_property
+    def reason(self) -> str | None:
+        """What is new in the table; None if nothing is."""
+        return "not listed yet" if self.previous is None else difference(self.previous, self.cells)
+
+    def refuse_vanished(self) -> None:
+        """Raise a `CytosaeError` if cells of the last listing are not there any more."""
+        if self.previous is None:
+            return
+        gone = self.previous[~self.previous["cell_id"].isin(self.cells["cell_id"])]
+        if gone.empty:
+            return
+        first = gone.iloc[0]
+        reasons = dict(zip(self.listing.rejected["cell_id"], self.listing.rejected["reason"], strict=True))
+        why = reasons.get(first["cell_id"], "not listed any more")
+        raise CytosaeError(
+            f"{self.source}: {len(gone):,} of the {len(self.previous):,} cells in {self.target} are gone (first: "
+            f"{first['path']}: {why}). Nothing was changed. If a disk is not connected or a folder was renamed, put it back "
+            "and repeat the command. To go on without these cells, add --drop-missing."
+        )
+
+    def write(self) -> dict[str, Any]:
+        """Write the table, and the cells left out into ``<name>.rejected.csv`` beside it; the figures of the stage."""
+        rejected = self.target.with_name(f"{self.target.stem}.rejected.csv")
+        if len(self.listing.rejected):
+            say(f"cells: {len(self.listing.rejected):,} cannot be read and are left out, see {rejected}")
+            with whole_file(rejected) as partial:
+                self.listing.rejected.to_csv(partial, index=False)
+        else:
+            rejected.unlink(missing_ok=True)
+        if self.reason or self.listing.inspected:
+            write_cells(self.cells, self.target, {"source": f"{self.source}", "strict": self.strict})
+        say(f"cells: {self.reason}" if self.reason else "cells: up to date")
+        return {**self.listing.summary(), "skipped": self.reason is None, "why": self.reason}
+
+
+def look_at(source: Path, target: Path, *, strict: bool = False, drop_missing: bool = False) -> Listed:
+    """List the cells of a source, and compare them with the table `target`; nothing is written.
 
     Files that have not changed since the table was last written are not opened again.
+
+    Raises
+    ------
+    CytosaeError
+        Cells of the table are gone, and `drop_missing` does not say that they may be; what `list_cells` raises.
     """
-    make_folder(target.parent)
     previous = _previous(target)
     with progress("cells", 1, "cells") as bar:
 
@@ -121,18 +188,19 @@ def list_to(source: Path, target: Path, *, strict: bool = False) -> tuple[pd.Dat
             bar.to(done)
 
         listing = list_cells(source, strict=strict, previous=previous, on_progress=show)
-    reason = "not listed yet" if previous is None else difference(previous, listing.cells)
-    rejected = target.with_name(f"{target.stem}.rejected.csv")
-    if len(listing.rejected):
-        say(f"cells: {len(listing.rejected):,} cannot be read and are left out, see {rejected}")
-        with whole_file(rejected) as partial:
-            listing.rejected.to_csv(partial, index=False)
-    else:
-        rejected.unlink(missing_ok=True)
-    if reason or listing.inspected:
-        write_cells(listing.cells, target, {"source": f"{source}", "strict": strict})
-    say(f"cells: {reason}" if reason else "cells: up to date")
-    return listing.cells, {**listing.summary(), "skipped": reason is None, "why": reason}
+    listed = Listed(source, target, strict, listing, previous)
+    if not drop_missing:
+        listed.refuse_vanished()
+    return listed
+
+
+def list_to(
+    source: Path, target: Path, *, strict: bool = False, drop_missing: bool = False
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """List the cells of a source into a table, and those left out beside it; see `look_at` and `Listed.write`."""
+    make_folder(target.parent)
+    listed = look_at(source, target, strict=strict, drop_missing=drop_missing)
+    return listed.cells, listed.write()
 
 
 def _previous(target: Path) -> pd.DataFrame | None:
@@ -142,6 +210,10 @@ def _previous(target: Path) -> pd.DataFrame | None:
         return read_cells(target)
     except CytosaeError:
         return None  # an older or foreign table: it is replaced
+
+
+_DEPENDENT = ("concepts", COHORT, "quality", "report", ANNOTATIONS, f"{ANNOTATIONS}-wal", f"{ANNOTATIONS}-shm")
+"""What means nothing without the autoencoder that it was made with."""
 
 
 class Study:
@@ -158,6 +230,9 @@ class Study:
         Keep tokens on disk; otherwise they are made again whenever they are read.
     sae
         Folder of an autoencoder that is taken instead of training one.
+    restart
+        Train anew where the autoencoder that is there has other settings or cells: it is kept in ``former/<digest>/``, a
+        study of its own, with all that depends on it.
     """
 
     def __init__(
@@ -168,20 +243,22 @@ class Study:
         store: bool = True,
         workers: int | None = None,
         sae: Path | None = None,
+        restart: bool = False,
     ) -> None:
         self.folder, self.config, self.store, self.workers = folder.absolute(), config, store, workers
-        self.given = sae
+        self.given, self.restart = sae and sae.absolute(), restart
         self.stages: dict[str, dict[str, Any]] = {}
 
     @cached_property
     def backbone(self) -> Backbone:
-        """The backbone; loaded when first needed, and remembered so that a later run need not load it to compare."""
-        backbone = load_backbone(self.config.backbone)
-        write_json(
-            self.folder / "backbone.json",
-            {"request": self._request(), "info": layout_of(backbone.info, self.config.store).backbone},
-        )
-        return backbone
+        """The backbone; loaded when first needed."""
+        return load_backbone(self.config.backbone)
+
+    def _remember_backbone(self) -> None:
+        """Note the backbone that was loaded, so that a later run need not load it to compare."""
+        if "backbone" in self.__dict__:
+            about = layout_of(self.backbone.info, self.config.store).backbone
+            write_json(self.folder / "backbone.json", {"request": self._request(), "info": about})
 
     def _request(self) -> dict[str, Any]:
         """The backbone's settings and the state of the local files that they name."""
@@ -218,6 +295,7 @@ class Study:
         source: Path,
         *,
         strict: bool = False,
+        drop_missing: bool = False,
         track: Sequence[str] = (),
         checkpoint_seconds: float = 300.0,
     ) -> dict[str, dict[str, Any]]:
@@ -236,22 +314,82 @@ class Study:
         -------
         The figures of every stage, with ``skipped`` and ``why``.
         """
-        make_folder(self.folder)
-        source = rendered(source, self.folder / "cohort")
-        cells, self.stages["cells"] = list_to(source, self.folder / "cells.parquet", strict=strict)
-        tokens = self._tokens(cells)
-        try:
-            self._sae(tokens, track, checkpoint_seconds)
-            self._concepts(tokens)
-        finally:
-            tokens.close()
-        if cells["patient"].notna().any():
-            self._cohort()
-        self._report()
+        with locked(self.folder):
+            source = rendered(source, self.folder / "cohort")
+            listed = look_at(source, self.folder / "cells.parquet", strict=strict, drop_missing=drop_missing)
+            self._make_way(listed, self._expected_tokens(listed.cells))
+            write_settings(self.folder, self.config.remembered(), self.store, self.given)
+            self.stages["cells"] = listed.write()
+            tokens = self._tokens(listed.cells)
+            try:
+                self._make_way(listed, tokens.fingerprint)
+                self._sae(tokens, track, checkpoint_seconds)
+                self._concepts(tokens)
+            finally:
+                tokens.close()
+            if listed.cells["patient"].notna().any():
+                self._cohort()
+            self._report()
         return self.stages
+
+    def _expected_tokens(self, cells: pd.DataFrame) -> str | None:
+        """Fingerprint that the tokens of these cells will have; None where only making them can tell."""
+        layout, folder = self.layout(), self.folder / "tokens"
+        if not self.store:
+            return LiveTokens(cells, lambda: self.backbone, layout).fingerprint
+        found = read_manifest(folder)
+        if found is None or not found[2]:
+            return None
+        if found[0].identity() != layout.identity():
+            return "other tokens" if found[0].version == layout.version else None
+        with closing(TokenStore(folder)) as store:
+            return store.fingerprint if pixels_digest(store.cells) == pixels_digest(cells) else "other tokens"
+
+    def _make_way(self, listed: Listed, tokens: str | None) -> None:
+        """Before anything is changed: refuse to replace trained work, or put it aside where the user has said so."""
+        folder = self.folder / "sae"
+        work = TrainedWork.load(folder)
+        if work is None:
+            return
+        if self.given is not None:
+            same = sae_weights_digest(self.given) == work.digest
+            reason = None if same else f"--sae {self.given} is another autoencoder"
+        else:
+            inputs = {"split": split_digest(listed.cells, self.config.train)}
+            reason = work.why_replaced(self.config.train, inputs if tokens is None else {**inputs, "tokens": tokens})
+            if reason and listed.reason and listed.previous is not None:
+                reason += f"; {listed.reason}"
+        if reason is None:
+            longer = self.given is None and work.manifest is not None and work.steps < self.config.train.steps
+            if longer and (self.folder / ANNOTATIONS).is_file():
+                say(
+                    f"sae: the training goes on; the annotated autoencoder is kept in {self._put_aside(work, copy=True)}"
+                )
+            return
+        if not self.restart:
+            keep = f"To keep it for these settings and cells, add --sae {folder}; or choose another --study."
+            raise refusal(work, reason, self.config.train, former_folder(self.folder, work), keep)
+        say(f"sae: replaced ({reason}); the former autoencoder is kept in {self._put_aside(work)}")
+
+    def _put_aside(self, work: TrainedWork, *, copy: bool = False) -> Path:
+        """Move an autoencoder and all that depends on it into a study of its own; it goes last, so that a run that is
+        killed meanwhile goes on with it. With `copy` the training stays too.
+        """
+        target = make_folder(former_folder(self.folder, work))
+        for name in _DEPENDENT:
+            if (self.folder / name).exists():
+                transfer(self.folder / name, target / name)
+        for name in ("backbone.json", SETTINGS):
+            if (self.folder / name).is_file():
+                transfer(self.folder / name, target / name, copy=True)
+        if (self.folder / "cells.parquet").is_file():
+            write_cells(read_cells(self.folder / "cells.parquet"), target / "cells.parquet")
+        transfer(self.folder / "sae", target / "sae", copy=copy, without=(CHECKPOINT,))
+        return target
 
     def _tokens(self, cells: pd.DataFrame) -> TokenSource:
         layout = self.layout()
+        self._remember_backbone()
         if not self.store:
             config = self.config
             load = backbone_for(config.engine, lambda: self.backbone, config.backbone, layout)
@@ -266,6 +404,7 @@ class Study:
             engine=self.config.engine,
             settings=self.config.backbone,
         )
+        self._remember_backbone()
         return TokenStore(self.folder / "tokens")
 
     def _sae(self, tokens: TokenSource, track: Sequence[str], checkpoint_seconds: float) -> None:
@@ -299,7 +438,7 @@ class Study:
         concepts = Manifest.load(self.folder / "concepts")
         assert concepts is not None
         inputs = {"concepts": concepts.fingerprint()}
-        reason, summary = due("cohort", folder, asdict(config), inputs)
+        reason, summary = due("cohort", folder, asdict(config), inputs, asdict(BarcodeConfig()))
         if reason:
             (make_folder(folder) / MANIFEST).unlink(missing_ok=True)
             summary = make_barcodes([self.folder / "concepts"], folder / BARCODES, config)
@@ -315,11 +454,18 @@ class Study:
 
 
 def due(
-    name: str, folder: Path, parameters: Mapping[str, Any], inputs: Mapping[str, str]
+    name: str,
+    folder: Path,
+    parameters: Mapping[str, Any],
+    inputs: Mapping[str, str],
+    defaults: Mapping[str, Any] | None = None,
 ) -> tuple[str | None, dict[str, Any]]:
-    """Why a stage has to run, or None and the figures of its last run; says so on the terminal."""
+    """Why a stage has to run, or None and the figures of its last run; says so on the terminal.
+
+    `defaults` are those of its settings, see `Manifest.why_stale`.
+    """
     manifest = Manifest.load(folder)
-    reason = "not made yet" if manifest is None else manifest.why_stale(folder, parameters, inputs)
+    reason = "not made yet" if manifest is None else manifest.why_stale(folder, parameters, inputs, defaults)
     say(f"{name}: {reason or 'up to date'}")
     return reason, {} if manifest is None else dict(manifest.summary)
 
@@ -357,7 +503,7 @@ def embedded(
 
 def trained(tokens: TokenSource, folder: Path, config: TrainConfig, *, device: str, **given: Any) -> dict[str, Any]:
     """Figures of an autoencoder of these tokens, trained where it is not up to date; `given` goes to `train`."""
-    reason, summary = due("sae", folder, config.recorded(), training_inputs(tokens, config))
+    reason, summary = due("sae", folder, config.recorded(), training_inputs(tokens, config), asdict(TrainConfig()))
     return told(train(tokens, folder, config, device=device, **given) if reason else summary, reason)
 
 
@@ -372,7 +518,7 @@ def encoded(
 ) -> dict[str, Any]:
     """Figures of the concepts of an autoencoder on these tokens, made where they are not up to date."""
     sae_digest = sae_weights_digest(sae_folder)
-    reason, summary = due("concepts", folder, asdict(config), encode_inputs(tokens, sae_digest))
+    reason, summary = due("concepts", folder, asdict(config), encode_inputs(tokens, sae_digest), asdict(EncodeConfig()))
     if reason:
         sae = SAE.from_pretrained(sae_folder)
         check_fit(tokens, sae)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
@@ -23,6 +23,10 @@ Source = Annotated[
     ),
 ]
 Strict = Annotated[bool, typer.Option("--strict", help="An unreadable image is an error, not left out.")]
+DropMissing = Annotated[
+    bool,
+    typer.Option("--drop-missing", help="Go on without cells that were there in the last run and are gone."),
+]
 Workers = Annotated[
     int | None,
     typer.Option(
@@ -32,16 +36,32 @@ Workers = Annotated[
 ]
 Track = Annotated[list[str], typer.Option("--track", help="Also log to: tensorboard, wandb. Can be repeated.")]
 CheckpointSeconds = Annotated[float, typer.Option(help="Time between two checkpoints of the training, in seconds.")]
+Restart = Annotated[
+    bool,
+    typer.Option(
+        "--restart",
+        help="Train anew where the autoencoder that is there has other settings or cells; it is kept in former/.",
+    ),
+]
 Device = Annotated[str, typer.Option("--device", help="Where the backbone runs: auto, cpu, cuda, ...")]
 NoStore = Annotated[bool, typer.Option("--no-store", help="Keep no tokens on disk: make them whenever they are read.")]
 
 
-def with_settings(command: Callable[..., Any]) -> Callable[..., Any]:
+Remembered = Callable[[Mapping[str, Any]], Mapping[type, Mapping[str, Any]]]
+"""From the plain options of a command to settings by class and name."""
+
+
+def with_settings(
+    command: Callable[..., Any] | None = None, *, remembered: Remembered | None = None
+) -> Callable[..., Any]:
     """Replace every parameter whose type is a settings dataclass by one option per field.
 
     ``TrainConfig.learning_rate`` becomes ``--learning-rate`` with the field's default and help text; the command gets
     the finished dataclass. Beside the options of `TrainConfig` stands ``--preset``, which says what those left out are.
+    Options that are left out, and not set by a ``--preset`` either, are what `remembered` says of them.
     """
+    if command is None:
+        return partial(with_settings, remembered=remembered)
     hints = get_type_hints(command, include_extras=True)
     plain: list[inspect.Parameter] = []
     groups: dict[str, type] = {}
@@ -57,10 +77,15 @@ def with_settings(command: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(command)
     def wrapped(**given: Any) -> Any:
         preset, context = _preset(given.pop("preset", "paper")), given.pop("context", None)
+        chosen = {name: {spec.name: given.pop(spec.name) for spec in fields(groups[name])} for name in groups}
+        known = remembered(given) if remembered else {}
         for name, settings in groups.items():
-            values = {spec.name: given.pop(spec.name) for spec in fields(settings)}
+            values = chosen[name]
+            left_out = [key for key in values if _left_out(context, key)]
             if settings is TrainConfig:
-                values |= {key: getattr(preset, key) for key in values if _left_out(context, key)}
+                values |= {key: getattr(preset, key) for key in left_out}
+            if settings is not TrainConfig or _left_out(context, "preset"):
+                values |= {key: value for key, value in known.get(settings, {}).items() if key in left_out}
             given[name] = settings(**values)
         return command(**given)
 
@@ -112,7 +137,7 @@ def _preset(name: str) -> TrainConfig:
 
 
 def _left_out(context: Any, key: str) -> bool:
-    source = context.get_parameter_source(key)
+    source = None if context is None else context.get_parameter_source(key)
     return source is not None and source.name == "DEFAULT"
 
 

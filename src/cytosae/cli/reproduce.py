@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from cytosae.cli.answers import Json, answer
-from cytosae.cli.options import Commands, with_settings
+from cytosae.cli.options import Commands, DropMissing, Restart, with_settings
 from cytosae.settings import BackboneConfig, EncodeConfig, TrainConfig
 
 reproduce_app = Commands(urls=False)
@@ -43,6 +43,8 @@ def reproduce(
         list[str],
         typer.Option("--only", help="A step, or the first word of several; with what it needs. Can be repeated."),
     ] = [],  # noqa: B006
+    restart: Restart = False,
+    drop_missing: DropMissing = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan, run nothing.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -54,7 +56,9 @@ def reproduce(
     from cytosae.reproduction import Recipe, planned
     from cytosae.reproduction import reproduce as run
 
-    recipe = Recipe(folder.absolute(), data, backbone, training, encoding, seeds, not no_ablation, sae, store)
+    recipe = Recipe(
+        folder.absolute(), data, backbone, training, encoding, seeds, not no_ablation, sae, store, restart, drop_missing
+    )
     if not dry_run:
         result = run(recipe, only)
         lines = {"done": len(result["done"]), **result["left_out"], **result["obtained"]}

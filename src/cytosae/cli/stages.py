@@ -9,7 +9,18 @@ from typing import Annotated, Any
 import typer
 
 from cytosae.cli.answers import Json, answer
-from cytosae.cli.options import CheckpointSeconds, Commands, NoStore, Source, Strict, Track, Workers, with_settings
+from cytosae.cli.options import (
+    CheckpointSeconds,
+    Commands,
+    DropMissing,
+    NoStore,
+    Restart,
+    Source,
+    Strict,
+    Track,
+    Workers,
+    with_settings,
+)
 from cytosae.settings import HERE, BackboneConfig, EncodeConfig, EngineConfig, StoreConfig, TrainConfig
 
 stages_app = Commands()
@@ -31,6 +42,7 @@ def cells(
         "cells.parquet"
     ),
     strict: Strict = False,
+    drop_missing: DropMissing = False,
     as_json: Json = False,
 ) -> None:
     """List the cell images of a table or folder, and look at each once.
@@ -42,7 +54,7 @@ def cells(
 
     if output.suffix != ".parquet":
         output = output / "cells.parquet"
-    _, figures = list_to(rendered(source, output.parent), output, strict=strict)
+    _, figures = list_to(rendered(source, output.parent), output, strict=strict, drop_missing=drop_missing)
     answer(figures, as_json)
 
 
@@ -87,6 +99,7 @@ def train(
     no_store: NoStore = False,
     track: Track = [],  # noqa: B006
     checkpoint_seconds: CheckpointSeconds = 300.0,
+    restart: Restart = False,
     parallel: Annotated[
         str,
         typer.Option(
@@ -118,6 +131,7 @@ def train(
                 checkpoint_seconds=checkpoint_seconds,
                 stop=stop,
                 team=team,
+                restart=restart,
             )
     if figures:  # only the first of several processes has any
         answer(figures, as_json)

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from cytosae.cli.answers import Json, answer
-from cytosae.cli.options import CheckpointSeconds, Commands, NoStore, Source, Strict, Track, Workers, with_settings
-from cytosae.settings import BackboneConfig, EncodeConfig, EngineConfig, StoreConfig, TrainConfig
+from cytosae.cli.options import (
+    CheckpointSeconds,
+    Commands,
+    DropMissing,
+    Restart,
+    Source,
+    Strict,
+    Track,
+    Workers,
+    with_settings,
+)
+from cytosae.settings import BackboneConfig, BarcodeConfig, EncodeConfig, EngineConfig, StoreConfig, TrainConfig
 
 studies_app = Commands()
 
@@ -73,12 +84,18 @@ def report(
     answer(write_report(study), as_json)
 
 
+def _remembered(given: Mapping[str, Any]) -> Mapping[type, Mapping[str, Any]]:
+    from cytosae.remembered import read_settings
+
+    return read_settings(given["study"]).configs
+
+
 @studies_app.command()
-@with_settings
+@with_settings(remembered=_remembered)
 def run(
     cells: Source,
     backbone: BackboneConfig,
-    store: StoreConfig,
+    tokens: StoreConfig,
     training: TrainConfig,
     encoding: EncodeConfig,
     engine: EngineConfig,
@@ -86,8 +103,15 @@ def run(
     sae: Annotated[
         Path | None, typer.Option("--sae", help="Folder of an autoencoder that is taken instead of training one.")
     ] = None,
-    no_store: NoStore = False,
+    store: Annotated[
+        bool | None,
+        typer.Option(
+            "--store/--no-store", help="Keep tokens on disk (the default), or make them whenever they are read."
+        ),
+    ] = None,
+    restart: Restart = False,
     strict: Strict = False,
+    drop_missing: DropMissing = False,
     track: Track = [],  # noqa: B006
     workers: Workers = None,
     checkpoint_seconds: CheckpointSeconds = 300.0,
@@ -95,14 +119,27 @@ def run(
 ) -> None:
     """Do everything: list cells, embed, train, encode, report.
 
-    Stages that are up to date are skipped, and the others say why they run. It can be stopped at any time; the same
-    command goes on where it was.
+    Stages that are up to date are skipped, and the others say why they run. You can stop it at any time; the same command
+    resumes. The settings of a study are remembered: options that you leave out stay as they were in its last run. A
+    trained autoencoder is never replaced unless you say --restart.
     """
+    from cytosae.console import say
+    from cytosae.remembered import described, read_settings
     from cytosae.study import RunConfig, Study
 
-    config = RunConfig(backbone, store, training, encoding, engine=engine)
-    done = Study(study, config, store=not no_store, workers=workers, sae=sae)
-    stages = done.run(cells, strict=strict, track=track, checkpoint_seconds=checkpoint_seconds)
+    before = read_settings(study)
+    if store is None:
+        store = before.store is not False
+    if sae is None and not restart:
+        sae = before.sae
+    if before.configs:
+        say(f"{study}: {described(before)}; options that you give change this")
+    barcodes = BarcodeConfig(**before.configs.get(BarcodeConfig, {}))
+    config = RunConfig(backbone, tokens, training, encoding, barcodes, engine)
+    done = Study(study, config, store=store, workers=workers, sae=sae, restart=restart)
+    stages = done.run(
+        cells, strict=strict, drop_missing=drop_missing, track=track, checkpoint_seconds=checkpoint_seconds
+    )
     answer({"study": f"{study}", "report": f"{study / 'report' / 'index.html'}", "stages": stages}, as_json)
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from cytosae.cli.answers import Json, answer
-from cytosae.cli.options import CheckpointSeconds, Commands, with_settings
+from cytosae.cli.options import CheckpointSeconds, Commands, Restart, with_settings
 from cytosae.settings import EncodeConfig, EvaluateConfig
 
 sweep_app = Commands()
@@ -31,6 +31,7 @@ def sweep(
         Path | None, typer.Option("--attributes", help="Table of expert attributes, for --evaluate.")
     ] = None,
     checkpoint_seconds: CheckpointSeconds = 300.0,
+    restart: Restart = False,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, ...")] = "auto",
     as_json: Json = False,
 ) -> None:
@@ -52,6 +53,7 @@ def sweep(
         evaluation=evaluation if evaluate else None,
         attributes=attributes,
         checkpoint_seconds=checkpoint_seconds,
+        restart=restart,
     )
     if as_json:
         answer(result, as_json)

@@ -37,6 +37,8 @@ class Recipe:
         Folder of an autoencoder that takes the place of the chosen one of the first seed, such as the released one.
     store
         Keep the tokens of all data sets, for the classification's contenders that are made of tokens.
+    restart, drop_missing
+        See `cytosae.study.Study`.
     """
 
     folder: Path
@@ -48,6 +50,8 @@ class Recipe:
     ablation: bool = True
     sae: Path | None = None
     store: bool = False
+    restart: bool = False
+    drop_missing: bool = False
 
     def __post_init__(self) -> None:
         if self.seeds < 1:

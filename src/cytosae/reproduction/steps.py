@@ -122,7 +122,8 @@ def _by_expansion(variant: str) -> bool:
 
 
 def _embed(recipe: Recipe, layer: int | None) -> None:
-    cells, _ = list_to(recipe.prepared(TRAINING_SET) / TABLE, recipe.folder / "cells" / f"{TRAINING_SET}.parquet")
+    target = recipe.folder / "cells" / f"{TRAINING_SET}.parquet"
+    cells, _ = list_to(recipe.prepared(TRAINING_SET) / TABLE, target, drop_missing=recipe.drop_missing)
     loaded = _cut(recipe, layer)
     layout = layout_of(loaded.info, StoreConfig())
     embedded(cells, layout, lambda: loaded, recipe.tokens(layer), StoreConfig())
@@ -139,7 +140,8 @@ def _cut(recipe: Recipe, layer: int | None) -> Backbone:
 def _train(recipe: Recipe, variant: str, seed: int) -> None:
     with closing(TokenStore(recipe.tokens(VARIANTS[variant].layer))) as tokens:
         config = recipe.training_of(variant, seed)
-        trained(tokens, recipe.sae_of(variant, seed), config, device=recipe.backbone.device)
+        folder, device = recipe.sae_of(variant, seed), recipe.backbone.device
+        trained(tokens, folder, config, device=device, restart=recipe.restart)
 
 
 def _encode(recipe: Recipe, variant: str, seed: int) -> None:
@@ -193,7 +195,9 @@ def _run_study(recipe: Recipe) -> None:
     with whole_file(source) as partial_file:
         table.to_csv(partial_file, index=False)
     config = RunConfig(recipe.backbone, StoreConfig(), recipe.training, recipe.encoding)
-    Study(recipe.study, config, store=recipe.store, sae=recipe.given).run(source)
+    Study(recipe.study, config, store=recipe.store, sae=recipe.given, restart=recipe.restart).run(
+        source, drop_missing=recipe.drop_missing
+    )
 
 
 def _patch(recipe: Recipe, figure: Path) -> None:

@@ -20,11 +20,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cytosae.artefacts import make_folder, read_json, write_json
+from cytosae.artefacts import read_json, write_json
 from cytosae.backbones import choose_device
 from cytosae.console import progress, say
 from cytosae.errors import CytosaeError, Interrupted
 from cytosae.interrupts import StopFlag, deferred_signals
+from cytosae.locks import locked
 from cytosae.sae.threads import alone
 from cytosae.sae.training import Course, start_tokens
 from cytosae.settings import TrainConfig
@@ -73,6 +74,7 @@ def train_together(
     readers: int = 2,
     checkpoint_seconds: float = 300.0,
     stop: StopFlag | None = None,
+    restart: bool = False,
 ) -> Trained:
     """Train autoencoders on the same tokens, or go on with those that were interrupted, each where it was.
 
@@ -85,7 +87,7 @@ def train_together(
         Tokens and their cells.
     members
         The autoencoders; those of one of `streams` are trained together, the streams one after the other.
-    device, readers, checkpoint_seconds, stop
+    device, readers, checkpoint_seconds, stop, restart
         See `cytosae.sae.train`.
 
     Raises
@@ -102,7 +104,7 @@ def train_together(
             flag.signum = stop.signum
         source.verify()
         for stream in streams(members):
-            _train_stream(source, stream, where, readers, checkpoint_seconds, flag, trained)
+            _train_stream(source, stream, where, readers, checkpoint_seconds, flag, trained, restart)
     return trained
 
 
@@ -114,6 +116,7 @@ def _train_stream(
     checkpoint_seconds: float,
     stop: StopFlag,
     trained: Trained,
+    restart: bool,
 ) -> None:
     courses: dict[str, Course] = {}
     starts: dict[int, torch.Tensor] = {}
@@ -125,8 +128,8 @@ def _train_stream(
 
     with ExitStack() as closing:
         for member in members:
-            make_folder(member.folder)
-            course = Course(source, member.folder, member.config, device, start=start, verified=True)
+            closing.enter_context(locked(member.folder))
+            course = Course(source, member.folder, member.config, device, start=start, verified=True, restart=restart)
             closing.callback(course.close)
             if why := _known_to_diverge(course):
                 trained.diverged[member.name] = why

@@ -4,27 +4,31 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cytosae.artefacts import CONFIG, WEIGHTS, FileRecord, Manifest, changes, digest, disk_errors, make_folder
+from cytosae.artefacts import CONFIG, VERSIONS, WEIGHTS, FileRecord, Manifest, digest, disk_errors
 from cytosae.backbones import choose_device, choose_precision
 from cytosae.cells import held_out
 from cytosae.console import progress, say
 from cytosae.errors import CytosaeError, Interrupted
 from cytosae.interrupts import StopFlag, deferred_signals
+from cytosae.locks import locked
 from cytosae.sae import sparse
 from cytosae.sae.activations import BatchTopK, ReLU
 from cytosae.sae.archetypes import Archetypes
-from cytosae.sae.checkpoint import CHECKPOINT, MOMENTS, TrainState, load_checkpoint, read_identity, save_checkpoint
+from cytosae.sae.checkpoint import CHECKPOINT, MOMENTS, TrainState, load_checkpoint, save_checkpoint
+from cytosae.sae.former import TrainedWork, former_folder, put_aside, refusal
 from cytosae.sae.metrics import evaluate
 from cytosae.sae.model import SAE
 from cytosae.sae.objectives import OBJECTIVES, BatchFigures, backward
@@ -34,13 +38,15 @@ from cytosae.sae.tracking import open_trackers
 from cytosae.settings import TrainConfig
 from cytosae.tokens import TokenSource, shuffled_batches
 
-_DURATION_ONLY = ("images", "evaluate_every", "evaluate_images", "log_every")  # do not change any step
-
 
 def training_inputs(source: TokenSource, config: TrainConfig) -> dict[str, str]:
     """Digests of what a training depends on."""
-    kept_out = held_out(source.cells, config.holdout, config.seed)
-    return {"tokens": source.fingerprint, "split": digest(np.flatnonzero(kept_out).tolist())}
+    return {"tokens": source.fingerprint, "split": split_digest(source.cells, config)}
+
+
+def split_digest(cells: pd.DataFrame, config: TrainConfig) -> str:
+    """Digest of which cells are kept out of the training."""
+    return digest(np.flatnonzero(held_out(cells, config.holdout, config.seed)).tolist())
 
 
 def new_state(config: TrainConfig, d_model: int, device: torch.device, parts: int = 1) -> TrainState:
@@ -216,6 +222,7 @@ def train(
     track: Sequence[str] = (),
     stop: StopFlag | None = None,
     team: Team | None = None,
+    restart: bool = False,
 ) -> dict[str, Any]:
     """Train an autoencoder on tokens, or go on with a training that was interrupted.
 
@@ -243,6 +250,8 @@ def train(
         A flag that ends the training at the next step, with a checkpoint.
     team
         The processes that train together (`join`), each of which calls this function; this one alone if None.
+    restart
+        Train anew where another training has left its work in `folder`: it is moved to ``former/<digest>/`` there.
 
     Returns
     -------
@@ -252,36 +261,30 @@ def train(
     Raises
     ------
     CytosaeError
-        Damaged shards, NaN in the tokens, no cell left to train on, divergence, a full disk.
+        Damaged shards, NaN in the tokens, no cell left to train on, divergence, a full disk, another process that works in
+        the folder, the work of another training there (see `restart`).
     Interrupted
         After a signal or `stop`; the checkpoint is on disk.
     """
     config = config or TrainConfig()
     team = team or Team(torch.device(choose_device(device)))
-    with team.agreed():
-        make_folder(folder)
-    with deferred_signals() as flag:
+    with deferred_signals() as flag, ExitStack() as held:
+        with team.agreed():
+            if team.first:
+                held.enter_context(locked(folder))
         if stop:
             flag.signum = stop.signum
-        figures = _train(source, folder, config, team, readers, checkpoint_seconds, track, flag)
+        course = Course(source, folder, config, team.device, track, team=team, restart=restart)
+        figures = _train(course, readers, checkpoint_seconds, flag)
         if flag:
             raise Interrupted(flag.signum or 0, f"stopped; the training is finished and in {folder}")
         return figures
 
 
-def _train(
-    source: TokenSource,
-    folder: Path,
-    config: TrainConfig,
-    team: Team,
-    readers: int,
-    checkpoint_seconds: float,
-    track: Sequence[str],
-    stop: StopFlag,
-) -> dict[str, Any]:
-    course = Course(source, folder, config, team.device, track, team=team)
+def _train(course: Course, readers: int, checkpoint_seconds: float, stop: StopFlag) -> dict[str, Any]:
+    config, team = course.config, course.team
     batches = shuffled_batches(course.training, config.batch_images, config.seed, start=course.state.step)
-    tokens = source.stream(team.share(batches), readers=readers)
+    tokens = course.source.stream(team.share(batches), readers=readers)
     coming = iter(team.each(tokens))
     saved = time.monotonic()
     try:
@@ -327,6 +330,8 @@ class Course:
         The tokens were checked against their checksums already.
     team
         The processes that train it together, each of which holds a course; only the first leaves anything in the folder.
+    restart
+        See `train`.
     """
 
     def __init__(
@@ -340,6 +345,7 @@ class Course:
         start: Callable[[TokenSource, NDArray[np.int64], TrainConfig], Tensor] | None = None,
         verified: bool = False,
         team: Team | None = None,
+        restart: bool = False,
     ) -> None:
         self.source, self.folder, self.config = source, folder, config
         self.team = team or Team(device)
@@ -348,13 +354,13 @@ class Course:
             self.training, self.evaluation = _split(source, config)
             inputs = training_inputs(source, config)
         self.checkpoint = folder / CHECKPOINT
-        self.identity = {"parameters": config.recorded(), "inputs": inputs}
+        self.identity = {"parameters": config.recorded(), "inputs": inputs, "version": VERSIONS["sae"]}
         self.held: dict[str, float] = {}
         self._blank = partial(new_state, config, source.layout.d_model)
 
         def begun(device: torch.device) -> TrainState:
             state = self._blank(device)
-            if not _continued(self.checkpoint, state, self.identity, config):
+            if not _continued(folder, state, inputs, config, restart):
                 if not verified:
                     source.verify()
                 begin(state, (start or start_tokens)(source, self.training, config), config)
@@ -447,22 +453,18 @@ def _split(source: TokenSource, config: TrainConfig) -> tuple[NDArray[np.int64],
     return training, np.sort(held[order])
 
 
-def _continued(checkpoint: Path, state: TrainState, identity: dict[str, Any], config: TrainConfig) -> bool:
-    """Load the checkpoint if it belongs to this training; says why if it does not."""
-    if not checkpoint.is_file():
+def _continued(folder: Path, state: TrainState, inputs: Mapping[str, str], config: TrainConfig, restart: bool) -> bool:
+    """Load the checkpoint if it belongs to this training; work of another one is refused or put aside."""
+    work = TrainedWork.load(folder)
+    if work is None:
         return False
-    before, steps, _ = read_identity(checkpoint)
-    reason = changes("input", before["inputs"], identity["inputs"]) or changes(
-        "setting",
-        *({k: v for k, v in i["parameters"].items() if k not in _DURATION_ONLY} for i in (before, identity)),
-    )
-    if reason is None and steps > config.steps:
-        reason = f"it is at step {steps:,}, beyond the {config.steps:,} asked for"
-    if reason:
-        say(f"sae: training starts anew, the checkpoint does not fit ({reason})")
-        return False
-    load_checkpoint(checkpoint, state)
-    return True
+    if (reason := work.why_replaced(config, inputs)) is None:
+        load_checkpoint(folder / CHECKPOINT, state)
+        return True
+    if not restart:
+        raise refusal(work, reason, config, former_folder(folder, work), "To keep it, choose another folder.")
+    say(f"sae: training starts anew ({reason}); the former autoencoder is kept in {put_aside(work)}")
+    return False
 
 
 def start_tokens(source: TokenSource, training: NDArray[np.int64], config: TrainConfig) -> Tensor:

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from cytosae.analysis import saved_backbone, study_tokens
-from cytosae.artefacts import Manifest, make_folder, read_json
+from cytosae.artefacts import Manifest, read_json
 from cytosae.backbones import resolve_layer
 from cytosae.cells import read_attributes, read_cells
 from cytosae.concepts import evaluate_study
 from cytosae.console import say
 from cytosae.errors import CytosaeError
 from cytosae.interrupts import StopFlag
+from cytosae.locks import locked
 from cytosae.sae import training_inputs
 from cytosae.sae.joint import Member, Trained, train_together
 from cytosae.settings import BackboneConfig, EncodeConfig, EvaluateConfig, StoreConfig, TrainConfig
@@ -124,6 +125,7 @@ def sweep(
     attributes: Path | None = None,
     checkpoint_seconds: float = 300.0,
     stop: StopFlag | None = None,
+    restart: bool = False,
 ) -> dict[str, Any]:
     """Train every setting with every seed, encode the study's cells with each, and write the table.
 
@@ -140,15 +142,27 @@ def sweep(
         Settings of the quality measures (`cytosae.concepts.evaluate_study`); they are left out if None.
     attributes
         Table of expert attributes, for these.
-    checkpoint_seconds, stop
+    checkpoint_seconds, stop, restart
         See `cytosae.sae.train`.
 
     Returns
     -------
     Paths of table and page, ``trained``, ``skipped`` and ``diverged`` runs by name, and the rows of the table.
     """
+    with locked(plan.folder):
+        return _sweep(plan, encoding, evaluation, attributes, checkpoint_seconds, stop, restart)
+
+
+def _sweep(
+    plan: Sweep,
+    encoding: EncodeConfig | None,
+    evaluation: EvaluateConfig | None,
+    attributes: Path | None,
+    checkpoint_seconds: float,
+    stop: StopFlag | None,
+    restart: bool,
+) -> dict[str, Any]:
     runs = plan.runs()
-    make_folder(plan.folder)
     trained, skipped = Trained(), []
     for layer in sorted({run.layer for run in runs}):
         of_layer = [run for run in runs if run.layer == layer]
@@ -160,8 +174,13 @@ def sweep(
             say(f"sweep: layer {layer}: {len(due)} to train, {len(of_layer) - len(due)} up to date")
             members = [Member(run.name, run.folder / "sae", run.config) for run in due]
             done = train_together(
-                source, members, device=plan.device, checkpoint_seconds=checkpoint_seconds, stop=stop
-            )  # fmt: skip
+                source,
+                members,
+                device=plan.device,
+                checkpoint_seconds=checkpoint_seconds,
+                stop=stop,
+                restart=restart,
+            )
             trained.figures |= done.figures
             trained.diverged |= done.diverged
             whole = [run for run in of_layer if run.name not in done.diverged]
@@ -179,7 +198,10 @@ def _up_to_date(source: TokenSource, run: Run) -> bool:
     manifest = Manifest.load(folder)
     return (
         manifest is not None
-        and manifest.why_stale(folder, run.config.recorded(), training_inputs(source, run.config)) is None
+        and manifest.why_stale(
+            folder, run.config.recorded(), training_inputs(source, run.config), asdict(TrainConfig())
+        )
+        is None
     )
 
 

@@ -13,7 +13,7 @@ import struct
 from collections import deque
 from collections.abc import Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 
 from cytosae import __version__
-from cytosae.artefacts import MANIFEST, FileRecord, digest, read_json, sha256_file, whole_file, write_json
+from cytosae.artefacts import MANIFEST, VERSIONS, FileRecord, digest, read_json, sha256_file, whole_file, write_json
 from cytosae.cells import pixels_digest, read_cells
 from cytosae.errors import CytosaeError
 from cytosae.storage import StoredPath, ranges, release
@@ -65,11 +65,16 @@ class Layout:
     cells_per_shard: int
     batch_size: int
     """Images that pass the backbone together: rounding may depend on it."""
+    version: int = field(default_factory=lambda: VERSIONS["tokens"])
+    """Of the mathematics between image and token, see `cytosae.artefacts.VERSIONS`."""
 
     def identity(self) -> dict[str, Any]:
         """What determines the tokens, flat: not by which name or from which place the backbone was loaded."""
         backbone = {k: v for k, v in self.backbone.items() if k not in _NAMES}
-        return {**{k: v for k, v in asdict(self).items() if k != "backbone"}, **backbone}
+        flat = {**{k: v for k, v in asdict(self).items() if k != "backbone"}, **backbone}
+        if self.version == 1:
+            del flat["version"]  # older stores have none, and keep their digests
+        return flat
 
     @property
     def command(self) -> str:
@@ -120,7 +125,11 @@ def read_manifest(folder: Path) -> tuple[Layout, list[Shard], bool] | None:
         return None
     raw = read_json(path)
     try:
-        return Layout(**raw["layout"]), [_shard(shard) for shard in raw["shards"]], bool(raw["complete"])
+        return (
+            Layout(**{"version": 1, **raw["layout"]}),
+            [_shard(shard) for shard in raw["shards"]],
+            bool(raw["complete"]),
+        )
     except (KeyError, TypeError) as error:
         raise CytosaeError(f"{path}: not the manifest of a token store ({error}). Choose another folder.") from error
 

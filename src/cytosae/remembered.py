@@ -1,0 +1,136 @@
+"""The settings of a study, kept in its folder: what a later run leaves out stays as it was."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from cytosae import __version__
+from cytosae.artefacts import WEIGHTS, Manifest, read_json, write_json
+from cytosae.errors import CytosaeError
+from cytosae.sae.former import TrainedWork
+from cytosae.settings import BackboneConfig, BarcodeConfig, EncodeConfig, StoreConfig, TrainConfig
+from cytosae.tokens.store import read_manifest
+
+FILE = "study.json"
+_CONFIGS = {
+    "backbone": BackboneConfig,
+    "store": StoreConfig,
+    "train": TrainConfig,
+    "encode": EncodeConfig,
+    "barcodes": BarcodeConfig,
+}
+_OF_THE_MACHINE = ("device",)
+"""Settings that belong to a machine, not to a study."""
+
+
+@dataclass(frozen=True)
+class StudySettings:
+    """What a study was made with.
+
+    Attributes
+    ----------
+    configs
+        Settings by class and name; empty where nothing is known.
+    store
+        Whether tokens are kept on disk; None where that is not known.
+    sae
+        Folder of the autoencoder that was given instead of training one.
+    """
+
+    configs: Mapping[type, Mapping[str, Any]] = field(default_factory=dict)
+    store: bool | None = None
+    sae: Path | None = None
+
+
+def read_settings(study: Path) -> StudySettings:
+    """The settings of a study's last run; of a study without ``study.json`` those that its stages have recorded.
+
+    Raises
+    ------
+    CytosaeError
+        The file is damaged.
+    """
+    path = study / FILE
+    if not path.is_file():
+        return _recorded(study)
+    raw = read_json(path)
+    try:
+        configs = {config: _known(config, raw["settings"].get(name, {})) for name, config in _CONFIGS.items()}
+        for config, values in configs.items():
+            config(**values)
+        return StudySettings(configs, bool(raw["store"]), Path(raw["sae"]) if raw["sae"] else None)
+    except (AttributeError, KeyError, TypeError) as error:
+        raise CytosaeError(
+            f"{path}: not the settings of a study ({type(error).__name__}: {error}). Remove the file: the settings are then "
+            "taken from the manifests of the stages."
+        ) from error
+
+
+def described(settings: StudySettings) -> str:
+    """The remembered settings that are not the program's defaults, for people."""
+    changed = [
+        f"{name} {value}"
+        for config, values in settings.configs.items()
+        for name, value in values.items()
+        if value != getattr(config(), name)
+    ]
+    if settings.sae is not None:
+        changed.append(f"sae {settings.sae}")
+    return "settings of the last run: " + (", ".join(changed) or "the defaults")
+
+
+def write_settings(study: Path, configs: Mapping[str, Any], store: bool, sae: Path | None) -> None:
+    """Keep the settings of a run in ``study.json``.
+
+    Parameters
+    ----------
+    configs
+        Settings (dataclasses) by the names ``backbone``, ``store``, ``train``, ``encode`` and ``barcodes``.
+    """
+    settings = {
+        name: {
+            key: str(value) if isinstance(value, Path) else value
+            for key, value in asdict(configs[name]).items()
+            if key not in _OF_THE_MACHINE
+        }
+        for name in _CONFIGS
+    }
+    content = {"cytosae": __version__, "settings": settings, "store": store, "sae": None if sae is None else f"{sae}"}
+    if not (study / FILE).is_file() or {**read_json(study / FILE), "cytosae": __version__} != content:
+        write_json(study / FILE, content)
+
+
+def _known(config: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that this version has; paths as paths."""
+    names = {spec.name for spec in fields(config)} - set(_OF_THE_MACHINE)
+    kept = {name: value for name, value in values.items() if name in names}
+    if config is BackboneConfig and kept.get("weights"):
+        kept["weights"] = Path(kept["weights"])
+    return kept
+
+
+def _recorded(study: Path) -> StudySettings:
+    """What manifests and ``backbone.json`` say of a study that was made before its settings were kept."""
+    configs: dict[type, Mapping[str, Any]] = {}
+    if (study / "backbone.json").is_file():
+        configs[BackboneConfig] = _known(BackboneConfig, read_json(study / "backbone.json")["request"]["settings"])
+    tokens = read_manifest(study / "tokens")
+    if tokens is not None:
+        layout = tokens[0]
+        shape = {"cells_per_shard": layout.cells_per_shard, "batch_size": layout.batch_size}
+        configs[StoreConfig] = {"store_dtype": layout.dtype, **shape}
+    work, sae = TrainedWork.load(study / "sae"), None
+    if work is not None:
+        if work.parameters.get("given"):
+            sae = study / "sae"
+        else:
+            configs[TrainConfig] = _known(TrainConfig, work.parameters)
+    for stage, config in (("concepts", EncodeConfig), ("cohort", BarcodeConfig)):
+        manifest = Manifest.load(study / stage)
+        if manifest is not None:
+            configs[config] = _known(config, manifest.parameters)
+    known = tokens is not None or (study / "sae" / WEIGHTS).is_file()
+    return StudySettings(configs, tokens is not None if known else None, sae)

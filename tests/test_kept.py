@@ -1,0 +1,316 @@
+"""A study keeps what cost work: vanished cells stop it, settings are remembered, trained work is never replaced unasked."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from cytosae import artefacts
+from cytosae.artefacts import MANIFEST, Manifest
+from cytosae.cells import read_cells
+from cytosae.cli.commands import app
+from cytosae.errors import CytosaeError
+from cytosae.locks import HOLDER, locked
+from cytosae.remembered import FILE, read_settings
+from cytosae.sae import train
+from cytosae.settings import BackboneConfig, EncodeConfig, StoreConfig, TrainConfig
+from cytosae.tokens import TokenStore
+
+OPTIONS = (
+    *("--expansion", "2", "--images", "32", "--batch-images", "4", "--warmup-steps", "2", "--l1", "1e-4"),
+    *("--cells-per-shard", "4", "--threshold", "0.1", "--workers", "0"),
+)
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    """A table of 16 small images in two folders, of four patients."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for folder in "ab":
+        (tmp_path / "images" / folder).mkdir(parents=True)
+        for number in range(8):
+            path = tmp_path / "images" / folder / f"{number}.png"
+            Image.fromarray(rng.integers(0, 255, (24, 24, 3), dtype=np.uint8)).save(path)
+            rows.append({"path": f"images/{folder}/{number}.png", "label": folder, "patient": f"{folder}{number % 2}"})
+    pd.DataFrame(rows).to_csv(tmp_path / "cells.csv", index=False)
+    return tmp_path / "cells.csv"
+
+
+@pytest.fixture
+def run(table: Path, vit: Path, tmp_path: Path) -> Callable[..., dict[str, Any]]:
+    """Runs the study of the table in this process; the first time with all options, later with those given."""
+
+    def again(*options: str, source: Path = table, first: bool = False) -> dict[str, Any]:
+        given = ("--backbone", str(vit), *OPTIONS) if first else ()
+        words = ["run", str(source), "--study", str(tmp_path / "S"), "--json", *given, *options]
+        result = CliRunner().invoke(app, words)
+        if isinstance(result.exception, CytosaeError):
+            raise result.exception
+        assert result.exception is None, result.output
+        return dict(json.loads(result.stdout)["stages"])
+
+    again(first=True)
+    return again
+
+
+def weights(study: Path) -> bytes:
+    return (study / "sae" / "model.safetensors").read_bytes()
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file that says something: not locks, not the log of the training."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and not path.name.startswith(".")
+    }
+
+
+def skipped(stages: dict[str, Any]) -> bool:
+    return all(stage["skipped"] for stage in stages.values())
+
+
+def test_a_folder_that_has_vanished_stops_the_run_and_nothing_changes(
+    run: Callable[..., Any], table: Path, tmp_path: Path
+) -> None:
+    before = contents(tmp_path / "S")
+    (tmp_path / "images" / "b").rename(tmp_path / "images" / "elsewhere")
+    with pytest.raises(CytosaeError, match=r"8 of the 16 cells .* are gone \(first: .*b/0.png: file is missing.*drop"):
+        run()
+    assert contents(tmp_path / "S") == before
+    (tmp_path / "images" / "elsewhere").rename(tmp_path / "images" / "b")
+    assert skipped(run())
+
+
+def test_another_source_over_a_finished_study_is_refused(run: Callable[..., Any], tmp_path: Path) -> None:
+    before = contents(tmp_path / "S")
+    with pytest.raises(CytosaeError, match=r"16 of the 16 cells .* not listed any more"):
+        run(source=tmp_path / "images" / "a")
+    assert contents(tmp_path / "S") == before
+
+
+def test_going_on_without_vanished_cells_needs_two_words(run: Callable[..., Any], table: Path, tmp_path: Path) -> None:
+    """One for the cells, one for the autoencoder that was trained on them; its study is kept whole."""
+    study, before = tmp_path / "S", contents(tmp_path / "S")
+    (study / "annotations.sqlite").write_bytes(b"judged")
+    shutil.rmtree(tmp_path / "images" / "b")
+    with pytest.raises(CytosaeError, match=r"would replace .changed: split, tokens; cells 8 removed.*--sae.*--restart"):
+        run("--drop-missing")
+    assert contents(study) == {**before, "annotations.sqlite": b"judged"}
+    stages = run("--drop-missing", "--restart")
+    assert stages["cells"]["cells"] == 8
+    (former,) = (study / "former").iterdir()
+    kept = contents(former)
+    for name, content in before.items():
+        if name.startswith(("sae/", "concepts/", "cohort/", "report/")):
+            assert kept[name] == content, name
+    assert kept["annotations.sqlite"] == b"judged"
+    assert not (study / "annotations.sqlite").exists()
+    assert Manifest.load(former / "sae").outputs["model.safetensors"].sha256.startswith(former.name)  # type: ignore[union-attr]
+    assert len(read_cells(former / "cells.parquet")) == 16
+    assert Path(read_cells(former / "cells.parquet")["path"][0]) == tmp_path / "images" / "a" / "0.png"
+    assert skipped(run())
+
+
+def test_an_autoencoder_can_be_kept_for_other_cells(run: Callable[..., Any], table: Path, tmp_path: Path) -> None:
+    before = weights(tmp_path / "S")
+    shutil.rmtree(tmp_path / "images" / "b")
+    stages = run("--drop-missing", "--sae", str(tmp_path / "S" / "sae"))
+    assert weights(tmp_path / "S") == before
+    assert stages["concepts"]["datasets"]
+    assert skipped(run())  # that it was given is remembered too
+
+
+def test_options_that_are_left_out_stay_as_they_were(run: Callable[..., Any], vit: Path, tmp_path: Path) -> None:
+    assert skipped(run())
+    known = read_settings(tmp_path / "S")
+    assert known.configs[TrainConfig]["images"] == 32
+    assert known.configs[BackboneConfig]["backbone"] == str(vit)
+    (tmp_path / "S" / FILE).unlink()  # as a study that was made before they were kept
+    older = read_settings(tmp_path / "S")
+    assert older.store is True
+    for config in (TrainConfig, BackboneConfig, EncodeConfig, StoreConfig):
+        assert older.configs[config].items() <= known.configs[config].items()
+    assert skipped(run())
+    assert (tmp_path / "S" / FILE).is_file()
+
+
+def test_whether_tokens_are_kept_is_remembered(run: Callable[..., Any], tmp_path: Path) -> None:
+    with pytest.raises(CytosaeError, match=r"would replace .changed: tokens"):
+        run("--no-store")
+    assert read_settings(tmp_path / "S").store is True
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (("--l1", "2e-4"), "l1 0.0001 -> 0.0002"),
+        (("--images", "16"), "more than the 4 that are asked for"),
+        (("--preset", "recommended"), "objective release -> batchtopk"),
+        (("--layer", "1"), "changed: tokens"),
+        (("--holdout", "0.5"), "holdout"),
+    ],
+)
+def test_trained_work_is_not_replaced_unasked(
+    options: tuple[str, ...], reason: str, run: Callable[..., Any], tmp_path: Path
+) -> None:
+    before = contents(tmp_path / "S")
+    with pytest.raises(CytosaeError, match=r"holds an autoencoder \(\w{12}; 32 images.*--restart") as refused:
+        run(*options)
+    assert reason in str(refused.value)
+    assert f"former/{artefacts.sha256_file(tmp_path / 'S/sae/model.safetensors')[:12]}" in str(refused.value)
+    assert contents(tmp_path / "S") == before
+    assert skipped(run())  # a refused option is not remembered
+    run(*options, "--restart")
+    (former,) = (tmp_path / "S" / "former").iterdir()
+    assert weights(former) == before["sae/model.safetensors"]
+    assert skipped(run())
+
+
+def test_one_cell_more_does_not_train_anew_unasked(run: Callable[..., Any], table: Path, tmp_path: Path) -> None:
+    shutil.copy(tmp_path / "images" / "a" / "0.png", tmp_path / "images" / "a" / "new.png")
+    with table.open("a") as file:
+        file.write("images/a/new.png,a,a0\n")
+    before = contents(tmp_path / "S")
+    with pytest.raises(CytosaeError, match="changed: tokens"):
+        run()
+    assert contents(tmp_path / "S") == before
+
+
+def test_weights_that_were_changed_by_hand_are_not_replaced(run: Callable[..., Any], tmp_path: Path) -> None:
+    path = tmp_path / "S" / "sae" / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    with pytest.raises(CytosaeError, match="was changed after the training"):
+        run()
+
+
+def test_more_images_go_on_and_keep_an_annotated_autoencoder(run: Callable[..., Any], tmp_path: Path) -> None:
+    study, before = tmp_path / "S", weights(tmp_path / "S")
+    run("--images", "48")
+    assert not (study / "former").exists()
+    (study / "annotations.sqlite").write_bytes(b"judged")
+    judged = weights(study)
+    assert judged != before
+    run("--images", "64")
+    (former,) = (study / "former").iterdir()
+    assert weights(former) == judged
+    assert (former / "annotations.sqlite").read_bytes() == b"judged"
+    assert Manifest.load(study / "sae").summary["images"] == 64  # type: ignore[union-attr]
+
+
+def test_a_run_killed_while_it_puts_aside_goes_on(
+    run: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import cytosae.study as module
+
+    before, moved, transfer = contents(tmp_path / "S"), [], module.transfer
+
+    def killed(source: Path, target: Path, **options: Any) -> None:
+        if len(moved) == 3:
+            raise KeyboardInterrupt
+        moved.append(source)
+        transfer(source, target, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "transfer", killed)
+        with pytest.raises(BaseException, match=""):
+            run("--l1", "2e-4", "--restart")
+    assert weights(tmp_path / "S") == before["sae/model.safetensors"]
+    run("--l1", "2e-4", "--restart")
+    (former,) = (tmp_path / "S" / "former").iterdir()
+    assert {name for name in before if name.startswith(("sae", "concepts", "cohort", "report"))} <= set(
+        contents(former)
+    )
+
+
+def test_a_former_study_can_be_looked_at(run: Callable[..., Any], tmp_path: Path) -> None:
+    pytest.importorskip("fastapi")
+    from cytosae.explorer.opened import Opened
+
+    run("--l1", "2e-4", "--restart")
+    (former,) = (tmp_path / "S" / "former").iterdir()
+    opened = Opened(former)
+    assert list(opened.datasets)
+    opened.close()
+
+
+def test_a_stage_of_other_mathematics_is_not_up_to_date(
+    run: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(artefacts.VERSIONS, "concepts", 2)
+    stages = run()
+    assert stages["concepts"]["why"] == "made by version 1 of this stage, which is at version 2 now"
+    assert stages["sae"]["skipped"]
+    assert skipped(run())
+    monkeypatch.setitem(artefacts.VERSIONS, "sae", 2)
+    with pytest.raises(CytosaeError, match="made by version 1 of this stage"):
+        run()
+    monkeypatch.setitem(artefacts.VERSIONS, "sae", 1)
+    monkeypatch.setitem(artefacts.VERSIONS, "tokens", 2)
+    stages = run()  # the same bytes come out, so that the training stays
+    assert stages["tokens"]["shards_made"] == 4
+    assert stages["sae"]["skipped"]
+    assert skipped(run())
+
+
+def test_a_setting_that_a_later_version_adds_changes_nothing(run: Callable[..., Any], tmp_path: Path) -> None:
+    path = tmp_path / "S" / "sae" / MANIFEST
+    raw = json.loads(path.read_text())
+    del raw["parameters"]["dead_every"], raw["version"]
+    path.write_text(json.dumps(raw))
+    assert skipped(run())
+
+
+def test_the_training_command_keeps_trained_work_too(run: Callable[..., Any], tmp_path: Path) -> None:
+    store, folder = TokenStore(tmp_path / "S" / "tokens"), tmp_path / "sae"
+    config = TrainConfig(expansion=1, images=16, batch_images=4)
+    train(store, folder, config)
+    before = contents(folder)
+    with pytest.raises(CytosaeError, match=r"seed 0 -> 1.*--restart"):
+        train(store, folder, replace(config, seed=1))
+    assert contents(folder) == before
+    train(store, folder, replace(config, seed=1), restart=True)
+    (former,) = (folder / "former").iterdir()
+    assert contents(former) == before
+
+
+def test_a_second_process_is_told_who_works_here(run: Callable[..., Any], tmp_path: Path) -> None:
+    study = tmp_path / "S"
+    code = (
+        "import sys, time; from pathlib import Path; from cytosae.locks import locked\n"
+        "with locked(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
+    )
+    holder = subprocess.Popen([sys.executable, "-c", code, str(study)], stdout=subprocess.PIPE, text=True)
+    try:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        before = contents(study)
+        with pytest.raises(CytosaeError, match=rf"in use by process {holder.pid} on .* since 20.*Wait"):
+            run()
+        assert contents(study) == before
+    finally:
+        holder.kill()
+        holder.wait()
+    assert (study / HOLDER).is_file()  # it was killed
+    assert skipped(run())
+    assert not (study / HOLDER).exists()
+
+
+def test_a_note_of_a_dead_process_is_no_lock(tmp_path: Path) -> None:
+    (tmp_path / HOLDER).write_text(json.dumps({"host": "elsewhere", "process": 1, "since": "long ago"}))
+    with locked(tmp_path), pytest.raises(CytosaeError, match=f"process {os.getpid()} on"), locked(tmp_path):
+        pass
