@@ -571,7 +571,11 @@ def test_foreign_hosts_and_origins(study: Path, client: TestClient) -> None:
     foreign = ("evil.example", "127.0.0.1.evil.example", "127.0.0.1@evil.example", "evil.example@127.0.0.1", "[::2]")
     odd = ("", "localhost.", "[::1", "127.0.0.1/x", "a b", "127.0.0.1:x", "evil.example:8765")
     for host in (*foreign, *odd):
-        assert "name" in refusal(client.get("/api/study", headers={"Host": host}), 400)
+        told = refusal(client.get("/api/study", headers={"Host": host}), 400)
+        assert "Host not allowed. Open the address that the server printed" in told
+        assert "`--public-url`" in told
+        forged = {"Host": host, "X-Forwarded-Host": "127.0.0.1", "X-Forwarded-Proto": "http"}
+        assert "Host not allowed" in refusal(client.get("/api/study", headers=forged), 400)
     for host in ("localhost:8765", "127.0.0.1", "[::1]:8765", "LOCALHOST"):
         assert client.get("/api/study", headers={"Host": host}).status_code == 200
     named = opened(study, hosts=["lab.example"])
@@ -1055,7 +1059,7 @@ def test_the_command_without_its_packages(study: Path) -> None:
     assert "pip install 'cytosae[explorer]'" in done.stderr
 
 
-def test_a_server_that_others_reach_has_a_token(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_server_has_a_token_unless_the_user_says_no(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from cytosae.explorer import serving
 
     made: dict[str, Any] = {}
@@ -1065,12 +1069,19 @@ def test_a_server_that_others_reach_has_a_token(study: Path, monkeypatch: pytest
         raise CytosaeError("enough")
 
     monkeypatch.setattr(serving, "create_app", app)
-    for host, guarded in (("0.0.0.0", True), ("127.0.0.1", False), ("localhost", False)):
+    tokens = set()
+    for host in ("0.0.0.0", "127.0.0.1", "localhost"):
         with pytest.raises(CytosaeError, match="enough"):
             serving.serve(study, host=host, port=0)
-        assert (made["token"] is not None) == guarded
-        assert not guarded or len(made["token"]) >= 30
+        assert len(made["token"]) >= 30
         assert {"127.0.0.1", "localhost"} <= set(made["hosts"])
+        tokens.add(made["token"])
+        with pytest.raises(CytosaeError, match="enough"):
+            serving.serve(study, host=host, port=0, no_token=True)
+        assert made["token"] is None
+    assert len(tokens) == 3
+    with pytest.raises(CytosaeError, match="--no-token: --token"):
+        serving.serve(study, port=0, no_token=True, token="some-token")
     for token in ("", "short", "with space here", "ünïcödé-token"):
         with pytest.raises(CytosaeError, match="--token"):
             serving.serve(study, token=token, port=0)

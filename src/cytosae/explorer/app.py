@@ -27,7 +27,7 @@ from cytosae.explorer.routes import latents as latent_routes
 from cytosae.explorer.routes import patients as patient_routes
 from cytosae.explorer.routes import study as study_routes
 from cytosae.explorer.routes import uploads as upload_routes
-from cytosae.explorer.security import Guard
+from cytosae.explorer.security import Guard, PublicAddress
 
 if TYPE_CHECKING:
     from cytosae.explorer.activations import Activations
@@ -45,6 +45,7 @@ def create_app(
     *,
     token: str | None = None,
     hosts: Sequence[str] = LOOPBACK,
+    public_url: str | None = None,
     annotations: str | None = None,
     uploads: bool = True,
 ) -> FastAPI:
@@ -58,6 +59,8 @@ def create_app(
         Asked for on every path; None asks for nothing.
     hosts
         Names by which the server may be addressed.
+    public_url
+        Address at which a proxy offers the server to others, such as ``https://cells.hospital.org``.
     annotations
         SQLAlchemy address of the annotations; ``annotations.sqlite`` in the study if None.
     uploads
@@ -66,11 +69,12 @@ def create_app(
     Raises
     ------
     CytosaeError
-        Not a finished study, or annotations that cannot be opened.
+        Not a finished study, annotations that cannot be opened, or no such public address.
     """
     from cytosae.explorer.annotations import open_database
     from cytosae.explorer.annotations.routes import router as annotations_router
 
+    public = None if public_url is None else PublicAddress.parse(public_url)
     opened = Opened(study)
     database = open_database(study, annotations)
 
@@ -91,7 +95,7 @@ def create_app(
         redoc_url=None,
         lifespan=lifespan,
         middleware=[
-            Middleware(Guard, token=token, hosts=hosts, bodies={"/api/uploads": upload_routes.BODY}),
+            Middleware(Guard, token=token, hosts=hosts, public=public, bodies={"/api/uploads": upload_routes.BODY}),
             Middleware(GZipMiddleware, minimum_size=1024, compresslevel=4),
         ],
         responses=PROBLEMS,
