@@ -18,7 +18,7 @@ from starlette.middleware.gzip import GZipMiddleware
 from starlette.types import Scope
 
 from cytosae import __version__
-from cytosae.errors import CytosaeError
+from cytosae.errors import CytosaeError, NotFound, Unanswerable
 from cytosae.explorer.images import Pictures
 from cytosae.explorer.opened import Opened
 from cytosae.explorer.routes import PROBLEMS
@@ -144,8 +144,9 @@ def _explain_problems(app: FastAPI) -> None:
     """Every error as one sentence."""
 
     @app.exception_handler(CytosaeError)
-    async def not_there(_: Request, error: CytosaeError) -> JSONResponse:
-        return JSONResponse({"detail": str(error)}, 404)
+    async def failed(_: Request, error: CytosaeError) -> JSONResponse:
+        status = 404 if isinstance(error, NotFound) else 422 if isinstance(error, Unanswerable) else 500
+        return JSONResponse({"detail": str(error)}, status)
 
     @app.exception_handler(HTTPException)
     async def refused(_: Request, error: HTTPException) -> JSONResponse:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import ipaddress
 import re
 import secrets
@@ -45,10 +47,12 @@ _PAGE = """<!doctype html>
 <head><meta charset="utf-8"><meta name="color-scheme" content="light dark"><title>cytosae explorer</title></head>
 <body style="font: 16px/1.5 system-ui, sans-serif; max-width: 40em; margin: 4em auto; padding: 0 1em">
 <h1>Token needed</h1>
-<p>{text}</p>
+<p>{text}</p>{script}
 </body>
 </html>
 """
+_RELOAD = "location.reload()"
+_RELOAD_POLICY = base64.b64encode(hashlib.sha256(_RELOAD.encode()).digest()).decode()
 _AGAIN = 10  # seconds in which a page that was reloaded for its cookie is not reloaded again
 BODY = 4 * 2**20
 """Bytes of a request's body, where nothing else is said."""
@@ -259,12 +263,15 @@ def _ask_for_token(scope: Scope, headers: Headers, cookie: _Cookie) -> Response:
     if scope["method"] != "GET" or "text/html" not in headers.get("accept", ""):
         response: Response = _problem(401, _NO_TOKEN)
     else:
-        response = HTMLResponse(_PAGE.format(text=_NO_TOKEN), 401)
         again = _Cookie(f"{cookie.name}-again", cookie.path, cookie.secure)
-        from_here = headers.get("sec-fetch-site") in {"same-origin", "none"}
-        if not from_here and not again.values(headers):
+        reload = headers.get("sec-fetch-site") not in {"same-origin", "none"} and not again.values(headers)
+        script = f"<script>{_RELOAD}</script>" if reload else ""
+        response = HTMLResponse(_PAGE.format(text=_NO_TOKEN, script=script), 401)
+        if reload:
             response.set_cookie(again.name, "1", _AGAIN, path=again.path, secure=again.secure, httponly=True)
-            response.headers["Refresh"] = "0"
+            response.headers["Content-Security-Policy"] = CONTENT_POLICY.replace(
+                "script-src 'self'", f"script-src 'sha256-{_RELOAD_POLICY}'"
+            )
     response.headers["WWW-Authenticate"] = "Bearer"
     return response
 
@@ -278,7 +285,7 @@ def _with_headers(send: Send) -> Send:
         if message["type"] == "http.response.start":
             headers = MutableHeaders(scope=message)
             for name, value in _HEADERS.items():
-                headers[name] = value
+                headers.setdefault(name, value)
             headers.setdefault("Cache-Control", "no-store")
         await send(message)
 
