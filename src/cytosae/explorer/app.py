@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -80,7 +80,7 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        warm = threading.Timer(_WARM_UP, lambda: (activations().sae, cohort()))
+        warm = threading.Timer(_WARM_UP, warm_up)
         warm.daemon = True
         warm.start()
         yield
@@ -113,6 +113,11 @@ def create_app(
         from cytosae.explorer.cohorts import Cohort  # imports scikit-learn
 
         return Cohort(opened, activations())
+
+    def warm_up() -> None:
+        with suppress(CytosaeError):  # who asks for it is told
+            activations().sae  # noqa: B018
+            cohort()
 
     app.state.study = opened.folder
     app.include_router(study_routes.router(opened, uploads))
@@ -147,6 +152,13 @@ def _explain_problems(app: FastAPI) -> None:
     async def failed(_: Request, error: CytosaeError) -> JSONResponse:
         status = 404 if isinstance(error, NotFound) else 422 if isinstance(error, Unanswerable) else 500
         return JSONResponse({"detail": str(error)}, status)
+
+    @app.exception_handler(Exception)
+    async def broken(_: Request, error: Exception) -> JSONResponse:
+        """What nobody expected; the server's own output has the rest."""
+        return JSONResponse(
+            {"detail": f"The explorer cannot answer this ({type(error).__name__}); see its output."}, 500
+        )
 
     @app.exception_handler(HTTPException)
     async def refused(_: Request, error: HTTPException) -> JSONResponse:
