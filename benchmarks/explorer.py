@@ -203,7 +203,7 @@ class Server:
     """The running command."""
 
     def __init__(self, folder: Path) -> None:
-        command = [sys.executable, "-m", "cytosae", "explore", str(folder), "--port", "0", "--no-open"]
+        command = [sys.executable, "-m", "cytosae", "explore", str(folder), "--port", "0", "--no-open", "--no-token"]
         start = time.perf_counter()
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert self.process.stdout is not None

@@ -2,13 +2,16 @@ import { svelte } from "@sveltejs/vite-plugin-svelte";
 import { defineConfig } from "vitest/config";
 import { mock } from "./mock/plugin.ts";
 
-/** `CYTOSAE=http://127.0.0.1:8000 npm run dev` talks to a running explorer; without it the mock answers. */
-const server = process.env["CYTOSAE"];
+/** `CYTOSAE='http://127.0.0.1:8765/?token=...' npm run dev` talks to a running explorer; without it the mock answers. */
+const printed = process.env["CYTOSAE"];
+const server = printed ? new URL(printed) : null;
+const token = server?.searchParams.get("token");
+const headers: Record<string, string> = token ? { authorization: `Bearer ${token}` } : {};
 
 export default defineConfig({
   base: "./",
   plugins: [svelte(), ...(server ? [] : [mock()])],
-  server: server ? { proxy: { "/api": server } } : {},
+  server: server ? { proxy: { "/api": { target: server.origin, headers } } } : {},
   build: {
     outDir: "../src/cytosae/explorer/bundle",
     emptyOutDir: true,

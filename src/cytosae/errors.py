@@ -10,6 +10,14 @@ class CytosaeError(Exception):
     """
 
 
+class NotFound(CytosaeError):
+    """What was asked for by name or number is not there; nothing is damaged."""
+
+
+class Unanswerable(CytosaeError):
+    """What was asked for is there, but the question makes no sense for it."""
+
+
 class Interrupted(BaseException):
     """The process was asked to stop (SIGINT or SIGTERM); finished work is on disk."""
 

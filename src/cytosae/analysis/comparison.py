@@ -16,7 +16,7 @@ from cytosae.artefacts import FileRecord, Manifest, make_folder, sha256_file, wh
 from cytosae.cohort import Finding, column_of, compare, examine, most_different, read_barcodes, strata_of
 from cytosae.concepts import read_activations, read_concepts, read_datasets
 from cytosae.console import say
-from cytosae.errors import CytosaeError
+from cytosae.errors import NotFound, Unanswerable
 from cytosae.report import Row, comparison_scatter, reference_grid, save
 from cytosae.settings import CompareConfig
 
@@ -143,7 +143,7 @@ def compare_patients(
             np.asarray(data.X), side > 0, strata_of(covariate, len(side)), draws=config.bootstrap, **settings
         )
     except ValueError as error:
-        raise CytosaeError(f"--adjust {adjust}: {error}; {first} and {second} cannot be compared within it.") from error
+        raise Unanswerable(f"--adjust {adjust}: {error}; {first} and {second} cannot be compared within it.") from error
     return Comparison(data, side, table, most_different(table, config.top), findings, caveats)
 
 
@@ -153,13 +153,13 @@ def sides(values: pd.Series, first: str, second: str, target: str) -> NDArray[np
     known = sorted(text.dropna().unique())
     for name in (first, second):
         if name not in known and not (name == REST and name is second):
-            raise CytosaeError(f"{name}: no patient with this {target}; there are {', '.join(known)}.")
+            raise NotFound(f"{name}: no patient with this {target}; there are {', '.join(known)}.")
     if first == second:
-        raise CytosaeError(f"{first}: a group cannot be compared with itself.")
+        raise Unanswerable(f"{first}: a group cannot be compared with itself.")
     others = text.notna() & (text != first) if second == REST and REST not in known else text == second
     side = np.where(text == first, 1, np.where(others, -1, 0)).astype(np.int64)
     if not (side < 0).any():
-        raise CytosaeError(f"{target}: all patients are {first}; there is nothing to compare with.")
+        raise NotFound(f"{target}: all patients are {first}; there is nothing to compare with.")
     return side
 
 

@@ -26,7 +26,7 @@ from cytosae.cohort import (
     unusual,
 )
 from cytosae.concepts import read_activations, read_concepts
-from cytosae.errors import CytosaeError
+from cytosae.errors import CytosaeError, NotFound
 from cytosae.settings import PatientConfig
 
 CARRYING = 6
@@ -81,7 +81,7 @@ def find_patient(data: ad.AnnData, name: str, where: object) -> int:
     if len(matches) != 1:
         shown = ", ".join(data.obs_names[matches][:5] if len(matches) else data.obs_names[:5])
         wrong = "is in several data sets" if len(matches) else "no such patient"
-        raise CytosaeError(f"{name}: {wrong} in {where}. Give one of: {shown}{'' if len(matches) else ', ...'}")
+        raise NotFound(f"{name}: {wrong} in {where}. Give one of: {shown}{'' if len(matches) else ', ...'}")
     return int(matches[0])
 
 

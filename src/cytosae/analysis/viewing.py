@@ -17,7 +17,7 @@ from cytosae.artefacts import MANIFEST, read_json
 from cytosae.backbones import INPUT_SIZE, Backbone
 from cytosae.cells import UnreadableImage, load_squashed, read_cells
 from cytosae.concepts import concept_maps, read_concepts, read_names
-from cytosae.errors import CytosaeError
+from cytosae.errors import CytosaeError, NotFound
 from cytosae.report import Row
 from cytosae.sae import SAE
 from cytosae.settings import BackboneConfig
@@ -36,7 +36,7 @@ def saved_backbone(folder: Path, device: str = "auto") -> Backbone:
     """
     path = folder / "backbone.json"
     if not path.is_file():
-        raise CytosaeError(f"{path}: missing. Is {folder} a study, made by `cytosae run`?")
+        raise NotFound(f"{path}: missing. Is {folder} a study, made by `cytosae run`?")
     known = read_json(path)
     settings = {**known["request"]["settings"], "device": device}
     settings["weights"] = Path(settings["weights"]) if settings["weights"] else None

@@ -29,12 +29,27 @@ studies_app = Commands()
 def explore(
     study: Annotated[Path, typer.Argument(help="Folder of a study.")],
     host: Annotated[
-        str, typer.Option(help="Address to listen on; others than this machine's own need the token.")
+        str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines reach it.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 for any that is free.")] = 8765,
     token: Annotated[
         str | None,
-        typer.Option(help="Asked for by the server; made for you where others can reach it and none is given."),
+        typer.Option(
+            envvar="CYTOSAE_TOKEN",
+            help="Access token, part of the printed address; generated if you do not give one. Other users of the "
+            "machine can see an option, but not the variable.",
+        ),
+    ] = None,
+    no_token: Annotated[
+        bool, typer.Option("--no-token", help="Ask for no token: whoever reaches the server sees the study.")
+    ] = False,
+    public_url: Annotated[
+        str | None,
+        typer.Option(
+            "--public-url",
+            metavar="URL",
+            help="Address of your TLS proxy, such as https://cells.hospital.org or https://hospital.org/cells.",
+        ),
     ] = None,
     annotations: Annotated[
         str | None,
@@ -52,7 +67,7 @@ def explore(
 ) -> None:
     """Look at a study in the browser: its concepts, cells and patients; upload a cell; annotate.
 
-    Nothing leaves the machine. Prints the address; where others can reach it, a token is part of it.
+    Nothing leaves the machine. Prints the address; the token in it opens the study, so keep it to yourself.
     """
     import os
 
@@ -70,7 +85,16 @@ def explore(
     if export is not None:
         answer(export_study(study, export, concepts=concepts, annotations=annotations), as_json=False)
         return
-    serve(study, host=host, port=port, token=token, annotations=annotations, browser=not no_open)
+    serve(
+        study,
+        host=host,
+        port=port,
+        token=token,
+        no_token=no_token,
+        public_url=public_url,
+        annotations=annotations,
+        browser=not no_open,
+    )
 
 
 @studies_app.command()

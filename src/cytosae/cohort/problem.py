@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cytosae.cohort.barcodes import pooled_mean_activation
-from cytosae.errors import CytosaeError
+from cytosae.errors import CytosaeError, NotFound
 
 LEAST = 2
 """Patients of a class, at least: one to learn from and one to judge."""
@@ -54,7 +54,7 @@ def column_of(data: ad.AnnData, name: str) -> pd.Series:
         There is no such column.
     """
     if name not in data.obs:
-        raise CytosaeError(f"no column {name!r} in the barcodes; they have {', '.join(data.obs.columns)}.")
+        raise NotFound(f"no column {name!r} in the barcodes; they have {', '.join(data.obs.columns)}.")
     values = data.obs[name].astype(object)
     return values.where(values.notna(), None)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -18,7 +18,7 @@ from starlette.middleware.gzip import GZipMiddleware
 from starlette.types import Scope
 
 from cytosae import __version__
-from cytosae.errors import CytosaeError
+from cytosae.errors import CytosaeError, NotFound, Unanswerable
 from cytosae.explorer.images import Pictures
 from cytosae.explorer.opened import Opened
 from cytosae.explorer.routes import PROBLEMS
@@ -27,7 +27,7 @@ from cytosae.explorer.routes import latents as latent_routes
 from cytosae.explorer.routes import patients as patient_routes
 from cytosae.explorer.routes import study as study_routes
 from cytosae.explorer.routes import uploads as upload_routes
-from cytosae.explorer.security import Guard
+from cytosae.explorer.security import Guard, PublicAddress
 
 if TYPE_CHECKING:
     from cytosae.explorer.activations import Activations
@@ -45,6 +45,7 @@ def create_app(
     *,
     token: str | None = None,
     hosts: Sequence[str] = LOOPBACK,
+    public_url: str | None = None,
     annotations: str | None = None,
     uploads: bool = True,
 ) -> FastAPI:
@@ -58,6 +59,8 @@ def create_app(
         Asked for on every path; None asks for nothing.
     hosts
         Names by which the server may be addressed.
+    public_url
+        Address at which a proxy offers the server to others, such as ``https://cells.hospital.org``.
     annotations
         SQLAlchemy address of the annotations; ``annotations.sqlite`` in the study if None.
     uploads
@@ -66,17 +69,18 @@ def create_app(
     Raises
     ------
     CytosaeError
-        Not a finished study, or annotations that cannot be opened.
+        Not a finished study, annotations that cannot be opened, or no such public address.
     """
     from cytosae.explorer.annotations import open_database
     from cytosae.explorer.annotations.routes import router as annotations_router
 
+    public = None if public_url is None else PublicAddress.parse(public_url)
     opened = Opened(study)
     database = open_database(study, annotations)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        warm = threading.Timer(_WARM_UP, lambda: (activations().sae, cohort()))
+        warm = threading.Timer(_WARM_UP, warm_up)
         warm.daemon = True
         warm.start()
         yield
@@ -91,7 +95,7 @@ def create_app(
         redoc_url=None,
         lifespan=lifespan,
         middleware=[
-            Middleware(Guard, token=token, hosts=hosts, bodies={"/api/uploads": upload_routes.BODY}),
+            Middleware(Guard, token=token, hosts=hosts, public=public, bodies={"/api/uploads": upload_routes.BODY}),
             Middleware(GZipMiddleware, minimum_size=1024, compresslevel=4),
         ],
         responses=PROBLEMS,
@@ -109,6 +113,11 @@ def create_app(
         from cytosae.explorer.cohorts import Cohort  # imports scikit-learn
 
         return Cohort(opened, activations())
+
+    def warm_up() -> None:
+        with suppress(CytosaeError):  # who asks for it is told
+            activations().sae  # noqa: B018
+            cohort()
 
     app.state.study = opened.folder
     app.include_router(study_routes.router(opened, uploads))
@@ -140,8 +149,16 @@ def _explain_problems(app: FastAPI) -> None:
     """Every error as one sentence."""
 
     @app.exception_handler(CytosaeError)
-    async def not_there(_: Request, error: CytosaeError) -> JSONResponse:
-        return JSONResponse({"detail": str(error)}, 404)
+    async def failed(_: Request, error: CytosaeError) -> JSONResponse:
+        status = 404 if isinstance(error, NotFound) else 422 if isinstance(error, Unanswerable) else 500
+        return JSONResponse({"detail": str(error)}, status)
+
+    @app.exception_handler(Exception)
+    async def broken(_: Request, error: Exception) -> JSONResponse:
+        """What nobody expected; the server's own output has the rest."""
+        return JSONResponse(
+            {"detail": f"The explorer cannot answer this ({type(error).__name__}); see its output."}, 500
+        )
 
     @app.exception_handler(HTTPException)
     async def refused(_: Request, error: HTTPException) -> JSONResponse:

@@ -27,7 +27,7 @@ from cytosae.analysis.findings import (
 from cytosae.artefacts import sha256_file
 from cytosae.cohort import CLASSIFICATION, column_of, read_barcodes
 from cytosae.concepts import read_inputs
-from cytosae.errors import CytosaeError
+from cytosae.errors import CytosaeError, NotFound
 from cytosae.explorer import schemas as s
 from cytosae.explorer.activations import Activations
 from cytosae.explorer.images import encoded
@@ -73,7 +73,7 @@ class Cohort:
             The study has none, or they are of another autoencoder.
         """
         if not self._opened.has_patients:
-            raise CytosaeError("this study has no patients: its table of cells has no column 'patient'.")
+            raise NotFound("this study has no patients: its table of cells has no column 'patient'.")
         return self._barcodes
 
     @cached_property
@@ -137,7 +137,7 @@ class Cohort:
             known = other_patients(patient.data, patient.row) if "diagnosis" in patient.data.obs else {}
             groups = {group: members for group, members in known.items() if len(members) >= LEAST}
             if against not in known and against != HEALTHY:
-                raise CytosaeError(f"{against}: no patient with this diagnosis; there are {', '.join(known)}.")
+                raise NotFound(f"{against}: no patient with this diagnosis; there are {', '.join(known)}.")
             found = None
             for group, members in reference_groups(known, [against], caveats).items():
                 found = look_against(patient, group, members, config)

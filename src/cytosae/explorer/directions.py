@@ -35,12 +35,14 @@ class Directions:
         try:
             with self.path.open("rb") as file:
                 (length,) = struct.unpack("<Q", file.read(8))
+                if length > self.path.stat().st_size:
+                    raise ValueError("its header is longer than the file")
                 described = json.loads(file.read(length))["W_dec"]
             if described["dtype"] != "F32":
                 raise ValueError(f"W_dec is {described['dtype']}, not F32")
             offset, shape = 8 + length + described["data_offsets"][0], tuple(described["shape"])
             return np.memmap(self.path, np.float32, "r", offset, shape)
-        except (OSError, KeyError, ValueError, struct.error) as error:
+        except (OSError, LookupError, TypeError, ValueError, struct.error) as error:
             raise CytosaeError(f"{self.path}: not the weights of an autoencoder ({error}).") from error
 
     @cached_property

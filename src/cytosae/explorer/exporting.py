@@ -18,7 +18,7 @@ from starlette.types import Message
 
 from cytosae.artefacts import Manifest, disk_errors, make_folder
 from cytosae.console import Bar, progress, say
-from cytosae.errors import CytosaeError
+from cytosae.errors import CytosaeError, in_short
 from cytosae.explorer.app import BUNDLE, create_app
 from cytosae.explorer.security import CONTENT_POLICY
 
@@ -58,7 +58,7 @@ def export(
     Raises
     ------
     CytosaeError
-        Another folder that is not empty, no permission, a full disk.
+        Another folder that is not empty, no permission, a full disk, or a page that cannot be made: it is named.
     """
     index = bundle / "index.html"
     if not index.is_file():
@@ -209,7 +209,7 @@ class _Export:
             for name, table in tables.items()
         }
         for first, second in pairs:
-            found = await self._json("compare", first, second)
+            found = await self._json("compare", first, second, needed=False)  # of one group alone there is none
             if found is None:
                 continue
             for row in [*found["top_first"][:COMPARED], *found["top_second"][:COMPARED]]:
@@ -221,17 +221,17 @@ class _Export:
     async def _concept(self, dataset: str, latent: int) -> None:
         await self._json("latents", dataset, latent)
         for kind in KINDS:
-            images = await self._json("latents", dataset, latent, "images", kind)
+            images = await self._json("latents", dataset, latent, "images", kind, needed=False)
             if images is not None:
                 self._show([{**cell, "dataset": dataset} for cell in images["cells"]], latent)
 
     async def _cell(self, dataset: str, row: int) -> None:
         cell = await self._json("cells", dataset, row)
-        await self._save(joined("cells", dataset, row, "image"))
-        await self._save(joined("cells", dataset, row, "patches"))
+        await self._save(joined("cells", dataset, row, "image"), needed=False)
+        await self._save(joined("cells", dataset, row, "patches"), needed=False)
         strongest = [concept["latent"] for concept in cell["concepts"] if not concept["common"]][:MAPS]
         for latent in sorted({*strongest, *self.shown[dataset, row]}):
-            await self._save(joined("cells", dataset, row, "maps", latent))
+            await self._save(joined("cells", dataset, row, "maps", latent), needed=False)
 
     def _show(self, cells: Iterable[dict[str, Any]], latent: int | None = None) -> None:
         for cell in cells:
@@ -240,18 +240,21 @@ class _Export:
     def _expect(self, more: int) -> None:
         self.bar.resize(self.files + max(more, 1))
 
-    async def _json(self, *names: object) -> Any:
-        body = await self._save(joined(*names))
+    async def _json(self, *names: object, needed: bool = True) -> Any:
+        body = await self._save(joined(*names), needed=needed)
         return None if body is None else json.loads(body)
 
-    async def _save(self, path: str) -> bytes | None:
-        """Ask for an answer and write it; None where there is none."""
-        status, kind, body = await _ask(self.app, f"/api/{path}")
-        if status == 404:
+    async def _save(self, path: str, *, needed: bool = True) -> bytes | None:
+        """Ask for an answer and write it; None where there is none and it is not needed."""
+        try:
+            status, kind, body = await _ask(self.app, f"/api/{path}")
+        except Exception as error:  # whatever a damaged file has led to
+            raise CytosaeError(f"--export: the page {path} cannot be made: {in_short(error)}") from error
+        if status == 404 and not needed:
             self.missing += 1
             return None
         if status != 200:
-            raise CytosaeError(f"/api/{path}: answered {status}: {body[:200].decode(errors='replace')}")
+            raise CytosaeError(f"--export: the page {path} cannot be made: {_detail(body)}")
         self._put(path, body, ".jpg" if kind == "image/jpeg" else ".json")
         return body
 
@@ -261,6 +264,14 @@ class _Export:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(body)
         self.bar.to(self.files)
+
+
+def _detail(body: bytes) -> str:
+    """The sentence of an answer that refuses."""
+    try:
+        return str(json.loads(body)["detail"])
+    except (ValueError, KeyError, TypeError):
+        return body[:200].decode(errors="replace")
 
 
 async def _ask(app: FastAPI, path: str) -> tuple[int, str, bytes]:

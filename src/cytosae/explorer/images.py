@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
 from cytosae.cells import UnreadableImage, load_squashed
-from cytosae.errors import CytosaeError
+from cytosae.errors import CytosaeError, NotFound
 from cytosae.explorer.caching import Bounded
 from cytosae.explorer.opened import DataSet, Opened
 from cytosae.storage import below, place
@@ -99,7 +99,8 @@ class Pictures:
         try:
             return load_squashed(path, size)
         except UnreadableImage as reason:
-            raise CytosaeError(f"the image of cell {row} of {data.name} cannot be shown: {reason}.") from reason
+            text = f"the image of cell {row} of {data.name} cannot be shown: {reason}."
+            raise (CytosaeError(text) if path.exists() else NotFound(text)) from reason
 
     def jpeg(self, data: DataSet, row: int, size: int) -> bytes:
         """The same as JPEG; kept until the file changes."""

@@ -21,7 +21,7 @@ from cytosae.cohort import BARCODES, CLASSIFICATION, COHORT
 from cytosae.concepts import concept_files, is_common, read_datasets, read_inputs, read_rows
 from cytosae.concepts.references import KINDS
 from cytosae.concepts.storage import PER_LATENT
-from cytosae.errors import CytosaeError
+from cytosae.errors import CytosaeError, NotFound
 from cytosae.explorer.directions import Directions
 from cytosae.settings import PatientConfig
 
@@ -58,7 +58,9 @@ class DataSet:
         self._unchanged()
         try:
             yield self._handle
-        except (OSError, KeyError, ValueError, RuntimeError) as error:
+        except CytosaeError:
+            raise
+        except Exception as error:  # of a damaged file h5py and anndata raise whatever comes
             raise CytosaeError(f"{self._h5ad.name}: not a readable AnnData ({error}). Run the study again.") from error
 
     @contextmanager
@@ -66,7 +68,7 @@ class DataSet:
         self._unchanged()
         try:
             yield self._map_handle
-        except (OSError, SafetensorError, ValueError) as error:
+        except (OSError, SafetensorError, ValueError, IndexError) as error:
             raise CytosaeError(f"{self._maps.name}: not readable ({error}). Run the study again.") from error
 
     @cached_property
@@ -120,12 +122,12 @@ class DataSet:
     def check_row(self, row: int) -> None:
         """Refuse the number of a cell that is not there."""
         if not 0 <= row < self.n_cells:
-            raise CytosaeError(f"cell {row}: data set {self.name!r} has cells 0 to {self.n_cells - 1}.")
+            raise NotFound(f"cell {row}: data set {self.name!r} has cells 0 to {self.n_cells - 1}.")
 
     def check_latent(self, latent: int) -> None:
         """Refuse the number of a latent that is not there."""
         if not 0 <= latent < self.n_latents:
-            raise CytosaeError(f"latent {latent}: the study has latents 0 to {self.n_latents - 1}.")
+            raise NotFound(f"latent {latent}: the study has latents 0 to {self.n_latents - 1}.")
 
     def column(self, name: str) -> pd.Categorical | None:
         """What the table says of every cell in one of the columns with few values; None where it says nothing."""
@@ -185,6 +187,7 @@ class DataSet:
         names, cells = self.groups(column)
         if not names:
             return []
+        self.check_latent(latent)
         with self._file() as file:
             mean, frequency = (file["varm"][f"{column}_{what}"][latent] for what in ("mean", "frequency"))
         rows = zip(names, cells, mean, frequency, strict=True)
@@ -202,7 +205,7 @@ class DataSet:
     def references(self, kind: str, latent: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Rows and values of the reference cells of a latent, strongest first."""
         if kind not in self.kinds:
-            raise CytosaeError(
+            raise NotFound(
                 f"{kind}: no such images in data set {self.name!r}; there are {', '.join(self.kinds)}."
                 f"{' That kind needs cells of known patients.' if kind == 'spread' else ''}"
             )
@@ -322,7 +325,7 @@ class Opened:
             There is none of that name.
         """
         if name not in self.datasets:
-            raise CytosaeError(f"{name}: no such data set; there are {', '.join(self.datasets)}.")
+            raise NotFound(f"{name}: no such data set; there are {', '.join(self.datasets)}.")
         return self.datasets[name]
 
     @cached_property

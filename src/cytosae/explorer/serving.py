@@ -7,9 +7,11 @@ import re
 import secrets
 import signal
 import socket
+import tempfile
 import threading
 import webbrowser
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -18,7 +20,7 @@ import uvicorn
 from cytosae.console import say
 from cytosae.errors import CytosaeError, Interrupted
 from cytosae.explorer.app import LOOPBACK, create_app
-from cytosae.explorer.security import is_loopback
+from cytosae.explorer.security import PublicAddress, is_loopback
 
 PORT = 8765
 _TOKEN = re.compile(r"[A-Za-z0-9._~-]{8,200}")
@@ -31,6 +33,8 @@ def serve(
     host: str = LOOPBACK[0],
     port: int = PORT,
     token: str | None = None,
+    no_token: bool = False,
+    public_url: str | None = None,
     annotations: str | None = None,
     uploads: bool = True,
     browser: bool = True,
@@ -42,10 +46,14 @@ def serve(
     study
         Its folder.
     host
-        Address to listen on. Where others can reach it, a token is made if none is given.
+        Address to listen on.
     port
         0 for any that is free.
-    token, annotations, uploads
+    token
+        Asked for on every path; made if none is given.
+    no_token
+        Ask for nothing.
+    public_url, annotations, uploads
         See `cytosae.explorer.create_app`.
     browser
         Open the address in the browser.
@@ -55,19 +63,23 @@ def serve(
     CytosaeError
         Not a study, an address that cannot be had, a token that fits in no address.
     """
-    if token is not None and not _TOKEN.fullmatch(token):
-        raise CytosaeError("--token: take 8 to 200 letters and digits (also . _ ~ -), or leave it out.")
-    if token is None and not is_loopback(host):
-        token = secrets.token_urlsafe(24)
+    public = None if public_url is None else PublicAddress.parse(public_url)
+    token = _token(token, no_token)
     with _listen(host, port) as listening:
-        app = create_app(study, token=token, hosts=_names(host), annotations=annotations, uploads=uploads)
-        address = _address(host, listening.getsockname()[1], token)
+        app = create_app(
+            study, token=token, hosts=_names(host), public_url=public_url, annotations=annotations, uploads=uploads
+        )
+        base = _address(host, listening.getsockname()[1]) if public is None else str(public)
+        address = base if token is None else f"{base}?token={token}"
 
         def ready() -> None:
+            if token is None:
+                who = "anybody on this machine" if public is None and is_loopback(host) else "ANYBODY WHO REACHES IT"
+                say(f"explorer: WARNING: without a token, {who} can see this study and change its annotations")
             say(f"explorer: {study.absolute().name}; Ctrl-C stops it")
             print(address, flush=True)
             if browser:
-                threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
+                threading.Thread(target=webbrowser.open, args=(opening,), daemon=True).start()
 
         config = uvicorn.Config(
             app,
@@ -80,7 +92,8 @@ def serve(
             timeout_graceful_shutdown=3,
         )
         try:
-            _Server(config, ready).run([listening])
+            with _leading(address, token) as opening:
+                _Server(config, ready).run([listening])
         except Interrupted as stop:
             if stop.signum != signal.SIGINT:
                 raise Interrupted(stop.signum, "explorer: stopped") from None
@@ -99,6 +112,26 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         if self.started:
             self._ready()
+
+
+def _token(given: str | None, without: bool) -> str | None:
+    if without and given is not None:
+        raise CytosaeError("--no-token: --token (or CYTOSAE_TOKEN) is given as well. Leave one of them out.")
+    if given is not None and not _TOKEN.fullmatch(given):
+        raise CytosaeError("--token: take 8 to 200 letters and digits (also . _ ~ -), or leave it out.")
+    return None if without else given or secrets.token_urlsafe(24)
+
+
+@contextmanager
+def _leading(address: str, token: str | None) -> Iterator[str]:
+    """What the browser opens: a file that only this user can read, since all users see the commands of a machine."""
+    if token is None:
+        yield address
+        return
+    with tempfile.TemporaryDirectory(prefix="cytosae-") as folder:  # readable by its owner alone
+        file = Path(folder) / "explorer.html"
+        file.write_text(f'<!doctype html><meta http-equiv="refresh" content="0; url={address}">', encoding="ascii")
+        yield file.as_uri()
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -131,7 +164,7 @@ def _names(host: str) -> list[str]:
     return [*LOOPBACK, socket.gethostname(), socket.getfqdn(), *addresses]
 
 
-def _address(host: str, port: int, token: str | None) -> str:
+def _address(host: str, port: int) -> str:
     own = host.strip("[]")
     name = socket.gethostname() if own in _EVERYWHERE else f"[{own}]" if ":" in own else own
-    return f"http://{name}:{port}/" + (f"?token={token}" if token else "")
+    return f"http://{name}:{port}/"

@@ -26,7 +26,8 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
         404: "Not there.",
         413: "Too large.",
         415: "Not an image.",
-        422: "A value out of its range.",
+        422: "A value out of its range, or one that makes no sense here.",
+        500: "A file of the study is damaged or has been replaced; the text names it.",
     }.items()
 }
 IMAGE: dict[int | str, dict[str, Any]] = {

@@ -106,7 +106,7 @@ def strongest(counts: sp.csr_matrix, means: sp.csr_matrix, common: NDArray[np.bo
 def picture(content: bytes, known: str | None) -> Response:
     """A JPEG, or that it has not changed since the browser had it."""
     tag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
-    headers = {"ETag": tag, "Cache-Control": "private, max-age=3600"}
+    headers = {"ETag": tag, "Cache-Control": "private, no-cache"}
     if known is not None and tag in (one.strip().removeprefix("W/") for one in known.split(",")):
         return Response(status_code=304, headers=headers)
     return Response(content, media_type="image/jpeg", headers=headers)
