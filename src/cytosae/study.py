@@ -21,6 +21,7 @@ from cytosae.artefacts import (
     read_json,
     sha256_file,
     whole_file,
+    write_csv,
     write_json,
 )
 from cytosae.backbones import NAMES, TINY, Backbone, load
@@ -107,8 +108,10 @@ def rendered(source: Path, folder: Path) -> Path:
     return path
 
 
-def list_to(source: Path, target: Path, *, strict: bool = False) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """List the cells of a source into a table, and those left out into ``<name>.rejected.csv`` beside it.
+def list_to(
+    source: Path, target: Path, *, columns: Mapping[str, str] | None = None, strict: bool = False
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """List the cells of a source into a table, and files left out into ``<name>.rejected.csv`` beside it.
 
     Files that have not changed since the table was last written are not opened again.
     """
@@ -120,17 +123,19 @@ def list_to(source: Path, target: Path, *, strict: bool = False) -> tuple[pd.Dat
             bar.resize(total)
             bar.to(done)
 
-        listing = list_cells(source, strict=strict, previous=previous, on_progress=show)
+        listing = list_cells(source, columns=columns, strict=strict, previous=previous, on_progress=show)
+    for remark in listing.remarks:
+        say(f"cells: {remark}")
     reason = "not listed yet" if previous is None else difference(previous, listing.cells)
     rejected = target.with_name(f"{target.stem}.rejected.csv")
     if len(listing.rejected):
-        say(f"cells: {len(listing.rejected):,} cannot be read and are left out, see {rejected}")
-        with whole_file(rejected) as partial:
-            listing.rejected.to_csv(partial, index=False)
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in listing.reasons().items())
+        say(f"cells: {len(listing.rejected):,} left out ({reasons}), see {rejected}")
+        write_csv(rejected, listing.rejected)
     else:
         rejected.unlink(missing_ok=True)
     if reason or listing.inspected:
-        write_cells(listing.cells, target, {"source": f"{source}", "strict": strict})
+        write_cells(listing.cells, target, {"source": f"{source}", "columns": dict(columns or {}), "strict": strict})
     say(f"cells: {reason}" if reason else "cells: up to date")
     return listing.cells, {**listing.summary(), "skipped": reason is None, "why": reason}
 
@@ -217,6 +222,7 @@ class Study:
         self,
         source: Path,
         *,
+        columns: Mapping[str, str] | None = None,
         strict: bool = False,
         track: Sequence[str] = (),
         checkpoint_seconds: float = 300.0,
@@ -227,6 +233,8 @@ class Study:
         ----------
         source
             See `cytosae.cells.read_source`.
+        columns
+            Names in a table of known columns, see `cytosae.cells.read_source`.
         strict
             An unreadable image is an error.
         track, checkpoint_seconds
@@ -238,7 +246,7 @@ class Study:
         """
         make_folder(self.folder)
         source = rendered(source, self.folder / "cohort")
-        cells, self.stages["cells"] = list_to(source, self.folder / "cells.parquet", strict=strict)
+        cells, self.stages["cells"] = list_to(source, self.folder / "cells.parquet", columns=columns, strict=strict)
         tokens = self._tokens(cells)
         try:
             self._sae(tokens, track, checkpoint_seconds)

@@ -1,10 +1,11 @@
 from . import datasets
 from .attributes import read_attributes
+from .columns import COLUMNS
 from .decoding import decoded, default_workers
 from .images import UnreadableImage, decode, load_squashed
 from .masks import TISSUES, patch_tissues
 from .perturbations import PERTURBATIONS
-from .sources import COLUMNS, read_source
+from .sources import chosen_columns, read_source
 from .table import (
     Listing,
     difference,
@@ -22,6 +23,7 @@ __all__ = [
     "TISSUES",
     "Listing",
     "UnreadableImage",
+    "chosen_columns",
     "datasets",
     "decode",
     "decoded",

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from cytosae.cells.sources import COLUMNS, read_table
+from cytosae.cells.columns import COLUMNS
+from cytosae.cells.user_tables import read_table
 from cytosae.errors import CytosaeError
 
 _MOST_VALUES = 30  # a column with more different values is a name or a measurement, not an attribute

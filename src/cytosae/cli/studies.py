@@ -8,7 +8,17 @@ from typing import Annotated
 import typer
 
 from cytosae.cli.answers import Json, answer
-from cytosae.cli.options import CheckpointSeconds, Commands, NoStore, Source, Strict, Track, Workers, with_settings
+from cytosae.cli.options import (
+    CheckpointSeconds,
+    Column,
+    Commands,
+    NoStore,
+    Source,
+    Strict,
+    Track,
+    Workers,
+    with_settings,
+)
 from cytosae.settings import BackboneConfig, EncodeConfig, EngineConfig, StoreConfig, TrainConfig
 
 studies_app = Commands()
@@ -87,6 +97,7 @@ def run(
         Path | None, typer.Option("--sae", help="Folder of an autoencoder that is taken instead of training one.")
     ] = None,
     no_store: NoStore = False,
+    column: Column = [],  # noqa: B006
     strict: Strict = False,
     track: Track = [],  # noqa: B006
     workers: Workers = None,
@@ -98,11 +109,13 @@ def run(
     Stages that are up to date are skipped, and the others say why they run. It can be stopped at any time; the same
     command goes on where it was.
     """
+    from cytosae.cells import chosen_columns
     from cytosae.study import RunConfig, Study
 
     config = RunConfig(backbone, store, training, encoding, engine=engine)
     done = Study(study, config, store=not no_store, workers=workers, sae=sae)
-    stages = done.run(cells, strict=strict, track=track, checkpoint_seconds=checkpoint_seconds)
+    columns = chosen_columns(column)
+    stages = done.run(cells, columns=columns, strict=strict, track=track, checkpoint_seconds=checkpoint_seconds)
     answer({"study": f"{study}", "report": f"{study / 'report' / 'index.html'}", "stages": stages}, as_json)
 
 
@@ -112,9 +125,11 @@ def doctor(
     backbone: BackboneConfig,
     cells: Annotated[Path | None, typer.Argument(help="Table or folder of cells, to estimate the store.")] = None,
     folder: Annotated[Path, typer.Option("--study", help="Where the study would go.")] = Path(),
+    column: Column = [],  # noqa: B006
     as_json: Json = False,
 ) -> None:
     """Show versions, devices, the precision chosen, free disk and the size of the store that a run would need."""
+    from cytosae.cells import chosen_columns
     from cytosae.doctor import examine
 
-    answer(examine(backbone, cells, folder), as_json)
+    answer(examine(backbone, cells, folder, chosen_columns(column)), as_json)
