@@ -1,6 +1,6 @@
 from . import datasets
 from .attributes import read_attributes
-from .columns import COLUMNS
+from .columns import COLUMNS, RESERVED
 from .decoding import decoded, default_workers
 from .images import UnreadableImage, decode, load_squashed
 from .masks import TISSUES, patch_tissues
@@ -20,6 +20,7 @@ from .table import (
 __all__ = [
     "COLUMNS",
     "PERTURBATIONS",
+    "RESERVED",
     "TISSUES",
     "Listing",
     "UnreadableImage",

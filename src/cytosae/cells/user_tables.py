@@ -195,7 +195,9 @@ def _from_text(path: Path, text: str) -> RawTable:
             "has text after it: a quote inside a value is written twice."
         ) from error
     if not rows:
-        raise CytosaeError(f"{path}: the table is empty. It needs at least the column 'path' and one row.")
+        raise CytosaeError(
+            f"{path}: the table is empty. It needs a first line that names the columns, and a row for each entry."
+        )
     names = [" ".join(name.split()) for name in rows.pop(0)]
     del lines[0]
     spoken = _SPOKEN.get(reader.dialect.delimiter, repr(reader.dialect.delimiter))
