@@ -31,7 +31,7 @@ from cytosae.cells import (
 )
 from cytosae.cells.columns import FILE_COLUMNS
 from cytosae.cells.user_tables import read_table
-from cytosae.cli import app
+from cytosae.cli.commands import app
 from cytosae.concepts.storage import _obs
 from cytosae.errors import CytosaeError
 from cytosae.study import list_to
@@ -205,6 +205,9 @@ def test_decimal_commas(folder: Path) -> None:
     assert any("12,5" in remark for remark in listing.remarks)
 
 
+DAYS = ["1970-01-01", None, "1970-01-02"]
+
+
 def parquet(folder: Path, **columns: Any) -> Path:
     """A Parquet table of these columns."""
     pq.write_table(pa.table({"path": ["a.png", "b.png", "c.png"], **columns}), folder / "t.parquet")
@@ -222,7 +225,7 @@ def parquet(folder: Path, **columns: Any) -> Path:
         (pa.array(["x", None, "y"]).dictionary_encode(), ["x", None, "y"], ["x", None, "y"]),
         (pa.array(["x", " ", "NA"], pa.large_string()), ["x", None, None], ["x", None, "NA"]),
         (pa.array([None, None, None]), [None] * 3, [None] * 3),
-        (pa.array([0, None, 1], pa.date32()), ["1970-01-01", None, "1970-01-02"], ["1970-01-01", None, "1970-01-02"]),
+        (pa.array([0, None, 1], pa.date32()), DAYS, DAYS),
         (
             pa.array([0, None, 86_400], pa.timestamp("s")),
             ["1970-01-01", None, "1970-01-02"],
@@ -379,16 +382,18 @@ def test_paths_as_other_systems_spell_them(tmp_path: Path) -> None:
 
 
 ODD = [
-    "a b.png",
-    'quote".png',
-    "'.png",
-    "new\nline.png",
-    "#1.png",
-    "50%.png",
-    "what?.png",
-    "c:d.png",
-    "-x.png",
-    "=1+1.png",
+    *(
+        "a b.png",
+        'quote".png',
+        "'.png",
+        "new\nline.png",
+        "#1.png",
+        "50%.png",
+        "what?.png",
+        "c:d.png",
+        "-x.png",
+        "=1+1.png",
+    ),
     "é" * 125 + ".png",
 ]
 
