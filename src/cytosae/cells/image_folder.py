@@ -19,7 +19,7 @@ from cytosae.storage import StoredPath, address
 
 SPLITS = {
     **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
+    **dict.fromkeys(("val", "valid", "validation", "dev", "eval", "evaluation"), "val"),
     **dict.fromkeys(("test", "testing", "holdout", "hold-out", "hold_out"), "test"),
 }
 """Names of splits, in lower case, and the split that each means."""
@@ -143,7 +143,8 @@ def _files(folder: Path, tree: Tree) -> Iterator[Path]:
     if isinstance(folder, StoredPath):
         yield from folder.rglob("*")
         return
-    waiting, links = [folder], []
+    waiting: list[Path] = [folder]
+    links: list[Path] = []
     seen: set[tuple[int, int]] = set()
     while waiting or links:
         current = waiting.pop() if waiting else links.pop(0)
@@ -193,7 +194,7 @@ def _understood(parts: Sequence[tuple[str, ...]], source: str) -> tuple[list[str
     first, second = _level(folders, 0), _level(folders, 1)
     deep = all(len(part) > 1 for part in folders)
     splits: list[str | None] = [None] * len(folders)
-    at: int | None = 0
+    at = 0
     remarks = []
     if first and all(folders) and all(map(_is_split, first)):
         splits, at = [SPLITS[part[0].lower()] for part in folders], 1

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from cytosae.cells.columns import COLUMNS, FILE_COLUMNS, folded, near, storable
-from cytosae.cells.image_folder import cells_below, printable
+from cytosae.cells.image_folder import SPLITS, cells_below, printable
 from cytosae.cells.user_tables import RawTable, read_raw, spellings
 from cytosae.errors import CytosaeError
 from cytosae.storage import below, place
@@ -97,6 +97,10 @@ def _from_table(path: Path, columns: Mapping[str, str]) -> tuple[pd.DataFrame, l
     for column in COLUMNS:
         if column in cells and column not in _NAMES_FILES:
             _blank_missing(table, cells, column)
+    if "split" in cells and (odd := sorted({word for word in cells["split"].dropna() if word.lower() not in SPLITS})):
+        table.remarks.append(
+            f"split: {', '.join(odd[:3])} is no known split ({', '.join(SPLITS)}): its cells are trained on"
+        )
     if cells["path"].isna().any():
         row = int(cells["path"].isna().to_numpy().argmax())
         raise CytosaeError(f"{path}: {table.row(row)} has no path. Fill it in or remove the row.")

@@ -117,8 +117,8 @@ def list_cells(
             f"{source}: none of its {len(cells)} images can be read; the first is {first['path']}: {first['reason']}."
         )
     listed = cells.loc[good].reset_index(drop=True)
-    columns = zip(*(record for record in found if not isinstance(record, str)), strict=True)
-    for name, values in zip(FILE_COLUMNS, columns, strict=True):
+    in_files = zip(*(record for record in found if not isinstance(record, str)), strict=True)
+    for name, values in zip(FILE_COLUMNS, in_files, strict=True):
         listed[name] = list(values)
     rejected = pd.concat([rejected, listed_source.left_out], ignore_index=True)
     return Listing(listed, rejected, inspected, listed_source.remarks)
