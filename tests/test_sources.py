@@ -25,6 +25,7 @@ from cytosae.cells import (
     difference,
     held_out,
     list_cells,
+    read_attributes,
     read_cells,
     read_source,
     write_cells,
@@ -592,8 +593,17 @@ def test_a_folder_without_images_says_what_it_has(tmp_path: Path) -> None:
 
 
 def test_splits_of_a_table_by_any_known_name(folder: Path) -> None:
-    cells = list_cells(table(folder, "path,split\na.png,Training\nb.png,dev\nc.png,HoldOut\n")).cells
-    assert held_out(cells, 0.25, 0).tolist() == [False, True, True]
+    listing = list_cells(table(folder, "path,split\na.png,Training\nb.png,dev\nc.png,HoldOut\n"))
+    assert held_out(listing.cells, 0.25, 0).tolist() == [False, True, True]
+    assert not listing.remarks
+    (said,) = list_cells(table(folder, "path,split\na.png,train\nb.png,tset\n")).remarks
+    assert "tset is no known split" in said
+
+
+def test_attributes_with_spaces_and_capitals(folder: Path) -> None:
+    cells = list_cells(folder).cells
+    found = read_attributes(table(folder, "Cell_ID; granules\na.png; yes\nb.png; no\n"), cells)
+    assert columns_of(found, "granules") == [["yes", "no", None]]
 
 
 def test_tables_for_people_are_known_by_excel_and_read_back(tmp_path: Path) -> None:

@@ -128,7 +128,7 @@ def _sort(tree: Tree, path: Path) -> None:
         tree.images.append(path)
         tree.odd_endings.append(path)
     elif head.startswith(_TIFF_HEADS):
-        tree.leave_out(path, f"TIFF with the ending {ending or 'left out'}: if it is a plain TIFF, name it .tif")
+        tree.leave_out(path, "a TIFF without the ending .tif or .tiff: add it if this is a plain TIFF")
     else:
         tree.leave_out(path, f"not an image ({ending or 'no ending'})")
 

@@ -99,7 +99,7 @@ def _from_table(path: Path, columns: Mapping[str, str]) -> tuple[pd.DataFrame, l
             _blank_missing(table, cells, column)
     if "split" in cells and (odd := sorted({word for word in cells["split"].dropna() if word.lower() not in SPLITS})):
         table.remarks.append(
-            f"split: {', '.join(odd[:3])} is no known split ({', '.join(SPLITS)}): its cells are trained on"
+            f"split: {', '.join(odd[:3])} is no known split such as train, val or test: its cells are trained on"
         )
     if cells["path"].isna().any():
         row = int(cells["path"].isna().to_numpy().argmax())
