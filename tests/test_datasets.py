@@ -358,7 +358,7 @@ def test_hehr_folder_and_table_that_contradict(tmp_path: Path) -> None:
     cells = table(tmp_path / "out")
     assert cells.loc[cells["patient"] == "007", "leucocytes_per_ul"].tolist() == [4.5, 4.5]
     (source / "metadata.csv").write_text("")
-    assert "not a readable table" in refused("prepare", "hehr", source, "-o", tmp_path / "out")
+    assert "the table is empty" in refused("prepare", "hehr", source, "-o", tmp_path / "out")
     (source / "metadata.csv").write_text("name,age\nAEC,3\n")
     assert "no column 'patient_id' (found: name, age)" in refused("prepare", "hehr", source, "-o", tmp_path / "out")
 

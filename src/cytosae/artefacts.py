@@ -11,11 +11,14 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from cytosae import __version__
 from cytosae.errors import CytosaeError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MANIFEST = "manifest.json"
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
@@ -26,6 +29,9 @@ ANNOTATIONS = "annotations.sqlite"
 VERSIONS: dict[str, int] = {"tokens": 1, "sae": 1, "concepts": 1, "cohort": 1, "report": 1}
 """Version of the mathematics of a stage, 1 where it is not named. Raise it with every change after which the same inputs
 and settings give other outputs: what an earlier version made is then made again."""
+
+SPREADSHEET = "utf-8-sig"
+"""Encoding of CSV that people open in a spreadsheet: UTF-8 with the mark by which Excel knows it."""
 
 _UMASK = os.umask(0)  # can only be read by setting it
 os.umask(_UMASK)
@@ -99,6 +105,12 @@ def whole_file(path: Path, *, shared: bool = False) -> Iterator[Path]:
             partial.replace(path)
         finally:
             partial.unlink(missing_ok=True)
+
+
+def write_csv(path: Path, table: pd.DataFrame, *, index: bool = False) -> None:
+    """Write a table as CSV for people, whole or not at all; see `whole_file`."""
+    with whole_file(path) as partial:
+        table.to_csv(partial, index=index, encoding=SPREADSHEET)
 
 
 def without_nan(value: Any) -> Any:

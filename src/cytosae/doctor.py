@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import shutil
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,9 @@ from cytosae.settings import BackboneConfig
 _PACKAGES = ("torch", "transformers", "safetensors", "numpy", "anndata", "pillow", "tensorboard", "wandb")
 
 
-def examine(backbone: BackboneConfig, cells: Path | None, folder: Path) -> dict[str, Any]:
+def examine(
+    backbone: BackboneConfig, cells: Path | None, folder: Path, columns: Mapping[str, str] | None = None
+) -> dict[str, Any]:
     """Versions, devices, the precision chosen, free disk, and the size of the store that a run would need.
 
     Parameters
@@ -29,6 +32,8 @@ def examine(backbone: BackboneConfig, cells: Path | None, folder: Path) -> dict[
         A source of cells (see `cytosae.cells.read_source`); without it no size is estimated.
     folder
         Where the study would go; it need not exist.
+    columns
+        Names in a table of known columns, see `cytosae.cells.read_source`.
 
     Raises
     ------
@@ -59,7 +64,7 @@ def examine(backbone: BackboneConfig, cells: Path | None, folder: Path) -> dict[
         "free_disk_gb": round(shutil.disk_usage(existing).free / 1e9, 1),
     }
     if cells is not None:
-        count = len(read_source(cells))
+        count = len(read_source(cells, columns))
         figures["cells"] = count
         try:
             layout = layout_of(load_backbone(backbone).info)

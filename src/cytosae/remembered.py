@@ -38,11 +38,14 @@ class StudySettings:
         Whether tokens are kept on disk; None where that is not known.
     sae
         Folder of the autoencoder that was given instead of training one.
+    columns
+        Columns of the source that stand for known ones, see `cytosae.cells.chosen_columns`.
     """
 
     configs: Mapping[type, Mapping[str, Any]] = field(default_factory=dict)
     store: bool | None = None
     sae: Path | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_settings(study: Path) -> StudySettings:
@@ -61,7 +64,9 @@ def read_settings(study: Path) -> StudySettings:
         configs = {config: _known(config, raw["settings"].get(name, {})) for name, config in _CONFIGS.items()}
         for config, values in configs.items():
             config(**values)
-        return StudySettings(configs, bool(raw["store"]), Path(raw["sae"]) if raw["sae"] else None)
+        return StudySettings(
+            configs, bool(raw["store"]), Path(raw["sae"]) if raw["sae"] else None, dict(raw["columns"])
+        )
     except (AttributeError, KeyError, TypeError) as error:
         raise CytosaeError(
             f"{path}: not the settings of a study ({type(error).__name__}: {error}). Remove the file: the settings are then "
@@ -77,12 +82,15 @@ def described(settings: StudySettings) -> str:
         for name, value in values.items()
         if value != getattr(config(), name)
     ]
+    changed += [f"column {known}={theirs}" for known, theirs in settings.columns.items()]
     if settings.sae is not None:
         changed.append(f"sae {settings.sae}")
     return "settings of the last run: " + (", ".join(changed) or "the defaults")
 
 
-def write_settings(study: Path, configs: Mapping[str, Any], store: bool, sae: Path | None) -> None:
+def write_settings(
+    study: Path, configs: Mapping[str, Any], store: bool, sae: Path | None, columns: Mapping[str, str]
+) -> None:
     """Keep the settings of a run in ``study.json``.
 
     Parameters
@@ -98,7 +106,13 @@ def write_settings(study: Path, configs: Mapping[str, Any], store: bool, sae: Pa
         }
         for name in _CONFIGS
     }
-    content = {"cytosae": __version__, "settings": settings, "store": store, "sae": None if sae is None else f"{sae}"}
+    content = {
+        "cytosae": __version__,
+        "settings": settings,
+        "store": store,
+        "sae": None if sae is None else f"{sae}",
+        "columns": dict(columns),
+    }
     if not (study / FILE).is_file() or {**read_json(study / FILE), "cytosae": __version__} != content:
         write_json(study / FILE, content)
 

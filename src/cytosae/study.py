@@ -23,6 +23,7 @@ from cytosae.artefacts import (
     read_json,
     sha256_file,
     whole_file,
+    write_csv,
     write_json,
 )
 from cytosae.backbones import NAMES, TINY, Backbone, load
@@ -125,6 +126,7 @@ class Listed:
 
     source: Path
     target: Path
+    columns: Mapping[str, str]
     strict: bool
     listing: Listing
     previous: pd.DataFrame | None
@@ -159,18 +161,26 @@ class Listed:
         """Write the table, and the cells left out into ``<name>.rejected.csv`` beside it; the figures of the stage."""
         rejected = self.target.with_name(f"{self.target.stem}.rejected.csv")
         if len(self.listing.rejected):
-            say(f"cells: {len(self.listing.rejected):,} cannot be read and are left out, see {rejected}")
-            with whole_file(rejected) as partial:
-                self.listing.rejected.to_csv(partial, index=False)
+            reasons = ", ".join(f"{count:,} {reason}" for reason, count in self.listing.reasons().items())
+            say(f"cells: {len(self.listing.rejected):,} left out ({reasons}), see {rejected}")
+            write_csv(rejected, self.listing.rejected)
         else:
             rejected.unlink(missing_ok=True)
         if self.reason or self.listing.inspected:
-            write_cells(self.cells, self.target, {"source": f"{self.source}", "strict": self.strict})
+            settings = {"source": f"{self.source}", "columns": dict(self.columns), "strict": self.strict}
+            write_cells(self.cells, self.target, settings)
         say(f"cells: {self.reason}" if self.reason else "cells: up to date")
         return {**self.listing.summary(), "skipped": self.reason is None, "why": self.reason}
 
 
-def look_at(source: Path, target: Path, *, strict: bool = False, drop_missing: bool = False) -> Listed:
+def look_at(
+    source: Path,
+    target: Path,
+    *,
+    columns: Mapping[str, str] | None = None,
+    strict: bool = False,
+    drop_missing: bool = False,
+) -> Listed:
     """List the cells of a source, and compare them with the table `target`; nothing is written.
 
     Files that have not changed since the table was last written are not opened again.
@@ -187,19 +197,26 @@ def look_at(source: Path, target: Path, *, strict: bool = False, drop_missing: b
             bar.resize(total)
             bar.to(done)
 
-        listing = list_cells(source, strict=strict, previous=previous, on_progress=show)
-    listed = Listed(source, target, strict, listing, previous)
+        listing = list_cells(source, columns=columns, strict=strict, previous=previous, on_progress=show)
+    for remark in listing.remarks:
+        say(f"cells: {remark}")
+    listed = Listed(source, target, columns or {}, strict, listing, previous)
     if not drop_missing:
         listed.refuse_vanished()
     return listed
 
 
 def list_to(
-    source: Path, target: Path, *, strict: bool = False, drop_missing: bool = False
+    source: Path,
+    target: Path,
+    *,
+    columns: Mapping[str, str] | None = None,
+    strict: bool = False,
+    drop_missing: bool = False,
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """List the cells of a source into a table, and those left out beside it; see `look_at` and `Listed.write`."""
     make_folder(target.parent)
-    listed = look_at(source, target, strict=strict, drop_missing=drop_missing)
+    listed = look_at(source, target, columns=columns, strict=strict, drop_missing=drop_missing)
     return listed.cells, listed.write()
 
 
@@ -294,6 +311,7 @@ class Study:
         self,
         source: Path,
         *,
+        columns: Mapping[str, str] | None = None,
         strict: bool = False,
         drop_missing: bool = False,
         track: Sequence[str] = (),
@@ -305,6 +323,8 @@ class Study:
         ----------
         source
             See `cytosae.cells.read_source`.
+        columns
+            Names in a table of known columns, see `cytosae.cells.read_source`.
         strict
             An unreadable image is an error.
         track, checkpoint_seconds
@@ -316,9 +336,10 @@ class Study:
         """
         with locked(self.folder):
             source = rendered(source, self.folder / "cohort")
-            listed = look_at(source, self.folder / "cells.parquet", strict=strict, drop_missing=drop_missing)
+            table = self.folder / "cells.parquet"
+            listed = look_at(source, table, columns=columns, strict=strict, drop_missing=drop_missing)
             self._make_way(listed, self._expected_tokens(listed.cells))
-            write_settings(self.folder, self.config.remembered(), self.store, self.given)
+            write_settings(self.folder, self.config.remembered(), self.store, self.given, columns or {})
             self.stages["cells"] = listed.write()
             tokens = self._tokens(listed.cells)
             try:

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cytosae.artefacts import FileRecord, Manifest, make_folder, sha256_file, whole_file, write_json
+from cytosae.artefacts import FileRecord, Manifest, make_folder, sha256_file, write_csv, write_json
 from cytosae.cohort import (
     PAPER_THRESHOLD,
     Classifier,
@@ -267,10 +267,8 @@ def _write(
     }
     for name, figure in drawn.items():
         save(figure, folder / name)
-    with whole_file(folder / TABLE) as partial:
-        table.to_csv(partial)
-    with whole_file(folder / PREDICTIONS) as partial:
-        _predictions(problem, swept, models, of).to_csv(partial, index=False)
+    write_csv(folder / TABLE, table, index=True)
+    write_csv(folder / PREDICTIONS, _predictions(problem, swept, models, of))
     write_classifiers(folder / MODELS, models)
     write_json(folder / RESULT, dict(result))
     outputs = {name: FileRecord.of(folder / name) for name in (TABLE, PREDICTIONS, MODELS, RESULT)}

@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cytosae.analysis.viewing import Viewer, study_tokens
-from cytosae.artefacts import FileRecord, Manifest, make_folder, sha256_file, whole_file
+from cytosae.artefacts import FileRecord, Manifest, make_folder, sha256_file, write_csv
 from cytosae.cohort import Finding, column_of, compare, examine, most_different, read_barcodes, strata_of
 from cytosae.concepts import read_activations, read_concepts, read_datasets
 from cytosae.console import say
@@ -78,8 +78,7 @@ def compare_groups(
     save(drawn, folder / "scatter")
     if study is not None:
         _draw_references(study, data, side, favour, (first, second), config.shown, folder, device)
-    with whole_file(folder / TABLE) as partial:
-        table.to_csv(partial)
+    write_csv(folder / TABLE, table, index=True)
     result = {
         "first": {"name": first, "patients": int((side > 0).sum()), "latents": _records(table, favour[0])},
         "second": {"name": second, "patients": int((side < 0).sum()), "latents": _records(table, favour[1])},

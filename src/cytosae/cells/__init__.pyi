@@ -1,10 +1,11 @@
 from . import datasets
 from .attributes import read_attributes
+from .columns import COLUMNS, RESERVED
 from .decoding import decoded, default_workers
 from .images import UnreadableImage, decode, load_squashed
 from .masks import TISSUES, patch_tissues
 from .perturbations import PERTURBATIONS
-from .sources import COLUMNS, read_source
+from .sources import chosen_columns, read_source
 from .table import (
     Listing,
     difference,
@@ -19,9 +20,11 @@ from .table import (
 __all__ = [
     "COLUMNS",
     "PERTURBATIONS",
+    "RESERVED",
     "TISSUES",
     "Listing",
     "UnreadableImage",
+    "chosen_columns",
     "datasets",
     "decode",
     "decoded",

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from cytosae.cells.sources import COLUMNS, read_table
+from cytosae.cells.columns import COLUMNS, folded
+from cytosae.cells.user_tables import read_table
 from cytosae.errors import CytosaeError
 
 _MOST_VALUES = 30  # a column with more different values is a name or a measurement, not an attribute
@@ -32,7 +33,7 @@ def read_attributes(path: Path, cells: pd.DataFrame) -> pd.DataFrame:
     CytosaeError
         No such column, no attribute, or no cell of the table among the cells.
     """
-    table = read_table(path)
+    table = read_table(path).rename(columns=lambda name: folded(name) if folded(name) in COLUMNS else name)
     key = next((name for name in ("cell_id", "path") if name in table), None)
     if key is None:
         raise CytosaeError(f"{path}: has no column 'cell_id' or 'path' to tell which cell a row is about.")

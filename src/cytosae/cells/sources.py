@@ -2,21 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
-from cytosae.cells.images import SUFFIXES
+from cytosae.cells.columns import COLUMNS, FILE_COLUMNS, folded, near, storable
+from cytosae.cells.image_folder import SPLITS, cells_below, printable
+from cytosae.cells.user_tables import RawTable, read_raw, spellings
 from cytosae.errors import CytosaeError
-from cytosae.storage import address, below
+from cytosae.storage import below, place
 
-COLUMNS = ("cell_id", "path", "dataset", "label", "patient", "diagnosis", "split", "mask")
-"""Columns that later stages understand; others are kept as they are."""
+MISSING = ("NA", "N/A", "n/a", "#N/A", "NaN", "nan", "<NA>", "NULL", "null", "None", "-")
+"""What people write into a known column, other than path and cell_id, where a value is missing."""
 
-_TEXT = COLUMNS
+_LEFT_OUT = ["cell_id", "path", "dataset", "reason"]
+_NAMES_FILES = ("path", "cell_id")
 
 
-def read_source(source: Path) -> pd.DataFrame:
+@dataclass(frozen=True)
+class Source:
+    """What a source lists, before any image is opened."""
+
+    cells: pd.DataFrame
+    """A row per image, with all of `COLUMNS`."""
+    left_out: pd.DataFrame
+    """Files of a folder that are no images: ``cell_id, path, dataset, reason``."""
+    remarks: tuple[str, ...]
+    """How the source was understood, where that is not plain."""
+
+
+def read_source(source: Path, columns: Mapping[str, str] | None = None) -> pd.DataFrame:
     """List the cells of a source without opening an image.
 
     Parameters
@@ -24,6 +41,8 @@ def read_source(source: Path) -> pd.DataFrame:
     source
         A CSV or Parquet table with a column ``path`` (relative paths count from the table's folder, URLs are taken as
         they are), a folder of class folders, or a folder of images; all of these at a URL too.
+    columns
+        Name in the table of a known column, by known column; empty where the table has none.
 
     Returns
     -------
@@ -32,93 +51,185 @@ def read_source(source: Path) -> pd.DataFrame:
     Raises
     ------
     CytosaeError
-        The source does not exist, is empty, has no ``path`` column, or repeats a cell id.
+        The source does not exist, is empty, has no ``path`` column, has a column that may be meant for a known one, or
+        repeats a cell id.
     """
+    return survey(source, columns).cells
+
+
+def survey(source: Path, columns: Mapping[str, str] | None = None) -> Source:
+    """The same, with the files that are no images and how the source was understood."""
+    if printable(str(source)) != str(source):
+        raise CytosaeError(f"{printable(str(source))}: this name is not UTF-8. Rename the file or folder.")
     if source.is_dir():
-        cells = _from_folder(source)
+        if columns:
+            raise CytosaeError(f"--column: {source} is a folder, whose folders give the columns. Give a table.")
+        cells, left_out, remarks = cells_below(source)
     elif source.is_file():
-        cells = _from_table(source)
+        cells, remarks = _from_table(source, dict(columns or {}))
+        left_out = pd.DataFrame(columns=_LEFT_OUT)
     else:
         raise CytosaeError(f"{source}: no such file or folder. Give a CSV or Parquet table or a folder of images.")
-    return _complete(cells, source)
+    cells, name = _complete(cells, source, remarks)
+    return Source(cells, left_out.assign(dataset=name)[_LEFT_OUT].astype("string"), tuple(remarks))
 
 
-def _from_folder(folder: Path) -> pd.DataFrame:
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and _visible(path, folder))
-    if not files:
-        raise CytosaeError(
-            f"{folder}: holds no image ({', '.join(sorted(SUFFIXES))}). Give a folder of images, a folder of class "
-            "folders, or a table."
-        )
-    parts = [path.relative_to(folder).parts for path in files]
-    return pd.DataFrame(
-        {
-            "cell_id": ["/".join(part) for part in parts],
-            "path": [address(path) for path in files],
-            "label": [part[0] if len(part) > 1 else None for part in parts],
-        }
-    )
+def chosen_columns(words: Sequence[str]) -> dict[str, str]:
+    """Names of known columns from words such as ``label=cell_type``."""
+    chosen: dict[str, str] = {}
+    for word in words:
+        known, equals, theirs = word.partition("=")
+        if not equals or known.strip() not in COLUMNS:
+            raise CytosaeError(
+                f"--column {word}: expected KNOWN=YOURS, such as label=cell_type, or label= if the table has no labels; "
+                f"known columns are {', '.join(COLUMNS)}."
+            )
+        chosen[known.strip()] = theirs.strip()
+    return chosen
 
 
-def _visible(path: Path, folder: Path) -> bool:
-    return not any(part.startswith(".") or part == "__MACOSX" for part in path.relative_to(folder).parts)
-
-
-def read_table(path: Path) -> pd.DataFrame:
-    """Read a CSV or Parquet table, all known columns as text; a clear error where it is neither."""
-    try:
-        if path.suffix.lower() in {".parquet", ".pq"}:
-            return pd.read_parquet(path)
-        return pd.read_csv(path, dtype=dict.fromkeys(_TEXT, "str"), keep_default_na=False, na_values=[""])
-    except pd.errors.EmptyDataError:
-        raise CytosaeError(f"{path}: the table is empty. It needs at least the column 'path' and one row.") from None
-    except (ValueError, OSError, pd.errors.ParserError) as error:
-        first = str(error).splitlines()[0]
-        raise CytosaeError(f"{path}: not a readable CSV or Parquet table ({first}).") from error
-
-
-def _from_table(path: Path) -> pd.DataFrame:
-    cells = read_table(path)
-    if "path" not in cells:
-        raise CytosaeError(
-            f"{path}: has no column 'path' (found: {', '.join(map(str, cells.columns)) or 'none'}). Name the column "
-            "of image files 'path'; known columns are " + ", ".join(COLUMNS) + "."
-        )
+def _from_table(path: Path, columns: Mapping[str, str]) -> tuple[pd.DataFrame, list[str]]:
+    table = read_raw(path)
+    _name_known(table, columns)
+    cells = table.frame()
     if cells.empty:
         raise CytosaeError(f"{path}: the table is empty. It needs at least one row.")
+    for column in COLUMNS:
+        if column in cells and column not in _NAMES_FILES:
+            _blank_missing(table, cells, column)
+    if "split" in cells and (odd := sorted({word for word in cells["split"].dropna() if word.lower() not in SPLITS})):
+        table.remarks.append(
+            f"split: {', '.join(odd[:3])} is no known split such as train, val or test: its cells are trained on"
+        )
     if cells["path"].isna().any():
         row = int(cells["path"].isna().to_numpy().argmax())
-        raise CytosaeError(f"{path}: row {row + 1} has no path. Fill it in or remove the row.")
-    cells = cells.copy()
-    given = cells["path"].astype(str)
-    if "cell_id" not in cells:
-        cells["cell_id"] = given
+        raise CytosaeError(f"{path}: {table.row(row)} has no path. Fill it in or remove the row.")
+    if "cell_id" in cells and cells["cell_id"].isna().any():
+        row = int(cells["cell_id"].isna().to_numpy().argmax())
+        raise CytosaeError(f"{path}: {table.row(row)} has no cell_id. Fill it in, or leave the whole column out.")
     for column in ("path", "mask"):
-        if column in cells:
-            cells[column] = [_absolute(value, path.parent) for value in cells[column]]
-    return cells
+        if column not in cells:
+            continue
+        spelt = [None if value is None else _spelt(value, path.parent) for value in cells[column]]
+        if changed := [(a, b) for a, b in zip(cells[column], spelt, strict=True) if a != b]:
+            table.remarks.append(f"{column}: {len(changed):,} names are read in another spelling, as {changed[0][1]!r}")
+        if column == "path" and "cell_id" not in cells:
+            cells["cell_id"] = spelt
+        cells[column] = [None if name is None else below(path.parent, name) for name in spelt]
+    return cells, table.remarks
 
 
-def _absolute(value: object, folder: Path) -> str | None:
-    return None if pd.isna(value) else below(folder, str(value))  # type: ignore[call-overload]
+def _name_known(table: RawTable, columns: Mapping[str, str]) -> None:
+    """Give the known columns of a table their names, ask about those that may be meant, and free the names we need."""
+    path, names = table.path, table.names
+    for known, theirs in columns.items():
+        if theirs:
+            _take(table, known, theirs)
+    for known in COLUMNS:
+        if known in names:
+            continue
+        alike = [name for name in names if folded(name) == known]
+        if len(alike) > 1:
+            raise CytosaeError(
+                f"{path}: columns {', '.join(map(repr, alike))} differ in capitals only. Remove all but one."
+            )
+        if alike and columns.get(known) != "":
+            names[names.index(alike[0])] = known
+            table.remarks.append(f"column {alike[0]!r} is taken as {known!r}")
+    absent = [known for known in COLUMNS if known not in names and columns.get(known) != ""]
+    meant = {known: alike for known in absent if (alike := near(known, names))}
+    if "path" not in names:
+        like = f" For {meant['path'][0]!r}, add --column path={meant['path'][0]}." if "path" in meant else ""
+        raise CytosaeError(
+            f"{path}: has no column 'path' (found: {', '.join(names) or 'none'}). The first line names the columns; name "
+            f"that of the image files 'path'.{like} Known columns are {', '.join(COLUMNS)}."
+        )
+    if meant:
+        asked = "; ".join(
+            f"no column {known!r}, but {' and '.join(map(repr, alike))}" for known, alike in meant.items()
+        )
+        yes = " ".join(f"--column '{known}={alike[0]}'" for known, alike in meant.items())
+        no = " ".join(f"--column {known}=" for known in meant)
+        raise CytosaeError(
+            f"{path}: has {asked}. If this is what is meant, rename the column or add {yes}; if not, add {no} and the "
+            "column is kept under its own name."
+        )
+    for name, better in storable(names, set(FILE_COLUMNS) <= set(names)).items():
+        names[names.index(name)] = better
+        table.remarks.append(f"column {name!r} is kept as {better!r}, since its name is taken or cannot be stored")
 
 
-def _complete(cells: pd.DataFrame, source: Path) -> pd.DataFrame:
-    name = source.absolute().name if source.is_dir() else source.absolute().parent.name
+def _take(table: RawTable, known: str, theirs: str) -> None:
+    """Let a column be a known one, as the user says."""
+    names = table.names
+    matching = [name for name in names if name == theirs] or [name for name in names if folded(name) == folded(theirs)]
+    if len(matching) != 1:
+        raise CytosaeError(
+            f"--column {known}={theirs}: {table.path} has {len(matching) or 'no'} such columns (found: {', '.join(names)})."
+        )
+    values = table.columns[names.index(matching[0])]
+    if known in names and matching[0] != known:
+        names[names.index(known)] = f"given_{known}"
+        table.remarks.append(f"column {known!r} is kept as 'given_{known}'")
+    if matching[0] in COLUMNS:  # it keeps its own meaning too
+        names.append(known)
+        table.columns.append(values)
+    else:
+        names[names.index(matching[0])] = known
+
+
+def _blank_missing(table: RawTable, cells: pd.DataFrame, column: str) -> None:
+    words = cells[column].isin(MISSING)
+    if words.any():
+        written = ", ".join(sorted(cells.loc[words, column].unique()))
+        table.remarks.append(f"{column}: {int(words.sum()):,} values count as missing ({written})")
+        cells[column] = cells[column].where(~words, None)
+
+
+def _spelt(name: str, folder: Path) -> str:
+    """A file's name as it is spelt on this machine, where only backslashes or composed letters differ."""
+    if name.isascii() and "\\" not in name:
+        return name
+    if _is_there(name, folder):
+        return name
+    return next((other for other in spellings(name) if other != name and _is_there(other, folder)), name)
+
+
+def _is_there(name: str, folder: Path) -> bool:
+    try:
+        return place(below(folder, name)).exists()
+    except OSError:  # too long a name
+        return False
+
+
+def _complete(cells: pd.DataFrame, source: Path, remarks: list[str]) -> tuple[pd.DataFrame, str]:
+    """The table with all known columns, and the name of the data set where none is given."""
+    name = (source.absolute().name if source.is_dir() else source.absolute().parent.name) or "cells"
+    cells = cells.copy()
     for column in COLUMNS:
         if column not in cells:
             cells[column] = None
         cells[column] = cells[column].astype("string")
-    cells["dataset"] = cells["dataset"].fillna(name or "cells")
-    if cells["cell_id"].isna().any():
-        row = int(cells["cell_id"].isna().to_numpy().argmax())
-        raise CytosaeError(f"{source}: row {row + 1} has no cell_id. Fill it in, or leave the whole column out.")
-    repeated = cells["cell_id"][cells["cell_id"].duplicated()].unique()
-    if len(repeated):
-        shown = ", ".join(repeated[:3])
+    cells["dataset"] = cells["dataset"].fillna(name)
+    _make_unique(cells, source, remarks)
+    unknown = [column for column in cells.columns if column not in COLUMNS]
+    return cells[[*COLUMNS, *unknown]].reset_index(drop=True), name
+
+
+def _make_unique(cells: pd.DataFrame, source: Path, remarks: list[str]) -> None:
+    """Put the data set before the ids of cells where two data sets use the same ones."""
+    repeated = cells["cell_id"].duplicated()
+    if repeated.any() and not cells.duplicated(["dataset", "cell_id"]).any():
+        qualified = cells["dataset"] + "/" + cells["cell_id"]
+        if not qualified.duplicated().any():
+            remarks.append(
+                f"{int(repeated.sum()):,} cell ids are used by two data sets: all get their data set before them"
+            )
+            cells["cell_id"] = qualified
+            return
+    names = cells.loc[repeated, "cell_id"].unique()
+    if len(names):
         raise CytosaeError(
-            f"{source}: {len(repeated)} cell id(s) occur more than once ({shown}). Every cell needs its own; "
+            f"{source}: {len(names)} cell id(s) occur more than once ({', '.join(names[:3])}). Every cell needs its own; "
             "without a column 'cell_id' the path is used."
         )
-    unknown = [column for column in cells.columns if column not in COLUMNS]
-    return cells[[*COLUMNS, *unknown]].reset_index(drop=True)

@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 
 from cytosae import __version__
 from cytosae.artefacts import digest, whole_file
+from cytosae.cells.columns import COLUMNS, FILE_COLUMNS
+from cytosae.cells.image_folder import SPLITS
 from cytosae.cells.images import UnreadableImage, inspect
-from cytosae.cells.sources import COLUMNS, read_source, read_table
+from cytosae.cells.sources import survey
+from cytosae.cells.user_tables import read_table
 from cytosae.errors import CytosaeError
 from cytosae.storage import StoredPath, below, place, state
-
-FILE_COLUMNS = ("width", "height", "file_bytes", "file_mtime_ns", "file_sha256")
-"""What was found in each image file: edges in pixels, size in bytes, time of change, SHA-256."""
 
 _WAITING = 32  # threads that look at images at URLs: most of their time they wait for the network
 _STATED = ("file_bytes", "file_mtime_ns")  # how a file is known to be unchanged, not what it holds
@@ -38,12 +38,21 @@ class Listing:
     rejected: pd.DataFrame
     inspected: int
     """Images opened this time; the others were unchanged since the last listing."""
+    remarks: tuple[str, ...] = ()
+    """How the source was understood, where that is not plain."""
+
+    def reasons(self) -> dict[str, int]:
+        """How many files were left out for each kind of reason."""
+        kinds = self.rejected["reason"].str.replace(r"(: | \().*", "", regex=True)
+        return {str(kind): int(count) for kind, count in kinds.value_counts().items()}
 
     def summary(self) -> dict[str, Any]:
         """Figures of the listing."""
         return {
             "cells": len(self.cells),
             "rejected": len(self.rejected),
+            "reasons": self.reasons(),
+            "remarks": list(self.remarks),
             "inspected": self.inspected,
             "datasets": {str(k): int(v) for k, v in self.cells["dataset"].value_counts().items()},
             "labels": int(self.cells["label"].nunique()),
@@ -54,6 +63,7 @@ class Listing:
 def list_cells(
     source: Path,
     *,
+    columns: Mapping[str, str] | None = None,
     strict: bool = False,
     previous: pd.DataFrame | None = None,
     on_progress: Callable[[int, int], None] | None = None,
@@ -63,6 +73,8 @@ def list_cells(
     Parameters
     ----------
     source
+        See `cytosae.cells.sources.read_source`.
+    columns
         See `cytosae.cells.sources.read_source`.
     strict
         A cell that cannot be read is an error instead of being left out.
@@ -76,7 +88,8 @@ def list_cells(
     CytosaeError
         Bad source (see `read_source`), no readable image at all, or (with `strict`) any unreadable image.
     """
-    cells = read_source(source)
+    listed_source = survey(source, columns)
+    cells = listed_source.cells
     known = _known(previous)
     names = cells["path"].tolist()
     found: list[tuple[int, int, int, int, str] | str] = []
@@ -90,7 +103,7 @@ def list_cells(
                 on_progress(done, len(names))
     good = np.array([not isinstance(record, str) for record in found], dtype=bool)
     rejected = cells.loc[~good, ["cell_id", "path", "dataset"]].assign(
-        reason=[record for record in found if isinstance(record, str)]
+        reason=pd.array([record for record in found if isinstance(record, str)], dtype="string")
     )
     if strict and len(rejected):
         first = rejected.iloc[0]
@@ -104,10 +117,11 @@ def list_cells(
             f"{source}: none of its {len(cells)} images can be read; the first is {first['path']}: {first['reason']}."
         )
     listed = cells.loc[good].reset_index(drop=True)
-    columns = zip(*(record for record in found if not isinstance(record, str)), strict=True)
-    for name, values in zip(FILE_COLUMNS, columns, strict=True):
+    in_files = zip(*(record for record in found if not isinstance(record, str)), strict=True)
+    for name, values in zip(FILE_COLUMNS, in_files, strict=True):
         listed[name] = list(values)
-    return Listing(listed, rejected.reset_index(drop=True), inspected)
+    rejected = pd.concat([rejected, listed_source.left_out], ignore_index=True)
+    return Listing(listed, rejected, inspected, listed_source.remarks)
 
 
 def _known(previous: pd.DataFrame | None) -> dict[str, tuple[int, int, int, int, str]]:
@@ -148,7 +162,7 @@ def write_cells(cells: pd.DataFrame, path: Path, parameters: Mapping[str, Any] |
         {**(table.schema.metadata or {}), b"cytosae": json.dumps(provenance).encode()}
     )
     with whole_file(path) as partial:
-        pq.write_table(table, partial)
+        pq.write_table(table, partial, write_page_checksum=True)
 
 
 def _shorten(value: object, folder: Path) -> str | None:
@@ -215,12 +229,12 @@ def difference(before: pd.DataFrame, now: pd.DataFrame) -> str | None:
 def held_out(cells: pd.DataFrame, share: float, seed: int) -> NDArray[np.bool_]:
     """Which cells are kept out of training, for its figures.
 
-    Where the table has a ``split``, those in ``val``, ``valid``, ``validation`` or ``test``; otherwise a seeded
-    random `share` of all cells, at least one where there are two or more.
+    Where the table has a ``split``, those whose split is, by one of the names of `SPLITS`, not for training; otherwise
+    a seeded random `share` of all cells, at least one where there are two or more.
     """
-    split = cells["split"].str.lower()
+    split = cells["split"].str.strip().str.lower()
     if split.notna().any():
-        return split.isin(["val", "valid", "validation", "test"]).fillna(False).to_numpy(dtype=bool)
+        return split.map(SPLITS).isin(["val", "test"]).to_numpy(dtype=bool)
     count = min(len(cells) - 1, max(1, round(share * len(cells)))) if share > 0 else 0
     chosen = np.random.default_rng([seed, 1]).permutation(len(cells))[:count]
     mask = np.zeros(len(cells), dtype=bool)

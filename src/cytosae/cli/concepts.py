@@ -51,13 +51,16 @@ def statistics(
     as_json: Json = False,
 ) -> None:
     """Put the statistics of every latent in every data set side by side, to follow a concept across laboratories."""
-    from cytosae.artefacts import whole_file
+    from cytosae.artefacts import whole_file, write_csv
     from cytosae.concepts import joined_statistics
 
     table = joined_statistics(*concepts)
     flat = table.set_axis(["/".join(column) for column in table.columns], axis=1)
-    with whole_file(output) as partial:
-        flat.to_parquet(partial) if output.suffix == ".parquet" else flat.to_csv(partial)
+    if output.suffix == ".parquet":
+        with whole_file(output) as partial:
+            flat.to_parquet(partial)
+    else:
+        write_csv(output, flat, index=True)
     datasets = [name for name in table.columns.get_level_values(0).unique() if name != "all"]
     shared = int((table["all", "datasets"] == len(datasets)).sum())
     found = {name: int(table[name, "is_concept"].sum()) for name in datasets}

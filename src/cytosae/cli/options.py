@@ -22,6 +22,14 @@ Source = Annotated[
         help="CSV or Parquet table with a column 'path', a folder of images, or synthetic:patients=60,cells=40,seed=0."
     ),
 ]
+Column = Annotated[
+    list[str],
+    typer.Option(
+        "--column",
+        metavar="KNOWN=YOURS",
+        help="Which column of the table is a known one, such as label=cell_type; label= if there is none. Can be repeated.",
+    ),
+]
 Strict = Annotated[bool, typer.Option("--strict", help="An unreadable image is an error, not left out.")]
 DropMissing = Annotated[
     bool,

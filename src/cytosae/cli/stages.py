@@ -11,6 +11,7 @@ import typer
 from cytosae.cli.answers import Json, answer
 from cytosae.cli.options import (
     CheckpointSeconds,
+    Column,
     Commands,
     DropMissing,
     NoStore,
@@ -41,20 +42,29 @@ def cells(
     output: Annotated[Path, typer.Option("--output", "-o", help="Table to write, or a folder for it.")] = Path(
         "cells.parquet"
     ),
+    column: Column = [],  # noqa: B006
     strict: Strict = False,
     drop_missing: DropMissing = False,
     as_json: Json = False,
 ) -> None:
     """List the cell images of a table or folder, and look at each once.
 
-    A folder of class folders gives labels; a synthetic cohort is drawn first, beside the table. Images that cannot be
-    read are left out and named, with the reason, in <output>.rejected.csv.
+    A folder of class folders gives labels, and folders named train, val and test give splits; a synthetic cohort is drawn
+    first, beside the table. Files that are no images or cannot be read are left out and named, with the reason, in
+    <output>.rejected.csv.
     """
+    from cytosae.cells import chosen_columns
     from cytosae.study import list_to, rendered
 
     if output.suffix != ".parquet":
         output = output / "cells.parquet"
-    _, figures = list_to(rendered(source, output.parent), output, strict=strict, drop_missing=drop_missing)
+    figures = list_to(
+        rendered(source, output.parent),
+        output,
+        columns=chosen_columns(column),
+        strict=strict,
+        drop_missing=drop_missing,
+    )[1]
     answer(figures, as_json)
 
 

@@ -11,6 +11,7 @@ import typer
 from cytosae.cli.answers import Json, answer
 from cytosae.cli.options import (
     CheckpointSeconds,
+    Column,
     Commands,
     DropMissing,
     Restart,
@@ -133,6 +134,7 @@ def run(
             "--store/--no-store", help="Keep tokens on disk (the default), or make them whenever they are read."
         ),
     ] = None,
+    column: Column = [],  # noqa: B006
     restart: Restart = False,
     strict: Strict = False,
     drop_missing: DropMissing = False,
@@ -147,6 +149,7 @@ def run(
     resumes. The settings of a study are remembered: options that you leave out stay as they were in its last run. A
     trained autoencoder is never replaced unless you say --restart.
     """
+    from cytosae.cells import chosen_columns
     from cytosae.console import say
     from cytosae.remembered import described, read_settings
     from cytosae.study import RunConfig, Study
@@ -162,7 +165,12 @@ def run(
     config = RunConfig(backbone, tokens, training, encoding, barcodes, engine)
     done = Study(study, config, store=store, workers=workers, sae=sae, restart=restart)
     stages = done.run(
-        cells, strict=strict, drop_missing=drop_missing, track=track, checkpoint_seconds=checkpoint_seconds
+        cells,
+        columns=chosen_columns(column) if column else before.columns,
+        strict=strict,
+        drop_missing=drop_missing,
+        track=track,
+        checkpoint_seconds=checkpoint_seconds,
     )
     answer({"study": f"{study}", "report": f"{study / 'report' / 'index.html'}", "stages": stages}, as_json)
 
@@ -173,9 +181,11 @@ def doctor(
     backbone: BackboneConfig,
     cells: Annotated[Path | None, typer.Argument(help="Table or folder of cells, to estimate the store.")] = None,
     folder: Annotated[Path, typer.Option("--study", help="Where the study would go.")] = Path(),
+    column: Column = [],  # noqa: B006
     as_json: Json = False,
 ) -> None:
     """Show versions, devices, the precision chosen, free disk and the size of the store that a run would need."""
+    from cytosae.cells import chosen_columns
     from cytosae.doctor import examine
 
-    answer(examine(backbone, cells, folder), as_json)
+    answer(examine(backbone, cells, folder, chosen_columns(column)), as_json)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from cytosae import __version__
 from cytosae.artefacts import digest, whole_file
+from cytosae.cells import RESERVED
 from cytosae.cohort.barcodes import BarcodeSums, disease_barcodes, variance_between
 from cytosae.cohort.duplicates import shared_cells
 from cytosae.concepts import is_concept, read_concepts, read_datasets, read_inputs, read_parameters, stream_concepts
@@ -24,7 +25,7 @@ from cytosae.settings import BarcodeConfig
 IMAGE_COLUMNS = ("image_width", "image_height", "image_format")
 """What the images of a patient are like as files, several values joined by a bar."""
 
-_OF_CELLS = {"cell_id", "path", "mask", "label", "dataset", "patient", "concepts", "width", "height", "file_sha256"}
+_OF_CELLS = {"cell_id", "path", "mask", "label", "dataset", "patient"}
 
 
 @dataclass(frozen=True)
@@ -168,7 +169,7 @@ def _patients(parts: Iterable[_Cells], by_cell_type: bool) -> tuple[pd.DataFrame
     codes = np.asarray(grouped.ngroup(), dtype=np.int64)
     obs = grouped.size().rename("n_cells").reset_index().rename(columns={"label": "cell_type"})
     varying: list[str] = []
-    for column in cells.columns.difference([*_OF_CELLS, "row"], sort=False):
+    for column in cells.columns.difference([*_OF_CELLS, *RESERVED], sort=False):
         values = cells[column].astype(object).where(cells[column].notna(), None)
         distinct = values.groupby(codes).nunique()
         if column == "diagnosis" or distinct.max() <= 1:

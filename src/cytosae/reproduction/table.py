@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from cytosae import __version__
-from cytosae.artefacts import FileRecord, Manifest, make_folder, read_json, whole_file
+from cytosae.artefacts import FileRecord, Manifest, make_folder, read_json, whole_file, write_csv
 from cytosae.cohort import BARCODES, CLASSIFICATION, COHORT
 from cytosae.concepts import read_datasets
 from cytosae.report import png_of_file, template
@@ -39,8 +39,7 @@ def write_results(recipe: Recipe) -> dict[str, Any]:
     """
     folder = make_folder(recipe.folder)
     table = compared(recipe)
-    with whole_file(folder / TABLE) as partial:
-        table.to_csv(partial, index=False)
+    write_csv(folder / TABLE, table)
     figures = [(title, png_of_file(folder / path)) for title, path in _FIGURES.items() if (folder / path).is_file()]
     page = template("reproduction.html.j2").render(
         rows=table.astype(object).where(table.notna(), None).to_dict("records"),

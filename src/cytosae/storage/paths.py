@@ -69,7 +69,7 @@ def address(path: Path) -> str:
 
 def below(folder: Path, name: str) -> str:
     """Address of a file that a table in `folder` names: a URL, an absolute path, or one relative to the folder."""
-    if "://" in name:
+    if "://" in name and _URL.fullmatch(name):
         return address(place(name))
     if isinstance(folder, StoredPath):  # never asked for its working copy here, which would be a request
         return os.path.normpath(name) if name.startswith("/") else address(place(f"{folder.url}/{name}"))

@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cytosae import __version__
-from cytosae.artefacts import FileRecord, Manifest, make_folder, whole_file
+from cytosae.artefacts import FileRecord, Manifest, make_folder, whole_file, write_csv
 from cytosae.concepts import is_concept, read_concepts, read_datasets
 from cytosae.concepts.evaluation.sampling import LATENTS
 from cytosae.report import overview, png_of_file, save, template, threshold_counts
@@ -54,8 +54,7 @@ def write_results(
     with whole_file(folder / TABLE) as partial:
         table.to_parquet(partial, index=False)
     for name, frame in ((CSV, table), (RUNS, each)):
-        with whole_file(folder / name) as partial:
-            frame.to_csv(partial, index=False)
+        write_csv(folder / name, frame)
     page = template("sweep.html.j2").render(
         rows=_plain(table),
         measures=[name for name in table if f"{name}_deviation" in table],

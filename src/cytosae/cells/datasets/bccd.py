@@ -12,7 +12,7 @@ from cytosae.cells.datasets.description import CellClass, DataSet, Reading, Remo
 from cytosae.cells.datasets.folders import whole_folder
 from cytosae.cells.datasets.tree import Tree
 from cytosae.cells.images import UnreadableImage, decode, read_bytes
-from cytosae.cells.sources import read_table
+from cytosae.cells.user_tables import read_table
 
 CLASSES = tuple(
     CellClass(label.upper(), label) for label in ("neutrophil", "eosinophil", "lymphocyte", "monocyte", "basophil")

@@ -9,8 +9,8 @@ from typing import Literal
 
 import pandas as pd
 
+from cytosae.cells.columns import COLUMNS
 from cytosae.cells.datasets.tree import Tree
-from cytosae.cells.sources import COLUMNS
 from cytosae.errors import CytosaeError
 
 

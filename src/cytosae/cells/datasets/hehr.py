@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
 import pandas as pd
 
 from cytosae.cells.datasets.description import CellClass, DataSet, Reading
 from cytosae.cells.datasets.tree import Tree
+from cytosae.cells.user_tables import read_table
 from cytosae.errors import CytosaeError
 
 CLASSES = (
@@ -41,11 +41,7 @@ def read(tree: Tree, made: Path) -> Reading:
 
 
 def _metadata(path: Path) -> pd.DataFrame:
-    text = path.read_text(encoding="utf-8", errors="replace")
-    try:
-        table = pd.read_csv(io.StringIO(text), dtype={"patient_id": "str", "bag_label": "str"})
-    except ValueError as error:
-        raise CytosaeError(f"{path}: not a readable table ({str(error).splitlines()[0]}). Fetch it again.") from error
+    table = read_table(path)
     if "patient_id" not in table:
         raise CytosaeError(
             f"{path}: has no column 'patient_id' (found: {', '.join(map(str, table.columns))}). It has to be the "

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from cytosae import __version__
-from cytosae.artefacts import FileRecord, make_folder, read_json, whole_file, write_json
+from cytosae.artefacts import FileRecord, make_folder, read_json, whole_file, write_csv, write_json
 from cytosae.cells.datasets.archives import already_unpacked, is_archive, is_other_archive, unpack_all
 from cytosae.cells.datasets.description import DataSet, Reading
 from cytosae.cells.datasets.folders import MARK, is_made
@@ -192,7 +192,7 @@ def _write(
     if left_out.empty:
         (output / LEFT_OUT).unlink(missing_ok=True)
     else:
-        _write_table(left_out, output / LEFT_OUT)
+        write_csv(output / LEFT_OUT, left_out)
     if dataset.attributes:
         _write_table(stored[["cell_id", *dataset.attributes]], output / ATTRIBUTES)
     write_json(output / SUMMARY, summary)

@@ -10,7 +10,7 @@ from PIL import Image
 
 from cytosae.cells.datasets.description import CellClass, DataSet, Reading, RemoteFile
 from cytosae.cells.datasets.tree import Tree
-from cytosae.cells.sources import read_table
+from cytosae.cells.user_tables import read_table
 from cytosae.errors import CytosaeError
 
 # Counts: Class Labels of Dataset 1.csv and of Dataset 2.csv.

@@ -9,7 +9,7 @@ import pandas as pd
 from cytosae.cells.datasets import acevedo
 from cytosae.cells.datasets.description import CellClass, DataSet, Reading, RemoteFile
 from cytosae.cells.datasets.tree import Tree
-from cytosae.cells.sources import read_table
+from cytosae.cells.user_tables import read_table
 from cytosae.errors import CytosaeError
 
 ATTRIBUTES = (

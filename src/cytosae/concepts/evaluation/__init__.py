@@ -19,6 +19,7 @@ from cytosae.artefacts import (
     sha256_file,
     whole_file,
     without_nan,
+    write_csv,
     write_json,
 )
 from cytosae.backbones import Backbone
@@ -134,8 +135,7 @@ def _write(
 ) -> None:
     target = make_folder(folder / "quality")
     write_json(target / RESULT, result)
-    with whole_file(target / FIGURES) as partial:
-        figures.to_csv(partial, index=False)
+    write_csv(target / FIGURES, figures)
     with whole_file(target / PER_LATENT) as partial:
         about.to_parquet(partial, index=False)
     outputs = {name: FileRecord.of(target / name) for name in (RESULT, FIGURES, PER_LATENT)}

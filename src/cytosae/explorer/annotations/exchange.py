@@ -12,7 +12,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from cytosae.artefacts import read_json, whole_file, write_json
+from cytosae.artefacts import SPREADSHEET, read_json, whole_file, write_json
 from cytosae.errors import CytosaeError
 from cytosae.explorer.annotations import recording, schemas, tables
 from cytosae.explorer.annotations.database import Database, Unknown
@@ -78,7 +78,7 @@ def export(database: Database, path: Path) -> dict[str, Any]:
         write_json(path, found.model_dump(mode="json"))
     else:
         with whole_file(path) as partial:
-            partial.write_text(to_csv(found), encoding="utf-8", newline="")
+            partial.write_text(to_csv(found), encoding=SPREADSHEET, newline="")
     return {"file": f"{path}", "worklists": len(found.worklists), "annotations": len(found.annotations)}
 
 

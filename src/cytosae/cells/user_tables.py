@@ -1,0 +1,356 @@
+"""Tables as people have them, CSV of any origin or Parquet, read without losing a zero, a row or a column."""
+
+from __future__ import annotations
+
+import bz2
+import csv
+import gzip
+import io
+import lzma
+import re
+import unicodedata
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cytosae.cells.columns import COLUMNS, folded, is_identifier, known_names
+from cytosae.errors import CytosaeError
+
+_SEPARATORS = ",;\t|"
+_SPOKEN = {",": "a comma", ";": "a semicolon", "\t": "a tab", "|": "a bar"}
+_PACKED: dict[bytes, Callable[[bytes], bytes]] = {
+    b"\x1f\x8b": gzip.decompress,
+    b"BZh": bz2.decompress,
+    b"\xfd7zXZ\x00": lzma.decompress,
+}
+_PARQUET = b"PAR1"
+_FOREIGN = {
+    b"PK\x03\x04": "an Excel workbook or a zip archive",
+    b"\xd0\xcf\x11\xe0": "an old Excel workbook",
+    b"%PDF": "a PDF",
+    b"\x89HDF": "an HDF5 file",
+    b"{\\rtf": "an RTF document",
+}
+_MARKED = {
+    b"\xef\xbb\xbf": "utf-8-sig",
+    b"\xff\xfe\x00\x00": "utf-32",
+    b"\x00\x00\xfe\xff": "utf-32",
+    b"\xff\xfe": "utf-16",
+    b"\xfe\xff": "utf-16",
+}
+_PLAIN = re.compile(r"[+-]?(0|[1-9][0-9]{0,14})")  # longer ones are identifiers: a float would round them
+_REAL = re.compile(r"[+-]?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
+_EXACT = 2**53  # up to here every whole number is a float
+_NO_NUMBER = frozenset({"", "NA", "N/A", "n/a", "#N/A", "NaN", "nan", "<NA>", "NULL", "null", "None", "-", "."})
+"""What stands in columns of numbers where there is none."""
+_NAMED = 3  # rows that a message names
+
+
+@dataclass
+class RawTable:
+    """A table as it stands in its file: columns of a CSV are text, those of Parquet have their types."""
+
+    path: Path
+    names: list[str]
+    columns: list[pd.Series]
+    lines: list[int] | None = None
+    """Line of the file in which each row begins; None for Parquet."""
+    remarks: list[str] = field(default_factory=list)
+    """What a reader of the table has to know, a sentence each."""
+
+    def row(self, index: int) -> str:
+        """A row, as a person would look for it."""
+        return f"row {index + 1}" if self.lines is None else f"line {self.lines[index]}: row {index + 1}"
+
+    def frame(self) -> pd.DataFrame:
+        """The table, with known columns and identifiers as text and columns of numbers as numbers."""
+        if repeated := sorted({name for name in self.names if self.names.count(name) > 1}):
+            places = [str(index + 1) for index, name in enumerate(self.names) if name == repeated[0]]
+            raise CytosaeError(
+                f"{self.path}: column {repeated[0]!r} occurs {len(places)} times (columns {', '.join(places)}). Rename or "
+                "remove all but one."
+            )
+        pairs = zip(self.names, self.columns, strict=True)
+        return pd.DataFrame({name: _typed(name, values) for name, values in pairs})
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Read a CSV or Parquet table; known columns and identifiers are text, see `RawTable.frame`."""
+    return read_raw(path).frame()
+
+
+def read_raw(path: Path) -> RawTable:
+    """Read a table as it stands in its file.
+
+    Text may be UTF-8, UTF-16 or Windows-1252, its separator a comma, semicolon, tab or bar, and it may be packed by
+    gzip, bzip2 or xz.
+
+    Raises
+    ------
+    CytosaeError
+        Not such a table, or a row has more or fewer fields than there are columns.
+    """
+    try:
+        with path.open("rb") as file:
+            if file.read(4) == _PARQUET or path.suffix.lower() in {".parquet", ".pq"}:
+                file.seek(0)
+                return _from_parquet(path, pq.ParquetFile(file, page_checksum_verification=True).read())
+        data = path.read_bytes()
+        for mark, unpack in _PACKED.items():
+            if data.startswith(mark):
+                data = unpack(data)
+    except (pa.ArrowException, OSError, EOFError, ValueError, lzma.LZMAError) as error:
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise CytosaeError(f"{path}: not a readable CSV or Parquet table ({first}).") from error
+    text, encoding = _decoded(path, data)
+    table = _from_text(path, text)
+    if encoding == "cp1252":
+        example = next((word for word in re.split(r"[\s,;|]+", text) if not word.isascii()), "")
+        table.remarks.append(
+            f"{path.name} is not UTF-8 and was read as Windows-1252: if {example!r} is misspelt, save the table as "
+            "'CSV UTF-8'"
+        )
+    return table
+
+
+def _decoded(path: Path, data: bytes) -> tuple[str, str]:
+    """The text, and the encoding in which it was written."""
+    for mark, what in _FOREIGN.items():
+        if data.startswith(mark):
+            raise CytosaeError(f"{path}: is {what}, not a table of text. Save it as 'CSV UTF-8' and give that file.")
+    start = data[:512].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if start.startswith((b"<!doctype", b"<html", b"<table", b"<?xml")):
+        raise CytosaeError(
+            f"{path}: is a web page or XML, not a table of text. Save it as 'CSV UTF-8' and give that file."
+        )
+    encoding = next((name for mark, name in _MARKED.items() if data.startswith(mark)), None) or _unmarked(path, data)
+    try:
+        text = data.decode(encoding)
+    except UnicodeDecodeError as error:
+        if encoding == "cp1252":
+            raise CytosaeError(
+                f"{path}: is neither UTF-8 nor Windows-1252: byte {data[error.start]:#04x} in line "
+                f"{_line(data, error.start)}. Save the table as 'CSV UTF-8'."
+            ) from None
+        raise CytosaeError(
+            f"{path}: begins as {encoding.removesuffix('-sig').upper()} and is damaged at byte {error.start:,}. Save the "
+            "table again as 'CSV UTF-8'."
+        ) from None
+    if "\0" in text:
+        line = text.count("\n", 0, text.index("\0")) + 1
+        raise CytosaeError(
+            f"{path}: holds a zero byte in line {line}: it is damaged or no table of text. Save it again as 'CSV UTF-8'."
+        )
+    return text, encoding
+
+
+def _line(data: bytes, position: int) -> int:
+    return data.count(b"\n", 0, position) + 1
+
+
+def _unmarked(path: Path, data: bytes) -> str:
+    """Encoding of text that does not say."""
+    head = data[:4096]
+    for encoding, empty in (("utf-16-le", head[1::2]), ("utf-16-be", head[0::2])):
+        if len(head) > 1 and empty.count(0) > 0.4 * len(empty) and empty.count(0) >= 0.8 * head.count(0):
+            return encoding
+    try:
+        data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        rest = data.decode("utf-8", "surrogateescape")
+        if any(char > "\x7f" and not "\udc80" <= char <= "\udcff" for char in rest):
+            raise CytosaeError(
+                f"{path}: text in two encodings, UTF-8 and in line {_line(data, error.start)} another. Save "
+                "the table as 'CSV UTF-8'."
+            ) from None
+        return "cp1252"
+    return "utf-8"
+
+
+def _from_text(path: Path, text: str) -> RawTable:
+    separator = None
+    if declared := re.match(r"sep=(.)\r?\n", text):  # as Excel writes and reads it
+        separator, text = declared[1], "\n" + text[declared.end() :]
+    reader = csv.reader(
+        io.StringIO(text, newline=""), delimiter=separator or _separator(text), skipinitialspace=True, strict=True
+    )
+    rows: list[list[str]] = []
+    lines: list[int] = []
+    blank, begins = 0, 1
+    try:
+        for row in reader:
+            if any(value.strip() for value in row):
+                rows.append(row)
+                lines.append(begins)
+            elif rows and row:
+                blank += 1
+            begins = reader.line_num + 1
+    except csv.Error as error:
+        raise CytosaeError(
+            f"{path}: the record that begins in line {begins} cannot be read ({error}). A quote in it is not closed, or "
+            "has text after it: a quote inside a value is written twice."
+        ) from error
+    if not rows:
+        raise CytosaeError(
+            f"{path}: the table is empty. It needs a first line that names the columns, and a row for each entry."
+        )
+    names = [" ".join(name.split()) for name in rows.pop(0)]
+    del lines[0]
+    spoken = _SPOKEN.get(reader.dialect.delimiter, repr(reader.dialect.delimiter))
+    _check_widths(path, rows, lines, len(names), spoken)
+    values = [
+        [value.strip() or None for value in column] for column in zip(*(row[: len(names)] for row in rows), strict=True)
+    ]
+    columns = [pd.Series(column, dtype=object) for column in values or [[] for _ in names]]
+    table = RawTable(path, names, columns, lines)
+    if reader.dialect.delimiter in ";\t":
+        _with_points(table)
+    if blank:
+        table.remarks.append(f"{path.name}: {blank:,} rows without any value are skipped")
+    _name_all(table)
+    return table
+
+
+def _separator(text: str) -> str:
+    """The separator under which the first line names most known columns, and then most columns."""
+
+    def names(separator: str) -> tuple[int, int]:
+        head = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True)
+        try:
+            header = next((row for row in head if any(name.strip() for name in row)), [])
+        except csv.Error:
+            header = []
+        return sum(folded(name) in known_names() for name in header), len(header)
+
+    return max(_SEPARATORS, key=names)
+
+
+def _check_widths(path: Path, rows: list[list[str]], lines: list[int], width: int, separator: str) -> None:
+    """Refuse rows with more or fewer fields than there are columns; empty fields at the end of a row do no harm."""
+    wrong = [
+        (line, len(row))
+        for line, row in zip(lines, rows, strict=True)
+        if len(row) < width or any(value.strip() for value in row[width:])
+    ]
+    if wrong:
+        named = ", ".join(f"line {line} has {fields}" for line, fields in wrong[:_NAMED])
+        raise CytosaeError(
+            f"{path}: {len(wrong):,} of {len(rows):,} rows do not have {width} fields, as the header does: {named}. Fields "
+            f"are separated by {separator}; a value that holds one is put in double quotes."
+        )
+
+
+def _with_points(table: RawTable) -> None:
+    """Numbers with a decimal comma, as European spreadsheets write them, get a point."""
+    for index, name in enumerate(table.names):
+        values = table.columns[index]
+        commas = values.dropna().loc[lambda text: ~text.isin(_NO_NUMBER)]
+        points = commas.str.replace(",", ".", regex=False)
+        if folded(name) in COLUMNS or is_identifier(name) or not commas.str.contains(",", regex=False).any():
+            continue
+        if commas.str.fullmatch(r"[+-]?[0-9]+(,[0-9]+)?").all():
+            table.columns[index] = values.where(~values.index.isin(points.index), points)
+            table.remarks.append(
+                f"column {name!r}: {commas[commas.str.contains(',')].iloc[0]} is read as a decimal number"
+            )
+
+
+def _name_all(table: RawTable) -> None:
+    """Drop columns that have neither a name nor a value, and name those that have a value."""
+    kept = [
+        (index, name, values)
+        for index, (name, values) in enumerate(zip(table.names, table.columns, strict=True), 1)
+        if name or values.notna().any()
+    ]
+    for index, name, _ in kept:
+        if not name:
+            table.remarks.append(f"column {index} has no name and is kept as 'column_{index}'")
+    table.names = [name or f"column_{index}" for index, name, _ in kept]
+    table.columns = [values for _, _, values in kept]
+
+
+def _typed(name: str, values: pd.Series) -> pd.Series:
+    if folded(name) in COLUMNS or is_identifier(name):
+        return as_text(values)
+    return _numbers(values) if values.dtype == object else values
+
+
+def as_text(values: pd.Series) -> pd.Series:
+    """Values as text: whole numbers without a point, missing ones as None."""
+    if pd.api.types.is_float_dtype(values):
+        whole = values.isna() | (values == values.round())
+        if whole.all() and (values.abs().max() < _EXACT or values.isna().all()):
+            values = values.astype("Int64")
+    return pd.Series([None if pd.isna(value) else str(value) for value in values], index=values.index, dtype=object)
+
+
+def _numbers(values: pd.Series) -> pd.Series:
+    """Text as numbers where every value is one; a leading zero or more than 15 digits are the mark of a name."""
+    given = values.where(~values.isin(_NO_NUMBER), None)
+    stated = given.dropna()
+    if stated.empty or not stated.map(lambda value: isinstance(value, str)).all():
+        return values
+    if stated.str.fullmatch(_PLAIN).all():
+        whole = given.map(lambda value: None if value is None else int(value))
+        return whole.astype("int64" if len(stated) == len(values) else "Int64")
+    if stated.str.fullmatch(_REAL).all() and not stated.str.fullmatch(r"[+-]?[0-9]{16,}").any():
+        return given.map(lambda value: None if value is None else float(value)).astype("float64")
+    return values
+
+
+def _from_parquet(path: Path, stored: pa.Table) -> RawTable:
+    table = RawTable(path, [], [])
+    for name, column in zip(stored.column_names, stored.columns, strict=True):
+        if re.fullmatch(r"__index_level_\d+__", name) and pa.types.is_integer(column.type):
+            continue  # the numbers of rows, which pandas stores where some were removed
+        table.names.append(" ".join(name.split()))
+        table.columns.append(_from_arrow(path, name, column))
+    _name_all(table)
+    return table
+
+
+def _from_arrow(path: Path, name: str, column: pa.ChunkedArray) -> pd.Series:
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        column, kind = column.cast(kind.value_type), kind.value_type
+    if pa.types.is_integer(kind):
+        if not column.null_count:
+            return column.to_pandas()
+        return pd.Series(column.to_pylist(), dtype="UInt64" if pa.types.is_unsigned_integer(kind) else "Int64")
+    if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
+        return _whole_with_gaps(column.cast(pa.float64()).to_pandas())
+    if pa.types.is_temporal(kind):
+        values = column.to_pandas()
+        return values.astype(str).astype(object).where(values.notna(), None)
+    if not (_is_text(kind) or pa.types.is_boolean(kind) or pa.types.is_null(kind)):
+        raise CytosaeError(
+            f"{path}: column {name!r} holds values of the type {str(kind)[:60]}, which a table of cells cannot keep. Remove "
+            "the column, or turn it into text or numbers."
+        )
+    values = [None if value is None else str(value).strip() or None for value in column.to_pylist()]
+    for index, value in enumerate(values):
+        if value is not None and "\0" in value:
+            raise CytosaeError(f"{path}: row {index + 1} of column {name!r} holds a zero byte. Remove it.")
+    return pd.Series(values, dtype=object)
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+
+
+def _whole_with_gaps(values: pd.Series) -> pd.Series:
+    """Whole numbers that became floats because some are missing, as whole numbers."""
+    stated = values.dropna()
+    if len(stated) in {0, len(values)} or not (stated.abs() < _EXACT).all() or not (stated == stated.round()).all():
+        return values
+    return values.astype("Int64")
+
+
+def spellings(name: str) -> list[str]:
+    """Other ways to write a path that lead to the same file on another system: slashes, composed letters."""
+    slashed = name.replace("\\", "/")
+    return [slashed, *(unicodedata.normalize(form, slashed) for form in ("NFC", "NFD"))]
