@@ -28,8 +28,8 @@ def import_command(
         str,
         typer.Option(
             "--format",
-            help="auto, release (CytoSAE, PatchSAE), saelens, dictionary_learning, overcomplete, saev, saev-centred, "
-            "saev-uncentred.",
+            help="auto, release (CytoSAE, PatchSAE, vit_prisma), saelens, dictionary_learning, overcomplete, saev, "
+            "saev-centred, saev-uncentred.",
         ),
     ] = "auto",
     backbone: Annotated[
@@ -46,8 +46,8 @@ def import_command(
 ) -> None:
     """Read an autoencoder of CytoSAE, PatchSAE, SAELens, dictionary_learning, overcomplete or saev.
 
-    Nothing in the file is run. Architectures with other equations than those here are refused by name. With --backbone,
-    the other commands know which tokens belong to it.
+    Nothing in the file is run. Whatever changes the mathematics is honoured or refused by name; settings that are not
+    understood are listed under "ignored". With --backbone, the other commands know which tokens belong to it.
     """
     from cytosae.artefacts import WEIGHTS
     from cytosae.sae.foreign import import_sae
@@ -70,7 +70,9 @@ def import_command(
         "n_latents": sae.n_latents,
         "unit_directions": bool(((norms - 1).abs() < 1e-3).all()),
         "backbone": None if recorded is None else f"{recorded['name']}, block {recorded['layer'] + 1}",
+        "activation": sae.activation.name,
         "changes": imported["changes"] if as_json else "; ".join(imported["changes"]) or "none",
+        "ignored": imported["ignored"] if as_json else "; ".join(imported["ignored"]) or "none",
     }
     answer(figures, as_json)
 
@@ -107,7 +109,10 @@ def export_command(
     kind: Annotated[str, typer.Option("--format", help="saelens: for SAE.load_from_disk of SAELens 6.")] = "saelens",
     as_json: Json = False,
 ) -> None:
-    """Write an autoencoder for SAELens: cfg.json and sae_weights.safetensors, every array as it is here."""
+    """Write an autoencoder for SAELens: cfg.json and sae_weights.safetensors, every array as it is here.
+
+    TopK and gated autoencoders have their own architectures there; those of BatchTopK and JumpReLU are both jumprelu.
+    """
     from cytosae.sae import SAE
     from cytosae.sae.foreign import write_saelens
 

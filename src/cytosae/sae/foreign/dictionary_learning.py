@@ -50,5 +50,5 @@ def read(path: Path, content: Any) -> Found:
         raise refuse(path, f"{kind} (so {CONFIG} says)", "computes something else")
     bias = "bias" if "bias" in content else "decoder.bias"
     encoder, b_enc, decoder, b_dec = take(path, content, (*_LINEAR, bias), "an AutoEncoder of dictionary_learning")
-    found = Found(encoder.T, b_enc, decoder.T, b_dec, plain(config))
+    found = Found(path, encoder.T, b_enc, decoder.T, b_dec, plain(config))
     return found if bias == "bias" else found.shifted()

@@ -103,4 +103,4 @@ def _found(path: Path, state: Mapping[str, Any], dictionary: Tensor, changes: tu
         weight, bias = (weight.double() * gain[:, None]).float(), ((bias.double() - mean) * gain + shift).float()
         changes += ("W_enc and b_enc: batch norm folded in, with the mean and variance of the training",)
     centre = torch.zeros(dictionary.shape[1])  # and so there is nothing to shift
-    return Found(weight.T, bias, dictionary, centre, changes=changes)
+    return Found(path, weight.T, bias, dictionary, centre, changes=changes)

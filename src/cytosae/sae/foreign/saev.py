@@ -17,7 +17,7 @@ from typing import Any
 from cytosae.errors import CytosaeError
 from cytosae.sae.foreign.equations import Found, refuse, take
 from cytosae.sae.foreign.inert import plain, read_checkpoint
-from cytosae.sae.foreign.release import ARRAYS
+from cytosae.sae.foreign.lens import ARRAYS
 
 _LONGEST = 1 << 20
 """Bytes of a header, at most."""
@@ -53,7 +53,7 @@ def read(path: Path, *, centred: bool | None = None) -> Found:
         raise refuse(path, f"the activation {activation} of saev", _WHY.get(activation, "takes the place of the ReLU"))
     content = read_checkpoint(path, after=len(line))
     W_enc, b_enc, W_dec, b_dec = take(path, content, ARRAYS, "a ReLU autoencoder of saev")
-    found = Found(W_enc, b_enc, W_dec, b_dec, plain(header))
+    found = Found(path, W_enc, b_enc, W_dec, b_dec, plain(header))
     if centred is None:
         if schema == 1 and b_dec.any():
             raise CytosaeError(
