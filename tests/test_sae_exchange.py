@@ -855,6 +855,25 @@ def test_other_dictionaries_are_refused_by_name(tmp_path: Path, state: Any, kind
         import_sae(dictionary_file(tmp_path / "a", state, kind))
 
 
+@pytest.mark.parametrize("place", ["trainer", "buffer", None])
+def test_settings_of_dictionary_learning_and_saev_are_looked_at(tmp_path: Path, place: str | None) -> None:
+    def saved(**more: Any) -> tuple[Path, Path]:
+        folder = dictionary_file(tmp_path / "a", linear_state("bias"), "AutoEncoder")
+        config = json.loads((folder / "config.json").read_text())
+        (config[place] if place else config).update(more)
+        (folder / "config.json").write_text(json.dumps(config))
+        header = _relu(5)
+        (header["cfg"] if place else header).update(more)
+        return folder, saev_file(tmp_path / "sae.pt", header)
+
+    for path in saved(mascot="owl"):
+        assert import_sae(path).metadata["imported"]["ignored"] == ["mascot: owl"]
+    for more in ({"k": 32}, {"norm_factor": 2.5}, {"normalize_activations": True}, {"top_k": 4}):
+        for path in saved(**more):
+            with pytest.raises(CytosaeError, match=next(iter(more))):
+                import_sae(path)
+
+
 # overcomplete
 
 
@@ -942,8 +961,11 @@ def test_other_modules_of_overcomplete_are_refused(tmp_path: Path, elsewhere: An
     gelu = overcomplete_module(elsewhere)
     gelu.encoder.final_activation = nn.GELU()
     torch.save(gelu, tmp_path / "c.pt")
+    hooked = overcomplete_module(elsewhere)
+    hooked.encoder.register_forward_hook(torch.nn.functional.gelu)
+    torch.save(hooked, tmp_path / "d.pt")
     elsewhere.forget()
-    for name, said in (("a", "TopKSAE"), ("b", "eval"), ("c", "GELU")):
+    for name, said in (("a", "TopKSAE"), ("b", "eval"), ("c", "GELU"), ("d", "hooks")):
         with pytest.raises(CytosaeError, match=said):
             import_sae(tmp_path / f"{name}.pt")
 
