@@ -724,6 +724,23 @@ def test_what_saelens_saves_is_read_as_it_computes(tmp_path: Path) -> None:
     agrees(import_sae(saelens_folder(tmp_path / "e", old)), of_activation("topk"))
 
 
+def test_files_that_are_there_are_left_alone(tmp_path: Path, elsewhere: Any, capsys: Any) -> None:
+    made_by("relu").save_pretrained(tmp_path / "sae")
+    path = release_file(tmp_path / "a.pt", elsewhere)
+    for command, name in (
+        (["export", str(tmp_path / "sae")], "cfg.json"),
+        (["export", str(tmp_path / "sae")], "sae_weights.safetensors"),
+        (["import", str(path)], "config.json"),
+        (["import", str(path)], "model.safetensors"),
+    ):
+        folder = tmp_path / f"{command[0]}-{name}"
+        folder.mkdir()
+        (folder / name).write_text("mine")
+        assert main([*command, "-o", str(folder)]) == 2
+        assert "already" in capsys.readouterr().err
+        assert [(one.name, one.read_text()) for one in folder.iterdir()] == [(name, "mine")]
+
+
 _OTHER_SIDE = """
 import json, sys
 import numpy as np, torch, sae_lens

@@ -49,11 +49,12 @@ def import_command(
     Nothing in the file is run. Whatever changes the mathematics is honoured or refused by name; settings that are not
     understood are listed under "ignored". With --backbone, the other commands know which tokens belong to it.
     """
-    from cytosae.artefacts import WEIGHTS
+    from cytosae.artefacts import CONFIG, WEIGHTS
     from cytosae.sae.foreign import import_sae
 
     if (output / WEIGHTS).exists():
         raise CytosaeError(f"{output}: holds an autoencoder already. Name another folder with --output, or remove it.")
+    _leave_alone(output, CONFIG)
     sae = import_sae(source, kind)
     if backbone is not None:
         _record_backbone(sae, backbone, layer, weights, revision)
@@ -75,6 +76,14 @@ def import_command(
         "ignored": imported["ignored"] if as_json else "; ".join(imported["ignored"]) or "none",
     }
     answer(figures, as_json)
+
+
+def _leave_alone(output: Path, *names: str) -> None:
+    for name in names:
+        if (output / name).exists():
+            raise CytosaeError(
+                f"{output / name}: is there already and is not overwritten. Name another folder with --output."
+            )
 
 
 def _record_backbone(sae: SAE, name: str, layer: int | None, weights: Path | None, revision: str | None) -> None:
@@ -114,10 +123,11 @@ def export_command(
     TopK and gated autoencoders have their own architectures there; those of BatchTopK and JumpReLU are both jumprelu.
     """
     from cytosae.sae import SAE
-    from cytosae.sae.foreign import write_saelens
+    from cytosae.sae.foreign import saelens, write_saelens
 
     if kind != "saelens":
         raise CytosaeError(f"--format {kind}: unknown; saelens is the only one.")
+    _leave_alone(output, saelens.CONFIG, saelens.WEIGHTS)
     answer(write_saelens(SAE.from_pretrained(sae), output), as_json)
 
 
