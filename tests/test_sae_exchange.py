@@ -295,7 +295,7 @@ def test_activations_of_vit_prisma_are_honoured(tmp_path: Path, elsewhere: Any) 
         ({"reshape_activations": "hook_z"}, "hook_z"),
         ({"topk_sae": True, "topk_k": 32}, "topk_sae"),
         ({"jumprelu_sae": True}, "jumprelu_sae"),
-        ({"k": 4}, r"the setting k, 4, is not|k 4"),
+        ({"k": 4}, "k 4"),
         ({"rescale_acts_by_decoder_norm": True}, "rescale_acts_by_decoder_norm"),
         ({"finetuning_scaling_factor": True}, "finetuning_scaling_factor"),
         ({"input_norm_factor": 3.2}, "input_norm_factor"),
@@ -814,8 +814,9 @@ def test_saelens_reads_ours_and_we_read_what_it_saved(tmp_path: Path) -> None:
         mine = made_by(name.removeprefix("export-")) if name.startswith("export-") else import_sae(tmp_path / name)
         theirs = np.load(tmp_path / f"{name}.npz")
         xhat, h = (value.detach().numpy() for value in mine(tokens()))
-        # Where something was folded in it is rounded once more; it is of size 30.
-        rounding = 1e-6 if name.startswith("export-") or name in ("standard", "topk", "jumprelu") else 1e-4
+        # Where something was folded in it is rounded once more, and a gate is multiplied in another order; sizes are 30.
+        same = name.startswith("export-") or name in ("standard", "topk", "jumprelu")
+        rounding = 1e-5 if "gated" in name else 1e-6 if same else 1e-4
         np.testing.assert_allclose(h, theirs["h"], rtol=1e-6, atol=rounding, err_msg=name)
         np.testing.assert_allclose(xhat, theirs["xhat"], rtol=1e-6, atol=rounding, err_msg=name)
     same_bytes(import_sae(tmp_path / "standard"), load_file(tmp_path / "standard" / "sae_weights.safetensors"))

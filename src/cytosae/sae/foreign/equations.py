@@ -122,6 +122,7 @@ class Found:
 
     def with_thresholds(self, threshold: Tensor, activation: Activation) -> Found:
         """With the latents that are not above their threshold set to 0; a ReLU where no threshold is above 0."""
+        replace(self, parameters={"threshold": threshold})  # to look at its shape and numbers
         if not (threshold > 0).any():
             return self
         said = "log_threshold: logarithm of the thresholds, rounded to float32"

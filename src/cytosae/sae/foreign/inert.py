@@ -241,7 +241,7 @@ def _numbers(value: Inert) -> Any:
             return f"array {shape}"
         return np.frombuffer(raw, _dtype(dtype)).reshape(shape, order="F" if fortran else "C").tolist()
     except (AttributeError, KeyError, TypeError, ValueError, IndexError):
-        return f"array of {class_name(type(value))}"
+        return "array of numpy"
 
 
 def _dtype(described: Inert) -> np.dtype[Any]:

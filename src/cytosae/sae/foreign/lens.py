@@ -140,9 +140,9 @@ def _architecture(path: Path, settings: Mapping[str, Any]) -> tuple[str, str]:
         architecture = "topk"
     if activation != "relu" and activation != architecture:
         raise refuse(path, f"the activation {', '.join(map(repr, told.values()))}", "takes the place of the ReLU")
-    rescaled = settings.get("rescale_acts_by_decoder_norm")
-    if not is_off(rescaled) and architecture not in ("topk", *_OF_BATCHES):
-        raise refuse(path, f"rescale_acts_by_decoder_norm {rescaled!r} in a {architecture}", "is not known to be done")
+    for name in ("rescale_acts_by_decoder_norm", "k"):
+        if not is_off(value := settings.get(name)) and architecture not in ("topk", *_OF_BATCHES):
+            raise refuse(path, f"{name} {value!r} with the architecture {architecture!r}", "belongs to a TopK")
     return architecture, activation
 
 
