@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import pickle
@@ -25,6 +26,7 @@ from torch.nn import functional as F
 
 from conftest import assert_user_error, cytosae, figures
 from cytosae.backbones import INPUT_SIZE, choose_device, choose_precision, fetch, listed, load, resolve_layer
+from cytosae.backbones import zenodo as cytosae_zenodo
 from cytosae.backbones.zenodo import zenodo_path
 from cytosae.errors import CytosaeError
 
@@ -784,9 +786,12 @@ def test_angles_of_dinov3_are_part_of_its_fingerprint(tmp_path: Path) -> None:
         ({"image_mean": [0.5], "image_std": [0.5] * 3}, r"image_mean \[0\.5\]; expected three numbers"),
         ({"image_mean": [0.5] * 3}, "image_std None; expected three numbers"),
         ({"image_mean": [0.5] * 3, "image_std": [0.5, 0, 0.5]}, "expected numbers above 0"),
-        ({"do_normalize": False, "image_mean": [0.5] * 3}, None),
+        ({"image_mean": [0.5] * 3, "image_std": [0.5] * 3, "rescale_factor": 0}, "rescale_factor 0; expected a number"),
+        ({"do_flip_channel_order": True}, "do_flip_channel_order"),
+        ({"rescale_offset": True}, "rescale_offset"),
+        ([1], "preprocessor_config.json holds no settings"),
         ({"size": 224}, None),
-        ([1], None),
+        ({"do_flip_channel_order": False}, None),
     ],
 )
 def test_normalisation_that_is_not_one(stated: object, message: str | None, vit: Path, tmp_path: Path) -> None:
@@ -798,6 +803,97 @@ def test_normalisation_that_is_not_one(stated: object, message: str | None, vit:
         return
     with pytest.raises(CytosaeError, match=message):
         load(str(tmp_path))
+
+
+_OWN = {"image_mean": [0.5, 0.4, 0.3], "image_std": [0.2, 0.3, 0.4]}
+
+
+@pytest.mark.parametrize(
+    "stated",
+    [
+        {"do_normalize": False},
+        {"do_normalize": False, "image_mean": [0.5] * 3},
+        {"do_normalize": False, "do_rescale": False},
+        {**_OWN, "do_rescale": False},
+        {**_OWN, "rescale_factor": 1 / 127.5},
+        {**_OWN, "rescale_factor": 0.00392156862745098},
+        {**_OWN, "do_rescale": False, "rescale_factor": 1 / 127.5},
+        {"do_rescale": False},
+    ],
+    ids=str,
+)
+def test_pixels_reach_the_model_as_its_own_processor_makes_them(
+    stated: dict[str, Any], vit: Path, images: np.ndarray, tmp_path: Path
+) -> None:
+    for path in vit.iterdir():
+        (tmp_path / path.name).symlink_to(path)
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(stated))
+    info = load(str(tmp_path)).info
+    pixels = images.astype(np.float64)
+    given = pixels * stated.get("rescale_factor", 1 / 255) if stated.get("do_rescale", True) else pixels
+    if stated.get("do_normalize", True):
+        mean, std = stated.get("image_mean", MEAN.tolist()), stated.get("image_std", STD.tolist())
+        given = (given - mean) / std
+    np.testing.assert_allclose((pixels / 255 - info.mean) / info.std, given, rtol=1e-5, atol=1e-5)
+    if stated == {"do_normalize": False}:
+        assert (info.mean, info.std) == ((0, 0, 0), (1, 1, 1))
+
+
+def test_a_nested_image_processor_and_damaged_files(vit: Path, tmp_path: Path) -> None:
+    for path in vit.iterdir():
+        (tmp_path / path.name).symlink_to(path)
+    (tmp_path / "processor_config.json").write_text(json.dumps({"image_processor": _OWN, "tokenizer": {}}))
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps({"do_normalize": False}))
+    assert load(str(tmp_path)).info.mean == tuple(_OWN["image_mean"])  # as transformers chooses
+    (tmp_path / "processor_config.json").write_text(json.dumps({"processor_class": "CLIPProcessor"}))
+    assert load(str(tmp_path)).info.mean == (0, 0, 0)
+    (tmp_path / "preprocessor_config.json").write_text('{"do_normalize": fal')
+    with pytest.raises(CytosaeError, match=r"preprocessor_config\.json cannot be read"):
+        load(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("stated", "said"),
+    [
+        ({"size": {"shortest_edge": 256}, "do_resize": True}, "resizes to shortest edge 256 px"),
+        ({"do_resize": True, "size": {"height": 224, "width": 224}, "resample": 3}, "bicubic interpolation"),
+        ({"do_center_crop": True, "crop_size": 224}, "cuts out the middle"),
+        ({"do_pad": True}, "do_pad"),
+        ({"do_resize": True, "size": {"height": 224, "width": 224}, "resample": 2}, None),
+        ({}, None),
+    ],
+)
+def test_other_sizes_and_crops_are_said(
+    stated: dict[str, Any], said: str | None, vit: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for path in vit.iterdir():
+        (tmp_path / path.name).symlink_to(path)
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(stated))
+    load(str(tmp_path))
+    told = capsys.readouterr().err
+    assert ("was made for other images" in told) == (said is not None)
+    assert said is None or said in told
+
+
+def test_a_folder_of_timm_says_its_normalisation(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    save_file(reference().state_dict(), tmp_path / "model.safetensors")
+
+    def loaded(config: dict[str, Any]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        (tmp_path / "config.json").write_text(json.dumps({"architecture": "vit_base_patch14_dinov2", **config}))
+        info = load(str(tmp_path)).info
+        return info.mean, info.std
+
+    own = {"mean": [0.5, 0.4, 0.3], "std": [0.2, 0.3, 0.4]}
+    expected = (tuple(own["mean"]), tuple(own["std"]))
+    assert loaded({"pretrained_cfg": own}) == expected
+    assert loaded(own) == expected
+    assert loaded({})[0] == pytest.approx(MEAN.tolist())
+    assert capsys.readouterr().err == ""
+    loaded({"pretrained_cfg": {**own, "input_size": [3, 518, 518], "crop_pct": 0.875, "interpolation": "bicubic"}})
+    told = capsys.readouterr().err
+    assert all(one in told for one in ("518 x 518 px", "87.5%", "bicubic"))
+    with pytest.raises(CytosaeError, match=r"config\.json gives std None"):
+        loaded({"pretrained_cfg": {"mean": own["mean"]}})
 
 
 # --- timm -------------------------------------------------------------------------------------------------------------
@@ -1041,6 +1137,28 @@ def test_zenodo_gives_another_file_or_none(
         fetch("dinobloom-b", source="zenodo")
 
 
+@pytest.mark.parametrize(
+    "record", [b"<html>busy</html>", b'{"files": {}}', b'{"files": []}', b'{"files": [{"key": 3}]}']
+)
+def test_a_record_without_a_checksum_downloads_nothing(
+    record: bytes, zenodo_site: Zenodo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = cytosae_zenodo._open
+
+    def answered(url: str, start: int = 0) -> Any:
+        return io.BytesIO(record) if "/api/" in url else opened(url, start)
+
+    monkeypatch.setattr("cytosae.backbones.zenodo._open", answered)
+    with pytest.raises(CytosaeError, match=r"DinoBloom-B\.pth: .*nothing was downloaded"):
+        fetch("dinobloom-b", source="zenodo")
+    assert zenodo_site.ranges == []
+    monkeypatch.setattr("cytosae.backbones.zenodo._open", opened)
+    zenodo_site.checksums["DinoBloom-B.pth"] = "none"
+    with pytest.raises(CytosaeError, match=r"no checksum for it that can be compared \(none\)"):
+        fetch("dinobloom-b", source="zenodo")
+    assert zenodo_site.ranges == []
+
+
 def test_fetch_from_the_hub(
     hub: Callable[[dict[str, bytes]], Hub], vit: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -1078,7 +1196,8 @@ def test_a_repository_without_normalisation_is_asked_for_it_once(
     server = hub(folder_bytes(vit))
     for _ in range(3):
         assert load("owner/model").info.mean == pytest.approx(MEAN.tolist())
-    assert len([path for path in server.asked if path.endswith("preprocessor_config.json")]) == 1
+    for file in ("/preprocessor_config.json", "/processor_config.json"):
+        assert len([path for path in server.asked if path.endswith(file)]) == 1
 
 
 def test_gated_weights_say_what_to_do(hub: Callable[[dict[str, bytes]], Hub], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from cytosae.backbones.preprocessing import IMAGE_PROCESSOR, PROCESSOR
 from cytosae.errors import CytosaeError, in_short
 
 PATIENCE = 5.0
@@ -49,7 +50,8 @@ def hub_model(repository: str, revision: str | None) -> tuple[Path, str]:
     config, online = _fetch(repository, "config.json", revision, ", or give a local folder")
     folder, commit = config.parent, config.parent.name
     if online:
-        _fetch_if_there(repository, "preprocessor_config.json", commit)
+        for file in (IMAGE_PROCESSOR, PROCESSOR):
+            _fetch_if_there(repository, file, commit)
     for patterns in (_SAFE, _PICKLED):
         if online and not (folder / patterns[0]).is_file():
             try:

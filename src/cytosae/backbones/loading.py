@@ -6,7 +6,7 @@ import difflib
 from importlib.resources import files
 from pathlib import Path
 
-from cytosae.backbones import transformer
+from cytosae.backbones import preprocessing, transformer
 from cytosae.backbones.backbone import INPUT_SIZE, Backbone, BackboneInfo, resolve_layer
 from cytosae.backbones.dinobloom import (
     HUB_FILES,
@@ -19,7 +19,7 @@ from cytosae.backbones.dinobloom import (
 from cytosae.backbones.hub import hub_file, hub_model
 from cytosae.backbones.precision import choose_device, choose_precision
 from cytosae.backbones.timm_models import PREFIX, read_timm
-from cytosae.backbones.tower import Tower
+from cytosae.backbones.tower import IMAGENET, Normalisation, Tower
 from cytosae.backbones.weights import SUFFIXES, read_weights
 from cytosae.backbones.zenodo import zenodo_path
 from cytosae.errors import CytosaeError
@@ -146,16 +146,18 @@ def _named(name: str, revision: str | None) -> tuple[Tower, str, str | None]:
 
 def _folder(folder: Path, name: str) -> Tower:
     if not transformer.is_timm(folder):
-        stated = transformer.stated_normalisation(folder, name)
-        return transformer.take_apart(transformer.read_model(folder, name), INPUT_SIZE, name, stated)
+        model = transformer.read_model(folder, name)
+        stated = preprocessing.of_transformers(folder, name, transformer.family_normalisation(model))
+        return transformer.take_apart(model, INPUT_SIZE, name, stated)
     found = [path for path in (folder / "model.safetensors", folder / "pytorch_model.bin") if path.is_file()]
     if not found:
         raise CytosaeError(f"{name}: a model of timm without model.safetensors; give a whole copy of its repository.")
-    return _file(found[0])
+    return _file(found[0], preprocessing.of_timm(folder, name, IMAGENET))
 
 
-def _file(path: Path) -> Tower:
-    return transformer.take_apart(build(read_weights(path), path, INPUT_SIZE), INPUT_SIZE, str(path))
+def _file(path: Path, normalisation: Normalisation = IMAGENET) -> Tower:
+    model = build(read_weights(path), path, INPUT_SIZE)
+    return transformer.take_apart(model, INPUT_SIZE, str(path), normalisation)
 
 
 def _dinobloom(name: str, path: Path) -> Tower:

@@ -137,34 +137,13 @@ def take_apart(model: Any, image_size: int, name: str, normalisation: Normalisat
         d_model=config.hidden_size,
         model_type=kind,
         fingerprint=fingerprint(_about(config), model.state_dict(), _used),
-        normalisation=normalisation or _NORMALISATION.get(kind, IMAGENET),
+        normalisation=normalisation or family_normalisation(model),
     )
 
 
-def stated_normalisation(folder: Path, name: str) -> Normalisation | None:
-    """Mean and standard deviation from the ``preprocessor_config.json`` of a folder; None where it says nothing.
-
-    Raises
-    ------
-    CytosaeError
-        It does not name three numbers each, or a standard deviation that is not above 0.
-    """
-    stated = _json(folder / "preprocessor_config.json")
-    if not stated.get("do_normalize", True) or "image_mean" not in stated:
-        return None
-    mean, std = _three(stated, "image_mean", name), _three(stated, "image_std", name)
-    if min(std) <= 0:
-        raise CytosaeError(f"{name}: preprocessor_config.json gives image_std {std}; expected numbers above 0.")
-    return mean, std
-
-
-def _three(stated: dict[str, Any], key: str, name: str) -> tuple[float, ...]:
-    values = stated.get(key)
-    if not (isinstance(values, list) and len(values) == 3 and all(isinstance(one, int | float) for one in values)):
-        raise CytosaeError(
-            f"{name}: preprocessor_config.json gives {key} {values}; expected three numbers. Correct or remove the file."
-        )
-    return tuple(map(float, values))
+def family_normalisation(model: Any) -> Normalisation:
+    """Mean and standard deviation of the kind of a model, where its checkpoint says nothing."""
+    return _NORMALISATION.get(model.config.model_type, IMAGENET)
 
 
 def _json(path: Path) -> dict[str, Any]:

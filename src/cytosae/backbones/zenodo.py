@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import http.client
 import json
+import re
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -45,7 +48,8 @@ def fetch_zenodo(name: str, target: Path) -> Path:
     Raises
     ------
     CytosaeError
-        No answer, a broken download, a file that is not the published one, no permission or space.
+        No answer, a record without a checksum, a broken download, a file that is not the published one, no permission or
+        space.
     """
     import pooch
 
@@ -61,7 +65,7 @@ def fetch_zenodo(name: str, target: Path) -> Path:
                 path=target.parent,
                 downloader=lambda url, output, _: _resumed(url, Path(output), target),
             )
-    except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
+    except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
         raise CytosaeError(
             f"{file}: Zenodo did not give it ({error}). Run the same command again, it goes on where it was; or download "
             f"it by hand from {SITE}/records/{ZENODO_RECORD} and pass it: --backbone {name} --weights {file}"
@@ -73,13 +77,33 @@ def fetch_zenodo(name: str, target: Path) -> Path:
     return target
 
 
-def _published(file: str) -> str | None:
-    """The checksum that the record names for a file, as ``md5:…``."""
-    with _open(f"{SITE}/api/records/{ZENODO_RECORD}") as answer:
-        try:
-            return next((str(one["checksum"]) for one in json.load(answer)["files"] if one["key"] == file), None)
-        except (ValueError, KeyError, TypeError):
-            return None
+def _published(file: str) -> str:
+    """The checksum that the record names for a file, as ``md5:…``.
+
+    Raises
+    ------
+    CytosaeError
+        It names none that can be used: nothing is downloaded that could not be checked.
+    """
+    record = f"{SITE}/api/records/{ZENODO_RECORD}"
+    with _open(record) as answer:
+        content = answer.read()
+    try:
+        entries = json.loads(content)["files"]
+        checksum = next((one["checksum"] for one in entries if one["key"] == file), None)
+    except (ValueError, KeyError, TypeError) as error:
+        raise CytosaeError(
+            f"{file}: what {record} answered is not the record of it, so there is no checksum to compare with, and nothing "
+            f"was downloaded. Run the same command again later; or download it by hand from {SITE}/records/{ZENODO_RECORD}, "
+            f"compare its checksum, and pass it with --weights {file}."
+        ) from error
+    algorithm, _, digest = str(checksum).partition(":")
+    if algorithm not in hashlib.algorithms_available or not re.fullmatch(r"[0-9a-fA-F]{32,}", digest):
+        raise CytosaeError(
+            f"{file}: {record} names no checksum for it that can be compared ({checksum}), and nothing was downloaded. "
+            f"Download it by hand from {SITE}/records/{ZENODO_RECORD}, and pass it with --weights {file}."
+        )
+    return str(checksum)
 
 
 def _resumed(url: str, output: Path, target: Path) -> None:

@@ -28,8 +28,8 @@ def import_command(
         str,
         typer.Option(
             "--format",
-            help="auto, release (CytoSAE, PatchSAE), saelens, dictionary_learning, overcomplete, saev, saev-centred, "
-            "saev-uncentred.",
+            help="auto, release (CytoSAE, PatchSAE, vit_prisma), saelens, dictionary_learning, overcomplete, saev, "
+            "saev-centred, saev-uncentred.",
         ),
     ] = "auto",
     backbone: Annotated[
@@ -46,14 +46,15 @@ def import_command(
 ) -> None:
     """Read an autoencoder of CytoSAE, PatchSAE, SAELens, dictionary_learning, overcomplete or saev.
 
-    Nothing in the file is run. Architectures with other equations than those here are refused by name. With --backbone,
-    the other commands know which tokens belong to it.
+    Nothing in the file is run. Whatever changes the mathematics is honoured or refused by name; settings that are not
+    understood are listed under "ignored". With --backbone, the other commands know which tokens belong to it.
     """
-    from cytosae.artefacts import WEIGHTS
+    from cytosae.artefacts import CONFIG, WEIGHTS
     from cytosae.sae.foreign import import_sae
 
     if (output / WEIGHTS).exists():
         raise CytosaeError(f"{output}: holds an autoencoder already. Name another folder with --output, or remove it.")
+    _leave_alone(output, CONFIG)
     sae = import_sae(source, kind)
     if backbone is not None:
         _record_backbone(sae, backbone, layer, weights, revision)
@@ -70,9 +71,19 @@ def import_command(
         "n_latents": sae.n_latents,
         "unit_directions": bool(((norms - 1).abs() < 1e-3).all()),
         "backbone": None if recorded is None else f"{recorded['name']}, block {recorded['layer'] + 1}",
+        "activation": sae.activation.name,
         "changes": imported["changes"] if as_json else "; ".join(imported["changes"]) or "none",
+        "ignored": imported["ignored"] if as_json else "; ".join(imported["ignored"]) or "none",
     }
     answer(figures, as_json)
+
+
+def _leave_alone(output: Path, *names: str) -> None:
+    for name in names:
+        if (output / name).exists():
+            raise CytosaeError(
+                f"{output / name}: is there already and is not overwritten. Name another folder with --output."
+            )
 
 
 def _record_backbone(sae: SAE, name: str, layer: int | None, weights: Path | None, revision: str | None) -> None:
@@ -107,12 +118,16 @@ def export_command(
     kind: Annotated[str, typer.Option("--format", help="saelens: for SAE.load_from_disk of SAELens 6.")] = "saelens",
     as_json: Json = False,
 ) -> None:
-    """Write an autoencoder for SAELens: cfg.json and sae_weights.safetensors, every array as it is here."""
+    """Write an autoencoder for SAELens: cfg.json and sae_weights.safetensors, every array as it is here.
+
+    TopK and gated autoencoders have their own architectures there; those of BatchTopK and JumpReLU are both jumprelu.
+    """
     from cytosae.sae import SAE
-    from cytosae.sae.foreign import write_saelens
+    from cytosae.sae.foreign import saelens, write_saelens
 
     if kind != "saelens":
         raise CytosaeError(f"--format {kind}: unknown; saelens is the only one.")
+    _leave_alone(output, saelens.CONFIG, saelens.WEIGHTS)
     answer(write_saelens(SAE.from_pretrained(sae), output), as_json)
 
 

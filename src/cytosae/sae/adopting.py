@@ -38,7 +38,7 @@ def adopt(
     Returns
     -------
     Figures on the drawn cells (`cytosae.sae.metrics.evaluate`), with ``dead``, the share of latents that fired on none of
-    their tokens, and ``n_latents``.
+    their tokens, and ``n_latents``; for one that was imported also ``imported``, what was read from which file and how.
 
     Raises
     ------
@@ -52,6 +52,8 @@ def adopt(
     say(f"sae: {sae.n_latents:,} latents that were given, measured on {len(rows):,} cells")
     figures = evaluate(sae, source.stream(pieces), config.objective)
     summary = {**figures, "dead": figures["silent"], "n_latents": sae.n_latents}
+    if imported := sae.metadata.get("imported"):
+        summary["imported"] = {key: value for key, value in imported.items() if key != "configuration"}
     make_folder(folder)
     with disk_errors(folder):
         for name in (WEIGHTS, CONFIG):

@@ -183,6 +183,10 @@ def _making(metadata: Mapping[str, Any]) -> str:
     if imported := metadata.get("imported"):
         told = f"Imported from `{imported['file']}` (format {imported['format']}, SHA-256 `{imported['sha256']}`)."
         changes = "".join(f"\n- {change}" for change in imported["changes"]) or " Every array is as it was there."
+        if ignored := imported.get("ignored"):
+            changes += (
+                "\n\nSettings that were not understood and have no part in it: " + _cell("; ".join(ignored)) + "."
+            )
         return f"## How it was made\n\n{told}{changes}\n\n" + _settings(imported["configuration"])
     if training := metadata.get("training"):
         return "## How it was made\n\n" + _settings(training)

@@ -56,7 +56,7 @@ def import_sae(source: str | Path, kind: str = "auto") -> SAE:
     else:
         kind, found = _read_file(path, kind)
         file = path
-    return found.to_sae(path, {"format": kind, "file": file.name, "sha256": sha256_file(file)})
+    return found.to_sae({"format": kind, "file": file.name, "sha256": sha256_file(file)})
 
 
 def _kind_of_folder(path: Path) -> str:

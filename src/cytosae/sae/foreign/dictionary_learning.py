@@ -17,6 +17,7 @@ from cytosae.artefacts import read_json
 from cytosae.errors import CytosaeError
 from cytosae.sae.foreign.equations import Found, refuse, take
 from cytosae.sae.foreign.inert import plain
+from cytosae.sae.foreign.settings import not_understood
 
 FILE, CONFIG = "ae.pt", "config.json"
 _LINEAR = ("encoder.weight", "encoder.bias", "decoder.weight")
@@ -27,6 +28,18 @@ _OTHERS = {  # a key that only this class has, and what it computes
     "threshold": ("JumpReluAutoEncoder", "sets latents below learned thresholds to 0"),
     "b_dec": ("AutoEncoderTopK", "keeps the k largest latents"),
 }
+
+
+_KNOWN = set(
+    """
+    activation_dim aux_coeff auxk_alpha batch_size buffer compile ctx_len d_submodule decay_start device dict_class dict_size
+    dtype expansion_factor ghost_threshold grad_clip_norm initial_sparsity_penalty io l1_penalty layer layers lm_name lr
+    max_grad_norm n_ctxs out_batch_size p_end p_start recon_batch_size refresh_batch_size resample_steps save_dir save_steps
+    seed sparsity_function sparsity_penalty sparsity_warmup_steps steps submodule submodule_name total_steps trainer
+    trainer_class wandb_name warmup_steps
+    """.split()  # noqa: SIM905 - so many names in quotes are hard to read
+)
+"""Settings that are honoured, or tell what was trained on what and how."""
 
 
 def matches(content: Any) -> bool:
@@ -50,5 +63,15 @@ def read(path: Path, content: Any) -> Found:
         raise refuse(path, f"{kind} (so {CONFIG} says)", "computes something else")
     bias = "bias" if "bias" in content else "decoder.bias"
     encoder, b_enc, decoder, b_dec = take(path, content, (*_LINEAR, bias), "an AutoEncoder of dictionary_learning")
-    found = Found(encoder.T, b_enc, decoder.T, b_dec, plain(config))
+    settings = plain(config)
+    ignored = not_understood(path.with_name(CONFIG), _merged(settings), _KNOWN)
+    found = Found(path, encoder.T, b_enc, decoder.T, b_dec, settings, ignored=ignored)
     return found if bias == "bias" else found.shifted()
+
+
+def _merged(settings: Any) -> dict[str, Any]:
+    """Settings of all parts of the file together."""
+    if not isinstance(settings, dict):
+        return {}
+    parts = [settings.get(part) for part in ("trainer", "buffer")]
+    return {**settings, **{k: v for part in parts if isinstance(part, dict) for k, v in part.items()}}

@@ -1,4 +1,4 @@
-"""What every format comes down to: four arrays in the equations of `cytosae.sae.SAE`."""
+"""What every format comes down to: arrays and an activation in the equations of `cytosae.sae.SAE`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,11 @@ import torch
 from torch import Tensor
 
 from cytosae.errors import CytosaeError
+from cytosae.sae.activations import Activation, Gated, ReLU, TopK
 from cytosae.sae.model import SAE
+
+_LEAST = torch.finfo(torch.float32).tiny
+"""Stands for a threshold of 0, of which there is no logarithm."""
 
 
 @dataclass(frozen=True)
@@ -19,9 +23,11 @@ class Found:
     """An autoencoder from elsewhere, in our equations.
 
     .. math::
-        h = \\mathrm{ReLU}(W_{enc} (x - b_{dec}) + b_{enc}), \\qquad \\hat x = W_{dec} h + b_{dec}
+        h = a(W_{enc} (x - b_{dec}) + b_{enc}), \\qquad \\hat x = W_{dec} h + b_{dec}
     """
 
+    path: Path
+    """Where it is from, for messages."""
     W_enc: Tensor
     """``(d_model, n_latents)``"""
     b_enc: Tensor
@@ -34,6 +40,55 @@ class Found:
     """Its settings as they were found, as plain JSON."""
     changes: tuple[str, ...] = ()
     """What had to be computed so that it is in these equations; empty where every array is as it was."""
+    ignored: tuple[str, ...] = ()
+    """Settings that are not understood and taken to have no part in the equations, as "name: value"."""
+    activation: Activation = field(default_factory=ReLU)
+    """a."""
+    parameters: Mapping[str, Tensor] = field(default_factory=dict)
+    """Those of the activation, each ``(n_latents,)``."""
+
+    def __post_init__(self) -> None:
+        """Look at shapes and numbers.
+
+        Raises
+        ------
+        CytosaeError
+            Shapes that do not belong together, integers, NaN.
+        """
+        if self.W_dec.ndim != 2:
+            raise CytosaeError(f"{self.path}: W_dec has the shape {tuple(self.W_dec.shape)}; expected a matrix.")
+        n_latents, d_model = self.W_dec.shape
+        expected = {"W_enc": (d_model, n_latents), "b_enc": (n_latents,), "b_dec": (d_model,)}
+        expected |= dict.fromkeys(self.parameters, (n_latents,))
+        for name, array in self.arrays().items():
+            if tuple(array.shape) != expected.get(name, (n_latents, d_model)):
+                raise CytosaeError(
+                    f"{self.path}: {name} has the shape {tuple(array.shape)}; with {n_latents} latents of {d_model} "
+                    f"dimensions, as in W_dec, it would be {expected[name]}."
+                )
+            if not array.is_floating_point() or not torch.isfinite(array).all():
+                raise CytosaeError(f"{self.path}: {name} holds NaN, infinite or no floating-point values.")
+        if isinstance(self.activation, TopK) and self.activation.k > n_latents:
+            raise CytosaeError(
+                f"{self.path}: a TopK that keeps {self.activation.k} of {n_latents} latents. Correct its k."
+            )
+
+    def arrays(self) -> dict[str, Tensor]:
+        """All of them, by name."""
+        own = {"W_enc": self.W_enc, "b_enc": self.b_enc, "W_dec": self.W_dec, "b_dec": self.b_dec}
+        return {**own, **self.parameters}
+
+    def with_settings(self, configuration: Mapping[str, Any], ignored: tuple[str, ...] = ()) -> Found:
+        """With its settings as they were found, and those of them that are not understood."""
+        return replace(self, configuration=configuration, ignored=ignored)
+
+    def with_activation(self, activation: Activation) -> Found:
+        """With one that has no parameters."""
+        return replace(self, activation=activation)
+
+    def changed(self, said: str, **arrays: Any) -> Found:
+        """The same with other arrays, and what was done said."""
+        return replace(self, changes=(*self.changes, said), **arrays)
 
     def shifted(self) -> Found:
         """The same function where the encoder was given x and not x - b_dec.
@@ -42,41 +97,54 @@ class Found:
         """
         if not self.b_dec.any():
             return self
-        bias = self.b_enc.double() + self.b_dec.double() @ self.W_enc.double()
+        shift = self.b_dec.double() @ self.W_enc.double()
         said = "b_enc: W_enc b_dec added, since the encoder was given x and not x - b_dec"
-        return replace(self, b_enc=bias.float(), changes=(*self.changes, said))
+        found = self.changed(said, b_enc=(self.b_enc.double() + shift).float())
+        if not isinstance(self.activation, Gated):
+            return found
+        bias = self.parameters["b_mag"].double() + self.parameters["r_mag"].double().exp() * shift
+        said = "b_mag: exp(r_mag) W_enc b_dec added, for the same reason"
+        return found.changed(said, parameters={**self.parameters, "b_mag": bias.float()})
 
-    def to_sae(self, path: Path, origin: Mapping[str, Any]) -> SAE:
-        """The autoencoder, after a look at shapes and numbers.
+    def scaled_by_directions(self) -> Found:
+        """The same function where pre-activations were multiplied by the norms of the directions, and h divided by them.
+
+        The norms go into the encoder and out of the directions; computed in float64.
+        """
+        norms = self.W_dec.double().norm(dim=1).clamp_min(1e-8)  # as SAELens does
+        said = "W_enc, b_enc: multiplied by the norms of the directions, and W_dec divided by them"
+        return self.changed(
+            said + " (rescale_acts_by_decoder_norm)",
+            W_enc=(self.W_enc.double() * norms).float(),
+            b_enc=(self.b_enc.double() * norms).float(),
+            W_dec=(self.W_dec.double() / norms[:, None]).float(),
+        )
+
+    def with_thresholds(self, threshold: Tensor, activation: Activation) -> Found:
+        """With the latents that are not above their threshold set to 0; a ReLU where no threshold is above 0."""
+        replace(self, parameters={"threshold": threshold})  # to look at its shape and numbers
+        if not (threshold > 0).any():
+            return self
+        said = "log_threshold: logarithm of the thresholds, rounded to float32"
+        if (threshold <= 0).any():
+            said += f"; {_LEAST:.1e} for those that are not above 0, which are a ReLU"
+        logarithm = threshold.double().clamp_min(_LEAST).log().float()
+        return self.changed(said, activation=activation, parameters={"log_threshold": logarithm})
+
+    def to_sae(self, origin: Mapping[str, Any]) -> SAE:
+        """The autoencoder.
 
         Parameters
         ----------
         origin
-            Where it is from; kept in the metadata beside `configuration` and `changes`.
-
-        Raises
-        ------
-        CytosaeError
-            Shapes that do not belong together, integers, NaN.
+            Where it is from; kept in the metadata beside `configuration`, `changes` and `ignored`.
         """
-        arrays = {"W_enc": self.W_enc, "b_enc": self.b_enc, "W_dec": self.W_dec, "b_dec": self.b_dec}
-        if self.W_dec.ndim != 2:
-            raise CytosaeError(f"{path}: W_dec has the shape {tuple(self.W_dec.shape)}; expected a matrix.")
-        n_latents, d_model = self.W_dec.shape
-        expected = {"W_enc": (d_model, n_latents), "b_enc": (n_latents,), "b_dec": (d_model,)}
-        for name, shape in expected.items():
-            if tuple(arrays[name].shape) != shape:
-                raise CytosaeError(
-                    f"{path}: {name} has the shape {tuple(arrays[name].shape)}; with {n_latents} latents of {d_model} "
-                    f"dimensions, as in W_dec, it would be {shape}."
-                )
-        for name, array in arrays.items():
-            if not array.is_floating_point() or not torch.isfinite(array).all():
-                raise CytosaeError(f"{path}: {name} holds NaN, infinite or no floating-point values.")
+        arrays = self.arrays()
         rounded = [name for name, array in arrays.items() if array.dtype == torch.float64]
         changes = [*self.changes, *(f"{name}: rounded from float64 to float32" for name in rounded)]
-        imported = {**origin, "configuration": self.configuration, "changes": changes}
-        sae = SAE(d_model, n_latents, {"imported": imported})
+        about = {"configuration": self.configuration, "changes": changes, "ignored": list(self.ignored)}
+        n_latents, d_model = self.W_dec.shape
+        sae = SAE(d_model, n_latents, {"imported": {**origin, **about}}, self.activation)
         with torch.no_grad():
             for name, array in arrays.items():
                 getattr(sae, name).copy_(array)
@@ -109,6 +177,6 @@ def take(path: Path, state: Any, names: Iterable[str], what: str) -> list[Tensor
 def refuse(path: Path, name: str, why: str) -> CytosaeError:
     """The error for an architecture that computes something else."""
     return CytosaeError(
-        f"{path}: {name} {why}. That is not h = ReLU(W_enc (x - b_dec) + b_enc), the only encoder that is imported, so "
-        "its latents cannot be had from these weights."
+        f"{path}: {name} {why}. That is none of the equations here (`docs/weights.md` lists them), so its latents cannot be "
+        "had from these weights."
     )

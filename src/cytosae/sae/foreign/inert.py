@@ -7,6 +7,10 @@ finds `Inert` where the file says ``src.sae_training.config.ViTSAERunnerConfig``
 on it. No module that the file names is imported. A file that wants one of its names *called* (``REDUCE`` of ``os.system``,
 ``builtins.eval``, ``torch.hub.load``, ...) calls `Inert` instead, which refuses, and the whole file with it.
 
+Some values of a configuration are written as calls too: a path, a number or an array of numpy, a date, a member of an
+enum. These are written down as what they are called with, again without calling anything: those of `_VALUES` by their
+names, and a member of an enum as one plain value given to a class of a module outside Python, torch and numpy.
+
 This is simpler and safer than an unpickler of our own: tensors are rebuilt by torch, which checks their storages, and
 opcodes that torch does not know are refused. It needs torch 2.6: before, ``weights_only`` could be broken out of
 (CVE-2025-32434) and did not list the names in a file.
@@ -14,13 +18,18 @@ opcodes that torch does not know are refused. It needs torch 2.6: before, ``weig
 
 from __future__ import annotations
 
+import _compat_pickle
 import io
 import pickle
+import sys
 import warnings
 from collections.abc import Mapping
-from pathlib import Path
+from contextlib import suppress
+from datetime import date, datetime
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -30,23 +39,66 @@ _DAMAGED = (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError, T
 _ZIP = b"PK\x03\x04"
 _DEEPEST = 12
 """Levels of a configuration that are kept; a hostile one can contain itself."""
+_MOST = 20_000
+"""Values of a configuration that are kept; a hostile one can contain itself many times."""
+_NUMPY = ("numpy.core.multiarray", "numpy._core.multiarray")
+_VALUES = (
+    *(f"pathlib{local}.{kind}Path" for local in ("", "._local") for kind in ("", "Posix", "Windows", "PurePosix")),
+    *(f"pathlib{local}.Pure{kind}Path" for local in ("", "._local") for kind in ("", "Windows")),
+    *(f"{module}.{name}" for module in _NUMPY for name in ("scalar", "_reconstruct")),
+    "numpy.dtype",
+    *(f"datetime.{kind}" for kind in ("date", "datetime", "time", "timedelta", "timezone")),
+    "decimal.Decimal",
+    "fractions.Fraction",
+    *(f"builtins.{kind}" for kind in ("bytes", "frozenset", "range", "slice")),
+    "types.SimpleNamespace",
+)
+"""What is called for a value, and does nothing else."""
+_LARGEST = 1 << 12
+"""Bytes of an array of numpy whose values are kept."""
+_DATES = {"datetime.date": date, "datetime.datetime": datetime}
+_PLAIN_KINDS = "biufcSU"
+"""Of the types of numpy, those that hold numbers and text."""
 
 
 class Inert:
     """An object of a class that is not here: its fields and nothing else."""
 
     fields: Mapping[str, Any] = {}
+    given: tuple[Any, ...] = ()
+    """What it was made with."""
+    known_as = ""
+    """Full name of its class in the Python of today."""
 
-    def __new__(cls, *_: Any) -> Inert:
+    def __new__(cls, *given: Any) -> Inert:
         """An empty object; what ``NEWOBJ`` asks for."""
-        return super().__new__(cls)
+        made = super().__new__(cls)
+        made.given = given
+        return made
 
-    def __init__(self, *_: Any) -> None:
-        """Refuse: ``NEWOBJ`` does not come here, only a file that has this name called."""
-        raise _Called(class_name(type(self)))
+    def __init__(self, *given: Any) -> None:
+        """What ``REDUCE`` asks for, and no other opcode: refuse, unless it only stands for a value."""
+        member_of_enum = _is_class_of_others(self.known_as) and len(given) == 1 and _is_plain(given[0])
+        if self.known_as not in _VALUES and not member_of_enum:
+            raise _Called(class_name(type(self)))
 
     def __setstate__(self, state: Any) -> None:
+        if isinstance(state, tuple) and len(state) == 2 and state[0] is None:
+            state = state[1]  # of a class with slots
         self.fields = state if isinstance(state, dict) else {"state": state}
+
+
+def _is_class_of_others(name: str) -> bool:
+    """Whether this is a name as classes have, and not of Python, torch or numpy, whose classes can act."""
+    module, _, kind = name.rpartition(".")
+    package = module.partition(".")[0]
+    return kind.lstrip("_")[:1].isupper() and package not in {*sys.stdlib_module_names, "torch", "numpy"}
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, tuple):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, bool | int | float | str | Inert)
 
 
 class _Called(Exception):
@@ -112,19 +164,26 @@ def _stand_ins(content: io.BytesIO) -> list[Any]:
 
 
 def _stand_in(module: str, name: str) -> type[Inert]:
-    return type(name, (Inert,), {"__module__": module, "__qualname__": name})
+    # Checkpoints name modules as Python 2 did, such as __builtin__ for builtins and commands for subprocess.
+    today = _compat_pickle.NAME_MAPPING.get((module, name), (_compat_pickle.IMPORT_MAPPING.get(module, module), name))
+    return type(name, (Inert,), {"__module__": module, "__qualname__": name, "known_as": ".".join(today)})
 
 
-def plain(value: Any, depth: int = _DEEPEST) -> Any:
-    """A setting as JSON has it: objects as their fields, classes and types as their names.
+def plain(value: Any) -> Any:
+    """A setting as JSON has it: objects as their fields, paths and members of an enum as text, classes as their names.
+
+    Of what is nested deeper than `_DEEPEST` levels, or comes after `_MOST` values, only the kind is told.
 
     Parameters
     ----------
     value
         From `read_checkpoint`.
-    depth
-        Levels below which only the kind of a value is told.
     """
+    return _plain(value, _DEEPEST, [_MOST])
+
+
+def _plain(value: Any, depth: int, left: list[int]) -> Any:
+    left[0] -= 1
     if isinstance(value, str):
         return value.encode(errors="replace").decode()  # a pickle can hold halves of characters, JSON cannot
     if value is None or isinstance(value, bool | int | float):
@@ -135,12 +194,59 @@ def plain(value: Any, depth: int = _DEEPEST) -> Any:
         return str(value).removeprefix("torch.")
     if isinstance(value, Tensor):
         return value.item() if value.numel() == 1 else f"tensor {tuple(value.shape)}"
-    if depth == 0:
+    if depth == 0 or left[0] < 0:
         return type(value).__name__
     if isinstance(value, Inert):
-        return plain(value.fields, depth - 1)
+        return _value_of(value, depth, left)
     if isinstance(value, Mapping):
-        return {plain(str(key)): plain(one, depth - 1) for key, one in value.items()}
+        return {_plain(str(key), depth, left): _plain(one, depth - 1, left) for key, one in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
-        return [plain(one, depth - 1) for one in value]
+        return [_plain(one, depth - 1, left) for one in value]
+    if isinstance(value, bytes | bytearray):
+        return value[:100].hex()
     return str(value)
+
+
+def _value_of(value: Inert, depth: int, left: list[int]) -> Any:
+    """A number or text where an object stands for one; otherwise its fields, or what it was made with."""
+    name, given = value.known_as, value.given
+    if name.startswith("pathlib.") and all(isinstance(part, str) for part in given):
+        kind = PureWindowsPath if "Windows" in name else PurePosixPath
+        return str(kind(*given))
+    if name.startswith(_NUMPY):
+        return _plain(_numbers(value), depth, left)
+    if name == "numpy.dtype":
+        return str(given[0]) if given else name
+    if name in _DATES and len(given) == 1 and isinstance(given[0], bytes):
+        with suppress(TypeError, ValueError):
+            return str(_DATES[name](given[0]))  # type: ignore[call-arg, arg-type]
+    if value.fields or not given:
+        return _plain(dict(value.fields), depth - 1, left)
+    told = [_plain(one, depth - 1, left) for one in given]
+    if len(told) == 1 and _is_class_of_others(name):
+        return told[0]  # a member of an enum, by its value
+    return f"{type(value).__qualname__}({', '.join(map(str, told))})"
+
+
+def _numbers(value: Inert) -> Any:
+    """What a number or an array of numpy holds; its kind where that is neither numbers nor text."""
+    try:
+        if type(value).__qualname__ == "scalar":
+            dtype, raw = value.given
+            return np.frombuffer(raw, _dtype(dtype))[0].item()
+        _, shape, dtype, fortran, raw = value.fields["state"]
+        if isinstance(raw, Inert):
+            return []  # of no bytes, which are written as a call
+        if len(raw) > _LARGEST:
+            return f"array {shape}"
+        return np.frombuffer(raw, _dtype(dtype)).reshape(shape, order="F" if fortran else "C").tolist()
+    except (AttributeError, KeyError, TypeError, ValueError, IndexError):
+        return "array of numpy"
+
+
+def _dtype(described: Inert) -> np.dtype[Any]:
+    name, order = described.given[0], described.fields["state"][1]
+    found = np.dtype(str(name))
+    if found.kind not in _PLAIN_KINDS:
+        raise TypeError(f"numpy's {name}")
+    return found.newbyteorder(order)

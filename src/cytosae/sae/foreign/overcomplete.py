@@ -79,16 +79,18 @@ def _of_module(path: Path, module: Inert) -> Found:
     if type(encoder).__qualname__ != "MLPEncoder" or type(activation).__qualname__ != "ReLU":
         name = f"an encoder {type(encoder).__qualname__} with {type(activation).__qualname__}"
         raise refuse(path, name, "is not one linear map and a ReLU")
-    return _found(path, _tensors(module), fused.detach(), ())
+    return _found(path, _tensors(path, module), fused.detach(), ())
 
 
-def _tensors(module: Any, prefix: str = "") -> dict[str, Tensor]:
+def _tensors(path: Path, module: Any, prefix: str = "") -> dict[str, Tensor]:
     """The ``state_dict`` of a module that is there as fields only."""
     fields = getattr(module, "fields", {})
     own = {**fields.get("_parameters", {}), **fields.get("_buffers", {})}
+    if fields.get("_forward_hooks") or fields.get("_forward_pre_hooks"):
+        raise CytosaeError(f"{path}: its part {prefix or 'itself'} has hooks, which can change what it computes.")
     found = {prefix + name: value for name, value in own.items() if isinstance(value, Tensor)}
     for name, part in fields.get("_modules", {}).items():
-        found |= _tensors(part, f"{prefix}{name}.")
+        found |= _tensors(path, part, f"{prefix}{name}.")
     return found
 
 
@@ -103,4 +105,4 @@ def _found(path: Path, state: Mapping[str, Any], dictionary: Tensor, changes: tu
         weight, bias = (weight.double() * gain[:, None]).float(), ((bias.double() - mean) * gain + shift).float()
         changes += ("W_enc and b_enc: batch norm folded in, with the mean and variance of the training",)
     centre = torch.zeros(dictionary.shape[1])  # and so there is nothing to shift
-    return Found(weight.T, bias, dictionary, centre, changes=changes)
+    return Found(path, weight.T, bias, dictionary, centre, changes=changes)

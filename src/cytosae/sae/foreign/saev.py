@@ -17,11 +17,19 @@ from typing import Any
 from cytosae.errors import CytosaeError
 from cytosae.sae.foreign.equations import Found, refuse, take
 from cytosae.sae.foreign.inert import plain, read_checkpoint
-from cytosae.sae.foreign.release import ARRAYS
+from cytosae.sae.foreign.lens import ARRAYS
+from cytosae.sae.foreign.settings import not_understood
 
 _LONGEST = 1 << 20
 """Bytes of a header, at most."""
 _SCHEMAS = range(1, 6)
+_KNOWN = set(
+    """
+    activation cfg cls commit d_model d_sae d_vit exp_factor ghost_grads l1_coeff lib n_reinit_samples normalize_w_dec
+    reinit_blend remove_parallel_grads schema seed sparsity_coeff use_ghost_grads
+    """.split()  # noqa: SIM905 - so many names in quotes are hard to read
+)
+"""Settings that are honoured, or tell how it was trained."""
 _WHY = {"TopK": "keeps the k largest latents of a token", "BatchTopK": "keeps the largest latents of a batch"}
 
 
@@ -45,6 +53,8 @@ def read(path: Path, *, centred: bool | None = None) -> Found:
         header = json.loads(line)
     except ValueError as error:
         raise CytosaeError(f"{path}: does not begin with a line of JSON, as a checkpoint of saev does.") from error
+    if not isinstance(header, dict):
+        raise CytosaeError(f"{path}: begins with a line of JSON that holds no settings, as a checkpoint of saev does.")
     schema = header.get("schema")
     if schema is not None and schema not in _SCHEMAS:
         raise CytosaeError(f"{path}: saev's schema {schema} is not known here (none, and 1 to {_SCHEMAS[-1]}, are).")
@@ -53,7 +63,9 @@ def read(path: Path, *, centred: bool | None = None) -> Found:
         raise refuse(path, f"the activation {activation} of saev", _WHY.get(activation, "takes the place of the ReLU"))
     content = read_checkpoint(path, after=len(line))
     W_enc, b_enc, W_dec, b_dec = take(path, content, ARRAYS, "a ReLU autoencoder of saev")
-    found = Found(W_enc, b_enc, W_dec, b_dec, plain(header))
+    config = header.get("cfg")
+    ignored = not_understood(path, {**header, **config} if isinstance(config, dict) else header, _KNOWN)
+    found = Found(path, W_enc, b_enc, W_dec, b_dec, plain(header), ignored=ignored)
     if centred is None:
         if schema == 1 and b_dec.any():
             raise CytosaeError(

@@ -1,0 +1,70 @@
+"""What the settings of other programs say about the equations.
+
+Every reader knows the settings that are part of its equations, and honours or refuses each value. Those that are known to
+matter in training alone are kept and no more. What is left is not understood: it is listed, or refused where its name says
+that it can change what is computed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from cytosae.errors import CytosaeError
+
+_MATHEMATICS = re.compile(
+    r"activation(_?f(n|unc|unction))?(_|$)|act_?fn|non_?linear|(^|_)norm|whiten|(re|^|_)scal(e|ing)|"
+    r"(^|_)(k|top_?k|batch_?top_?k|jump_?relu|gated?|threshold|bias|cent(er|re)|noise|skip|residual|transcoder|crosscoder|"
+    r"error_term|dropout|clamp|transform|sparsemax|temperature|quanti[sz]e)",
+    re.IGNORECASE,
+)
+_LONGEST = 80
+"""Characters of a value that are told."""
+
+
+def is_off(value: Any) -> bool:
+    """Whether a setting says that something is not done."""
+    return value is None or value is False or value in ("", "none", "None") or value == {} or value == []
+
+
+def not_understood(path: Path, settings: Mapping[str, Any], known: Collection[str]) -> tuple[str, ...]:
+    """The settings that are not known, each as "name: value".
+
+    Parameters
+    ----------
+    path
+        For messages.
+    settings
+        As plain JSON.
+    known
+        Names of those that are honoured, or known to have no part in the equations.
+
+    Raises
+    ------
+    CytosaeError
+        One that is not known, that is set, and that can change the mathematics by its name.
+    """
+    unknown = {name: value for name, value in settings.items() if name not in known}
+    for name, value in _leaves(unknown):
+        if name.rpartition(".")[2] not in known and _MATHEMATICS.search(name.rpartition(".")[2]) and not is_off(value):
+            raise CytosaeError(
+                f"{path}: the setting {name}, {_short(value)}, is not known here, and by its name it can change what the "
+                "autoencoder computes. If it has no part in the latents, remove it from the configuration; otherwise the "
+                "autoencoder cannot be imported."
+            )
+    return tuple(f"{name}: {_short(value)}" for name, value in unknown.items())
+
+
+def _leaves(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in settings.items():
+        if isinstance(value, Mapping) and value:
+            yield from _leaves(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
+
+
+def _short(value: Any) -> str:
+    told = str(value)
+    return told if len(told) <= _LONGEST else f"{told[:_LONGEST]}..."
