@@ -32,7 +32,7 @@ import torch
 from PIL import Image
 
 from benchmarks.cohort import simulated
-from cytosae.artefacts import FileRecord, Manifest, make_folder
+from cytosae.artefacts import FileRecord, Manifest, make_folder, sae_weights_digest
 from cytosae.backbones import BackboneInfo
 from cytosae.cells import write_cells
 from cytosae.concepts import References, is_concept
@@ -149,7 +149,7 @@ def simulate(folder: Path, n: int, n_latents: int, seed: int = 0) -> None:
         groups[column] = Groups(tuple(sizes.index), sizes.to_numpy(), active, sums)
     settings = asdict(EncodeConfig())
     known = {key: value for key, value in layout_of(backbone()).backbone.items() if value is not None}
-    inputs = {"tokens": "simulated", "sae": "simulated", "cells": "simulated"}
+    inputs = {"tokens": "simulated", "sae": sae_weights_digest(folder / "sae"), "cells": "simulated"}
     about = {"dataset": NAME, "parameters": settings, "inputs": inputs, "n_tokens": 257, "backbone": known}
     h5ad, maps = folder / "concepts" / f"{NAME}.h5ad", folder / "concepts" / f"{NAME}.maps.safetensors"
     write_concepts(h5ad, table, var, lists, groups, about, activations(n, frequency, level, rng))

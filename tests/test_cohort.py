@@ -141,7 +141,7 @@ def encoded(make_store: Callable[..., TokenStore], name: str, seed: int = 0, **c
         torch.manual_seed(1)
         sae.W_enc.copy_(torch.randn(8, 24) / 3)
     folder = store.folder.parent / f"{name}-concepts"
-    encode(store, sae, folder, EncodeConfig(references=3), sae_digest="one")
+    encode(store, sae, folder, EncodeConfig(references=3))
     return folder
 
 

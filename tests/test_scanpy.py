@@ -66,7 +66,7 @@ def place(real_cells: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     train(TokenStore(folder / "study" / "tokens"), folder / "study" / "sae", TRAINING)
     sae = SAE.from_pretrained(folder / "study" / "sae")
     for name in ("study", "cohort"):
-        encode(TokenStore(folder / name / "tokens"), sae, folder / name / "concepts", sae_digest="one")
+        encode(TokenStore(folder / name / "tokens"), sae, folder / name / "concepts")
     return folder
 
 

@@ -8,6 +8,7 @@ import hashlib
 import json
 import math
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -32,6 +33,14 @@ def sha256_file(path: Path) -> str:
     """SHA-256 of a file's bytes, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def same_weights(first: str | None, second: str | None) -> bool:
+    """Whether two records name the same autoencoder: equal digests of weights.
+
+    What is no digest (nothing, or the name of a repository, whose weights change with the next upload) is equal to nothing.
+    """
+    return first is not None and first == second and re.fullmatch(r"[0-9a-f]{64}", first) is not None
 
 
 def digest(value: Any) -> str:
@@ -201,6 +210,16 @@ class Manifest:
             if not record.matches(folder / name):
                 return f"{name} is missing or was changed"
         return None
+
+
+def sae_weights_digest(folder: Path) -> str:
+    """SHA-256 of an autoencoder's weights, from its manifest where there is one."""
+    if not (folder / WEIGHTS).is_file():
+        raise CytosaeError(f"{folder / WEIGHTS}: missing. An autoencoder is a folder with {WEIGHTS} and {CONFIG}.")
+    manifest = Manifest.load(folder)
+    if manifest is not None and WEIGHTS in manifest.outputs and manifest.outputs[WEIGHTS].matches(folder / WEIGHTS):
+        return manifest.outputs[WEIGHTS].sha256
+    return sha256_file(folder / WEIGHTS)
 
 
 def changes(kind: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:

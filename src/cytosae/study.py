@@ -12,14 +12,12 @@ from typing import Any
 import pandas as pd
 
 from cytosae.artefacts import (
-    CONFIG,
     MANIFEST,
-    WEIGHTS,
     FileRecord,
     Manifest,
     make_folder,
     read_json,
-    sha256_file,
+    sae_weights_digest,
     whole_file,
     write_json,
 )
@@ -371,13 +369,13 @@ def encoded(
     engine: EngineConfig = HERE,
 ) -> dict[str, Any]:
     """Figures of the concepts of an autoencoder on these tokens, made where they are not up to date."""
-    sae_digest = sae_weights_digest(sae_folder)
-    reason, summary = due("concepts", folder, asdict(config), encode_inputs(tokens, sae_digest))
+    inputs = encode_inputs(tokens, sae_weights_digest(sae_folder))
+    reason, summary = due("concepts", folder, asdict(config), inputs)
     if reason:
         sae = SAE.from_pretrained(sae_folder)
         check_fit(tokens, sae)
         with opened(engine) as doing:
-            figures = encode(tokens, sae, folder, config, sae_digest=sae_digest, device=device, engine=doing)
+            figures = encode(tokens, sae, folder, config, device=device, engine=doing)
         summary = {"datasets": figures}
     return told(summary, reason)
 
@@ -398,13 +396,3 @@ def tokens_stale(folder: Path, cells: pd.DataFrame, layout: Layout) -> str | Non
     if metadata_digest(store.cells) != metadata_digest(cells):
         return "labels or other columns of the cells changed"
     return None if store.untouched() else "a shard is missing or was changed"
-
-
-def sae_weights_digest(folder: Path) -> str:
-    """SHA-256 of an autoencoder's weights, from its manifest where there is one."""
-    if not (folder / WEIGHTS).is_file():
-        raise CytosaeError(f"{folder / WEIGHTS}: missing. An autoencoder is a folder with {WEIGHTS} and {CONFIG}.")
-    manifest = Manifest.load(folder)
-    if manifest is not None and WEIGHTS in manifest.outputs and manifest.outputs[WEIGHTS].matches(folder / WEIGHTS):
-        return manifest.outputs[WEIGHTS].sha256
-    return sha256_file(folder / WEIGHTS)

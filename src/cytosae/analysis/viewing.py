@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from cytosae.artefacts import MANIFEST, read_json
 from cytosae.backbones import INPUT_SIZE, Backbone
 from cytosae.cells import UnreadableImage, load_squashed, read_cells
-from cytosae.concepts import concept_maps, read_concepts, read_names
+from cytosae.concepts import check_encoded_with, concept_maps, read_concepts, read_names
 from cytosae.errors import CytosaeError
 from cytosae.report import Row
 from cytosae.sae import SAE
@@ -72,6 +72,7 @@ class Viewer:
     @cached_property
     def sae(self) -> SAE:
         """The autoencoder."""
+        check_encoded_with(self.folder / "sae", self.folder / "concepts")
         return SAE.from_pretrained(self.folder / "sae")
 
     @cached_property

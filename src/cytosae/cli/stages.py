@@ -148,21 +148,15 @@ def encode(
     from cytosae.concepts import encode as encode_cells
     from cytosae.engines import Share, opened
     from cytosae.sae import SAE
-    from cytosae.storage import place
-    from cytosae.study import sae_weights_digest
 
     model = SAE.from_pretrained(sae)
-    folder = place(sae)
-    digest = sae_weights_digest(folder) if folder.is_dir() else sae
     trained = model.metadata.get("backbone")
     if trained and backbone == BackboneConfig(device=backbone.device):
         backbone = replace(backbone, backbone=trained["name"], layer=trained["layer"] + 1)
     share = Share.parse(shard) if shard else None
     source = _source(cells, tokens, backbone, engine)
     with opened(engine) as doing:
-        figures = encode_cells(
-            source, model, output, settings, sae_digest=digest, device=backbone.device, engine=doing, share=share
-        )
+        figures = encode_cells(source, model, output, settings, device=backbone.device, engine=doing, share=share)
     answer({"datasets": figures} if share is None else figures, as_json)
 
 

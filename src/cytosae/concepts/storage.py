@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from cytosae.artefacts import Manifest, whole_file
+from cytosae.artefacts import Manifest, sae_weights_digest, same_weights, whole_file
 from cytosae.errors import CytosaeError
 
 if TYPE_CHECKING:
@@ -246,6 +246,16 @@ def read_datasets(folder: Path) -> dict[str, dict[str, Any]]:
 def read_inputs(folder: Path) -> dict[str, str]:
     """Digests of what the concepts in a folder were made from: ``tokens``, ``sae``, ``cells``."""
     return dict(_manifest(folder).inputs)
+
+
+def check_encoded_with(sae: Path, concepts: Path) -> None:
+    """Refuse concepts of another autoencoder than the one in the folder `sae`, or of one that nobody knows."""
+    weights, recorded = sae_weights_digest(sae), read_inputs(concepts)["sae"]
+    if not same_weights(weights, recorded):
+        raise CytosaeError(
+            f"{concepts}: made with another autoencoder ({recorded[:12] or 'unknown'}) than the one in {sae} "
+            f"({weights[:12]}). Encode the cells again: `cytosae run` on the study, or `cytosae encode`."
+        )
 
 
 def read_parameters(folder: Path) -> dict[str, Any]:

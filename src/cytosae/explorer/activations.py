@@ -61,6 +61,7 @@ class Activations:
     def sae(self) -> SAE:
         """The autoencoder, without its decoder: half of its memory, for what `Directions` reads from the disk."""
         with self._lock:
+            self._opened.check_weights()
             return SAE.from_pretrained(self._opened.folder / "sae", decoder=False).requires_grad_(False)
 
     @property

@@ -18,9 +18,10 @@ from safetensors import SafetensorError, safe_open
 
 from cytosae.artefacts import CONFIG, MANIFEST, WEIGHTS, Manifest, read_json
 from cytosae.cohort import BARCODES, CLASSIFICATION, COHORT
-from cytosae.concepts import concept_files, is_common, read_datasets, read_inputs, read_rows
+from cytosae.concepts import check_encoded_with, concept_files, is_common, read_datasets, read_inputs, read_rows
 from cytosae.concepts.references import KINDS
 from cytosae.concepts.storage import PER_LATENT
+from cytosae.console import say
 from cytosae.errors import CytosaeError
 from cytosae.explorer.directions import Directions
 from cytosae.settings import PatientConfig
@@ -297,6 +298,20 @@ class Opened:
         if not same:
             raise CytosaeError("the concepts have been made anew since the explorer was started. Start it again.")
         self._seen = now
+
+    def check_weights(self) -> None:
+        """Refuse the study's autoencoder where its concepts are of another one."""
+        check_encoded_with(self.folder / "sae", self.folder / "concepts")
+
+    @cached_property
+    def weights_fit(self) -> bool:
+        """Whether the study's autoencoder is that of its concepts."""
+        try:
+            self.check_weights()
+        except CytosaeError as error:
+            say(f"explorer: {error} Maps and similar latents are not shown.")
+            return False
+        return True
 
     def _recipe(self) -> tuple[Any, Any, Any] | None:
         """What the concepts are made from: stays when raters' names are written into them."""

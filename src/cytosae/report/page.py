@@ -14,7 +14,17 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cytosae import __version__
-from cytosae.artefacts import CONFIG, FileRecord, Manifest, digest, make_folder, read_json, sha256_file, whole_file
+from cytosae.artefacts import (
+    CONFIG,
+    FileRecord,
+    Manifest,
+    digest,
+    make_folder,
+    read_json,
+    same_weights,
+    sha256_file,
+    whole_file,
+)
 from cytosae.cells import UnreadableImage, load_squashed, read_cells
 from cytosae.cohort import BARCODES, CLASSIFICATION, COHORT, read_barcodes
 from cytosae.concepts import read_concepts, read_datasets, read_maps, read_names
@@ -183,6 +193,8 @@ def _quality(study: Path, figures: Path) -> str | None:
     """The summary of the quality measures, where they have been taken of these concepts."""
     measured, concepts = Manifest.load(study / "quality"), Manifest.load(study / "concepts")
     if measured is None or concepts is None or any(measured.inputs.get(k) != v for k, v in concepts.inputs.items()):
+        return None
+    if not same_weights(measured.inputs["sae"], concepts.inputs["sae"]):
         return None
     table = pd.read_csv(study / "quality" / "figures.csv")
     save(quality_summary(table, title=study.absolute().name), figures / "quality")

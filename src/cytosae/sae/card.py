@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cytosae.artefacts import WEIGHTS, Manifest, read_json, sha256_file
+from cytosae.artefacts import WEIGHTS, Manifest, read_json, same_weights, sha256_file
 from cytosae.errors import CytosaeError
 from cytosae.sae.model import SAE, published
 
@@ -69,7 +69,7 @@ def evidence_of(study: Path, sae: Path) -> Evidence:
         raise CytosaeError(f"{study}: its concepts are of another autoencoder than {sae}. Name the study of this one.")
     path = study / "quality" / "quality.json"
     measured = read_json(path) if path.is_file() else {}
-    same = measured.get("inputs", {}).get("sae") == manifest.inputs["sae"]
+    same = same_weights(measured.get("inputs", {}).get("sae"), manifest.inputs["sae"])
     return Evidence(
         manifest.summary["datasets"],
         manifest.parameters.get("concept_threshold"),

@@ -195,8 +195,11 @@ def open_database(study: Path, address: str | URL | None = None) -> Database:
     manifest = Manifest.load(folder)
     if manifest is None or manifest.stage != "concepts":
         raise CytosaeError(f"{folder}: no finished concepts there. Run `cytosae run CELLS --study {study}` first.")
+    sae = manifest.inputs["sae"]
+    if not sae:
+        raise CytosaeError(f"{folder}: does not say of which autoencoder its concepts are. Encode the cells again.")
     datasets = {name: _latents(folder / f"{file}.h5ad") for name, file in manifest.summary["files"].items()}
-    return Database(address or default_address(study), manifest.inputs["sae"], datasets=datasets)
+    return Database(address or default_address(study), sae, datasets=datasets)
 
 
 def _latents(path: Path) -> int:
