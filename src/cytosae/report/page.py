@@ -36,7 +36,7 @@ from cytosae.report.inline import jpeg, png_of_file, template
 from cytosae.report.overview import overview, threshold_counts
 from cytosae.report.quality import quality_summary
 from cytosae.report.style import save
-from cytosae.sae import read_metrics
+from cytosae.sae import measured_on, read_metrics
 from cytosae.storage import place
 
 STRONGEST = 48
@@ -102,7 +102,8 @@ def write_report(study: Path) -> dict[str, Any]:
     assert sae is not None
     trained = "given" not in sae.parameters
     if trained:
-        save(training_curves(read_metrics(study / "sae")), figures / "training")
+        whose = measured_on(sae.summary, sae.inputs)
+        save(training_curves(read_metrics(study / "sae"), whose), figures / "training")
     names = read_names(study / "concepts")
     datasets, means = [], {}
     numbers = sorted(read_datasets(study / "concepts").items(), key=lambda item: -item[1]["cells"])
@@ -232,6 +233,7 @@ def _render(
         ],
         galleries=[{key: d[key] for key in ("name", "concepts", "pictures", "ids", "grid")} for d in datasets],
         sae=sae.summary,
+        measured_on=measured_on(sae.summary, sae.inputs),
         training=sae.parameters,
         curves=training,
         quality=quality,

@@ -10,6 +10,7 @@ from typing import Any
 
 from cytosae.artefacts import WEIGHTS, Manifest, read_json, same_weights, sha256_file
 from cytosae.errors import CytosaeError
+from cytosae.sae.metrics import PREFIXES, measured_on
 from cytosae.sae.model import SAE, published
 
 _HUB_LICENCES = ("apache-2.0", "mit", "openrail", "bsd-3-clause", "cc0-1.0", "gpl-3.0", "lgpl-3.0", "agpl-3.0", "other")
@@ -137,7 +138,7 @@ def _backbone(metadata: Mapping[str, Any]) -> str:
 
 
 def _figures(metadata: Mapping[str, Any]) -> str:
-    held = metadata.get("held_out") or {}
+    held: Mapping[str, Any] = next((metadata[key] for key in PREFIXES.values() if metadata.get(key)), {})
     names = {
         "explained_variance": "explained variance",
         "l0": "L0 (active latents of a token)",
@@ -147,7 +148,9 @@ def _figures(metadata: Mapping[str, Any]) -> str:
     }
     rows = [(said, _number(held[key])) for key, said in names.items() if held.get(key) is not None]
     said = (
-        _table(("on held-out cells", ""), rows) if rows else "Explained variance, L0 and dead share were not measured."
+        _table((f"on {measured_on(held, metadata.get('inputs') or {})}", ""), rows)
+        if rows
+        else "Explained variance, L0 and dead share were not measured."
     )
     return f"## Figures\n\n{said}"
 
