@@ -155,14 +155,15 @@ def simulate(folder: Path, n: int, n_latents: int, seed: int = 0) -> None:
     write_concepts(h5ad, table, var, lists, groups, about, activations(n, frequency, level, rng))
     latents = np.flatnonzero(concept)
     write_maps(maps, latents, rng.random((len(latents), 10, 16, 16), dtype=np.float32).astype(np.float16))
-    _barcodes(folder, n_latents, var)
+    _barcodes(folder, n_latents, var, inputs)
     _tokens(folder, table)
     summary = {"datasets": {NAME: {"cells": n, "concepts": len(latents)}}, "files": {NAME: NAME}}
     Manifest("concepts", settings, inputs, {}, summary).save(folder / "concepts")
 
 
-def _barcodes(folder: Path, n_latents: int, var: pd.DataFrame) -> None:
+def _barcodes(folder: Path, n_latents: int, var: pd.DataFrame, inputs: dict[str, str]) -> None:
     data = simulated(PATIENTS, n_latents)
+    data.uns["cytosae"]["inputs"] = {NAME: inputs}
     data.obs["dataset"] = pd.Categorical([NAME] * PATIENTS)
     data.var = var[["activation_frequency", "mean_activation", "is_concept"]].copy()
     data.layers["standard_error"] = np.sqrt(np.asarray(data.X) / 900).astype(np.float32)

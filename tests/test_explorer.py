@@ -472,7 +472,7 @@ def test_barcodes_of_another_autoencoder(copied: Path) -> None:
     client = opened(copied)
     for where in ("patients", "patients/P000", "compare/healthy/rest"):
         assert "another autoencoder" in refusal(client.get(f"/api/{where}"), 404)
-    assert get(client, "study")["has"]["patients"]
+    assert not get(client, "study")["has"]["patients"]
 
 
 def test_a_study_without_patients(copied: Path) -> None:

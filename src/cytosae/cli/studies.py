@@ -9,7 +9,7 @@ import typer
 
 from cytosae.cli.answers import Json, answer
 from cytosae.cli.options import CheckpointSeconds, Commands, NoStore, Source, Strict, Track, Workers, with_settings
-from cytosae.settings import BackboneConfig, EncodeConfig, EngineConfig, StoreConfig, TrainConfig
+from cytosae.settings import BackboneConfig, BarcodeConfig, EncodeConfig, EngineConfig, StoreConfig, TrainConfig
 
 studies_app = Commands()
 
@@ -81,6 +81,7 @@ def run(
     store: StoreConfig,
     training: TrainConfig,
     encoding: EncodeConfig,
+    barcodes: BarcodeConfig,
     engine: EngineConfig,
     study: Annotated[Path, typer.Option("--study", help="Folder of the study; made where it does not exist.")],
     sae: Annotated[
@@ -100,7 +101,7 @@ def run(
     """
     from cytosae.study import RunConfig, Study
 
-    config = RunConfig(backbone, store, training, encoding, engine=engine)
+    config = RunConfig(backbone, store, training, encoding, barcodes, engine)
     done = Study(study, config, store=not no_store, workers=workers, sae=sae)
     stages = done.run(cells, strict=strict, track=track, checkpoint_seconds=checkpoint_seconds)
     answer({"study": f"{study}", "report": f"{study / 'report' / 'index.html'}", "stages": stages}, as_json)

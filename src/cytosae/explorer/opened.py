@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from cytosae.artefacts import CONFIG, MANIFEST, WEIGHTS, Manifest, read_json
-from cytosae.cohort import BARCODES, CLASSIFICATION, COHORT
+from cytosae.cohort import BARCODES, CLASSIFICATION, COHORT, why_of_others
 from cytosae.concepts import check_encoded_with, concept_files, is_common, read_datasets, read_inputs, read_rows
 from cytosae.concepts.references import KINDS
 from cytosae.concepts.storage import PER_LATENT
@@ -30,7 +30,7 @@ HEALTHY = PatientConfig().healthy
 """The diagnosis that patients are compared with, where nothing else is said."""
 COMMON_SHARE = 0.99
 """A latent that is active in more than this share of the cells says little of any of them."""
-_NO_GROUP = {"patient", "dataset", "conflicting_diagnoses"}
+_NO_GROUP = {"patient", "dataset", "conflicting_diagnoses", "cell_type"}
 _BLOCK = 512  # maps that are in memory together
 
 
@@ -376,10 +376,20 @@ class Opened:
         """Barcodes of the patients; the file need not exist."""
         return self.folder / COHORT / BARCODES
 
+    @cached_property
+    def why_no_patients(self) -> str | None:
+        """Why patients cannot be shown; None where there are barcodes of these concepts."""
+        if not self.barcodes.is_file():
+            return "this study has no patients: its table of cells has no column 'patient'."
+        if not (why := why_of_others(self.barcodes, self.folder / "concepts")):
+            return None
+        say(f"explorer: {self.barcodes} is not of these concepts: {why}. Patients are not shown.")
+        return f"the barcodes are not of these concepts: {why}. Run the study again."
+
     @property
     def has_patients(self) -> bool:
-        """Whether there are barcodes."""
-        return self.barcodes.is_file()
+        """Whether there are barcodes of these concepts."""
+        return self.why_no_patients is None
 
     @property
     def classified(self) -> bool:

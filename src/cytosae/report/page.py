@@ -26,9 +26,9 @@ from cytosae.artefacts import (
     whole_file,
 )
 from cytosae.cells import UnreadableImage, load_squashed, read_cells
-from cytosae.cohort import BARCODES, CLASSIFICATION, COHORT, read_barcodes
+from cytosae.cohort import BARCODES, CLASSIFICATION, COHORT, read_barcodes, why_of_others
 from cytosae.concepts import read_concepts, read_datasets, read_maps, read_names
-from cytosae.console import progress
+from cytosae.console import progress, say
 from cytosae.errors import CytosaeError
 from cytosae.report.barcodes import barcode_figures
 from cytosae.report.curves import training_curves
@@ -58,7 +58,7 @@ def report_inputs(study: Path) -> dict[str, str]:
         inputs[stage] = manifest.fingerprint()
     further = {"quality": study / "quality", COHORT: study / COHORT, CLASSIFICATION: study / COHORT / CLASSIFICATION}
     for name, folder in further.items():
-        if (found := Manifest.load(folder)) is not None:
+        if (found := Manifest.load(folder)) is not None and (name == "quality" or not why_no_patients(study)):
             inputs[name] = found.fingerprint()
     return inputs
 
@@ -202,12 +202,24 @@ def _quality(study: Path, figures: Path) -> str | None:
     return png_of_file(figures / "quality.png")
 
 
-def _patients(study: Path, figures: Path) -> dict[str, str]:
-    """The figures of the patients, where their barcodes were made."""
+def why_no_patients(study: Path) -> str | None:
+    """Why the barcodes of a study are not shown: there are none (an empty text), or they are of other concepts."""
     path = study / COHORT / BARCODES
-    if Manifest.load(study / COHORT) is None:
+    if Manifest.load(study / COHORT) is None or not path.is_file():
+        return ""
+    why = why_of_others(path, study / "concepts")
+    return why and f"{path} is not of these concepts: {why}"
+
+
+def _patients(study: Path, figures: Path) -> dict[str, str]:
+    """The figures of the patients, where their barcodes were made of these concepts."""
+    path = study / COHORT / BARCODES
+    if (why := why_no_patients(study)) is not None:
+        if why:
+            say(f"report: {why}. Patients are left out.")
         return {}
-    drawn = {name: png_of_file(figures / f"{name}.png") for name in barcode_figures(read_barcodes(path), figures)}
+    data = read_barcodes(path, pooled=True)
+    drawn = {name: png_of_file(figures / f"{name}.png") for name in barcode_figures(data, figures)}
     told = Manifest.load(path.parent / CLASSIFICATION)
     if told is not None and told.inputs.get("barcodes") == sha256_file(path):
         drawn |= {
