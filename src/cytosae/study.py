@@ -177,7 +177,11 @@ class Study:
         backbone = load_backbone(self.config.backbone)
         write_json(
             self.folder / "backbone.json",
-            {"request": self._request(), "info": layout_of(backbone.info, self.config.store).backbone},
+            {
+                "request": self._request(),
+                "info": layout_of(backbone.info, self.config.store).backbone,
+                "store": asdict(self.config.store),
+            },
         )
         return backbone
 
@@ -201,6 +205,8 @@ class Study:
             known = read_json(path)
             if known.get("request") == json.loads(json.dumps(self._request())):
                 info, store = known["info"], self.config.store
+                if known.get("store") != asdict(store):  # how whoever makes tokens of this study later rounds them
+                    write_json(path, {**known, "store": asdict(store)})
                 return Layout(
                     info,
                     info["n_tokens"],

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cytosae.analysis import saved_backbone
+from cytosae.analysis import saved_backbone, study_store
 from cytosae.backbones import INPUT_SIZE, Backbone
 from cytosae.concepts import concept_maps
 from cytosae.errors import CytosaeError
@@ -87,7 +87,7 @@ class Activations:
     def embed(self, image: NDArray[np.uint8], name: str) -> Tokens:
         """Tokens of an image of 224 pixels, rounded as those of a study are."""
         with self._lock:
-            layout = layout_of(self.backbone.info)
+            layout = layout_of(self.backbone.info, study_store(self._opened.folder))
             pixels = torch.from_numpy(image[None].copy())
             return embed_batch(self.backbone, pixels, [name], layout.dtype)[0].float().numpy()
 

@@ -547,6 +547,7 @@ def _finish(
         "inputs": identity["inputs"],
         "backbone": layout.backbone,
         "n_tokens": layout.n_tokens,
+        "store_dtype": layout.dtype,
         PREFIXES[whose]: summary,
     }
     with disk_errors(folder):

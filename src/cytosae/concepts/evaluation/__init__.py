@@ -97,7 +97,7 @@ def evaluate_study(
     latents.redundancy(table, about, sae, concepts)
     latents.stability(table, sae, concepts, others, config)
     labels.consistency(table, about, sample)
-    images.robustness(table, about, sae, sample, backbone, config)
+    images.robustness(table, about, sae, source, sample, backbone, config)
     images.downstream(table, result, sae, source, sample, finish, config)
     inputs = _inputs(folder, attributes, against)
     result = without_nan(
