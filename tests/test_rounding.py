@@ -17,7 +17,7 @@ from PIL import Image
 
 from conftest import PlantedBackbone, numbered_cells, tiny_info
 from cytosae.analysis import study_store, study_tokens
-from cytosae.cells import write_cells
+from cytosae.cells import read_cells, write_cells
 from cytosae.cli.stages import _source
 from cytosae.concepts.evaluation import images
 from cytosae.explorer.activations import Activations
@@ -86,7 +86,7 @@ def test_changed_images_are_rounded_as_the_tokens_that_they_are_compared_with(
     cell_activations = images.cell_activations
     monkeypatch.setattr(images, "cell_activations", spy)
     monkeypatch.setattr(images, "PERTURBATIONS", {"nothing": lambda image: image})
-    cells = pd.read_parquet(study / "cells.parquet")
+    cells = read_cells(study / "cells.parquet")
     sample = SimpleNamespace(cells=cells, concepts=np.array([0, 1]), some=lambda count: np.arange(4))
     source = LiveTokens(cells, backbone, layout_of(backbone().info, BFLOAT16), 0)  # type: ignore[arg-type]
     sae = SAE(8, 4)

@@ -70,6 +70,33 @@ def disk_errors(path: Path) -> Iterator[None]:
         raise
 
 
+@contextlib.contextmanager
+def reading_hdf5(
+    path: Path, advice: str, *, kind: str = "a readable AnnData", name: str | None = None
+) -> Iterator[None]:
+    """Turn what HDF5 says of a file into a message: that it is locked by another program, or that it is not of this kind.
+
+    Parameters
+    ----------
+    advice
+        What to do where the file is damaged.
+    kind
+        What it should be.
+    name
+        How the message calls it; the path if None.
+    """
+    try:
+        yield
+    except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
+        said = str(error)
+        if isinstance(error, BlockingIOError) or "unable to lock file" in said or "already open for" in said:
+            raise CytosaeError(
+                f"{name or path}: is open for writing in another program, which has locked it. The file is not damaged: "
+                "close it there (a notebook, a viewer, another run), then run the same command again."
+            ) from error
+        raise CytosaeError(f"{name or path}: not {kind} ({error}). {advice}") from error
+
+
 def make_folder(path: Path) -> Path:
     """Create a folder with its parents; a clear error where that is not allowed."""
     with disk_errors(path):

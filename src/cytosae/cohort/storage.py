@@ -11,13 +11,15 @@ import h5py
 import pandas as pd
 from anndata.io import read_elem
 
-from cytosae.artefacts import MANIFEST, same_weights
+from cytosae.artefacts import MANIFEST, reading_hdf5, same_weights
 from cytosae.cohort.pooling import over_cell_types
 from cytosae.concepts import read_inputs, read_parameters
 from cytosae.errors import CytosaeError
 
 COHORT, BARCODES, CLASSIFICATION = "cohort", "barcodes.h5ad", "classification"
 """Where a study keeps its barcodes (folder and file), and the folder of their classification beside them."""
+
+_AGAIN = "Make it again with `cytosae barcodes`."
 
 
 def why_of_others(path: Path, concepts: Path) -> str | None:
@@ -54,13 +56,8 @@ def why_of_others(path: Path, concepts: Path) -> str | None:
 
 def _about(path: Path) -> dict[str, Any]:
     """Where barcodes come from."""
-    try:
-        with h5py.File(path) as file:
-            return dict(read_elem(file["uns/cytosae"]))
-    except (OSError, KeyError, ValueError, TypeError) as error:
-        raise CytosaeError(
-            f"{path}: not a readable AnnData ({error}). Make it again with `cytosae barcodes`."
-        ) from error
+    with reading_hdf5(path, _AGAIN), h5py.File(path) as file:
+        return dict(read_elem(file["uns/cytosae"]))
 
 
 def _inputs_of(recorded: Mapping[str, Any]) -> Iterator[dict[str, str]]:
@@ -96,12 +93,8 @@ def read_barcodes(
     """
     if not path.is_file():
         raise CytosaeError(f"{path}: no such file. Make it with `cytosae barcodes CONCEPTS -o {path}`.")
-    try:
+    with reading_hdf5(path, _AGAIN):
         data = ad.read_h5ad(path)
-    except (OSError, KeyError, ValueError, TypeError) as error:
-        raise CytosaeError(
-            f"{path}: not a readable AnnData ({error}). Make it again with `cytosae barcodes`."
-        ) from error
     if data.uns.get("cytosae", {}).get("stage") != "barcodes":
         raise CytosaeError(f"{path}: holds no barcodes. Make them with `cytosae barcodes CONCEPTS -o barcodes.h5ad`.")
     study = path.absolute().parent.parent

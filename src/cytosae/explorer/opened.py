@@ -16,7 +16,7 @@ from anndata.io import read_elem
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
-from cytosae.artefacts import CONFIG, MANIFEST, WEIGHTS, Manifest, read_json
+from cytosae.artefacts import CONFIG, MANIFEST, WEIGHTS, Manifest, read_json, reading_hdf5
 from cytosae.cohort import BARCODES, CLASSIFICATION, COHORT, why_of_others
 from cytosae.concepts import check_encoded_with, concept_files, is_common, read_datasets, read_inputs, read_rows
 from cytosae.concepts.references import KINDS
@@ -57,10 +57,8 @@ class DataSet:
     @contextmanager
     def _file(self) -> Iterator[h5py.File]:
         self._unchanged()
-        try:
+        with reading_hdf5(self._h5ad, "Run the study again.", name=self._h5ad.name):
             yield self._handle
-        except (OSError, KeyError, ValueError, RuntimeError) as error:
-            raise CytosaeError(f"{self._h5ad.name}: not a readable AnnData ({error}). Run the study again.") from error
 
     @contextmanager
     def _map_file(self) -> Iterator[Any]:
@@ -401,11 +399,11 @@ class Opened:
         """Columns that group the patients, with their values."""
         if not self.has_patients:
             return {}
-        try:
-            with h5py.File(self.barcodes) as file:
-                obs = read_elem(file["obs"])
-        except (OSError, KeyError, ValueError) as error:
-            raise CytosaeError(f"{self.barcodes.name}: not readable ({error}). Run the study again.") from error
+        with (
+            reading_hdf5(self.barcodes, "Run the study again.", name=self.barcodes.name),
+            h5py.File(self.barcodes) as file,
+        ):
+            obs = read_elem(file["obs"])
         found = {}
         for column in obs.columns.difference(_NO_GROUP, sort=False):
             values = obs[column]

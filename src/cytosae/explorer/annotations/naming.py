@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cytosae.artefacts import FileRecord, Manifest, whole_file
+from cytosae.artefacts import FileRecord, Manifest, reading_hdf5, whole_file
 from cytosae.errors import CytosaeError, Interrupted
 from cytosae.explorer.annotations import schemas
 from cytosae.explorer.annotations.agreement import VERDICTS
@@ -116,7 +116,7 @@ def _write_columns(path: Path, names: Mapping[int, schemas.Named]) -> bool:
     import h5py
     from anndata.io import read_elem, write_elem
 
-    with h5py.File(path) as file:
+    with reading_hdf5(path, "Run `cytosae encode` again."), h5py.File(path) as file:
         var: pd.DataFrame = read_elem(file["var"])
     if beyond := [latent for latent in names if latent >= len(var)]:
         raise CytosaeError(f"{path}: has {len(var)} latents, and there is an annotation of latent {beyond[0]}.")
