@@ -468,6 +468,17 @@ def test_leaking_columns_are_reported_and_innocent_ones_are_not() -> None:
     assert "different people" in examine(twins, "diagnosis")[0].text
 
 
+def test_what_was_not_looked_for_is_said(make_store: Callable[..., TokenStore], tmp_path: Path, capsys: Any) -> None:
+    concepts = encoded(make_store, "a", **people())
+    figures = make_barcodes([concepts], tmp_path / "b.h5ad", BarcodeConfig(duplicates=False))
+    assert figures["shared_cells"] is None
+    assert "not looked for" in capsys.readouterr().err
+    (finding,) = [one for one in examine(read_barcodes(tmp_path / "b.h5ad"), "diagnosis") if one.kind == "not checked"]
+    assert "not looked for" in finding.text
+    assert make_barcodes([concepts], tmp_path / "c.h5ad")["shared_cells"] is not None
+    assert not [one for one in examine(read_barcodes(tmp_path / "c.h5ad"), "diagnosis") if one.kind == "not checked"]
+
+
 def test_association_is_large_for_copies_and_nothing_for_noise() -> None:
     rng = np.random.default_rng(0)
     target = np.arange(90) % 3

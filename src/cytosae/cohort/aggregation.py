@@ -84,6 +84,8 @@ def make_barcodes(
                 bar.to(done)
     cells = pd.concat([part.obs for part in parts], ignore_index=True)
     shared = _shared(cells) if config.duplicates else None
+    if shared is None:
+        say("barcodes: cells that occur under two patients are not looked for (--no-duplicates)")
     data = _anndata(obs, cells, codes, sums, config, read_parameters(parts[0].folder)["concept_threshold"])
     data.uns["cytosae"] = _about(parts, config, shared)
     with whole_file(path) as partial:
