@@ -1,7 +1,7 @@
 """The search for cells under two patients, without reading images: ``python -m benchmarks.duplicates [N_CELLS]``.
 
-Small images of simulated cells (a nucleus in a cell in plasma, each an ellipse of its own), of 300 patients; one in a hundred
-is another patient's, turned and with noise. Prints seconds, peak memory and how many of these are found.
+Small images of simulated cells (a nucleus in a cell in plasma, each an ellipse of its own), of 300 patients; one in a
+hundred is another patient's, turned and with noise. Prints seconds, peak memory and how many of these are found.
 """
 
 from __future__ import annotations

@@ -92,7 +92,7 @@ def test_correlation_of_pairs_is_numpys_in_the_best_position() -> None:
 
 def test_a_crowd_of_alike_cells_stays_small(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(2)
-    prints = (np.ones((600, 64)) / 8 + rng.normal(size=(600, 64)) / 1000).astype(np.float32)
+    prints = (np.ones((600, 64)) / 8 + rng.normal(size=(600, 64)) / 100).astype(np.float32)
     patients = np.arange(600) % 7
     for box, at_once in ((1024, 2_000_000), (64, 1000)):
         monkeypatch.setattr(duplicates, "_BOX", box)

@@ -61,17 +61,21 @@ def near_pairs(prints: NDArray[np.float32], patients: NDArray[np.integer]) -> ND
     """
     boxes = _boxes(prints)
     low, high = (np.stack([edge(prints[box], axis=0) for box in boxes]) for edge in (np.min, np.max))
-    squares = np.einsum("ij,ij->i", prints, prints)
+    # One product says of every pair of two boxes how much nearer than the radius it is: half of RADIUS^2 - |a - b|^2.
+    offset = (np.einsum("ij,ij->i", prints, prints) - RADIUS**2 / 2)[:, None] / 2
+    ones = np.ones_like(offset)
+    left, right = np.hstack([prints, ones, -offset]), np.hstack([prints, -offset, ones])
     pairs = [np.zeros((0, 2), np.int64)]
     for box, bottom, top in zip(boxes, low, high, strict=True):
         gaps = np.maximum(0, np.maximum(low - top, bottom - high))
         near = _Nearest(len(box))
         for index in np.flatnonzero(np.einsum("ij,ij->i", gaps, gaps) <= RADIUS**2):
             others = boxes[index]
-            distance = squares[box][:, None] + squares[others] - 2 * (prints[box] @ prints[others].T)
-            distance[patients[box][:, None] == patients[others]] = np.inf
-            row, column = np.nonzero(distance <= RADIUS**2)
-            near.add(row, others[column], distance[row, column])
+            margin = left[box] @ right[others].T
+            row, column = np.nonzero(margin >= 0)
+            apart = patients[box[row]] != patients[others[column]]
+            row, column = row[apart], column[apart]
+            near.add(row, others[column], -margin[row, column])
         row, other = near.chosen()
         pairs.append(np.sort(np.column_stack([box[row], other]), axis=1))
     return np.unique(np.concatenate(pairs), axis=0)
