@@ -12,7 +12,6 @@ import pandas as pd
 from anndata.io import read_elem
 
 from cytosae.artefacts import MANIFEST, reading_hdf5, same_weights
-from cytosae.cohort.pooling import over_cell_types
 from cytosae.concepts import read_inputs, read_parameters
 from cytosae.errors import CytosaeError
 
@@ -113,6 +112,8 @@ def read_barcodes(
             )
         return data
     if pooled:
+        from cytosae.cohort.pooling import over_cell_types  # compiles; the explorer's first view does not wait for it
+
         return over_cell_types(data)
     known = list(data.obs["cell_type"].cat.categories)
     if cell_type not in known:
