@@ -166,7 +166,7 @@ def trained(source: TokenStore, choice: Choice, sparsity: float, seed: int) -> t
     config = replace(PAPER, **choice.settings, seed=seed)
     by_k = config.objective in ("topk", "batchtopk")
     config = replace(config, k=int(sparsity)) if by_k else replace(config, l1=PAPER.l1 * sparsity)
-    training, held = _split(source, config)
+    training, held, _ = _split(source, config)
     state = new_state(config, source.layout.d_model, torch.device("cpu"))
     x = start_tokens(source, training, config)
     scale = scale_of(x) if choice.scaled else 1.0

@@ -32,7 +32,7 @@ import torch
 from PIL import Image
 
 from benchmarks.cohort import simulated
-from cytosae.artefacts import FileRecord, Manifest, make_folder
+from cytosae.artefacts import FileRecord, Manifest, make_folder, sae_weights_digest
 from cytosae.backbones import BackboneInfo
 from cytosae.cells import write_cells
 from cytosae.concepts import References, is_concept
@@ -149,20 +149,21 @@ def simulate(folder: Path, n: int, n_latents: int, seed: int = 0) -> None:
         groups[column] = Groups(tuple(sizes.index), sizes.to_numpy(), active, sums)
     settings = asdict(EncodeConfig())
     known = {key: value for key, value in layout_of(backbone()).backbone.items() if value is not None}
-    inputs = {"tokens": "simulated", "sae": "simulated", "cells": "simulated"}
+    inputs = {"tokens": "simulated", "sae": sae_weights_digest(folder / "sae"), "cells": "simulated"}
     about = {"dataset": NAME, "parameters": settings, "inputs": inputs, "n_tokens": 257, "backbone": known}
     h5ad, maps = folder / "concepts" / f"{NAME}.h5ad", folder / "concepts" / f"{NAME}.maps.safetensors"
     write_concepts(h5ad, table, var, lists, groups, about, activations(n, frequency, level, rng))
     latents = np.flatnonzero(concept)
     write_maps(maps, latents, rng.random((len(latents), 10, 16, 16), dtype=np.float32).astype(np.float16))
-    _barcodes(folder, n_latents, var)
+    _barcodes(folder, n_latents, var, inputs)
     _tokens(folder, table)
     summary = {"datasets": {NAME: {"cells": n, "concepts": len(latents)}}, "files": {NAME: NAME}}
     Manifest("concepts", settings, inputs, {}, summary).save(folder / "concepts")
 
 
-def _barcodes(folder: Path, n_latents: int, var: pd.DataFrame) -> None:
+def _barcodes(folder: Path, n_latents: int, var: pd.DataFrame, inputs: dict[str, str]) -> None:
     data = simulated(PATIENTS, n_latents)
+    data.uns["cytosae"]["inputs"] = {NAME: inputs}
     data.obs["dataset"] = pd.Categorical([NAME] * PATIENTS)
     data.var = var[["activation_frequency", "mean_activation", "is_concept"]].copy()
     data.layers["standard_error"] = np.sqrt(np.asarray(data.X) / 900).astype(np.float32)

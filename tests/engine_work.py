@@ -108,7 +108,7 @@ def make_share(folder: Path, share: Share | None) -> dict[str, Any]:
 
 def encode_share(folder: Path, share: Share | None) -> dict[str, Any]:
     """Encode a share of the tokens in a folder."""
-    return encode(TokenStore(folder / "tokens"), some_sae(), folder / "concepts", sae_digest="s", share=share)
+    return encode(TokenStore(folder / "tokens"), some_sae(), folder / "concepts", share=share)
 
 
 def some_sae() -> SAE:

@@ -874,7 +874,7 @@ def study(make_store: Callable[..., TokenStore], tmp_path: Path) -> tuple[Path, 
     sae = SAE(8, 64)
     sae.initialise(torch.Generator().manual_seed(0))
     folder = tmp_path / "a study"
-    encode(store, sae, folder / "concepts", sae_digest=SAE_DIGEST)
+    encode(store, sae, folder / "concepts")
     Study(folder, RunConfig())._cohort()
     return folder, store
 
@@ -883,7 +883,9 @@ def up_to_date(folder: Path, store: TokenStore) -> list[str]:
     """Stages that `cytosae run` would make again, with the reason."""
     manifest = Manifest.load(folder / "concepts")
     assert manifest is not None
-    reason = manifest.why_stale(folder / "concepts", asdict(EncodeConfig()), encode_inputs(store, SAE_DIGEST))
+    reason = manifest.why_stale(
+        folder / "concepts", asdict(EncodeConfig()), encode_inputs(store, manifest.inputs["sae"])
+    )
     stale = [] if reason is None else [f"concepts: {reason}"]
     again = Study(folder, RunConfig())
     again._cohort()

@@ -141,7 +141,7 @@ def encoded(make_store: Callable[..., TokenStore], name: str, seed: int = 0, **c
         torch.manual_seed(1)
         sae.W_enc.copy_(torch.randn(8, 24) / 3)
     folder = store.folder.parent / f"{name}-concepts"
-    encode(store, sae, folder, EncodeConfig(references=3), sae_digest="one")
+    encode(store, sae, folder, EncodeConfig(references=3))
     return folder
 
 
@@ -466,6 +466,17 @@ def test_leaking_columns_are_reported_and_innocent_ones_are_not() -> None:
     assert [f.kind for f in examine(several, "diagnosis")] == ["conflict"]
     twins = cohort(patient=pd.Categorical(["P0", "P0", *[f"P{i}" for i in range(2, 60)]]))
     assert "different people" in examine(twins, "diagnosis")[0].text
+
+
+def test_what_was_not_looked_for_is_said(make_store: Callable[..., TokenStore], tmp_path: Path, capsys: Any) -> None:
+    concepts = encoded(make_store, "a", **people())
+    figures = make_barcodes([concepts], tmp_path / "b.h5ad", BarcodeConfig(duplicates=False))
+    assert figures["shared_cells"] is None
+    assert "not looked for" in capsys.readouterr().err
+    (finding,) = [one for one in examine(read_barcodes(tmp_path / "b.h5ad"), "diagnosis") if one.kind == "not checked"]
+    assert "not looked for" in finding.text
+    assert make_barcodes([concepts], tmp_path / "c.h5ad")["shared_cells"] is not None
+    assert not [one for one in examine(read_barcodes(tmp_path / "c.h5ad"), "diagnosis") if one.kind == "not checked"]
 
 
 def test_association_is_large_for_copies_and_nothing_for_noise() -> None:

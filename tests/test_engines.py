@@ -56,7 +56,7 @@ def made_by(engine: Engine, cells: pd.DataFrame, folder: Path, log: Path | None 
 
     embed(cells, Drawn, folder / "tokens", LAYOUT, workers=0, engine=watched("tokens"))  # type: ignore[arg-type]
     store = TokenStore(folder / "tokens")
-    encode(store, some_sae(), folder / "concepts", sae_digest="s", engine=watched("concepts"))
+    encode(store, some_sae(), folder / "concepts", engine=watched("concepts"))
     return folder
 
 

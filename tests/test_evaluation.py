@@ -14,7 +14,7 @@ import torch
 
 from conftest import assert_user_error, cytosae, figures
 from cytosae.analysis import attribute, compare_counts, evaluate, show_concept
-from cytosae.artefacts import Manifest
+from cytosae.artefacts import Manifest, sae_weights_digest
 from cytosae.concepts import encode, evaluate_study
 from cytosae.errors import CytosaeError
 from cytosae.sae import SAE
@@ -44,7 +44,7 @@ def planted(make_store: Callable[..., TokenStore], kind: str) -> tuple[Path, Tok
             sae.b_enc[:] = 1
     folder = store.folder.parent
     sae.save_pretrained(folder / "sae")
-    encode(store, sae, folder / "concepts", sae_digest="d")
+    encode(store, sae, folder / "concepts")
     return folder, store
 
 
@@ -84,7 +84,7 @@ def test_planted_latents_are_recognised(make_store: Callable[..., TokenStore], t
     assert len(drawn) == len(result["figures"])
     manifest = Manifest.load(folder / "quality")
     assert manifest is not None
-    assert manifest.inputs["sae"] == "d"
+    assert manifest.inputs["sae"] == sae_weights_digest(folder / "sae")
     assert "attributes" in manifest.inputs
     assert (
         evaluate_study(folder, store, CONFIG, attributes=tmp_path / "attributes.csv", against=[tmp_path / "again"])

@@ -471,8 +471,8 @@ def test_barcodes_of_another_autoencoder(copied: Path) -> None:
         write_elem(file[f"uns/cytosae/inputs/{SET}"], "sae", "another")
     client = opened(copied)
     for where in ("patients", "patients/P000", "compare/healthy/rest"):
-        assert "another autoencoder" in refusal(client.get(f"/api/{where}"), 500)
-    assert get(client, "study")["has"]["patients"]
+        assert "another autoencoder" in refusal(client.get(f"/api/{where}"), 404)
+    assert not get(client, "study")["has"]["patients"]
 
 
 def test_a_study_without_patients(copied: Path) -> None:

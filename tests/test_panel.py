@@ -12,7 +12,15 @@ import pytest
 import torch
 from sklearn.cluster import KMeans
 
-from cytosae.concepts import draw_panel, encode, expert_panel, joined_statistics, read_concepts, stratified_panel
+from cytosae.concepts import (
+    draw_panel,
+    encode,
+    expert_panel,
+    joined_statistics,
+    read_concepts,
+    read_inputs,
+    stratified_panel,
+)
 from cytosae.errors import CytosaeError
 from cytosae.sae import SAE
 from cytosae.tokens import TokenStore
@@ -73,8 +81,10 @@ def concepts(make_store: Callable[..., TokenStore], tmp_path: Path) -> Path:
     store = make_store(tokens, dataset=["blood"] * 22 + ["marrow"] * 18, label=["a", "b"] * 20)
     sae = SAE(8, 64)
     sae.initialise(torch.Generator().manual_seed(0))
-    encode(store, sae, tmp_path / "concepts", sae_digest="d" * 64)
-    encode(store, sae, tmp_path / "other", sae_digest="e" * 64)
+    encode(store, sae, tmp_path / "concepts")
+    with torch.no_grad():
+        sae.b_enc[3] = 0.5
+    encode(store, sae, tmp_path / "other")
     return tmp_path / "concepts"
 
 
@@ -83,7 +93,7 @@ def test_worklist_names_what_it_is_about_and_hides_the_clusters(concepts: Path, 
     assert found["datasets"] == {"blood": 12, "marrow": 12}
     work = json.loads((tmp_path / "panel.json").read_text())
     assert work["format"] == "cytosae-worklist"
-    assert work["inputs"]["sae"] == "d" * 64
+    assert work["inputs"]["sae"] == read_inputs(concepts)["sae"]
     assert work["parameters"]["seed"] == 5
     assert len({item["latent"] for item in work["items"]}) == 24
     order = [(item["dataset"], item["cluster"]) for item in work["items"]]

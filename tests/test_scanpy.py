@@ -19,6 +19,7 @@ from scipy.stats import mannwhitneyu
 from sklearn.cluster import KMeans
 from sklearn.metrics import roc_auc_score
 
+from cytosae.artefacts import sae_weights_digest
 from cytosae.backbones import load
 from cytosae.cells import list_cells
 from cytosae.cells.synthetic import CohortSpec, write_cohort
@@ -66,7 +67,7 @@ def place(real_cells: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     train(TokenStore(folder / "study" / "tokens"), folder / "study" / "sae", TRAINING)
     sae = SAE.from_pretrained(folder / "study" / "sae")
     for name in ("study", "cohort"):
-        encode(TokenStore(folder / name / "tokens"), sae, folder / name / "concepts", sae_digest="one")
+        encode(TokenStore(folder / name / "tokens"), sae, folder / name / "concepts")
     return folder
 
 
@@ -204,7 +205,7 @@ def test_files_are_read_back(page: dict[str, Any], place: Path) -> None:
             np.testing.assert_array_equal(a, b)
     read = sc.read_h5ad(place / "concepts-with-umap.h5ad")
     np.testing.assert_array_equal(read.obsm["X_umap"], page["concepts"].obsm["X_umap"])
-    assert read.uns["cytosae"]["inputs"]["sae"] == "one"
+    assert read.uns["cytosae"]["inputs"]["sae"] == sae_weights_digest(place / "study" / "sae")
     assert sc.get.rank_genes_groups_df(read, group="eosinophil")["names"].iloc[0] in read.var_names
 
 

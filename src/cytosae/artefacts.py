@@ -8,6 +8,7 @@ import hashlib
 import json
 import math
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -46,6 +47,14 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def same_weights(first: str | None, second: str | None) -> bool:
+    """Whether two records name the same autoencoder: equal digests of weights.
+
+    What is no digest (nothing, or the name of a repository, whose weights change with the next upload) is equal to nothing.
+    """
+    return first is not None and first == second and re.fullmatch(r"[0-9a-f]{64}", first) is not None
+
+
 def digest(value: Any) -> str:
     """SHA-256 of a JSON-like value; equal values have equal digests whatever the order of their keys."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
@@ -71,6 +80,35 @@ def disk_errors(path: Path) -> Iterator[None]:
         if error.errno in {errno.ENOTDIR, errno.EEXIST, errno.EISDIR}:
             raise CytosaeError(f"{path}: cannot be written ({error.strerror}). Choose another name.") from error
         raise
+
+
+@contextlib.contextmanager
+def reading_hdf5(
+    path: Path, advice: str, *, kind: str = "a readable AnnData", name: str | None = None
+) -> Iterator[None]:
+    """Turn what HDF5 says of a file into a message: that it is locked by another program, or that it is not of this kind.
+
+    Parameters
+    ----------
+    advice
+        What to do where the file is damaged.
+    kind
+        What it should be.
+    name
+        How the message calls it; the path if None.
+    """
+    try:
+        yield
+    except CytosaeError:
+        raise
+    except Exception as error:  # of a damaged file h5py and anndata raise whatever comes
+        said = str(error)
+        if isinstance(error, BlockingIOError) or "unable to lock file" in said or "already open for" in said:
+            raise CytosaeError(
+                f"{name or path}: is open for writing in another program, which has locked it. The file is not damaged: "
+                "close it there (a notebook, a viewer, another run), then run the same command again."
+            ) from error
+        raise CytosaeError(f"{name or path}: not {kind} ({error}). {advice}") from error
 
 
 def make_folder(path: Path) -> Path:
@@ -243,6 +281,16 @@ def outdated(stage: str, version: int) -> str | None:
     """Say that another version of the stage's mathematics made something; None if it was the present one."""
     now = VERSIONS.get(stage, 1)
     return None if version == now else f"made by version {version} of this stage, which is at version {now} now"
+
+
+def sae_weights_digest(folder: Path) -> str:
+    """SHA-256 of an autoencoder's weights, from its manifest where there is one."""
+    if not (folder / WEIGHTS).is_file():
+        raise CytosaeError(f"{folder / WEIGHTS}: missing. An autoencoder is a folder with {WEIGHTS} and {CONFIG}.")
+    manifest = Manifest.load(folder)
+    if manifest is not None and WEIGHTS in manifest.outputs and manifest.outputs[WEIGHTS].matches(folder / WEIGHTS):
+        return manifest.outputs[WEIGHTS].sha256
+    return sha256_file(folder / WEIGHTS)
 
 
 def changes(kind: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:

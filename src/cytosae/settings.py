@@ -204,8 +204,8 @@ class TrainConfig:
     holdout: float = _setting(
         0.05, "share of cells kept out of training for its figures, where the table has no 'split'", minimum=0
     )
-    evaluate_every: int = _setting(500, "steps between two evaluations on held-out cells", minimum=1)
-    evaluate_images: int = _setting(512, "held-out cells in an evaluation, at most", minimum=1)
+    evaluate_every: int = _setting(500, "steps between two evaluations", minimum=1)
+    evaluate_images: int = _setting(512, "cells in an evaluation, at most", minimum=1)
     log_every: int = _setting(10, "steps between two lines of the log", minimum=1)
     seed: int = _setting(0, "fixes initial weights, held-out cells and the order of images", minimum=0)
 

@@ -14,14 +14,12 @@ import pandas as pd
 
 from cytosae.artefacts import (
     ANNOTATIONS,
-    CONFIG,
     MANIFEST,
-    WEIGHTS,
     FileRecord,
     Manifest,
     make_folder,
     read_json,
-    sha256_file,
+    sae_weights_digest,
     whole_file,
     write_csv,
     write_json,
@@ -272,10 +270,13 @@ class Study:
         return load_backbone(self.config.backbone)
 
     def _remember_backbone(self) -> None:
-        """Note the backbone that was loaded, so that a later run need not load it to compare."""
+        """Note the backbone that was loaded, so that a later run need not load it to compare, and how tokens are kept."""
+        path, store = self.folder / "backbone.json", asdict(self.config.store)
         if "backbone" in self.__dict__:
             about = layout_of(self.backbone.info, self.config.store).backbone
-            write_json(self.folder / "backbone.json", {"request": self._request(), "info": about})
+            write_json(path, {"request": self._request(), "info": about, "store": store})
+        elif (known := read_json(path)).get("store") != store:
+            write_json(path, {**known, "store": store})
 
     def _request(self) -> dict[str, Any]:
         """The backbone's settings and the state of the local files that they name."""
@@ -297,6 +298,8 @@ class Study:
             known = read_json(path)
             if known.get("request") == json.loads(json.dumps(self._request())):
                 info, store = known["info"], self.config.store
+                if known.get("store") != asdict(store):  # how whoever makes tokens of this study later rounds them
+                    write_json(path, {**known, "store": asdict(store)})
                 return Layout(
                     info,
                     info["n_tokens"],
@@ -538,13 +541,13 @@ def encoded(
     engine: EngineConfig = HERE,
 ) -> dict[str, Any]:
     """Figures of the concepts of an autoencoder on these tokens, made where they are not up to date."""
-    sae_digest = sae_weights_digest(sae_folder)
-    reason, summary = due("concepts", folder, asdict(config), encode_inputs(tokens, sae_digest), asdict(EncodeConfig()))
+    inputs = encode_inputs(tokens, sae_weights_digest(sae_folder))
+    reason, summary = due("concepts", folder, asdict(config), inputs, asdict(EncodeConfig()))
     if reason:
         sae = SAE.from_pretrained(sae_folder)
         check_fit(tokens, sae)
         with opened(engine) as doing:
-            figures = encode(tokens, sae, folder, config, sae_digest=sae_digest, device=device, engine=doing)
+            figures = encode(tokens, sae, folder, config, device=device, engine=doing)
         summary = {"datasets": figures}
     return told(summary, reason)
 
@@ -565,13 +568,3 @@ def tokens_stale(folder: Path, cells: pd.DataFrame, layout: Layout) -> str | Non
     if metadata_digest(store.cells) != metadata_digest(cells):
         return "labels or other columns of the cells changed"
     return None if store.untouched() else "a shard is missing or was changed"
-
-
-def sae_weights_digest(folder: Path) -> str:
-    """SHA-256 of an autoencoder's weights, from its manifest where there is one."""
-    if not (folder / WEIGHTS).is_file():
-        raise CytosaeError(f"{folder / WEIGHTS}: missing. An autoencoder is a folder with {WEIGHTS} and {CONFIG}.")
-    manifest = Manifest.load(folder)
-    if manifest is not None and WEIGHTS in manifest.outputs and manifest.outputs[WEIGHTS].matches(folder / WEIGHTS):
-        return manifest.outputs[WEIGHTS].sha256
-    return sha256_file(folder / WEIGHTS)

@@ -4,7 +4,7 @@ from .concepts import attribute, show_concept
 from .patients import show_patient
 from .quality import compare_counts, evaluate
 from .suggestion import suggest
-from .viewing import Viewer, saved_backbone, study_tokens
+from .viewing import Viewer, saved_backbone, study_store, study_tokens
 
 __all__ = [
     "Viewer",
@@ -16,6 +16,7 @@ __all__ = [
     "saved_backbone",
     "show_concept",
     "show_patient",
+    "study_store",
     "study_tokens",
     "suggest",
 ]

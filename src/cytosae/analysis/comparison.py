@@ -60,7 +60,8 @@ def compare_groups(
         No such group or column, or no value of the covariate with patients of both groups.
     """
     config = config or CompareConfig()
-    found = compare_patients(read_barcodes(path, cell_type), first, second, config, target=target, adjust=adjust)
+    data = read_barcodes(path, cell_type, concepts=None if study is None else study / "concepts")
+    found = compare_patients(data, first, second, config, target=target, adjust=adjust)
     data, side, table, favour, caveats = found.data, found.side, found.table, found.favour, found.caveats
     for text in [*(f"{finding.kind}: {finding.text}" for finding in found.findings), *caveats]:
         say(f"comparison: {text}")

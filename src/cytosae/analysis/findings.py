@@ -102,7 +102,7 @@ def open_patient(study: Path, path: Path, name: str) -> Patient:
     CytosaeError
         No such patient, or barcodes of other latents.
     """
-    data = read_barcodes(path)
+    data = read_barcodes(path, pooled=True, concepts=study / "concepts")
     row = find_patient(data, name, path)
     dataset, who = (str(data.obs[column].iloc[row]) for column in ("dataset", "patient"))
     concepts = read_concepts(study / "concepts", dataset, matrices=False)

@@ -16,14 +16,15 @@ from numpy.typing import ArrayLike, NDArray
 from cytosae.artefacts import MANIFEST, read_json
 from cytosae.backbones import INPUT_SIZE, Backbone
 from cytosae.cells import UnreadableImage, load_squashed, read_cells
-from cytosae.concepts import concept_maps, read_concepts, read_names
+from cytosae.concepts import check_encoded_with, concept_maps, read_concepts, read_names
 from cytosae.errors import CytosaeError, NotFound
 from cytosae.report import Row
 from cytosae.sae import SAE
-from cytosae.settings import BackboneConfig
+from cytosae.settings import BackboneConfig, StoreConfig
 from cytosae.storage import place
 from cytosae.study import load_backbone
 from cytosae.tokens import LiveTokens, TokenSource, TokenStore, layout_of
+from cytosae.tokens.store import read_manifest
 
 
 def saved_backbone(folder: Path, device: str = "auto") -> Backbone:
@@ -48,6 +49,15 @@ def saved_backbone(folder: Path, device: str = "auto") -> Backbone:
     return backbone
 
 
+def study_store(folder: Path) -> StoreConfig:
+    """How the tokens of a study are rounded and batched, whoever makes them: as in its store, or as its settings say."""
+    if (stored := read_manifest(folder / "tokens")) is not None:
+        layout = stored[0]
+        return StoreConfig(layout.dtype, layout.cells_per_shard, layout.batch_size)
+    path = folder / "backbone.json"
+    return StoreConfig(**(read_json(path).get("store", {}) if path.is_file() else {}))
+
+
 @contextmanager
 def study_tokens(folder: Path, backbone: Backbone | None = None, device: str = "auto") -> Iterator[TokenSource]:
     """The tokens of a study: from disk where they are kept, otherwise made from the images."""
@@ -55,7 +65,9 @@ def study_tokens(folder: Path, backbone: Backbone | None = None, device: str = "
         source: TokenSource = TokenStore(folder / "tokens")
     else:
         model = backbone or saved_backbone(folder, device)
-        source = LiveTokens(read_cells(folder / "cells.parquet"), lambda: model, layout_of(model.info))
+        source = LiveTokens(
+            read_cells(folder / "cells.parquet"), lambda: model, layout_of(model.info, study_store(folder))
+        )
     try:
         yield source
     finally:
@@ -72,6 +84,7 @@ class Viewer:
     @cached_property
     def sae(self) -> SAE:
         """The autoencoder."""
+        check_encoded_with(self.folder / "sae", self.folder / "concepts")
         return SAE.from_pretrained(self.folder / "sae")
 
     @cached_property

@@ -36,14 +36,11 @@ def barcodes(
     Needs a column 'patient' in the table of cells; 'diagnosis' and every other column of the patients are kept.
     """
     from cytosae.cohort import make_barcodes, read_barcodes
-    from cytosae.errors import CytosaeError
     from cytosae.report import barcode_figures
 
-    if figures is not None and settings.by_cell_type:
-        raise CytosaeError("--figures shows patients: leave out --by-cell-type.")
     found = make_barcodes(concepts, output, settings, datasets=dataset)
     if figures is not None:
-        drawn = barcode_figures(read_barcodes(output), figures, group_by)
+        drawn = barcode_figures(read_barcodes(output, pooled=True), figures, group_by)
         found["figures"] = {name: f"{path}.png" for name, path in drawn.items()}
     answer(found, as_json)
 

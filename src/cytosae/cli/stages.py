@@ -172,26 +172,27 @@ def encode(
     from cytosae.concepts import encode as encode_cells
     from cytosae.engines import Share, opened
     from cytosae.sae import SAE
-    from cytosae.storage import place
-    from cytosae.study import sae_weights_digest
 
     model = SAE.from_pretrained(sae)
-    folder = place(sae)
-    digest = sae_weights_digest(folder) if folder.is_dir() else sae
     trained = model.metadata.get("backbone")
     if trained and backbone == BackboneConfig(device=backbone.device):
         backbone = replace(backbone, backbone=trained["name"], layer=trained["layer"] + 1)
     share = Share.parse(shard) if shard else None
-    source = _source(cells, tokens, backbone, engine)
+    store = StoreConfig(model.metadata.get("store_dtype", StoreConfig().store_dtype))
+    source = _source(cells, tokens, backbone, engine, store)
     with opened(engine) as doing:
-        figures = encode_cells(
-            source, model, output, settings, sae_digest=digest, device=backbone.device, engine=doing, share=share
-        )
+        figures = encode_cells(source, model, output, settings, device=backbone.device, engine=doing, share=share)
     answer({"datasets": figures} if share is None else figures, as_json)
 
 
-def _source(cells: Path, tokens: Path | None, backbone: BackboneConfig, engine: EngineConfig = HERE) -> Any:
-    """Tokens from a store where one is given, otherwise made on the fly."""
+def _source(
+    cells: Path,
+    tokens: Path | None,
+    backbone: BackboneConfig,
+    engine: EngineConfig = HERE,
+    rounding: StoreConfig | None = None,
+) -> Any:
+    """Tokens from a store where one is given, otherwise made on the fly and rounded as such a store does."""
     from cytosae.cells import pixels_digest, read_cells
     from cytosae.errors import CytosaeError
     from cytosae.study import backbone_for, load_backbone
@@ -199,7 +200,7 @@ def _source(cells: Path, tokens: Path | None, backbone: BackboneConfig, engine: 
 
     if tokens is None:
         model = load_backbone(backbone)
-        layout = layout_of(model.info)
+        layout = layout_of(model.info, rounding)
         return LiveTokens(read_cells(cells), backbone_for(engine, lambda: model, backbone, layout), layout)
     store = TokenStore(tokens)
     if cells != tokens:

@@ -123,6 +123,7 @@ def run(
     tokens: StoreConfig,
     training: TrainConfig,
     encoding: EncodeConfig,
+    barcodes: BarcodeConfig,
     engine: EngineConfig,
     study: Annotated[Path, typer.Option("--study", help="Folder of the study; made where it does not exist.")],
     sae: Annotated[
@@ -161,7 +162,6 @@ def run(
         sae = before.sae
     if before.configs:
         say(f"{study}: {described(before)}; options that you give change this")
-    barcodes = BarcodeConfig(**before.configs.get(BarcodeConfig, {}))
     config = RunConfig(backbone, tokens, training, encoding, barcodes, engine)
     done = Study(study, config, store=store, workers=workers, sae=sae, restart=restart)
     stages = done.run(

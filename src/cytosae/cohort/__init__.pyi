@@ -25,7 +25,7 @@ from .guards import Finding, association, examine
 from .multiple_instance import Bags, judge_bags
 from .patients import RULE, cell_scores, selected, unusual
 from .problem import Problem, column_of, pose
-from .storage import BARCODES, CLASSIFICATION, COHORT, read_barcodes
+from .storage import BARCODES, CLASSIFICATION, COHORT, read_barcodes, why_of_others
 
 __all__ = [
     "BARCODES",
@@ -71,5 +71,6 @@ __all__ = [
     "trained",
     "unusual",
     "variance_between",
+    "why_of_others",
     "write_classifiers",
 ]

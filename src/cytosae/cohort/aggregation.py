@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cytosae import __version__
-from cytosae.artefacts import digest, whole_file
+from cytosae.artefacts import digest, same_weights, whole_file
 from cytosae.cells import RESERVED
 from cytosae.cohort.barcodes import BarcodeSums, disease_barcodes, variance_between
 from cytosae.cohort.duplicates import shared_cells
@@ -85,6 +85,8 @@ def make_barcodes(
                 bar.to(done)
     cells = pd.concat([part.obs for part in parts], ignore_index=True)
     shared = _shared(cells) if config.duplicates else None
+    if shared is None:
+        say("barcodes: cells that occur under two patients are not looked for (--no-duplicates)")
     data = _anndata(obs, cells, codes, sums, config, read_parameters(parts[0].folder)["concept_threshold"])
     data.uns["cytosae"] = _about(parts, config, shared)
     with whole_file(path) as partial:
@@ -126,17 +128,18 @@ def _between(data: ad.AnnData) -> dict[str, float]:
 
 
 def _read(folders: Sequence[Path], datasets: Sequence[str], config: BarcodeConfig) -> tuple[list[_Cells], int]:
-    sae = read_inputs(folders[0])["sae"]
+    first = read_inputs(folders[0])["sae"]
     known = {name for folder in folders for name in read_datasets(folder)}
     if unknown := [name for name in datasets if name not in known]:
         raise CytosaeError(f"--dataset {unknown[0]}: not in these concepts, which have {', '.join(sorted(known))}.")
     parts, left_out, seen = [], 0, set()
     needed = ["patient", "label"] if config.by_cell_type else ["patient"]
-    for folder in folders:
-        if (found := read_inputs(folder)["sae"]) != sae:
+    for number, folder in enumerate(folders):
+        if number and not same_weights(sae := read_inputs(folder)["sae"], first):
             raise CytosaeError(
-                f"{folder}: encoded with another autoencoder ({found[:12]}) than {folders[0]} ({sae[:12]}). A barcode "
-                "counts the latents of one autoencoder: encode all cells with the same."
+                f"{folder}: encoded with another autoencoder ({sae[:12] or 'unknown'}) than {folders[0]} "
+                f"({first[:12] or 'unknown'}). A barcode counts the latents of one autoencoder: encode all cells with "
+                "the same."
             )
         for name in read_datasets(folder):
             if datasets and name not in datasets:

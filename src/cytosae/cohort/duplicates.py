@@ -1,4 +1,10 @@
-"""The same cell under two patients: as the same file, or turned, resized or compressed anew."""
+"""The same cell under two patients: as the same file, or turned, resized or compressed anew.
+
+Two small images of one cell have a correlation of `SAME` or more, so as vectors of length one they lie within `RADIUS` of
+each other. Their fingerprints, which are the same however an image is turned, cannot lie farther apart than they do. Images
+are therefore divided by fingerprint into boxes of neighbours, only boxes within the radius of each other are compared, and
+only images whose fingerprints are within it: no pair that is the same is missed before each cell has its nearest chosen.
+"""
 
 from __future__ import annotations
 
@@ -16,57 +22,117 @@ from cytosae.storage import place
 
 SAME = 0.98
 """Correlation between two small images from which they show the same cell; different real cells stay below 0.9."""
-_CLOSE = 0.9  # cosine of two fingerprints from which the images themselves are compared
-_EDGE, _WAVES, _ROWS, _NEIGHBOURS, _CANDIDATES = 32, 8, 512, 3, 20_000
+RADIUS = float(np.sqrt(2 - 2 * SAME)) + 1e-4
+"""Distance of two images of length one with that correlation; with room for rounding."""
+NEAREST = 8
+"""Cells of other patients that each cell is compared with, at most: the nearest by fingerprint."""
+_EDGE, _WAVES, _BOX, _TOGETHER, _AT_ONCE = 32, 8, 1024, 1024, 2_000_000
+
+Grey = NDArray[np.uint16]
+"""Small images, the sum of their three channels, ``(n_cells, 32, 32)``."""
 
 
-def fingerprint(image: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """The slow waves of a small image ``(32, 32, 3)``, whichever way it is turned or mirrored; ``(64,)``.
+def unit_vectors(grey: Grey) -> NDArray[np.float32]:
+    """Images less their mean, of length one (zero where an image is of one grey), ``(n_cells, 32, 32)``."""
+    centred = grey.astype(np.float32)
+    centred -= centred.mean(axis=(-2, -1), keepdims=True)
+    return centred / np.maximum(np.linalg.norm(centred, axis=(-2, -1), keepdims=True), 1e-6)
+
+
+def fingerprints(grey: Grey) -> NDArray[np.float32]:
+    """The slow waves of small images, whichever way they are turned or mirrored; ``(n_cells, 64)``.
 
     Mirroring changes the signs of the waves (discrete cosine transform) and turning swaps their axes, so their sizes
-    are kept, sorted within each pair of axes. Brightness and contrast leave no trace.
+    are kept, sorted within each pair of axes. Brightness and contrast leave no trace. None of the steps moves two images
+    farther apart.
     """
-    waves = np.abs(dctn(image.astype(np.float64).mean(axis=2), norm="ortho")[:_WAVES, :_WAVES])
-    waves[0, 0] = 0
-    pairs = np.sort(np.stack([waves, waves.T]), axis=0)
-    upper = np.triu_indices(_WAVES, 1)
-    found = np.concatenate([np.diagonal(waves), pairs[0][upper], pairs[1][upper]])
-    return (found / max(float(np.linalg.norm(found)), 1e-12)).astype(np.float32)
+    waves = np.abs(dctn(unit_vectors(grey), axes=(-2, -1), norm="ortho")[..., :_WAVES, :_WAVES])
+    pairs = np.sort(np.stack([waves, waves.swapaxes(-2, -1)]), axis=0)
+    first, second = np.triu_indices(_WAVES, 1)
+    diagonal = np.diagonal(waves, axis1=-2, axis2=-1)
+    return np.concatenate([diagonal, pairs[0][..., first, second], pairs[1][..., first, second]], axis=-1)
 
 
 def near_pairs(prints: NDArray[np.float32], patients: NDArray[np.integer]) -> NDArray[np.int64]:
-    """Cells whose fingerprint is close to that of a cell of another patient, the closest first; ``(n_pairs, 2)``.
+    """Cells whose fingerprint is within `RADIUS` of that of a cell of another patient, ``(n_pairs, 2)``.
 
-    Every cell is paired with its closest few cells of other patients alone, so that a crowd of alike cells stays small.
+    Of each cell the `NEAREST` are kept, so that a crowd of alike cells stays small. Memory is that of one box beside all
+    cells that are near it.
     """
-    count = min(_NEIGHBOURS, len(prints))
-    centred = prints - prints.mean(axis=0)
-    units = centred / np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-12)
-    pairs, values = [np.zeros((0, 2), np.int64)], [np.zeros(0, np.float32)]
-    for start in range(0, len(units), _ROWS):
-        cosine = units[start : start + _ROWS] @ units.T
-        cosine[patients[start : start + _ROWS, None] == patients[None]] = -1
-        places = np.argpartition(-cosine, count - 1, axis=1)[:, :count]
-        found = np.take_along_axis(cosine, places, axis=1)
-        row, column = np.nonzero(found > _CLOSE)
-        pairs.append(np.sort(np.column_stack([start + row, places[row, column]]), axis=1))
-        values.append(found[row, column])
-    unique, first = np.unique(np.concatenate(pairs), axis=0, return_index=True)
-    order = np.argsort(-np.concatenate(values)[first], kind="stable")
-    return unique[order][:_CANDIDATES]
+    boxes = _boxes(prints)
+    low, high = (np.stack([edge(prints[box], axis=0) for box in boxes]) for edge in (np.min, np.max))
+    # One product says of every pair of two boxes how much nearer than the radius it is: half of RADIUS^2 - |a - b|^2.
+    offset = (np.einsum("ij,ij->i", prints, prints) - RADIUS**2 / 2)[:, None] / 2
+    ones = np.ones_like(offset)
+    left, right = np.hstack([prints, ones, -offset]), np.hstack([prints, -offset, ones])
+    pairs = [np.zeros((0, 2), np.int64)]
+    for box, bottom, top in zip(boxes, low, high, strict=True):
+        gaps = np.maximum(0, np.maximum(low - top, bottom - high))
+        near = _Nearest(len(box))
+        for index in np.flatnonzero(np.einsum("ij,ij->i", gaps, gaps) <= RADIUS**2):
+            others = boxes[index]
+            margin = left[box] @ right[others].T
+            row, column = np.nonzero(margin >= 0)
+            apart = patients[box[row]] != patients[others[column]]
+            row, column = row[apart], column[apart]
+            near.add(row, others[column], -margin[row, column])
+        row, other = near.chosen()
+        pairs.append(np.sort(np.column_stack([box[row], other]), axis=1))
+    return np.unique(np.concatenate(pairs), axis=0)
 
 
-def same_image(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> float:
-    """Largest correlation of two images over the eight turns and mirrorings of the second; ``(edge, edge, 3)`` each."""
-    fixed = _unit(first)
-    turns = (np.rot90(mirrored, k) for mirrored in (second, second[:, ::-1]) for k in range(4))
-    return max(float(fixed @ _unit(turned)) for turned in turns)
+class _Nearest:
+    """The nearest of each of some cells, found in parts."""
+
+    def __init__(self, n_rows: int) -> None:
+        self.n_rows = n_rows
+        self._clear()
+
+    def _clear(self, *arrays: NDArray[np.generic]) -> None:
+        self._parts, self._waiting = ([arrays] if arrays else []), 0
+
+    def add(self, row: NDArray[np.int64], other: NDArray[np.int64], distance: NDArray[np.float32]) -> None:
+        self._parts.append((row, other, distance))
+        self._waiting += len(row)
+        if self._waiting > _AT_ONCE:
+            self.chosen()
+
+    def chosen(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Rows and their nearest."""
+        if not self._parts:
+            return np.zeros(0, np.int64), np.zeros(0, np.int64)
+        row, other, distance = (np.concatenate(arrays) for arrays in zip(*self._parts, strict=True))
+        order = np.lexsort((other, distance, row))
+        row, other, distance = row[order], other[order], distance[order]
+        rank = np.arange(len(row)) - np.searchsorted(row, np.arange(self.n_rows))[row]
+        kept = rank < NEAREST
+        self._clear(row[kept], other[kept], distance[kept])
+        return row[kept], other[kept]
 
 
-def _unit(image: NDArray[np.uint8]) -> NDArray[np.float64]:
-    grey = image.astype(np.float64).mean(axis=2).ravel()
-    grey -= grey.mean()
-    return grey / max(float(np.linalg.norm(grey)), 1e-12)
+def _boxes(prints: NDArray[np.float32]) -> list[NDArray[np.int64]]:
+    """Rows in boxes of at most `_BOX`: halved, again and again, where they differ most."""
+    waiting, done = [np.arange(len(prints))], []
+    while waiting:
+        rows = waiting.pop()
+        if len(rows) <= _BOX:
+            done.append(rows)
+            continue
+        values = prints[rows][:, np.ptp(prints[rows], axis=0).argmax()]
+        order = np.argsort(values, kind="stable")
+        waiting += [rows[order[len(rows) // 2 :]], rows[order[: len(rows) // 2]]]
+    return done
+
+
+def correlations(grey: Grey, pairs: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Largest correlation of each pair of images over the eight turns and mirrorings of the second, ``(n_pairs,)``."""
+    found = np.zeros(len(pairs), np.float32)
+    for start in range(0, len(pairs), _TOGETHER):
+        part = slice(start, start + _TOGETHER)
+        first, second = (unit_vectors(grey[pairs[part, side]]) for side in (0, 1))
+        turns = (np.rot90(mirrored, k, (1, 2)) for mirrored in (second, second[:, :, ::-1]) for k in range(4))
+        found[part] = np.max([np.einsum("nij,nij->n", first, turned) for turned in turns], axis=0)
+    return found
 
 
 def shared_cells(
@@ -87,32 +153,35 @@ def shared_cells(
 
     Returns
     -------
-    ``cell, patient, other_cell, other_patient, correlation``; correlation 1 for the same file. Images that cannot be
-    read any more are compared by their hash alone.
+    ``cell, patient, other_cell, other_patient, correlation``, the most alike first; correlation 1 for the same file. Images
+    that cannot be read any more are compared by their hash alone.
     """
     codes = np.asarray(pd.factorize(pd.Series(patients))[0])
-    images: list[NDArray[np.uint8] | None] = []
+    grey, readable = np.zeros((len(paths), _EDGE, _EDGE), np.uint16), np.zeros(len(paths), bool)
+    prints = np.zeros((len(paths), _WAVES**2), np.float32)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for image in pool.map(_small, paths, chunksize=64):
-            images.append(image)
-            progress(len(images))
-    readable = np.array([place for place, image in enumerate(images) if image is not None], dtype=np.int64)
+        for start in range(0, len(paths), _TOGETHER):
+            for cell, image in enumerate(pool.map(_small, paths[start : start + _TOGETHER]), start):
+                if image is not None:
+                    grey[cell], readable[cell] = image, True
+                progress(cell + 1)
+            prints[start : start + _TOGETHER] = fingerprints(grey[start : start + _TOGETHER])
     pairs = dict.fromkeys(_same_files(hashes, codes), 1.0)
-    if len(readable):
-        prints = np.stack([fingerprint(image) for image in images if image is not None])
-        for first, second in readable[near_pairs(prints, codes[readable])].tolist():
-            one, other = images[first], images[second]
-            assert one is not None
-            assert other is not None
-            if (first, second) not in pairs and (found := same_image(one, other)) >= SAME:
-                pairs[first, second] = found
-    rows = [(names[a], patients[a], names[b], patients[b], found) for (a, b), found in pairs.items()]
-    return pd.DataFrame(rows, columns=["cell", "patient", "other_cell", "other_patient", "correlation"])
+    rows = np.flatnonzero(readable)
+    candidates = rows[near_pairs(prints[rows], codes[rows])]
+    found = correlations(grey, candidates)
+    for position in np.argsort(-found, kind="stable"):
+        if found[position] < SAME:
+            break
+        first, second = candidates[position].tolist()
+        pairs.setdefault((first, second), float(found[position]))
+    table = [(names[a], patients[a], names[b], patients[b], value) for (a, b), value in pairs.items()]
+    return pd.DataFrame(table, columns=["cell", "patient", "other_cell", "other_patient", "correlation"])
 
 
-def _small(path: str) -> NDArray[np.uint8] | None:
+def _small(path: str) -> Grey | None:
     try:
-        return load_squashed(place(path), _EDGE)
+        return load_squashed(place(path), _EDGE).sum(axis=2, dtype=np.uint16)
     except UnreadableImage:
         return None
 

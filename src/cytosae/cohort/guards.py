@@ -21,7 +21,7 @@ class Finding:
     """Something that a reader has to know before the figures."""
 
     kind: str
-    """``leak`` (the answer is in the data), ``confounder`` (something else tells it too), or ``conflict``."""
+    """``leak`` (the answer is in the data), ``confounder`` (something else tells it too), ``conflict``, ``not checked``."""
     text: str
     figures: dict[str, Any]
 
@@ -84,7 +84,11 @@ def examine(data: ad.AnnData, target: str, seed: int = 0) -> list[Finding]:
         text = f"{len(several)} patients have more than one diagnosis and are left out, the first is {first}"
         found.append(Finding("conflict", text, {"patients": several.astype(str).to_dict()}))
     found += _same_name(obs, target)
-    found += _shared(data.uns["cytosae"].get("shared_cells"), obs[target])
+    about = data.uns["cytosae"]
+    found += _shared(about.get("shared_cells"))
+    if not about.get("parameters", {}).get("duplicates", True):
+        text = "cells that occur under two patients were not looked for (--no-duplicates)"
+        found.append(Finding("not checked", text, {}))
     known = obs[obs[target].notna()]
     columns = [c for c in obs.columns if c not in _KEYS and c != target and known[c].nunique(dropna=False) > 1]
     columns = [c for c in columns if pd.api.types.is_numeric_dtype(obs[c]) or known[c].nunique() <= len(known) // 2]
@@ -118,7 +122,7 @@ def _same_name(obs: pd.DataFrame, target: str) -> list[Finding]:
     return [Finding("conflict", text, {"patients": list(several)})]
 
 
-def _shared(pairs: pd.DataFrame | None, target: pd.Series) -> list[Finding]:
+def _shared(pairs: pd.DataFrame | None) -> list[Finding]:
     if pairs is None or not len(pairs):
         return []
     first = pairs.iloc[0]

@@ -2,18 +2,76 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import anndata as ad
+import h5py
 import pandas as pd
+from anndata.io import read_elem
 
+from cytosae.artefacts import MANIFEST, reading_hdf5, same_weights
+from cytosae.concepts import read_inputs, read_parameters
 from cytosae.errors import CytosaeError
 
 COHORT, BARCODES, CLASSIFICATION = "cohort", "barcodes.h5ad", "classification"
 """Where a study keeps its barcodes (folder and file), and the folder of their classification beside them."""
 
+_AGAIN = "Make it again with `cytosae barcodes`."
 
-def read_barcodes(path: Path, cell_type: str | None = None) -> ad.AnnData:
+
+def why_of_others(path: Path, concepts: Path) -> str | None:
+    """Why barcodes are not of the concepts in a folder, such as those of a study whose cells have changed since; None if
+    they are.
+
+    Parameters
+    ----------
+    path
+        The ``.h5ad`` file.
+    concepts
+        Written by `cytosae.concepts.encode`.
+
+    Raises
+    ------
+    CytosaeError
+        Not readable, or no barcodes.
+    """
+    about = _about(path)
+    now, parameters = read_inputs(concepts), read_parameters(concepts)
+    counted = list(_inputs_of(about.get("inputs", {})))
+    if not counted:
+        return "they do not say of which concepts they are"
+    alike = [inputs for inputs in counted if same_weights(inputs.get("sae"), now["sae"])]
+    if not alike:
+        return "they count the latents of another autoencoder"
+    if not any(inputs == now for inputs in alike):
+        return "they are of other cells or tokens, or of what the table said of these cells before"
+    before = about.get("encoding", {})
+    if changed := [name for name, value in parameters.items() if name in before and before[name] != value]:
+        return f"they were counted with other settings ({', '.join(changed)})"
+    return None
+
+
+def _about(path: Path) -> dict[str, Any]:
+    """Where barcodes come from."""
+    with reading_hdf5(path, _AGAIN), h5py.File(path) as file:
+        return dict(read_elem(file["uns/cytosae"]))
+
+
+def _inputs_of(recorded: Mapping[str, Any]) -> Iterator[dict[str, str]]:
+    """Digests of the inputs of each data set; a slash in its name is a level more in the file."""
+    if "sae" in recorded and not isinstance(recorded["sae"], Mapping):
+        yield {str(name): str(value) for name, value in recorded.items()}
+        return
+    for value in recorded.values():
+        if isinstance(value, Mapping):
+            yield from _inputs_of(value)
+
+
+def read_barcodes(
+    path: Path, cell_type: str | None = None, *, pooled: bool = False, concepts: Path | None = None
+) -> ad.AnnData:
     """Barcodes written by `cytosae.cohort.make_barcodes`: ``obs`` patients, ``var`` latents, ``X`` barcodes a_p[s].
 
     Parameters
@@ -22,22 +80,30 @@ def read_barcodes(path: Path, cell_type: str | None = None) -> ad.AnnData:
         The ``.h5ad`` file.
     cell_type
         Where there are barcodes of each cell type, those of this one.
+    pooled
+        Where there are barcodes of each cell type, one per patient over all types.
+    concepts
+        Folder of concepts that they have to be of; those of the study in whose ``cohort/`` they lie, if None.
 
     Raises
     ------
     CytosaeError
-        The file is missing or holds no barcodes, or no such cell type.
+        The file is missing or holds no barcodes, no such cell type, or barcodes of other concepts.
     """
     if not path.is_file():
         raise CytosaeError(f"{path}: no such file. Make it with `cytosae barcodes CONCEPTS -o {path}`.")
-    try:
+    with reading_hdf5(path, _AGAIN):
         data = ad.read_h5ad(path)
-    except (OSError, KeyError, ValueError, TypeError) as error:
-        raise CytosaeError(
-            f"{path}: not a readable AnnData ({error}). Make it again with `cytosae barcodes`."
-        ) from error
     if data.uns.get("cytosae", {}).get("stage") != "barcodes":
         raise CytosaeError(f"{path}: holds no barcodes. Make them with `cytosae barcodes CONCEPTS -o barcodes.h5ad`.")
+    study = path.absolute().parent.parent
+    if concepts is None and path.absolute().parent.name == COHORT and (study / "concepts" / MANIFEST).is_file():
+        concepts = study / "concepts"
+    if concepts is not None and (why := why_of_others(path, concepts)):
+        raise CytosaeError(
+            f"{path}: not of the concepts in {concepts}: {why}. Make them again: `cytosae run` on the study, or "
+            f"`cytosae barcodes {concepts} -o {path}`."
+        )
     if "cell_type" not in data.obs:
         if cell_type is not None:
             raise CytosaeError(
@@ -45,6 +111,10 @@ def read_barcodes(path: Path, cell_type: str | None = None) -> ad.AnnData:
                 "`cytosae barcodes --by-cell-type`."
             )
         return data
+    if pooled:
+        from cytosae.cohort.pooling import over_cell_types  # compiles; the explorer's first view does not wait for it
+
+        return over_cell_types(data)
     known = list(data.obs["cell_type"].cat.categories)
     if cell_type not in known:
         wish = "has a barcode per patient and cell type" if cell_type is None else f"has no cell type {cell_type!r}"

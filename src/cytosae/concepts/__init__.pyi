@@ -17,6 +17,7 @@ from .statistics import (
 from .storage import (
     ANNOTATION,
     VERDICT,
+    check_encoded_with,
     concept_files,
     file_names,
     read_activations,
@@ -41,6 +42,7 @@ __all__ = [
     "activation_frequency",
     "cell_activations",
     "cell_concepts",
+    "check_encoded_with",
     "check_fit",
     "concept_files",
     "concept_maps",

@@ -67,7 +67,6 @@ def encode(
     folder: Path,
     config: EncodeConfig | None = None,
     *,
-    sae_digest: str = "",
     device: str = "auto",
     engine: Engine | None = None,
     share: Share | None = None,
@@ -83,13 +82,11 @@ def encode(
     source
         Tokens and their cells.
     sae
-        The autoencoder.
+        The autoencoder. The digest of its weights (`cytosae.sae.SAE.weights_digest`) goes into the manifest.
     folder
         Where the concepts go.
     config
         Settings.
-    sae_digest
-        Identifies the autoencoder in the manifest.
     device
         ``auto`` or a device of torch.
     engine
@@ -109,9 +106,10 @@ def encode(
     config, engine = config or EncodeConfig(), engine or Here()
     check_fit(source, sae)
     make_folder(folder)
-    inputs = encode_inputs(source, sae_digest)
+    inputs = encode_inputs(source, sae.weights_digest())
     size = source.layout.cells_per_shard
-    parts = Parts.of(folder.absolute() / "parts", size, sae.n_latents, {"parameters": asdict(config), "inputs": inputs})
+    identity = {"parameters": asdict(config), "inputs": inputs, "activation": sae.activation.described()}
+    parts = Parts.of(folder.absolute() / "parts", size, sae.n_latents, identity)
     encoder = Encoder.of(source, sae, device)
     with disk_errors(folder):
         if share is not None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from cytosae.artefacts import same_weights
 from cytosae.concepts.storage import read_concepts, read_datasets, read_inputs
 from cytosae.errors import CytosaeError
 
@@ -32,11 +33,12 @@ def joined_statistics(*folders: Path) -> pd.DataFrame:
     """
     first = read_inputs(folders[0])["sae"]
     tables: dict[str, pd.DataFrame] = {}
-    for folder in folders:
-        if (found := read_inputs(folder)["sae"]) != first:
+    for number, folder in enumerate(folders):
+        if number and not same_weights(sae := read_inputs(folder)["sae"], first):
             raise CytosaeError(
-                f"{folder}: encoded with another autoencoder ({found[:12]}) than {folders[0]} ({first[:12]}). Latents "
-                "can only be compared where they are the same: encode both with one autoencoder."
+                f"{folder}: encoded with another autoencoder ({sae[:12] or 'unknown'}) than {folders[0]} "
+                f"({first[:12] or 'unknown'}). Latents can only be compared where they are the same: encode both with "
+                "one autoencoder."
             )
         for name in read_datasets(folder):
             if name in tables:

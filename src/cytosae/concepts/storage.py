@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from cytosae.artefacts import Manifest, whole_file
+from cytosae.artefacts import Manifest, reading_hdf5, sae_weights_digest, same_weights, whole_file
 from cytosae.errors import CytosaeError
 
 if TYPE_CHECKING:
@@ -96,8 +96,8 @@ def write_concepts(
             for group, key, matrix in ((file, "X", counts), (file["layers"], "mean_activation", means)):
                 if key in group:
                     sparse_dataset(group[key]).append(matrix)
-                else:
-                    write_elem(group, key, matrix)
+                else:  # row pointers of 64 bits: all cells may have more entries than 32 bits can count
+                    write_elem(group, key, matrix, dataset_kwargs={"indptr_dtype": np.dtype(np.int64)})
 
 
 def _obs(cells: pd.DataFrame) -> pd.DataFrame:
@@ -196,7 +196,7 @@ def read_rows(file: h5py.File, rows: ArrayLike) -> tuple[sp.csr_matrix, sp.csr_m
         for run in runs:
             ends = group["indptr"][run[0] : run[-1] + 2]
             inside = slice(int(ends[0]), int(ends[-1]))
-            arrays = group["data"][inside], group["indices"][inside], (ends - ends[0]).astype(np.int32)
+            arrays = group["data"][inside], group["indices"][inside], ends - ends[0]
             parts.append(sp.csr_matrix(arrays, shape=(len(run), shape[1])))
         found.append(sp.csr_matrix(sp.vstack(parts, format="csr")[back]))
     return found[0], found[1]
@@ -221,11 +221,8 @@ def concept_files(folder: Path, dataset: str) -> tuple[Path, Path]:
 @contextmanager
 def _open(folder: Path, dataset: str) -> Iterator[h5py.File]:
     path = folder / f"{_files(folder)[dataset]}.h5ad"
-    try:
-        with h5py.File(path) as file:
-            yield file
-    except (OSError, KeyError, ValueError) as error:
-        raise CytosaeError(f"{path}: not a readable AnnData ({error}). Run `cytosae encode` again.") from error
+    with reading_hdf5(path, "Run `cytosae encode` again."), h5py.File(path) as file:
+        yield file
 
 
 def read_maps(folder: Path, dataset: str) -> tuple[NDArray[np.int64], NDArray[np.float16]]:
@@ -246,6 +243,16 @@ def read_datasets(folder: Path) -> dict[str, dict[str, Any]]:
 def read_inputs(folder: Path) -> dict[str, str]:
     """Digests of what the concepts in a folder were made from: ``tokens``, ``sae``, ``cells``."""
     return dict(_manifest(folder).inputs)
+
+
+def check_encoded_with(sae: Path, concepts: Path) -> None:
+    """Refuse concepts of another autoencoder than the one in the folder `sae`, or of one that nobody knows."""
+    weights, recorded = sae_weights_digest(sae), read_inputs(concepts)["sae"]
+    if not same_weights(weights, recorded):
+        raise CytosaeError(
+            f"{concepts}: made with another autoencoder ({recorded[:12] or 'unknown'}) than the one in {sae} "
+            f"({weights[:12]}). Encode the cells again: `cytosae run` on the study, or `cytosae encode`."
+        )
 
 
 def read_parameters(folder: Path) -> dict[str, Any]:

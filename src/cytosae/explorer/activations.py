@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cytosae.analysis import saved_backbone
+from cytosae.analysis import saved_backbone, study_store
 from cytosae.backbones import INPUT_SIZE, Backbone
 from cytosae.concepts import concept_maps
 from cytosae.errors import CytosaeError
@@ -61,6 +61,7 @@ class Activations:
     def sae(self) -> SAE:
         """The autoencoder, without its decoder: half of its memory, for what `Directions` reads from the disk."""
         with self._lock:
+            self._opened.check_weights()
             return SAE.from_pretrained(self._opened.folder / "sae", decoder=False).requires_grad_(False)
 
     @property
@@ -86,7 +87,7 @@ class Activations:
     def embed(self, image: NDArray[np.uint8], name: str) -> Tokens:
         """Tokens of an image of 224 pixels, rounded as those of a study are."""
         with self._lock:
-            layout = layout_of(self.backbone.info)
+            layout = layout_of(self.backbone.info, study_store(self._opened.folder))
             pixels = torch.from_numpy(image[None].copy())
             return embed_batch(self.backbone, pixels, [name], layout.dtype)[0].float().numpy()
 

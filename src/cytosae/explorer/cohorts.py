@@ -26,7 +26,6 @@ from cytosae.analysis.findings import (
 )
 from cytosae.artefacts import sha256_file
 from cytosae.cohort import CLASSIFICATION, column_of, read_barcodes
-from cytosae.concepts import read_inputs
 from cytosae.errors import CytosaeError, NotFound
 from cytosae.explorer import schemas as s
 from cytosae.explorer.activations import Activations
@@ -56,12 +55,7 @@ class Cohort:
     @cached_property
     def _barcodes(self) -> ad.AnnData:
         with self._lock:
-            data = read_barcodes(self._opened.barcodes)
-        known = read_inputs(self._opened.folder / "concepts")["sae"]
-        others = {str(of["sae"]) for of in data.uns["cytosae"].get("inputs", {}).values()} - {known}
-        if others or data.n_vars != self._opened.first.n_latents:
-            raise CytosaeError("the barcodes count the latents of another autoencoder. Run the study again.")
-        return data
+            return read_barcodes(self._opened.barcodes, pooled=True)
 
     @property
     def barcodes(self) -> ad.AnnData:
@@ -72,8 +66,8 @@ class Cohort:
         CytosaeError
             The study has none, or they are of another autoencoder.
         """
-        if not self._opened.has_patients:
-            raise NotFound("this study has no patients: its table of cells has no column 'patient'.")
+        if self._opened.why_no_patients is not None:
+            raise NotFound(self._opened.why_no_patients)
         return self._barcodes
 
     @cached_property

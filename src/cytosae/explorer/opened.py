@@ -16,11 +16,12 @@ from anndata.io import read_elem
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
-from cytosae.artefacts import CONFIG, MANIFEST, WEIGHTS, Manifest, read_json
-from cytosae.cohort import BARCODES, CLASSIFICATION, COHORT
-from cytosae.concepts import concept_files, is_common, read_datasets, read_inputs, read_rows
+from cytosae.artefacts import CONFIG, MANIFEST, WEIGHTS, Manifest, read_json, reading_hdf5
+from cytosae.cohort import BARCODES, CLASSIFICATION, COHORT, why_of_others
+from cytosae.concepts import check_encoded_with, concept_files, is_common, read_datasets, read_inputs, read_rows
 from cytosae.concepts.references import KINDS
 from cytosae.concepts.storage import PER_LATENT
+from cytosae.console import say
 from cytosae.errors import CytosaeError, NotFound
 from cytosae.explorer.directions import Directions
 from cytosae.settings import PatientConfig
@@ -29,7 +30,7 @@ HEALTHY = PatientConfig().healthy
 """The diagnosis that patients are compared with, where nothing else is said."""
 COMMON_SHARE = 0.99
 """A latent that is active in more than this share of the cells says little of any of them."""
-_NO_GROUP = {"patient", "dataset", "conflicting_diagnoses"}
+_NO_GROUP = {"patient", "dataset", "conflicting_diagnoses", "cell_type"}
 _BLOCK = 512  # maps that are in memory together
 
 
@@ -56,12 +57,8 @@ class DataSet:
     @contextmanager
     def _file(self) -> Iterator[h5py.File]:
         self._unchanged()
-        try:
+        with reading_hdf5(self._h5ad, "Run the study again.", name=self._h5ad.name):
             yield self._handle
-        except CytosaeError:
-            raise
-        except Exception as error:  # of a damaged file h5py and anndata raise whatever comes
-            raise CytosaeError(f"{self._h5ad.name}: not a readable AnnData ({error}). Run the study again.") from error
 
     @contextmanager
     def _map_file(self) -> Iterator[Any]:
@@ -301,6 +298,20 @@ class Opened:
             raise CytosaeError("the concepts have been made anew since the explorer was started. Start it again.")
         self._seen = now
 
+    def check_weights(self) -> None:
+        """Refuse the study's autoencoder where its concepts are of another one."""
+        check_encoded_with(self.folder / "sae", self.folder / "concepts")
+
+    @cached_property
+    def weights_fit(self) -> bool:
+        """Whether the study's autoencoder is that of its concepts."""
+        try:
+            self.check_weights()
+        except CytosaeError as error:
+            say(f"explorer: {error} Maps and similar latents are not shown.")
+            return False
+        return True
+
     def _recipe(self) -> tuple[Any, Any, Any] | None:
         """What the concepts are made from: stays when raters' names are written into them."""
         found = Manifest.load(self.folder / "concepts")
@@ -364,10 +375,20 @@ class Opened:
         """Barcodes of the patients; the file need not exist."""
         return self.folder / COHORT / BARCODES
 
+    @cached_property
+    def why_no_patients(self) -> str | None:
+        """Why patients cannot be shown; None where there are barcodes of these concepts."""
+        if not self.barcodes.is_file():
+            return "this study has no patients: its table of cells has no column 'patient'."
+        if not (why := why_of_others(self.barcodes, self.folder / "concepts")):
+            return None
+        say(f"explorer: {self.barcodes} is not of these concepts: {why}. Patients are not shown.")
+        return f"the barcodes are not of these concepts: {why}. Run the study again."
+
     @property
     def has_patients(self) -> bool:
-        """Whether there are barcodes."""
-        return self.barcodes.is_file()
+        """Whether there are barcodes of these concepts."""
+        return self.why_no_patients is None
 
     @property
     def classified(self) -> bool:
@@ -379,11 +400,11 @@ class Opened:
         """Columns that group the patients, with their values."""
         if not self.has_patients:
             return {}
-        try:
-            with h5py.File(self.barcodes) as file:
-                obs = read_elem(file["obs"])
-        except (OSError, KeyError, ValueError) as error:
-            raise CytosaeError(f"{self.barcodes.name}: not readable ({error}). Run the study again.") from error
+        with (
+            reading_hdf5(self.barcodes, "Run the study again.", name=self.barcodes.name),
+            h5py.File(self.barcodes) as file,
+        ):
+            obs = read_elem(file["obs"])
         found = {}
         for column in obs.columns.difference(_NO_GROUP, sort=False):
             values = obs[column]

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
 from cytosae.report.style import BLUE, MUTED, ORANGE, drawing
+from cytosae.sae.metrics import HELD_OUT, PREFIXES
 
 _CURVES = (
     ("explained_variance", "Explained variance"),
@@ -20,25 +21,32 @@ _CURVES = (
 )
 
 
-def training_curves(metrics: Sequence[Mapping[str, Any]]) -> Figure:
+def training_curves(metrics: Sequence[Mapping[str, Any]], measured_on: str = HELD_OUT) -> Figure:
     """The figures logged while training, one panel each, over images seen.
 
     Parameters
     ----------
     metrics
-        Lines of ``metrics.jsonl`` (`cytosae.sae.read_metrics`). Names that begin with ``held_out/`` belong to the
-        evaluation on held-out cells.
+        Lines of ``metrics.jsonl`` (`cytosae.sae.read_metrics`). Names that begin with ``held_out/`` or ``training_cells/``
+        belong to the evaluations.
+    measured_on
+        Whose figures these are (`cytosae.sae.measured_on`).
     """
     per_step = next((line["images"] / line["step"] for line in metrics if line.get("images")), 1.0)
     with drawing(9.6, 4.6) as figure:
         for axes, (name, title) in zip(figure.subplots(2, 3).ravel(), _CURVES, strict=True):
-            for key, colour, label in (
-                (name, BLUE, "training batch"),
-                (f"held_out/{name}", ORANGE, "held-out cells"),
+            evaluated = [f"{prefix}/{name}" for prefix in PREFIXES.values()]
+            for keys, colour, label, marker in (
+                ([name], BLUE, "training batch", None),
+                (evaluated, ORANGE, measured_on, "o"),
             ):
-                lines = [(line["step"] * per_step, line[key]) for line in metrics if line.get(key) is not None]
+                lines = [
+                    (line["step"] * per_step, line[key])
+                    for line in metrics
+                    for key in keys
+                    if line.get(key) is not None
+                ]
                 if lines:
-                    marker = "o" if key.startswith("held") else None
                     axes.plot(
                         *zip(*lines, strict=True),
                         color=colour,

@@ -14,11 +14,21 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cytosae import __version__
-from cytosae.artefacts import CONFIG, FileRecord, Manifest, digest, make_folder, read_json, sha256_file, whole_file
+from cytosae.artefacts import (
+    CONFIG,
+    FileRecord,
+    Manifest,
+    digest,
+    make_folder,
+    read_json,
+    same_weights,
+    sha256_file,
+    whole_file,
+)
 from cytosae.cells import UnreadableImage, load_squashed, read_cells
-from cytosae.cohort import BARCODES, CLASSIFICATION, COHORT, read_barcodes
+from cytosae.cohort import BARCODES, CLASSIFICATION, COHORT, read_barcodes, why_of_others
 from cytosae.concepts import read_concepts, read_datasets, read_maps, read_names
-from cytosae.console import progress
+from cytosae.console import progress, say
 from cytosae.errors import CytosaeError
 from cytosae.report.barcodes import barcode_figures
 from cytosae.report.curves import training_curves
@@ -26,7 +36,7 @@ from cytosae.report.inline import jpeg, png_of_file, template
 from cytosae.report.overview import overview, threshold_counts
 from cytosae.report.quality import quality_summary
 from cytosae.report.style import save
-from cytosae.sae import read_metrics
+from cytosae.sae import measured_on, read_metrics
 from cytosae.storage import place
 
 STRONGEST = 48
@@ -48,7 +58,7 @@ def report_inputs(study: Path) -> dict[str, str]:
         inputs[stage] = manifest.fingerprint()
     further = {"quality": study / "quality", COHORT: study / COHORT, CLASSIFICATION: study / COHORT / CLASSIFICATION}
     for name, folder in further.items():
-        if (found := Manifest.load(folder)) is not None:
+        if (found := Manifest.load(folder)) is not None and (name == "quality" or not why_no_patients(study)):
             inputs[name] = found.fingerprint()
     return inputs
 
@@ -92,7 +102,8 @@ def write_report(study: Path) -> dict[str, Any]:
     assert sae is not None
     trained = "given" not in sae.parameters
     if trained:
-        save(training_curves(read_metrics(study / "sae")), figures / "training")
+        whose = measured_on(sae.summary, sae.inputs)
+        save(training_curves(read_metrics(study / "sae"), whose), figures / "training")
     names = read_names(study / "concepts")
     datasets, means = [], {}
     numbers = sorted(read_datasets(study / "concepts").items(), key=lambda item: -item[1]["cells"])
@@ -184,17 +195,31 @@ def _quality(study: Path, figures: Path) -> str | None:
     measured, concepts = Manifest.load(study / "quality"), Manifest.load(study / "concepts")
     if measured is None or concepts is None or any(measured.inputs.get(k) != v for k, v in concepts.inputs.items()):
         return None
+    if not same_weights(measured.inputs["sae"], concepts.inputs["sae"]):
+        return None
     table = pd.read_csv(study / "quality" / "figures.csv")
     save(quality_summary(table, title=study.absolute().name), figures / "quality")
     return png_of_file(figures / "quality.png")
 
 
-def _patients(study: Path, figures: Path) -> dict[str, str]:
-    """The figures of the patients, where their barcodes were made."""
+def why_no_patients(study: Path) -> str | None:
+    """Why the barcodes of a study are not shown: there are none (an empty text), or they are of other concepts."""
     path = study / COHORT / BARCODES
-    if Manifest.load(study / COHORT) is None:
+    if Manifest.load(study / COHORT) is None or not path.is_file():
+        return ""
+    why = why_of_others(path, study / "concepts")
+    return why and f"{path} is not of these concepts: {why}"
+
+
+def _patients(study: Path, figures: Path) -> dict[str, str]:
+    """The figures of the patients, where their barcodes were made of these concepts."""
+    path = study / COHORT / BARCODES
+    if (why := why_no_patients(study)) is not None:
+        if why:
+            say(f"report: {why}. Patients are left out.")
         return {}
-    drawn = {name: png_of_file(figures / f"{name}.png") for name in barcode_figures(read_barcodes(path), figures)}
+    data = read_barcodes(path, pooled=True)
+    drawn = {name: png_of_file(figures / f"{name}.png") for name in barcode_figures(data, figures)}
     told = Manifest.load(path.parent / CLASSIFICATION)
     if told is not None and told.inputs.get("barcodes") == sha256_file(path):
         drawn |= {
@@ -220,6 +245,7 @@ def _render(
         ],
         galleries=[{key: d[key] for key in ("name", "concepts", "pictures", "ids", "grid")} for d in datasets],
         sae=sae.summary,
+        measured_on=measured_on(sae.summary, sae.inputs),
         training=sae.parameters,
         curves=training,
         quality=quality,

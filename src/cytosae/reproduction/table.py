@@ -11,7 +11,7 @@ import pandas as pd
 
 from cytosae import __version__
 from cytosae.artefacts import FileRecord, Manifest, make_folder, read_json, whole_file, write_csv
-from cytosae.cohort import BARCODES, CLASSIFICATION, COHORT
+from cytosae.cohort import BARCODES, CLASSIFICATION, COHORT, why_of_others
 from cytosae.concepts import read_datasets
 from cytosae.report import png_of_file, template
 from cytosae.reproduction.paper import CHOSEN, FIRST, PATIENTS, REPORTED, SECOND, TRAINING_SET
@@ -100,7 +100,10 @@ def _obtained(recipe: Recipe) -> Mapping[str, list[float]]:
 
 def _of_patients(folder: Path) -> dict[str, list[float]]:
     found: dict[str, list[float]] = {}
-    if (cohort := Manifest.load(folder)) is not None and (folder / BARCODES).is_file():
+    path, concepts = folder / BARCODES, folder.parent / "concepts"
+    if path.is_file() and Manifest.load(concepts) is not None and why_of_others(path, concepts):
+        return found
+    if (cohort := Manifest.load(folder)) is not None and path.is_file():
         found[f"patients {PATIENTS}"] = [cohort.summary["patients"]]
     if Manifest.load(folder / CLASSIFICATION) is not None:
         for row in read_json(folder / CLASSIFICATION / "classification.json")["contenders"]:

@@ -1,7 +1,7 @@
 """The sparse autoencoder: model, objectives, training, checkpoints. Leaves ``model.safetensors`` and ``config.json``."""
 
 from cytosae.sae.adopting import adopt
-from cytosae.sae.metrics import ExplainedVariance, evaluate
+from cytosae.sae.metrics import HELD_OUT, TRAINING, ExplainedVariance, evaluate, measured_on
 from cytosae.sae.model import SAE
 from cytosae.sae.objectives import RECONSTRUCTION, backward, ghost_reconstruction, terms
 from cytosae.sae.start import geometric_median
@@ -11,9 +11,11 @@ from cytosae.sae.training import train, training_inputs
 from cytosae.settings import TrainConfig
 
 __all__ = [
+    "HELD_OUT",
     "RECONSTRUCTION",
     "SAE",
     "TRACKERS",
+    "TRAINING",
     "ExplainedVariance",
     "TrainConfig",
     "adopt",
@@ -22,6 +24,7 @@ __all__ = [
     "geometric_median",
     "ghost_reconstruction",
     "join",
+    "measured_on",
     "read_metrics",
     "terms",
     "train",

@@ -11,7 +11,7 @@ import numpy as np
 
 from cytosae.artefacts import CONFIG, WEIGHTS, FileRecord, Manifest, disk_errors, make_folder, whole_file
 from cytosae.console import say
-from cytosae.sae.metrics import evaluate
+from cytosae.sae.metrics import STUDY, evaluate
 from cytosae.sae.model import SAE
 from cytosae.settings import TrainConfig
 from cytosae.tokens import TokenSource
@@ -51,7 +51,7 @@ def adopt(
     pieces = [rows[i : i + config.batch_images] for i in range(0, len(rows), config.batch_images)]
     say(f"sae: {sae.n_latents:,} latents that were given, measured on {len(rows):,} cells")
     figures = evaluate(sae, source.stream(pieces), config.objective)
-    summary = {**figures, "dead": figures["silent"], "n_latents": sae.n_latents}
+    summary = {**figures, "dead": figures["silent"], "n_latents": sae.n_latents, "measured_on": STUDY}
     if imported := sae.metadata.get("imported"):
         summary["imported"] = {key: value for key, value in imported.items() if key != "configuration"}
     make_folder(folder)

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cytosae.artefacts import WEIGHTS, Manifest, read_json, sha256_file
+from cytosae.artefacts import WEIGHTS, Manifest, read_json, same_weights, sha256_file
 from cytosae.errors import CytosaeError
+from cytosae.sae.metrics import PREFIXES, measured_on
 from cytosae.sae.model import SAE, published
 
 _HUB_LICENCES = ("apache-2.0", "mit", "openrail", "bsd-3-clause", "cc0-1.0", "gpl-3.0", "lgpl-3.0", "agpl-3.0", "other")
@@ -69,7 +70,7 @@ def evidence_of(study: Path, sae: Path) -> Evidence:
         raise CytosaeError(f"{study}: its concepts are of another autoencoder than {sae}. Name the study of this one.")
     path = study / "quality" / "quality.json"
     measured = read_json(path) if path.is_file() else {}
-    same = measured.get("inputs", {}).get("sae") == manifest.inputs["sae"]
+    same = same_weights(measured.get("inputs", {}).get("sae"), manifest.inputs["sae"])
     return Evidence(
         manifest.summary["datasets"],
         manifest.parameters.get("concept_threshold"),
@@ -137,7 +138,7 @@ def _backbone(metadata: Mapping[str, Any]) -> str:
 
 
 def _figures(metadata: Mapping[str, Any]) -> str:
-    held = metadata.get("held_out") or {}
+    held: Mapping[str, Any] = next((metadata[key] for key in PREFIXES.values() if metadata.get(key)), {})
     names = {
         "explained_variance": "explained variance",
         "l0": "L0 (active latents of a token)",
@@ -147,7 +148,9 @@ def _figures(metadata: Mapping[str, Any]) -> str:
     }
     rows = [(said, _number(held[key])) for key, said in names.items() if held.get(key) is not None]
     said = (
-        _table(("on held-out cells", ""), rows) if rows else "Explained variance, L0 and dead share were not measured."
+        _table((f"on {measured_on(held, metadata.get('inputs') or {})}", ""), rows)
+        if rows
+        else "Explained variance, L0 and dead share were not measured."
     )
     return f"## Figures\n\n{said}"
 

@@ -217,14 +217,14 @@ def _stepped(course: Course, x: torch.Tensor) -> str | CytosaeError:
 
 
 def _evaluate(courses: Sequence[Course], run: Callable[..., list[Any]]) -> None:
-    """Those that are due, those with the same held-out cells on one reading of them."""
+    """Those that are due, those measured on the same cells on one reading of them."""
     due: dict[tuple[int, ...], list[Course]] = {}
     for course in courses:
         if course.evaluation_due:
             due.setdefault((*course.evaluation.tolist(),), []).append(course)
     for together in due.values():
-        held_out = list(together[0].held_out())
-        run(lambda course, held_out=held_out: course.evaluate(held_out), together)
+        tokens = list(together[0].measured())
+        run(lambda course, tokens=tokens: course.evaluate(tokens), together)
 
 
 @contextmanager

@@ -2,15 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from cytosae.artefacts import digest
 from cytosae.sae.active_latents import active
 from cytosae.sae.model import SAE
 from cytosae.sae.objectives import RECONSTRUCTION
 from cytosae.sae.sparse import decode
+
+HELD_OUT, TRAINING, STUDY = "held-out cells", "training cells", "cells of the study"
+"""Whose figures those of an autoencoder are: of cells kept out of its training; of those it was trained on, where none was
+kept out; of a study into which it was taken."""
+PREFIXES = {HELD_OUT: "held_out", TRAINING: "training_cells"}
+"""Their names in ``metrics.jsonl`` (before a slash) and in ``config.json``."""
+
+
+def measured_on(figures: Mapping[str, Any], inputs: Mapping[str, str]) -> str:
+    """Whose figures those in the manifest of an autoencoder are: `HELD_OUT`, `TRAINING` or `STUDY`.
+
+    Parameters
+    ----------
+    figures
+        The manifest's summary; earlier versions do not say it there.
+    inputs
+        Of the manifest: ``split`` is a digest of the rows that were held out.
+    """
+    return figures.get("measured_on") or (TRAINING if inputs.get("split") == digest([]) else HELD_OUT)
 
 
 class ExplainedVariance:

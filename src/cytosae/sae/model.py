@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -9,11 +10,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save, save_file
 from torch import Tensor, nn
 
 from cytosae import __version__
-from cytosae.artefacts import CONFIG, WEIGHTS, make_folder, read_json, whole_file, write_json
+from cytosae.artefacts import CONFIG, WEIGHTS, make_folder, read_json, sha256_file, whole_file, write_json
 from cytosae.errors import CytosaeError, in_short
 from cytosae.sae.activations import Activation, ReLU, activation_of
 from cytosae.sae.split import Split
@@ -55,6 +56,8 @@ class SAE(nn.Module):
     log_threshold: Tensor
     r_mag: Tensor
     b_mag: Tensor
+    file: Path | None = None
+    """The weights' file, where they were loaded from one."""
     split = Split()
     """In training, which part of tokens and latents is here; everything, unless several processes train."""
 
@@ -125,16 +128,41 @@ class SAE(nn.Module):
         if gradient is not None:
             gradient -= (gradient * self.W_dec).sum(dim=1, keepdim=True) * self.W_dec
 
+    def weights_digest(self) -> str:
+        """SHA-256 that identifies the weights as they are now.
+
+        That of the file they were loaded from, as long as it holds the same numbers; otherwise that of the file which
+        `save_pretrained` would write.
+        """
+        if self.file is not None and self._equal(self.file):
+            return sha256_file(self.file)
+        return hashlib.sha256(save(self._tensors())).hexdigest()
+
+    def _equal(self, file: Path) -> bool:
+        """Whether a file of weights holds the numbers that are in memory, but for a decoder that was not loaded."""
+        own = {
+            name: value for name, value in self.state_dict().items() if name != "W_dec" or len(value) == self.n_latents
+        }
+        try:
+            with safe_open(file, "pt") as stored:
+                names = {*stored.keys()} - ({"W_dec"} - {*own})
+                return names == {*own} and all(
+                    torch.equal(stored.get_tensor(name).to(own[name].dtype), own[name].cpu()) for name in names
+                )
+        except (SafetensorError, OSError):
+            return False
+
+    def _tensors(self) -> dict[str, Tensor]:
+        """The weights as they are written."""
+        return {name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()}
+
     def save_pretrained(self, folder: str | Path) -> None:
         """Write ``model.safetensors`` and ``config.json``, the layout of the Hugging Face hub."""
         self._save(make_folder(place(folder)), self.metadata)
 
     def _save(self, folder: Path, metadata: Mapping[str, Any]) -> None:
         with whole_file(folder / WEIGHTS) as partial:
-            save_file(
-                {name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()},
-                partial,
-            )
+            save_file(self._tensors(), partial)
         described: dict[str, Any] = {"format": _FORMAT, "d_model": self.d_model, "n_latents": self.n_latents}
         if not isinstance(self.activation, ReLU):
             described |= {"format": _FORMAT_WITH_ACTIVATION, "activation": self.activation.described()}
@@ -186,6 +214,7 @@ class SAE(nn.Module):
         for key, value in state.items():
             if not torch.isfinite(value).all():
                 raise CytosaeError(f"{weights}: {key} holds NaN or infinite values; the training must have diverged.")
+        model.file = weights.absolute()
         return model
 
     def push_to_hub(self, name: str, card: str, *, private: bool = False) -> str:

@@ -29,7 +29,7 @@ from cytosae.sae.activations import BatchTopK, ReLU
 from cytosae.sae.archetypes import Archetypes
 from cytosae.sae.checkpoint import CHECKPOINT, MOMENTS, TrainState, load_checkpoint, save_checkpoint
 from cytosae.sae.former import TrainedWork, former_folder, put_aside, refusal
-from cytosae.sae.metrics import evaluate
+from cytosae.sae.metrics import HELD_OUT, PREFIXES, TRAINING, evaluate
 from cytosae.sae.model import SAE
 from cytosae.sae.objectives import OBJECTIVES, BatchFigures, backward
 from cytosae.sae.start import start_from_tokens, start_of_bias, tie_encoder
@@ -255,7 +255,8 @@ def train(
 
     Returns
     -------
-    Figures on held-out cells (see `cytosae.sae.evaluate`), steps, images, dead share; in the first process, and nothing
+    Figures on held-out cells (see `cytosae.sae.evaluate`), or where none is held out on training cells, as ``measured_on``
+    says; steps, images, dead share; in the first process, and nothing
     in the others.
 
     Raises
@@ -306,7 +307,7 @@ def _train(course: Course, readers: int, checkpoint_seconds: float, stop: StopFl
                 if note:
                     bar.to(course.images, note)
                 if course.evaluation_due:
-                    course.evaluate(course.held_out())
+                    course.evaluate(course.measured())
     finally:
         tokens.close()
         course.close()
@@ -351,7 +352,7 @@ class Course:
         self.team = team or Team(device)
         with self.team.agreed():
             self.team.check(config, source.layout.d_model)
-            self.training, self.evaluation = _split(source, config)
+            self.training, self.evaluation, self.measured_on = _split(source, config)
             inputs = training_inputs(source, config)
         self.checkpoint = folder / CHECKPOINT
         self.identity = {"parameters": config.recorded(), "inputs": inputs, "version": VERSIONS["sae"]}
@@ -370,8 +371,8 @@ class Course:
         self.state = self.team.deal(begun, self._blank)
         say(
             f"sae: {config.expansion * source.layout.d_model:,} latents on {self.team.described()}, "
-            f"{len(self.training):,} cells to train on, {len(self.evaluation):,} held out, step {self.state.step:,} of "
-            f"{config.steps:,}"
+            f"{len(self.training):,} cells to train on, measured on {len(self.evaluation):,} {self.measured_on}, step "
+            f"{self.state.step:,} of {config.steps:,}"
         )
         self._trackers = open_trackers(track, folder, self.state.step, config.recorded()) if self.team.first else []
 
@@ -387,7 +388,7 @@ class Course:
 
     @property
     def evaluation_due(self) -> bool:
-        """Whether the last step is one after which held-out cells are looked at."""
+        """Whether the last step is one after which the autoencoder is measured."""
         return self.ended or self.state.step % self.config.evaluate_every == 0
 
     def step(self, x: Tensor) -> str:
@@ -399,14 +400,14 @@ class Course:
         self._log(line)
         return f"EV {line['explained_variance']:.3f}, L0 {figures.l0:.0f}, dead {line['dead']:.0%}"
 
-    def held_out(self) -> Iterator[Tensor]:
-        """Tokens of the held-out cells."""
+    def measured(self) -> Iterator[Tensor]:
+        """Tokens of the cells to measure on."""
         return _in_pieces(self.source, self.evaluation, self.config)
 
     def evaluate(self, batches: Iterable[Tensor]) -> None:
-        """Figures on the held-out cells' tokens, for the log and for the end."""
+        """Figures on the tokens of the cells to measure on, for the log and for the end."""
         self.held = self._figures(batches)
-        self._log({f"held_out/{name}": value for name, value in self.held.items()})
+        self._log({f"{PREFIXES[self.measured_on]}/{name}": value for name, value in self.held.items()})
 
     def _figures(self, batches: Iterable[Tensor]) -> dict[str, float]:
         dtype = choose_precision(self.config.encoder, "cpu")
@@ -431,26 +432,36 @@ class Course:
     def finish(self) -> dict[str, Any]:
         """Write the autoencoder and its manifest; its figures."""
         if not self.held:
-            self.held = self._figures(self.held_out())
+            self.held = self._figures(self.measured())
         whole = self.team.collect(self.state, self._blank)
         with self.team.agreed():
             if whole is not None:
-                return _finish(self.source, self.folder, self.config, whole, self.identity, self.held)
+                return _finish(self.source, self.folder, self.config, whole, self.identity, self.held, self.measured_on)
         return {}
 
 
-def _split(source: TokenSource, config: TrainConfig) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Rows to train on, and rows to evaluate on (a seeded draw of the held-out cells)."""
+def _split(source: TokenSource, config: TrainConfig) -> tuple[NDArray[np.int64], NDArray[np.int64], str]:
+    """Rows to train on; a seeded draw of the held-out rows to measure on, or of the training's; and which of both it is."""
     kept_out = held_out(source.cells, config.holdout, config.seed)
     training, held = np.flatnonzero(~kept_out), np.flatnonzero(kept_out)
     if len(training) == 0:
         raise CytosaeError(
             f"No cell is left to train on: all {len(kept_out)} cells are held out. Check the column 'split'."
         )
-    if len(held) == 0:
-        held = training  # with one cell, or --holdout 0, there is nothing else to look at
+    whose = HELD_OUT if len(held) else TRAINING
+    if not len(held):
+        held = training
+        say(f"sae: no cell is held out ({_why_none(source, config)}): all figures are those of training cells")
     order = np.random.default_rng([config.seed, 2]).permutation(len(held))[: config.evaluate_images]
-    return training, np.sort(held[order])
+    return training, np.sort(held[order]), whose
+
+
+def _why_none(source: TokenSource, config: TrainConfig) -> str:
+    """Why no cell is held out."""
+    splits = sorted(map(str, source.cells["split"].dropna().unique()))
+    if splits:
+        return f"the column 'split' has {', '.join(splits[:5])} and neither val nor test"
+    return "there is one cell" if source.n_cells == 1 else f"--holdout {config.holdout:g}"
 
 
 def _continued(folder: Path, state: TrainState, inputs: Mapping[str, str], config: TrainConfig, restart: bool) -> bool:
@@ -522,13 +533,15 @@ def _finish(
     state: TrainState,
     identity: dict[str, Any],
     held: dict[str, float],
+    whose: str,
 ) -> dict[str, Any]:
-    summary = {
+    summary: dict[str, Any] = {
         **held,
         "dead": len(dead_latents(state, config)) / state.sae.n_latents,
         "n_latents": state.sae.n_latents,
         "steps": state.step,
         "images": state.step * config.batch_images,
+        "measured_on": whose,
     }
     layout = source.layout
     state.sae.metadata = {
@@ -536,7 +549,8 @@ def _finish(
         "inputs": identity["inputs"],
         "backbone": layout.backbone,
         "n_tokens": layout.n_tokens,
-        "held_out": summary,
+        "store_dtype": layout.dtype,
+        PREFIXES[whose]: summary,
     }
     with disk_errors(folder):
         save_checkpoint(folder / CHECKPOINT, state, identity)

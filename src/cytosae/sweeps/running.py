@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cytosae.analysis import saved_backbone, study_tokens
+from cytosae.analysis import saved_backbone, study_store, study_tokens
 from cytosae.artefacts import Manifest, read_json
 from cytosae.backbones import resolve_layer
 from cytosae.cells import read_attributes, read_cells
@@ -104,10 +104,17 @@ class Sweep:
         settings = {**self.about["request"]["settings"], "device": self.device, "layer": layer}
         settings["weights"] = Path(settings["weights"]) if settings["weights"] else None
         backbone = load_backbone(BackboneConfig(**settings))
-        cells, layout = read_cells(self.study / "cells.parquet"), layout_of(backbone.info)
+        cells, store = read_cells(self.study / "cells.parquet"), study_store(self.study)
+        layout = layout_of(backbone.info, store)
         if (self.study / "tokens").is_dir():
             folder = self.folder / TOKENS / f"layer-{layer}"
-            embedded(cells, layout, lambda: backbone, folder, StoreConfig())
+            embedded(
+                cells,
+                layout,
+                lambda: backbone,
+                folder,
+                StoreConfig(layout.dtype, layout.cells_per_shard, layout.batch_size),
+            )
             source = TokenStore(folder)
         else:
             source = LiveTokens(cells, lambda: backbone, layout)

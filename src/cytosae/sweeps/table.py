@@ -16,6 +16,7 @@ from cytosae.concepts import is_concept, read_concepts, read_datasets
 from cytosae.concepts.evaluation.sampling import LATENTS
 from cytosae.report import overview, png_of_file, save, template, threshold_counts
 from cytosae.reproduction.paper import REPORTED
+from cytosae.sae import measured_on
 from cytosae.settings import EvaluateConfig
 from cytosae.sweeps.spec import Spec
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 TABLE, CSV, RUNS, PAGE = "sweep.parquet", "sweep.csv", "runs.csv", "sweep.html"
 FIGURES = ("explained_variance", "l0", "dead", "silent")
-"""On held-out cells, but the dead share, which is that of the last batches of the training."""
+"""On the cells that ``measured_on`` names, but the dead share, which is that of the last batches of the training."""
 
 
 def write_results(
@@ -57,6 +58,7 @@ def write_results(
         write_csv(folder / name, frame)
     page = template("sweep.html.j2").render(
         rows=_plain(table),
+        measured_on=" or of ".join(sorted(table["measured_on"].dropna().unique())) if "measured_on" in table else "",
         measures=[name for name in table if f"{name}_deviation" in table],
         paper=paper_beside(table),
         diverged=diverged,
@@ -100,7 +102,8 @@ def table_of_runs(
         for dataset in read_datasets(run.folder / "concepts"):
             means = _means(run.folder, dataset)
             counts = {f"concepts_at_{value:g}": int(is_concept(means, value).sum()) for value in spec.thresholds}
-            rows.append({**about, "dataset": dataset, **trained, **counts, **measures})
+            whose = measured_on(made.summary, made.inputs)
+            rows.append({**about, "dataset": dataset, "measured_on": whose, **trained, **counts, **measures})
     return pd.DataFrame(rows)
 
 
@@ -136,7 +139,7 @@ def over_seeds(each: pd.DataFrame) -> pd.DataFrame:
         From `table_of_runs`.
     """
     figures = [name for name in map(str, each) if name in FIGURES or name.startswith(("concepts_at_", "quality: "))]
-    about = [name for name in map(str, each) if name not in (*figures, "seed", "state", "dataset")]
+    about = [name for name in map(str, each) if name not in (*figures, "seed", "state", "dataset", "measured_on")]
     datasets = each["dataset"].dropna().unique().tolist() or [None]
     rows = []
     for _, of_setting in each.groupby("setting", sort=False):
@@ -144,6 +147,8 @@ def over_seeds(each: pd.DataFrame) -> pd.DataFrame:
         for dataset in datasets:
             some = of_setting[of_setting["dataset"] == dataset]
             row = {**of_setting.iloc[0][about].to_dict(), "dataset": dataset, "trainings": len(some), "diverged": lost}
+            if "measured_on" in some:
+                row["measured_on"] = " and ".join(sorted(some["measured_on"].dropna().unique())) or None
             for name in figures:
                 values = some[name].dropna().to_numpy(dtype=float)
                 row[name] = values.mean() if len(values) else None

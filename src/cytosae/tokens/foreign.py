@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cytosae.artefacts import digest
+from cytosae.artefacts import digest, reading_hdf5
 from cytosae.errors import CytosaeError, in_short
 
 HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf")
@@ -102,18 +102,17 @@ def _rows(mapped: Callable[[], NDArray[Any]], shape: tuple[int, int, int], start
 def _hdf5(path: Path) -> Foreign:
     import h5py
 
+    kind, again = "an HDF5 file, or cut short", "Copy or make it again."
+
     def read(start: int, stop: int) -> NDArray[Any]:
-        with h5py.File(path) as file:
+        with reading_hdf5(path, again, kind=kind), h5py.File(path) as file:
             rows: NDArray[Any] = file[DATASET][start:stop]
         return rows.reshape(stop - start, *shape[1:])
 
-    try:
-        with h5py.File(path) as file:
-            if not isinstance(file.get(DATASET), h5py.Dataset):
-                raise CytosaeError(f"{path}: has no data set {DATASET!r}; it has {', '.join(file) or 'none'}.")
-            shape = _shape(file[DATASET].shape, file[DATASET].dtype, path)
-    except OSError as error:
-        raise CytosaeError(f"{path}: not an HDF5 file, or cut short ({error}).") from error
+    with reading_hdf5(path, again, kind=kind), h5py.File(path) as file:
+        if not isinstance(file.get(DATASET), h5py.Dataset):
+            raise CytosaeError(f"{path}: has no data set {DATASET!r}; it has {', '.join(file) or 'none'}.")
+        shape = _shape(file[DATASET].shape, file[DATASET].dtype, path)
     return Foreign(path, *shape, read, (path,))
 
 

@@ -28,7 +28,7 @@ from cytosae.concepts.evaluation import images, labels, latents
 from cytosae.concepts.evaluation.sampling import LATENTS, draw_sample
 from cytosae.concepts.evaluation.table import Table
 from cytosae.concepts.joining import joined_statistics
-from cytosae.concepts.storage import PER_LATENT, read_inputs
+from cytosae.concepts.storage import PER_LATENT, check_encoded_with, read_inputs
 from cytosae.errors import CytosaeError
 from cytosae.sae import SAE
 from cytosae.settings import EvaluateConfig
@@ -69,8 +69,9 @@ def evaluate_study(
     What is in ``quality.json``.
     """
     config = config or EvaluateConfig()
-    sae = SAE.from_pretrained(folder / "sae")
     concepts_folder = folder / "concepts"
+    check_encoded_with(folder / "sae", concepts_folder)
+    sae = SAE.from_pretrained(folder / "sae")
     statistics = joined_statistics(concepts_folder)
     concepts = np.flatnonzero(statistics["all", "datasets"].to_numpy() > 0)
     if len(concepts) < 2:
@@ -97,7 +98,7 @@ def evaluate_study(
     latents.redundancy(table, about, sae, concepts)
     latents.stability(table, sae, concepts, others, config)
     labels.consistency(table, about, sample)
-    images.robustness(table, about, sae, sample, backbone, config)
+    images.robustness(table, about, sae, source, sample, backbone, config)
     images.downstream(table, result, sae, source, sample, finish, config)
     inputs = _inputs(folder, attributes, against)
     result = without_nan(

@@ -23,6 +23,7 @@ from cytosae.sae.active_latents import active
 from cytosae.settings import EvaluateConfig
 from cytosae.storage import place
 from cytosae.tokens import TokenSource
+from cytosae.tokens.live import embed_batch
 
 _AMPLIFIED = 3.0  # times the activation
 _LEAST = 20  # cells with a mask, or of a label
@@ -80,7 +81,13 @@ def localisation(
 
 
 def robustness(
-    table: Table, about: pd.DataFrame, sae: SAE, sample: Sample, backbone: Backbone | None, config: EvaluateConfig
+    table: Table,
+    about: pd.DataFrame,
+    sae: SAE,
+    source: TokenSource,
+    sample: Sample,
+    backbone: Backbone | None,
+    config: EvaluateConfig,
 ) -> None:
     """Is a concept as active when the same cell is stained otherwise, out of focus, or compressed?"""
     if backbone is None:
@@ -93,12 +100,13 @@ def robustness(
         table.skip("robustness", f"an image of the study cannot be read ({error})")
         return
 
-    model = backbone
+    model, names = backbone, sample.cells["cell_id"].iloc[rows].tolist()
 
     def mean_of(images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         parts = []
         for start in range(0, len(images), BATCH):
-            tokens = model.tokens(np.stack(images[start : start + BATCH])).cpu().half().float()
+            some = torch.from_numpy(np.stack(images[start : start + BATCH]))
+            tokens = embed_batch(model, some, names[start : start + BATCH], source.layout.dtype)
             parts.append(cell_activations(sae, tokens)[1][:, sample.concepts].toarray())
         return np.concatenate(parts)
 
@@ -157,6 +165,7 @@ def downstream(
 def _changes(
     table: Table,
     sae: SAE,
+    source: TokenSource,
     sample: Sample,
     finish: Finish,
     probe: q.OutputProbe,

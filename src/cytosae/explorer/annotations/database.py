@@ -15,7 +15,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from cytosae.artefacts import Manifest
+from cytosae.artefacts import Manifest, reading_hdf5
 from cytosae.errors import CytosaeError
 from cytosae.explorer.annotations.tables import SCHEMA, About, Base
 from cytosae.storage import StoredPath
@@ -195,19 +195,19 @@ def open_database(study: Path, address: str | URL | None = None) -> Database:
     manifest = Manifest.load(folder)
     if manifest is None or manifest.stage != "concepts":
         raise CytosaeError(f"{folder}: no finished concepts there. Run `cytosae run CELLS --study {study}` first.")
+    sae = manifest.inputs["sae"]
+    if not sae:
+        raise CytosaeError(f"{folder}: does not say of which autoencoder its concepts are. Encode the cells again.")
     datasets = {name: _latents(folder / f"{file}.h5ad") for name, file in manifest.summary["files"].items()}
-    return Database(address or default_address(study), manifest.inputs["sae"], datasets=datasets)
+    return Database(address or default_address(study), sae, datasets=datasets)
 
 
 def _latents(path: Path) -> int:
     """Number of latents in an AnnData file."""
     import h5py
 
-    try:
-        with h5py.File(path) as file:
-            return int(file["X"].attrs["shape"][1])
-    except (OSError, KeyError) as error:
-        raise CytosaeError(f"{path}: not a readable AnnData ({error}). Run `cytosae encode` again.") from error
+    with reading_hdf5(path, "Run `cytosae encode` again."), h5py.File(path) as file:
+        return int(file["X"].attrs["shape"][1])
 
 
 def _url(address: str | URL) -> URL:

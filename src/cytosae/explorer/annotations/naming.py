@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cytosae.artefacts import FileRecord, Manifest, whole_file
+from cytosae.artefacts import FileRecord, Manifest, reading_hdf5, whole_file
 from cytosae.errors import CytosaeError, Interrupted
 from cytosae.explorer.annotations import schemas
 from cytosae.explorer.annotations.agreement import VERDICTS
@@ -18,6 +18,7 @@ from cytosae.interrupts import deferred_signals
 if TYPE_CHECKING:
     import pandas as pd
 
+_AGAIN = "Run `cytosae encode` again."
 _DEPENDENT = ("cohort",)  # stages that have the fingerprint of the concepts among their inputs, but take no names
 
 
@@ -79,8 +80,13 @@ def name_latents(study: Path, names: Mapping[int, schemas.Named]) -> dict[str, i
     manifest = Manifest.load(folder)
     if manifest is None or manifest.stage != "concepts":
         raise CytosaeError(f"{folder}: no finished concepts there. Run `cytosae run CELLS --study {study}` first.")
+    import h5py
+
     changed = 0
     for file in (f"{name}.h5ad" for name in manifest.summary["files"].values()):
+        if (folder / file).is_file():
+            with reading_hdf5(folder / file, _AGAIN), h5py.File(folder / file):
+                pass  # who has it open for writing has changed it too: say the first
         if not manifest.outputs[file].matches(folder / file):
             raise CytosaeError(f"{folder / file}: missing, or not as its manifest has it. Encode the cells again.")
         with deferred_signals() as stop:  # file and manifest change together
@@ -116,7 +122,7 @@ def _write_columns(path: Path, names: Mapping[int, schemas.Named]) -> bool:
     import h5py
     from anndata.io import read_elem, write_elem
 
-    with h5py.File(path) as file:
+    with reading_hdf5(path, _AGAIN), h5py.File(path) as file:
         var: pd.DataFrame = read_elem(file["var"])
     if beyond := [latent for latent in names if latent >= len(var)]:
         raise CytosaeError(f"{path}: has {len(var)} latents, and there is an annotation of latent {beyond[0]}.")

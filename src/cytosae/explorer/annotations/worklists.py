@@ -14,7 +14,7 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from cytosae.artefacts import Manifest, digest
+from cytosae.artefacts import Manifest, digest, same_weights
 from cytosae.errors import CytosaeError
 from cytosae.explorer.annotations import schemas, tables
 from cytosae.explorer.annotations.database import Database
@@ -91,9 +91,10 @@ def from_panel(
     CytosaeError
         Drawn from another autoencoder than `sae`.
     """
-    if (found := file.inputs.get("sae", "")) != sae:
+    drawn_from = file.inputs.get("sae", "")
+    if not same_weights(drawn_from, sae):
         raise CytosaeError(
-            f"The worklist is of another autoencoder ({found[:12] or 'not named'}) than the study ({sae[:12]}). Draw "
+            f"The worklist is of another autoencoder ({drawn_from[:12] or 'not named'}) than the study ({sae[:12]}). Draw "
             "one with `cytosae panel` from the study's concepts."
         )
     seed = file.parameters.get("seed")

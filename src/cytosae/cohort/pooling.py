@@ -1,0 +1,76 @@
+"""From barcodes of each cell type of a patient to one of the patient."""
+
+from __future__ import annotations
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+
+from cytosae.cohort.barcodes import disease_barcodes
+
+
+def over_cell_types(data: ad.AnnData) -> ad.AnnData:
+    """One barcode per patient, as `cytosae.cohort.make_barcodes` makes it of the same cells without their types.
+
+    A patient's mean is that of the types weighted by their cells; the standard error follows from the sums and squares of
+    the types.
+
+    Parameters
+    ----------
+    data
+        Barcodes by cell type.
+    """
+    keys = ["dataset", "patient"]
+    grouped = data.obs.groupby(keys, sort=True, observed=True)
+    codes, cells = grouped.ngroup().to_numpy(), data.obs["n_cells"].to_numpy(np.float64)[:, None]
+
+    def summed(values: np.ndarray) -> np.ndarray:
+        total = np.zeros((grouped.ngroups, values.shape[1]))
+        np.add.at(total, codes, values)
+        return total
+
+    barcodes, n = np.asarray(data.X, np.float64), summed(cells)
+    sums = summed(cells * barcodes)
+    # A single cell's error is its barcode, which says nothing of a spread.
+    spread = np.where(cells > 1, np.square(data.layers["standard_error"], dtype=np.float64) * cells * (cells - 1), 0)
+    squares = summed(spread + cells * barcodes**2)
+    mean = sums / n
+    error = np.sqrt(np.maximum(squares - n * mean**2, 0) / np.maximum(n - 1, 1) / n)
+    pooled = ad.AnnData(mean.astype(np.float32), _patients(data, codes), data.var.copy())
+    pooled.layers["standard_error"] = np.where(n > 1, error, mean).astype(np.float32)
+    pooled.layers["mean_activation"] = (summed(cells * data.layers["mean_activation"]) / n).astype(np.float32)
+    pooled.layers["active_cells"] = summed(data.layers["active_cells"]).astype(np.int32)
+    types = data.obs["cell_type"].cat
+    counts = np.zeros((pooled.n_obs, len(types.categories)))
+    np.add.at(counts, (codes, types.codes), cells[:, 0])
+    pooled.obsm["cell_types"] = counts / n
+    pooled.uns |= {**data.uns, "cell_types": types.categories.to_numpy(object)}
+    if "diagnosis" in pooled.obs:
+        diagnoses = pooled.obs["diagnosis"].cat
+        pooled.varm["disease_barcodes"] = disease_barcodes(pooled.X, diagnoses.codes, len(diagnoses.categories)).T
+        pooled.uns["diseases"] = diagnoses.categories.to_numpy(object)
+    return pooled
+
+
+def _patients(data: ad.AnnData, codes: np.ndarray) -> pd.DataFrame:
+    """What is known of each patient: columns whose values its cell types share; of the images' files every value."""
+    from cytosae.cohort.aggregation import IMAGE_COLUMNS
+
+    rows = data.obs.drop(columns="cell_type")
+    names = [name.removesuffix(f" | {kind}") for name, kind in zip(data.obs_names, data.obs["cell_type"], strict=True)]
+    first = pd.Series(names).groupby(codes).first()
+    obs = pd.DataFrame(index=pd.Index(first.astype(str).to_numpy()))
+    for column in rows.columns:
+        values = pd.Series(rows[column].astype(object).to_numpy()).groupby(codes)
+        if column == "n_cells":
+            obs[column] = values.sum().astype(np.int64).to_numpy()
+        elif column in IMAGE_COLUMNS:
+            joined = values.agg(
+                lambda parts: " | ".join(sorted({one for part in parts for one in str(part).split(" | ")}))
+            )
+            obs[column] = pd.Categorical(joined)
+        elif column == "diagnosis" or values.nunique().max() <= 1:
+            known = values.first().where(values.nunique() == 1, None).to_numpy()
+            numeric = pd.api.types.is_numeric_dtype(rows[column])
+            obs[column] = known.astype(np.float64) if numeric else pd.Categorical(known)
+    return obs
