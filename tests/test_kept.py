@@ -160,7 +160,7 @@ def test_whether_tokens_are_kept_is_remembered(run: Callable[..., Any], tmp_path
     [
         (("--l1", "2e-4"), "l1 0.0001 -> 0.0002"),
         (("--images", "16"), "more than the 4 that are asked for"),
-        (("--preset", "recommended"), "objective release -> batchtopk"),
+        (("--objective", "batchtopk"), "objective release -> batchtopk"),
         (("--layer", "1"), "changed: tokens"),
         (("--holdout", "0.5"), "holdout"),
     ],
