@@ -31,7 +31,16 @@ from cytosae.console import progress, say
 from cytosae.engines import opened
 from cytosae.errors import CytosaeError
 from cytosae.sae import SAE, adopt, train, training_inputs
-from cytosae.settings import HERE, BackboneConfig, BarcodeConfig, EncodeConfig, EngineConfig, StoreConfig, TrainConfig
+from cytosae.settings import (
+    HERE,
+    BackboneConfig,
+    BarcodeConfig,
+    EncodeConfig,
+    EngineConfig,
+    ImageConfig,
+    StoreConfig,
+    TrainConfig,
+)
 from cytosae.tokens import Layout, LiveTokens, TokenSource, TokenStore, embed, layout_of
 from cytosae.tokens.store import read_manifest
 
@@ -46,6 +55,7 @@ class RunConfig:
     encode: EncodeConfig = field(default_factory=EncodeConfig)
     barcodes: BarcodeConfig = field(default_factory=BarcodeConfig)
     engine: EngineConfig = field(default_factory=EngineConfig)
+    images: ImageConfig = field(default_factory=ImageConfig)
 
 
 def load_backbone(config: BackboneConfig, *, whole: bool = False) -> Backbone:
@@ -107,12 +117,15 @@ def rendered(source: Path, folder: Path) -> Path:
     return path
 
 
-def list_to(source: Path, target: Path, *, strict: bool = False) -> tuple[pd.DataFrame, dict[str, Any]]:
+def list_to(
+    source: Path, target: Path, *, strict: bool = False, images: ImageConfig | None = None
+) -> tuple[pd.DataFrame, dict[str, Any]]:
     """List the cells of a source into a table, and those left out into ``<name>.rejected.csv`` beside it.
 
     Files that have not changed since the table was last written are not opened again.
     """
     make_folder(target.parent)
+    intensity = images.intensity if images else None
     previous = _previous(target)
     with progress("cells", 1, "cells") as bar:
 
@@ -120,7 +133,7 @@ def list_to(source: Path, target: Path, *, strict: bool = False) -> tuple[pd.Dat
             bar.resize(total)
             bar.to(done)
 
-        listing = list_cells(source, strict=strict, previous=previous, on_progress=show)
+        listing = list_cells(source, strict=strict, intensity=intensity, previous=previous, on_progress=show)
     reason = "not listed yet" if previous is None else difference(previous, listing.cells)
     rejected = target.with_name(f"{target.stem}.rejected.csv")
     if len(listing.rejected):
@@ -129,8 +142,11 @@ def list_to(source: Path, target: Path, *, strict: bool = False) -> tuple[pd.Dat
             listing.rejected.to_csv(partial, index=False)
     else:
         rejected.unlink(missing_ok=True)
+    if len(ignored := listing.ignored_profiles):
+        first = ignored.iloc[0]
+        say(f"cells: {len(ignored):,} have a broken ICC profile; the first is {first['path']}: {first['file_note']}")
     if reason or listing.inspected:
-        write_cells(listing.cells, target, {"source": f"{source}", "strict": strict})
+        write_cells(listing.cells, target, {"source": f"{source}", "strict": strict, "intensity": intensity})
     say(f"cells: {reason}" if reason else "cells: up to date")
     return listing.cells, {**listing.summary(), "skipped": reason is None, "why": reason}
 
@@ -238,7 +254,9 @@ class Study:
         """
         make_folder(self.folder)
         source = rendered(source, self.folder / "cohort")
-        cells, self.stages["cells"] = list_to(source, self.folder / "cells.parquet", strict=strict)
+        cells, self.stages["cells"] = list_to(
+            source, self.folder / "cells.parquet", strict=strict, images=self.config.images
+        )
         tokens = self._tokens(cells)
         try:
             self._sae(tokens, track, checkpoint_seconds)

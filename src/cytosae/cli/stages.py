@@ -10,7 +10,7 @@ import typer
 
 from cytosae.cli.answers import Json, answer
 from cytosae.cli.options import CheckpointSeconds, Commands, NoStore, Source, Strict, Track, Workers, with_settings
-from cytosae.settings import HERE, BackboneConfig, EncodeConfig, EngineConfig, StoreConfig, TrainConfig
+from cytosae.settings import HERE, BackboneConfig, EncodeConfig, EngineConfig, ImageConfig, StoreConfig, TrainConfig
 
 stages_app = Commands()
 
@@ -25,8 +25,10 @@ Shard = Annotated[
 
 
 @stages_app.command()
+@with_settings
 def cells(
     source: Source,
+    images: ImageConfig,
     output: Annotated[Path, typer.Option("--output", "-o", help="Table to write, or a folder for it.")] = Path(
         "cells.parquet"
     ),
@@ -42,7 +44,7 @@ def cells(
 
     if output.suffix != ".parquet":
         output = output / "cells.parquet"
-    _, figures = list_to(rendered(source, output.parent), output, strict=strict)
+    _, figures = list_to(rendered(source, output.parent), output, strict=strict, images=images)
     answer(figures, as_json)
 
 

@@ -9,7 +9,7 @@ import typer
 
 from cytosae.cli.answers import Json, answer
 from cytosae.cli.options import CheckpointSeconds, Commands, NoStore, Source, Strict, Track, Workers, with_settings
-from cytosae.settings import BackboneConfig, EncodeConfig, EngineConfig, StoreConfig, TrainConfig
+from cytosae.settings import BackboneConfig, EncodeConfig, EngineConfig, ImageConfig, StoreConfig, TrainConfig
 
 studies_app = Commands()
 
@@ -77,6 +77,7 @@ def report(
 @with_settings
 def run(
     cells: Source,
+    images: ImageConfig,
     backbone: BackboneConfig,
     store: StoreConfig,
     training: TrainConfig,
@@ -100,7 +101,7 @@ def run(
     """
     from cytosae.study import RunConfig, Study
 
-    config = RunConfig(backbone, store, training, encoding, engine=engine)
+    config = RunConfig(backbone, store, training, encoding, engine=engine, images=images)
     done = Study(study, config, store=not no_store, workers=workers, sae=sae)
     stages = done.run(cells, strict=strict, track=track, checkpoint_seconds=checkpoint_seconds)
     answer({"study": f"{study}", "report": f"{study / 'report' / 'index.html'}", "stages": stages}, as_json)

@@ -24,7 +24,10 @@ from cytosae.settings import BarcodeConfig
 IMAGE_COLUMNS = ("image_width", "image_height", "image_format")
 """What the images of a patient are like as files, several values joined by a bar."""
 
-_OF_CELLS = {"cell_id", "path", "mask", "label", "dataset", "patient", "concepts", "width", "height", "file_sha256"}
+_OF_CELLS = {
+    *("cell_id", "path", "mask", "label", "dataset", "patient", "concepts", "width", "height"),
+    *("file_sha256", "file_intensity", "file_note"),
+}
 
 
 @dataclass(frozen=True)

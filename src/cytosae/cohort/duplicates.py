@@ -112,7 +112,7 @@ def shared_cells(
 
 def _small(path: str) -> NDArray[np.uint8] | None:
     try:
-        return load_squashed(place(path), _EDGE)
+        return load_squashed(place(path), _EDGE, "percentile")  # the same cell, however bright it is shown
     except UnreadableImage:
         return None
 
