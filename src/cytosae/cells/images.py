@@ -23,7 +23,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 from cytosae.cells.samples import WHICH, Samples, UnreadableImage, channels_unknown, check_size
 from cytosae.storage import StoredPath, contents
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".tif", ".tiff", ".bmp", ".dib", ".webp", ".gif"})
+SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".tif", ".tiff", ".bmp", ".webp", ".gif"})
 """Endings of the image formats that are read, in lower case. What a file is, its first bytes say."""
 
 MOST_PIXELS = 100_000_000
@@ -36,9 +36,10 @@ _READERS: dict[bytes, type[ImageFile.ImageFile]] = {
     b"MM\0*": TiffImageFile,
     b"II+\0": TiffImageFile,
     b"MM\0+": TiffImageFile,
-    b"BM": BmpImageFile,
     b"GIF8": GifImageFile,
 }
+_START = 18  # bytes that tell what a file is
+_BMP_HEADERS = frozenset({12, 16, 40, 52, 56, 64, 108, 124})  # bytes, in the versions of BMP
 _OTHERS = {
     b"\0\0\0\x0cjP  ": "a JPEG 2000 image",
     b"\xff\x4f\xff\x51": "a JPEG 2000 image",
@@ -86,7 +87,7 @@ def looks_like_image(path: Path) -> bool:
         return True
     try:
         with path.open("rb") as file:
-            return _reader(file.read(16)) is not None
+            return _reader(file.read(_START)) is not None
     except OSError:
         return False
 
@@ -119,24 +120,32 @@ def read_image(data: bytes, intensity: str | None = None, most_pixels: int = MOS
     """
     if not data:
         raise UnreadableImage("file is empty (0 bytes)")
-    reader = _reader(data[:16])
+    reader = _reader(data[:_START])
     if reader is None:
         raise UnreadableImage(_what_else(data[:64]))
     try:
         return _read(data, reader, intensity, most_pixels)
-    except (UnreadableImage, MemoryError):
+    except UnreadableImage:
         raise
-    except Exception as error:  # decoders raise anything for damaged files, down to AttributeError
-        text = " ".join(str(error).split()) or type(error).__name__
-        if "nsupported" in text:
-            kind = reader.format
-            raise UnreadableImage(f"a {kind} of a kind that can't be read ({text}); save it as PNG") from None
-        raise UnreadableImage(f"damaged: {text}") from None
+    except Exception as error:  # decoders raise anything for damaged files, down to AttributeError and MemoryError
+        raise UnreadableImage(_why(error, reader.format or "")) from None
+
+
+def _why(error: Exception, kind: str) -> str:
+    text = " ".join(str(error).split())
+    if "nsupported" in text:
+        return f"a {kind} of a kind that can't be read ({text}); save it as PNG"
+    if isinstance(error, SyntaxError) and "not identified" in text:
+        return f"damaged: begins like a {kind} and goes on as none"
+    spoken = text and isinstance(error, OSError | SyntaxError | ValueError | RuntimeError)
+    return f"damaged: {text}" if spoken else "damaged: its parts do not fit together"
 
 
 def _reader(start: bytes) -> type[ImageFile.ImageFile] | None:
     if start[:4] == b"RIFF" and start[8:12] == b"WEBP":
         return WebPImageFile
+    if start[:2] == b"BM" and start[14:15] and start[14] in _BMP_HEADERS:
+        return BmpImageFile
     return next((reader for magic, reader in _READERS.items() if start.startswith(magic)), None)
 
 

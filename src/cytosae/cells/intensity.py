@@ -60,7 +60,7 @@ def to_eight_bits(samples: Samples, intensity: str | None) -> NDArray[np.uint8]:
     least, most = values.min(), values.max()
     if intensity is None:
         raise UnreadableImage(
-            f"{_kind(samples)}, values {least:g} to {most:g}: how bright they are is unknown; say it with "
+            f"{_kind(samples)}, values {least:g} to {most:g}: how bright they are meant is unknown; say it with "
             "--intensity full, percentile or LOW-HIGH, or save the image with 8 bits a channel"
         )
     return scaled(values, *_window(samples, intensity, float(least), float(most)))
@@ -68,7 +68,7 @@ def to_eight_bits(samples: Samples, intensity: str | None) -> NDArray[np.uint8]:
 
 def _kind(samples: Samples) -> str:
     names = {"u": "", "i": " signed", "f": " floating-point"}
-    return f"{samples.bits}{names[samples.values.dtype.kind]} bits a channel, more than 8 bits unsigned"
+    return f"{samples.bits}{names[samples.values.dtype.kind]} bits a channel"
 
 
 def _window(samples: Samples, intensity: str, least: float, most: float) -> tuple[float, float]:

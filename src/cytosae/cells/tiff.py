@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import logging
+import math
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -21,6 +23,15 @@ _REDUCED, _MASK = 1, 4  # bits of NewSubfileType: a smaller copy, a mask
 _BASELINE = frozenset({1, 2, 3, 4, 5, 6, 7, 8, 32773, 32946})
 """Compressions that every build of Pillow reads: none, CCITT, LZW, JPEG, deflate, PackBits."""
 _JPEG = frozenset({6, 7})
+_PREMULTIPLIED = 1  # the value of ExtraSamples
+_COLOURS: dict[int, int] = {
+    PHOTOMETRIC.MINISWHITE: 1,
+    PHOTOMETRIC.MINISBLACK: 1,
+    PHOTOMETRIC.RGB: 3,
+    PHOTOMETRIC.PALETTE: 1,
+    PHOTOMETRIC.YCBCR: 3,
+}
+"""Channels of the colours that are read, by their kind."""
 _PLAIN: dict[tuple[int, int], set[tuple[int, ...]]] = {
     (PHOTOMETRIC.MINISWHITE, 1): {()},
     (PHOTOMETRIC.MINISBLACK, 1): {()},
@@ -48,14 +59,16 @@ def open_tiff(data: bytes, most_pixels: int) -> TiffImageFile | Samples:
         image = TiffImageFile(io.BytesIO(data))
     except (SyntaxError, OSError, ValueError, OverflowError):  # of a kind that Pillow lacks, or damaged
         image = None
+    if image is not None:
+        check_size(*image.size, most_pixels)
     if image is not None and _is_single(image) and _is_plain(image):
-        return image
+        return _whole(image, len(data))
     with TiffFile(io.BytesIO(data)) as file:
         index = _page_of_cell(file)
         if image is not None:
             image.seek(index)
             if _is_plain(image):
-                return image
+                return _whole(image, len(data))
         page = file.pages[index]
         assert isinstance(page, TiffPage)
         return _read_page(page, len(data), most_pixels)
@@ -70,8 +83,30 @@ def _is_plain(image: TiffImageFile) -> bool:
         set(tags.get(258, (1,))) <= {1, 2, 4, 8}
         and set(tags.get(339, (1,))) == {1}
         and tags.get(259, 1) in _BASELINE
-        and tags.get(338, ()) in _PLAIN.get(kind, ())
+        and (extra := tags.get(338, ())) in _PLAIN.get(kind, ())
+        and not (extra == (_PREMULTIPLIED,) and tags.get(284, 1) == 2)  # in planes, which Pillow refuses
     )
+
+
+def _whole(image: TiffImageFile, size: int) -> TiffImageFile:
+    """The image, unless parts of it are missing: Pillow would leave these black, or libtiff complain on the terminal."""
+    tags = image.tag_v2
+    width, height, planes = tags[256], tags[257], tags.get(277, 1) if tags.get(284, 1) == 2 else 1
+    if 324 in tags:
+        parts = -(-width // tags[322]) * -(-height // tags[323])
+    else:
+        parts = -(-height // min(tags.get(278, height), height))
+    offsets, lengths = tags.get(324, tags.get(273, ())), tags.get(325, tags.get(279, ()))
+    _check_parts(offsets, lengths if tags.get(259, 1) != 1 else [1] * len(offsets), parts * planes, size)
+    return image
+
+
+def _check_parts(offsets: Sequence[int], lengths: Sequence[int], parts: int, size: int) -> None:
+    """Refuse an image of which strips or tiles are missing, or lie outside of the file."""
+    if not parts <= len(offsets) == len(lengths):
+        raise UnreadableImage(f"damaged: {len(offsets)} of its {parts} strips or tiles are there")
+    if any(length <= 0 or start + length > size for start, length in zip(offsets, lengths, strict=True)):
+        raise UnreadableImage("damaged: pixels lie outside of the file")
 
 
 def _is_single(image: TiffImageFile) -> bool:
@@ -111,46 +146,51 @@ def _read_page(page: TiffPage, size: int, most_pixels: int) -> Samples:
     UnreadableImage
         Too many channels, colours of a kind that is not read, values outside of the file.
     """
-    kind = page.photometric
-    name = f"a TIFF with {getattr(kind, 'name', kind)} colours, compression {getattr(page.compression, 'name', '?')}"
+    kind, extra = int(page.photometric), tuple(int(sample) for sample in page.extrasamples)
+    name = f"a TIFF of {page.bitspersample} bits a channel with colours {_name(page.photometric)} and compression "
+    name += _name(page.compression)
     if page.dtype is None or page.dtype.kind not in "uif" or isinstance(page.bitspersample, tuple):
-        raise UnreadableImage(f"{name} and {page.bitspersample} bits a channel, which can't be read; save it as RGB")
+        raise UnreadableImage(f"{name}, which can't be read; save it as RGB")
+    if kind not in _COLOURS or (kind == PHOTOMETRIC.YCBCR and page.compression not in _JPEG):
+        raise UnreadableImage(f"{name}, which can't be read; save it as RGB")
     _check_size(page, size, most_pixels)
-    colours: int = {PHOTOMETRIC.RGB: 3, PHOTOMETRIC.YCBCR: 3, PHOTOMETRIC.SEPARATED: 4}.get(PHOTOMETRIC(kind), 1)
-    extra = tuple(int(sample) for sample in page.extrasamples)
     channels = page.samplesperpixel
-    if channels != colours + len(extra) or extra not in ((), (1,), (2,)):
+    if channels < _COLOURS[kind]:
+        raise UnreadableImage(f"damaged: a TIFF with colours {_name(page.photometric)} and {channels} channels")
+    if channels != _COLOURS[kind] + len(extra) or extra not in ((), (_PREMULTIPLIED,), (2,)):
         raise UnreadableImage(channels_unknown(channels))
-    known = kind in (PHOTOMETRIC.MINISWHITE, PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.RGB, PHOTOMETRIC.PALETTE)
-    if not (known or (kind == PHOTOMETRIC.YCBCR and page.compression in _JPEG)) or extra == (1,):
-        alpha = ", premultiplied with alpha" if extra == (1,) else ""
-        raise UnreadableImage(
-            f"{name}{alpha} and {page.bitspersample} bits a channel, which can't be read; save it as RGB"
-        )
     values = page.asarray(maxworkers=1)
     if page.axes == "SYX":
         values = np.moveaxis(values, 0, -1)
     values = values.reshape(page.imagelength, page.imagewidth, channels)
-    bits = _bits(page)
+    colours, alpha, bits = values[..., : channels - len(extra)], values[..., -1] if extra else None, _bits(page)
     if kind == PHOTOMETRIC.PALETTE:
-        values, bits = _coloured(page, values[..., 0]), 8
-    return Samples(
-        values[..., : values.shape[-1] - len(extra)],
-        bits,
-        values[..., -1] if extra else None,
-        kind == PHOTOMETRIC.MINISWHITE,
-        _number(page, 274, 1),
-        page.iccprofile,
-    )
+        colours, bits = _coloured(page, values[..., 0]), 8
+    if extra == (_PREMULTIPLIED,):
+        colours = _divided(colours, values[..., -1:])
+    turned = _number(page, 274, 1)
+    return Samples(colours, bits, alpha, kind == PHOTOMETRIC.MINISWHITE, turned, page.iccprofile)
+
+
+def _name(value: Any) -> str:
+    return str(getattr(value, "name", value))
+
+
+def _divided(colours: NDArray[Any], alpha: NDArray[Any]) -> NDArray[Any]:
+    """Colours that were multiplied with alpha, as they were before; without any where alpha is zero."""
+    most = np.iinfo(alpha.dtype).max if alpha.dtype.kind in "ui" else 1
+    whole = np.divide(colours * np.float64(most), alpha, out=np.zeros(colours.shape), where=alpha > 0)
+    whole = np.minimum(whole, most)
+    return (np.rint(whole) if alpha.dtype.kind in "ui" else whole).astype(colours.dtype)
 
 
 def _check_size(page: TiffPage, size: int, most_pixels: int) -> None:
     check_size(page.imagewidth, page.imagelength, most_pixels)
     if page.is_tiled:
         check_size(page.tilewidth, page.tilelength, most_pixels)
-    parts = list(zip(page.dataoffsets, page.databytecounts, strict=False))
-    if not parts or any(length <= 0 or offset + length > size for offset, length in parts):
-        raise UnreadableImage("damaged: pixels lie outside of the file")
+    _check_parts(page.dataoffsets, page.databytecounts, math.prod(page.chunked), size)
+    if page.compression == 1 and sum(page.databytecounts) * 8 < math.prod(page.shape) * int(page.bitspersample):
+        raise UnreadableImage("damaged: it has fewer pixels than its width and height say")
 
 
 def _bits(page: TiffPage) -> int:
