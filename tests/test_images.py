@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import io
 import struct
-import subprocess
-import sys
 import zlib
 from contextlib import suppress
 from pathlib import Path
@@ -18,6 +16,7 @@ import pytest
 import tifffile
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
+from typer.testing import CliRunner
 
 from cytosae.cells import (
     decode,
@@ -34,6 +33,7 @@ from cytosae.cells import (
 )
 from cytosae.cells.images import MOST_PIXELS
 from cytosae.cells.samples import TooManyPixels, UnreadableImage
+from cytosae.cli.commands import app
 from cytosae.errors import CytosaeError
 from cytosae.settings import ImageConfig, intensity_window
 
@@ -143,6 +143,13 @@ def test_alpha_in_tiff_lies_over_white(planar: bool) -> None:
     deep = np.rint(RGB * 257.0 * _SHARE).astype(np.uint16)
     assert np.abs(seen(written(deep, "assocalpha"), "full") - OVER_WHITE).max() <= 1
     assert "4 channels" in refusal(written(RGB, "unspecified"))
+    same = np.dstack([RGB, np.full_like(GREY, 255)])  # of no meaning, and the same everywhere
+    options = {
+        "photometric": "rgb",
+        "planarconfig": "separate" if planar else "contig",
+        "extrasamples": ["unspecified"],
+    }
+    np.testing.assert_array_equal(seen(tiff(planes(same) if planar else same, **options)), RGB)
 
 
 def test_channels_that_are_no_colours_are_refused_with_their_number() -> None:
@@ -553,16 +560,18 @@ def test_windows() -> None:
     assert intensity_window("full") is None
 
 
-def test_the_command_takes_a_scaling_and_says_what_is_ignored(tmp_path: Path) -> None:
+def test_the_command_takes_a_scaling_and_says_what_is_ignored(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     table = _microscope(tmp_path)
     (tmp_path / "plain.png").write_bytes(saved(RGB, "PNG", icc_profile=b"nonsense"))
     (tmp_path / "cut.tif").write_bytes(tiff(RGB, photometric="rgb", compression="lzw")[:900])
     table.write_text(table.read_text() + "cut.tif\n")
-    command = [sys.executable, "-m", "cytosae", "cells", table, "-o", tmp_path / "out", "--intensity", "full"]
-    done = subprocess.run([*map(str, command)], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "broken ICC profile" in done.stderr
-    assert "plain.png" in done.stderr
-    assert "Warning" not in done.stderr
-    assert "TIFF" not in done.stderr  # libtiff would speak for itself
+    done = CliRunner().invoke(app, ["cells", str(table), "-o", str(tmp_path / "out"), "--intensity", "full"])
+    assert done.exit_code == 0, done.output
+    said = capfd.readouterr().err + done.output
+    assert "broken ICC profile" in said
+    assert "plain.png" in said
+    assert "Warning" not in said
+    assert "TIFF" not in said  # libtiff would speak for itself
     assert intensities(read_cells(tmp_path / "out" / "cells.parquet")) == [None, "full", "full"]

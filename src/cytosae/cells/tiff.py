@@ -157,17 +157,23 @@ def _read_page(page: TiffPage, size: int, most_pixels: int) -> Samples:
     channels = page.samplesperpixel
     if channels < _COLOURS[kind]:
         raise UnreadableImage(f"damaged: a TIFF with colours {_name(page.photometric)} and {channels} channels")
-    if channels != _COLOURS[kind] + len(extra) or extra not in ((), (_PREMULTIPLIED,), (2,)):
+    unspecified = bool(extra) and not any(extra)
+    if channels != _COLOURS[kind] + len(extra) or not (unspecified or extra in ((), (_PREMULTIPLIED,), (2,))):
         raise UnreadableImage(channels_unknown(channels))
     values = page.asarray(maxworkers=1)
     if page.axes == "SYX":
         values = np.moveaxis(values, 0, -1)
     values = values.reshape(page.imagelength, page.imagewidth, channels)
-    colours, alpha, bits = values[..., : channels - len(extra)], values[..., -1] if extra else None, _bits(page)
+    colours, others, bits = values[..., : channels - len(extra)], values[..., channels - len(extra) :], _bits(page)
+    if unspecified:
+        if (others != others[0, 0]).any():
+            raise UnreadableImage(channels_unknown(channels))
+        others = others[..., :0]  # an alpha channel that says nothing
     if kind == PHOTOMETRIC.PALETTE:
         colours, bits = _coloured(page, values[..., 0]), 8
     if extra == (_PREMULTIPLIED,):
-        colours = _divided(colours, values[..., -1:])
+        colours = _divided(colours, others)
+    alpha = others[..., 0] if others.shape[-1] else None
     turned = _number(page, 274, 1)
     return Samples(colours, bits, alpha, kind == PHOTOMETRIC.MINISWHITE, turned, page.iccprofile)
 
