@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import struct
 import zlib
 from contextlib import suppress
@@ -575,3 +576,26 @@ def test_the_command_takes_a_scaling_and_says_what_is_ignored(
     assert "Warning" not in said
     assert "TIFF" not in said  # libtiff would speak for itself
     assert intensities(read_cells(tmp_path / "out" / "cells.parquet")) == [None, "full", "full"]
+
+
+def test_names_and_files_that_cannot_be_opened(tmp_path: Path) -> None:
+    (tmp_path / "good.png").write_bytes(saved(RGB, "PNG"))
+    (tmp_path / "folder.png").mkdir()
+    (tmp_path / "slide.tif").write_bytes(b"")
+    os.truncate(tmp_path / "slide.tif", 2_000_000_000)  # of holes
+    odd = 'quote " and\nnew line.png'
+    (tmp_path / odd).write_bytes(saved(RGB, "PNG"))
+    longest = "x" * 251 + ".png"
+    (tmp_path / longest).write_bytes(saved(RGB, "PNG"))
+    names = ["good.png", odd, longest, "folder.png", "slide.tif", "null\0.png", "y" * 300 + ".png"]
+    pd.DataFrame({"path": names}).to_parquet(tmp_path / "cells.parquet")
+    listing = list_cells(tmp_path / "cells.parquet")
+    assert listing.cells["cell_id"].tolist() == names[:3]
+    reasons = dict(zip(listing.rejected["cell_id"], listing.rejected["reason"], strict=True))
+    assert "folder" in reasons["folder.png"]
+    assert "2.0 GB" in reasons["slide.tif"]
+    assert "no file can have this name" in reasons["null\0.png"]
+    assert "too long" in reasons[names[-1]]
+    assert load_squashed(tmp_path / odd, 8).shape == (8, 8, 3)
+    with pytest.raises(UnreadableImage, match="name"):
+        load_squashed(Path("null\0.png"), 8)

@@ -29,6 +29,9 @@ SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".tif", ".tiff",
 MOST_PIXELS = 100_000_000
 """Larger images are refused by their header, before any memory is taken for them."""
 
+MOST_BYTES = 1_000_000_000
+"""Larger files are refused at the listing without being opened: slides and volumes, not cells."""
+
 _READERS: dict[bytes, type[ImageFile.ImageFile]] = {
     b"\xff\xd8\xff": JpegImageFile,
     b"\x89PNG\r\n\x1a\n": PngImageFile,
@@ -254,6 +257,8 @@ def read_bytes(path: Path) -> bytes:
         raise UnreadableImage("a folder, not a file") from None
     except OSError as error:
         raise UnreadableImage(f"cannot be read ({error.strerror})") from None
+    except ValueError as error:  # a null byte, or letters that no file name can have
+        raise UnreadableImage(f"no file can have this name ({error})") from None
 
 
 def read_many(paths: Sequence[Path]) -> Iterator[bytes | UnreadableImage]:

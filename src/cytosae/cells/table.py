@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from cytosae import __version__
 from cytosae.artefacts import digest, whole_file
-from cytosae.cells.images import UnreadableImage, inspect
+from cytosae.cells.images import MOST_BYTES, UnreadableImage, inspect
 from cytosae.cells.sources import COLUMNS, read_source, read_table
 from cytosae.errors import CytosaeError
 from cytosae.storage import StoredPath, below, place, state
@@ -163,11 +163,17 @@ def _look(name: str, known: Mapping[str, _Looked], intensity: str | None) -> tup
             return before, False
         if not size:
             raise UnreadableImage("file is empty (0 bytes)")  # an empty range cannot be asked for
+        if size > MOST_BYTES:
+            raise UnreadableImage(
+                f"too large: {size / 1e9:.1f} GB, at most {MOST_BYTES / 1e9:g} are read; cut the cells out"
+            )
         looked, sha = inspect(path, intensity)
     except UnreadableImage as reason:
         return str(reason), True
     except OSError as error:
         return f"file is missing ({error.strerror})", True
+    except ValueError as error:  # a null byte, or letters that no file name can have
+        return f"no file can have this name ({error})", True
     return _Looked(*looked.image.size, size, changed, sha, looked.intensity, looked.note), True
 
 
