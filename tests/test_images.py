@@ -8,6 +8,7 @@ import struct
 import zlib
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import imagecodecs
@@ -15,6 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import tifffile
+from fastapi import HTTPException
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 from typer.testing import CliRunner
@@ -36,6 +38,8 @@ from cytosae.cells.images import MOST_PIXELS
 from cytosae.cells.samples import TooManyPixels, UnreadableImage
 from cytosae.cli.commands import app
 from cytosae.errors import CytosaeError
+from cytosae.explorer.images import Pictures
+from cytosae.explorer.routes.uploads import _decoded
 from cytosae.settings import ImageConfig, intensity_window
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # pytest takes the package's filter away
@@ -599,3 +603,21 @@ def test_names_and_files_that_cannot_be_opened(tmp_path: Path) -> None:
     assert load_squashed(tmp_path / odd, 8).shape == (8, 8, 3)
     with pytest.raises(UnreadableImage, match="name"):
         load_squashed(Path("null\0.png"), 8)
+
+
+def test_an_upload_is_scaled_as_the_cells_of_its_study(tmp_path: Path) -> None:
+    table, folder = _microscope(tmp_path), tmp_path / "study"
+    folder.mkdir()
+    for scaling in (None, "0-4095"):
+        write_cells(list_cells(table, intensity=scaling).cells, folder / "cells.parquet")
+        pictures = Pictures(SimpleNamespace(folder=folder))
+        assert pictures.intensity == scaling
+        cell = pictures.file(SimpleNamespace(name=tmp_path.name, check_row=int, names=lambda rows: ["plain.png"]), 0)
+        assert cell == (tmp_path / "plain.png", None)
+    np.testing.assert_array_equal(
+        np.asarray(_decoded("x", tiff(DEEP, photometric="rgb"), "0-4095")), linear(DEEP, 0, 4095)
+    )
+    for data, status in ((tiff(DEEP, photometric="rgb"), 415), (saved(Image.new("1", (9000, 9000)), "PNG"), 413)):
+        with pytest.raises(HTTPException) as refused:
+            _decoded("x", data, None)
+        assert refused.value.status_code == status
