@@ -78,10 +78,12 @@ def test_every_format_and_mode_becomes_rgb(tmp_path: Path, form: str, mode: str)
 
 def test_transparent_pixels_lie_over_white(tmp_path: Path) -> None:
     image = Image.new("RGBA", (8, 8), (255, 0, 0, 0))
+    image.putpixel((0, 0), (0, 0, 255, 255))
     image.save(tmp_path / "x.png")
-    assert (load_squashed(tmp_path / "x.png", 8) == 255).all()
-    image.putalpha(255)
-    image.save(tmp_path / "x.tiff")
+    pixels = load_squashed(tmp_path / "x.png", 8)
+    assert (pixels[0, 0] == (0, 0, 255)).all()
+    assert (pixels.reshape(-1, 3)[1:] == 255).all()
+    Image.new("RGBA", (8, 8), (255, 0, 0, 255)).save(tmp_path / "x.tiff")
     assert (load_squashed(tmp_path / "x.tiff", 8) == (255, 0, 0)).all()
 
 

@@ -11,7 +11,7 @@ from cytosae import __version__
 from cytosae.artefacts import WEIGHTS, Manifest, read_json, write_json
 from cytosae.errors import CytosaeError
 from cytosae.sae.former import TrainedWork
-from cytosae.settings import BackboneConfig, BarcodeConfig, EncodeConfig, StoreConfig, TrainConfig
+from cytosae.settings import BackboneConfig, BarcodeConfig, EncodeConfig, ImageConfig, StoreConfig, TrainConfig
 from cytosae.tokens.store import read_manifest
 
 FILE = "study.json"
@@ -21,6 +21,7 @@ _CONFIGS = {
     "train": TrainConfig,
     "encode": EncodeConfig,
     "barcodes": BarcodeConfig,
+    "images": ImageConfig,
 }
 _OF_THE_MACHINE = ("device",)
 """Settings that belong to a machine, not to a study."""
@@ -96,7 +97,7 @@ def write_settings(
     Parameters
     ----------
     configs
-        Settings (dataclasses) by the names ``backbone``, ``store``, ``train``, ``encode`` and ``barcodes``.
+        Settings (dataclasses) by the names ``backbone``, ``store``, ``train``, ``encode``, ``barcodes`` and ``images``.
     """
     settings = {
         name: {

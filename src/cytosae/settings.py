@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,45 @@ class BackboneConfig:
 
     def __post_init__(self) -> None:
         _check(self)
+
+
+_NUMBER = r"-?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?"
+_WINDOW = re.compile(rf"({_NUMBER})-({_NUMBER})", re.IGNORECASE)
+
+
+def intensity_window(text: str) -> tuple[float, float] | None:
+    """The values of an ``--intensity`` that become black and white; None for ``full`` and ``percentile``.
+
+    Raises
+    ------
+    CytosaeError
+        It is none of these.
+    """
+    if text in {"full", "percentile"}:
+        return None
+    match = _WINDOW.fullmatch(text)
+    if match is None or not float(match[1]) < float(match[2]) < float("inf"):
+        raise CytosaeError(
+            f"--intensity {text}: unknown; give full, percentile, or LOW-HIGH with LOW below HIGH, such as 0-4095."
+        )
+    return float(match[1]), float(match[2])
+
+
+@dataclass(frozen=True)
+class ImageConfig:
+    """How image files become pixels."""
+
+    intensity: str | None = _setting(
+        None,
+        "images with more than 8 bits a channel become 8-bit: 'full' takes the whole range of the type (0 to 1 for floating "
+        "point), 'percentile' the 0.1th to the 99.9th percentile of each image, LOW-HIGH these values (0-4095) as black and "
+        "white. If left out such images are rejected",
+    )
+
+    def __post_init__(self) -> None:
+        _check(self)
+        if self.intensity is not None:
+            intensity_window(self.intensity)
 
 
 @dataclass(frozen=True)

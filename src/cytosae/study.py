@@ -38,7 +38,16 @@ from cytosae.sae import SAE, adopt, train, training_inputs
 from cytosae.sae.checkpoint import CHECKPOINT
 from cytosae.sae.former import TrainedWork, former_folder, refusal, transfer
 from cytosae.sae.training import split_digest
-from cytosae.settings import HERE, BackboneConfig, BarcodeConfig, EncodeConfig, EngineConfig, StoreConfig, TrainConfig
+from cytosae.settings import (
+    HERE,
+    BackboneConfig,
+    BarcodeConfig,
+    EncodeConfig,
+    EngineConfig,
+    ImageConfig,
+    StoreConfig,
+    TrainConfig,
+)
 from cytosae.tokens import Layout, LiveTokens, TokenSource, TokenStore, embed, layout_of
 from cytosae.tokens.store import read_manifest
 
@@ -53,6 +62,7 @@ class RunConfig:
     encode: EncodeConfig = field(default_factory=EncodeConfig)
     barcodes: BarcodeConfig = field(default_factory=BarcodeConfig)
     engine: EngineConfig = field(default_factory=EngineConfig)
+    images: ImageConfig = field(default_factory=ImageConfig)
 
     def remembered(self) -> dict[str, Any]:
         """The settings that belong to the study, by name."""
@@ -124,8 +134,8 @@ class Listed:
 
     source: Path
     target: Path
-    columns: Mapping[str, str]
-    strict: bool
+    settings: Mapping[str, Any]
+    """Columns, scaling and strictness of the listing, for the table."""
     listing: Listing
     previous: pd.DataFrame | None
 
@@ -164,9 +174,13 @@ class Listed:
             write_csv(rejected, self.listing.rejected)
         else:
             rejected.unlink(missing_ok=True)
+        if len(ignored := self.listing.ignored_profiles):
+            first = ignored.iloc[0]
+            say(
+                f"cells: {len(ignored):,} have a broken ICC profile; the first is {first['path']}: {first['file_note']}"
+            )
         if self.reason or self.listing.inspected:
-            settings = {"source": f"{self.source}", "columns": dict(self.columns), "strict": self.strict}
-            write_cells(self.cells, self.target, settings)
+            write_cells(self.cells, self.target, {"source": f"{self.source}", **self.settings})
         say(f"cells: {self.reason}" if self.reason else "cells: up to date")
         return {**self.listing.summary(), "skipped": self.reason is None, "why": self.reason}
 
@@ -178,6 +192,7 @@ def look_at(
     columns: Mapping[str, str] | None = None,
     strict: bool = False,
     drop_missing: bool = False,
+    images: ImageConfig | None = None,
 ) -> Listed:
     """List the cells of a source, and compare them with the table `target`; nothing is written.
 
@@ -188,6 +203,7 @@ def look_at(
     CytosaeError
         Cells of the table are gone, and `drop_missing` does not say that they may be; what `list_cells` raises.
     """
+    intensity = images.intensity if images else None
     previous = _previous(target)
     with progress("cells", 1, "cells") as bar:
 
@@ -195,10 +211,13 @@ def look_at(
             bar.resize(total)
             bar.to(done)
 
-        listing = list_cells(source, columns=columns, strict=strict, previous=previous, on_progress=show)
+        listing = list_cells(
+            source, columns=columns, strict=strict, intensity=intensity, previous=previous, on_progress=show
+        )
     for remark in listing.remarks:
         say(f"cells: {remark}")
-    listed = Listed(source, target, columns or {}, strict, listing, previous)
+    settings = {"columns": dict(columns or {}), "strict": strict, "intensity": intensity}
+    listed = Listed(source, target, settings, listing, previous)
     if not drop_missing:
         listed.refuse_vanished()
     return listed
@@ -211,10 +230,11 @@ def list_to(
     columns: Mapping[str, str] | None = None,
     strict: bool = False,
     drop_missing: bool = False,
+    images: ImageConfig | None = None,
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """List the cells of a source into a table, and those left out beside it; see `look_at` and `Listed.write`."""
     make_folder(target.parent)
-    listed = look_at(source, target, columns=columns, strict=strict, drop_missing=drop_missing)
+    listed = look_at(source, target, columns=columns, strict=strict, drop_missing=drop_missing, images=images)
     return listed.cells, listed.write()
 
 
@@ -340,7 +360,9 @@ class Study:
         with locked(self.folder):
             source = rendered(source, self.folder / "cohort")
             table = self.folder / "cells.parquet"
-            listed = look_at(source, table, columns=columns, strict=strict, drop_missing=drop_missing)
+            listed = look_at(
+                source, table, columns=columns, strict=strict, drop_missing=drop_missing, images=self.config.images
+            )
             self._make_way(listed, self._expected_tokens(listed.cells))
             write_settings(self.folder, self.config.remembered(), self.store, self.given, columns or {})
             self.stages["cells"] = listed.write()

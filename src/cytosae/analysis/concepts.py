@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cytosae.analysis.viewing import Viewer, picture, study_tokens
-from cytosae.cells import UnreadableImage, patch_tissues
+from cytosae.cells import UnreadableImage, intensities, patch_tissues
 from cytosae.concepts import (
     CellConcepts,
     cell_concepts,
@@ -131,11 +131,12 @@ def attribute(
             active = patch_concepts(viewer.sae, tokens[1 + patch[0] * columns + patch[1]], common)
             result["patch"] = {"row": patch[0], "column": patch[1], "latents": active.to_dict("records")}
         if figure is not None:
+            image = picture(about["path"], intensities(source.cells.iloc[[int(row[0])]])[0])
             if patch is None:
                 shown = [
                     _beside(
                         viewer.title(int(latent)),
-                        picture(about["path"]),
+                        image,
                         found,
                         place,
                         viewer.references(latent, about["dataset"], count=6),
@@ -149,7 +150,7 @@ def attribute(
                 references = [
                     replace(viewer.references(s, about["dataset"]), name=viewer.title(int(s))) for s in chosen
                 ]
-                drawn = patch_references(picture(about["path"]), patch, active, references, grid=viewer.grid)
+                drawn = patch_references(image, patch, active, references, grid=viewer.grid)
                 save(drawn, figure)
             result["figure"] = f"{figure}.png"
     return result

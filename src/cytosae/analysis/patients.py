@@ -23,6 +23,7 @@ from cytosae.analysis.findings import (
 )
 from cytosae.analysis.viewing import Viewer, picture, study_tokens
 from cytosae.artefacts import sha256_file, whole_file
+from cytosae.cells import intensities
 from cytosae.cohort import BARCODES, CLASSIFICATION, COHORT
 from cytosae.console import say
 from cytosae.errors import CytosaeError
@@ -195,9 +196,10 @@ def _tiles(
         active = _active(viewer, tokens, latents, patient.threshold)
         maps.append(np.maximum(active @ weights[latents], 0)[1:].reshape(viewer.grid))
     top = max(float(map_.max()) for map_ in maps)
-    paths = viewer.source.cells["path"].iloc[rows]
-    parts = zip(paths, maps, _titles(patient, places), notes, strict=True)
-    return [Tile.of(picture(path), map_, top, title, note) for path, map_, title, note in parts]
+    cells = viewer.source.cells.iloc[rows]
+    pictures = map(picture, cells["path"], intensities(cells))
+    parts = zip(pictures, maps, _titles(patient, places), notes, strict=True)
+    return [Tile.of(pixels, map_, top, title, note) for pixels, map_, title, note in parts]
 
 
 @torch.no_grad()

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from cytosae.artefacts import MANIFEST, read_json
 from cytosae.backbones import INPUT_SIZE, Backbone
-from cytosae.cells import UnreadableImage, load_squashed, read_cells
+from cytosae.cells import UnreadableImage, intensities, load_squashed, read_cells
 from cytosae.concepts import check_encoded_with, concept_maps, read_concepts, read_names
 from cytosae.errors import CytosaeError, NotFound
 from cytosae.report import Row
@@ -130,12 +130,18 @@ class Viewer:
         maps = concept_maps(self.sae, self.tokens(rows), np.array([latent]), self.grid)[:, 0].numpy()
         about = self.source.cells.iloc[rows]
         labels = [None if pd.isna(label) else str(label) for label in about["label"]]
-        return Row(name, [picture(path) for path in about["path"]], list(maps), labels, np.asarray(values).tolist())
+        return Row(
+            name,
+            [picture(*cell) for cell in zip(about["path"], intensities(about), strict=True)],
+            list(maps),
+            labels,
+            np.asarray(values).tolist(),
+        )
 
 
-def picture(path: str) -> NDArray[np.uint8]:
+def picture(path: str, intensity: str | None = None) -> NDArray[np.uint8]:
     """The image of a cell as the backbone sees it; grey where the file is gone."""
     try:
-        return load_squashed(place(path), INPUT_SIZE)
+        return load_squashed(place(path), INPUT_SIZE, intensity)
     except UnreadableImage:
         return np.full((INPUT_SIZE, INPUT_SIZE, 3), 200, np.uint8)

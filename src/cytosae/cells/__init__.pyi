@@ -2,14 +2,17 @@ from . import datasets
 from .attributes import read_attributes
 from .columns import COLUMNS, RESERVED
 from .decoding import decoded, default_workers
-from .images import UnreadableImage, decode, load_squashed
+from .images import SUFFIXES, decode, load_squashed, looks_like_image, read_image
 from .masks import TISSUES, patch_tissues
 from .perturbations import PERTURBATIONS
+from .samples import TooManyPixels, UnreadableImage
 from .sources import chosen_columns, read_source
 from .table import (
     Listing,
     difference,
     held_out,
+    image_digests,
+    intensities,
     list_cells,
     metadata_digest,
     pixels_digest,
@@ -21,8 +24,10 @@ __all__ = [
     "COLUMNS",
     "PERTURBATIONS",
     "RESERVED",
+    "SUFFIXES",
     "TISSUES",
     "Listing",
+    "TooManyPixels",
     "UnreadableImage",
     "chosen_columns",
     "datasets",
@@ -31,13 +36,17 @@ __all__ = [
     "default_workers",
     "difference",
     "held_out",
+    "image_digests",
+    "intensities",
     "list_cells",
     "load_squashed",
+    "looks_like_image",
     "metadata_digest",
     "patch_tissues",
     "pixels_digest",
     "read_attributes",
     "read_cells",
+    "read_image",
     "read_source",
     "write_cells",
 ]

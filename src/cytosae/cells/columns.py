@@ -12,9 +12,15 @@ COLUMNS = ("cell_id", "path", "dataset", "label", "patient", "diagnosis", "split
 FILE_COLUMNS = ("width", "height", "file_bytes", "file_mtime_ns", "file_sha256")
 """What was found in each image file: edges in pixels, size in bytes, time of change, SHA-256."""
 
+READING_COLUMNS = ("file_intensity", "file_note")
+"""How each image was read, where that is more than decoding: the scaling from more than 8 bits (`--intensity`), by which it
+is decoded ever after; and whether it was turned, its colours converted or a broken profile ignored. Tables written before
+there were these columns lack them."""
+
 RESERVED = frozenset(
     {
         *FILE_COLUMNS,
+        *READING_COLUMNS,
         *("_index", "row", "concepts", "id"),
         *("n_cells", "cell_type", "conflicting_diagnoses", "image_width", "image_height", "image_format"),
     }
@@ -96,7 +102,7 @@ def storable(names: list[str], ours: bool) -> dict[str, str]:
         better = re.sub(r"[/\x00-\x1f\x7f]+", "_", name)
         if better.strip("._ ") == "":
             better = f"column_{index}"
-        if better in RESERVED and not (ours and better in FILE_COLUMNS):
+        if better in RESERVED and not (ours and better in {*FILE_COLUMNS, *READING_COLUMNS}):
             better = GIVEN + better.lstrip("_")
         if better == name:
             continue

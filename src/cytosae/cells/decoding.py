@@ -27,8 +27,10 @@ def default_workers() -> int:
 class _Batches(torch.utils.data.Dataset["NDArray[np.uint8] | str"]):
     """Batches of decoded images; a failure travels as text, so that the parent reports it in one message."""
 
-    def __init__(self, paths: Sequence[str], batches: Sequence[NDArray[np.int64]], size: int) -> None:
-        self.paths, self.batches, self.size = paths, batches, size
+    def __init__(
+        self, paths: Sequence[str], batches: Sequence[NDArray[np.int64]], size: int, scalings: Sequence[str | None]
+    ) -> None:
+        self.paths, self.batches, self.size, self.scalings = paths, batches, size, scalings
 
     def __len__(self) -> int:
         return len(self.batches)
@@ -37,10 +39,10 @@ class _Batches(torch.utils.data.Dataset["NDArray[np.uint8] | str"]):
         paths = [place(self.paths[cell]) for cell in self.batches[index]]
         images: list[NDArray[np.uint8]] = []
         try:
-            for data in read_many(paths):
+            for cell, data in zip(self.batches[index], read_many(paths), strict=True):
                 if isinstance(data, UnreadableImage):
                     raise data
-                images.append(squashed(decode(data), self.size))
+                images.append(squashed(decode(data, self.scalings[cell]), self.size))
         except UnreadableImage as reason:
             return f"{paths[len(images)]}: {reason}. It was readable when the cells were listed; list them again."
         except CytosaeError as error:
@@ -70,7 +72,11 @@ def _end_with(parent: int) -> None:
 
 
 def decoded(
-    paths: Sequence[str], batches: Sequence[NDArray[np.int64]], size: int, workers: int | None = None
+    paths: Sequence[str],
+    batches: Sequence[NDArray[np.int64]],
+    size: int,
+    workers: int | None = None,
+    scalings: Sequence[str | None] | None = None,
 ) -> Generator[torch.Tensor, None, None]:
     """Yield batches of images in the order asked for, decoded ahead in worker processes.
 
@@ -84,6 +90,8 @@ def decoded(
         Edge in pixels to which every image is squashed.
     workers
         Processes; 0 decodes in this one. Order and pixels do not depend on it.
+    scalings
+        Of each cell with more than 8 bits a channel, see `cytosae.cells.intensities`.
 
     Yields
     ------
@@ -97,7 +105,7 @@ def decoded(
     """
     count = default_workers() if workers is None else workers
     loader = torch.utils.data.DataLoader(
-        _Batches(paths, batches, size),
+        _Batches(paths, batches, size, scalings or [None] * len(paths)),
         batch_size=None,
         num_workers=min(count, len(batches)),
         prefetch_factor=4 if count and len(batches) else None,

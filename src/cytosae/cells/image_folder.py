@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from cytosae.artefacts import MANIFEST
-from cytosae.cells.images import SUFFIXES
+from cytosae.cells.images import SUFFIXES, looks_like_image
 from cytosae.errors import CytosaeError
 from cytosae.storage import StoredPath, address
 
@@ -24,7 +24,6 @@ SPLITS = {
 }
 """Names of splits, in lower case, and the split that each means."""
 
-_HEADS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM")
 _TIFF_HEADS = (b"II*\x00", b"MM\x00*")  # raw files of cameras and slide scanners begin so too
 _SYSTEM = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
 _OF_A_STUDY = {"cells.parquet", "backbone.json"}
@@ -124,18 +123,18 @@ def _sort(tree: Tree, path: Path) -> None:
         broken = path.is_symlink() and not path.exists()
         tree.leave_out(path, "a link to a file that is missing" if broken else f"cannot be read ({error.strerror})")
         return
-    if head.startswith(_HEADS) or (head[:4] == b"RIFF" and head[8:12] == b"WEBP"):
+    if head.startswith(_TIFF_HEADS):
+        tree.leave_out(path, "a TIFF without the ending .tif or .tiff: add it if this is a plain TIFF")
+    elif head and looks_like_image(path):
         tree.images.append(path)
         tree.odd_endings.append(path)
-    elif head.startswith(_TIFF_HEADS):
-        tree.leave_out(path, "a TIFF without the ending .tif or .tiff: add it if this is a plain TIFF")
     else:
         tree.leave_out(path, f"not an image ({ending or 'no ending'})")
 
 
 def _head(path: Path) -> bytes:
     with path.open("rb") as file:
-        return file.read(12)
+        return file.read(4)
 
 
 def _files(folder: Path, tree: Tree) -> Iterator[Path]:

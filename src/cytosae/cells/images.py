@@ -4,63 +4,241 @@ from __future__ import annotations
 
 import hashlib
 import io
+import logging
+import warnings
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageFile
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.GifImagePlugin import GifImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import TiffImageFile
+from PIL.WebPImagePlugin import WebPImageFile
 
+from cytosae.cells.samples import WHICH, Samples, UnreadableImage, channels_unknown, check_size
 from cytosae.storage import StoredPath, contents
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp"})
-"""Image formats that are read, by lower-case file ending."""
+SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".tif", ".tiff", ".bmp", ".webp", ".gif"})
+"""Endings of the image formats that are read, in lower case. What a file is, its first bytes say."""
 
-_FORMATS = ("JPEG", "PNG", "TIFF", "BMP")
-_DEEP_MODES = ("I", "F")  # Pillow's modes of 16 and 32 bits a channel begin with these
+MOST_PIXELS = 100_000_000
+"""Larger images are refused by their header, before any memory is taken for them."""
+
+MOST_BYTES = 1_000_000_000
+"""Larger files are refused at the listing without being opened: slides and volumes, not cells."""
+
+_READERS: dict[bytes, type[ImageFile.ImageFile]] = {
+    b"\xff\xd8\xff": JpegImageFile,
+    b"\x89PNG\r\n\x1a\n": PngImageFile,
+    b"II*\0": TiffImageFile,
+    b"MM\0*": TiffImageFile,
+    b"II+\0": TiffImageFile,
+    b"MM\0+": TiffImageFile,
+    b"GIF8": GifImageFile,
+}
+_START = 18  # bytes that tell what a file is
+_BMP_HEADERS = frozenset({12, 16, 40, 52, 56, 64, 108, 124})  # bytes, in the versions of BMP
+_OTHERS = {
+    b"\0\0\0\x0cjP  ": "a JPEG 2000 image",
+    b"\xff\x4f\xff\x51": "a JPEG 2000 image",
+    b"\0\0\0\x0cJXL ": "a JPEG XL image",
+    b"\xff\x0a": "a JPEG XL image",
+    b"%PDF": "a PDF",
+    b"8BPS": "a Photoshop file",
+    b"<": "a page or a drawing of the web",
+    b"version https://git-lfs": "a pointer of Git LFS: fetch the files with `git lfs pull`",
+}
+_WITH_EXIF = {"exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"}
+_READ = "JPEG, PNG, TIFF, BMP, WebP or GIF image"
+_ORIENTATION = int(ExifTags.Base.Orientation)
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_DEEP_JPEG, _JPEG_CHANNELS = "-bit layers", "-layer images"  # how Pillow says why it reads no more of a JPEG
+
+# Of damaged files Pillow warns or logs besides raising; the reason that is given says it once.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 
-class UnreadableImage(Exception):
-    """An image that cannot become a cell; the message is the reason, for the table of rejected cells."""
+@dataclass(frozen=True)
+class Decoded:
+    """An image and how it became what it is."""
+
+    image: Image.Image
+    """RGB."""
+    intensity: str | None = None
+    """The scaling, where it had more than 8 bits a channel."""
+    note: str | None = None
+    """What else was done to its pixels: turned, colours converted, a broken profile ignored."""
 
 
-def _deep(image: Image.Image) -> bool:
-    # Pillow silently keeps the high byte of 16-bit colour: only the raw mode of the first tile tells.
-    raw = [str(argument) for tile in getattr(image, "tile", []) for argument in (tile[3],)]
-    return image.mode.startswith(_DEEP_MODES) or any(";16" in text for text in raw)
+def looks_like_image(path: Path) -> bool:
+    """Whether a file has the ending of an image that is read, or the content of one whatever its ending."""
+    if path.suffix.lower() in SUFFIXES:
+        return True
+    try:
+        with path.open("rb") as file:
+            return _reader(file.read(_START)) is not None
+    except OSError:
+        return False
 
 
-def decode(data: bytes) -> Image.Image:
-    """Decode JPEG, PNG, TIFF or BMP bytes to an RGB image.
+def decode(data: bytes, intensity: str | None = None) -> Image.Image:
+    """The image that `read_image` finds in the bytes of a file."""
+    return read_image(data, intensity).image
 
-    Grey, palette, CMYK and alpha become RGB; transparent pixels are laid over white.
+
+def read_image(data: bytes, intensity: str | None = None, most_pixels: int = MOST_PIXELS) -> Decoded:
+    """Decode JPEG, PNG, TIFF, BMP, WebP or GIF bytes to an RGB image as a person would see it.
+
+    It is turned as EXIF says, and colours with an ICC profile become sRGB. Grey, palette, CMYK and alpha become RGB;
+    transparent pixels are laid over white.
+
+    Parameters
+    ----------
+    data
+        Bytes of the file.
+    intensity
+        Scaling of images with more than 8 bits a channel, see `cytosae.settings.ImageConfig`.
+    most_pixels
+        Larger ones are refused.
 
     Raises
     ------
     UnreadableImage
-        With the reason: empty, truncated, not an image, more than 8 bits a channel.
+        With the reason: empty, truncated, not an image, several pages, wholly transparent, more than 8 bits a channel
+        without `intensity`.
     """
     if not data:
         raise UnreadableImage("file is empty (0 bytes)")
+    reader = _reader(data[:_START])
+    if reader is None:
+        raise UnreadableImage(_what_else(data[:64]))
     try:
-        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
-            if _deep(image):
-                raise UnreadableImage(
-                    f"more than 8 bits a channel (mode {image.mode}): its grey scale is unknown; convert it to 8 bits"
-                )
-            image.load()
-            if image.has_transparency_data:
-                layer = image.convert("RGBA")
-                white = Image.new("RGBA", layer.size, (255, 255, 255, 255))
-                return Image.alpha_composite(white, layer).convert("RGB")
-            return image.convert("RGB")
-    except UnidentifiedImageError:
-        raise UnreadableImage("not a JPEG, PNG, TIFF or BMP image") from None
-    except Image.DecompressionBombError as error:
-        raise UnreadableImage(f"too large ({error})") from None
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
-        # Pillow raises any of these for damaged files.
-        raise UnreadableImage(f"damaged: {error}") from None
+        return _read(data, reader, intensity, most_pixels)
+    except UnreadableImage:
+        raise
+    except Exception as error:  # decoders raise anything for damaged files, down to AttributeError and MemoryError
+        raise UnreadableImage(_why(error, reader.format or "")) from None
+
+
+def _why(error: Exception, kind: str) -> str:
+    text = " ".join(str(error).split())
+    if "nsupported" in text:
+        return f"a {kind} of a kind that can't be read ({text}); save it as PNG"
+    if isinstance(error, SyntaxError) and "not identified" in text:
+        return f"damaged: begins like a {kind} and goes on as none"
+    spoken = text and isinstance(error, OSError | SyntaxError | ValueError | RuntimeError)
+    return f"damaged: {text}" if spoken else "damaged: its parts do not fit together"
+
+
+def _reader(start: bytes) -> type[ImageFile.ImageFile] | None:
+    if start[:4] == b"RIFF" and start[8:12] == b"WEBP":
+        return WebPImageFile
+    if start[:2] == b"BM" and start[14:15] and start[14] in _BMP_HEADERS:
+        return BmpImageFile
+    return next((reader for magic, reader in _READERS.items() if start.startswith(magic)), None)
+
+
+def _what_else(start: bytes) -> str:
+    what = "a HEIC or AVIF image" if start[4:8] == b"ftyp" else None
+    what = what or next((name for magic, name in _OTHERS.items() if start.startswith(magic)), None)
+    return f"not a {_READ}" + (f" but {what}" if what else "")
+
+
+def _read(data: bytes, reader: type[ImageFile.ImageFile], intensity: str | None, most_pixels: int) -> Decoded:
+    opened = _opened(data, reader, most_pixels)
+    if isinstance(opened, Samples):
+        from cytosae.cells.intensity import to_image
+
+        image, scaling = to_image(opened, intensity)
+        return _finished(image, opened.profile, opened.orientation, scaling)
+    check_size(*opened.size, most_pixels)
+    if reader is not TiffImageFile and getattr(opened, "is_animated", False):
+        raise UnreadableImage(f"an animation of {getattr(opened, 'n_frames', 'several')} frames: {WHICH}")
+    opened.load()
+    turned = 1 if reader is TiffImageFile else orientation(opened)  # Pillow turns TIFF by itself
+    return _finished(opened, opened.info.get("icc_profile"), turned)
+
+
+def _opened(data: bytes, reader: type[ImageFile.ImageFile], most_pixels: int) -> ImageFile.ImageFile | Samples:
+    """The image, not decoded yet; or its values, where Pillow would not read them as they are."""
+    if reader is TiffImageFile:
+        from cytosae.cells.tiff import open_tiff
+
+        return open_tiff(data, most_pixels)
+    if reader is PngImageFile and data[24:25] == b"\x10":  # Pillow drops the low bytes of 16-bit colour
+        from cytosae.cells.deep import deep_png
+
+        return deep_png(data, most_pixels)
+    try:
+        return reader(io.BytesIO(data))
+    except SyntaxError as error:
+        if str(error).endswith(_JPEG_CHANNELS):
+            raise UnreadableImage(channels_unknown(str(error).removeprefix("cannot handle ").split("-")[0])) from None
+        if not str(error).endswith(_DEEP_JPEG):
+            raise
+    from cytosae.cells.deep import deep_jpeg
+
+    return deep_jpeg(data, most_pixels)
+
+
+def orientation(image: Image.Image) -> int:
+    """How an image is turned, as in EXIF; 1 where it does not say so, or in a way that nobody can read."""
+    if not _WITH_EXIF & image.info.keys():
+        return 1
+    try:
+        value = image.getexif().get(_ORIENTATION, 1)
+    except Exception:  # damaged metadata, of which Pillow raises anything
+        return 1
+    return value if value in _TURNS else 1
+
+
+def _finished(image: Image.Image, profile: bytes | None, turned: int, intensity: str | None = None) -> Decoded:
+    notes: list[str] = []
+    if image.has_transparency_data:
+        image = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
+        if image.getchannel("A").getextrema() == (0, 0):
+            raise UnreadableImage("wholly transparent: alpha is 0 in every pixel; save it without alpha")
+    if profile:
+        image, note = _in_srgb(image, profile)
+        notes += [note] if note else []
+    if image.mode == "RGBA":
+        white = Image.new("RGBA", image.size, (255, 255, 255, 255))
+        image = Image.alpha_composite(white, image)
+    image = image.convert("RGB")
+    if turned in _TURNS:
+        image = image.transpose(_TURNS[turned])
+        notes.append(f"turned (EXIF orientation {turned})")
+    return Decoded(image, intensity, "; ".join(notes) or None)
+
+
+def _in_srgb(image: Image.Image, profile: bytes) -> tuple[Image.Image, str | None]:
+    """An image with its colours in sRGB, and what was done; as it is where the profile is sRGB's or broken."""
+    from cytosae.cells.colour import BrokenProfile, to_srgb
+
+    colours = image if image.mode in {"L", "RGB", "CMYK"} else image.convert("L" if image.mode == "1" else "RGB")
+    try:
+        converted = to_srgb(colours, profile)
+    except BrokenProfile as reason:
+        return image, f"ICC profile ignored ({reason})"
+    if converted is None:
+        return image, None
+    if image.mode == "RGBA":
+        converted.putalpha(image.getchannel("A"))
+    return converted, "converted to sRGB (ICC profile)"
 
 
 def read_bytes(path: Path) -> bytes:
@@ -79,6 +257,8 @@ def read_bytes(path: Path) -> bytes:
         raise UnreadableImage("a folder, not a file") from None
     except OSError as error:
         raise UnreadableImage(f"cannot be read ({error.strerror})") from None
+    except ValueError as error:  # a null byte, or letters that no file name can have
+        raise UnreadableImage(f"no file can have this name ({error})") from None
 
 
 def read_many(paths: Sequence[Path]) -> Iterator[bytes | UnreadableImage]:
@@ -92,14 +272,13 @@ def read_many(paths: Sequence[Path]) -> Iterator[bytes | UnreadableImage]:
             yield reason
 
 
-def inspect(path: Path) -> tuple[int, int, str]:
-    """Decode an image in full; returns width, height and the SHA-256 of the file's bytes."""
+def inspect(path: Path, intensity: str | None = None) -> tuple[Decoded, str]:
+    """Decode an image in full; returns it and the SHA-256 of the file's bytes."""
     data = read_bytes(path)
-    image = decode(data)
-    return image.width, image.height, hashlib.sha256(data).hexdigest()
+    return read_image(data, intensity), hashlib.sha256(data).hexdigest()
 
 
-def load_squashed(path: Path, size: int) -> NDArray[np.uint8]:
+def load_squashed(path: Path, size: int, intensity: str | None = None) -> NDArray[np.uint8]:
     """Read an image and squash it to a square.
 
     Every image takes the same size whatever its own, so that image size cannot tell one class from another.
@@ -110,12 +289,14 @@ def load_squashed(path: Path, size: int) -> NDArray[np.uint8]:
         Image file.
     size
         Edge of the square in pixels.
+    intensity
+        Scaling of an image with more than 8 bits a channel, see `cytosae.settings.ImageConfig`.
 
     Returns
     -------
     Pixels, uint8 of shape ``(size, size, 3)``; bilinear with antialiasing, as in Pillow.
     """
-    return squashed(decode(read_bytes(path)), size)
+    return squashed(decode(read_bytes(path), intensity), size)
 
 
 def squashed(image: Image.Image, size: int) -> NDArray[np.uint8]:

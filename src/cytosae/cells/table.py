@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from cytosae import __version__
 from cytosae.artefacts import digest, whole_file
-from cytosae.cells.columns import COLUMNS, FILE_COLUMNS
+from cytosae.cells.columns import COLUMNS, FILE_COLUMNS, READING_COLUMNS
 from cytosae.cells.image_folder import SPLITS
-from cytosae.cells.images import UnreadableImage, inspect
+from cytosae.cells.images import MOST_BYTES, UnreadableImage, inspect
 from cytosae.cells.sources import survey
 from cytosae.cells.user_tables import read_table
 from cytosae.errors import CytosaeError
@@ -46,6 +46,11 @@ class Listing:
         kinds = self.rejected["reason"].str.replace(r"(: | \().*", "", regex=True)
         return {str(kind): int(count) for kind, count in kinds.value_counts().items()}
 
+    @property
+    def ignored_profiles(self) -> pd.DataFrame:
+        """The cells whose ICC profile is broken, with ``file_note``, which says why."""
+        return self.cells[self.cells["file_note"].str.contains("ignored", na=False)]
+
     def summary(self) -> dict[str, Any]:
         """Figures of the listing."""
         return {
@@ -54,6 +59,8 @@ class Listing:
             "reasons": self.reasons(),
             "remarks": list(self.remarks),
             "inspected": self.inspected,
+            "scaled": int(self.cells["file_intensity"].notna().sum()),
+            "profiles_ignored": len(self.ignored_profiles),
             "datasets": {str(k): int(v) for k, v in self.cells["dataset"].value_counts().items()},
             "labels": int(self.cells["label"].nunique()),
             "patients": int(self.cells["patient"].nunique()),
@@ -65,6 +72,7 @@ def list_cells(
     *,
     columns: Mapping[str, str] | None = None,
     strict: bool = False,
+    intensity: str | None = None,
     previous: pd.DataFrame | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Listing:
@@ -78,6 +86,8 @@ def list_cells(
         See `cytosae.cells.sources.read_source`.
     strict
         A cell that cannot be read is an error instead of being left out.
+    intensity
+        Scaling of images with more than 8 bits a channel, see `cytosae.settings.ImageConfig`; without it they are left out.
     previous
         An earlier listing: files whose size and time of change are those recorded there are not opened again.
     on_progress
@@ -90,13 +100,15 @@ def list_cells(
     """
     listed_source = survey(source, columns)
     cells = listed_source.cells
-    known = _known(previous)
+    known = _known(previous, intensity)
     names = cells["path"].tolist()
-    found: list[tuple[int, int, int, int, str] | str] = []
+    found: list[_Looked | str] = []
     inspected = 0
     remote = any("://" in name for name in names)
     with ThreadPoolExecutor(max_workers=_WAITING if remote else 2 * (os.cpu_count() or 1)) as pool:
-        for done, (record, opened) in enumerate(pool.map(lambda name: _look(name, known), names, chunksize=64), 1):
+        for done, (record, opened) in enumerate(
+            pool.map(lambda name: _look(name, known, intensity), names, chunksize=64), 1
+        ):
             found.append(record)
             inspected += opened
             if on_progress and (done % 64 == 0 or done == len(names)):
@@ -118,36 +130,60 @@ def list_cells(
         )
     listed = cells.loc[good].reset_index(drop=True)
     in_files = zip(*(record for record in found if not isinstance(record, str)), strict=True)
-    for name, values in zip(FILE_COLUMNS, in_files, strict=True):
-        listed[name] = list(values)
+    for name, values in zip((*FILE_COLUMNS, *READING_COLUMNS), in_files, strict=True):
+        listed[name] = pd.array(values, dtype="string") if name in READING_COLUMNS else list(values)
     rejected = pd.concat([rejected, listed_source.left_out], ignore_index=True)
     return Listing(listed, rejected, inspected, listed_source.remarks)
 
 
-def _known(previous: pd.DataFrame | None) -> dict[str, tuple[int, int, int, int, str]]:
-    if previous is None:
+class _Looked(NamedTuple):
+    """What `FILE_COLUMNS` and `READING_COLUMNS` say of a file."""
+
+    width: int
+    height: int
+    size: int
+    changed: int
+    sha256: str
+    intensity: str | None
+    note: str | None
+
+
+def _known(previous: pd.DataFrame | None, intensity: str | None) -> dict[str, _Looked]:
+    """The files that were looked at and would be read in the same way today."""
+    if previous is None or not set(READING_COLUMNS) <= set(previous.columns):
         return {}
-    rows = zip(*(previous[name] for name in ("path", *FILE_COLUMNS)), strict=True)
-    return {path: (int(w), int(h), int(size), int(mtime), sha) for path, w, h, size, mtime, sha in rows}
+    known = {}
+    for path, *numbers, sha, scaling, note in zip(
+        *(previous[name] for name in ("path", *FILE_COLUMNS, *READING_COLUMNS)), strict=True
+    ):
+        width, height, size, changed = map(int, numbers)
+        scaling, note = (None if pd.isna(value) else str(value) for value in (scaling, note))
+        if scaling in (None, intensity):
+            known[path] = _Looked(width, height, size, changed, sha, scaling, note)
+    return known
 
 
-def _look(
-    name: str, known: Mapping[str, tuple[int, int, int, int, str]]
-) -> tuple[tuple[int, int, int, int, str] | str, bool]:
+def _look(name: str, known: Mapping[str, _Looked], intensity: str | None) -> tuple[_Looked | str, bool]:
     """What the file holds or why it cannot be read, and whether it had to be opened."""
     before, path = known.get(name), place(name)
     try:
         size, changed = state(path)
-        if before is not None and before[2:4] == (size, changed):
+        if before is not None and (before.size, before.changed) == (size, changed):
             return before, False
         if not size:
             raise UnreadableImage("file is empty (0 bytes)")  # an empty range cannot be asked for
-        width, height, sha = inspect(path)
+        if size > MOST_BYTES:
+            raise UnreadableImage(
+                f"too large: {size / 1e9:.1f} GB, at most {MOST_BYTES / 1e9:g} are read; cut the cells out"
+            )
+        looked, sha = inspect(path, intensity)
     except UnreadableImage as reason:
         return str(reason), True
     except OSError as error:
         return f"file is missing ({error.strerror})", True
-    return (width, height, size, changed, sha), True
+    except ValueError as error:  # a null byte, or letters that no file name can have
+        return f"no file can have this name ({error})", True
+    return _Looked(*looked.image.size, size, changed, sha, looked.intensity, looked.note), True
 
 
 def write_cells(cells: pd.DataFrame, path: Path, parameters: Mapping[str, Any] | None = None) -> None:
@@ -202,12 +238,29 @@ def read_cells(path: Path) -> pd.DataFrame:
 
 def pixels_digest(cells: pd.DataFrame) -> str:
     """Digest of which images the table lists, in order, by content; not of their labels or places."""
-    return digest([cells["cell_id"].tolist(), cells["file_sha256"].tolist()])
+    return digest([cells["cell_id"].tolist(), image_digests(cells)])
+
+
+def image_digests(cells: pd.DataFrame) -> list[str]:
+    """What determines the pixels of each cell: the SHA-256 of its file, and how that is read beyond decoding it."""
+    reading = [cells[column] for column in READING_COLUMNS if column in cells]
+    return [
+        " ".join(str(part) for part in parts if not pd.isna(part))
+        for parts in zip(cells["file_sha256"], *reading, strict=True)
+    ]
+
+
+def intensities(cells: pd.DataFrame) -> list[str | None]:
+    """The scaling by which the image of each cell is decoded; None for 8 bits a channel."""
+    if "file_intensity" not in cells:
+        return [None] * len(cells)
+    return [None if pd.isna(scaling) else str(scaling) for scaling in cells["file_intensity"]]
 
 
 def metadata_digest(cells: pd.DataFrame) -> str:
     """Digest of everything the table says of its cells, but for where files lie and when they changed."""
-    columns = sorted(column for column in cells.columns if column not in {"path", "mask", *_STATED})
+    left_out = {"path", "mask", *_STATED, *(c for c in READING_COLUMNS if c in cells and cells[c].isna().all())}
+    columns = sorted(column for column in cells.columns if column not in left_out)
     return digest({c: [None if pd.isna(v) else str(v) for v in cells[c]] for c in columns})
 
 
@@ -215,7 +268,7 @@ def difference(before: pd.DataFrame, now: pd.DataFrame) -> str | None:
     """Say in one phrase how two listings differ in their images or in what is said of them; None if not at all."""
     if metadata_digest(before) == metadata_digest(now):
         return None
-    old, new = (dict(zip(t["cell_id"], t["file_sha256"], strict=True)) for t in (before, now))
+    old, new = (dict(zip(t["cell_id"], image_digests(t), strict=True)) for t in (before, now))
     changed = [cell for cell in new if cell in old and new[cell] != old[cell]]
     counts = {
         "added": [cell for cell in new if cell not in old],

@@ -22,7 +22,7 @@ from cytosae.cli.options import (
     Workers,
     with_settings,
 )
-from cytosae.settings import HERE, BackboneConfig, EncodeConfig, EngineConfig, StoreConfig, TrainConfig
+from cytosae.settings import HERE, BackboneConfig, EncodeConfig, EngineConfig, ImageConfig, StoreConfig, TrainConfig
 
 stages_app = Commands()
 
@@ -37,8 +37,10 @@ Shard = Annotated[
 
 
 @stages_app.command()
+@with_settings
 def cells(
     source: Source,
+    images: ImageConfig,
     output: Annotated[Path, typer.Option("--output", "-o", help="Table to write, or a folder for it.")] = Path(
         "cells.parquet"
     ),
@@ -64,6 +66,7 @@ def cells(
         columns=chosen_columns(column),
         strict=strict,
         drop_missing=drop_missing,
+        images=images,
     )[1]
     answer(figures, as_json)
 

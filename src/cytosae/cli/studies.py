@@ -21,7 +21,15 @@ from cytosae.cli.options import (
     Workers,
     with_settings,
 )
-from cytosae.settings import BackboneConfig, BarcodeConfig, EncodeConfig, EngineConfig, StoreConfig, TrainConfig
+from cytosae.settings import (
+    BackboneConfig,
+    BarcodeConfig,
+    EncodeConfig,
+    EngineConfig,
+    ImageConfig,
+    StoreConfig,
+    TrainConfig,
+)
 
 studies_app = Commands()
 
@@ -119,6 +127,7 @@ def _remembered(given: Mapping[str, Any]) -> Mapping[type, Mapping[str, Any]]:
 @with_settings(remembered=_remembered)
 def run(
     cells: Source,
+    images: ImageConfig,
     backbone: BackboneConfig,
     tokens: StoreConfig,
     training: TrainConfig,
@@ -162,7 +171,7 @@ def run(
         sae = before.sae
     if before.configs:
         say(f"{study}: {described(before)}; options that you give change this")
-    config = RunConfig(backbone, tokens, training, encoding, barcodes, engine)
+    config = RunConfig(backbone, tokens, training, encoding, barcodes, engine, images)
     done = Study(study, config, store=store, workers=workers, sae=sae, restart=restart)
     stages = done.run(
         cells,

@@ -181,7 +181,8 @@ def shared_cells(
 
 def _small(path: str) -> Grey | None:
     try:
-        return load_squashed(place(path), _EDGE).sum(axis=2, dtype=np.uint16)
+        pixels = load_squashed(place(path), _EDGE, "percentile")  # the same cell, however bright it is shown
+        return pixels.sum(axis=2, dtype=np.uint16)
     except UnreadableImage:
         return None
 

@@ -125,7 +125,7 @@ def create_app(
     app.include_router(cell_routes.router(opened, pictures, activations))
     app.include_router(patient_routes.router(cohort))
     if uploads and opened.backbone is not None:
-        app.include_router(upload_routes.router(opened, activations))
+        app.include_router(upload_routes.router(opened, pictures, activations))
     app.include_router(annotations_router(database))
     _explain_problems(app)
     app.mount("/", _Page(directory=BUNDLE, html=True, check_dir=False))

@@ -58,7 +58,8 @@ class Pictures:
     def _table(self) -> pa.Table:
         path = self._folder / "cells.parquet"
         try:
-            return pq.read_table(path, columns=["cell_id", "path", "dataset"])
+            known = {"cell_id", "path", "dataset", "file_intensity"} & set(pq.read_schema(path).names)
+            return pq.read_table(path, columns=sorted(known))
         except (OSError, pa.ArrowInvalid) as error:
             raise CytosaeError(f"{path}: not a readable table of cells ({error}). Run the study again.") from error
 
@@ -71,8 +72,16 @@ class Pictures:
             if name is not None
         }
 
-    def path(self, data: DataSet, row: int) -> Path:
-        """File of a cell.
+    @cached_property
+    def intensity(self) -> str | None:
+        """The scaling of all of the study's images with more than 8 bits a channel; None where there are none."""
+        if "file_intensity" not in self._table.column_names:
+            return None
+        used = [scaling for scaling in pc.unique(self._table["file_intensity"]).to_pylist() if scaling is not None]
+        return used[0] if used else None
+
+    def file(self, data: DataSet, row: int) -> tuple[Path, str | None]:
+        """File of a cell, and the scaling by which it is decoded.
 
         Raises
         ------
@@ -85,7 +94,8 @@ class Pictures:
         index = int(rows[row]) if row < len(rows) else -1
         if index < 0 or str(self._table["cell_id"][index].as_py()) != name:
             raise CytosaeError(f"{name}: no longer that row of cells.parquet. Run the study again.")
-        return place(below(self._folder, str(self._table["path"][index].as_py())))
+        scaling = self._table["file_intensity"][index].as_py() if self.intensity else None
+        return place(below(self._folder, str(self._table["path"][index].as_py()))), scaling
 
     def pixels(self, data: DataSet, row: int, size: int) -> NDArray[np.uint8]:
         """A cell squashed to a square, ``(size, size, 3)``.
@@ -95,16 +105,16 @@ class Pictures:
         CytosaeError
             The file is gone or broken; names the cell and the reason.
         """
-        path = self.path(data, row)
+        path, scaling = self.file(data, row)
         try:
-            return load_squashed(path, size)
+            return load_squashed(path, size, scaling)
         except UnreadableImage as reason:
             text = f"the image of cell {row} of {data.name} cannot be shown: {reason}."
             raise (CytosaeError(text) if path.exists() else NotFound(text)) from reason
 
     def jpeg(self, data: DataSet, row: int, size: int) -> bytes:
         """The same as JPEG; kept until the file changes."""
-        path = self.path(data, row)
+        path, _ = self.file(data, row)
         try:
             stat = path.stat()
             state = stat.st_size, stat.st_mtime_ns

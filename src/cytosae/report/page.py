@@ -25,7 +25,7 @@ from cytosae.artefacts import (
     sha256_file,
     whole_file,
 )
-from cytosae.cells import UnreadableImage, load_squashed, read_cells
+from cytosae.cells import UnreadableImage, intensities, load_squashed, read_cells
 from cytosae.cohort import BARCODES, CLASSIFICATION, COHORT, read_barcodes, why_of_others
 from cytosae.concepts import read_concepts, read_datasets, read_maps, read_names
 from cytosae.console import progress, say
@@ -97,7 +97,8 @@ def write_report(study: Path) -> dict[str, Any]:
     inputs = report_inputs(study)
     folder = make_folder(study / "report")
     figures = make_folder(folder / "figures")
-    paths = dict(zip(*(read_cells(study / "cells.parquet")[c] for c in ("cell_id", "path")), strict=True))
+    cells = read_cells(study / "cells.parquet")
+    files = dict(zip(cells["cell_id"], zip(cells["path"], intensities(cells), strict=True), strict=True))
     sae = Manifest.load(study / "sae")
     assert sae is not None
     trained = "given" not in sae.parameters
@@ -111,7 +112,7 @@ def write_report(study: Path) -> dict[str, Any]:
         data = read_concepts(study / "concepts", name, matrices=False)
         threshold = float(data.uns["cytosae"]["parameters"]["concept_threshold"])
         save(overview(data.var, title=name, concept_threshold=threshold), figures / f"overview-{index}")
-        gallery = _gallery(data, *read_maps(study / "concepts", name), paths, names)
+        gallery = _gallery(data, *read_maps(study / "concepts", name), files, names)
         means[name] = data.var["mean_activation"].to_numpy()
         datasets.append(
             {"name": name, "summary": summary, "overview": png_of_file(figures / f"overview-{index}.png"), **gallery}
@@ -132,7 +133,7 @@ def _gallery(
     data: ad.AnnData,
     latents: NDArray[np.int64],
     maps: NDArray[np.float16],
-    paths: dict[str, str],
+    files: dict[str, tuple[str, str | None]],
     names: dict[int, str],
 ) -> dict[str, Any]:
     """Concepts with their reference images and maps, and every picture once."""
@@ -152,7 +153,7 @@ def _gallery(
                 if cell < 0:
                     break
                 if cell not in pictures:
-                    pictures[int(cell)] = _picture(paths.get(str(ids[cell])))
+                    pictures[int(cell)] = _picture(*files.get(str(ids[cell]), ("", None)))
                 graded = np.rint(row[rank] / top * 255).astype(np.uint8)
                 label = labels.iloc[cell] if labels is not None else None
                 references.append(
@@ -180,10 +181,10 @@ def _gallery(
     return {"concepts": concepts, "pictures": pictures, "ids": used, "grid": list(maps.shape[2:])}
 
 
-def _picture(path: str | None) -> str:
+def _picture(path: str, intensity: str | None) -> str:
     """A small JPEG as base64; empty where the file has gone since."""
     try:
-        pixels = load_squashed(place(path or ""), 224)
+        pixels = load_squashed(place(path), 224, intensity)
     except UnreadableImage:
         return ""
     small = Image.fromarray(pixels).resize((_EDGE, _EDGE), Image.Resampling.LANCZOS)

@@ -16,7 +16,7 @@ import torch
 
 from cytosae.artefacts import changes
 from cytosae.backbones import INPUT_SIZE, Backbone, BackboneInfo
-from cytosae.cells import decoded
+from cytosae.cells import decoded, intensities
 from cytosae.engines import Engine, Here, Share
 from cytosae.errors import CytosaeError
 from cytosae.settings import StoreConfig
@@ -48,8 +48,9 @@ class _Embedding:
 
     def _made(self, backbone: Backbone, batches: Sequence[pd.DataFrame]) -> Generator[torch.Tensor, None, None]:
         paths = [path for batch in batches for path in batch["path"]]
+        scalings = [scaling for batch in batches for scaling in intensities(batch)]
         places = np.split(np.arange(len(paths)), np.cumsum([len(batch) for batch in batches])[:-1])
-        with closing(decoded(paths, places, INPUT_SIZE, self.workers)) as images:
+        with closing(decoded(paths, places, INPUT_SIZE, self.workers, scalings)) as images:
             for batch in batches:
                 yield embed_batch(backbone, next(images), batch["cell_id"].tolist(), self.layout.dtype)
 

@@ -15,7 +15,7 @@ import pandas as pd
 import torch
 
 from cytosae.artefacts import changes, digest, disk_errors, make_folder
-from cytosae.cells import write_cells
+from cytosae.cells import image_digests, write_cells
 from cytosae.console import progress, say
 from cytosae.engines import Engine, Here, Share, Tick, Work
 from cytosae.errors import CytosaeError
@@ -154,7 +154,7 @@ def fill(
         total = sum(plan.stop - plan.start for plan in mine)
         done = total - sum(plan.stop - plan.start for plan in missing)
         with progress("tokens", total, "cells", done) as bar:
-            known = cells[["cell_id", "path"]]
+            known = cells[["cell_id", "path", *({"file_intensity"} & set(cells.columns))]]
             units = ((plan, known.iloc[plan.start : plan.stop]) for plan in missing)
             for shard in engine.map(_Maker(folder.absolute(), layout, load), units, bar.advance):
                 shards[shard.start // layout.cells_per_shard] = shard
@@ -185,7 +185,7 @@ def _plans(cells: pd.DataFrame, layout: Layout, origin: str) -> list[_Planned]:
 
 def _source(cells: pd.DataFrame, start: int, stop: int, origin: str) -> str:
     rows = cells.iloc[start:stop]
-    return digest([rows["cell_id"].tolist(), rows["file_sha256"].tolist(), *([origin] if origin else [])])
+    return digest([rows["cell_id"].tolist(), image_digests(rows), *([origin] if origin else [])])
 
 
 def _found(folder: Path, layout: Layout) -> dict[int, Shard]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from cytosae.artefacts import digest
 from cytosae.backbones import INPUT_SIZE, Backbone
-from cytosae.cells import decoded, pixels_digest
+from cytosae.cells import decoded, intensities, pixels_digest
 from cytosae.errors import CytosaeError
 from cytosae.tokens.store import DTYPES, Layout
 
@@ -96,10 +96,11 @@ class LiveTokens:
         """Yield the tokens of each batch, in order; images are decoded ahead in worker processes."""
         source = iter(batches)
         paths = self.cells["path"].tolist()
+        scalings = intensities(self.cells)
         ids = self.cells["cell_id"].tolist()
         size = self.layout.batch_size
         while chunk := list(islice(source, _CHUNK)):
-            with closing(decoded(paths, chunk, INPUT_SIZE, self.workers)) as images:
+            with closing(decoded(paths, chunk, INPUT_SIZE, self.workers, scalings)) as images:
                 for batch in chunk:
                     pixels = next(images)
                     parts = [

@@ -6,10 +6,10 @@ import re
 from pathlib import Path
 
 import pandas as pd
-from PIL import Image
 
 from cytosae.cells.datasets.description import CellClass, DataSet, Reading, RemoteFile
 from cytosae.cells.datasets.tree import Tree
+from cytosae.cells.images import UnreadableImage, decode, read_bytes
 from cytosae.cells.user_tables import read_table
 from cytosae.errors import CytosaeError
 
@@ -75,10 +75,10 @@ def _labels(tree: Tree) -> tuple[dict[tuple[str, int], str], set[Path], list[str
 
 def _same_size(image: Path, mask: Path) -> bool:
     try:
-        with Image.open(image) as one, Image.open(mask) as other:
-            return one.size == other.size
-    except OSError:  # `cytosae cells` names an image that cannot be read; a mask is of no use without it
+        one, other = (decode(read_bytes(path)) for path in (image, mask))
+    except UnreadableImage:  # `cytosae cells` names an image that cannot be read; a mask is of no use without it
         return False
+    return one.size == other.size
 
 
 SEGMENTATION_WBC = DataSet(

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from cytosae.backbones import Backbone, choose_precision
-from cytosae.cells import PERTURBATIONS, TISSUES, UnreadableImage, load_squashed, patch_tissues
+from cytosae.cells import PERTURBATIONS, TISSUES, UnreadableImage, intensities, load_squashed, patch_tissues
 from cytosae.concepts import quality as q
 from cytosae.concepts.activations import cell_activations
 from cytosae.concepts.evaluation.sampling import BATCH, LATENTS, Sample
@@ -95,7 +95,10 @@ def robustness(
         return
     rows = sample.some(config.changed_cells)
     try:
-        pixels = [load_squashed(place(path), backbone.info.image_size) for path in sample.cells["path"].iloc[rows]]
+        cells, size = sample.cells.iloc[rows], backbone.info.image_size
+        pixels = [
+            load_squashed(place(path), size, how) for path, how in zip(cells["path"], intensities(cells), strict=True)
+        ]
     except UnreadableImage as error:
         table.skip("robustness", f"an image of the study cannot be read ({error})")
         return

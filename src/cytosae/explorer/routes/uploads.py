@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import re
 import secrets
 import threading
@@ -21,9 +20,9 @@ from PIL import Image
 from starlette.datastructures import FormData, Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
-from cytosae.cells import UnreadableImage, decode
+from cytosae.cells import TooManyPixels, UnreadableImage, read_image
 from cytosae.explorer import schemas as s
-from cytosae.explorer.images import SIZES, jpeg
+from cytosae.explorer.images import SIZES, Pictures, jpeg
 from cytosae.explorer.opened import COMMON_SHARE, Opened
 from cytosae.explorer.routes import IMAGE, Index, Name, answer
 from cytosae.explorer.routes.cells import Size, picture, strongest
@@ -108,7 +107,7 @@ class Uploads:
         return cells[index]
 
 
-def router(opened: Opened, activations: Callable[[], Activations]) -> APIRouter:
+def router(opened: Opened, pictures: Pictures, activations: Callable[[], Activations]) -> APIRouter:
     """``/api/uploads``."""
     routes = APIRouter()
     kept = Uploads()
@@ -117,7 +116,7 @@ def router(opened: Opened, activations: Callable[[], Activations]) -> APIRouter:
 
     def look(files: list[UploadFile]) -> s.Uploaded:
         with one_at_a_time:
-            cells = [_cell(opened, activations(), index, file) for index, file in enumerate(files)]
+            cells = [_cell(opened, pictures, activations(), index, file) for index, file in enumerate(files)]
         return s.Uploaded(id=kept.add(cells), cells=[cell.about for cell in cells])
 
     @routes.post("/api/uploads", response_model=s.Uploaded, openapi_extra=_DOCUMENTED)
@@ -194,9 +193,9 @@ def _shown(name: str, place: int) -> str:
     return "".join(c for c in last if c.isprintable())[:200].strip() or f"file {place}"
 
 
-def _cell(opened: Opened, activations: Activations, index: int, file: UploadFile) -> Cell:
+def _cell(opened: Opened, pictures: Pictures, activations: Activations, index: int, file: UploadFile) -> Cell:
     name = _shown(file.filename or "", index + 1)
-    image = _decoded(name, file.file.read())
+    image = _decoded(name, file.file.read(), pictures.intensity)
     squashed = {size: np.asarray(image.resize((size, size), Image.Resampling.BILINEAR)) for size in SIZES}
     tokens = activations.embed(squashed[activations.size], name)
     counts, means = _encoded(activations, tokens, opened.tau)
@@ -212,19 +211,13 @@ def _cell(opened: Opened, activations: Activations, index: int, file: UploadFile
     return Cell(about, tokens, {size: jpeg(pixels) for size, pixels in squashed.items()})
 
 
-def _decoded(name: str, data: bytes) -> Image.Image:
+def _decoded(name: str, data: bytes, intensity: str | None) -> Image.Image:
     try:
-        with Image.open(io.BytesIO(data)) as header:
-            width, height = header.size
-        if width * height > PIXELS:
-            text = f"{name}: has {width * height / 1e6:.0f} megapixels, at most {PIXELS / 1e6:.0f} are read."
-            raise HTTPException(413, text)
-        return decode(data)
-    except Image.DecompressionBombError as error:
-        raise HTTPException(413, f"{name}: has too many pixels.") from error
-    except (UnreadableImage, OSError, ValueError, SyntaxError) as error:
-        why = str(error) if isinstance(error, UnreadableImage) else "not a JPEG, PNG, TIFF or BMP image"
-        raise HTTPException(415, f"{name}: {why}.") from error
+        return read_image(data, intensity, PIXELS).image
+    except TooManyPixels as error:
+        raise HTTPException(413, f"{name}: {error}.") from error
+    except UnreadableImage as error:
+        raise HTTPException(415, f"{name}: {error}.") from error
 
 
 def _encoded(activations: Activations, tokens: Tokens, tau: float) -> tuple[sp.csr_matrix, sp.csr_matrix]:
