@@ -16,6 +16,7 @@ from .statistics import (
 )
 from .storage import (
     ANNOTATION,
+    NAMES,
     VERDICT,
     concept_files,
     file_names,
@@ -32,6 +33,7 @@ from .storage import (
 
 __all__ = [
     "ANNOTATION",
+    "NAMES",
     "VERDICT",
     "CellConcepts",
     "Gallery",

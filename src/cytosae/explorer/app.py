@@ -18,6 +18,7 @@ from starlette.middleware.gzip import GZipMiddleware
 from starlette.types import Scope
 
 from cytosae import __version__
+from cytosae.console import say
 from cytosae.errors import CytosaeError
 from cytosae.explorer.images import Pictures
 from cytosae.explorer.opened import Opened
@@ -73,6 +74,8 @@ def create_app(
 
     opened = Opened(study)
     database = open_database(study, annotations)
+    if database.notice is not None:
+        say(f"explorer: {database.notice}")
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -111,7 +114,7 @@ def create_app(
         return Cohort(opened, activations())
 
     app.state.study = opened.folder
-    app.include_router(study_routes.router(opened, uploads))
+    app.include_router(study_routes.router(opened, uploads, database))
     app.include_router(latent_routes.router(opened, activations))
     app.include_router(cell_routes.router(opened, pictures, activations))
     app.include_router(patient_routes.router(cohort))

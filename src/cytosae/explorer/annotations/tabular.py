@@ -47,6 +47,10 @@ def to_csv(everything: Stored) -> str:
     return out.getvalue()
 
 
+ENCODING = "utf-8-sig"
+"""Of a file: without the mark at its beginning, Excel takes it for a table of another language."""
+
+
 def from_csv(path: Path) -> Stored:
     """Read such a table; ``dataset, latent, rater`` are needed.
 
@@ -84,7 +88,7 @@ def first_error(error: ValidationError) -> str:
 
 def _rows(path: Path) -> list[dict[str, str]]:
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        with path.open(encoding=ENCODING, newline="") as file:
             reader = csv.DictReader(file)
             columns = reader.fieldnames or ()
             rows = [{name: _bare(value or "") for name, value in row.items() if name} for row in reader]
