@@ -27,16 +27,15 @@ Asking = Annotated[schemas.Rater | None, Query(description="who asks: to be sent
 _MEANING = {
     400: "not JSON",
     404: "no such worklist, item, data set or latent",
+    409: "the judgements here are of another study or autoencoder",
     422: "not as described, or too long",
     503: "the database cannot be used now",
 }
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
     status: {"model": schemas.Problem, "description": meaning} for status, meaning in _MEANING.items()
 }
-_REFUSED = "the judgements here are of another study or autoencoder"
-_OTHER: dict[int | str, dict[str, Any]] = {409: {"model": schemas.Problem, "description": _REFUSED}}
 _STALE: dict[int | str, dict[str, Any]] = {
-    409: {"model": schemas.Conflict | schemas.Problem, "description": f"another version by now, or {_REFUSED}"}
+    409: {"model": schemas.Conflict | schemas.Problem, "description": f"another version by now, or {_MEANING[409]}"}
 }
 _FILE: dict[int | str, dict[str, Any]] = {
     200: {
@@ -77,14 +76,18 @@ class _OneSentence(APIRoute):
 
 def router(database: Database) -> APIRouter:
     """All routes of the annotations, below ``/api``, over one database."""
-    api = APIRouter(prefix="/api", tags=["annotations"], route_class=_OneSentence, responses=_PROBLEMS)
 
     def check_study(key: Key = None) -> None:
         if key is not None and key != database.key:
             raise HTTPException(409, "This page was opened on another study than the one that is served here now.")
-        database.check_autoencoder()
 
-    writes: dict[str, Any] = {"dependencies": [Depends(check_study)], "responses": _OTHER}
+    api = APIRouter(
+        prefix="/api",
+        tags=["annotations"],
+        route_class=_OneSentence,
+        responses=_PROBLEMS,
+        dependencies=[Depends(check_study)],
+    )
 
     @api.get("/worklists")
     def list_worklists() -> list[schemas.WorklistSummary]:
@@ -92,13 +95,13 @@ def router(database: Database) -> APIRouter:
         with database.reading() as session:
             return worklists.listed(session)
 
-    @api.post("/worklists", status_code=201, **writes)
+    @api.post("/worklists", status_code=201)
     def make_worklist(wish: schemas.WorklistRequest) -> schemas.Worklist:
         """Make a worklist of chosen latents."""
         number, _ = worklists.add(database, worklists.from_list(wish))
         return open_worklist(number)
 
-    @api.post("/worklists/import", status_code=201, **writes)
+    @api.post("/worklists/import", status_code=201)
     def import_worklist(
         file: schemas.WorklistFile,
         title: schemas.Title | None = None,
@@ -118,13 +121,13 @@ def router(database: Database) -> APIRouter:
         with database.reading() as session:
             return worklists.opened(session, worklist, rater)
 
-    @api.patch("/worklists/{worklist}", **writes)
+    @api.patch("/worklists/{worklist}")
     def change_worklist(worklist: schemas.Id, wish: schemas.WorklistChange) -> schemas.Worklist:
         """Change the title of a worklist, or what is hidden in it."""
         worklists.change(database, worklist, wish)
         return open_worklist(worklist)
 
-    @api.put("/annotations", response_model=schemas.Annotation, **{**writes, "responses": _STALE})
+    @api.put("/annotations", response_model=schemas.Annotation, responses=_STALE)
     def put_annotation(wish: schemas.AnnotationRequest) -> schemas.Annotation | JSONResponse:
         """Say something of a latent. When the answer comes it is on the disk."""
         try:
