@@ -34,7 +34,6 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from typer.testing import CliRunner
 
-from conftest import cytosae
 from cytosae.artefacts import FileRecord, Manifest, sha256_file, write_json
 from cytosae.concepts import draw_panel, encode, encode_inputs, read_concepts
 from cytosae.errors import CytosaeError
@@ -45,7 +44,6 @@ from cytosae.explorer.annotations import (
     agreed_verdict,
     cohen_kappa,
     current_annotations,
-    default_address,
     everything,
     export,
     fleiss,
@@ -969,7 +967,7 @@ def test_names_go_into_the_concepts_and_the_study_stays_up_to_date(study: tuple[
         changed = {3: names[3].model_copy(update={"name": f"name {times}"})}
         assert name_latents(folder, changed) == {"named": 1, "verdicts": 1, "files": 2}
         sizes.append(files["blood"].stat().st_size)
-    assert sizes[-1] == sizes[0]
+    assert sizes[-1] == sizes[0], sizes
     var = read_concepts(folder / "concepts", "blood").var
     assert var["annotation"].dropna().to_dict() == {"3": "name 3"}
     assert name_latents(folder, {})["files"] == 2

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -122,7 +121,7 @@ def _counted(given: Iterable[schemas.Annotation]) -> dict[schemas.Verdict, int]:
 
 
 def _write_columns(path: Path, names: Mapping[int, schemas.Named]) -> bool:
-    """Write both columns into a copy that takes the file's place; False where they are there already."""
+    """Write the columns into a copy that takes the file's place; False where they are there already."""
     import h5py
     from anndata.io import read_elem, write_elem
 
@@ -133,16 +132,19 @@ def _write_columns(path: Path, names: Mapping[int, schemas.Named]) -> bool:
     columns = _columns(var, names)
     if all(name in var and var[name].equals(column) for name, column in columns.items()):
         return False
-    with whole_file(path) as partial:
-        shutil.copyfile(path, partial)
-        with h5py.File(partial, "r+") as file:
-            group = file["var"]
-            order = [name for name in group.attrs["column-order"] if name not in columns]
-            for name, column in columns.items():
-                if name in group:
-                    del group[name]
-                write_elem(group, name, column.array)
-            group.attrs["column-order"] = [*order, *columns]
+    with whole_file(path) as partial, h5py.File(path) as source, h5py.File(partial, "w") as target:
+        # copied object by object: what is replaced in an HDF5 file leaves its room behind
+        target.attrs.update(source.attrs)
+        for name in (name for name in source if name != "var"):
+            source.copy(name, target)
+        group = target.create_group("var")
+        group.attrs.update(source["var"].attrs)
+        for name in (name for name in source["var"] if name not in columns):
+            source.copy(source["var"][name], group)
+        for name, column in columns.items():
+            write_elem(group, name, column.array)
+        order = [name for name in group.attrs["column-order"] if name not in columns]
+        group.attrs["column-order"] = [*order, *columns]
     return True
 
 
