@@ -39,7 +39,7 @@ def judged(folder: Path, sae: str, *names: str) -> None:
     with closing(Database(default_address(folder), sae)) as database:
         client = client_of(database)
         for latent, name in enumerate(names):
-            put(client, dataset="blood", latent=latent, verdict="meaningful", name=name)
+            put(client, dataset="blood", latent=latent, verdict="meaningful", name=name, comment=name * 300)
 
 
 @pytest.fixture
@@ -142,7 +142,7 @@ def test_a_damaged_or_locked_database_is_named(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     folder, _ = study
-    judged(folder, SAE_DIGEST, *(f"name {number} " + "x" * 150 for number in range(60)))
+    judged(folder, SAE_DIGEST, *(f"name {number}" for number in range(12)))
     file = folder / "annotations.sqlite"
     arguments = [command, folder, *(["-o", tmp_path / "out.json"] if command == "export" else [])]
     whole = file.read_bytes()

@@ -175,9 +175,7 @@ def _elsewhere(study: Path) -> str:
     from cytosae.explorer.annotations import former_studies
 
     kept = [
-        f"{former.folder} ({'not readable' if former.judgements is None else f'{former.judgements:,} judgements'})"
-        for former in former_studies(study)
-        if former.judgements != 0
+        f"{former.folder} ({_counted(former.judgements)})" for former in former_studies(study) if former.judgements != 0
     ]
     if not kept:
         return ""
@@ -185,6 +183,10 @@ def _elsewhere(study: Path) -> str:
         f"Judgements of autoencoders that this study had before are in {', '.join(kept)}: give that folder instead of "
         f"{study}."
     )
+
+
+def _counted(judgements: int | None) -> str:
+    return "not readable" if judgements is None else f"{judgements:,} judgement{'' if judgements == 1 else 's'}"
 
 
 def _plans(

@@ -332,7 +332,7 @@ def explained(error: Exception) -> str:
     reason = str(error.orig if isinstance(error, DBAPIError) else error).strip() or type(error).__name__
     reason = reason.splitlines()[0]
     if "locked" in reason:
-        return f"another program has locked it for more than {WAIT:.0f} seconds ({reason}). Close that program and try again."
+        return f"locked by another program for {WAIT:.0f} seconds ({reason}). Close that program and try again."
     if "malformed" in reason or "corrupt" in reason:
         return f"{_DAMAGED} ({reason}). {_BACKUP}"
     return f"cannot be opened ({reason}). Check the address."

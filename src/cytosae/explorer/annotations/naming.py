@@ -57,9 +57,10 @@ def agreed_verdict(named: schemas.Named) -> str:
 def name_latents(study: Path, names: Mapping[int, schemas.Named]) -> dict[str, int]:
     """Write the agreed names and verdicts into the concepts of a study.
 
-    ``var`` of every ``concepts/<dataset>.h5ad`` gets the columns ``annotation``, ``verdict`` and
-    ``annotation_names`` (all names with the raters who gave them), missing where there is none; nothing else in the files changes. The manifests of the concepts and the barcodes record the new files, so
-    that neither is made again. A file that has these names already is not touched.
+    ``var`` of every ``concepts/<dataset>.h5ad`` gets the columns ``annotation``, ``verdict`` and ``annotation_names``
+    (all names with the raters who gave them), missing where there is none; nothing else in the files changes. The
+    manifests of the concepts and the barcodes record the new files, so that neither is made again. A file that has
+    these names already is not touched.
 
     Parameters
     ----------
