@@ -337,7 +337,7 @@ def test_ten_concepts_by_keyboard_while_the_server_is_killed(
         page.keyboard.type(f"name {place}")
         if place == 6:
             page.wait_for_selector("[data-saved=waiting]")
-            kept = page.evaluate("Object.keys(localStorage).filter(key => key.startsWith('cytosae:draft:')).length")
+            kept = page.evaluate("Object.keys(localStorage).filter(key => key.startsWith('cytosae:unsent:')).length")
             assert kept >= 3
         page.keyboard.press("Enter")
         typed[latent] = (verdicts[place % 3], f"name {place}")
@@ -359,7 +359,7 @@ def test_ten_concepts_by_keyboard_while_the_server_is_killed(
     while stored() != typed and time.monotonic() < end:
         time.sleep(0.2)
     assert stored() == typed
-    until(page, "!Object.keys(localStorage).some(key => key.startsWith('cytosae:draft:'))")
+    until(page, "!Object.keys(localStorage).some(key => key.startsWith('cytosae:unsent:'))")
     page.reload()
     assert page.wait_for_selector("[data-meaningful]").get_attribute("data-meaningful") == "4/10"
     done = page.locator("[data-rater-row='Ute Ö'] td.num").all_inner_texts()
