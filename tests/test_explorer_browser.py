@@ -337,7 +337,7 @@ def test_ten_concepts_by_keyboard_while_the_server_is_killed(
         page.keyboard.type(f"name {place}")
         if place == 6:
             page.wait_for_selector("[data-saved=waiting]")
-            kept = page.evaluate("Object.keys(localStorage).filter(key => key.startsWith('cytosae:draft:')).length")
+            kept = page.evaluate("Object.keys(localStorage).filter(key => key.startsWith('cytosae:unsent:')).length")
             assert kept >= 3
         page.keyboard.press("Enter")
         typed[latent] = (verdicts[place % 3], f"name {place}")
@@ -359,7 +359,7 @@ def test_ten_concepts_by_keyboard_while_the_server_is_killed(
     while stored() != typed and time.monotonic() < end:
         time.sleep(0.2)
     assert stored() == typed
-    until(page, "!Object.keys(localStorage).some(key => key.startsWith('cytosae:draft:'))")
+    until(page, "!Object.keys(localStorage).some(key => key.startsWith('cytosae:unsent:'))")
     page.reload()
     assert page.wait_for_selector("[data-meaningful]").get_attribute("data-meaningful") == "4/10"
     done = page.locator("[data-rater-row='Ute Ö'] td.num").all_inner_texts()
@@ -534,3 +534,109 @@ def test_the_page_without_a_server(exported_study: tuple[Path, dict[str, Any]], 
     assert figures["missing"] == 0
     assert [line for line in asked if not line.startswith(("200", "304"))] == []
     assert page.faults == []
+
+
+# --- judgements: names, export, former autoencoders, studies of one name
+
+
+def unsent(page: Any) -> list[str]:
+    """Names of the judgements that the browser keeps because no server has them."""
+    return page.evaluate(
+        "() => Object.keys(localStorage).filter(k => k.startsWith('cytosae:unsent:'))"
+        ".map(k => JSON.parse(localStorage.getItem(k)).annotation.name)"
+    )
+
+
+def test_own_names_are_shown_while_raters_are_hidden(
+    server: Server, tab: Callable[..., Any], concepts: list[int]
+) -> None:
+    latent = concepts[40]
+    work = server.worklist("Hidden", [latent], blind_raters=True)["id"]
+    place = {"worklist": work, "dataset": SET, "latent": latent, "comment": "", "terms": {}, "specific_for": None}
+    server.ask("annotations", {**place, "rater": "Ben", "verdict": None, "name": "of Ben", "version": 0}, "PUT")
+    page = tab("Anna")
+    page.goto(f"{server.url}#/annotate/{work}/0")
+    page.wait_for_selector(f"[data-latent='{latent}']")
+    page.locator("[data-name]").fill("needles of Anna")
+    saved(page)
+    page.goto(f"{server.url}#/concept/{SET}/{latent}")  # without a reload
+    page.wait_for_selector("[data-name='needles of Anna']")
+    page.goto(f"{server.url}#/concepts/{SET}?q=needles")
+    until(page, "() => document.querySelectorAll('.list .item').length === 1")
+    assert page.locator(".list .item .name").inner_text() == "needles of Anna"
+    page.goto(f"{server.url}#/summary/{work}")
+    page.wait_for_selector(f"[data-named='{latent}']")
+    assert "of Ben" not in page.content()
+    for kind in ("csv", "json"):
+        with page.expect_download() as download:
+            page.locator(f"[data-export={kind}]").click()
+        text = Path(download.value.path()).read_text(encoding="utf-8-sig")
+        assert "needles of Anna" in text
+        assert "of Ben" not in text
+    assert page.faults == []
+
+
+def test_the_former_autoencoder_is_offered_and_judging_is_off(
+    study: Path, tmp_path: Path, tab: Callable[..., Any]
+) -> None:
+    from cytosae.explorer.annotations import Database, default_address
+
+    folder = Path(shutil.copytree(study, tmp_path / "replaced", ignore=shutil.ignore_patterns("annotations.sqlite*")))
+    (folder / "former" / ("ab12" * 3)).mkdir(parents=True)
+    for place in (folder, folder / "former" / ("ab12" * 3)):
+        Database(default_address(place), "ab12" * 16).close()
+    running = Server(folder)
+    try:
+        page = tab("Anna")
+        for view in (f"concepts/{SET}", "patients", "worklists"):
+            page.goto(f"{running.url}#/{view}")
+            page.wait_for_selector("[data-banner]")
+            assert f"cytosae explore {folder}/former/{'ab12' * 3}" in page.locator("[data-banner]").inner_text()
+        page.wait_for_selector(f"[data-former='{'ab12' * 3}']")
+        assert page.get_by_role("button", name="Worklist…").count() == 0
+        assert page.locator("[data-banner] [data-export]").count() == 2
+        assert page.faults == []
+    finally:
+        running.kill()
+
+
+def test_two_studies_of_one_name_share_no_judgement(
+    study: Path, tmp_path: Path, tab: Callable[..., Any], concepts: list[int]
+) -> None:
+    folders = [
+        Path(shutil.copytree(study, tmp_path / side / "study", ignore=shutil.ignore_patterns("annotations.sqlite*")))
+        for side in "ab"
+    ]
+    running = Server(folders[0])
+    try:
+        page = tab("Anna")
+        address = f"{running.url}#/concept/{SET}/{concepts[0]}"
+        page.goto(address)
+        page.get_by_role("button", name="Judge it").click()
+        page.locator("input[data-name]").wait_for()
+        running.kill()
+        page.locator("input[data-name]").fill("of the first")
+        page.wait_for_selector("[data-saved=waiting]")
+        assert unsent(page) == ["of the first"]
+        running.study = folders[1]  # of the same name, at the same address
+        running.start()
+        page.wait_for_selector("[data-saved=refused]")
+        page.reload()
+        page.get_by_role("button", name="Judge it").click()
+        page.locator("input[data-name]").wait_for()
+        assert page.locator("input[data-name]").input_value() == ""
+        page.goto(f"{running.url}#/worklists")
+        page.wait_for_selector("[data-unsent='1']")
+        with page.expect_download() as download:
+            page.get_by_role("button", name="Download").click()
+        assert "of the first" in Path(download.value.path()).read_text(encoding="utf-8")
+        assert running.ask("annotations") == []
+        assert unsent(page) == ["of the first"]
+        running.kill()
+        running.study = folders[0]
+        running.start()
+        page.reload()
+        until(page, "() => !Object.keys(localStorage).some(key => key.startsWith('cytosae:unsent:'))")
+        assert [one["name"] for one in running.ask("annotations")] == ["of the first"]
+    finally:
+        running.kill()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ from cytosae.artefacts import Manifest
 from cytosae.cells import read_cells, write_cells
 from cytosae.concepts import encode, read_concepts, read_maps
 from cytosae.errors import CytosaeError
+from cytosae.explorer.annotations import name_latents, schemas
 from cytosae.report import strongest, write_report
 from cytosae.sae import TrainConfig, train
 from cytosae.tokens import TokenStore
@@ -62,6 +64,26 @@ def test_page_stands_alone(study: Path) -> None:
         for name in ("overview-0", "overview-1", "thresholds", "training")
         for suffix in ("png", "svg")
     ]
+
+
+def test_all_named_concepts_are_shown_and_come_first(study: Path) -> None:
+    data = read_concepts(study / "concepts", "blood")
+    unshown = [latent for latent in range(data.n_vars) if not data.var["is_concept"].iloc[latent]]
+    weakest = int(strongest(data.var)[-1])
+    named = [weakest, *unshown[:2]]  # of latents that are no concepts there are no maps
+    given = [schemas.GivenName(name=f"name {s}", raters=["Anna", "Ben"]) for s in named]
+    texts = [schemas.Named(name=one.name, given=[one], raters=2, verdicts={}) for one in given]
+    name_latents(study, dict(zip(named, texts, strict=True)))
+    write_report(study)
+    page = (study / "report" / "index.html").read_text(encoding="utf-8")
+    (text,) = re.findall(r"^const galleries = (.*);$", page, re.MULTILINE)
+    for gallery in json.loads(text):
+        first = gallery["concepts"][: len(named)]
+        assert {one["latent"]: one["name"] for one in first} == {s: f"name {s} (Anna, Ben)" for s in named}
+        latents_shown = [one["latent"] for one in gallery["concepts"]]
+        assert len(latents_shown) == len(set(latents_shown))
+        assert set(latents_shown) >= set(strongest(read_concepts(study / "concepts", gallery["name"]).var).tolist())
+    assert "all concepts that experts named" in page
 
 
 def test_a_picture_that_has_gone_does_not_stop_the_report(study: Path) -> None:

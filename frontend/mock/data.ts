@@ -27,6 +27,7 @@ const study: T.Study = {
   datasets: [{ name: "mock", cells: CELLS, concepts: LATENTS, labels: LABELS.map(name => ({ name, cells: 60 })), diagnoses: DIAGNOSES.map(name => ({ name, cells: 80 })), kinds: ["reference", "random"], has_patients: true }],
   measures: [{ key: "mean_activation", label: "mean activation", log: true, help: "" }, { key: "activation_frequency", label: "frequency", log: true, help: "" }, { key: "label_entropy", label: "label entropy", log: false, help: "" }],
   has: { patients: true, classification: false, quality: false, tokens: true, uploads: true }, groups: { diagnosis: DIAGNOSES, laboratory: ["a", "b"] },
+  annotations: { key: "mock", autoencoder: "0".repeat(64), study: "0".repeat(64), notice: null }, former: [],
 };
 const all = Array.from({ length: LATENTS }, (_, l) => l);
 const patients: T.PatientRow[] = Array.from({ length: 12 }, (_, i) => ({ id: `P${i}`, dataset: "mock", n_cells: 20, diagnosis: DIAGNOSES[i % 3] ?? null, laboratory: i % 2 ? "a" : "b" }));
@@ -47,7 +48,7 @@ function listed(list: T.Worklist, rater: string | null): T.Worklist {
   return { ...list, items: list.items.map(item => ({ ...item, annotation: annotations.get(place({ ...item, worklist: list.id, rater: rater ?? "" })) ?? null })) };
 }
 function made(given: { title: string; items: T.ListItem[]; blind_labels?: boolean; blind_raters?: boolean; disease?: string | null; source?: string }): [number, unknown] {
-  const list: T.Worklist = { id: worklists.length + 1, title: given.title, created: new Date().toISOString(), source: given.source ?? "", blind_labels: given.blind_labels ?? false, blind_raters: given.blind_raters ?? false, disease: given.disease ?? null, raters: {}, items: given.items.map((item, position) => ({ ...item, position, annotation: null, others: [] })) };
+  const list: T.Worklist = { id: worklists.length + 1, uid: `mock-${worklists.length + 1}`, title: given.title, created: new Date().toISOString(), source: given.source ?? "", blind_labels: given.blind_labels ?? false, blind_raters: given.blind_raters ?? false, disease: given.disease ?? null, raters: {}, items: given.items.map((item, position) => ({ ...item, position, annotation: null, others: [] })) };
   worklists.push(list);
   return [201, list];
 }
@@ -58,7 +59,7 @@ export function answer(method: string, parts: string[], query: URLSearchParams, 
   if (method === "POST" && what === "worklists") return made(body as Parameters<typeof made>[0]);
   if (method === "POST" && what === "uploads") return [200, { id: "u", cells: [{ index: 0, name: "cell.png", concepts: concepts(1) }] }];
   if (what === "study") return [200, study];
-  if (what === "names") return [200, { 3: { name: "granules", raters: 1, verdicts: { meaningful: 1, artefact: 0, "cannot tell": 0 } } }];
+  if (what === "names") return [200, { 3: { name: "granules", own: "", given: [{ name: "granules", raters: ["AB"] }], raters: 1, verdicts: { meaningful: 1, artefact: 0, "cannot tell": 0 } } }];
   if (what === "vocabulary") return [200, { nucleus: ["round", "lobed"], granules: ["azurophilic"] }];
   if (what === "latents" && b === undefined) return [200, { latent: all, concept: all.map(l => Number(mean(l) > 1e-3)), mean_activation: all.map(mean), activation_frequency: all.map(frequency), label_entropy: all.map(l => 1.4 * chance(l, 5)), top_label: all.map(l => l % 4) }];
   if (what === "latents" && c === "images") return [200, images(Number(b), parts[4] ?? "")];
@@ -77,6 +78,6 @@ export function answer(method: string, parts: string[], query: URLSearchParams, 
   if (what === "worklists" && a === undefined) return [200, worklists.map(list => ({ ...list, items: list.items.length }))];
   if (what === "worklists") { const list = worklists.find(one => String(one.id) === a); return list ? [200, listed(list, query.get("rater"))] : none; }
   if (what === "annotations") return [200, b === undefined ? [...annotations.values()].filter(one => String(one.latent) === query.get("latent")) : []];
-  if (what === "summary") return [200, { worklist: null, items: 0, raters: [], meaningful: { x: 0, y: 0 }, agreement: { cohen: [], fleiss: null } }];
+  if (what === "summary") return [200, { worklist: null, items: 0, raters: [], meaningful: { x: 0, y: 0 }, agreement: { cohen: [], fleiss: null }, names: [] }];
   return none;
 }

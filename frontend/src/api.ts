@@ -45,9 +45,12 @@ function fixed<R>(resource: string, query: Query = {}): Promise<R> {
   found.catch(() => kept.get(url) === found && kept.delete(url));
   return found;
 }
-const fresh = <R>(resource: string, query: Query = {}): Promise<R> => request<R>(address(resource, query, isStatic), { cache: "no-store" });
+/** Whose judgements this page shows. The server refuses those of another study, which may be served at the same address. */
+export const shown = { key: "" };
+const origin = (): Record<string, string> => (shown.key && !isStatic ? { "cytosae-study": shown.key } : {});
+const fresh = <R>(resource: string, query: Query = {}): Promise<R> => request<R>(address(resource, query, isStatic), { cache: "no-store", headers: origin() });
 const send = <R>(method: string, resource: string, body: unknown, query: Query = {}): Promise<R> =>
-  request<R>(address(resource, query), { method, headers: { "content-type": "application/json" }, body: JSON.stringify(body) });
+  request<R>(address(resource, query), { method, headers: { "content-type": "application/json", ...origin() }, body: JSON.stringify(body) });
 
 /** Where a cell's image and what belongs to it live: a cell of the study or an uploaded one. */
 export interface CellPlace { base: string }
@@ -86,7 +89,8 @@ export const api = {
   importWorklist: (content: unknown, query: Query) => send<T.Worklist>("POST", "worklists/import", content, query),
   changeWorklist: (id: string, body: { title?: string; blind_labels?: boolean; blind_raters?: boolean }) => send<T.Worklist>("PATCH", path("worklists", id), body),
   annotate: (annotation: T.Annotation) => send<T.Annotation>("PUT", "annotations", annotation),
-  annotations: (query: { latent?: number; rater?: string }) => fresh<T.Annotation[]>("annotations", query),
+  annotations: (query: { latent?: number; rater?: string; asking?: string }) => fresh<T.Annotation[]>("annotations", query),
   history: (dataset: string, latent: number, rater?: string) => fresh<T.HistoryRow[]>(path("annotations", dataset, latent, "history"), { rater }),
-  summary: (worklist: string) => fresh<T.Summary>("summary", { worklist }),
+  summary: (worklist: string, rater?: string) => fresh<T.Summary>("summary", { worklist, rater }),
+  exportAddress: (format: "csv" | "json", rater?: string) => address("annotations/export", { format, rater }),
 };

@@ -1,6 +1,7 @@
 /** What all views share: the study, agreed names, and what this browser prefers. */
-import { api, isStatic } from "./api";
+import { api, ApiError, isStatic, shown } from "./api";
 import type { ScaleName } from "./lib/colours";
+import { isCalled, nameIn } from "./lib/filter";
 import { parse, type Route } from "./route";
 import type { DatasetInfo, Names, Study } from "./types";
 
@@ -34,14 +35,22 @@ class Session {
   dark = $state(false);
   help = $state(false);
 
+  #asked = 0;
+  /** The server shows another study by now. */
+  moved = $state("");
+
   readonly canAnnotate = !isStatic;
+  /** The judgements kept here are of another autoencoder: none can be added. */
+  get notice(): string { return this.study?.annotations?.notice ?? ""; }
+  get mayJudge(): boolean { return this.canAnnotate && !this.notice; }
+  get rater(): string { return this.route.query["rater"] || preferences.rater; }
 
   async open(): Promise<void> {
     this.failure = null;
     try {
       this.study = await api.study();
+      shown.key = this.study.annotations?.key ?? "";
       document.title = `${this.study.name} · cytosae`;
-      await this.rename();
     } catch (error) {
       this.failure = messageOf(error);
     }
@@ -49,7 +58,14 @@ class Session {
 
   /** Names change while people annotate; a study without a database has none. */
   async rename(): Promise<void> {
-    try { this.names = await api.names(preferences.rater || undefined); } catch { /* names are an extra */ }
+    const mine = ++this.#asked;
+    try {
+      const names = await api.names(this.rater || undefined);
+      if (mine === this.#asked) this.names = names;
+    } catch (error) {
+      // names are an extra, unless they are another study's
+      if (error instanceof ApiError && error.status === 409) { this.moved = error.message; this.names = {}; }
+    }
   }
 
   dataset(name: string | undefined): DatasetInfo | undefined {
@@ -67,7 +83,14 @@ class Session {
     return !exported || exported.includes(latent);
   }
 
-  nameOf(latent: number): string { return this.names[latent]?.name ?? ""; }
+  nameOf(latent: number): string { return nameIn(this.names[latent]); }
+  /** All names with their raters, to be read beside the one that is shown. */
+  allNames(latent: number): string { return (this.names[latent]?.given ?? []).map(given => `${given.name} (${given.raters.join(", ")})`).join("; "); }
+  /** Whether a latent is meant by a text: its number, or a part of a name that it was given. */
+  meant(latent: number, text: string): boolean {
+    const wanted = text.trim().toLowerCase();
+    return String(latent).startsWith(wanted) || isCalled(this.names[latent], wanted);
+  }
 }
 
 export const session = new Session();

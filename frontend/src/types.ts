@@ -12,9 +12,15 @@ export interface Study {
   measures: Measure[];
   has: { patients: boolean; classification: boolean; quality: boolean; tokens: boolean; uploads: boolean };
   groups: Record<string, string[]>;
+  /** Null in a static export. */
+  annotations: { key: string; autoencoder: string; study: string | null; /** Why nothing can be judged here. */ notice: string | null } | null;
+  former: Former[];
   /** In a static export: the latents of each data set that have a page. */
   exported?: Record<string, number[]> | null;
 }
+
+/** An autoencoder that the study had before. */
+export interface Former { digest: string; command: string; trained: string | null; judgements: number | null }
 
 export type Column = (number | null)[];
 /** Columns of equal length, one entry for each latent that is active in the data set. */
@@ -85,13 +91,14 @@ export interface Annotation extends Judgement {
 export interface HistoryRow extends Judgement { time: string; rater: string; version?: number }
 export interface ListItem { dataset: string; latent: number }
 export interface WorklistHead {
-  id: number; title: string; created: string; source: string | null; questions?: unknown; blind_labels: boolean; blind_raters: boolean;
+  id: number; uid: string; title: string; created: string; source: string | null; questions?: unknown; blind_labels: boolean; blind_raters: boolean;
   disease?: string | null; raters: Record<string, number>;
 }
 export interface WorklistSummary extends WorklistHead { items: number }
 export interface WorklistItem extends ListItem { position: number; annotation: Annotation | null; others: Annotation[] }
 export interface Worklist extends WorklistHead { items: WorklistItem[] }
-export interface AgreedName { name: string; raters: number; verdicts: Record<Verdict, number> }
+export interface GivenName { name: string; raters: string[] }
+export interface AgreedName { name: string; /** Of the rater who asks. */ own: string; given: GivenName[]; raters: number; verdicts: Record<Verdict, number> }
 export type Names = Record<string, AgreedName>;
 export interface Shares { x: number; y: number; first_ten: { x: number; y: number } }
 export interface Summary {
@@ -103,4 +110,5 @@ export interface Summary {
     fleiss: { kappa: number | null; raters: number; items: number } | null;
   };
   specific?: Shares & { disease: string } | null;
+  names: { dataset: string; latent: number; given: GivenName[] }[];
 }

@@ -3,7 +3,7 @@ import { inside, passing, readLasso, readRanges, sorted, writeLasso, writeRanges
 import type { Latents, Names } from "../src/types";
 
 const latents: Latents = { latent: [3, 12, 120, 7], concept: [1, 1, 1, 0], top_label: [0, 1, -1, 0], a: [1, 2, null, 4], b: [1, 1, 1, 1] };
-const names: Names = { 12: { name: "Auer rods", raters: 2, verdicts: { meaningful: 1, artefact: 1, "cannot tell": 0 } } };
+const names: Names = { 12: { name: "Auer rods", own: "needles", given: [{ name: "Auer rods", raters: ["A"] }, { name: "Faggots", raters: ["B"] }], raters: 2, verdicts: { meaningful: 1, artefact: 1, "cannot tell": 0 } } };
 const none: Filter = { all: false, text: "", label: null, notes: "", ranges: [], lasso: [], x: "a", y: "b" };
 const found = (part: Partial<Filter>): number[] => passing(latents, { ...none, ...part }, names, ["segmented_neutrophil", "blast"]);
 
@@ -12,6 +12,8 @@ test("filters", () => {
   expect(found({ all: true })).toEqual([0, 1, 2, 3]);
   expect(found({ text: "12" })).toEqual([1, 2]);
   expect(found({ text: "auer" })).toEqual([1]);
+  expect(found({ text: "NEEDLES" })).toEqual([1]); // the rater's own name
+  expect(found({ text: "faggot" })).toEqual([1]); // another rater's
   expect(found({ text: "segmented neu" })).toEqual([0]);
   expect(found({ label: 1 })).toEqual([1]);
   expect(found({ notes: "disputed" })).toEqual([1]);

@@ -1,17 +1,23 @@
 /** Judgements that the server has not acknowledged yet, kept in the browser so that no reload or crash loses one. */
 import type { Annotation, Judgement } from "../types";
 
-export interface Draft { annotation: Annotation; time: number }
-type Store = Pick<Storage, "getItem" | "setItem" | "removeItem" | "key" | "length">;
+/** Which judgements are which: `key` names an autoencoder in a database; the folder's name is for people alone. */
+export interface Origin { key: string; name: string; autoencoder: string }
+export interface Draft { annotation: Annotation; time: number; /** Null in one that an earlier version wrote. */ origin: Origin | null; /** Names the worklist in every database. */ uid: string | null }
+/** A draft and where it is kept. */
+export interface Unsent extends Draft { at: string; study: string }
+export type Store = Pick<Storage, "getItem" | "setItem" | "removeItem" | "key" | "length">;
 
-const PREFIX = "cytosae:draft:";
+const PREFIX = "cytosae:unsent:";
+/** Of an earlier version, which kept drafts by the name of the study's folder. */
+const EARLIER = "cytosae:draft:";
 
-export const draftKey = (a: Pick<Annotation, "worklist" | "dataset" | "latent" | "rater">, study = ""): string =>
+export const draftKey = (a: Pick<Annotation, "worklist" | "dataset" | "latent" | "rater">, study: string): string =>
   PREFIX + JSON.stringify([study, a.worklist === null ? null : String(a.worklist), a.dataset, a.latent, a.rater]);
 
-export function writeDraft(store: Store, study: string, draft: Draft): boolean {
+export function writeDraft(store: Store, draft: Draft & { origin: Origin }): boolean {
   try {
-    store.setItem(draftKey(draft.annotation, study), JSON.stringify(draft));
+    store.setItem(draftKey(draft.annotation, draft.origin.key), JSON.stringify(draft));
     return true;
   } catch {
     return false;
@@ -20,23 +26,63 @@ export function writeDraft(store: Store, study: string, draft: Draft): boolean {
 
 export function readDraft(store: Store, key: string): Draft | null {
   try {
-    const found = JSON.parse(store.getItem(key) ?? "null") as Draft | null;
-    return found && typeof found.annotation?.latent === "number" ? found : null;
+    const found = JSON.parse(store.getItem(key) ?? "null") as Partial<Draft> | null;
+    if (!found || typeof found.annotation?.latent !== "number" || typeof found.annotation.rater !== "string") return null;
+    return { annotation: found.annotation, time: found.time ?? 0, origin: found.origin ?? null, uid: found.uid ?? null };
   } catch {
     return null;
   }
 }
 
-/** All drafts of a rater in a study, oldest first. */
-export function draftsOf(store: Store, study: string, rater: string): Draft[] {
-  const found: Draft[] = [];
+/** All drafts in this browser, of whatever study and rater, oldest first. */
+export function allDrafts(store: Store): Unsent[] {
+  const found: Unsent[] = [];
   for (let i = 0; i < store.length; i++) {
-    const key = store.key(i) ?? "";
-    if (!key.startsWith(PREFIX)) continue;
-    const draft = readDraft(store, key);
-    if (draft && draft.annotation.rater === rater && draftKey(draft.annotation, study) === key) found.push(draft);
+    const at = store.key(i) ?? "";
+    if (!at.startsWith(PREFIX) && !at.startsWith(EARLIER)) continue;
+    const draft = readDraft(store, at);
+    if (draft) found.push({ ...draft, at, study: draft.origin?.name ?? earlierName(at) });
   }
   return found.sort((a, b) => a.time - b.time);
+}
+
+/** Drafts that a page of a study may send: those of its key. An earlier version's are sent when the rater says so. */
+export const draftsOf = (store: Store, study: string, rater: string): Draft[] =>
+  allDrafts(store).filter(draft => draft.annotation.rater === rater && draft.at === draftKey(draft.annotation, study));
+
+function earlierName(at: string): string {
+  try { return String((JSON.parse(at.slice(EARLIER.length)) as unknown[])[0]); } catch { return ""; }
+}
+
+/** Makes a draft of an earlier version one of a study; a newer draft of the same concept stays. */
+export function takeOver(store: Store, unsent: Unsent, origin: Origin, uid: string | null): boolean {
+  const there = readDraft(store, draftKey(unsent.annotation, origin.key));
+  if (there && there.time >= unsent.time) return false;
+  if (!writeDraft(store, { annotation: unsent.annotation, time: unsent.time, origin, uid })) return false;
+  store.removeItem(unsent.at);
+  return true;
+}
+
+/** Drafts of one study together; those of an earlier version by the name of its folder. */
+export function groupsOf(drafts: readonly Unsent[]): Unsent[][] {
+  const groups = new Map<string, Unsent[]>();
+  for (const draft of drafts) {
+    const name = draft.origin?.key ?? EARLIER + draft.study;
+    groups.set(name, [...(groups.get(name) ?? []), draft]);
+  }
+  return [...groups.values()];
+}
+
+/** As `cytosae annotations import` reads them; all of one autoencoder. */
+export function asFile(drafts: readonly Draft[], version: string): object {
+  const autoencoder = drafts[0]?.origin?.autoencoder;
+  return {
+    format: "cytosae-annotations", cytosae: version, inputs: autoencoder ? { sae: autoencoder } : {}, worklists: [],
+    annotations: drafts.map(({ annotation: a, time, uid }) => ({
+      worklist: uid, dataset: a.dataset, latent: a.latent, rater: a.rater, verdict: a.verdict, name: a.name.trim(), comment: a.comment, terms: a.terms,
+      specific_for: a.specific_for, version: a.version + 1, created: new Date(time).toISOString(), updated: new Date(time).toISOString(), history: [],
+    })),
+  };
 }
 
 export function same(a: Judgement, b: Judgement): boolean {

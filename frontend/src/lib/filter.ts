@@ -1,10 +1,16 @@
 /** Which latents of a data set pass, and in which order. */
-import type { Latents, Names } from "../types";
+import type { AgreedName, Latents, Names } from "../types";
 
 export type Notes = "" | "named" | "judged" | "unjudged" | "meaningful" | "artefact" | "cannot tell" | "disputed";
 export interface Range { key: string; low: number | null; high: number | null }
 export type Point = [number, number];
 export interface Filter { all: boolean; text: string; label: number | null; notes: Notes; ranges: Range[]; lasso: Point[]; x: string; y: string }
+
+/** The name to show: the rater's own before the one that most raters gave. */
+export const nameIn = (known: AgreedName | undefined): string => known?.own || known?.name || "";
+/** Whether any name that was given contains a text in lower case. */
+export const isCalled = (known: AgreedName | undefined, text: string): boolean =>
+  Boolean(known && [known.own, known.name, ...known.given.map(given => given.name)].some(name => name.toLowerCase().includes(text)));
 
 /** Indices of the latents that pass. Text is a number or its beginning, or a part of a name or of the top label. */
 export function passing(latents: Latents, filter: Filter, names: Names, labels: string[]): number[] {
@@ -16,8 +22,8 @@ export function passing(latents: Latents, filter: Filter, names: Names, labels: 
     if (filter.label !== null && latents.top_label[i] !== filter.label) continue;
     if (!filter.ranges.every(range => within(latents[range.key]?.[i], range))) continue;
     if (text) {
-      const name = names[latent]?.name.toLowerCase() ?? "", label = (labels[latents.top_label[i] ?? -1] ?? "").toLowerCase().replaceAll("_", " ");
-      if (!(isNumber ? String(latent).startsWith(text) || name.includes(text) : name.includes(text) || label.includes(text.replaceAll("_", " ")))) continue;
+      const named = isCalled(names[latent], text), label = (labels[latents.top_label[i] ?? -1] ?? "").toLowerCase().replaceAll("_", " ");
+      if (!(isNumber ? String(latent).startsWith(text) || named : named || label.includes(text.replaceAll("_", " ")))) continue;
     }
     if (filter.notes && !noted(names, latent, filter.notes)) continue;
     if (filter.lasso.length > 2 && !inside(filter.lasso, latents[filter.x]?.[i], latents[filter.y]?.[i])) continue;
@@ -32,7 +38,7 @@ function within(value: number | null | undefined, { low, high }: Range): boolean
 
 function noted(names: Names, latent: number, notes: Notes): boolean {
   const known = names[latent], verdicts = known?.verdicts;
-  if (notes === "named") return Boolean(known?.name);
+  if (notes === "named") return Boolean(nameIn(known));
   const given = verdicts ? Object.values(verdicts).filter(count => count > 0).length : 0;
   if (notes === "judged") return given > 0;
   if (notes === "unjudged") return given === 0;

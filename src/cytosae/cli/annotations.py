@@ -41,7 +41,7 @@ def export_command(
     address: Address = None,
     as_json: Json = False,
 ) -> None:
-    """Write all annotations to a file."""
+    """Write all annotations to a file; each says of which autoencoder it is."""
     with _opened(study, address) as database:
         from cytosae.explorer.annotations import export
 
@@ -103,7 +103,7 @@ def summary_command(
     address: Address = None,
     as_json: Json = False,
 ) -> None:
-    """Show how far each rater is, how many concepts the majority finds meaningful, and how much the raters agree.
+    """Show how far each rater is, how many concepts are meaningful, how they are called, and how raters agree.
 
     Agreement is Cohen's kappa of each pair of raters and Fleiss' kappa of all.
     """
@@ -116,18 +116,22 @@ def summary_command(
     if as_json:
         answer(figures, as_json)
         return
-    answer(_lines(figures["worklists"]), as_json)
+    answer({"autoencoder": figures["autoencoder"], **_lines(figures["worklists"])}, as_json)
 
 
 @annotations_app.command("apply")
 def apply_command(study: Study, address: Address = None, as_json: Json = False) -> None:
-    """Write the agreed names and verdicts into the concepts: columns 'annotation' and 'verdict' of var.
+    """Write names and verdicts into the concepts: columns 'annotation', 'verdict' and 'annotation_names' of var.
 
     Concepts and barcodes stay up to date; the report is written again by the next `cytosae run` or `cytosae report`.
     """
     with _opened(study, address) as database:
-        from cytosae.explorer.annotations import agreed_names, current_annotations, name_latents
+        from cytosae.explorer.annotations import OtherAutoencoder, agreed_names, current_annotations, name_latents
 
+        try:
+            database.check_autoencoder()
+        except OtherAutoencoder as error:
+            raise CytosaeError(f"Nothing was applied: the names would land on other latents. {error}") from error
         with database.reading() as session:
             names = agreed_names(current_annotations(session))
     answer(name_latents(study, names), as_json)
@@ -135,21 +139,54 @@ def apply_command(study: Study, address: Address = None, as_json: Json = False) 
 
 @contextmanager
 def _opened(study: Path, address: str | None, *, make: bool = False) -> Iterator[Database]:
-    """The annotations of a study; a file that is only to be read is not made."""
+    """The annotations of a study, to be added to with `make`; else only read, whatever autoencoder they are of."""
     try:
-        from cytosae.explorer.annotations.database import default_address, file_of, open_database
+        from sqlalchemy.exc import SQLAlchemyError
+
+        from cytosae.explorer.annotations import open_database, read_database
+        from cytosae.explorer.annotations.database import default_address, explained, file_of
     except ModuleNotFoundError as error:
         raise CytosaeError(
             f"Annotations need {error.name}, which is not installed: pip install 'cytosae[explorer]'."
         ) from error
+    from cytosae.console import say
+
     file = file_of(address or default_address(study))
     if file is not None and not make and not file.is_file():
-        raise CytosaeError(f"{file}: no annotations yet. Make some with `cytosae explore {study}`, or import them.")
-    database = open_database(study, address)
+        raise CytosaeError(
+            f"{file}: no annotations yet. "
+            f"{_elsewhere(study) or f'Make some with `cytosae explore {study}`, or import them.'}"
+        )
+    database = open_database(study, address) if make else read_database(study, address)
+    if database.notice is not None:
+        say(f"annotations: {database.notice}")
+    elif elsewhere := _elsewhere(study):
+        say(f"annotations: {elsewhere}")
     try:
         yield database
+    except SQLAlchemyError as error:
+        raise CytosaeError(f"{database.name}: {explained(error)}") from error
     finally:
         database.close()
+
+
+def _elsewhere(study: Path) -> str:
+    """Where judgements of the autoencoders are that the study had before; empty where there are none."""
+    from cytosae.explorer.annotations import former_studies
+
+    kept = [
+        f"{former.folder} ({_counted(former.judgements)})" for former in former_studies(study) if former.judgements != 0
+    ]
+    if not kept:
+        return ""
+    return (
+        f"Judgements of autoencoders that this study had before are in {', '.join(kept)}: give that folder instead of "
+        f"{study}."
+    )
+
+
+def _counted(judgements: int | None) -> str:
+    return "not readable" if judgements is None else f"{judgements:,} judgement{'' if judgements == 1 else 's'}"
 
 
 def _plans(
@@ -201,6 +238,7 @@ def _made(one: dict[str, Any]) -> str:
 
 def _summaries(database: Database, worklist: int | None) -> dict[str, Any]:
     from cytosae.explorer.annotations import Unknown, summarise
+    from cytosae.explorer.annotations.former import DIGITS
     from cytosae.explorer.annotations.worklists import listed
 
     with database.reading() as session:
@@ -212,7 +250,10 @@ def _summaries(database: Database, worklist: int | None) -> dict[str, Any]:
             raise CytosaeError(f"--worklist {worklist}: {error}") from error
     titles[None] = "outside worklists"
     kept = [one for one in found if one["worklist"] is not None or one["items"]]
-    return {"worklists": [{"title": titles[one["worklist"]], **one} for one in kept]}
+    return {
+        "autoencoder": database.sae[:DIGITS],
+        "worklists": [{"title": titles[one["worklist"]], **one} for one in kept],
+    }
 
 
 def _lines(summaries: list[dict[str, Any]]) -> dict[str, Any]:
@@ -234,6 +275,9 @@ def _lines(summaries: list[dict[str, Any]]) -> dict[str, Any]:
         if together := one["agreement"]["fleiss"]:
             kappa = f"{_number(together['kappa'])}, {together['items']} items by {together['raters']} raters"
             lines[f"{head} | kappa of all (Fleiss)"] = kappa
+        for named in one["names"]:
+            given = "; ".join(f"{name['name']} ({', '.join(name['raters'])})" for name in named["given"])
+            lines[f"{head} | concept {named['latent']} of {named['dataset']}"] = given
     return lines
 
 

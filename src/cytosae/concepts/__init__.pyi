@@ -16,6 +16,7 @@ from .statistics import (
 )
 from .storage import (
     ANNOTATION,
+    NAMES,
     VERDICT,
     check_encoded_with,
     concept_files,
@@ -33,6 +34,7 @@ from .storage import (
 
 __all__ = [
     "ANNOTATION",
+    "NAMES",
     "VERDICT",
     "CellConcepts",
     "Gallery",

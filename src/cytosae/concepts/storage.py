@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from cytosae.concepts.references import References
     from cytosae.concepts.statistics import Groups
 
-ANNOTATION, VERDICT = "annotation", "verdict"
+ANNOTATION, VERDICT, NAMES = "annotation", "verdict", "annotation_names"
 """Columns of ``var``, once raters have named latents."""
 PER_LATENT = "latents.parquet"
 """Quality measures of each latent, in the folder of ``cytosae evaluate``."""
@@ -202,12 +202,15 @@ def read_rows(file: h5py.File, rows: ArrayLike) -> tuple[sp.csr_matrix, sp.csr_m
     return found[0], found[1]
 
 
-def read_names(folder: Path) -> dict[int, str]:
-    """What raters call the latents, by latent: the column `ANNOTATION` that ``cytosae annotations apply`` writes."""
+def read_names(folder: Path, column: str = ANNOTATION) -> dict[int, str]:
+    """What raters call the latents, by latent, as ``cytosae annotations apply`` writes it.
+
+    `ANNOTATION` has the name that most raters gave, `NAMES` all names with the raters who gave them.
+    """
     for dataset in _files(folder):
         with _open(folder, dataset) as file:
-            if ANNOTATION in file["var"]:
-                names = np.asarray(read_elem(file["var"][ANNOTATION]), dtype=object)
+            if column in file["var"]:
+                names = np.asarray(read_elem(file["var"][column]), dtype=object)
                 return {latent: str(names[latent]) for latent in np.flatnonzero(~pd.isna(names)).tolist()}
     return {}
 

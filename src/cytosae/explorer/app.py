@@ -18,6 +18,7 @@ from starlette.middleware.gzip import GZipMiddleware
 from starlette.types import Scope
 
 from cytosae import __version__
+from cytosae.console import say
 from cytosae.errors import CytosaeError, NotFound, Unanswerable
 from cytosae.explorer.images import Pictures
 from cytosae.explorer.opened import Opened
@@ -77,6 +78,8 @@ def create_app(
     public = None if public_url is None else PublicAddress.parse(public_url)
     opened = Opened(study)
     database = open_database(study, annotations)
+    if database.notice is not None:
+        say(f"explorer: {database.notice}")
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -120,7 +123,7 @@ def create_app(
             cohort()
 
     app.state.study = opened.folder
-    app.include_router(study_routes.router(opened, uploads))
+    app.include_router(study_routes.router(opened, uploads, database))
     app.include_router(latent_routes.router(opened, activations))
     app.include_router(cell_routes.router(opened, pictures, activations))
     app.include_router(patient_routes.router(cohort))

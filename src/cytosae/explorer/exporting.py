@@ -30,6 +30,8 @@ MAPS, COMPARED = 12, 10
 """Maps of a cell, and latents of each side of a comparison that have images."""
 STAGE = "explorer"
 _HOST = "export"
+_PRIVATE: dict[str, Any] = {"annotations": None, "former": []}
+"""What a page for others does not tell: paths of this machine."""
 
 
 def export(
@@ -171,7 +173,7 @@ class _Export:
             self._expect((3 + MAPS) * (len(self.shown) - number + 1))
             await self._cell(dataset, row)
         exported = {name: sorted(latent for of, latent in pages if of == name) for name in tables}
-        self._put("study", json.dumps({**study, "static": True, "exported": exported}).encode())
+        self._put("study", json.dumps({**study, "static": True, "exported": exported, **_PRIVATE}).encode())
         if self.missing:
             say(
                 f"export: {self.missing:,} answers were not there, such as images whose file is gone; they are left out"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
 _DIGITS = 6
 
@@ -76,6 +76,24 @@ class Has(BaseModel):
     uploads: bool
 
 
+class AnnotationsInfo(BaseModel):
+    """Whose judgements are kept here."""
+
+    key: str = Field(description="Sent with each write as the header `Cytosae-Study`, so that none lands elsewhere.")
+    autoencoder: str = Field(description="Digest of the autoencoder that the judgements are of.")
+    study: str | None = Field(description="Digest of the study's autoencoder.")
+    notice: str | None = Field(description="Where the two differ: what to do. Nothing can be judged then.")
+
+
+class FormerInfo(BaseModel):
+    """An autoencoder that the study had before."""
+
+    digest: str = Field(description="The first twelve digits.")
+    command: str = Field(description="Opens it.")
+    trained: AwareDatetime | None
+    judgements: int | None = Field(description="Null where they cannot be read.")
+
+
 class StudyInfo(BaseModel):
     """The study."""
 
@@ -91,6 +109,8 @@ class StudyInfo(BaseModel):
     measures: list[Measure]
     has: Has
     groups: dict[str, list[str]]
+    annotations: AnnotationsInfo | None = Field(description="Null in a static export.")
+    former: list[FormerInfo] = Field(description="Autoencoders that the study had before, the latest first.")
     exported: dict[str, list[int]] | None = Field(
         default=None, description="In a static export: the latents of each data set that have a page."
     )

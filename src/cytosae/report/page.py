@@ -27,7 +27,7 @@ from cytosae.artefacts import (
 )
 from cytosae.cells import UnreadableImage, intensities, load_squashed, read_cells
 from cytosae.cohort import BARCODES, CLASSIFICATION, COHORT, read_barcodes, why_of_others
-from cytosae.concepts import read_concepts, read_datasets, read_maps, read_names
+from cytosae.concepts import NAMES, read_concepts, read_datasets, read_maps, read_names
 from cytosae.console import progress, say
 from cytosae.errors import CytosaeError
 from cytosae.report.barcodes import barcode_figures
@@ -105,7 +105,7 @@ def write_report(study: Path) -> dict[str, Any]:
     if trained:
         whose = measured_on(sae.summary, sae.inputs)
         save(training_curves(read_metrics(study / "sae"), whose), figures / "training")
-    names = read_names(study / "concepts")
+    names = read_names(study / "concepts") | read_names(study / "concepts", NAMES)  # without raters in older files
     datasets, means = [], {}
     numbers = sorted(read_datasets(study / "concepts").items(), key=lambda item: -item[1]["cells"])
     for index, (name, summary) in enumerate(numbers):
@@ -136,32 +136,36 @@ def _gallery(
     files: dict[str, tuple[str, str | None]],
     names: dict[int, str],
 ) -> dict[str, Any]:
-    """Concepts with their reference images and maps, and every picture once."""
+    """Concepts with their reference images and maps, the named ones first, and every picture once."""
     var, labels = data.var, data.obs["label"].astype(object) if "label" in data.obs else None
     cells, values = data.varm["reference_cells"], data.varm["reference_values"]
     ids = data.obs_names.to_numpy()
     place = {int(latent): row for row, latent in enumerate(latents)}
     concepts: list[dict[str, Any]] = []
     pictures: dict[int, str] = {}
-    chosen = strongest(var)
+    named = np.array(sorted(latent for latent in names if latent < len(var)), int)
+    named = named[np.argsort(-var["mean_activation"].to_numpy()[named], kind="stable")]
+    unnamed = strongest(var)
+    chosen = np.concatenate([named, unnamed[~np.isin(unnamed, named)]])
     with progress("report", len(chosen), "concepts") as bar:
         for done, latent in enumerate(chosen, 1):
-            row = maps[place[int(latent)]].astype(np.float32)
-            top = float(row.max()) or 1.0
+            # a named latent may be no concept of this data set, for which no maps are kept
+            row = maps[place[int(latent)]].astype(np.float32) if int(latent) in place else None
+            top = 1.0 if row is None else float(row.max()) or 1.0
             references = []
             for rank, cell in enumerate(cells[latent]):
                 if cell < 0:
                     break
                 if cell not in pictures:
                     pictures[int(cell)] = _picture(*files.get(str(ids[cell]), ("", None)))
-                graded = np.rint(row[rank] / top * 255).astype(np.uint8)
+                graded = b"" if row is None else np.rint(row[rank] / top * 255).astype(np.uint8).tobytes()
                 label = labels.iloc[cell] if labels is not None else None
                 references.append(
                     {
                         "cell": int(cell),
                         "label": None if pd.isna(label) else str(label),
                         "value": float(values[latent, rank]),
-                        "map": base64.b64encode(graded.tobytes()).decode(),
+                        "map": base64.b64encode(graded).decode(),
                     }
                 )
             about = var.iloc[latent]

@@ -168,7 +168,6 @@ def downstream(
 def _changes(
     table: Table,
     sae: SAE,
-    source: TokenSource,
     sample: Sample,
     finish: Finish,
     probe: q.OutputProbe,

@@ -1,8 +1,16 @@
 """What experts say of the latents: worklists, verdicts, names, agreement. Leaves ``annotations.sqlite``."""
 
 from cytosae.explorer.annotations.agreement import cohen_kappa, fleiss, fleiss_kappa, majority, pairwise
-from cytosae.explorer.annotations.database import Database, Unknown, default_address, open_database
+from cytosae.explorer.annotations.database import (
+    Database,
+    OtherAutoencoder,
+    Unknown,
+    default_address,
+    open_database,
+    read_database,
+)
 from cytosae.explorer.annotations.exchange import everything, export, take
+from cytosae.explorer.annotations.former import Former, former_studies
 from cytosae.explorer.annotations.naming import agreed_names, agreed_verdict, name_latents
 from cytosae.explorer.annotations.recording import Stale, current_annotations, history, put
 from cytosae.explorer.annotations.summary import summarise
@@ -12,6 +20,8 @@ from cytosae.explorer.annotations.worklists import Plan, add, from_comparison, f
 __all__ = [
     "VOCABULARY",
     "Database",
+    "Former",
+    "OtherAutoencoder",
     "Plan",
     "Stale",
     "Unknown",
@@ -25,6 +35,7 @@ __all__ = [
     "export",
     "fleiss",
     "fleiss_kappa",
+    "former_studies",
     "from_comparison",
     "from_list",
     "from_panel",
@@ -34,6 +45,7 @@ __all__ = [
     "open_database",
     "pairwise",
     "put",
+    "read_database",
     "summarise",
     "take",
 ]

@@ -9,24 +9,35 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
-from sqlalchemy import Connection, Engine, create_engine, event, insert, inspect, make_url, select, text
+from sqlalchemy import Connection, Engine, create_engine, event, insert, inspect, make_url, select, text, update
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from cytosae.artefacts import Manifest, reading_hdf5
+from cytosae.artefacts import Manifest, digest, reading_hdf5
 from cytosae.errors import CytosaeError
+from cytosae.explorer.annotations.former import autoencoder_of, explore_command, former_folder
 from cytosae.explorer.annotations.tables import SCHEMA, About, Base
 from cytosae.storage import StoredPath
 
 FILE = "annotations.sqlite"
 WAIT = 30.0  # seconds for which a writer waits for another
 _LOCK = 0x637974  # of PostgreSQL, held while the tables are made
+_DAMAGED, _BACKUP = "the database is damaged", "Put back a copy from before, and keep this file until you have one."
 
 
 class Unknown(LookupError):
     """A data set, latent, worklist or item that is not there."""
+
+
+class OtherAutoencoder(CytosaeError):
+    """The judgements are of another autoencoder than the study's, whose latents mean other things."""
+
+
+class Damaged(CytosaeError):
+    """What stands in a row is not what is ever written there."""
 
 
 class Database:
@@ -36,15 +47,27 @@ class Database:
     ----------
     address
         Of SQLAlchemy, such as ``sqlite:////study/annotations.sqlite`` or ``postgresql://host/name``.
-    sae
-        Digest of the autoencoder; a database of another one is refused, since its latents mean other things.
+    study_sae
+        Digest of the study's autoencoder. A database of another one can be read, but nothing is written into it. None
+        where the study has none: whatever the database is of can be read.
     datasets
         Number of latents by data set, where known: annotations of others are refused.
+    study
+        Folder of the study, in which former autoencoders are looked for.
+    read_only
+        Change nothing: no tables are made, and those of an earlier version stay as they are.
+
+    Attributes
+    ----------
+    sae
+        Digest of the autoencoder whose latents the annotations are of.
+    uid
+        Names this database among all others; empty in one of an earlier version that is only read.
 
     Raises
     ------
     CytosaeError
-        Not an address, no driver for it, no connection, other people's tables, another autoencoder, a later version.
+        Not an address, no driver for it, no connection, damaged, other people's tables, a later version.
 
     Notes
     -----
@@ -52,8 +75,19 @@ class Database:
     the lock when they begin, and wait for one another.
     """
 
-    def __init__(self, address: str | URL, sae: str, *, datasets: Mapping[str, int] | None = None) -> None:
-        self.sae, self.datasets = sae, datasets
+    sae: str
+    uid: str
+
+    def __init__(
+        self,
+        address: str | URL,
+        study_sae: str | None,
+        *,
+        datasets: Mapping[str, int] | None = None,
+        study: Path | None = None,
+        read_only: bool = False,
+    ) -> None:
+        self.study_sae, self.datasets, self._study, self._read_only = study_sae, datasets, study, read_only
         self.url = _url(address)
         self._read = self._write = self._engine()
         if self.url.get_backend_name() == "sqlite":
@@ -64,7 +98,7 @@ class Database:
             self._prepare()
         except SQLAlchemyError as error:
             self.close()
-            raise CytosaeError(f"{self.name}: cannot be opened ({_reason(error)}). Check the address.") from error
+            raise CytosaeError(f"{self.name}: {explained(error)}") from error
         except BaseException:
             self.close()
             raise
@@ -74,19 +108,67 @@ class Database:
         """The address without its password."""
         return self.url.render_as_string(hide_password=True)
 
+    @property
+    def key(self) -> str:
+        """Names the judgements that a browser may send here: those of this autoencoder in this database."""
+        return digest([self.sae, self.uid])
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether the annotations are of another autoencoder than the study's."""
+        return self.study_sae is not None and self.sae != self.study_sae
+
+    @property
+    def notice(self) -> str | None:
+        """Whose judgements these are, and how to open what they belong to; None where they are the study's own."""
+        if not self.is_foreign or self.study_sae is None:
+            return None
+        file = file_of(self.url)
+        owner = (
+            f"The judgements in {self.name if file is None else file.name} belong to autoencoder {self.sae[:12]}, "
+            f"this study now has {self.study_sae[:12]}. They are kept and can be exported."
+        )
+        folder = None if self._study is None else former_folder(self._study, self.sae)
+        if folder is None:
+            return f"{owner} To judge the concepts of this study, name another database with --annotations."
+        elsewhere = file is None or file.resolve() != (folder / FILE).resolve()
+        return f"{owner} Open the former one: {explore_command(folder, self.name if elsewhere else None)}"
+
+    def check_autoencoder(self) -> None:
+        """Raise `OtherAutoencoder` where the annotations are not of the study's latents."""
+        if (notice := self.notice) is not None:
+            raise OtherAutoencoder(notice)
+
     def close(self) -> None:
         """Close all connections."""
         self._read.dispose()
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
-        """One state of the database, whatever is written meanwhile."""
+        """One state of the database, whatever is written meanwhile.
+
+        Raises
+        ------
+        Damaged
+            A row that cannot be read.
+        """
         with Session(self._read, expire_on_commit=False) as session:
-            yield session
+            try:
+                yield session
+            except (ValueError, TypeError, KeyError) as error:  # what stands in a column is not what is written there
+                line = (str(error).splitlines() or [type(error).__name__])[0]
+                raise Damaged(f"{self.name}: {_DAMAGED} (a row cannot be read: {line}). {_BACKUP}") from error
 
     @contextmanager
     def writing(self) -> Iterator[Session]:
-        """Changes that are all on the disk when the block ends, or none of them after an error."""
+        """Changes that are all on the disk when the block ends, or none of them after an error.
+
+        Raises
+        ------
+        OtherAutoencoder
+            The annotations are not of the study's latents.
+        """
+        self.check_autoencoder()
         with Session(self._write, expire_on_commit=False) as session, session.begin():
             yield session
 
@@ -103,6 +185,9 @@ class Database:
         options: dict[str, Any] = {"pool_pre_ping": True}
         if sqlite := self.url.get_backend_name() == "sqlite":
             options = {"connect_args": {"timeout": WAIT}}
+            if self._read_only and (file := file_of(self.url)) is not None:
+                address = f"{file.absolute().as_uri()}?mode=ro"
+                options["creator"] = lambda: sqlite3.connect(address, uri=True, timeout=WAIT, check_same_thread=False)
         try:
             engine = create_engine(self.url, **options)
         except (ArgumentError, NoSuchModuleError, ImportError) as error:
@@ -114,32 +199,42 @@ class Database:
 
     def _prepare(self) -> None:
         """Make the tables where there are none; refuse those of others."""
-        if self.url.get_backend_name() == "sqlite":
+        sqlite = self.url.get_backend_name() == "sqlite"
+        if sqlite and not self._read_only:
             self._log_ahead()
-        with self._write.begin() as connection:
-            if connection.dialect.name == "postgresql":
+        with (self._read if self._read_only else self._write).begin() as connection:
+            if connection.dialect.name == "postgresql" and not self._read_only:
                 connection.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
+            if sqlite and (fault := connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one()) != "ok":
+                raise CytosaeError(f"{self.name}: {_DAMAGED} ({' '.join(str(fault).split())}). {_BACKUP}")
             there = set(inspect(connection).get_table_names())
             if About.__tablename__ not in there:
                 if foreign := sorted(there & set(Base.metadata.tables)):
                     raise CytosaeError(
                         f"{self.name}: has a table {foreign[0]!r} of another program. Choose a database of its own."
                     )
+                if self._read_only or self.study_sae is None:
+                    raise CytosaeError(f"{self.name}: no annotations yet. Make some with `cytosae explore`.")
                 Base.metadata.create_all(connection)
-                about = {"version": SCHEMA, "sae": self.sae, "created": datetime.now(UTC)}
+                about = {"version": SCHEMA, "sae": self.study_sae, "created": datetime.now(UTC), "uid": uuid4().hex}
                 connection.execute(insert(About), about)
-            self._same(connection)
+            self.sae, self.uid = self._identified(connection)
 
-    def _same(self, connection: Connection) -> None:
-        version, sae = connection.execute(select(About.version, About.sae)).one()
+    def _identified(self, connection: Connection) -> tuple[str, str]:
+        """Autoencoder and name of the database, which one of an earlier version is given where it may be changed."""
+        rows = connection.execute(select(About.version, About.sae)).all()
+        if len(rows) != 1:
+            raise CytosaeError(f"{self.name}: {_DAMAGED} (table {About.__tablename__} has {len(rows)} rows). {_BACKUP}")
+        version, sae = rows[0]
         if version > SCHEMA:
             raise CytosaeError(f"{self.name}: written by a later cytosae (tables {version}, here {SCHEMA}). Update it.")
-        if sae != self.sae:
-            raise CytosaeError(
-                f"{self.name}: annotations of another autoencoder ({sae[:12]}) than that of the study "
-                f"({self.sae[:12]}), whose latents mean other things. Name another database (--annotations), or move "
-                "this one away."
-            )
+        if version == SCHEMA:
+            return sae, connection.execute(select(About.uid)).scalar_one()
+        if self._read_only:
+            return sae, ""
+        connection.exec_driver_sql(f"ALTER TABLE {About.__tablename__} ADD COLUMN uid VARCHAR(32) DEFAULT '' NOT NULL")
+        connection.execute(update(About).values(version=SCHEMA, uid=(uid := uuid4().hex)))
+        return sae, uid
 
     def _log_ahead(self) -> None:
         """Switch to the write-ahead log; it stays in the file. SQLite does not wait for others here, so this does."""
@@ -153,7 +248,7 @@ class Database:
                 break
             except (sqlite3.Error, DBAPIError) as error:
                 if "locked" not in str(error) or time.monotonic() > end:
-                    raise CytosaeError(f"{self.name}: cannot be opened ({_reason(error)}).") from error
+                    raise CytosaeError(f"{self.name}: {explained(error)}") from error
                 time.sleep(0.05)
         if mode != "wal":
             raise CytosaeError(f"{self.name}: SQLite has to be a file on a local disk (its journal is {mode!r}).")
@@ -182,7 +277,7 @@ def file_of(address: str | URL) -> Path | None:
 
 
 def open_database(study: Path, address: str | URL | None = None) -> Database:
-    """The annotations of a study.
+    """The annotations of a study, to be read and added to.
 
     Parameters
     ----------
@@ -199,7 +294,18 @@ def open_database(study: Path, address: str | URL | None = None) -> Database:
     if not sae:
         raise CytosaeError(f"{folder}: does not say of which autoencoder its concepts are. Encode the cells again.")
     datasets = {name: _latents(folder / f"{file}.h5ad") for name, file in manifest.summary["files"].items()}
-    return Database(address or default_address(study), sae, datasets=datasets)
+    return Database(address or default_address(study), sae, datasets=datasets, study=study)
+
+
+def read_database(study: Path, address: str | URL | None = None) -> Database:
+    """The annotations of a study as they are, whatever has become of its concepts; nothing can be written.
+
+    Parameters
+    ----------
+    study, address
+        See `open_database`.
+    """
+    return Database(address or default_address(study), autoencoder_of(study), study=study, read_only=True)
 
 
 def _latents(path: Path) -> int:
@@ -221,9 +327,15 @@ def _url(address: str | URL) -> URL:
     return url.set(drivername="postgresql+psycopg") if url.drivername in {"postgres", "postgresql"} else url
 
 
-def _reason(error: Exception) -> str:
-    told = str(error.orig if isinstance(error, DBAPIError) else error).strip()
-    return told.splitlines()[0] if told else type(error).__name__
+def explained(error: Exception) -> str:
+    """What a failure of the database means, and what to do."""
+    reason = str(error.orig if isinstance(error, DBAPIError) else error).strip() or type(error).__name__
+    reason = reason.splitlines()[0]
+    if "locked" in reason:
+        return f"locked by another program for {WAIT:.0f} seconds ({reason}). Close that program and try again."
+    if "malformed" in reason or "corrupt" in reason:
+        return f"{_DAMAGED} ({reason}). {_BACKUP}"
+    return f"cannot be opened ({reason}). Check the address."
 
 
 def _configure(connection: sqlite3.Connection, _: Any) -> None:

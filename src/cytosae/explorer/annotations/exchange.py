@@ -16,6 +16,7 @@ from cytosae.artefacts import SPREADSHEET, read_json, whole_file, write_json
 from cytosae.errors import CytosaeError
 from cytosae.explorer.annotations import recording, schemas, tables
 from cytosae.explorer.annotations.database import Database, Unknown
+from cytosae.explorer.annotations.former import DIGITS
 from cytosae.explorer.annotations.lookup import check_item
 from cytosae.explorer.annotations.stored import FORMAT, Stored, StoredAnnotation, StoredChange, StoredWorklist
 from cytosae.explorer.annotations.tabular import first_error, from_csv, to_csv
@@ -43,8 +44,11 @@ class Taken:
     conflicts: list[str] = field(default_factory=list)
 
 
-def everything(database: Database) -> Stored:
-    """All that is in a database, at one moment."""
+def everything(database: Database, *, blind: bool = False, asking: str | None = None) -> Stored:
+    """All that is in a database, at one moment.
+
+    With `blind`, judgements that are hidden from the rater who is `asking` are left out; see `current_annotations`.
+    """
     with database.reading() as session:
         rows = list(session.scalars(select(tables.Worklist).order_by(tables.Worklist.id)))
         uids: dict[int | None, str | None] = {None: None} | {row.id: row.uid for row in rows}
@@ -58,7 +62,7 @@ def everything(database: Database) -> Stored:
                 worklist=uids[annotation.worklist],
                 history=history[_place(annotation)],
             )
-            for annotation in recording.current_annotations(session)
+            for annotation in recording.current_annotations(session, blind=blind, asking=asking)
         ]
         worklists = [StoredWorklist.model_validate(_facts(row)) for row in rows]
     return Stored(inputs={"sae": database.sae}, worklists=worklists, annotations=annotations)
@@ -69,7 +73,7 @@ def export(database: Database, path: Path) -> dict[str, Any]:
 
     Returns
     -------
-    The path, and the numbers of worklists and annotations.
+    The path, the first digits of the autoencoder's digest, and the numbers of worklists and annotations.
     """
     if path.suffix not in {".json", ".csv"}:
         raise CytosaeError(f"{path}: give a name that ends in .json (everything) or .csv (a table).")
@@ -79,7 +83,12 @@ def export(database: Database, path: Path) -> dict[str, Any]:
     else:
         with whole_file(path) as partial:
             partial.write_text(to_csv(found), encoding=SPREADSHEET, newline="")
-    return {"file": f"{path}", "worklists": len(found.worklists), "annotations": len(found.annotations)}
+    return {
+        "file": f"{path}",
+        "autoencoder": database.sae[:DIGITS],
+        "worklists": len(found.worklists),
+        "annotations": len(found.annotations),
+    }
 
 
 def take(database: Database, path: Path, *, replace: bool = False) -> Taken:
@@ -95,6 +104,7 @@ def take(database: Database, path: Path, *, replace: bool = False) -> Taken:
         Not such a file, one of another autoencoder, data sets or latents that the study does not have, or somebody
         wrote at the same time.
     """
+    database.check_autoencoder()
     found = from_csv(path) if path.suffix == ".csv" else _from_json(path)
     if (sae := found.inputs.get("sae", database.sae)) != database.sae:
         raise CytosaeError(
@@ -139,9 +149,7 @@ def _take(
 ) -> None:
     number = None
     if wanted.worklist is not None:
-        if wanted.worklist not in numbers:
-            raise Unknown(f"There is no worklist {wanted.worklist!r} in the file.")
-        number = numbers[wanted.worklist]
+        number = numbers.get(wanted.worklist) or _number(session, wanted.worklist)
         check_item(session, number, wanted.dataset, wanted.latent)
     database.check(wanted.dataset, wanted.latent)
     place = schemas.Place(worklist=number, dataset=wanted.dataset, latent=wanted.latent, rater=wanted.rater)
@@ -163,6 +171,14 @@ def _take(
             f"latent {place.latent} of {place.dataset}, {place.rater}: version {there.version} here, {wanted.version} "
             f"in the file{', which is older' if replace else ''}"
         )
+
+
+def _number(session: Session, uid: str) -> int:
+    """The number of a worklist that is in the database alone: unsent judgements come without their worklist."""
+    number = session.scalars(select(tables.Worklist.id).where(tables.Worklist.uid == uid)).one_or_none()
+    if number is None:
+        raise Unknown(f"There is no worklist {uid!r} in the file or in the database.")
+    return number
 
 
 def _place(said: schemas.Place) -> tuple[Any, ...]:

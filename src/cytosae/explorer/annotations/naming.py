@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -22,11 +21,12 @@ _AGAIN = "Run `cytosae encode` again."
 _DEPENDENT = ("cohort",)  # stages that have the fingerprint of the concepts among their inputs, but take no names
 
 
-def agreed_names(annotations: Iterable[schemas.Annotation]) -> dict[int, schemas.Named]:
+def agreed_names(annotations: Iterable[schemas.Annotation], *, asking: str | None = None) -> dict[int, schemas.Named]:
     """What the raters call each latent, over all data sets and worklists, by latent.
 
     Each rater counts once, with the latest name and the latest verdict that the rater gave. The most frequent name
-    wins, of equally frequent ones that which was given first; case and spaces make no difference.
+    wins, of equally frequent ones that which was given first; case and spaces make no difference. With a rater who is
+    `asking`, the rater's own name is given beside it.
     """
     names: dict[int, dict[str, schemas.Annotation]] = {}
     verdicts: dict[int, dict[str, schemas.Annotation]] = {}
@@ -39,7 +39,9 @@ def agreed_names(annotations: Iterable[schemas.Annotation]) -> dict[int, schemas
                     latest[annotation.rater] = annotation
     return {
         latent: schemas.Named(
-            name=_most_frequent(names.get(latent, {}).values()),
+            name=next((one.name for one in given_names(names.get(latent, {}).values())), ""),
+            own=names[latent][asking].name if asking and asking in names.get(latent, {}) else "",
+            given=given_names(names.get(latent, {}).values()),
             raters=len({*names.get(latent, {}), *verdicts.get(latent, {})}),
             verdicts=_counted(verdicts.get(latent, {}).values()),
         )
@@ -56,9 +58,10 @@ def agreed_verdict(named: schemas.Named) -> str:
 def name_latents(study: Path, names: Mapping[int, schemas.Named]) -> dict[str, int]:
     """Write the agreed names and verdicts into the concepts of a study.
 
-    ``var`` of every ``concepts/<dataset>.h5ad`` gets the columns ``annotation`` and ``verdict``, missing where there
-    is none; nothing else in the files changes. The manifests of the concepts and the barcodes record the new files, so
-    that neither is made again. A file that has these names already is not touched.
+    ``var`` of every ``concepts/<dataset>.h5ad`` gets the columns ``annotation``, ``verdict`` and ``annotation_names``
+    (all names with the raters who gave them), missing where there is none; nothing else in the files changes. The
+    manifests of the concepts and the barcodes record the new files, so that neither is made again. A file that has
+    these names already is not touched.
 
     Parameters
     ----------
@@ -102,14 +105,21 @@ def name_latents(study: Path, names: Mapping[int, schemas.Named]) -> dict[str, i
     }
 
 
-def _most_frequent(given: Iterable[schemas.Annotation]) -> str:
-    written: dict[str, str] = {}
-    counts: Counter[str] = Counter()
-    for annotation in sorted(given, key=lambda one: one.created):
-        key = " ".join(annotation.name.casefold().split())
-        written.setdefault(key, annotation.name)
-        counts[key] += 1
-    return written[counts.most_common(1)[0][0]] if counts else ""
+def given_names(annotations: Iterable[schemas.Annotation]) -> list[schemas.GivenName]:
+    """The names of annotations with their raters: the most frequent first, of equally frequent ones the older."""
+    by_key: dict[str, schemas.GivenName] = {}
+    for annotation in sorted(annotations, key=lambda one: one.created):
+        if annotation.name:
+            key = " ".join(annotation.name.casefold().split())
+            named = by_key.setdefault(key, schemas.GivenName(name=annotation.name, raters=[]))
+            if annotation.rater not in named.raters:
+                named.raters.append(annotation.rater)
+    return sorted(by_key.values(), key=lambda named: -len(named.raters))
+
+
+def as_text(given: Iterable[schemas.GivenName]) -> str:
+    """All names in one line: ``Auer rods (Anna, Ben); smear (Cem)``."""
+    return "; ".join(f"{named.name} ({', '.join(named.raters)})" for named in given)
 
 
 def _counted(given: Iterable[schemas.Annotation]) -> dict[schemas.Verdict, int]:
@@ -118,7 +128,7 @@ def _counted(given: Iterable[schemas.Annotation]) -> dict[schemas.Verdict, int]:
 
 
 def _write_columns(path: Path, names: Mapping[int, schemas.Named]) -> bool:
-    """Write both columns into a copy that takes the file's place; False where they are there already."""
+    """Write the columns into a copy that takes the file's place; False where they are there already."""
     import h5py
     from anndata.io import read_elem, write_elem
 
@@ -129,28 +139,32 @@ def _write_columns(path: Path, names: Mapping[int, schemas.Named]) -> bool:
     columns = _columns(var, names)
     if all(name in var and var[name].equals(column) for name, column in columns.items()):
         return False
-    with whole_file(path) as partial:
-        shutil.copyfile(path, partial)
-        with h5py.File(partial, "r+") as file:
-            group = file["var"]
-            order = [name for name in group.attrs["column-order"] if name not in columns]
-            for name, column in columns.items():
-                if name in group:
-                    del group[name]
-                write_elem(group, name, column.array)
-            group.attrs["column-order"] = [*order, *columns]
+    with whole_file(path) as partial, h5py.File(path) as source, h5py.File(partial, "w") as target:
+        # copied object by object: what is replaced in an HDF5 file leaves its room behind
+        target.attrs.update(source.attrs)
+        for name in (name for name in source if name != "var"):
+            source.copy(name, target)
+        group = target.create_group("var")
+        group.attrs.update(source["var"].attrs)
+        for name in (name for name in source["var"] if name not in columns):
+            source.copy(source["var"][name], group)
+        for name, column in columns.items():
+            write_elem(group, name, column.array)
+        order = [name for name in group.attrs["column-order"] if name not in columns]
+        group.attrs["column-order"] = [*order, *columns]
     return True
 
 
 def _columns(var: pd.DataFrame, names: Mapping[int, schemas.Named]) -> dict[str, pd.Series[Any]]:
     import pandas as pd
 
-    from cytosae.concepts import ANNOTATION, VERDICT  # imports torch
+    from cytosae.concepts import ANNOTATION, NAMES, VERDICT  # imports torch
 
-    texts: dict[str, list[str | None]] = {ANNOTATION: [None] * len(var), VERDICT: [None] * len(var)}
+    texts: dict[str, list[str | None]] = {name: [None] * len(var) for name in (ANNOTATION, VERDICT, NAMES)}
     for latent, named in names.items():
         texts[ANNOTATION][latent] = named.name or None
         texts[VERDICT][latent] = agreed_verdict(named) or None
+        texts[NAMES][latent] = as_text(named.given) or None
     return {name: pd.Series(pd.Categorical(text), index=var.index, name=name) for name, text in texts.items()}
 
 

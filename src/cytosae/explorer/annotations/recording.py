@@ -123,7 +123,7 @@ def current_annotations(
     worklists, worklist
         With `worklists` false only those outside any worklist; with a number only those in that one.
     blind, asking
-        Leave out what was said in worklists that are blind to raters, unless by the rater who asks.
+        Leave out what others than the rater who asks said in worklists that hide raters from one another; see `hides`.
     """
     query = select(tables.Annotation).order_by(tables.Annotation.id)
     if latent is not None:
@@ -132,7 +132,7 @@ def current_annotations(
         query = query.where(tables.Annotation.rater == rater)
     if worklist is not None or not worklists:
         query = query.where(tables.Annotation.scope == (worklist or 0))
-    if blind:
+    if blind and hides(session, asking):
         query = query.where(_shown(tables.Annotation, asking))
     return [_annotation(row) for row in session.scalars(query)]
 
@@ -140,8 +140,16 @@ def current_annotations(
 def history(session: Session, dataset: str, latent: int, asking: str | None = None) -> list[schemas.Change]:
     """Every state of the annotations of a latent in a data set, oldest first; blind as in `current_annotations`."""
     of_latent = tables.Change.dataset == dataset, tables.Change.latent == latent
-    query = select(tables.Change).where(*of_latent, _shown(tables.Change, asking)).order_by(tables.Change.id)
+    query = select(tables.Change).where(*of_latent).order_by(tables.Change.id)
+    if hides(session, asking):
+        query = query.where(_shown(tables.Change, asking))
     return [_change(row) for row in session.scalars(query)]
+
+
+def hides(session: Session, asking: str | None) -> bool:
+    """Whether anything can be hidden from the rater who asks: not where there is one rater, who asks, or nobody else."""
+    raters = session.scalars(select(tables.Annotation.rater).distinct().limit(2)).all()
+    return len(raters) > 1 or asking not in {None, *raters}
 
 
 def changes(session: Session, place: schemas.Place | None = None) -> Iterable[schemas.Change]:

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Coroutine
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, HTTPException, Query, Request, Response
+from fastapi import APIRouter, Depends, Header, HTTPException, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 from sqlalchemy.exc import SQLAlchemyError
 
+from cytosae.artefacts import SPREADSHEET
 from cytosae.errors import CytosaeError
 from cytosae.explorer.annotations import recording, schemas, worklists
-from cytosae.explorer.annotations.database import Database, Unknown
+from cytosae.explorer.annotations.database import Damaged, Database, OtherAutoencoder, Unknown
+from cytosae.explorer.annotations.exchange import everything
+from cytosae.explorer.annotations.former import DIGITS
 from cytosae.explorer.annotations.naming import agreed_names
 from cytosae.explorer.annotations.summary import summarise
+from cytosae.explorer.annotations.tabular import to_csv
 from cytosae.explorer.annotations.vocabulary import VOCABULARY
 
 Asking = Annotated[schemas.Rater | None, Query(description="who asks: to be sent the own annotations of blind lists")]
@@ -23,13 +28,25 @@ Asking = Annotated[schemas.Rater | None, Query(description="who asks: to be sent
 _MEANING = {
     400: "not JSON",
     404: "no such worklist, item, data set or latent",
+    409: "the judgements here are of another study or autoencoder",
     422: "not as described, or too long",
     503: "the database cannot be used now",
 }
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
     status: {"model": schemas.Problem, "description": meaning} for status, meaning in _MEANING.items()
 }
-_STALE: dict[int | str, dict[str, Any]] = {409: {"model": schemas.Conflict, "description": "another version by now"}}
+_STALE: dict[int | str, dict[str, Any]] = {
+    409: {"model": schemas.Conflict | schemas.Problem, "description": f"another version by now, or {_MEANING[409]}"}
+}
+_FILE: dict[int | str, dict[str, Any]] = {
+    200: {
+        "content": {
+            kind: {"schema": {"type": "string", "format": "binary"}} for kind in ("application/json", "text/csv")
+        },
+        "description": "The file.",
+    }
+}
+Key = Annotated[str | None, Header(alias="Cytosae-Study", max_length=200, description="`key` of `/api/study`")]
 
 
 class _OneSentence(APIRoute):
@@ -44,6 +61,10 @@ class _OneSentence(APIRoute):
                 return await handle(request)
             except RequestValidationError as error:
                 raise HTTPException(422, _sentence(error)) from error
+            except OtherAutoencoder as error:
+                raise HTTPException(409, str(error)) from error
+            except Damaged as error:
+                raise HTTPException(503, str(error)) from error
             except CytosaeError as error:
                 raise HTTPException(422, str(error)) from error
             except Unknown as error:
@@ -56,7 +77,18 @@ class _OneSentence(APIRoute):
 
 def router(database: Database) -> APIRouter:
     """All routes of the annotations, below ``/api``, over one database."""
-    api = APIRouter(prefix="/api", tags=["annotations"], route_class=_OneSentence, responses=_PROBLEMS)
+
+    def check_study(key: Key = None) -> None:
+        if key is not None and key != database.key:
+            raise HTTPException(409, "This page was opened on another study than the one that is served here now.")
+
+    api = APIRouter(
+        prefix="/api",
+        tags=["annotations"],
+        route_class=_OneSentence,
+        responses=_PROBLEMS,
+        dependencies=[Depends(check_study)],
+    )
 
     @api.get("/worklists")
     def list_worklists() -> list[schemas.WorklistSummary]:
@@ -109,24 +141,45 @@ def router(database: Database) -> APIRouter:
 
     @api.get("/annotations")
     def list_annotations(
-        latent: schemas.Latent | None = None, rater: schemas.Rater | None = None
+        latent: schemas.Latent | None = None, rater: schemas.Rater | None = None, asking: Asking = None
     ) -> list[schemas.Annotation]:
-        """Current annotations of a latent, of a rater, or all."""
+        """Current annotations of a latent, of a rater, or all; none of another autoencoder's latents."""
+        if database.is_foreign:
+            return []
         with database.reading() as session:
-            return recording.current_annotations(session, latent=latent, rater=rater, blind=True, asking=rater)
+            return recording.current_annotations(
+                session, latent=latent, rater=rater, blind=True, asking=asking or rater
+            )
+
+    @api.get("/annotations/export", response_class=Response, responses=_FILE)
+    def export_annotations(format: Literal["json", "csv"] = "json", rater: Asking = None) -> Response:
+        """All judgements as a file, but those of others where worklists hide raters from one another."""
+        stored = everything(database, blind=True, asking=rater)
+        named = f"annotations-{database.sae[:DIGITS]}.{format}"
+        kind, body = (
+            ("application/json", json.dumps(stored.model_dump(mode="json"), ensure_ascii=False, indent=1).encode())
+            if format == "json"
+            else ("text/csv; charset=utf-8", to_csv(stored).encode(SPREADSHEET))
+        )
+        return Response(body, media_type=kind, headers={"Content-Disposition": f'attachment; filename="{named}"'})
 
     @api.get("/annotations/{dataset:path}/{latent}/history")
     def list_history(dataset: schemas.Dataset, latent: schemas.Latent, rater: Asking = None) -> list[schemas.Change]:
         """Everything that was ever said of a latent in a data set, oldest first."""
         database.check(dataset, latent)
+        if database.is_foreign:
+            return []
         with database.reading() as session:
             return recording.history(session, dataset, latent, rater)
 
     @api.get("/names")
     def names(rater: Asking = None) -> dict[str, schemas.Named]:
-        """The agreed name of each latent, by latent."""
+        """The agreed name of each latent and that of the rater who asks, by latent."""
+        if database.is_foreign:
+            return {}
         with database.reading() as session:
-            found = agreed_names(recording.current_annotations(session, blind=True, asking=rater))
+            shown = recording.current_annotations(session, blind=True, asking=rater)
+            found = agreed_names(shown, asking=rater)
         return {str(latent): named for latent, named in found.items()}
 
     @api.get("/vocabulary")
@@ -135,10 +188,10 @@ def router(database: Database) -> APIRouter:
         return {name: list(terms) for name, terms in VOCABULARY.items()}
 
     @api.get("/summary")
-    def summary(worklist: schemas.Id | None = None) -> schemas.Summary:
+    def summary(worklist: schemas.Id | None = None, rater: Asking = None) -> schemas.Summary:
         """What came of a worklist, or of what was said outside any."""
         with database.reading() as session:
-            return summarise(session, worklist)
+            return summarise(session, worklist, blind=True, asking=rater)
 
     return api
 

@@ -175,6 +175,7 @@ class Facts(BaseModel):
     """A worklist without its items."""
 
     id: int
+    uid: str
     title: str
     created: AwareDatetime
     source: str
@@ -207,12 +208,29 @@ class Worklist(Facts):
     items: list[WorklistItem]
 
 
-class Named(BaseModel):
-    """What the raters agree that a latent is."""
+class GivenName(BaseModel):
+    """A name and the raters who gave it."""
 
     name: str
+    raters: list[str]
+
+
+class Named(BaseModel):
+    """What the raters call a latent: the name that most gave, that of the rater who asks, and all, the usual first."""
+
+    name: str
+    own: str = ""
+    given: list[GivenName] = []
     raters: int
     verdicts: dict[Verdict, int]
+
+
+class NamedLatent(BaseModel):
+    """The names that a latent of a data set was given."""
+
+    dataset: str
+    latent: int
+    given: list[GivenName]
 
 
 class RaterFigures(BaseModel):
@@ -276,3 +294,4 @@ class Summary(BaseModel):
     meaningful: Shares
     specific: Specific | None
     agreement: Agreement
+    names: list[NamedLatent]

@@ -11,14 +11,20 @@ from sqlalchemy.orm import Session
 from cytosae.explorer.annotations import schemas, tables
 from cytosae.explorer.annotations.agreement import fleiss, majority, pairwise
 from cytosae.explorer.annotations.lookup import find
+from cytosae.explorer.annotations.naming import given_names
 from cytosae.explorer.annotations.recording import current_annotations
 
 TEN = 10
 """The paper counts in the whole list and in its first ten."""
 
 
-def summarise(session: Session, worklist: int | None) -> schemas.Summary:
-    """Figures of a worklist; of what was said outside any worklist if None. `Unknown` where there is no such list."""
+def summarise(
+    session: Session, worklist: int | None, *, blind: bool = False, asking: str | None = None
+) -> schemas.Summary:
+    """Figures of a worklist; of what was said outside any worklist if None. `Unknown` where there is no such list.
+
+    With `blind`, names that are hidden from the rater who is `asking` are left out; see `current_annotations`.
+    """
     disease = None if worklist is None else find(session, worklist).disease
     said = current_annotations(session, worklist=worklist, worklists=False)
     raters = sorted({annotation.rater for annotation in said})
@@ -41,7 +47,19 @@ def summarise(session: Session, worklist: int | None) -> schemas.Summary:
             cohen=[schemas.Pair(**pair._asdict()) for pair in pairwise(verdicts)],
             fleiss=None if together is None else schemas.Fleiss(**together._asdict()),
         ),
+        names=_names(
+            current_annotations(session, worklist=worklist, worklists=False, blind=blind, asking=asking), items
+        ),
     )
+
+
+def _names(annotations: list[schemas.Annotation], items: list[tuple[str, int]]) -> list[schemas.NamedLatent]:
+    """The names of each item, in the order of the items."""
+    by_item: dict[tuple[str, int], list[schemas.Annotation]] = {item: [] for item in items}
+    for annotation in annotations:
+        by_item.setdefault((annotation.dataset, annotation.latent), []).append(annotation)
+    named = {item: given_names(said) for item, said in by_item.items()}
+    return [schemas.NamedLatent(dataset=d, latent=s, given=given) for (d, s), given in named.items() if given]
 
 
 def _items(session: Session, worklist: int | None) -> list[tuple[str, int]]:

@@ -20,8 +20,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
-SCHEMA = 1
-"""Version of these tables; a database of a later one is not opened."""
+SCHEMA = 2
+"""Version of these tables; a database of a later one is not opened. Version 1 had no ``uid``."""
 
 
 class Utc(TypeDecorator[datetime]):
@@ -46,13 +46,14 @@ class Base(DeclarativeBase):
 
 
 class About(Base):
-    """One row: the version of the tables, and the autoencoder whose latents are annotated."""
+    """One row: the version of the tables, the autoencoder whose latents are annotated, and what names this database."""
 
     __tablename__ = "cytosae"
 
     version: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     sae: Mapped[str] = mapped_column(String(300))
     created: Mapped[datetime]
+    uid: Mapped[str] = mapped_column(String(32), server_default="")
 
 
 class Worklist(Base):

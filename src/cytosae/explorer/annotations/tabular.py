@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from cytosae.artefacts import SPREADSHEET
 from cytosae.errors import CytosaeError
 from cytosae.explorer.annotations.stored import Stored, StoredAnnotation, StoredItem, StoredWorklist
 from cytosae.explorer.annotations.vocabulary import VOCABULARY
@@ -84,7 +85,7 @@ def first_error(error: ValidationError) -> str:
 
 def _rows(path: Path) -> list[dict[str, str]]:
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        with path.open(encoding=SPREADSHEET, newline="") as file:
             reader = csv.DictReader(file)
             columns = reader.fieldnames or ()
             rows = [{name: _bare(value or "") for name, value in row.items() if name} for row in reader]

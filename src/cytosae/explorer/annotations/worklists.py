@@ -19,7 +19,7 @@ from cytosae.errors import CytosaeError
 from cytosae.explorer.annotations import schemas, tables
 from cytosae.explorer.annotations.database import Database
 from cytosae.explorer.annotations.lookup import find
-from cytosae.explorer.annotations.recording import current_annotations
+from cytosae.explorer.annotations.recording import current_annotations, hides
 
 QUESTIONS = ("Is it a meaningful concept?", "What is it called?")
 _TOP = "latents.csv"  # of a comparison
@@ -239,13 +239,14 @@ def listed(session: Session) -> list[schemas.WorklistSummary]:
 def opened(session: Session, number: int, rater: str | None) -> schemas.Worklist:
     """A worklist for one rater: each item with the rater's annotation and, unless they are hidden, those of others."""
     row = find(session, number)
+    hidden = row.blind_raters and hides(session, rater)
     mine: dict[tuple[str, int], schemas.Annotation] = {}
     others: dict[tuple[str, int], list[schemas.Annotation]] = {}
     for annotation in current_annotations(session, worklist=number):
         place = annotation.dataset, annotation.latent
         if annotation.rater == rater:
             mine[place] = annotation
-        elif not row.blind_raters:
+        elif not hidden:
             others.setdefault(place, []).append(annotation)
     items = [
         schemas.WorklistItem(

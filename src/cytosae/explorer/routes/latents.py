@@ -56,8 +56,7 @@ def router(opened: Opened, activations: Callable[[], Activations]) -> APIRouter:
 def detail(opened: Opened, data: DataSet, latent: int) -> s.LatentDetail:
     """One latent in a data set."""
     row = data.var.iloc[latent]
-    similar = opened.directions.similar(latent, data.concepts) if opened.weights_fit else ([], [])
-    nearest = zip(*similar, strict=True)
+    nearest = zip(*opened.directions.similar(latent, data.concepts), strict=True) if opened.weights_fit else ()
     quality = _quality(opened, latent)
     border = float(data.border[latent])
     share = None if quality is None else quality.get("background_share")

@@ -5,13 +5,22 @@ from __future__ import annotations
 from fastapi import APIRouter, Response
 
 from cytosae import __version__
+from cytosae.explorer.annotations import Database, former_studies
 from cytosae.explorer.measures import measures
 from cytosae.explorer.opened import DataSet, Opened
 from cytosae.explorer.routes import answer
-from cytosae.explorer.schemas import BackboneAbout, DataSetInfo, Group, Has, StudyInfo
+from cytosae.explorer.schemas import (
+    AnnotationsInfo,
+    BackboneAbout,
+    DataSetInfo,
+    FormerInfo,
+    Group,
+    Has,
+    StudyInfo,
+)
 
 
-def router(opened: Opened, uploads: bool) -> APIRouter:
+def router(opened: Opened, uploads: bool, database: Database) -> APIRouter:
     """``/api/study``."""
     routes = APIRouter()
 
@@ -45,6 +54,18 @@ def router(opened: Opened, uploads: bool) -> APIRouter:
                     uploads=uploads and opened.backbone is not None,
                 ),
                 groups=opened.groups,
+                annotations=AnnotationsInfo(
+                    key=database.key, autoencoder=database.sae, study=database.study_sae, notice=database.notice
+                ),
+                former=[
+                    FormerInfo(
+                        digest=former.digest,
+                        command=former.command,
+                        trained=former.trained,
+                        judgements=former.judgements,
+                    )
+                    for former in former_studies(opened.folder)
+                ],
             )
         )
 

@@ -96,7 +96,7 @@ def write(sae: SAE, folder: Path) -> dict[str, Any]:
 def _theirs(sae: SAE) -> tuple[str, dict[str, Any], dict[str, Tensor], dict[str, Any]]:
     """The architecture that has the same equations there, its settings and arrays, and what to say of its training."""
     activation = sae.activation
-    arrays = {"W_enc": sae.W_enc, "b_enc": sae.b_enc, "W_dec": sae.W_dec, "b_dec": sae.b_dec}
+    arrays: dict[str, Tensor] = {"W_enc": sae.W_enc, "b_enc": sae.b_enc, "W_dec": sae.W_dec, "b_dec": sae.b_dec}
     if isinstance(activation, ReLU):
         return "standard", {}, arrays, {}
     if isinstance(activation, TopK):
