@@ -66,11 +66,11 @@ def test_files_stay_open_up_to_a_limit_and_those_in_use_beyond_it(tmp_path: Path
             pass
     assert len(files) == 2
     with files.reading(paths[3]) as kept, files.reading(paths[4]) as other:
-        before = set(os.listdir("/dev/fd"))
+        before = set(Path("/dev/fd").iterdir())
         for number, path in enumerate(paths[:3]):
             with files.reading(path) as descriptor:
                 assert os.pread(descriptor, 1, 0) == bytes([number])
-        assert len(set(os.listdir("/dev/fd")) - before) == 0
+        assert len(set(Path("/dev/fd").iterdir()) - before) == 0
         files.close()
         assert (os.pread(kept, 1, 0), os.pread(other, 1, 0)) == (b"\3", b"\4")
     assert len(files) == 2
