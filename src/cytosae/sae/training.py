@@ -59,7 +59,8 @@ def new_state(config: TrainConfig, d_model: int, device: torch.device, parts: in
     since_fired = torch.zeros(sae.n_latents, dtype=torch.int32, device=device)
     if archetypes:
         archetypes.give_directions(sae.W_dec)
-    return TrainState(sae, optimiser, since_fired, archetypes=archetypes)
+    rested = torch.zeros_like(since_fired) if config.dead_every > 1 else None
+    return TrainState(sae, optimiser, since_fired, rested, archetypes=archetypes)
 
 
 def step(state: TrainState, x: Tensor, config: TrainConfig) -> BatchFigures:
@@ -86,6 +87,8 @@ def step(state: TrainState, x: Tensor, config: TrainConfig) -> BatchFigures:
         figures = _plain_step(state, x, config, along_active)
     state.sae.activation.after_step(state.sae, figures.limit, state.step + 1)
     state.since_fired.add_(1).masked_fill_(figures.fired, 0)
+    if state.rested is not None:
+        state.rested.masked_fill_(figures.fired, 0)
     state.l0 = figures.l0
     state.step += 1
     return figures
@@ -156,15 +159,18 @@ def _gradients_on_gpu(sae: SAE, x: Tensor, encoder: str, **loss: Any) -> BatchFi
 
 
 def _sparse_step(state: TrainState, x: Tensor, config: TrainConfig) -> BatchFigures:
-    """The same along the active latents; the dead take part in one of `dead_every` steps, which counts for all of them."""
+    """The same along the active latents; the dead take part in one of `dead_every` steps, for those too in which they rested."""
     sae, dead = state.sae, dead_latents(state, config)
     latents, lengths = np.arange(sae.n_latents), np.ones(sae.n_latents, np.int64)
-    visited = state.step % config.dead_every == 0
-    if visited:
-        lengths[dead.numpy()] = config.dead_every
-    else:
+    rested = state.rested
+    visited = rested is None or state.step % config.dead_every == 0
+    if rested is not None and visited:
+        lengths += rested.numpy()
+        rested.zero_()
+    elif rested is not None:
         latents = np.delete(latents, dead.numpy())
         lengths = lengths[latents]
+        rested[dead] += 1
     revived = _to_revive(state, config) if visited else None
     dtype = choose_precision(config.encoder, "cpu")
     found = sparse.forward(sae, x, **_loss(config, revived), dtype=dtype, latents=None if visited else latents)
