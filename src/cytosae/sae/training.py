@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -43,9 +44,16 @@ def training_inputs(source: TokenSource, config: TrainConfig) -> dict[str, str]:
     return {"tokens": source.fingerprint, "split": digest(np.flatnonzero(kept_out).tolist())}
 
 
+@contextmanager
+def own_random_numbers(seed: int) -> Iterator[None]:
+    """In the block, what draws from torch's random state on the CPU draws the numbers of a training; the caller's are kept."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        yield
+
+
 def new_state(config: TrainConfig, d_model: int, device: torch.device, parts: int = 1) -> TrainState:
     """Freshly drawn weights, optimiser and bookkeeping, with the latents of one of so many equal parts."""
-    torch.manual_seed(config.seed)
     n_latents = config.expansion * d_model // parts
     sae = SAE(d_model, n_latents, activation=OBJECTIVES[config.objective].activation(config))
     generator = torch.Generator().manual_seed(config.seed)
@@ -159,7 +167,7 @@ def _gradients_on_gpu(sae: SAE, x: Tensor, encoder: str, **loss: Any) -> BatchFi
 
 
 def _sparse_step(state: TrainState, x: Tensor, config: TrainConfig) -> BatchFigures:
-    """The same along the active latents; the dead take part in one of `dead_every` steps, for those too in which they rested."""
+    """The same along the active latents; the dead take part in one of `dead_every` steps, also for those they rested in."""
     sae, dead = state.sae, dead_latents(state, config)
     latents, lengths = np.arange(sae.n_latents), np.ones(sae.n_latents, np.int64)
     rested = state.rested
@@ -266,7 +274,7 @@ def train(
     team = team or Team(torch.device(choose_device(device)))
     with team.agreed():
         make_folder(folder)
-    with deferred_signals() as flag:
+    with deferred_signals() as flag, own_random_numbers(config.seed):
         if stop:
             flag.signum = stop.signum
         figures = _train(source, folder, config, team, readers, checkpoint_seconds, track, flag)
