@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 
 from conftest import PlantedBackbone, numbered_cells, tiny_info
 from cytosae.errors import CytosaeError
-from cytosae.sae import read_metrics, train
+from cytosae.sae import distributed, read_metrics, train
 from cytosae.sae.checkpoint import CHECKPOINT
 from cytosae.sae.distributed import _own_device
 from cytosae.settings import StoreConfig, TrainConfig
@@ -343,6 +343,36 @@ def wait_for_log(folder: Path) -> None:
     deadline = time.monotonic() + 60
     while not read_metrics(folder) and time.monotonic() < deadline:
         time.sleep(0.02)
+
+
+GONE = (
+    "[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:553] Connection closed by peer [127.0.0.1]:4711",
+    "[../third_party/gloo/gloo/transport/tcp/pair.cc:534] Read error [127.0.0.1]:4711: Connection reset by peer",
+    "[/pytorch/third_party/gloo/gloo/transport/tcp/unbound_buffer.cc:78] Timed out waiting 1800000ms for recv operation",
+    "NCCL error: ... ncclRemoteError: A call failed possibly due to a network error or a remote process exiting.",
+    "Broken pipe",
+)
+OWN = (
+    "CUDA error: an illegal memory access was encountered",
+    "The size of tensor a (3) must match the size of tensor b (4) at non-singleton dimension 0",
+    "[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes.",
+    "NCCL error: unhandled cuda error",
+)
+
+
+@pytest.mark.parametrize("message", GONE)
+def test_a_process_that_is_gone_is_called_that(message: str) -> None:
+    with pytest.raises(CytosaeError, match="another process of this training has ended"), distributed._exchange():
+        raise RuntimeError(message)
+
+
+@pytest.mark.parametrize("message", OWN)
+def test_any_other_mistake_keeps_its_own_words(message: str) -> None:
+    with pytest.raises(RuntimeError) as raised, distributed._exchange():
+        raise RuntimeError(message)
+    assert str(raised.value) == message
+    with pytest.raises(torch.OutOfMemoryError), distributed._exchange():
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.")
 
 
 def test_what_cannot_be_divided_is_refused(of_two: Launch) -> None:

@@ -46,7 +46,7 @@ def training_inputs(source: TokenSource, config: TrainConfig) -> dict[str, str]:
 
 @contextmanager
 def own_random_numbers(seed: int) -> Iterator[None]:
-    """In the block, what draws from torch's random state on the CPU draws the numbers of a training; the caller's are kept."""
+    """In the block, torch's random state on the CPU is that of a training; after it, it is the caller's again."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         yield
