@@ -10,7 +10,7 @@ import torch
 
 from benchmarks.endurance.outcome import Outcome
 from cytosae.errors import CytosaeError
-from cytosae.sae import import_sae
+from cytosae.sae.foreign import import_sae
 
 _TESTS = Path(__file__).resolve().parents[2] / "tests"
 

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -66,8 +65,6 @@ def _judgement(rater: str, latent: int) -> dict[str, Any]:
 
 def judgements(folder: Path, trials: int, seed: int = 0) -> Outcome:
     """So many judgements; each one that was acknowledged is in the database afterwards."""
-    from cytosae.explorer.annotations import Database
-
     outcome, address = Outcome("judgements of 4 raters, the server killed"), f"sqlite:///{folder}/annotations.sqlite"
     folder.mkdir(parents=True, exist_ok=True)
     server = _Server(address)
@@ -109,8 +106,13 @@ def judgements(folder: Path, trials: int, seed: int = 0) -> Outcome:
     server.kill()
     outcome.tried = trials
     outcome.counts.update({"acknowledged": len(acknowledged), "kills": kills})
-    with closing(Database(address, "d" * 64)) as database:
-        kept = {(one["rater"], one["latent"]): one["name"] for one in database.annotations()}
+    server.start()
+    kept = {
+        (one["rater"], one["latent"]): one["name"]
+        for number in range(RATERS)
+        for one in httpx.get(f"{server.base}/api/annotations", params={"rater": f"rater {number}"}, timeout=120).json()
+    }
+    server.kill()
     lost = [(rater, latent) for rater, latent in acknowledged if kept.get((rater, latent)) != f"{rater} {latent}"]
     outcome.faults += [f"{rater} {latent}: acknowledged and lost" for rater, latent in lost]
     return outcome

@@ -1,4 +1,4 @@
-"""SIGKILL at random points of a whole study; afterwards it is finished, and equal byte for byte to one that nobody disturbed."""
+"""SIGKILL at random points of a whole study, which is finished afterwards: equal byte for byte to an undisturbed one."""
 
 from __future__ import annotations
 
