@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.endurance.outcome import BROKEN, FINISHED, Outcome, done
-from benchmarks.endurance.studying import contents, differences, make_images, run_study
+from benchmarks.endurance.studying import contents, differences, make_source, run_study
 
 
 def damages(rng: np.random.Generator) -> dict[str, Callable[[bytes], bytes]]:
@@ -45,7 +45,7 @@ def damage(folder: Path, trials: int, seed: int = 0) -> Outcome:
     """
     outcome, rng = Outcome("damaged file, then the same run again"), np.random.default_rng(seed)
     images, pristine, study = folder / "images", folder / "pristine", folder / "study"
-    table, log = make_images(images), folder / "log"
+    table, log = make_source(images), folder / "log"
     code, said = done(run_study, log, table, study)
     if code != FINISHED:
         outcome.faults.append(f"the undisturbed study ended with {code}: {said}")

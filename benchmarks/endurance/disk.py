@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.endurance.outcome import FINISHED, REFUSED, Outcome, done
-from benchmarks.endurance.studying import contents, differences, make_images, run_study
+from benchmarks.endurance.studying import contents, differences, make_source, run_study
 
 NOBODY = 65534
 
@@ -17,7 +17,7 @@ NOBODY = 65534
 def disk_full(folder: Path, trials: int, seed: int = 0) -> Outcome:
     """No file may be larger than so many bytes, from nearly nothing to the largest; then the limit is gone."""
     outcome, rng = Outcome("no room for a file (EFBIG) at some stage"), np.random.default_rng(seed)
-    table, study, log = make_images(folder / "images"), folder / "study", folder / "log"
+    table, study, log = make_source(folder / "images"), folder / "study", folder / "log"
     code, said = done(run_study, log, table, study)
     if code != FINISHED:
         outcome.faults.append(f"the undisturbed study ended with {code}: {said}")
@@ -47,7 +47,7 @@ def permissions(folder: Path, trials: int, seed: int = 0) -> Outcome:
         outcome.note("not tried: needs root, to become a user without rights")
         return outcome
     folder.chmod(0o755)
-    table, study, log = make_images(folder / "images"), folder / "study", folder / "log"
+    table, study, log = make_source(folder / "images"), folder / "study", folder / "log"
     code, said = done(run_study, log, table, study)
     if code != FINISHED:
         outcome.faults.append(f"the undisturbed study ended with {code}: {said}")
