@@ -58,7 +58,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say what this machine lacks, and how many tests that cost."""
     for what, tests in _left_out(terminalreporter).items():
         required = what in _required()
-        line = f"no {what} here: {len(tests)} tests were skipped" + (", and CYTOSAE_REQUIRE asks for it" if required else "")
+        line = f"no {what} here: {len(tests)} tests were skipped" + (
+            ", and CYTOSAE_REQUIRE asks for it" if required else ""
+        )
         terminalreporter.write_line(line, red=required, yellow=not required)
 
 

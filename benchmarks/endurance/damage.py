@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -59,7 +60,7 @@ def damage(folder: Path, trials: int, seed: int = 0) -> Outcome:
         of_source = rng.random() < 0.2
         victim = images / str(rng.choice(sources)) if of_source else study / str(rng.choice(names))
         way = str(rng.choice(list(ways)))
-        good = victim.read_bytes()
+        good, times = victim.read_bytes(), (victim.stat().st_atime_ns, victim.stat().st_mtime_ns)
         spoiled = ways[way](good)
         if spoiled == good:
             continue
@@ -86,6 +87,7 @@ def damage(folder: Path, trials: int, seed: int = 0) -> Outcome:
         if missing := [name for name in names if name not in after and code == FINISHED and not of_source]:
             outcome.faults.append(f"{where}: lost {', '.join(missing)}")
         victim.write_bytes(good)
+        os.utime(victim, ns=times)
         shutil.rmtree(study)
         shutil.copytree(pristine, study)
     return outcome

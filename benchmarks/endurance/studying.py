@@ -94,14 +94,24 @@ def run_study(log: Path, table: Path, folder: Path, limits: dict[str, int] | Non
 
 
 def contents(folder: Path) -> dict[str, str]:
-    """Digest of every file of a study by its path; of JSON and the log without the times in it."""
+    """Digest of every file of a study by its path; JSON, the log and the listing without times."""
     found = {}
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         if path.suffix in {".json", ".jsonl"}:
             found[str(path.relative_to(folder))] = TIMES.sub(b"", path.read_bytes()).decode(errors="replace")
+        elif path.name == "cells.parquet":
+            found[str(path.relative_to(folder))] = _table(path)
         else:
             found[str(path.relative_to(folder))] = sha256_file(path)
     return found
+
+
+def _table(path: Path) -> str:
+    """A listing of cells without the times of its images."""
+    try:
+        return str(pd.read_parquet(path).drop(columns="file_mtime_ns").to_json())
+    except (OSError, ValueError, KeyError):
+        return sha256_file(path)
 
 
 def differences(one: dict[str, str], other: dict[str, str]) -> list[str]:
