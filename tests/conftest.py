@@ -24,8 +24,51 @@ from cytosae.settings import BackboneConfig, ClassifyConfig, CompareConfig, Trai
 from cytosae.study import RunConfig, Study
 from cytosae.tokens import LiveTokens, TokenStore, layout_of
 
-torch.set_num_threads(2)
+# As many threads as the environment says, so that the tests can be tried with one and with many; otherwise two.
+torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
 _SHARED = Path(os.environ.get("CYTOSAE_DATA", Path(__file__).resolve().parents[1].parent / "shared"))
+
+
+MISSING = {
+    "browser": ("no chromium",),
+    "postgresql": ("no PostgreSQL", "PostgreSQL does not run"),
+    "nginx": ("no nginx",),
+    "npm": ("no npm", "page is not built"),
+}
+"""What tests may need of the machine, and how their reasons to skip begin."""
+
+
+def _left_out(reporter: pytest.TerminalReporter) -> dict[str, list[str]]:
+    """Tests that were skipped for want of each of these."""
+    found: dict[str, list[str]] = {}
+    for report in reporter.stats.get("skipped", []):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        for what, words in MISSING.items():
+            if any(word in reason for word in words):
+                found.setdefault(what, []).append(report.nodeid)
+    return found
+
+
+def _required() -> list[str]:
+    """What has to be there, by ``CYTOSAE_REQUIRE=browser,postgresql``: tests that skip for want of it are failures."""
+    return [what.strip() for what in os.environ.get("CYTOSAE_REQUIRE", "").split(",") if what.strip()]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say what this machine lacks, and how many tests that cost."""
+    for what, tests in _left_out(terminalreporter).items():
+        required = what in _required()
+        line = f"no {what} here: {len(tests)} tests were skipped" + (
+            ", and CYTOSAE_REQUIRE asks for it" if required else ""
+        )
+        terminalreporter.write_line(line, red=required, yellow=not required)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fail where a test was skipped for want of what has to be there."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is not None and not session.exitstatus and {*_left_out(reporter)} & {*_required()}:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 @pytest.fixture(scope="session")

@@ -557,7 +557,7 @@ def serve(address: str) -> tuple[subprocess.Popen[bytes], str]:
     base = f"http://127.0.0.1:{port}"
     for _ in range(300):
         try:
-            httpx.get(f"{base}/api/vocabulary", timeout=5)
+            httpx.get(f"{base}/api/vocabulary", timeout=60)
             return server, base
         except httpx.TransportError:
             assert server.poll() is None, server.communicate()[1].decode()
@@ -571,7 +571,7 @@ def test_what_was_acknowledged_survives_a_killed_server(address: str) -> None:
     enough = threading.Event()
 
     def annotate(rater: str) -> None:
-        with httpx.Client(base_url=base, timeout=10) as client:
+        with httpx.Client(base_url=base, timeout=120) as client:
             for version in range(100_000):
                 wish = said(rater=rater, version=version, name=f"{rater} {version}", comment="c" * 500)
                 try:
@@ -587,11 +587,11 @@ def test_what_was_acknowledged_survives_a_killed_server(address: str) -> None:
     try:
         for writer in writers:
             writer.start()
-        assert enough.wait(60)
+        assert enough.wait(300)
     finally:
         os.kill(server.pid, signal.SIGKILL)
     for writer in writers:
-        writer.join(30)
+        writer.join(300)
     server.communicate()
     with closing(Database(address, SAE_DIGEST)) as database:
         client = client_of(database)

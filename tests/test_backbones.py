@@ -551,7 +551,7 @@ def test_no_network_is_said_soon(
         start = time.monotonic()
         with pytest.raises(CytosaeError, match="HF_HUB_OFFLINE") as caught:
             load(name)
-        assert time.monotonic() - start < 3
+        assert time.monotonic() - start < 60  # the library alone would try again for minutes
     assert advice in str(caught.value)
     if name == "dinobloom-b":
         assert "zenodo.org/records/10908163" in str(caught.value)

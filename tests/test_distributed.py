@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 
 from conftest import PlantedBackbone, numbered_cells, tiny_info
 from cytosae.errors import CytosaeError
-from cytosae.sae import read_metrics, train
+from cytosae.sae import distributed, read_metrics, train
 from cytosae.sae.checkpoint import CHECKPOINT
 from cytosae.sae.distributed import _own_device
 from cytosae.settings import StoreConfig, TrainConfig
@@ -108,7 +108,7 @@ def launch(processes: int, store: Path, folder: Path, cases: list[dict[str, Any]
         env={**ENVIRONMENT, **environment},
     )
     try:
-        _, stderr = started.communicate(timeout=240)
+        _, stderr = started.communicate(timeout=500)
     finally:
         started.terminate()  # where it hangs; torchrun ends its processes
         started.wait()
@@ -295,7 +295,7 @@ def command(
 @pytest.mark.slow
 def test_the_command_answers_once(store: Path, alone: Path, tmp_path: Path) -> None:
     started = command(2, store / "tokens", tmp_path / "sae", "--parallel", "latents")
-    stdout, stderr = started.communicate(timeout=120)
+    stdout, stderr = started.communicate(timeout=400)
     assert started.returncode == 0, stderr
     assert json.loads(stdout)["steps"] == STEPS
     assert stderr.count("sae: 256 latents on 2 processes") == 1
@@ -308,7 +308,7 @@ def test_the_command_answers_once(store: Path, alone: Path, tmp_path: Path) -> N
     [(3, "tokens", "256 latents cannot be divided among 3 processes"), (2, "none", "no token store there")],
 )
 def test_the_command_refuses_once(processes: int, tokens: str, message: str, store: Path, tmp_path: Path) -> None:
-    _, stderr = command(processes, store / tokens, tmp_path, "--parallel", "latents").communicate(timeout=120)
+    _, stderr = command(processes, store / tokens, tmp_path, "--parallel", "latents").communicate(timeout=400)
     (said,) = [line for line in stderr.splitlines() if line.startswith("error: ")]
     assert message in said
     assert "exitcode  : 2" in stderr
@@ -320,7 +320,7 @@ def test_torchrun_starts_again_what_was_killed(store: Path, alone: Path, tmp_pat
     started = command(2, store / "tokens", tmp_path / "sae", "--checkpoint-seconds", "0", launcher=options)
     wait_for_log(tmp_path / "sae")
     psutil.Process(started.pid).children()[0].kill()
-    _, stderr = started.communicate(timeout=120)
+    _, stderr = started.communicate(timeout=400)
     assert started.returncode == 0, stderr
     assert "step 0 of 50" in stderr.splitlines()[0]
     assert stderr.count("sae: 256 latents on 2 processes") == 2
@@ -332,7 +332,7 @@ def test_a_signal_to_torchrun_leaves_a_checkpoint(store: Path, tmp_path: Path) -
     started = command(2, store / "tokens", tmp_path / "sae", "--images", "100000000")
     wait_for_log(tmp_path / "sae")
     started.send_signal(signal.SIGTERM)
-    _, stderr = started.communicate(timeout=60)
+    _, stderr = started.communicate(timeout=400)
     assert stderr.count("stopped after step") == 1
     assert "Traceback" not in stderr.partition("stopped after step")[0]
     assert (tmp_path / "sae" / CHECKPOINT).is_file()
@@ -340,9 +340,39 @@ def test_a_signal_to_torchrun_leaves_a_checkpoint(store: Path, tmp_path: Path) -
 
 def wait_for_log(folder: Path) -> None:
     """Until a training has begun."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while not read_metrics(folder) and time.monotonic() < deadline:
         time.sleep(0.02)
+
+
+GONE = (
+    "[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:553] Connection closed by peer [127.0.0.1]:4711",
+    "[../third_party/gloo/gloo/transport/tcp/pair.cc:534] Read error [127.0.0.1]:4711: Connection reset by peer",
+    "[/pytorch/third_party/gloo/gloo/transport/tcp/unbound_buffer.cc:78] Timed out waiting 1800000ms for recv operation",
+    "NCCL error: ... ncclRemoteError: A call failed possibly due to a network error or a remote process exiting.",
+    "Broken pipe",
+)
+OWN = (
+    "CUDA error: an illegal memory access was encountered",
+    "The size of tensor a (3) must match the size of tensor b (4) at non-singleton dimension 0",
+    "[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes.",
+    "NCCL error: unhandled cuda error",
+)
+
+
+@pytest.mark.parametrize("message", GONE)
+def test_a_process_that_is_gone_is_called_that(message: str) -> None:
+    with pytest.raises(CytosaeError, match="another process of this training has ended"), distributed._exchange():
+        raise RuntimeError(message)
+
+
+@pytest.mark.parametrize("message", OWN)
+def test_any_other_mistake_keeps_its_own_words(message: str) -> None:
+    with pytest.raises(RuntimeError) as raised, distributed._exchange():
+        raise RuntimeError(message)
+    assert str(raised.value) == message
+    with pytest.raises(torch.OutOfMemoryError), distributed._exchange():
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.")
 
 
 def test_what_cannot_be_divided_is_refused(of_two: Launch) -> None:

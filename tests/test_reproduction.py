@@ -19,10 +19,11 @@ from cytosae.cells.synthetic import CohortSpec, write_cohort
 from cytosae.cli.commands import app
 from cytosae.concepts import read_concepts
 from cytosae.errors import CytosaeError
-from cytosae.reproduction import Recipe, planned
+from cytosae.reproduction import Recipe, cost, planned
 from cytosae.reproduction.paper import REPORTED, VARIANTS
 from cytosae.reproduction.steps import steps
 from cytosae.reproduction.table import compared
+from cytosae.sae.cost import rising
 from cytosae.settings import BackboneConfig, TrainConfig
 from test_backbones import reference, zenodo
 
@@ -152,6 +153,35 @@ def test_the_plan_names_what_is_missing_and_says_how_long_the_rest_takes(
         sum(one["seconds"] or 0 for one in plan["steps"] if one["state"] == "ready")
     )
     assert plan["measured_on"] == str(weights)
+
+
+def test_more_work_is_never_expected_to_be_faster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However disturbed the measurements are."""
+    noise = np.random.default_rng(0)
+    monkeypatch.setattr(cost, "step_seconds", lambda *_: float(noise.uniform(1, 9)))
+    monkeypatch.setattr(cost, "encode_seconds", lambda *_: float(noise.uniform(1, 9)))
+
+    def expected(images: int) -> dict[str, float]:
+        recipe = Recipe(tmp_path, tmp_path, BackboneConfig("tiny"), TrainConfig(images=images))
+        todo = steps(recipe)
+        units, _ = cost.units(recipe, todo)
+        return {one.name: cost.seconds_of(one, units) or 0.0 for one in todo}
+
+    for plan in (expected(64_000), expected(128_000)):
+        for kind in ("train", "concepts"):
+            by_expansion = [plan[f"{kind} {name}-0"] for name in ("expansion-quarter", "expansion-half", "chosen")]
+            assert sorted([*by_expansion, plan[f"{kind} expansion-double-0"]]) == [
+                *by_expansion, plan[f"{kind} expansion-double-0"]
+            ]  # fmt: skip
+        by_layer = [plan[f"tokens {name}"] for name in ("layer-2", "layer-7", "chosen", "layer-12")]
+        assert sorted(by_layer) == by_layer
+        assert by_layer[0] < by_layer[-1]
+    assert rising({16: 15.8, 32: 9.3, 64: 20.0, 128: 19.0}) == {16: 9.3, 32: 9.3, 64: 19.0, 128: 19.0}
+    recipe = Recipe(tmp_path, tmp_path, BackboneConfig("tiny"), TrainConfig(images=64_000))
+    longer = Recipe(tmp_path, tmp_path, BackboneConfig("tiny"), TrainConfig(images=128_000))
+    units, _ = cost.units(recipe, steps(recipe))
+    for one, other in zip(steps(recipe), steps(longer), strict=True):
+        assert (cost.seconds_of(one, units) or 0.0) <= (cost.seconds_of(other, units) or 0.0)
 
 
 def test_what_cannot_be_run_is_left_out_and_the_rest_runs(published: Path, weights: Path, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from cytosae.interrupts import StopFlag
 from cytosae.sae import SAE, ExplainedVariance, TrainConfig, backward, evaluate, geometric_median, read_metrics, train
 from cytosae.sae import objectives as objectives_module
 from cytosae.sae.checkpoint import CHECKPOINT, load_checkpoint
+from cytosae.sae.joint import Member, train_together
 from cytosae.sae.start import start_from_tokens, start_of_bias
 from cytosae.sae.training import dead_latents, learning_rate, new_state, step
 from cytosae.tokens import TokenStore
@@ -481,6 +482,20 @@ def test_random_state_is_restored(make_store: MakeStore, tmp_path: Path, monkeyp
         interrupted_train(source, tmp_path / f"{kind}-parts", SMALL, [37])
         assert contents(tmp_path / kind)[0] == contents(tmp_path / f"{kind}-parts")[0]
     assert contents(tmp_path / "store")[0] == contents(tmp_path / "live")[0]
+
+
+def test_a_training_leaves_the_random_numbers_of_its_caller_alone(make_store: MakeStore, tmp_path: Path) -> None:
+    store, found = make_store(dictionary_tokens()), []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        before = torch.get_rng_state()
+        new_state(SMALL, 12, torch.device("cpu"))
+        train(store, tmp_path / str(seed), SMALL)
+        members = [Member("one", tmp_path / f"{seed}-together", SMALL)]
+        train_together(store, members, device="cpu")
+        assert torch.equal(torch.get_rng_state(), before)
+        found += [contents(tmp_path / f"{seed}{kind}")[0] for kind in ("", "-together")]
+    assert all(one == found[0] for one in found)
 
 
 def test_more_images_continue_a_finished_training(make_store: MakeStore, tmp_path: Path) -> None:

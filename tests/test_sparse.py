@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import pairwise
+from pathlib import Path
 from unittest.mock import patch
 
 import numpy as np
@@ -16,6 +17,7 @@ from torch import Tensor
 from cytosae.concepts import cell_activations
 from cytosae.sae import SAE, TrainConfig, active_latents, backward, sparse
 from cytosae.sae import training as training_module
+from cytosae.sae.checkpoint import load_checkpoint, save_checkpoint
 from cytosae.sae.objectives import auxk_count
 from cytosae.sae.training import TrainState, dead_latents, new_state, step
 
@@ -256,6 +258,62 @@ def test_rarely_visited_dead_latents_rest_between_and_catch_up(monkeypatch: pyte
         alive = torch.ones(len(moved), dtype=torch.bool)
         alive[dead] = False
         assert moved[alive].all()
+
+
+def test_a_latent_catches_up_as_many_steps_as_it_rested_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The gradient of a latent that never fires is zero: its moments fall in every step, or at once for several."""
+    monkeypatch.setattr(sparse, "DENSE", float("inf"))
+    states = []
+    for every in (1, 8):
+        config = TrainConfig(**{**vars(CONFIG), "revival": "none", "dead_every": every, "dead_after": 1000})
+        state = new_state(config, 24, torch.device("cpu"))
+        silent = torch.arange(40)
+        with torch.no_grad():
+            state.sae.b_enc[silent] = -1000
+        for name, tensor in state.tensors().items():
+            if name.startswith("adam."):  # as if they had fired before
+                tensor.copy_(torch.rand(tensor.shape, generator=torch.Generator().manual_seed(len(name))))
+        state.since_fired[silent] = 1000 - silent.int()  # one after the other they die
+        for number in range(41):
+            step(state, planted(number), config)
+        states.append(state)
+    plain, rare = states
+    assert torch.equal(plain.since_fired, rare.since_fired)
+    assert (plain.since_fired[silent] >= 1000).all()
+    for name, moments in plain.tensors().items():
+        if name.startswith("adam."):
+            torch.testing.assert_close(rare.tensors()[name], moments, rtol=1e-4, atol=1e-9)
+
+
+def test_what_died_just_now_takes_an_ordinary_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = []
+    for every in (1, 8):
+        config = TrainConfig(**{**vars(CONFIG), "dead_every": every})
+        state = new_state(config, 24, torch.device("cpu"))
+        monkeypatch.setattr(sparse, "DENSE", float("inf"))
+        state.since_fired[:50] = config.dead_after
+        step(state, planted(0), config)
+        rows.append([parameter.detach().clone() for parameter in state.sae.parameters()])
+    assert all(torch.equal(a, b) for a, b in zip(*rows, strict=True))
+
+
+def test_an_interruption_forgets_no_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = TrainConfig(**{**vars(CONFIG), "dead_every": 8})
+    monkeypatch.setattr(sparse, "DENSE", float("inf"))
+    whole, first = (new_state(config, 24, torch.device("cpu")) for _ in range(2))
+    for number in range(33):
+        step(whole, planted(number), config)
+    for number in range(29):
+        step(first, planted(number), config)
+    save_checkpoint(tmp_path / "c", first, {})
+    again = new_state(config, 24, torch.device("cpu"))
+    load_checkpoint(tmp_path / "c", again)
+    assert again.rested is not None
+    assert int(again.rested.max()) == 4
+    for number in range(29, 33):
+        step(again, planted(number), config)
+    for a, b in zip(whole.sae.parameters(), again.sae.parameters(), strict=True):
+        assert torch.equal(a, b)
 
 
 def test_four_steps_at_once_are_four_steps_of_the_same_gradient() -> None:

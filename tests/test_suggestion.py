@@ -17,6 +17,7 @@ from cytosae.errors import CytosaeError
 from cytosae.sae import TrainConfig, geometric_median, train
 from cytosae.sae.cost import training_bytes
 from cytosae.sae.probe import Probe, beyond_probes, fit_l0, never_fired, search, steps_until, summed_rate
+from cytosae.sae.training import learning_rate
 from cytosae.tokens import TokenStore
 from cytosae.tokens.inspection import mean_to_spread, oddities
 
@@ -142,13 +143,19 @@ def test_oddities_that_were_planted() -> None:
     assert oddities(tokens, False).cls_norm is None
 
 
-def test_the_sum_of_learning_rates() -> None:
-    config = replace(PLANNED, images=16 * 100, warmup_steps=20, learning_rate=0.5)
-    ramp = [0.5 * min(1.0, step / 20) for step in range(1, 101)]
-    for done in (5, 20, 60):
-        assert summed_rate(done, config) == pytest.approx(sum(ramp[:done]), rel=0.2)
-        assert steps_until(summed_rate(done, config), config) == pytest.approx(done, abs=1)
+@pytest.mark.parametrize("warmup", [0, 1, 4, 20, 500])
+def test_the_sum_of_learning_rates_is_that_of_the_rates_that_are_taken(warmup: int) -> None:
+    config = replace(PLANNED, images=16 * 100, warmup_steps=warmup, learning_rate=0.5)
+    rates = [learning_rate(done, config) for done in range(config.steps)]
+    for done in range(config.steps + 1):
+        assert summed_rate(done, config) == pytest.approx(sum(rates[:done]), rel=1e-12)
+        assert steps_until(summed_rate(done, config), config) == done
+    assert steps_until(1.0001 * summed_rate(30, config), config) == 31
     assert steps_until(1e9, config) == 100
+
+
+def test_two_steps_of_a_warm_up_of_four() -> None:
+    assert summed_rate(2, replace(PLANNED, warmup_steps=4, learning_rate=0.5)) == 0.375
 
 
 def test_a_training_far_beyond_its_probes_is_less_certain() -> None:

@@ -69,11 +69,12 @@ def assert_equal_weights(one: Path, other: Path) -> None:
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_together_as_alone(store: TokenStore, tmp_path: Path, threads: int) -> None:
+    before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
         found = train_together(store, various(tmp_path / "together"))
     finally:
-        torch.set_num_threads(2)
+        torch.set_num_threads(before)
     assert not found.diverged
     for member in various(tmp_path / "alone"):
         alone = train(store, member.folder, member.config)

@@ -13,8 +13,8 @@ import torch
 from cytosae.backbones import INPUT_SIZE, Backbone, choose_device, load
 from cytosae.backbones.catalogue import KNOWN
 from cytosae.reproduction.recipe import Recipe
-from cytosae.reproduction.steps import EMBED, ENCODE, TRAIN, Step
-from cytosae.sae.cost import encode_seconds, seconds, step_seconds
+from cytosae.reproduction.steps import EMBED, TRAIN, Step
+from cytosae.sae.cost import encode_seconds, rising, seconds, step_seconds
 from cytosae.settings import TrainConfig
 from cytosae.study import load_backbone
 
@@ -30,22 +30,26 @@ def units(recipe: Recipe, steps: Iterable[Step]) -> tuple[dict[tuple[str, int], 
     """
     wanted = {kind for one in steps if not one.done for kind in one.work}
     backbone, what = _backbone(recipe)
-    info = backbone.info
-    found: dict[tuple[str, int], float] = {}
     device = torch.device(choose_device(recipe.backbone.device))
+    measured: dict[str, dict[int, float]] = {}
     for kind, expansion in sorted(wanted):
-        if kind == EMBED:
-            shape = (IMAGES, INPUT_SIZE, INPUT_SIZE, 3)
-            pixels = torch.from_numpy(np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8))
-            found[kind, expansion] = seconds(partial(backbone.tokens, pixels), device) / IMAGES
-            continue
-        x = torch.randn(IMAGES * info.n_tokens, info.d_model, generator=torch.Generator().manual_seed(0)).to(device)
-        config = TrainConfig(expansion=expansion, revival=recipe.training.revival, encoder=recipe.training.encoder)
-        if kind == TRAIN:
-            found[kind, expansion] = step_seconds(config, x) * recipe.training.batch_images / IMAGES
-        elif kind == ENCODE:
-            found[kind, expansion] = encode_seconds(config, x) / IMAGES
-    return found, what
+        measured.setdefault(kind, {})[expansion] = _unit(kind, expansion, recipe, backbone, device)
+    found = {kind: rising(of_kind) for kind, of_kind in measured.items()}
+    return {(kind, expansion): taken for kind, of_kind in found.items() for expansion, taken in of_kind.items()}, what
+
+
+def _unit(kind: str, expansion: int, recipe: Recipe, backbone: Backbone, device: torch.device) -> float:
+    """Seconds of one unit of work."""
+    info = backbone.info
+    if kind == EMBED:
+        shape = (IMAGES, INPUT_SIZE, INPUT_SIZE, 3)
+        pixels = torch.from_numpy(np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8))
+        return seconds(partial(backbone.tokens, pixels), device) / IMAGES
+    x = torch.randn(IMAGES * info.n_tokens, info.d_model, generator=torch.Generator().manual_seed(0)).to(device)
+    config = TrainConfig(expansion=expansion, revival=recipe.training.revival, encoder=recipe.training.encoder)
+    if kind == TRAIN:
+        return step_seconds(config, x) * recipe.training.batch_images / IMAGES
+    return encode_seconds(config, x) / IMAGES
 
 
 def _backbone(recipe: Recipe) -> tuple[Backbone, str]:

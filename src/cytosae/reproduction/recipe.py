@@ -80,6 +80,11 @@ class Recipe:
         """The backbone cut after one of the paper's twelve blocks, in proportion where this one has another number."""
         return self.backbone if layer is None else replace(self.backbone, layer=max(1, round(layer * depth / DEPTH)))
 
+    def share_of_blocks(self, layer: int | None) -> float:
+        """Blocks that an image passes up to one of the paper's layers, over those up to the layer of the recipe."""
+        own = self.backbone.layer
+        return 1.0 if layer is None else layer / (own if own > 0 else DEPTH + 1 + own)
+
     def tokens(self, layer: int | None) -> Path:
         """Folder of the training set's tokens after a block."""
         return self.folder / "tokens" / ("chosen" if layer is None else f"layer-{layer}")

@@ -87,7 +87,7 @@ def _training(recipe: Recipe) -> Iterator[Step]:
             "section 2" if layer is None else "section 3.4",
             partial(_embed, recipe, layer),
             (f"cells {TRAINING_SET}",),
-            {(EMBED, 0): cells},
+            {(EMBED, 0): cells * recipe.share_of_blocks(layer)},
             done=(folder / MANIFEST).is_file(),
         )
     for variant, seed in recipe.members:

@@ -34,6 +34,8 @@ class TrainState:
     optimiser: torch.optim.Adam
     since_fired: Tensor
     """Batches since each latent last fired, int32 ``(n_latents,)``."""
+    rested: Tensor | None = None
+    """Steps in which each dead latent took no part since it last did, int32 ``(n_latents,)``; where they ever rest."""
     step: int = 0
     """Steps done."""
     l0: float = float("inf")
@@ -50,6 +52,8 @@ class TrainState:
     def tensors(self) -> dict[str, Tensor]:
         """What is as large as the autoencoder, under its names in the checkpoint: the tensors themselves, no copies."""
         found = {"since_fired": self.since_fired}
+        if self.rested is not None:
+            found["rested"] = self.rested
         if self.archetypes is not None:
             found["archetypes.points"] = self.archetypes.points
         for name, parameter in self.named_parameters():
@@ -103,7 +107,9 @@ def load_checkpoint(path: Path, state: TrainState) -> None:
     """Bring `state`, and torch's random state, to where the checkpoint was written."""
     _, step, l0 = read_identity(path)
     with safe_open(path, framework="pt") as file:
+        kept = set(file.keys())
         for name, tensor in state.tensors().items():
-            tensor.copy_(file.get_tensor(name))
+            if name in kept or name != "rested":  # earlier versions did not count it
+                tensor.copy_(file.get_tensor(name))
         state.move_to(step, l0)
         torch.set_rng_state(file.get_tensor("random_state"))

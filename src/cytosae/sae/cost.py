@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -26,15 +26,24 @@ _PROGRAM = 900e6  # bytes of the interpreter with torch, compiled kernels and an
 
 
 def seconds(work: Callable[[], Any], device: torch.device) -> float:
-    """Of the second of two runs; the first wakes what is asleep."""
-    taken = 0.0
-    for _ in range(2):
+    """The least of two runs after a first that wakes what is asleep: whatever else the machine does makes it longer."""
+    taken = []
+    for _ in range(3):
         begun = time.perf_counter()
         work()
         if device.type == "cuda":
             torch.cuda.synchronize()
-        taken = time.perf_counter() - begun
-    return taken
+        taken.append(time.perf_counter() - begun)
+    return min(taken[1:])
+
+
+def rising(measured: Mapping[int, float]) -> dict[int, float]:
+    """Seconds by expansion, none above those of a larger one: where fewer latents took longer, the moment was a bad one."""
+    found: dict[int, float] = {}
+    least = float("inf")
+    for expansion in sorted(measured, reverse=True):
+        found[expansion] = least = min(least, measured[expansion])
+    return found
 
 
 def step_seconds(config: TrainConfig, x: Tensor, l0: float | None = SETTLED_L0) -> float:

@@ -15,6 +15,7 @@ goes by NCCL; what is on the CPU (counts, messages, the state at start and for a
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -42,6 +43,12 @@ _PATIENCE = timedelta(days=1)
 _WHOLE = ("b_dec", "points")
 """Last parts of the names of tensors that are not divided with the latents."""
 _CPU = torch.device("cpu")
+_GONE = re.compile(
+    r"connection (was )?(closed|reset|refused|aborted)|by peer|broken pipe|pair closure|remote process (has )?exited"
+    r"|ncclRemoteError|timed out|timeout|socket closed|(send|recv)(Bytes)? failed|failed to (send|recv)|no route to host",
+    re.IGNORECASE,
+)
+"""How gloo, NCCL and the store say that nobody is at the other end; they have no kind of error of their own for it."""
 
 
 class _Lost(CytosaeError):
@@ -53,6 +60,8 @@ def _exchange() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
+        if isinstance(error, torch.OutOfMemoryError) or not _GONE.search(str(error)):
+            raise  # of this process itself: memory, a device, a mistake in this program
         raise _Lost(
             "another process of this training has ended, so that this one cannot go on; see what it or torchrun says of it. "
             f"The same command goes on from the last checkpoint ({str(error).splitlines()[0][:200]})."

@@ -27,7 +27,7 @@ from cytosae.errors import CytosaeError, Interrupted
 from cytosae.interrupts import StopFlag, deferred_signals
 from cytosae.locks import locked
 from cytosae.sae.threads import alone
-from cytosae.sae.training import Course, start_tokens
+from cytosae.sae.training import Course, own_random_numbers, start_tokens
 from cytosae.settings import TrainConfig
 from cytosae.tokens import TokenSource, shuffled_batches
 
@@ -104,7 +104,8 @@ def train_together(
             flag.signum = stop.signum
         source.verify()
         for stream in streams(members):
-            _train_stream(source, stream, where, readers, checkpoint_seconds, flag, trained, restart)
+            with own_random_numbers(stream[0].config.seed):
+                _train_stream(source, stream, where, readers, checkpoint_seconds, flag, trained, restart)
     return trained
 
 

@@ -8,6 +8,7 @@ lambda the number of active latents hardly depends on the expansion, which is fi
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -190,14 +191,12 @@ def first_l1(x: Tensor, config: TrainConfig) -> float:
 def summed_rate(done: int, config: TrainConfig) -> float:
     """Sum of the learning rates of the first steps of a training."""
     warmup = min(done, config.warmup_steps)
-    return config.learning_rate * (done - warmup + warmup**2 / (2 * max(1, config.warmup_steps)))
+    return config.learning_rate * (done - warmup + warmup * (warmup + 1) / (2 * max(1, config.warmup_steps)))
 
 
 def steps_until(rate: float, config: TrainConfig) -> int:
-    """Steps of a training until its learning rates have the given sum."""
-    low = math.sqrt(2 * config.warmup_steps * rate / max(config.learning_rate, 1e-30))
-    steps = low if low <= config.warmup_steps else rate / config.learning_rate + config.warmup_steps / 2
-    return min(config.steps, math.ceil(steps))
+    """Steps of a training until its learning rates have the given sum; all of them if they never have."""
+    return bisect_left(range(config.steps), rate * (1 - 1e-12), key=lambda done: summed_rate(done, config))
 
 
 def probe_steps(config: TrainConfig) -> int:

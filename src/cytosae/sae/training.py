@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -49,9 +49,16 @@ def split_digest(cells: pd.DataFrame, config: TrainConfig) -> str:
     return digest(np.flatnonzero(held_out(cells, config.holdout, config.seed)).tolist())
 
 
+@contextmanager
+def own_random_numbers(seed: int) -> Iterator[None]:
+    """In the block, torch's random state on the CPU is that of a training; after it, it is the caller's again."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        yield
+
+
 def new_state(config: TrainConfig, d_model: int, device: torch.device, parts: int = 1) -> TrainState:
     """Freshly drawn weights, optimiser and bookkeeping, with the latents of one of so many equal parts."""
-    torch.manual_seed(config.seed)
     n_latents = config.expansion * d_model // parts
     sae = SAE(d_model, n_latents, activation=OBJECTIVES[config.objective].activation(config))
     generator = torch.Generator().manual_seed(config.seed)
@@ -65,7 +72,8 @@ def new_state(config: TrainConfig, d_model: int, device: torch.device, parts: in
     since_fired = torch.zeros(sae.n_latents, dtype=torch.int32, device=device)
     if archetypes:
         archetypes.give_directions(sae.W_dec)
-    return TrainState(sae, optimiser, since_fired, archetypes=archetypes)
+    rested = torch.zeros_like(since_fired) if config.dead_every > 1 else None
+    return TrainState(sae, optimiser, since_fired, rested, archetypes=archetypes)
 
 
 def step(state: TrainState, x: Tensor, config: TrainConfig) -> BatchFigures:
@@ -92,6 +100,8 @@ def step(state: TrainState, x: Tensor, config: TrainConfig) -> BatchFigures:
         figures = _plain_step(state, x, config, along_active)
     state.sae.activation.after_step(state.sae, figures.limit, state.step + 1)
     state.since_fired.add_(1).masked_fill_(figures.fired, 0)
+    if state.rested is not None:
+        state.rested.masked_fill_(figures.fired, 0)
     state.l0 = figures.l0
     state.step += 1
     return figures
@@ -162,15 +172,18 @@ def _gradients_on_gpu(sae: SAE, x: Tensor, encoder: str, **loss: Any) -> BatchFi
 
 
 def _sparse_step(state: TrainState, x: Tensor, config: TrainConfig) -> BatchFigures:
-    """The same along the active latents; the dead take part in one of `dead_every` steps, which counts for all of them."""
+    """The same along the active latents; the dead take part in one of `dead_every` steps, also for those they rested in."""
     sae, dead = state.sae, dead_latents(state, config)
     latents, lengths = np.arange(sae.n_latents), np.ones(sae.n_latents, np.int64)
-    visited = state.step % config.dead_every == 0
-    if visited:
-        lengths[dead.numpy()] = config.dead_every
-    else:
+    rested = state.rested
+    visited = rested is None or state.step % config.dead_every == 0
+    if rested is not None and visited:
+        lengths += rested.numpy()
+        rested.zero_()
+    elif rested is not None:
         latents = np.delete(latents, dead.numpy())
         lengths = lengths[latents]
+        rested[dead] += 1
     revived = _to_revive(state, config) if visited else None
     dtype = choose_precision(config.encoder, "cpu")
     found = sparse.forward(sae, x, **_loss(config, revived), dtype=dtype, latents=None if visited else latents)
@@ -269,7 +282,7 @@ def train(
     """
     config = config or TrainConfig()
     team = team or Team(torch.device(choose_device(device)))
-    with deferred_signals() as flag, ExitStack() as held:
+    with deferred_signals() as flag, own_random_numbers(config.seed), ExitStack() as held:
         with team.agreed():
             if team.first:
                 held.enter_context(locked(folder))

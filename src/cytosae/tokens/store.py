@@ -29,6 +29,7 @@ from cytosae.artefacts import MANIFEST, VERSIONS, FileRecord, digest, read_json,
 from cytosae.cells import pixels_digest, read_cells
 from cytosae.errors import CytosaeError
 from cytosae.storage import StoredPath, ranges, release
+from cytosae.tokens.descriptors import Descriptors
 
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 CELLS = "cells.parquet"
@@ -201,7 +202,8 @@ class TokenStore:
             )
         self.cells: pd.DataFrame = read_cells(folder / CELLS)
         self._starts = np.array([shard.start for shard in self.shards])
-        self._files: dict[int, tuple[int, int]] = {}
+        self._offsets: dict[int, int] = {}
+        self._files = Descriptors()
 
     def __reduce__(self) -> tuple[type[TokenStore], tuple[Path]]:
         return TokenStore, (self.folder.absolute(),)  # opened anew in the process that it is sent to
@@ -229,14 +231,13 @@ class TokenStore:
                     "shard is made anew."
                 )
 
-    def _open(self, shard: int) -> tuple[int, int]:
-        if shard not in self._files:
+    def _offset(self, shard: int) -> int:
+        """Where the tokens of a shard begin in its file; the header is read once."""
+        if shard not in self._offsets:
             record = self.shards[shard]
-            path = self.folder / record.file
             expected = (record.stop - record.start) * self.layout.cell_bytes
-            offset = _data_offset(path, expected, self.layout.command)
-            self._files[shard] = (os.open(path, os.O_RDONLY), offset)
-        return self._files[shard]
+            self._offsets[shard] = _data_offset(self.folder / record.file, expected, self.layout.command)
+        return self._offsets[shard]
 
     def read(self, cells: NDArray[np.int64]) -> torch.Tensor:
         """Tokens of the given rows, ``(len(cells), n_tokens, d_model)`` in the store's dtype."""
@@ -246,12 +247,18 @@ class TokenStore:
         if isinstance(self.folder, StoredPath):
             self._read_ranges(self.folder, cells, buffer)
             return out
-        for row, cell in enumerate(cells):
-            shard = int(np.searchsorted(self._starts, cell, side="right")) - 1
-            descriptor, offset = self._open(shard)
-            position = offset + (int(cell) - self.shards[shard].start) * layout.cell_bytes
-            if os.preadv(descriptor, [buffer[row]], position) != layout.cell_bytes:
-                raise CytosaeError(f"{self.folder / self.shards[shard].file}: shard was cut short while in use.")
+        shards = np.searchsorted(self._starts, cells, side="right") - 1
+        for row, (cell, index) in enumerate(zip(cells.tolist(), shards.tolist(), strict=True)):
+            shard = self.shards[index]
+            path = self.folder / shard.file
+            position = self._offset(index) + (cell - shard.start) * layout.cell_bytes
+            try:
+                with self._files.reading(path) as descriptor:
+                    read = os.preadv(descriptor, [buffer[row]], position)
+            except FileNotFoundError:
+                raise CytosaeError(f"{path}: shard was removed while in use.") from None
+            if read != layout.cell_bytes:
+                raise CytosaeError(f"{path}: shard was cut short while in use.")
         return out
 
     def _read_ranges(self, folder: StoredPath, cells: NDArray[np.int64], buffer: NDArray[np.uint8]) -> None:
@@ -318,9 +325,7 @@ class TokenStore:
 
     def close(self) -> None:
         """Close the files."""
-        for descriptor, _ in self._files.values():
-            os.close(descriptor)
-        self._files.clear()
+        self._files.close()
 
 
 def damage(folder: Path, shard: Shard) -> str | None:

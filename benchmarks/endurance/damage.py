@@ -1,0 +1,93 @@
+"""Damaged files in a finished study and in its source: named, made again, or without any influence on the result."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.endurance.outcome import BROKEN, FINISHED, Outcome, done
+from benchmarks.endurance.studying import contents, differences, make_source, run_study
+
+
+def damages(rng: np.random.Generator) -> dict[str, Callable[[bytes], bytes]]:
+    """Ways in which a disk, a copy or an editor spoils a file."""
+
+    def flipped(data: bytes) -> bytes:
+        spoiled = bytearray(data)
+        for place in rng.integers(0, max(1, len(data)), int(rng.integers(1, 5))):
+            if spoiled:
+                spoiled[place] ^= 1 << int(rng.integers(8))
+        return bytes(spoiled)
+
+    def swapped(data: bytes) -> bytes:
+        size = max(1, len(data) // 8)
+        blocks = [data[i : i + size] for i in range(0, len(data), size)]
+        return b"".join(blocks[i] for i in rng.permutation(len(blocks)))
+
+    return {
+        "bits flipped": flipped,
+        "truncated": lambda data: data[: int(rng.integers(0, max(1, len(data))))],
+        "blocks swapped": swapped,
+        "empty": lambda data: b"",
+        "random bytes": lambda data: rng.bytes(max(1, len(data))),
+    }
+
+
+def damage(folder: Path, trials: int, seed: int = 0) -> Outcome:
+    """Damage so many files, one at a time, and run the study again.
+
+    A file of the study has to be named in the message, or made again so that the result equals the undamaged one's. A
+    source may have become another valid one (a bit of a pixel, a letter of a label): then its digest in the listing, or
+    the listing itself, has to differ; everything else is the undamaged result.
+    """
+    outcome, rng = Outcome("damaged file, then the same run again"), np.random.default_rng(seed)
+    images, pristine, study = folder / "images", folder / "pristine", folder / "study"
+    table, log = make_source(images), folder / "log"
+    code, said = done(run_study, log, table, study)
+    if code != FINISHED:
+        outcome.faults.append(f"the undisturbed study ended with {code}: {said}")
+        return outcome
+    expected = contents(study)
+    shutil.copytree(study, pristine)
+    names = sorted(expected)
+    sources = sorted(path.name for path in images.iterdir())
+    ways = damages(rng)
+    for _ in range(trials):
+        of_source = rng.random() < 0.2
+        victim = images / str(rng.choice(sources)) if of_source else study / str(rng.choice(names))
+        way = str(rng.choice(list(ways)))
+        good, times = victim.read_bytes(), (victim.stat().st_atime_ns, victim.stat().st_mtime_ns)
+        spoiled = ways[way](good)
+        if spoiled == good:
+            continue
+        victim.write_bytes(spoiled)
+        code, said = done(run_study, log, table, study, seconds=300)
+        outcome.tried += 1
+        where = f"{victim.relative_to(folder)}, {way}"
+        after = contents(study)
+        if code not in {FINISHED, 2}:
+            why = "traceback" if code == BROKEN else f"ended with {code}"
+            outcome.faults.append(f"{where}: {why}: {said[-300:]}")
+        elif code == 2:
+            outcome.note("refused")
+            if victim.name not in said:
+                outcome.faults.append(f"{where}: refused without its name: {said[-300:]}")
+        elif of_source:
+            outcome.note("source noticed" if after["cells.parquet"] != expected["cells.parquet"] else "source equal")
+            if after["cells.parquet"] == expected["cells.parquet"] and differences(expected, after):
+                outcome.faults.append(f"{where}: the listing is the same, the result is not")
+        elif different := differences(expected, after):
+            outcome.faults.append(f"{where}: accepted without a word, {', '.join(different)} differ")
+        else:
+            outcome.note("made again, or without influence")
+        if missing := [name for name in names if name not in after and code == FINISHED and not of_source]:
+            outcome.faults.append(f"{where}: lost {', '.join(missing)}")
+        victim.write_bytes(good)
+        os.utime(victim, ns=times)
+        shutil.rmtree(study)
+        shutil.copytree(pristine, study)
+    return outcome

@@ -1,0 +1,29 @@
+"""The campaign of docs/reliability.md in short: each part, a few times."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("fastapi")
+ROOT = Path(__file__).resolve().parents[1]
+UNNAMED = "report/figures"
+"""The manifest of a report names its page alone: whether its figures are whole is not looked at."""
+
+
+@pytest.mark.parametrize("part", ["kills", "damage", "hostile", "judgements", "disk", "permissions"])
+def test_nothing_is_lost_and_nothing_is_accepted_without_a_word(part: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "benchmarks.endurance", part, "--short", "--output", str(tmp_path / "e.json")]
+    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    done = subprocess.run(
+        command, capture_output=True, text=True, cwd=ROOT, env={**os.environ, "PYTHONPATH": path}, check=False
+    )
+    assert (tmp_path / "e.json").is_file(), done.stderr[-3000:]
+    outcome = json.loads((tmp_path / "e.json").read_text())[part]
+    assert [fault for fault in outcome["faults"] if UNNAMED not in fault] == []
+    assert outcome["tried"] > 0 or part == "permissions"
