@@ -17,14 +17,25 @@ from cytosae.artefacts import (
     WEIGHTS,
     FileRecord,
     Manifest,
+    claim,
     make_folder,
     read_json,
+    refuse_foreign,
     sha256_file,
     whole_file,
     write_json,
 )
 from cytosae.backbones import NAMES, TINY, Backbone, load
-from cytosae.cells import difference, list_cells, metadata_digest, pixels_digest, read_cells, write_cells
+from cytosae.cells import (
+    difference,
+    is_listing,
+    list_cells,
+    metadata_digest,
+    pixels_digest,
+    read_cells,
+    rejected_beside,
+    write_listing,
+)
 from cytosae.cohort import BARCODES, COHORT, make_barcodes
 from cytosae.concepts import check_fit, encode, encode_inputs
 from cytosae.console import progress, say
@@ -90,9 +101,11 @@ def rendered(source: Path, folder: Path) -> Path:
     kind, colon, wish = str(source).partition(":")
     if kind != "synthetic" or not colon:
         return source
-    from cytosae.cells.synthetic import CohortSpec, write_cohort  # half a second that only this needs
+    from cytosae.cells.synthetic import CohortSpec, is_cohort_table, write_cohort  # half a second that only this needs
 
     spec = CohortSpec.parse(wish)
+    path = folder / "cohort.csv"
+    refuse_foreign(path, "cells", is_cohort_table)
     make_folder(folder)
     with progress("drawing", 1, "cells") as bar:
 
@@ -101,7 +114,6 @@ def rendered(source: Path, folder: Path) -> Path:
             bar.to(done)
 
         table = write_cohort(spec, folder, show)
-    path = folder / "cohort.csv"
     with whole_file(path) as partial:
         table.to_csv(partial, index=False)
     return path
@@ -112,6 +124,7 @@ def list_to(source: Path, target: Path, *, strict: bool = False) -> tuple[pd.Dat
 
     Files that have not changed since the table was last written are not opened again.
     """
+    refuse_foreign(target, "cells", is_listing)
     make_folder(target.parent)
     previous = _previous(target)
     with progress("cells", 1, "cells") as bar:
@@ -122,15 +135,9 @@ def list_to(source: Path, target: Path, *, strict: bool = False) -> tuple[pd.Dat
 
         listing = list_cells(source, strict=strict, previous=previous, on_progress=show)
     reason = "not listed yet" if previous is None else difference(previous, listing.cells)
-    rejected = target.with_name(f"{target.stem}.rejected.csv")
+    write_listing(listing, target, {"source": f"{source}", "strict": strict}, renew=bool(reason or listing.inspected))
     if len(listing.rejected):
-        say(f"cells: {len(listing.rejected):,} cannot be read and are left out, see {rejected}")
-        with whole_file(rejected) as partial:
-            listing.rejected.to_csv(partial, index=False)
-    else:
-        rejected.unlink(missing_ok=True)
-    if reason or listing.inspected:
-        write_cells(listing.cells, target, {"source": f"{source}", "strict": strict})
+        say(f"cells: {len(listing.rejected):,} cannot be read and are left out, see {rejected_beside(target)}")
     say(f"cells: {reason}" if reason else "cells: up to date")
     return listing.cells, {**listing.summary(), "skipped": reason is None, "why": reason}
 
@@ -141,7 +148,7 @@ def _previous(target: Path) -> pd.DataFrame | None:
     try:
         return read_cells(target)
     except CytosaeError:
-        return None  # an older or foreign table: it is replaced
+        return None  # an older table: it is replaced
 
 
 class Study:
@@ -236,6 +243,8 @@ class Study:
         -------
         The figures of every stage, with ``skipped`` and ``why``.
         """
+        refuse_foreign(self.folder / "cells.parquet", "run", is_listing)
+        refuse_foreign(self.folder / "backbone.json", "run", lambda path: {"request", "info"} <= read_json(path).keys())
         make_folder(self.folder)
         source = rendered(source, self.folder / "cohort")
         cells, self.stages["cells"] = list_to(source, self.folder / "cells.parquet", strict=strict)
@@ -301,7 +310,8 @@ class Study:
         inputs = {"concepts": concepts.fingerprint()}
         reason, summary = due("cohort", folder, asdict(config), inputs)
         if reason:
-            (make_folder(folder) / MANIFEST).unlink(missing_ok=True)
+            claim(folder, "cohort", [BARCODES])
+            (folder / MANIFEST).unlink(missing_ok=True)
             summary = make_barcodes([self.folder / "concepts"], folder / BARCODES, config)
             outputs = {BARCODES: FileRecord.of(folder / BARCODES)}
             Manifest("cohort", asdict(config), inputs, outputs, summary).save(folder)

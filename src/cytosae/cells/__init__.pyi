@@ -9,11 +9,14 @@ from .table import (
     Listing,
     difference,
     held_out,
+    is_listing,
     list_cells,
     metadata_digest,
     pixels_digest,
     read_cells,
+    rejected_beside,
     write_cells,
+    write_listing,
 )
 
 __all__ = [
@@ -28,6 +31,7 @@ __all__ = [
     "default_workers",
     "difference",
     "held_out",
+    "is_listing",
     "list_cells",
     "load_squashed",
     "metadata_digest",
@@ -36,5 +40,7 @@ __all__ = [
     "read_attributes",
     "read_cells",
     "read_source",
+    "rejected_beside",
     "write_cells",
+    "write_listing",
 ]

@@ -5,12 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 
 import anndata as ad
+import h5py
 import pandas as pd
 
 from cytosae.errors import CytosaeError
 
 COHORT, BARCODES, CLASSIFICATION = "cohort", "barcodes.h5ad", "classification"
 """Where a study keeps its barcodes (folder and file), and the folder of their classification beside them."""
+
+
+def is_barcodes(path: Path) -> bool:
+    """Whether a file is one of `cytosae.cohort.make_barcodes`; raises what its reader does where it is no AnnData."""
+    with h5py.File(path) as file:
+        return bool(file["uns/cytosae/stage"].asstr()[()] == "barcodes")
 
 
 def read_barcodes(path: Path, cell_type: str | None = None) -> ad.AnnData:

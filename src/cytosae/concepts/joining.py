@@ -12,6 +12,13 @@ from cytosae.errors import CytosaeError
 STATISTICS = ("activation_frequency", "mean_activation", "label_entropy", "n_references", "is_concept")
 
 
+def is_joined_statistics(path: Path) -> bool:
+    """Whether the columns of a table, .csv or .parquet, are those of `joined_statistics`."""
+    table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, nrows=0, index_col=0)
+    known = {"all/datasets", *(f"{name.rpartition('/')[0]}/{one}" for name in table for one in STATISTICS)}
+    return table.index.name == "latent" and len(table.columns) > 1 and {*table.columns} - {"all/datasets"} <= known
+
+
 def joined_statistics(*folders: Path) -> pd.DataFrame:
     """Statistics of every latent in every data set of one or more folders of concepts.
 

@@ -14,18 +14,18 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cytosae import __version__
-from cytosae.artefacts import CONFIG, FileRecord, Manifest, digest, make_folder, read_json, sha256_file, whole_file
+from cytosae.artefacts import CONFIG, FileRecord, Manifest, claim, digest, read_json, sha256_file, whole_file
 from cytosae.cells import UnreadableImage, load_squashed, read_cells
 from cytosae.cohort import BARCODES, CLASSIFICATION, COHORT, read_barcodes
 from cytosae.concepts import read_concepts, read_datasets, read_maps, read_names
 from cytosae.console import progress
 from cytosae.errors import CytosaeError
-from cytosae.report.barcodes import barcode_figures
+from cytosae.report.barcodes import BARCODE_FIGURES, barcode_figures
 from cytosae.report.curves import training_curves
 from cytosae.report.inline import jpeg, png_of_file, template
 from cytosae.report.overview import overview, threshold_counts
 from cytosae.report.quality import quality_summary
-from cytosae.report.style import save
+from cytosae.report.style import files_of, save
 from cytosae.sae import read_metrics
 from cytosae.storage import place
 
@@ -85,8 +85,10 @@ def write_report(study: Path) -> dict[str, Any]:
         A stage is missing, or no permission to write.
     """
     inputs = report_inputs(study)
-    folder = make_folder(study / "report")
-    figures = make_folder(folder / "figures")
+    folder = study / "report"
+    figures = folder / "figures"
+    numbers = sorted(read_datasets(study / "concepts").items(), key=lambda item: -item[1]["cells"])
+    _claim(study, folder, len(numbers))
     paths = dict(zip(*(read_cells(study / "cells.parquet")[c] for c in ("cell_id", "path")), strict=True))
     sae = Manifest.load(study / "sae")
     assert sae is not None
@@ -95,7 +97,6 @@ def write_report(study: Path) -> dict[str, Any]:
         save(training_curves(read_metrics(study / "sae")), figures / "training")
     names = read_names(study / "concepts")
     datasets, means = [], {}
-    numbers = sorted(read_datasets(study / "concepts").items(), key=lambda item: -item[1]["cells"])
     for index, (name, summary) in enumerate(numbers):
         data = read_concepts(study / "concepts", name, matrices=False)
         threshold = float(data.uns["cytosae"]["parameters"]["concept_threshold"])
@@ -115,6 +116,25 @@ def write_report(study: Path) -> dict[str, Any]:
     outputs = {PAGE: FileRecord.of(folder / PAGE)}
     Manifest("report", {}, inputs, outputs, summary).save(folder)
     return summary
+
+
+def _claim(study: Path, folder: Path, datasets: int) -> None:
+    """Claim the page and the figures that will be drawn for it."""
+    sae = Manifest.load(study / "sae")
+    drawn = ["thresholds", *(f"overview-{index}" for index in range(datasets))]
+    drawn += ["training"] if sae is not None and "given" not in sae.parameters else []
+    drawn += ["quality"] if _is_measured(study) else []
+    drawn += BARCODE_FIGURES if Manifest.load(study / COHORT) is not None else []
+    names = [f"figures/{name}" for figure in drawn for name in files_of(figure)]
+    claim(folder, "report", [PAGE, *names], unnamed=names)
+
+
+def _is_measured(study: Path) -> bool:
+    """Whether the quality measures have been taken of these concepts."""
+    measured, concepts = Manifest.load(study / "quality"), Manifest.load(study / "concepts")
+    if measured is None or concepts is None:
+        return False
+    return all(measured.inputs.get(name) == value for name, value in concepts.inputs.items())
 
 
 def _gallery(
@@ -181,8 +201,7 @@ def _picture(path: str | None) -> str:
 
 def _quality(study: Path, figures: Path) -> str | None:
     """The summary of the quality measures, where they have been taken of these concepts."""
-    measured, concepts = Manifest.load(study / "quality"), Manifest.load(study / "concepts")
-    if measured is None or concepts is None or any(measured.inputs.get(k) != v for k, v in concepts.inputs.items()):
+    if not _is_measured(study):
         return None
     table = pd.read_csv(study / "quality" / "figures.csv")
     save(quality_summary(table, title=study.absolute().name), figures / "quality")

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from cytosae.artefacts import CONFIG, WEIGHTS, FileRecord, Manifest, disk_errors, make_folder, whole_file
+from cytosae.artefacts import CONFIG, WEIGHTS, FileRecord, Manifest, claim, disk_errors, whole_file
 from cytosae.console import say
 from cytosae.sae.metrics import evaluate
 from cytosae.sae.model import SAE
@@ -52,7 +52,7 @@ def adopt(
     say(f"sae: {sae.n_latents:,} latents that were given, measured on {len(rows):,} cells")
     figures = evaluate(sae, source.stream(pieces), config.objective)
     summary = {**figures, "dead": figures["silent"], "n_latents": sae.n_latents}
-    make_folder(folder)
+    claim(folder, "sae", [WEIGHTS, CONFIG])
     with disk_errors(folder):
         for name in (WEIGHTS, CONFIG):
             with whole_file(folder / name) as partial:

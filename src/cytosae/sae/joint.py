@@ -20,13 +20,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cytosae.artefacts import make_folder, read_json, write_json
+from cytosae.artefacts import read_json, write_json
 from cytosae.backbones import choose_device
 from cytosae.console import progress, say
 from cytosae.errors import CytosaeError, Interrupted
 from cytosae.interrupts import StopFlag, deferred_signals
 from cytosae.sae.threads import alone
-from cytosae.sae.training import Course, start_tokens
+from cytosae.sae.training import Course, claim_training, start_tokens
 from cytosae.settings import TrainConfig
 from cytosae.tokens import TokenSource, shuffled_batches
 
@@ -125,7 +125,7 @@ def _train_stream(
 
     with ExitStack() as closing:
         for member in members:
-            make_folder(member.folder)
+            claim_training(member.folder, DIVERGED)
             course = Course(source, member.folder, member.config, device, start=start, verified=True)
             closing.callback(course.close)
             if why := _known_to_diverge(course):

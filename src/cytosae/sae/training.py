@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cytosae.artefacts import CONFIG, WEIGHTS, FileRecord, Manifest, changes, digest, disk_errors, make_folder
+from cytosae.artefacts import CONFIG, LEDGER, WEIGHTS, FileRecord, Manifest, changes, claim, digest, disk_errors
 from cytosae.backbones import choose_device, choose_precision
 from cytosae.cells import held_out
 from cytosae.console import progress, say
@@ -24,13 +24,21 @@ from cytosae.interrupts import StopFlag, deferred_signals
 from cytosae.sae import sparse
 from cytosae.sae.activations import BatchTopK, ReLU
 from cytosae.sae.archetypes import Archetypes
-from cytosae.sae.checkpoint import CHECKPOINT, MOMENTS, TrainState, load_checkpoint, read_identity, save_checkpoint
+from cytosae.sae.checkpoint import (
+    CHECKPOINT,
+    MOMENTS,
+    TrainState,
+    is_checkpoint,
+    load_checkpoint,
+    read_identity,
+    save_checkpoint,
+)
 from cytosae.sae.metrics import evaluate
 from cytosae.sae.model import SAE
 from cytosae.sae.objectives import OBJECTIVES, BatchFigures, backward
 from cytosae.sae.start import start_from_tokens, start_of_bias, tie_encoder
 from cytosae.sae.team import Team
-from cytosae.sae.tracking import open_trackers
+from cytosae.sae.tracking import METRICS, open_trackers
 from cytosae.settings import TrainConfig
 from cytosae.tokens import TokenSource, shuffled_batches
 
@@ -259,7 +267,7 @@ def train(
     config = config or TrainConfig()
     team = team or Team(torch.device(choose_device(device)))
     with team.agreed():
-        make_folder(folder)
+        claim_training(folder)
     with deferred_signals() as flag:
         if stop:
             flag.signum = stop.signum
@@ -267,6 +275,13 @@ def train(
         if flag:
             raise Interrupted(flag.signum or 0, f"stopped; the training is finished and in {folder}")
         return figures
+
+
+def claim_training(folder: Path, *further: str) -> None:
+    """Claim the files of a training; that an earlier version has begun one there, its checkpoint alone tells."""
+    unnamed = (CHECKPOINT, METRICS, *further)
+    begun = not (folder / LEDGER).exists() and is_checkpoint(folder / CHECKPOINT)
+    claim(folder, "sae", (WEIGHTS, CONFIG, *unnamed), unnamed=unnamed, proven=unnamed if begun else ())
 
 
 def _train(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cytosae.analysis import saved_backbone, study_tokens
-from cytosae.artefacts import Manifest, make_folder, read_json
+from cytosae.artefacts import Manifest, read_json
 from cytosae.backbones import resolve_layer
 from cytosae.cells import read_attributes, read_cells
 from cytosae.concepts import evaluate_study
@@ -22,7 +22,7 @@ from cytosae.sae.joint import Member, Trained, train_together
 from cytosae.settings import BackboneConfig, EncodeConfig, EvaluateConfig, StoreConfig, TrainConfig
 from cytosae.study import embedded, encoded, load_backbone
 from cytosae.sweeps.spec import Setting, Spec
-from cytosae.sweeps.table import write_results
+from cytosae.sweeps.table import claim_results, write_results
 from cytosae.tokens import LiveTokens, TokenSource, TokenStore, layout_of
 
 TOKENS, MEMBERS = "tokens", "members"
@@ -148,7 +148,7 @@ def sweep(
     Paths of table and page, ``trained``, ``skipped`` and ``diverged`` runs by name, and the rows of the table.
     """
     runs = plan.runs()
-    make_folder(plan.folder)
+    claim_results(plan.folder, runs, read_cells(plan.study / "cells.parquet")["dataset"].nunique())
     trained, skipped = Trained(), []
     for layer in sorted({run.layer for run in runs}):
         of_layer = [run for run in runs if run.layer == layer]

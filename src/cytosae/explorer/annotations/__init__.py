@@ -2,7 +2,7 @@
 
 from cytosae.explorer.annotations.agreement import cohen_kappa, fleiss, fleiss_kappa, majority, pairwise
 from cytosae.explorer.annotations.database import Database, Unknown, default_address, open_database
-from cytosae.explorer.annotations.exchange import everything, export, take
+from cytosae.explorer.annotations.exchange import everything, export, is_export, take
 from cytosae.explorer.annotations.naming import agreed_names, agreed_verdict, name_latents
 from cytosae.explorer.annotations.recording import Stale, current_annotations, history, put
 from cytosae.explorer.annotations.summary import summarise
@@ -29,6 +29,7 @@ __all__ = [
     "from_list",
     "from_panel",
     "history",
+    "is_export",
     "majority",
     "name_latents",
     "open_database",

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from cytosae import __version__
-from cytosae.artefacts import make_folder, read_json, whole_file, write_json
+from cytosae.artefacts import claim, read_json, whole_file, write_json
 from cytosae.errors import CytosaeError
 from cytosae.sae.activations import ReLU
 from cytosae.sae.foreign.equations import Found, refuse, take
@@ -100,6 +100,14 @@ def _scale(path: Path, config: dict[str, Any], state: dict[str, Tensor]) -> Tens
     return factors[0]
 
 
+def _is_written_here(path: Path) -> bool:
+    """Whether a configuration is one of `write`."""
+    try:
+        return path.is_file() and "cytosae" in read_json(path)["metadata"]
+    except (CytosaeError, KeyError, TypeError):
+        return False
+
+
 def write(sae: SAE, folder: Path) -> dict[str, Any]:
     """Write a folder that ``SAE.load_from_disk`` of SAELens 6 reads.
 
@@ -117,7 +125,7 @@ def write(sae: SAE, folder: Path) -> dict[str, Any]:
             f"This autoencoder computes {sae.activation.equation} ({sae.activation.name}); only those with ReLU are "
             "exported for SAELens. Its own folder can be given on as it is."
         )
-    make_folder(folder)
+    claim(folder, "export", (CONFIG, WEIGHTS), proven=(CONFIG, WEIGHTS) if _is_written_here(folder / CONFIG) else ())
     arrays = {name: getattr(sae, name).detach().to("cpu", torch.float32).contiguous() for name in ARRAYS}
     with whole_file(folder / WEIGHTS) as partial:
         save_file(arrays, partial)
