@@ -228,7 +228,7 @@ def step_of(folder: Path) -> int:
 
 
 def parts(folder: Path) -> int:
-    return len(list((folder / "concepts" / "parts").glob("*/part-*")))
+    return len(list((folder / "concepts" / PARTS).glob("*/part-*")))
 
 
 KILLS: list[tuple[str, Callable[[Path], bool]]] = [
@@ -268,7 +268,7 @@ def test_killed_at_ten_points_it_ends_in_the_same_bytes(
     assert len(reached) == 10
     cytosae(*arguments)
     same_results(study[0], folder)
-    assert not list(folder.rglob(".*.partial"))
+    assert not list(folder.rglob(f"*{PARTIAL}"))
 
 
 def start(arguments: list[str]) -> subprocess.Popen[str]:

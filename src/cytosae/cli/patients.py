@@ -44,8 +44,9 @@ def barcodes(
     if figures is not None and settings.by_cell_type:
         raise CytosaeError("--figures shows patients: leave out --by-cell-type.")
     refuse_foreign(output, "barcodes", is_barcodes)
-    for name in BARCODE_FIGURES if figures is not None else ():
-        refuse_foreign_figure(figures / name, "barcodes --figures")
+    if figures is not None:
+        for name in BARCODE_FIGURES:
+            refuse_foreign_figure(figures / name, "barcodes --figures")
     found = make_barcodes(concepts, output, settings, datasets=dataset)
     if figures is not None:
         drawn = barcode_figures(read_barcodes(output), figures, group_by)

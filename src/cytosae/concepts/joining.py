@@ -15,8 +15,9 @@ STATISTICS = ("activation_frequency", "mean_activation", "label_entropy", "n_ref
 def is_joined_statistics(path: Path) -> bool:
     """Whether the columns of a table, .csv or .parquet, are those of `joined_statistics`."""
     table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, nrows=0, index_col=0)
-    known = {"all/datasets", *(f"{name.rpartition('/')[0]}/{one}" for name in table for one in STATISTICS)}
-    return table.index.name == "latent" and len(table.columns) > 1 and {*table.columns} - {"all/datasets"} <= known
+    columns = [str(name).rpartition("/") for name in table.columns]
+    statistics = {name for dataset, _, name in columns if dataset != "all"}
+    return table.index.name == "latent" and statistics == {*STATISTICS} and ("all", "/", "datasets") in columns
 
 
 def joined_statistics(*folders: Path) -> pd.DataFrame:
