@@ -21,7 +21,9 @@ import torch
 from safetensors.torch import load_file
 
 from conftest import assert_user_error, cytosae, figures
+from cytosae.artefacts import PARTIAL
 from cytosae.concepts import read_concepts, read_datasets
+from cytosae.concepts.parts import PARTS
 from cytosae.sae import read_metrics
 from cytosae.tokens.store import read_manifest
 

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 
 from conftest import PlantedBackbone, live, numbered_cells, tiny_info
+from cytosae.artefacts import LEDGER
 from cytosae.errors import CytosaeError
 from cytosae.settings import StoreConfig
 from cytosae.tokens import TokenStore, embed, in_order, layout_of, shuffled_batches
