@@ -161,7 +161,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rng, lines = np.random.default_rng(0), ["cell_id,path,dataset,label,patient,diagnosis"]
     for i in range(16):
         Image.fromarray(rng.integers(0, 255, (64, 64, 3), dtype=np.uint8)).save(folder / f"{i}.png")
-        lines.append(f"c{i},{i}.png,{'AB'[i % 2]},{'xy'[i // 2 % 2]},p{i // 4},{('one', 'two')[i // 4 % 2]}")
+        lines.append(f"c{i},{i}.png,{'AB'[i // 8]},{'xy'[i // 2 % 2]},p{i // 4},{('one', 'two')[i // 4 % 2]}")
     (folder / "bad.png").write_text("no image")
     (folder / "cells.csv").write_text("\n".join([*lines, "bad,bad.png,A,x,p1,two"]) + "\n")
     np.save(folder / "tokens.npy", rng.normal(size=(16, 5, 16)).astype(np.float32))
@@ -234,12 +234,9 @@ def test_a_study_of_an_earlier_version_is_run_again(copied: Path) -> None:
     for ledger in study.rglob(LEDGER):
         ledger.unlink()
     for manifest in study.rglob(MANIFEST):  # everything is due
-        text = (
-            manifest.read_text()
-            .replace('"concept_threshold": ', '"concept_threshold": 1')
-            .replace('"complete": true', '"complete": false')
-        )
-        manifest.write_text(text)
+        about = json.loads(manifest.read_text())
+        about |= {"complete": False} if manifest.parent.name == "tokens" else {"parameters": {"asked": "otherwise"}}
+        manifest.write_text(json.dumps(about))
     (study / "concepts" / "parts" / ("0" * 16)).mkdir(parents=True)
     (study / "concepts" / "parts" / ("0" * 16) / "part-00000000.safetensors").write_bytes(b"of a run that was killed")
     for command in ("run", "report", "evaluate"):
