@@ -24,6 +24,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from cytosae.artefacts import PARTIAL
 from cytosae.artefacts import read_json
 from cytosae.cells import COLUMNS, list_cells, patch_tissues, read_attributes, read_source
 from cytosae.cells import datasets as published
@@ -845,7 +846,7 @@ def test_an_interrupted_download_goes_on(server: Server, tmp_path: Path, monkeyp
     assert "could not be downloaded" in message
     assert "What has arrived is kept" in message
     assert not (tmp_path / "a.zip").exists()
-    there = (tmp_path / ".a.zip.partial").stat().st_size
+    there = (tmp_path / f".a.zip{PARTIAL}").stat().st_size
     assert there >= 1 << 20
     server.break_after = None
     ask("fetch", "bccd", "-o", tmp_path)
@@ -854,7 +855,7 @@ def test_an_interrupted_download_goes_on(server: Server, tmp_path: Path, monkeyp
     # A part that is whole already, and one of something longer.
     for part in (data, data + b"more"):
         (tmp_path / "a.zip").unlink()
-        (tmp_path / ".a.zip.partial").write_bytes(part)
+        (tmp_path / f".a.zip{PARTIAL}").write_bytes(part)
         ask("fetch", "bccd", "-o", tmp_path)
         assert (tmp_path / "a.zip").read_bytes() == data
     assert [path.name for path in tmp_path.iterdir()] == ["a.zip"]
@@ -862,7 +863,7 @@ def test_an_interrupted_download_goes_on(server: Server, tmp_path: Path, monkeyp
 
 def test_without_a_checksum_nothing_is_spliced(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     served(monkeypatch, "bccd", files=(remote(server, "a.zip", b"new content", None),))
-    (tmp_path / ".a.zip.partial").write_bytes(b"old")
+    (tmp_path / f".a.zip{PARTIAL}").write_bytes(b"old")
     result = CliRunner().invoke(app, ["datasets", "fetch", "bccd", "-o", str(tmp_path)])
     assert (tmp_path / "a.zip").read_bytes() == b"new content"
     assert server.asked == [("/a.zip", None)]

@@ -156,12 +156,12 @@ def digests(folder: Path, names: tuple[str, ...] = FOREIGN) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A study of sixteen cells of four patients in two data sets, and what the commands take beside it."""
+    """A study of sixteen cells of eight patients in two data sets, and what the commands take beside it."""
     folder = tmp_path_factory.mktemp("made")
     rng, lines = np.random.default_rng(0), ["cell_id,path,dataset,label,patient,diagnosis"]
     for i in range(16):
         Image.fromarray(rng.integers(0, 255, (64, 64, 3), dtype=np.uint8)).save(folder / f"{i}.png")
-        lines.append(f"c{i},{i}.png,{'AB'[i // 8]},{'xy'[i // 2 % 2]},p{i // 4},{('one', 'two')[i // 4 % 2]}")
+        lines.append(f"c{i},{i}.png,{'AB'[i // 8]},{'xy'[i % 2]},p{i // 2},{('one', 'two')[i // 2 % 2]}")
     (folder / "bad.png").write_text("no image")
     (folder / "cells.csv").write_text("\n".join([*lines, "bad,bad.png,A,x,p1,two"]) + "\n")
     np.save(folder / "tokens.npy", rng.normal(size=(16, 5, 16)).astype(np.float32))

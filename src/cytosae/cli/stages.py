@@ -38,10 +38,13 @@ def cells(
     A folder of class folders gives labels; a synthetic cohort is drawn first, beside the table. Images that cannot be
     read are left out and named, with the reason, in <output>.rejected.csv.
     """
+    from cytosae.artefacts import refuse_foreign
+    from cytosae.cells import is_listing
     from cytosae.study import list_to, rendered
 
     if output.suffix != ".parquet":
         output = output / "cells.parquet"
+    refuse_foreign(output, "cells", is_listing)  # before a cohort is drawn
     _, figures = list_to(rendered(source, output.parent), output, strict=strict)
     answer(figures, as_json)
 
