@@ -272,14 +272,22 @@ def claim(
         One of the files is there and is not the stage's own, or the folder is that of another stage. Nothing is written.
     """
     names = set(names)
+    own = refuse_strangers(folder, stage, names, unnamed=unnamed, proven=proven)
+    make_folder(folder)
+    _write_ledger(folder, stage, {**dict.fromkeys(names), **own})
+
+
+def refuse_strangers(
+    folder: Path, stage: str, names: Iterable[str], *, unnamed: Iterable[str] = (), proven: Iterable[str] = ()
+) -> dict[str, FileRecord | None]:
+    """Refuse what `claim` would refuse, and write nothing; the stage's own files."""
     ledger, own = _read_ledger(folder, stage), _named_by_manifest(folder, stage)
     if ledger is None and own is not None:
         own |= {name: None for name in unnamed if name not in own}
     own = {**(ledger or {}), **(own or {})}
-    if strangers := sorted(_existing(folder, names - {*own, *proven})):
+    if strangers := sorted(_existing(folder, {*names} - {*own, *proven})):
         raise foreign(folder / strangers[0], stage)
-    make_folder(folder)
-    _write_ledger(folder, stage, {**dict.fromkeys(names), **own})
+    return own
 
 
 def owned(folder: Path, stage: str) -> dict[str, FileRecord | None]:

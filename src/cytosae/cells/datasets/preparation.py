@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from cytosae import __version__
-from cytosae.artefacts import LEDGER, claim, whole_file, write_json
+from cytosae.artefacts import LEDGER, claim, refuse_strangers, whole_file, write_json
 from cytosae.cells.datasets.archives import already_unpacked, is_archive, is_other_archive, unpack_all
 from cytosae.cells.datasets.description import DataSet, Reading
 from cytosae.cells.datasets.folders import is_made, source_record
@@ -71,7 +71,9 @@ def prepare(
     """
     labels = dataset.labels(grouping)
     archives = _archives(source, output)
-    _claim(dataset, output)
+    names = [TABLE, SUMMARY, LEFT_OUT, *([ATTRIBUTES] if dataset.attributes else [])]
+    proven = names if not (output / LEDGER).exists() and _is_summary(output / SUMMARY) else []  # by an earlier version
+    refuse_strangers(output, "dataset", names, proven=proven)
     unpacked = unpack_all(archives, output / _UNPACKED, on_progress)
     tree = _tree(source, output, unpacked)
     reading = dataset.read(tree, output / _IMAGES, grouping)
@@ -79,15 +81,9 @@ def prepare(
         raise _nothing(dataset, source, tree)
     left_out = _left_out(tree, reading, {*archives, output / _IMAGES})
     summary = _summary(dataset, tree, reading, labels, left_out) | {"archives": _hashes(archives, unpacked)}
+    claim(output, "dataset", names, proven=proven)
     _write(dataset, output, reading.cells, left_out, summary)
     return Prepared(output / TABLE, summary)
-
-
-def _claim(dataset: DataSet, output: Path) -> None:
-    """Claim the files in the output; earlier versions left a summary alone."""
-    names = [TABLE, SUMMARY, LEFT_OUT, *([ATTRIBUTES] if dataset.attributes else [])]
-    earlier = not (output / LEDGER).exists() and _is_summary(output / SUMMARY)
-    claim(output, "dataset", names, proven=names if earlier else ())
 
 
 def _is_summary(path: Path) -> bool:
