@@ -24,7 +24,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from cytosae.artefacts import read_json
+from cytosae.artefacts import PARTIAL, read_json
 from cytosae.cells import COLUMNS, list_cells, patch_tissues, read_attributes, read_source
 from cytosae.cells import datasets as published
 from cytosae.cells.datasets import DATASETS, RemoteFile, find, prepare
@@ -632,12 +632,12 @@ def test_a_folder_of_archives(tmp_path: Path) -> None:
 def test_what_a_user_has_in_the_output_is_not_replaced(tmp_path: Path) -> None:
     source = bccd(tmp_path / "in")
     mine = picture(source / "images" / "mine.png")
-    assert "images: is there already and was not made" in refused("prepare", "bccd", source, "-o", source)
+    assert "images/mine.png: is there already and was not made" in refused("prepare", "bccd", source, "-o", source)
     assert mine.exists()
     own = tmp_path / "own" / "cells.csv"
     own.parent.mkdir()
     own.write_text("path\nmine.png\n")
-    assert "cells.csv: is there already and was not made here" in refused("prepare", "bccd", source, "-o", own.parent)
+    assert "cells.csv: exists already and was not written by" in refused("prepare", "bccd", source, "-o", own.parent)
     assert own.read_text() == "path\nmine.png\n"
     acevedo(source / "images")  # published folders inside one of that name
     assert ask("prepare", "acevedo", source, "-o", source)["cells"] == 14
@@ -828,7 +828,9 @@ def test_fetch_then_prepare(server: Server, tmp_path: Path, monkeypatch: pytest.
     assert [path.name for path in (tmp_path / "got").iterdir()] == ["BCCD_Dataset-1.0.zip"]
     ask("fetch", "bccd", "-o", tmp_path / "got")
     assert len(server.asked) == 1  # it is there, with the checksum
-    (tmp_path / "got" / "BCCD_Dataset-1.0.zip").write_bytes(b"damaged")
+    (tmp_path / "got" / "BCCD_Dataset-1.0.zip").write_bytes(b"of somebody else, or damaged")
+    assert "has another checksum" in refused("fetch", "bccd", "-o", tmp_path / "got")
+    (tmp_path / "got" / "BCCD_Dataset-1.0.zip").unlink()
     ask("fetch", "bccd", "-o", tmp_path / "got")
     assert (tmp_path / "got" / "BCCD_Dataset-1.0.zip").read_bytes() == data
     for folder in ("got", "out"):  # also beside the archive
@@ -845,7 +847,7 @@ def test_an_interrupted_download_goes_on(server: Server, tmp_path: Path, monkeyp
     assert "could not be downloaded" in message
     assert "What has arrived is kept" in message
     assert not (tmp_path / "a.zip").exists()
-    there = (tmp_path / ".a.zip.partial").stat().st_size
+    there = (tmp_path / f".a.zip{PARTIAL}").stat().st_size
     assert there >= 1 << 20
     server.break_after = None
     ask("fetch", "bccd", "-o", tmp_path)
@@ -854,7 +856,7 @@ def test_an_interrupted_download_goes_on(server: Server, tmp_path: Path, monkeyp
     # A part that is whole already, and one of something longer.
     for part in (data, data + b"more"):
         (tmp_path / "a.zip").unlink()
-        (tmp_path / ".a.zip.partial").write_bytes(part)
+        (tmp_path / f".a.zip{PARTIAL}").write_bytes(part)
         ask("fetch", "bccd", "-o", tmp_path)
         assert (tmp_path / "a.zip").read_bytes() == data
     assert [path.name for path in tmp_path.iterdir()] == ["a.zip"]
@@ -862,7 +864,7 @@ def test_an_interrupted_download_goes_on(server: Server, tmp_path: Path, monkeyp
 
 def test_without_a_checksum_nothing_is_spliced(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     served(monkeypatch, "bccd", files=(remote(server, "a.zip", b"new content", None),))
-    (tmp_path / ".a.zip.partial").write_bytes(b"old")
+    (tmp_path / f".a.zip{PARTIAL}").write_bytes(b"old")
     result = CliRunner().invoke(app, ["datasets", "fetch", "bccd", "-o", str(tmp_path)])
     assert (tmp_path / "a.zip").read_bytes() == b"new content"
     assert server.asked == [("/a.zip", None)]

@@ -1037,7 +1037,7 @@ def test_an_export_is_whole_or_not_there(study: Path, tmp_path: Path, monkeypatc
         export(study, folder, bundle=bundle)
     assert not folder.exists()
     monkeypatch.setattr(exporting._Export, "write", little)
-    (tmp_path / ".page.partial").mkdir()  # of a run that was killed
+    (tmp_path / ".page.cytosae-partial").mkdir()  # of a run that was killed
     folder.mkdir()
     assert export(study, folder, bundle=bundle) == {"folder": str(folder), "files": 1}
     monkeypatch.setattr(exporting._Export, "write", fails)

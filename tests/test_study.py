@@ -21,7 +21,9 @@ import torch
 from safetensors.torch import load_file
 
 from conftest import assert_user_error, cytosae, figures
+from cytosae.artefacts import PARTIAL
 from cytosae.concepts import read_concepts, read_datasets
+from cytosae.concepts.parts import PARTS
 from cytosae.sae import read_metrics
 from cytosae.tokens.store import read_manifest
 
@@ -227,7 +229,7 @@ def step_of(folder: Path) -> int:
 
 
 def parts(folder: Path) -> int:
-    return len(list((folder / "concepts" / "parts").glob("*/part-*")))
+    return len(list((folder / "concepts" / PARTS).glob("*/part-*")))
 
 
 KILLS: list[tuple[str, Callable[[Path], bool]]] = [
@@ -267,7 +269,7 @@ def test_killed_at_ten_points_it_ends_in_the_same_bytes(
     assert len(reached) == 10
     cytosae(*arguments)
     same_results(study[0], folder)
-    assert not list(folder.rglob(".*.partial"))
+    assert not list(folder.rglob(f"*{PARTIAL}"))
 
 
 def start(arguments: list[str]) -> subprocess.Popen[str]:

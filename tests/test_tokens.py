@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 
 from conftest import PlantedBackbone, live, numbered_cells, tiny_info
+from cytosae.artefacts import LEDGER
 from cytosae.errors import CytosaeError
 from cytosae.settings import StoreConfig
 from cytosae.tokens import TokenStore, embed, in_order, layout_of, shuffled_batches
@@ -218,7 +219,7 @@ def test_disk_full_in_the_middle_of_a_shard_loses_nothing(tmp_path: Path) -> Non
         made = ["shard-00000.safetensors", "shard-00001.safetensors"]
         assert [shard.file for shard in read_records(disk / "t", layout)] == made
         noted = [name.replace(".safetensors", ".json") for name in made]
-        assert sorted(p.name for p in (disk / "t").iterdir()) == sorted(["manifest.json", *made, *noted])
+        assert sorted(p.name for p in (disk / "t").iterdir()) == sorted(["manifest.json", LEDGER, *made, *noted])
         filler.unlink()
         again = PlantedBackbone(tokens, info)
         embed(table, again, disk / "t", layout, workers=0)  # type: ignore[arg-type]

@@ -17,15 +17,27 @@ from cytosae.artefacts import (
     MANIFEST,
     FileRecord,
     Manifest,
+    claim,
     make_folder,
     read_json,
+    refuse_foreign,
     sae_weights_digest,
     whole_file,
-    write_csv,
     write_json,
 )
 from cytosae.backbones import NAMES, TINY, Backbone, load
-from cytosae.cells import Listing, difference, list_cells, metadata_digest, pixels_digest, read_cells, write_cells
+from cytosae.cells import (
+    Listing,
+    difference,
+    is_listing,
+    list_cells,
+    metadata_digest,
+    pixels_digest,
+    read_cells,
+    rejected_beside,
+    write_cells,
+    write_listing,
+)
 from cytosae.cohort import BARCODES, COHORT, make_barcodes
 from cytosae.concepts import check_fit, encode, encode_inputs
 from cytosae.console import progress, say
@@ -111,9 +123,11 @@ def rendered(source: Path, folder: Path) -> Path:
     kind, colon, wish = str(source).partition(":")
     if kind != "synthetic" or not colon:
         return source
-    from cytosae.cells.synthetic import CohortSpec, write_cohort  # half a second that only this needs
+    from cytosae.cells.synthetic import CohortSpec, is_cohort_table, write_cohort  # half a second that only this needs
 
     spec = CohortSpec.parse(wish)
+    path = folder / "cohort.csv"
+    refuse_foreign(path, "cells", is_cohort_table)
     make_folder(folder)
     with progress("drawing", 1, "cells") as bar:
 
@@ -122,7 +136,6 @@ def rendered(source: Path, folder: Path) -> Path:
             bar.to(done)
 
         table = write_cohort(spec, folder, show)
-    path = folder / "cohort.csv"
     with whole_file(path) as partial:
         table.to_csv(partial, index=False)
     return path
@@ -167,20 +180,16 @@ class Listed:
 
     def write(self) -> dict[str, Any]:
         """Write the table, and the cells left out into ``<name>.rejected.csv`` beside it; the figures of the stage."""
-        rejected = self.target.with_name(f"{self.target.stem}.rejected.csv")
+        provenance = {"source": f"{self.source}", **self.settings}
+        write_listing(self.listing, self.target, provenance, renew=bool(self.reason or self.listing.inspected))
         if len(self.listing.rejected):
             reasons = ", ".join(f"{count:,} {reason}" for reason, count in self.listing.reasons().items())
-            say(f"cells: {len(self.listing.rejected):,} left out ({reasons}), see {rejected}")
-            write_csv(rejected, self.listing.rejected)
-        else:
-            rejected.unlink(missing_ok=True)
+            say(f"cells: {len(self.listing.rejected):,} left out ({reasons}), see {rejected_beside(self.target)}")
         if len(ignored := self.listing.ignored_profiles):
             first = ignored.iloc[0]
             say(
                 f"cells: {len(ignored):,} have a broken ICC profile; the first is {first['path']}: {first['file_note']}"
             )
-        if self.reason or self.listing.inspected:
-            write_cells(self.cells, self.target, {"source": f"{self.source}", **self.settings})
         say(f"cells: {self.reason}" if self.reason else "cells: up to date")
         return {**self.listing.summary(), "skipped": self.reason is None, "why": self.reason}
 
@@ -203,6 +212,7 @@ def look_at(
     CytosaeError
         Cells of the table are gone, and `drop_missing` does not say that they may be; what `list_cells` raises.
     """
+    refuse_foreign(target, "cells", is_listing)
     intensity = images.intensity if images else None
     previous = _previous(target)
     with progress("cells", 1, "cells") as bar:
@@ -244,7 +254,7 @@ def _previous(target: Path) -> pd.DataFrame | None:
     try:
         return read_cells(target)
     except CytosaeError:
-        return None  # an older or foreign table: it is replaced
+        return None  # an older table: it is replaced
 
 
 _DEPENDENT = ("concepts", COHORT, "quality", "report", ANNOTATIONS, f"{ANNOTATIONS}-wal", f"{ANNOTATIONS}-shm")
@@ -357,6 +367,9 @@ class Study:
         -------
         The figures of every stage, with ``skipped`` and ``why``.
         """
+        refuse_foreign(self.folder / "cells.parquet", "run", is_listing)
+        refuse_foreign(self.folder / "backbone.json", "run", lambda path: {"request", "info"} <= read_json(path).keys())
+        refuse_foreign(self.folder / SETTINGS, "run", lambda path: {"settings", "cytosae"} <= read_json(path).keys())
         with locked(self.folder):
             source = rendered(source, self.folder / "cohort")
             table = self.folder / "cells.parquet"
@@ -486,7 +499,8 @@ class Study:
         inputs = {"concepts": concepts.fingerprint()}
         reason, summary = due("cohort", folder, asdict(config), inputs, asdict(BarcodeConfig()))
         if reason:
-            (make_folder(folder) / MANIFEST).unlink(missing_ok=True)
+            claim(folder, "cohort", [BARCODES])
+            (folder / MANIFEST).unlink(missing_ok=True)
             summary = make_barcodes([self.folder / "concepts"], folder / BARCODES, config)
             outputs = {BARCODES: FileRecord.of(folder / BARCODES)}
             Manifest("cohort", asdict(config), inputs, outputs, summary).save(folder)

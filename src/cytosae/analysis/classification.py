@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cytosae.artefacts import FileRecord, Manifest, make_folder, sha256_file, write_csv, write_json
+from cytosae.artefacts import FileRecord, Manifest, claim, sha256_file, write_csv, write_json
 from cytosae.cohort import (
     PAPER_THRESHOLD,
     Classifier,
@@ -39,13 +39,14 @@ from cytosae.cohort import (
     write_classifiers,
 )
 from cytosae.console import progress, say
-from cytosae.report import calibration_figure, confusion_figure, contender_figure, save, threshold_sweep
+from cytosae.report import calibration_figure, confusion_figure, contender_figure, files_of, save, threshold_sweep
 from cytosae.settings import ClassifyConfig
 from cytosae.tokens import TokenStore
 
 OURS = "barcodes, threshold chosen in training"
 PAPERS = f"barcodes, threshold {PAPER_THRESHOLD:g} (paper)"
 TABLE, PREDICTIONS, MODELS, RESULT = "contenders.csv", "predictions.csv", "models.safetensors", "classification.json"
+_FIGURES = ("sweep", "contenders", "confusion", "calibration")
 _CARRYING = 10  # concepts told for each prediction
 
 
@@ -100,6 +101,8 @@ def classify(
     caveats = [*problem.caveats, *(caveat for folds in divided for caveat in folds.caveats)]
     for caveat in caveats:
         say(f"classification: {caveat}")
+    drawn = [name for figure in _FIGURES for name in files_of(figure)]
+    claim(folder, "classification", [TABLE, PREDICTIONS, MODELS, RESULT, *drawn], unnamed=drawn)
     source = None if tokens is None else TokenStore(tokens)
     described = None if source is None else patient_tokens(source, problem.data)
     found = [_contend(problem, folds, described, config, null=place == 0) for place, folds in enumerate(divided)]
@@ -134,7 +137,7 @@ def classify(
             "contenders": _records(contender_table(others, OURS, config)),
             "barcodes": figures(left.chosen, divided[1], problem.classes, config),
         }
-    _write(make_folder(folder), path, problem, swept, models, of, result, config)
+    _write(folder, path, problem, swept, models, of, result, config)
     return result
 
 

@@ -12,12 +12,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cytosae.analysis.viewing import Viewer, study_tokens
-from cytosae.artefacts import FileRecord, Manifest, make_folder, sha256_file, write_csv
+from cytosae.artefacts import FileRecord, Manifest, claim, sha256_file, write_csv
 from cytosae.cohort import Finding, column_of, compare, examine, most_different, read_barcodes, strata_of
 from cytosae.concepts import read_activations, read_concepts, read_datasets
 from cytosae.console import say
 from cytosae.errors import NotFound, Unanswerable
-from cytosae.report import Row, comparison_scatter, reference_grid, save
+from cytosae.report import Row, comparison_scatter, files_of, reference_grid, save
 from cytosae.settings import CompareConfig
 
 REST, TABLE = "rest", "latents.csv"
@@ -68,7 +68,9 @@ def compare_groups(
     table["favours"] = ""
     for name, latents in zip((first, second), favour, strict=True):
         table.loc[latents, "favours"] = name
-    make_folder(folder)
+    figures = ["scatter", *(f"references-{side}" for side in ("first", "second") if study is not None)]
+    names = [name for figure in figures for name in files_of(figure)]
+    claim(folder, "comparison", [TABLE, *names], unnamed=names)
     drawn = comparison_scatter(
         table["first"].to_numpy(),
         table["second"].to_numpy(),

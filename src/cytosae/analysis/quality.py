@@ -11,11 +11,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cytosae.analysis.viewing import saved_backbone, study_tokens
-from cytosae.artefacts import MANIFEST
+from cytosae.artefacts import MANIFEST, claim
 from cytosae.concepts import evaluate_study, read_concepts, read_datasets
 from cytosae.console import say
 from cytosae.errors import CytosaeError
-from cytosae.report import density_histogram, quality_summary, save, threshold_counts, write_report
+from cytosae.report import density_histogram, files_of, quality_summary, save, threshold_counts, write_report
 from cytosae.settings import EvaluateConfig
 
 
@@ -31,6 +31,8 @@ def evaluate(
 
     Where tokens are kept on disk, a backbone that cannot be loaded any more costs only the measures that need it.
     """
+    drawn = [*files_of("summary"), *files_of("density")]
+    claim(folder / "quality", "quality", drawn, unnamed=drawn)
     backbone = None
     try:
         backbone = saved_backbone(folder, device)

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from cytosae.artefacts import sha256_file, whole_file
+from cytosae.artefacts import refuse_foreign, sha256_file, whole_file
 from cytosae.backbones.backbone import INPUT_SIZE
 from cytosae.backbones.dinobloom import HUB_FILES, HUB_REPOSITORY, SHAPES, ZENODO_FILES, ZENODO_RECORD
 from cytosae.backbones.hub import hub_file, is_cached
@@ -167,6 +167,7 @@ def _fetch_file(name: str, source: str, output: Path | None) -> tuple[Path, str 
     file, commit = hub_file(HUB_REPOSITORY, HUB_FILES[name], None, otherwise)
     if output is None:
         return file, commit
+    refuse_foreign(output, "backbones fetch", lambda path: sha256_file(path) == sha256_file(file))
     with whole_file(output) as partial:
         shutil.copyfile(file, partial)
     return output, commit

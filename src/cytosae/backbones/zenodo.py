@@ -11,8 +11,9 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-from cytosae.artefacts import disk_errors, make_folder
+from cytosae.artefacts import PARTIAL, disk_errors, make_folder
 from cytosae.backbones.dinobloom import ZENODO_FILES, ZENODO_RECORD
+from cytosae.cells.datasets.downloads import refuse_another
 from cytosae.console import progress
 from cytosae.errors import CytosaeError
 
@@ -57,10 +58,13 @@ def fetch_zenodo(name: str, target: Path) -> Path:
     file = ZENODO_FILES[name]
     make_folder(target.parent)
     try:
+        checksum = PINNED.get(name) or _published(file)
+        if target != zenodo_path(name):  # the cache is ours: what is damaged there is fetched again
+            refuse_another(target, checksum)
         with disk_errors(target):
             pooch.retrieve(
                 f"{SITE}/records/{ZENODO_RECORD}/files/{file}?download=1",
-                known_hash=PINNED.get(name) or _published(file),
+                known_hash=checksum,
                 fname=target.name,
                 path=target.parent,
                 downloader=lambda url, output, _: _resumed(url, Path(output), target),
@@ -108,7 +112,7 @@ def _published(file: str) -> str:
 
 def _resumed(url: str, output: Path, target: Path) -> None:
     """Download to `output`, keeping what has come beside `target` until it is whole."""
-    partial = target.with_name(f".{target.name}.partial")
+    partial = target.with_name(f".{target.name}{PARTIAL}")
     have = partial.stat().st_size if partial.is_file() else 0
     try:
         answer = _open(url, have)

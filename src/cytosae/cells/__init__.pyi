@@ -13,11 +13,14 @@ from .table import (
     held_out,
     image_digests,
     intensities,
+    is_listing,
     list_cells,
     metadata_digest,
     pixels_digest,
     read_cells,
+    rejected_beside,
     write_cells,
+    write_listing,
 )
 
 __all__ = [
@@ -38,6 +41,7 @@ __all__ = [
     "held_out",
     "image_digests",
     "intensities",
+    "is_listing",
     "list_cells",
     "load_squashed",
     "looks_like_image",
@@ -48,5 +52,7 @@ __all__ = [
     "read_cells",
     "read_image",
     "read_source",
+    "rejected_beside",
     "write_cells",
+    "write_listing",
 ]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from cytosae import __version__
-from cytosae.artefacts import digest, whole_file
+from cytosae.artefacts import SPREADSHEET, digest, foreign, sha256_file, whole_file
 from cytosae.cells.columns import COLUMNS, FILE_COLUMNS, READING_COLUMNS
 from cytosae.cells.image_folder import SPLITS
 from cytosae.cells.images import MOST_BYTES, UnreadableImage, inspect
@@ -186,14 +187,100 @@ def _look(name: str, known: Mapping[str, _Looked], intensity: str | None) -> tup
     return _Looked(*looked.image.size, size, changed, sha, looked.intensity, looked.note), True
 
 
-def write_cells(cells: pd.DataFrame, path: Path, parameters: Mapping[str, Any] | None = None) -> None:
-    """Write a listing as Parquet; images below the table's folder are kept by relative path."""
+def write_listing(listing: Listing, path: Path, parameters: Mapping[str, Any], *, renew: bool) -> None:
+    """Write a listing as Parquet, and the cells that were left out into ``<name>.rejected.csv`` beside it.
+
+    The table records the digest of that list, before the list is written: a file of that name that somebody else wrote is
+    never replaced or removed.
+
+    Parameters
+    ----------
+    listing
+        What is written.
+    path
+        The table.
+    parameters
+        Recorded in it.
+    renew
+        Whether the table itself has to be written.
+
+    Raises
+    ------
+    CytosaeError
+        There is such a list already, of somebody else. Nothing is written.
+    """
+    beside = rejected_beside(path)
+    lines = (
+        listing.rejected.to_csv(index=False).encode(SPREADSHEET, "surrogateescape") if len(listing.rejected) else b""
+    )
+    wanted = [hashlib.sha256(lines).hexdigest()] if lines else []
+    there = sha256_file(beside) if beside.is_file() else None
+    recorded = _rejected_of(path)
+    own = there in recorded if recorded is not None else there is not None and _is_list_of_rejected(beside)
+    if lines and not own and there not in (None, *wanted):
+        raise foreign(beside, "cells")
+    digests = [*wanted, *([there] if there is not None and own and there not in wanted else [])]
+    if renew or not {*digests} <= {*(recorded or [])}:
+        write_cells(listing.cells, path, parameters, rejected=digests)
+    if lines and there not in wanted:
+        with whole_file(beside) as partial:
+            partial.write_bytes(lines)
+    elif own and not lines:
+        beside.unlink()
+
+
+def rejected_beside(path: Path) -> Path:
+    """Where the cells are listed that a table leaves out."""
+    return path.with_name(f"{path.stem}.rejected.csv")
+
+
+def is_listing(path: Path) -> bool:
+    """Whether a file is a table of `write_cells`; raises what its reader does where it is no Parquet."""
+    return _provenance(path).get("stage") == "cells"
+
+
+def _provenance(path: Path) -> dict[str, Any]:
+    return dict(json.loads((pq.read_schema(path).metadata or {}).get(b"cytosae", b"{}")))
+
+
+def _rejected_of(path: Path) -> list[str] | None:
+    """Digests of the lists of rejected cells that a table says are its own; None of a table of an earlier version."""
+    if not path.is_file():
+        return []
+    try:
+        return _provenance(path).get("rejected")
+    except (pa.ArrowInvalid, ValueError):
+        return []
+
+
+def _is_list_of_rejected(path: Path) -> bool:
+    """By its first line, as earlier versions recorded nothing."""
+    with path.open("rb") as file:
+        return file.readline().decode(SPREADSHEET, "replace").strip() == "cell_id,path,dataset,reason"
+
+
+def write_cells(
+    cells: pd.DataFrame,
+    path: Path,
+    parameters: Mapping[str, Any] | None = None,
+    *,
+    rejected: Sequence[str] = (),
+) -> None:
+    """Write a listing as Parquet; images below the table's folder are kept by relative path.
+
+    `rejected` are digests of the lists of cells that were left out.
+    """
     folder = path.parent.absolute()
     stored = cells.copy()
     for column in ("path", "mask"):
         stored[column] = pd.array([_shorten(value, folder) for value in stored[column]], dtype="string")
     table = pa.Table.from_pandas(stored, preserve_index=False)
-    provenance = {"stage": "cells", "cytosae": __version__, "parameters": dict(parameters or {})}
+    provenance = {
+        "stage": "cells",
+        "cytosae": __version__,
+        "parameters": dict(parameters or {}),
+        "rejected": [*rejected],
+    }
     table = table.replace_schema_metadata(
         {**(table.schema.metadata or {}), b"cytosae": json.dumps(provenance).encode()}
     )

@@ -21,6 +21,7 @@ annotations_app = Commands(
     help="Annotations of the latents: export, import, summary, and their names back into the concepts.",
 )
 
+_SUMMARY = "cytosae-summary"
 Study = Annotated[Path, typer.Argument(help="Folder of a study.")]
 Address = Annotated[
     str | None,
@@ -43,8 +44,10 @@ def export_command(
 ) -> None:
     """Write all annotations to a file; each says of which autoencoder it is."""
     with _opened(study, address) as database:
-        from cytosae.explorer.annotations import export
+        from cytosae.artefacts import refuse_foreign
+        from cytosae.explorer.annotations import export, is_export
 
+        refuse_foreign(output, "annotations export", is_export)
         answer(export(database, output), as_json)
 
 
@@ -110,9 +113,10 @@ def summary_command(
     with _opened(study, address) as database:
         figures = _summaries(database, worklist)
     if output is not None:
-        from cytosae.artefacts import write_json
+        from cytosae.artefacts import read_json, refuse_foreign, write_json
 
-        write_json(output, figures)
+        refuse_foreign(output, "annotations summary", lambda path: read_json(path)["format"] == _SUMMARY)
+        write_json(output, {"format": _SUMMARY, **figures})
     if as_json:
         answer(figures, as_json)
         return

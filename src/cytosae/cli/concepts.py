@@ -51,9 +51,10 @@ def statistics(
     as_json: Json = False,
 ) -> None:
     """Put the statistics of every latent in every data set side by side, to follow a concept across laboratories."""
-    from cytosae.artefacts import whole_file, write_csv
-    from cytosae.concepts import joined_statistics
+    from cytosae.artefacts import refuse_foreign, whole_file, write_csv
+    from cytosae.concepts import is_joined_statistics, joined_statistics
 
+    refuse_foreign(output, "statistics", is_joined_statistics)
     table = joined_statistics(*concepts)
     flat = table.set_axis(["/".join(column) for column in table.columns], axis=1)
     if output.suffix == ".parquet":
@@ -79,7 +80,9 @@ def counts(
     Autoencoders with the same expansion and layer, as of several seeds, are one line with their deviation.
     """
     from cytosae.analysis import compare_counts
+    from cytosae.report import refuse_foreign_figure
 
+    refuse_foreign_figure(output, "counts")
     answer(compare_counts(concepts, output, dataset), as_json)
 
 
@@ -97,8 +100,10 @@ def panel(
 
     Every data set has a panel of its own; no concept is asked for twice.
     """
-    from cytosae.concepts import draw_panel
+    from cytosae.artefacts import refuse_foreign
+    from cytosae.concepts import draw_panel, is_worklist
 
+    refuse_foreign(output, "panel", is_worklist)
     answer(
         draw_panel(concepts, output, clusters=clusters, per_cluster=per_cluster, datasets=dataset, seed=seed), as_json
     )
@@ -119,8 +124,11 @@ def concept(
     activate it, middle and low those around the median and the lowest tenth.
     """
     from cytosae.analysis import show_concept
+    from cytosae.report import refuse_foreign_figure
 
-    answer(show_concept(study, latent, output or Path(f"latent-{latent}"), kind=kind, device=device), as_json)
+    figure = output or Path(f"latent-{latent}")
+    refuse_foreign_figure(figure, "concept")
+    answer(show_concept(study, latent, figure, kind=kind, device=device), as_json)
 
 
 @concepts_app.command()
@@ -139,6 +147,7 @@ def attribute(
     """Tell which concepts a cell, or one of its patches, consists of, strongest first."""
     from cytosae.analysis import attribute as attribute_cell
     from cytosae.errors import CytosaeError
+    from cytosae.report import refuse_foreign_figure
 
     where = None
     if patch is not None:
@@ -146,6 +155,8 @@ def attribute(
         if len(numbers) != 2 or not all(number.strip().isdigit() for number in numbers):
             raise CytosaeError(f"--patch {patch}: give row and column, such as 7,9.")
         where = int(numbers[0]), int(numbers[1])
+    if output is not None:
+        refuse_foreign_figure(output, "attribute")
     found = attribute_cell(study, cell, output, patch=where, share=share, top=top, device=device)
     if as_json:
         answer(found, as_json)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,6 +15,8 @@ from cytosae.errors import CytosaeError
 
 if TYPE_CHECKING:
     from cytosae.sae import SAE
+
+_SIGNATURE = "\n<!-- card written by cytosae, "
 
 exchange_app = Commands(urls=False)
 
@@ -49,10 +52,10 @@ def import_command(
     Nothing in the file is run. Whatever changes the mathematics is honoured or refused by name; settings that are not
     understood are listed under "ignored". With --backbone, the other commands know which tokens belong to it.
     """
-    from cytosae.artefacts import CONFIG, WEIGHTS
+    from cytosae.artefacts import CONFIG, WEIGHTS, claim
     from cytosae.sae.foreign import import_sae
 
-    if (output / WEIGHTS).exists():
+    if (output / WEIGHTS).exists() and (output / CONFIG).exists():
         raise CytosaeError(f"{output}: holds an autoencoder already. Name another folder with --output, or remove it.")
     _leave_alone(output, CONFIG)
     sae = import_sae(source, kind)
@@ -60,6 +63,7 @@ def import_command(
         _record_backbone(sae, backbone, layer, weights, revision)
     elif layer is not None or weights is not None or revision is not None:
         raise CytosaeError("--layer, --weights and --revision say more of a backbone: name it with --backbone.")
+    claim(output, "import", (WEIGHTS, CONFIG))
     sae.save_pretrained(output)
     imported = sae.metadata["imported"]
     recorded = sae.metadata.get("backbone")
@@ -165,7 +169,7 @@ def push_command(
     if dry_run:
         figures |= {"uploaded": False, "card": str(own_card or sae / CARD)}
         if own_card is None:
-            _write(sae / CARD, text)
+            _write_card(sae / CARD, text)
     else:
         figures |= {"uploaded": True, "commit": model.push_to_hub(name, text, private=private)}
     answer(figures if as_json else {**figures, "files": ", ".join(PUBLISHED)}, as_json)
@@ -189,8 +193,19 @@ def _read(path: Path) -> str:
         raise CytosaeError(f"{path}: not a readable text file ({error}).") from error
 
 
-def _write(path: Path, text: str) -> None:
-    from cytosae.artefacts import whole_file
+def _write_card(path: Path, text: str) -> None:
+    """Write a card with its digest at the end, by which one that was written here and not edited since is known again."""
+    from cytosae.artefacts import refuse_foreign, whole_file
 
+    refuse_foreign(path, "push --dry-run", lambda there: _is_unedited(there.read_text(encoding="utf-8"), text))
     with whole_file(path) as partial:
-        partial.write_text(text, encoding="utf-8")
+        partial.write_text(text + _signature(text), encoding="utf-8")
+
+
+def _is_unedited(there: str, text: str) -> bool:
+    card, mark, _ = there.rpartition(_SIGNATURE)
+    return there == text or (bool(mark) and there == card + _signature(card))
+
+
+def _signature(card: str) -> str:
+    return f"{_SIGNATURE}{hashlib.sha256(card.encode()).hexdigest()[:16]} -->\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -35,9 +36,14 @@ def barcodes(
 
     Needs a column 'patient' in the table of cells; 'diagnosis' and every other column of the patients are kept.
     """
-    from cytosae.cohort import make_barcodes, read_barcodes
-    from cytosae.report import barcode_figures
+    from cytosae.artefacts import refuse_foreign
+    from cytosae.cohort import is_barcodes, make_barcodes, read_barcodes
+    from cytosae.report import BARCODE_FIGURES, barcode_figures, refuse_foreign_figure
 
+    refuse_foreign(output, "barcodes", is_barcodes)
+    if figures is not None:
+        for name in BARCODE_FIGURES:
+            refuse_foreign_figure(figures / name, "barcodes --figures")
     found = make_barcodes(concepts, output, settings, datasets=dataset)
     if figures is not None:
         drawn = barcode_figures(read_barcodes(output, pooled=True), figures, group_by)
@@ -115,10 +121,9 @@ def compare(
 ) -> None:
     """Compare two groups of patients latent by latent: the 50 most in favour of each, with effect, interval, p and FDR."""
     from cytosae.analysis import compare_groups
-    from cytosae.concepts import file_names
+    from cytosae.concepts import file_name
 
-    names = file_names([first, second])
-    folder = output or barcodes.parent / f"compare-{names[first]}-{names[second]}"
+    folder = output or barcodes.parent / f"compare-{file_name(first)}-{file_name(second)}"
     result = compare_groups(
         barcodes,
         folder,
@@ -163,9 +168,12 @@ def patient(
     too.
     """
     from cytosae.analysis import show_patient
-    from cytosae.concepts import file_names
+    from cytosae.artefacts import refuse_foreign
+    from cytosae.concepts import file_name
+    from cytosae.report import is_patient_page
 
-    page = output or Path(f"patient-{file_names([name])[name]}.html")
+    page = output or Path(f"patient-{file_name(name)}.html")
+    refuse_foreign(page, f"patient {study} {name}", partial(is_patient_page, title=f"Patient {name}"))
     result = show_patient(study, name, page, settings, barcodes=barcodes, device=device)
     if as_json:
         answer(result, as_json)

@@ -55,11 +55,13 @@ def cells(
     first, beside the table. Files that are no images or cannot be read are left out and named, with the reason, in
     <output>.rejected.csv.
     """
-    from cytosae.cells import chosen_columns
+    from cytosae.artefacts import refuse_foreign
+    from cytosae.cells import chosen_columns, is_listing
     from cytosae.study import list_to, rendered
 
     if output.suffix != ".parquet":
         output = output / "cells.parquet"
+    refuse_foreign(output, "cells", is_listing)  # before a cohort is drawn
     figures = list_to(
         rendered(source, output.parent),
         output,

@@ -25,7 +25,7 @@ from .guards import Finding, association, examine
 from .multiple_instance import Bags, judge_bags
 from .patients import RULE, cell_scores, selected, unusual
 from .problem import Problem, column_of, pose
-from .storage import BARCODES, CLASSIFICATION, COHORT, read_barcodes, why_of_others
+from .storage import BARCODES, CLASSIFICATION, COHORT, is_barcodes, read_barcodes, why_of_others
 
 __all__ = [
     "BARCODES",
@@ -54,6 +54,7 @@ __all__ = [
     "examine",
     "figures",
     "given_folds",
+    "is_barcodes",
     "judge_bags",
     "judged_by",
     "linear_judge",

@@ -21,6 +21,12 @@ COHORT, BARCODES, CLASSIFICATION = "cohort", "barcodes.h5ad", "classification"
 _AGAIN = "Make it again with `cytosae barcodes`."
 
 
+def is_barcodes(path: Path) -> bool:
+    """Whether a file is one of `cytosae.cohort.make_barcodes`; raises what its reader does where it is no AnnData."""
+    with h5py.File(path) as file:
+        return bool(file["uns/cytosae/stage"].asstr()[()] == "barcodes")
+
+
 def why_of_others(path: Path, concepts: Path) -> str | None:
     """Why barcodes are not of the concepts in a folder, such as those of a study whose cells have changed since; None if
     they are.

@@ -2,8 +2,8 @@ from .activations import cell_activations, concept_maps
 from .attribution import CellConcepts, cell_concepts, patch_concepts, tissue_shares
 from .encoding import check_fit, encode, encode_inputs
 from .evaluation import evaluate_study
-from .joining import joined_statistics
-from .panel import draw_panel, expert_panel, stratified_panel
+from .joining import is_joined_statistics, joined_statistics
+from .panel import draw_panel, expert_panel, is_worklist, stratified_panel
 from .references import Gallery, References, reference_images
 from .statistics import (
     Groups,
@@ -20,6 +20,7 @@ from .storage import (
     VERDICT,
     check_encoded_with,
     concept_files,
+    file_name,
     file_names,
     read_activations,
     read_concepts,
@@ -53,9 +54,12 @@ __all__ = [
     "encode_inputs",
     "evaluate_study",
     "expert_panel",
+    "file_name",
     "file_names",
     "is_common",
     "is_concept",
+    "is_joined_statistics",
+    "is_worklist",
     "joined_statistics",
     "label_entropy",
     "mean_activation",

@@ -13,9 +13,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cytosae import __version__
-from cytosae.artefacts import MANIFEST, FileRecord, Manifest, disk_errors, make_folder
+from cytosae.artefacts import MANIFEST, FileRecord, Manifest, claim, disk_errors, remove_outdated
 from cytosae.cells import metadata_digest
-from cytosae.concepts.parts import Parts
+from cytosae.concepts.parts import PARTS, Parts
 from cytosae.concepts.pieces import BATCH, Encoder, MapBatch, MapMaker, PieceMaker, Reducer
 from cytosae.concepts.reduction import Partial, Roster
 from cytosae.concepts.references import References
@@ -105,11 +105,12 @@ def encode(
     """
     config, engine = config or EncodeConfig(), engine or Here()
     check_fit(source, sae)
-    make_folder(folder)
+    names = file_names(source.cells["dataset"].unique().tolist())
+    claim(folder, "concepts", [file for name in names.values() for file in _files(name)])
     inputs = encode_inputs(source, sae.weights_digest())
     size = source.layout.cells_per_shard
     identity = {"parameters": asdict(config), "inputs": inputs, "activation": sae.activation.described()}
-    parts = Parts.of(folder.absolute() / "parts", size, sae.n_latents, identity)
+    parts = Parts.of(folder.absolute() / PARTS, size, sae.n_latents, identity)
     encoder = Encoder.of(source, sae, device)
     with disk_errors(folder):
         if share is not None:
@@ -174,17 +175,20 @@ def _finish(
         var, summary[dataset] = _statistics(partial, roster, config)
         kinds = partial.gallery.kinds()
         about = _about(source, config, inputs, dataset)
-        h5ad, maps = folder / f"{name}.h5ad", folder / f"{name}.maps.safetensors"
+        h5ad, maps = (folder / file for file in _files(name))
         write_concepts(h5ad, cells, var, kinds, partial.groups, about, parts.read(rows))
         latents = np.flatnonzero(var["is_concept"].to_numpy())
         write_maps(maps, latents, _maps(encoder, rows, latents, kinds["reference"], engine, dataset))
         outputs.update({path.name: FileRecord.of(path) for path in (h5ad, maps)})
     Manifest("concepts", asdict(config), inputs, outputs, {"datasets": summary, "files": names}).save(folder)
-    for path in (*folder.glob("*.h5ad"), *folder.glob("*.maps.safetensors")):
-        if path.name not in outputs:
-            path.unlink()
+    remove_outdated(folder, "concepts", outputs)
     parts.remove()
     return summary
+
+
+def _files(name: str) -> tuple[str, str]:
+    """The files of a data set."""
+    return f"{name}.h5ad", f"{name}.maps.safetensors"
 
 
 def _about(source: TokenSource, config: EncodeConfig, inputs: dict[str, str], dataset: str) -> dict[str, Any]:

@@ -13,6 +13,14 @@ from cytosae.errors import CytosaeError
 STATISTICS = ("activation_frequency", "mean_activation", "label_entropy", "n_references", "is_concept")
 
 
+def is_joined_statistics(path: Path) -> bool:
+    """Whether the columns of a table, .csv or .parquet, are those of `joined_statistics`."""
+    table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, nrows=0, index_col=0)
+    columns = [str(name).rpartition("/") for name in table.columns]
+    statistics = {name for dataset, _, name in columns if dataset != "all"}
+    return table.index.name == "latent" and statistics == {*STATISTICS} and ("all", "/", "datasets") in columns
+
+
 def joined_statistics(*folders: Path) -> pd.DataFrame:
     """Statistics of every latent in every data set of one or more folders of concepts.
 

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from sklearn.cluster import KMeans
 
 from cytosae import __version__
-from cytosae.artefacts import write_json
+from cytosae.artefacts import read_json, write_json
 from cytosae.concepts.joining import joined_statistics
 from cytosae.concepts.statistics import is_concept
 from cytosae.concepts.storage import read_datasets, read_inputs, read_parameters
@@ -118,6 +118,11 @@ def draw_panel(
     write_worklist(path, panel, sae=read_inputs(folder)["sae"], parameters=settings)
     counts = {str(name): int(count) for name, count in panel["dataset"].value_counts(sort=False).items()}
     return {"worklist": f"{path}", "latents": len(panel), "datasets": counts}
+
+
+def is_worklist(path: Path) -> bool:
+    """Whether a file is a worklist."""
+    return bool(read_json(path)["format"] == WORKLIST)
 
 
 def write_worklist(path: Path, panel: pd.DataFrame, *, sae: str, parameters: Mapping[str, Any]) -> None:

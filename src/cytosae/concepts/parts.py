@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +14,11 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
-from cytosae.artefacts import digest, whole_file
-from cytosae.storage import remove_tree
+from cytosae.artefacts import digest, whole_file, whole_name
+
+PARTS = "cytosae-pieces"
+"""Folder of the pieces, among the files of the stage that makes them."""
+_PIECE, _INPUTS = re.compile(r"part-\d{8,}\.safetensors"), re.compile(r"[0-9a-f]{16}")
 
 
 @dataclass(frozen=True)
@@ -64,8 +69,20 @@ class Parts:
         return sp.csr_matrix((data, indices, indptr), shape=(len(indptr) - 1, self.n_latents))
 
     def remove(self) -> None:
-        """Remove all pieces, those of other inputs and settings too."""
-        remove_tree(self.folder.parent)
+        """Remove all pieces, those of other inputs and settings too; nothing else that somebody may have put there."""
+        folders = [path for path in self.folder.parent.iterdir() if _INPUTS.fullmatch(path.name) and path.is_dir()]
+        for folder in folders:
+            for path in folder.iterdir():
+                if is_piece(path.name):
+                    path.unlink()
+        for folder in (*folders, self.folder.parent):
+            with contextlib.suppress(OSError):  # not empty: what is left is not ours
+                folder.rmdir()
+
+
+def is_piece(name: str) -> bool:
+    """Whether a file is a piece, or what a killed process left of one."""
+    return _PIECE.fullmatch(whole_name(name)) is not None
 
 
 def _arrays(name: str, matrix: sp.csr_matrix) -> dict[str, NDArray[Any]]:

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from cytosae.artefacts import Manifest, reading_hdf5, sae_weights_digest, same_weights, whole_file
+from cytosae.artefacts import Manifest, digest, reading_hdf5, sae_weights_digest, same_weights, whole_file
 from cytosae.errors import CytosaeError
 
 if TYPE_CHECKING:
@@ -31,17 +31,36 @@ PER_LATENT = "latents.parquet"
 """Quality measures of each latent, in the folder of ``cytosae evaluate``."""
 
 
+_LONGEST = 120
+_RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
+"""Names that Windows keeps for devices, whatever ending they have."""
+
+
 def file_names(datasets: list[str]) -> dict[str, str]:
-    """A name for the files of each data set: its own, as far as a file name allows, and no two the same."""
+    """A name for the files of each data set: its own, as far as a file name allows, and no two the same on any disk."""
     names: dict[str, str] = {}
+    taken: set[str] = set()
     for dataset in datasets:
-        base = name = re.sub(r"[^A-Za-z0-9._-]+", "-", dataset).strip("-.") or "cells"
+        base = name = _plain(dataset)
         number = 1
-        while name in names.values():
+        while name.casefold() in taken:  # many disks do not tell capitals from small letters
             number += 1
             name = f"{base}-{number}"
+        taken.add(name.casefold())
         names[dataset] = name
     return names
+
+
+def file_name(name: str) -> str:
+    """A name for a file of one thing alone; where its own is not fit for a file, a digest keeps it apart from others."""
+    plain = _plain(name)
+    return plain if plain == name else f"{plain}-{digest(name)[:6]}"
+
+
+def _plain(name: str) -> str:
+    """The name in characters that every disk takes, of a length that leaves room for endings."""
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")[:_LONGEST].rstrip("-.") or "cells"
+    return plain.replace(".", "_") + "_" if _RESERVED.fullmatch(plain) else plain
 
 
 def write_concepts(

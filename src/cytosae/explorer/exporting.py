@@ -16,7 +16,7 @@ from anyio.from_thread import start_blocking_portal
 from fastapi import FastAPI
 from starlette.types import Message
 
-from cytosae.artefacts import Manifest, disk_errors, make_folder
+from cytosae.artefacts import MANIFEST, FileRecord, Manifest, disk_errors, foreign, make_folder, owned
 from cytosae.console import Bar, progress, say
 from cytosae.errors import CytosaeError, in_short
 from cytosae.explorer.app import BUNDLE, create_app
@@ -68,19 +68,22 @@ def export(
     target = folder.absolute()
     _refuse_foreign(target, folder)
     make_folder(target.parent)
-    partial, before = (target.with_name(f".{target.name}.{what}") for what in ("partial", "before"))
+    page, before = (target.with_name(f".{target.name}.cytosae-{what}") for what in ("partial", "before"))
     with disk_errors(folder):
-        _remove(partial, before)
+        _tidy(target, page, before)
         try:
-            shutil.copytree(bundle, partial)
-            (partial / "index.html").write_text(_static(index.read_text(encoding="utf-8")), encoding="utf-8")
-            figures = _written(study, partial / "data", concepts, annotations)
-            Manifest(STAGE, {"concepts": concepts}, {}, {}, figures).save(partial)
+            shutil.copytree(bundle, page)
+            (page / "index.html").write_text(_static(index.read_text(encoding="utf-8")), encoding="utf-8")
+            figures = _written(study, page / "data", concepts, annotations)
+            files = [path for path in page.rglob("*") if path.is_file()]
+            outputs = {path.relative_to(page).as_posix(): FileRecord.of(path) for path in files}
+            Manifest(STAGE, {"concepts": concepts}, {}, outputs, figures).save(page)
             if target.exists():
+                _take_over(target, page)
                 target.replace(before)
-            partial.replace(target)
+            page.replace(target)
         finally:
-            _remove(partial, before)
+            _tidy(target, page, before)
     return {"folder": str(folder), **figures}
 
 
@@ -96,10 +99,36 @@ def _refuse_foreign(target: Path, folder: Path) -> None:
             known = None
         if known is None or known.stage != STAGE:
             raise CytosaeError(f"--export {folder}: not empty, and not an earlier export. Choose another folder.")
+        if not known.outputs:
+            raise CytosaeError(
+                f"--export {folder}: an export of an earlier version, which did not note its files. Choose another folder, "
+                "or remove this one."
+            )
 
 
-def _remove(*folders: Path) -> None:
-    for folder in folders:
+def _take_over(target: Path, page: Path) -> None:
+    """Copy what somebody else put into an earlier export into the new one; refuse where it stands in the way."""
+    own = {*owned(target, STAGE), MANIFEST}
+    for path in target.rglob("*"):
+        name = path.relative_to(target)
+        if name.as_posix() in own:
+            continue
+        if path.is_dir() and not path.is_symlink():
+            if (page / name).is_file():
+                raise foreign(path, STAGE)
+            (page / name).mkdir(parents=True, exist_ok=True)
+        elif (page / name).exists():
+            raise foreign(path, STAGE)
+        else:
+            (page / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(path, page / name, follow_symlinks=False)
+
+
+def _tidy(target: Path, page: Path, before: Path) -> None:
+    """Remove what an interrupted export left; one stopped between two names gives the earlier export its own back."""
+    if before.exists() and not target.exists():
+        before.replace(target)
+    for folder in (page, before):
         if folder.exists():
             shutil.rmtree(folder)
 

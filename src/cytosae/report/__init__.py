@@ -1,6 +1,6 @@
 """The figures of a study and one shareable HTML page. Leaves ``report/index.html``."""
 
-from cytosae.report.barcodes import barcode_figures
+from cytosae.report.barcodes import BARCODE_FIGURES, barcode_figures
 from cytosae.report.classification import (
     calibration_figure,
     confusion_figure,
@@ -20,11 +20,12 @@ from cytosae.report.inline import png_of_file, template
 from cytosae.report.overlays import enlarge, multiplied, overlay
 from cytosae.report.overview import overview, threshold_counts
 from cytosae.report.page import report_inputs, strongest, write_report
-from cytosae.report.patient import Concept, Section, Tile, patient_page
+from cytosae.report.patient import Concept, Section, Tile, is_patient_page, patient_page
 from cytosae.report.quality import density_histogram, quality_summary
-from cytosae.report.style import number, save
+from cytosae.report.style import files_of, number, refuse_foreign_figure, save
 
 __all__ = [
+    "BARCODE_FIGURES",
     "Concept",
     "Row",
     "Section",
@@ -38,6 +39,8 @@ __all__ = [
     "density_histogram",
     "disease_barcodes",
     "enlarge",
+    "files_of",
+    "is_patient_page",
     "multiplied",
     "number",
     "overlay",
@@ -49,6 +52,7 @@ __all__ = [
     "png_of_file",
     "quality_summary",
     "reference_grid",
+    "refuse_foreign_figure",
     "report_inputs",
     "save",
     "strongest",

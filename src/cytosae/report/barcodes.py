@@ -19,6 +19,7 @@ from cytosae.report.style import save
 
 _NEIGHBOURS, _LEAST = 15, 5
 UNKNOWN = "unknown"
+BARCODE_FIGURES = ("diseases", "correlation", "map")
 
 
 def barcode_figures(data: ad.AnnData, folder: Path, target: str = "diagnosis", seed: int = 0) -> dict[str, Path]:

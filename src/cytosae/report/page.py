@@ -18,8 +18,8 @@ from cytosae.artefacts import (
     CONFIG,
     FileRecord,
     Manifest,
+    claim,
     digest,
-    make_folder,
     read_json,
     same_weights,
     sha256_file,
@@ -30,12 +30,12 @@ from cytosae.cohort import BARCODES, CLASSIFICATION, COHORT, read_barcodes, why_
 from cytosae.concepts import NAMES, read_concepts, read_datasets, read_maps, read_names
 from cytosae.console import progress, say
 from cytosae.errors import CytosaeError
-from cytosae.report.barcodes import barcode_figures
+from cytosae.report.barcodes import BARCODE_FIGURES, barcode_figures
 from cytosae.report.curves import training_curves
 from cytosae.report.inline import jpeg, png_of_file, template
 from cytosae.report.overview import overview, threshold_counts
 from cytosae.report.quality import quality_summary
-from cytosae.report.style import save
+from cytosae.report.style import files_of, save
 from cytosae.sae import measured_on, read_metrics
 from cytosae.storage import place
 
@@ -95,8 +95,10 @@ def write_report(study: Path) -> dict[str, Any]:
         A stage is missing, or no permission to write.
     """
     inputs = report_inputs(study)
-    folder = make_folder(study / "report")
-    figures = make_folder(folder / "figures")
+    folder = study / "report"
+    figures = folder / "figures"
+    numbers = sorted(read_datasets(study / "concepts").items(), key=lambda item: -item[1]["cells"])
+    _claim(study, folder, len(numbers))
     cells = read_cells(study / "cells.parquet")
     files = dict(zip(cells["cell_id"], zip(cells["path"], intensities(cells), strict=True), strict=True))
     sae = Manifest.load(study / "sae")
@@ -107,7 +109,6 @@ def write_report(study: Path) -> dict[str, Any]:
         save(training_curves(read_metrics(study / "sae"), whose), figures / "training")
     names = read_names(study / "concepts") | read_names(study / "concepts", NAMES)  # without raters in older files
     datasets, means = [], {}
-    numbers = sorted(read_datasets(study / "concepts").items(), key=lambda item: -item[1]["cells"])
     for index, (name, summary) in enumerate(numbers):
         data = read_concepts(study / "concepts", name, matrices=False)
         threshold = float(data.uns["cytosae"]["parameters"]["concept_threshold"])
@@ -127,6 +128,26 @@ def write_report(study: Path) -> dict[str, Any]:
     outputs = {PAGE: FileRecord.of(folder / PAGE)}
     Manifest("report", {}, inputs, outputs, summary).save(folder)
     return summary
+
+
+def _claim(study: Path, folder: Path, datasets: int) -> None:
+    """Claim the page and the figures that will be drawn for it."""
+    sae = Manifest.load(study / "sae")
+    drawn = ["thresholds", *(f"overview-{index}" for index in range(datasets))]
+    drawn += ["training"] if sae is not None and "given" not in sae.parameters else []
+    drawn += ["quality"] if _is_measured(study) else []
+    drawn += BARCODE_FIGURES if Manifest.load(study / COHORT) is not None else []
+    names = [f"figures/{name}" for figure in drawn for name in files_of(figure)]
+    claim(folder, "report", [PAGE, *names], unnamed=names)
+
+
+def _is_measured(study: Path) -> bool:
+    """Whether the quality measures have been taken of these concepts."""
+    measured, concepts = Manifest.load(study / "quality"), Manifest.load(study / "concepts")
+    if measured is None or concepts is None:
+        return False
+    known = all(measured.inputs.get(name) == value for name, value in concepts.inputs.items())
+    return known and same_weights(measured.inputs["sae"], concepts.inputs["sae"])
 
 
 def _gallery(
@@ -197,10 +218,7 @@ def _picture(path: str, intensity: str | None) -> str:
 
 def _quality(study: Path, figures: Path) -> str | None:
     """The summary of the quality measures, where they have been taken of these concepts."""
-    measured, concepts = Manifest.load(study / "quality"), Manifest.load(study / "concepts")
-    if measured is None or concepts is None or any(measured.inputs.get(k) != v for k, v in concepts.inputs.items()):
-        return None
-    if not same_weights(measured.inputs["sae"], concepts.inputs["sae"]):
+    if not _is_measured(study):
         return None
     table = pd.read_csv(study / "quality" / "figures.csv")
     save(quality_summary(table, title=study.absolute().name), figures / "quality")

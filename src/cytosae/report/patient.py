@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+from markupsafe import escape
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
@@ -75,6 +77,13 @@ def patient_page(
     return template("patient.html.j2").render(
         name=name, subtitle=subtitle, facts=facts, sections=drawn, caveats=caveats, version=__version__
     )
+
+
+def is_patient_page(path: Path, title: str) -> bool:
+    """Whether a file is a page of this program with this title."""
+    with path.open(encoding="utf-8") as file:
+        head = file.read(4096)
+    return '<meta name="generator" content="cytosae ' in head and f"<title>{escape(title)} - cytosae</title>" in head
 
 
 def _small(image: NDArray[np.uint8]) -> str:

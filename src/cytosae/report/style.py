@@ -13,8 +13,9 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
+from PIL import Image
 
-from cytosae.artefacts import whole_file
+from cytosae.artefacts import refuse_foreign, whole_file
 
 INK, MUTED, RULE, NULL = "#1c2430", "#66707f", "#d9dee6", "#a3abb7"
 BLUE, ORANGE, GREEN, PURPLE, AMBER, SKY = "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"
@@ -89,9 +90,32 @@ def number(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
+_PROGRAM = "cytosae"
+_METADATA = {".svg": {"Date": None, "Creator": _PROGRAM}, ".png": {"Software": _PROGRAM}}
+
+
+def files_of(figure: str) -> list[str]:
+    """Names of the files of a figure."""
+    return [figure + suffix for suffix in _METADATA]
+
+
+def refuse_foreign_figure(path: Path, command: str) -> None:
+    """Refuse to replace ``<path>.png`` or ``<path>.svg`` where they are not figures of this program."""
+    for name in files_of(path.name):
+        refuse_foreign(path.with_name(name), command, _is_own)
+
+
+def _is_own(path: Path) -> bool:
+    if path.suffix == ".png":
+        with Image.open(path) as image:
+            return image.info.get("Software") == _PROGRAM
+    with path.open(encoding="utf-8") as file:
+        return f"<dc:title>{_PROGRAM}</dc:title>" in file.read(4096)
+
+
 def save(figure: Figure, path: Path) -> None:
     """Write ``<path>.png`` and ``<path>.svg``; the same figure gives the same bytes."""
     with style():
-        for suffix, metadata in ((".svg", {"Date": None}), (".png", {"Software": None})):
+        for suffix, metadata in _METADATA.items():
             with whole_file(path.with_name(path.name + suffix)) as partial:
                 figure.savefig(partial, format=suffix[1:], metadata=metadata, facecolor="white")

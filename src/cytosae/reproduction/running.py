@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from cytosae.artefacts import make_folder
 from cytosae.console import say
 from cytosae.errors import CytosaeError
 from cytosae.reproduction.cost import seconds_of, units
 from cytosae.reproduction.recipe import Recipe
 from cytosae.reproduction.steps import Step, steps
-from cytosae.reproduction.table import write_results
+from cytosae.reproduction.table import claim_results, write_results
 
 
 def planned(recipe: Recipe, only: Collection[str] = ()) -> dict[str, Any]:
@@ -59,7 +58,7 @@ def reproduce(recipe: Recipe, only: Collection[str] = ()) -> dict[str, Any]:
     -------
     ``done``, names of the steps that ran; ``left_out``, why, by step; and the files of `write_results`.
     """
-    make_folder(recipe.folder)
+    claim_results(recipe)
     chosen = _chosen(steps(recipe), only)
     failed: dict[str, str] = {}
     done: list[str] = []

@@ -10,14 +10,15 @@ import numpy as np
 import pandas as pd
 
 from cytosae import __version__
-from cytosae.artefacts import FileRecord, Manifest, make_folder, read_json, whole_file, write_csv
+from cytosae.artefacts import FileRecord, Manifest, claim, read_json, whole_file, write_csv
+from cytosae.cells.datasets import TABLE as CELLS
 from cytosae.cohort import BARCODES, CLASSIFICATION, COHORT, why_of_others
 from cytosae.concepts import read_datasets
-from cytosae.report import png_of_file, template
+from cytosae.report import files_of, png_of_file, template
 from cytosae.reproduction.paper import CHOSEN, FIRST, PATIENTS, REPORTED, SECOND, TRAINING_SET
 from cytosae.reproduction.recipe import Recipe
 
-TABLE, PAGE = "reproduction.csv", "index.html"
+TABLE, PAGE, PANEL = "reproduction.csv", "index.html", "panel.json"
 _FIGURES = {
     "Figure 2: concepts above a threshold, by expansion": "figures/figure-2-counts.png",
     "Figure 2: all latents on the training set": "study/report/figures/overview-0.png",
@@ -30,6 +31,13 @@ _FIGURES = {
 }
 
 
+def claim_results(recipe: Recipe) -> None:
+    """Claim what `write_results` and the steps write into the folder itself."""
+    drawn = [f"figures/{name}" for figure in ("figure-2-counts", "figure-3") for name in files_of(figure)]
+    further = [PANEL, (recipe.study / CELLS).relative_to(recipe.folder).as_posix(), *drawn]
+    claim(recipe.folder, "reproduction", [TABLE, PAGE, *further], unnamed=further)
+
+
 def write_results(recipe: Recipe) -> dict[str, Any]:
     """Write ``reproduction.csv`` and ``index.html``.
 
@@ -37,7 +45,7 @@ def write_results(recipe: Recipe) -> dict[str, Any]:
     -------
     Paths of both, and the rows for which there is a figure.
     """
-    folder = make_folder(recipe.folder)
+    folder = recipe.folder
     table = compared(recipe)
     write_csv(folder / TABLE, table)
     figures = [(title, png_of_file(folder / path)) for title, path in _FIGURES.items() if (folder / path).is_file()]

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from cytosae.artefacts import CONFIG, WEIGHTS, FileRecord, Manifest, disk_errors, make_folder, whole_file
+from cytosae.artefacts import CONFIG, WEIGHTS, FileRecord, Manifest, claim, disk_errors, whole_file
 from cytosae.console import say
 from cytosae.sae.metrics import STUDY, evaluate
 from cytosae.sae.model import SAE
@@ -54,7 +54,7 @@ def adopt(
     summary = {**figures, "dead": figures["silent"], "n_latents": sae.n_latents, "measured_on": STUDY}
     if imported := sae.metadata.get("imported"):
         summary["imported"] = {key: value for key, value in imported.items() if key != "configuration"}
-    make_folder(folder)
+    claim(folder, "sae", [WEIGHTS, CONFIG])
     with disk_errors(folder):
         for name in (WEIGHTS, CONFIG):
             with whole_file(folder / name) as partial:

@@ -103,6 +103,15 @@ def read_identity(path: Path) -> tuple[dict[str, Any], int, float]:
         ) from error
 
 
+def is_checkpoint(path: Path) -> bool:
+    """Whether a file is a checkpoint of a training."""
+    try:
+        read_identity(path)
+    except CytosaeError:
+        return False
+    return True
+
+
 def load_checkpoint(path: Path, state: TrainState) -> None:
     """Bring `state`, and torch's random state, to where the checkpoint was written."""
     _, step, l0 = read_identity(path)

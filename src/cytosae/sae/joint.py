@@ -27,7 +27,7 @@ from cytosae.errors import CytosaeError, Interrupted
 from cytosae.interrupts import StopFlag, deferred_signals
 from cytosae.locks import locked
 from cytosae.sae.threads import alone
-from cytosae.sae.training import Course, own_random_numbers, start_tokens
+from cytosae.sae.training import Course, claim_training, own_random_numbers, start_tokens
 from cytosae.settings import TrainConfig
 from cytosae.tokens import TokenSource, shuffled_batches
 
@@ -130,6 +130,7 @@ def _train_stream(
     with ExitStack() as closing:
         for member in members:
             closing.enter_context(locked(member.folder))
+            claim_training(member.folder, DIVERGED)
             course = Course(source, member.folder, member.config, device, start=start, verified=True, restart=restart)
             closing.callback(course.close)
             if why := _known_to_diverge(course):

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from cytosae.artefacts import whole_file
 from cytosae.errors import CytosaeError
 
 METRICS = "metrics.jsonl"
@@ -29,7 +30,8 @@ class JsonLines:
     def __init__(self, folder: Path, step: int) -> None:
         path = folder / METRICS
         kept = [line for line in read_metrics(folder) if line["step"] <= step] if step else []
-        path.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+        with whole_file(path) as partial:
+            partial.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
         self._file = path.open("a", encoding="utf-8", buffering=1)
         self._start = time.monotonic() - (kept[-1]["seconds"] if kept else 0.0)
 

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cytosae.artefacts import CONFIG, VERSIONS, WEIGHTS, FileRecord, Manifest, digest, disk_errors
+from cytosae.artefacts import CONFIG, LEDGER, VERSIONS, WEIGHTS, FileRecord, Manifest, claim, digest, disk_errors
 from cytosae.backbones import choose_device, choose_precision
 from cytosae.cells import held_out
 from cytosae.console import progress, say
@@ -27,14 +27,14 @@ from cytosae.locks import locked
 from cytosae.sae import sparse
 from cytosae.sae.activations import BatchTopK, ReLU
 from cytosae.sae.archetypes import Archetypes
-from cytosae.sae.checkpoint import CHECKPOINT, MOMENTS, TrainState, load_checkpoint, save_checkpoint
+from cytosae.sae.checkpoint import CHECKPOINT, MOMENTS, TrainState, is_checkpoint, load_checkpoint, save_checkpoint
 from cytosae.sae.former import TrainedWork, former_folder, put_aside, refusal
 from cytosae.sae.metrics import HELD_OUT, PREFIXES, TRAINING, evaluate
 from cytosae.sae.model import SAE
 from cytosae.sae.objectives import OBJECTIVES, BatchFigures, backward
 from cytosae.sae.start import start_from_tokens, start_of_bias, tie_encoder
 from cytosae.sae.team import Team
-from cytosae.sae.tracking import open_trackers
+from cytosae.sae.tracking import METRICS, open_trackers
 from cytosae.settings import TrainConfig
 from cytosae.tokens import TokenSource, shuffled_batches
 
@@ -286,6 +286,7 @@ def train(
         with team.agreed():
             if team.first:
                 held.enter_context(locked(folder))
+                claim_training(folder)
         if stop:
             flag.signum = stop.signum
         course = Course(source, folder, config, team.device, track, team=team, restart=restart)
@@ -293,6 +294,13 @@ def train(
         if flag:
             raise Interrupted(flag.signum or 0, f"stopped; the training is finished and in {folder}")
         return figures
+
+
+def claim_training(folder: Path, *further: str) -> None:
+    """Claim the files of a training; that an earlier version has begun one there, its checkpoint alone tells."""
+    unnamed = (CHECKPOINT, METRICS, *further)
+    begun = not (folder / LEDGER).exists() and is_checkpoint(folder / CHECKPOINT)
+    claim(folder, "sae", (WEIGHTS, CONFIG, *unnamed), unnamed=unnamed, proven=unnamed if begun else ())
 
 
 def _train(course: Course, readers: int, checkpoint_seconds: float, stop: StopFlag) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from cytosae.sae.joint import Member, Trained, train_together
 from cytosae.settings import BackboneConfig, EncodeConfig, EvaluateConfig, StoreConfig, TrainConfig
 from cytosae.study import embedded, encoded, load_backbone
 from cytosae.sweeps.spec import Setting, Spec
-from cytosae.sweeps.table import write_results
+from cytosae.sweeps.table import claim_results, write_results
 from cytosae.tokens import LiveTokens, TokenSource, TokenStore, layout_of
 
 TOKENS, MEMBERS = "tokens", "members"
@@ -170,6 +170,7 @@ def _sweep(
     restart: bool,
 ) -> dict[str, Any]:
     runs = plan.runs()
+    claim_results(plan.folder, runs, read_cells(plan.study / "cells.parquet")["dataset"].nunique())
     trained, skipped = Trained(), []
     for layer in sorted({run.layer for run in runs}):
         of_layer = [run for run in runs if run.layer == layer]

@@ -11,10 +11,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cytosae import __version__
-from cytosae.artefacts import FileRecord, Manifest, make_folder, whole_file, write_csv
+from cytosae.artefacts import FileRecord, Manifest, claim, whole_file, write_csv
 from cytosae.concepts import is_concept, read_concepts, read_datasets
 from cytosae.concepts.evaluation.sampling import LATENTS
-from cytosae.report import overview, png_of_file, save, template, threshold_counts
+from cytosae.report import files_of, overview, png_of_file, save, template, threshold_counts
 from cytosae.reproduction.paper import REPORTED
 from cytosae.sae import measured_on
 from cytosae.settings import EvaluateConfig
@@ -51,7 +51,7 @@ def write_results(
     """
     each = table_of_runs(spec, runs, diverged, layer_and_depth, quality=evaluation is not None)
     table = over_seeds(each)
-    figures = _draw(make_folder(folder / "figures"), [run for run in runs if run.name not in diverged])
+    figures = _draw(folder / "figures", [run for run in runs if run.name not in diverged])
     with whole_file(folder / TABLE) as partial:
         table.to_parquet(partial, index=False)
     for name, frame in ((CSV, table), (RUNS, each)):
@@ -194,6 +194,22 @@ def _plain(table: pd.DataFrame) -> list[dict[str, Any]]:
     return [{str(name): value for name, value in row.items()} for row in rows]
 
 
+def claim_results(folder: Path, runs: Sequence[Run], datasets: int) -> None:
+    """Claim the tables, the page and the figures of a sweep, see `write_results`."""
+    figures = [_counts(number) for number in range(datasets)]
+    figures += [_overview(number, run) for number in range(datasets) for run in runs]
+    drawn = [f"figures/{name}" for figure in figures for name in files_of(figure)]
+    claim(folder, "sweep", [TABLE, CSV, RUNS, PAGE, *drawn], unnamed=drawn)
+
+
+def _counts(number: int) -> str:
+    return f"counts-{number}"
+
+
+def _overview(number: int, run: Run) -> str:
+    return f"overview-{number}-expansion-{run.config.expansion}-layer-{run.layer}"
+
+
 def _draw(folder: Path, runs: Sequence[Run]) -> list[tuple[str, Path]]:
     """Counts over thresholds of all settings, and all latents of the first training of each expansion and layer."""
     if not runs:
@@ -204,7 +220,7 @@ def _draw(folder: Path, runs: Sequence[Run]) -> list[tuple[str, Path]]:
         shown: set[tuple[int, int]] = set()
         for run in runs:
             lines.setdefault(run.setting.name, []).append(_means(run.folder, dataset))
-        path = folder / f"counts-{number}"
+        path = folder / _counts(number)
         save(threshold_counts({name: np.stack(means) for name, means in lines.items()}), path)
         found.append((f"{dataset}: concepts above a threshold, by setting", path.with_name(f"{path.name}.png")))
         for run in runs:
@@ -213,7 +229,7 @@ def _draw(folder: Path, runs: Sequence[Run]) -> list[tuple[str, Path]]:
                 continue
             shown.add(key)
             data = read_concepts(run.folder / "concepts", dataset, matrices=False)
-            path = folder / f"overview-{number}-expansion-{key[0]}-layer-{key[1]}"
+            path = folder / _overview(number, run)
             save(overview(data.var, title=f"{dataset}, expansion {key[0]}, layer {key[1]}"), path)
             title = f"{dataset}: all latents, {run.setting.name}, seed {run.config.seed}"
             found.append((title, path.with_name(f"{path.name}.png")))

@@ -14,7 +14,17 @@ from typing import Any
 import pandas as pd
 import torch
 
-from cytosae.artefacts import changes, digest, disk_errors, make_folder
+from cytosae.artefacts import (
+    LEDGER,
+    MANIFEST,
+    changes,
+    claim,
+    digest,
+    disk_errors,
+    owned,
+    remove_outdated,
+    whole_name,
+)
 from cytosae.cells import image_digests, write_cells
 from cytosae.console import progress, say
 from cytosae.engines import Engine, Here, Share, Tick, Work
@@ -52,6 +62,11 @@ class _Planned:
     @property
     def file(self) -> str:
         return f"shard-{self.index:05d}.safetensors"
+
+    @property
+    def note(self) -> str:
+        """What is noted beside the shard."""
+        return f"{Path(self.file).stem}{RECORD}"
 
     def is_made(self, shard: Shard | None) -> bool:
         """Whether a shard that is there covers the same rows, made from the same."""
@@ -130,10 +145,11 @@ def fill(
         No permission, too little disk, a folder with tokens of the other kind (embedded, imported), what `load` and `Make`
         raise.
     """
-    make_folder(folder)
     engine, cells = engine or Here(), cells.reset_index(drop=True)
     plans = _plans(cells, layout, origin)
     mine = [plan for plan in plans if share is None or share.has(plan.index)]
+    _refuse_other_kind(folder, layout)
+    _claim(folder, plans)
     found = _found(folder, layout)
     changed = "its source or the images of its cells" if origin else "the images of its cells"
     shards = _kept(folder, found, mine, changed)
@@ -162,7 +178,7 @@ def fill(
             write_cells(cells, folder / CELLS)
             # First what the notes say, then without them: whoever is killed between leaves a store that is finished soon.
             write_manifest(folder, layout, _ordered(shards), complete=False)
-            _sweep(folder, {shard.file for shard in shards.values()})
+            _sweep(folder, {shard.file for shard in shards.values()}, found.values())
             write_manifest(folder, layout, _ordered(shards), complete=True)
         else:
             say(f"tokens: share {share} is made; the same command without --shard finishes the store")
@@ -188,17 +204,29 @@ def _source(cells: pd.DataFrame, start: int, stop: int, origin: str) -> str:
     return digest([rows["cell_id"].tolist(), image_digests(rows), *([origin] if origin else [])])
 
 
+def _refuse_other_kind(folder: Path, layout: Layout) -> None:
+    known = read_manifest(folder)
+    if known is not None and known[0].command != layout.command:
+        raise CytosaeError(
+            f"{folder}: holds tokens of `cytosae {known[0].command}`; those of `cytosae {layout.command}` would take "
+            "their place. Choose another folder, or remove this one."
+        )
+
+
+def _claim(folder: Path, plans: list[_Planned]) -> None:
+    """Claim shards and their notes; earlier versions named in the manifest only those shards that have no note any more."""
+    listing = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    noted = [plan.file for plan in plans if plan.note in listing]
+    files, notes = [plan.file for plan in plans], [plan.note for plan in plans]
+    claim(folder, "tokens", [CELLS, *files, *notes], unnamed=[CELLS, *noted, *notes])
+
+
 def _found(folder: Path, layout: Layout) -> dict[int, Shard]:
     """The shards of this layout that are noted on disk, by number; says why others are of no use."""
     found = read_manifest(folder)
     shards = read_records(folder, layout)
     if found is not None:
         before, listed, _ = found
-        if before.command != layout.command:
-            raise CytosaeError(
-                f"{folder}: holds tokens of `cytosae {before.command}`; those of `cytosae {layout.command}` would take "
-                "their place. Choose another folder, or remove this one."
-            )
         if reason := changes("setting", before.identity(), layout.identity()):
             say(f"tokens: all shards are made anew, {reason}")
         else:
@@ -232,8 +260,11 @@ def _ordered(shards: dict[int, Shard]) -> list[Shard]:
     return [shards[index] for index in sorted(shards)]
 
 
-def _sweep(folder: Path, wanted: set[str]) -> None:
+def _sweep(folder: Path, wanted: set[str], noted: Iterable[Shard]) -> None:
     """Remove the notes beside shards, what killed processes left behind, and shards of an earlier, larger set of cells."""
-    unwanted = (path for path in folder.glob("shard-*.safetensors") if path.name not in wanted)
-    for path in (*unwanted, *folder.glob(f"shard-*{RECORD}"), *folder.glob(".*.partial")):
-        path.unlink(missing_ok=True)
+    files = owned(folder, "tokens")
+    for path in folder.iterdir():
+        left_behind = whole_name(path.name) != path.name and whole_name(path.name) in {*files, MANIFEST, LEDGER}
+        if left_behind or (path.suffix == RECORD and path.name in files):
+            path.unlink(missing_ok=True)
+    remove_outdated(folder, "tokens", {CELLS, *wanted}, {shard.file: shard.record for shard in noted})

@@ -25,7 +25,17 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 
 from cytosae import __version__
-from cytosae.artefacts import MANIFEST, VERSIONS, FileRecord, digest, read_json, sha256_file, whole_file, write_json
+from cytosae.artefacts import (
+    MANIFEST,
+    VERSIONS,
+    FileRecord,
+    digest,
+    owned,
+    read_json,
+    sha256_file,
+    whole_file,
+    write_json,
+)
 from cytosae.cells import pixels_digest, read_cells
 from cytosae.errors import CytosaeError
 from cytosae.storage import StoredPath, ranges, release
@@ -110,8 +120,9 @@ def write_record(folder: Path, layout: Layout, shard: Shard) -> None:
 
 
 def read_records(folder: Path, layout: Layout) -> list[Shard]:
-    """The shards of this layout that have such a note."""
-    found = [read_json(path) for path in sorted(folder.glob(f"shard-*{RECORD}"))]
+    """The shards of this layout that have such a note; files of others that look like one are passed over."""
+    own = owned(folder, "tokens")
+    found = [read_json(path) for path in sorted(folder.glob(f"shard-*{RECORD}")) if path.name in own]
     return [_shard(record["shard"]) for record in found if record["layout"] == digest(layout.identity())]
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cytosae.artefacts import disk_errors, make_folder
+from cytosae.artefacts import PARTIAL, disk_errors, make_folder
 from cytosae.cells.datasets.description import DataSet, RemoteFile
 from cytosae.errors import CytosaeError, in_short
 
@@ -98,7 +98,8 @@ def _fetch(file: RemoteFile, folder: Path, on_progress: Progress | None) -> Fetc
 
     pooch.get_logger().setLevel(logging.WARNING)
     target = folder / _plain(file.name)
-    partial = target.with_name(f".{target.name}.partial")
+    refuse_another(target, file.checksum)
+    partial = target.with_name(f".{target.name}{PARTIAL}")
     downloader = _Download(file, partial, on_progress)
     try:
         with disk_errors(target):
@@ -112,6 +113,19 @@ def _fetch(file: RemoteFile, folder: Path, on_progress: Progress | None) -> Fetc
             "Run the same command again; where it happens twice, the file was changed at its source."
         ) from error
     return Fetched(target, file.checksum is not None)
+
+
+def refuse_another(target: Path, checksum: str | None) -> None:
+    """Refuse to download over a file that is not the published one."""
+    import pooch
+
+    if checksum is None or not target.exists():
+        return
+    if not target.is_file() or not pooch.hashes.hash_matches(str(target), checksum):
+        raise CytosaeError(
+            f"{target}: exists already and has another checksum than the published {checksum}. It was left as it is. Move "
+            "it away, or choose another folder."
+        )
 
 
 def _plain(name: str) -> str:

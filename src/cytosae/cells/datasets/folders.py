@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
-from cytosae.artefacts import FileRecord, disk_errors, make_folder, read_json, write_json
+from cytosae.artefacts import PARTIAL, FileRecord, disk_errors, make_folder, read_json, write_json
 from cytosae.errors import CytosaeError
 
 MARK = ".made-from.json"
@@ -26,20 +26,31 @@ def whole_folder(folder: Path, source: Path) -> Iterator[Path]:
     CytosaeError
         There is such a folder, with something in it that was not made here.
     """
-    if folder.exists() and not is_made(folder) and any(folder.iterdir()):
-        raise CytosaeError(f"{folder}: is there already and was not made by this program. Choose another output.")
-    partial = folder.with_name(f".{folder.name}.partial")
+    if folder.exists() and (strangers := _strangers(folder)):
+        raise CytosaeError(
+            f"{strangers[0]}: is there already and was not made by this program; it would be lost. Move it away, or choose "
+            "another output."
+        )
+    partial = folder.with_name(f".{folder.name}{PARTIAL}")
     shutil.rmtree(partial, ignore_errors=True)
     make_folder(partial)
     try:
         with disk_errors(folder):
             yield partial
-            write_json(partial / MARK, asdict(FileRecord.of(source)))
+            files = sorted(path.relative_to(partial).as_posix() for path in partial.rglob("*") if not path.is_dir())
+            write_json(partial / MARK, {**asdict(FileRecord.of(source)), "files": files})
             if folder.exists():
                 shutil.rmtree(folder)
             partial.rename(folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _strangers(folder: Path) -> list[Path]:
+    """Files in the folder that were not made here; all of them where nothing says what was."""
+    own = {*(read_json(folder / MARK).get("files", []) if is_made(folder) else []), MARK}
+    found = (path for path in sorted(folder.rglob("*")) if path.is_symlink() or not path.is_dir())
+    return [path for path in found if path.relative_to(folder).as_posix() not in own]
 
 
 def is_made(folder: Path) -> bool:
@@ -49,4 +60,9 @@ def is_made(folder: Path) -> bool:
 
 def made_from(folder: Path, source: Path) -> bool:
     """Whether the folder was made, whole, from the file as it is now."""
-    return is_made(folder) and FileRecord(**read_json(folder / MARK)).matches(source)
+    return is_made(folder) and source_record(folder).matches(source)
+
+
+def source_record(folder: Path) -> FileRecord:
+    """The file that a folder was made from, as it was then."""
+    return FileRecord(**{name: value for name, value in read_json(folder / MARK).items() if name != "files"})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections import Counter
 from collections.abc import Callable
@@ -12,10 +13,10 @@ from typing import Any
 import pandas as pd
 
 from cytosae import __version__
-from cytosae.artefacts import FileRecord, make_folder, read_json, whole_file, write_csv, write_json
+from cytosae.artefacts import LEDGER, claim, refuse_strangers, whole_file, write_csv, write_json
 from cytosae.cells.datasets.archives import already_unpacked, is_archive, is_other_archive, unpack_all
 from cytosae.cells.datasets.description import DataSet, Reading
-from cytosae.cells.datasets.folders import MARK, is_made
+from cytosae.cells.datasets.folders import is_made, source_record
 from cytosae.cells.datasets.tree import Tree
 from cytosae.cells.images import SUFFIXES
 from cytosae.errors import CytosaeError
@@ -70,9 +71,9 @@ def prepare(
     """
     labels = dataset.labels(grouping)
     archives = _archives(source, output)
-    if (output / TABLE).exists() and not (output / SUMMARY).exists():
-        raise CytosaeError(f"{output / TABLE}: is there already and was not made here. Choose another output.")
-    make_folder(output)
+    names = [TABLE, SUMMARY, LEFT_OUT, *([ATTRIBUTES] if dataset.attributes else [])]
+    proven = names if not (output / LEDGER).exists() and _is_summary(output / SUMMARY) else []  # by an earlier version
+    refuse_strangers(output, "dataset", names, proven=proven)
     unpacked = unpack_all(archives, output / _UNPACKED, on_progress)
     tree = _tree(source, output, unpacked)
     reading = dataset.read(tree, output / _IMAGES, grouping)
@@ -80,8 +81,17 @@ def prepare(
         raise _nothing(dataset, source, tree)
     left_out = _left_out(tree, reading, {*archives, output / _IMAGES})
     summary = _summary(dataset, tree, reading, labels, left_out) | {"archives": _hashes(archives, unpacked)}
+    claim(output, "dataset", names, proven=proven)
     _write(dataset, output, reading.cells, left_out, summary)
     return Prepared(output / TABLE, summary)
+
+
+def _is_summary(path: Path) -> bool:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return {"cytosae", "dataset", "published_images"} <= found.keys()
+    except (OSError, ValueError, AttributeError):
+        return False
 
 
 def _archives(source: Path, output: Path) -> list[Path]:
@@ -100,7 +110,7 @@ def _archives(source: Path, output: Path) -> list[Path]:
 
 
 def _tree(source: Path, output: Path, unpacked: list[Path]) -> Tree:
-    ours = [output / name for name in (_UNPACKED, TABLE, SUMMARY, LEFT_OUT, ATTRIBUTES)]
+    ours = [output / name for name in (_UNPACKED, TABLE, SUMMARY, LEFT_OUT, ATTRIBUTES, LEDGER)]
     ours += [output / _IMAGES] if is_made(output / _IMAGES) else []
     if source.is_dir():
         return Tree.of(source, *unpacked, without=ours)
@@ -176,7 +186,7 @@ def _summary(
 
 def _hashes(archives: list[Path], unpacked: list[Path]) -> list[dict[str, Any]]:
     """Name, size and SHA-256 of every archive that was given; they were taken when it was unpacked."""
-    records = [FileRecord(**read_json(folder / MARK)) for folder in unpacked[: len(archives)]]
+    records = [source_record(folder) for folder in unpacked[: len(archives)]]
     return [
         {"name": archive.name, "bytes": record.bytes, "sha256": record.sha256}
         for archive, record in zip(archives, records, strict=True)

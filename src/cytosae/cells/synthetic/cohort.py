@@ -14,6 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
+from cytosae.artefacts import PARTIAL, foreign
 from cytosae.cells.synthetic.concepts import has_concept
 from cytosae.cells.synthetic.laboratory import LABORATORIES, REFERENCE, Laboratory
 from cytosae.cells.synthetic.profiles import DIAGNOSES, PROFILES, drawn_profile
@@ -217,7 +218,17 @@ def _claim(spec: CohortSpec, folder: Path) -> None:
                 "Choose another folder or remove this one."
             )
         return
+    for index in range(spec.patients):
+        for kind in ("images", "masks", "concepts"):
+            if (taken := folder / kind / draw_patient(spec, index).name).exists():
+                raise foreign(taken, "cells")
     _put(path, (json.dumps(record, indent=2) + "\n").encode())
+
+
+def is_cohort_table(path: Path) -> bool:
+    """Whether a file is the table of a cohort that was drawn beside it."""
+    with path.open(encoding="utf-8") as file:
+        return (path.parent / _RECORD).is_file() and file.readline().strip() == ",".join(TABLE_COLUMNS)
 
 
 def segmentation(masks: NDArray[np.uint32]) -> NDArray[np.uint8]:
@@ -279,7 +290,7 @@ def _png(array: NDArray[np.uint8]) -> bytes:
 
 def _put(path: Path, content: bytes) -> None:
     """Write under a temporary name, then rename: a file under its own name is whole."""
-    temporary = path.with_name(f".{path.name}.partial")
+    temporary = path.with_name(f".{path.name}{PARTIAL}")
     try:
         temporary.write_bytes(content)
         temporary.replace(path)

@@ -15,7 +15,7 @@ from cytosae.artefacts import (
     WEIGHTS,
     FileRecord,
     Manifest,
-    make_folder,
+    claim,
     sha256_file,
     whole_file,
     without_nan,
@@ -79,6 +79,7 @@ def evaluate_study(
             f"{concepts_folder}: {len(concepts)} concepts, too few to measure. Train longer, or with a smaller --l1."
         )
     # What can be refused is looked at before anything takes time.
+    claim(folder / "quality", "quality", (RESULT, FIGURES, PER_LATENT))
     noted = None if attributes is None else read_attributes(attributes, source.cells)
     others = latents.other_directions(sae, against)
     table, every, about = Table(), _every(statistics), pd.DataFrame({"latent": concepts})
@@ -134,7 +135,7 @@ def _write(
     figures: pd.DataFrame,
     about: pd.DataFrame,
 ) -> None:
-    target = make_folder(folder / "quality")
+    target = folder / "quality"
     write_json(target / RESULT, result)
     write_csv(target / FIGURES, figures)
     with whole_file(target / PER_LATENT) as partial:

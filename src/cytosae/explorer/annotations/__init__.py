@@ -9,7 +9,7 @@ from cytosae.explorer.annotations.database import (
     open_database,
     read_database,
 )
-from cytosae.explorer.annotations.exchange import everything, export, take
+from cytosae.explorer.annotations.exchange import everything, export, is_export, take
 from cytosae.explorer.annotations.former import Former, former_studies
 from cytosae.explorer.annotations.naming import agreed_names, agreed_verdict, name_latents
 from cytosae.explorer.annotations.recording import Stale, current_annotations, history, put
@@ -40,6 +40,7 @@ __all__ = [
     "from_list",
     "from_panel",
     "history",
+    "is_export",
     "majority",
     "name_latents",
     "open_database",

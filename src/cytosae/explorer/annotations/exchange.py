@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +20,7 @@ from cytosae.explorer.annotations.database import Database, Unknown
 from cytosae.explorer.annotations.former import DIGITS
 from cytosae.explorer.annotations.lookup import check_item
 from cytosae.explorer.annotations.stored import FORMAT, Stored, StoredAnnotation, StoredChange, StoredWorklist
-from cytosae.explorer.annotations.tabular import first_error, from_csv, to_csv
+from cytosae.explorer.annotations.tabular import COLUMNS, first_error, from_csv, to_csv
 from cytosae.explorer.annotations.worklists import Plan, add_to
 
 
@@ -66,6 +67,14 @@ def everything(database: Database, *, blind: bool = False, asking: str | None = 
         ]
         worklists = [StoredWorklist.model_validate(_facts(row)) for row in rows]
     return Stored(inputs={"sae": database.sae}, worklists=worklists, annotations=annotations)
+
+
+def is_export(path: Path) -> bool:
+    """Whether a file is one of `export`."""
+    if path.suffix == ".json":
+        return bool(read_json(path)["format"] == FORMAT)
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        return tuple(next(csv.reader(file))) == COLUMNS
 
 
 def export(database: Database, path: Path) -> dict[str, Any]:

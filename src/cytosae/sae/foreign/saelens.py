@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from cytosae import __version__
-from cytosae.artefacts import make_folder, read_json, whole_file, write_json
+from cytosae.artefacts import claim, read_json, whole_file, write_json
 from cytosae.errors import CytosaeError
 from cytosae.sae.activations import BatchTopK, Gated, JumpReLU, ReLU, TopK
 from cytosae.sae.foreign.equations import Found
@@ -43,6 +43,14 @@ def read(path: Path) -> Found:
     return of_lens(path, plain(config), state)
 
 
+def _is_written_here(path: Path) -> bool:
+    """Whether a configuration is one of `write`."""
+    try:
+        return path.is_file() and "cytosae" in read_json(path)["metadata"]
+    except (CytosaeError, KeyError, TypeError):
+        return False
+
+
 def write(sae: SAE, folder: Path) -> dict[str, Any]:
     """Write a folder that ``SAE.load_from_disk`` of SAELens 6 reads.
 
@@ -59,7 +67,7 @@ def write(sae: SAE, folder: Path) -> dict[str, Any]:
         An activation that SAELens does not have.
     """
     architecture, settings, arrays, training = _theirs(sae)
-    make_folder(folder)
+    claim(folder, "export", (CONFIG, WEIGHTS), proven=(CONFIG, WEIGHTS) if _is_written_here(folder / CONFIG) else ())
     with whole_file(folder / WEIGHTS) as partial:
         save_file({name: value.detach().cpu().float().contiguous() for name, value in arrays.items()}, partial)
     backbone = sae.metadata.get("backbone") or {}
