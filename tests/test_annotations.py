@@ -759,6 +759,19 @@ def filled(client: TestClient) -> int:
     return number
 
 
+def test_a_file_that_names_no_autoencoder_is_taken_with_a_word(
+    client: TestClient, database: Database, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    filled(client)
+    export(database, tmp_path / "all.json")
+    raw = json.loads((tmp_path / "all.json").read_text())
+    del raw["inputs"]["sae"]
+    (tmp_path / "all.json").write_text(json.dumps(raw))
+    with closing(Database(f"sqlite:///{tmp_path}/other.sqlite", SAE_DIGEST)) as other:
+        assert take(other, tmp_path / "all.json").added == 4
+    assert "does not say of which autoencoder it is" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("ending", ["json", "csv"])
 def test_export_and_import_are_inverse(client: TestClient, database: Database, tmp_path: Path, ending: str) -> None:
     filled(client)

@@ -750,3 +750,13 @@ def test_a_threshold_for_unseen_laboratories_is_chosen_by_leaving_laboratories_o
     assert (found.choice > -3.5).all()
     assert figures(found.chosen, left_out, problem.classes, QUICK)["weighted_f1"] > 0.7
     assert found.at[0].f1(0, 0).value < 0.3  # with the shortcut
+
+
+def test_patients_of_two_data_sets_have_names_of_their_own() -> None:
+    """Patient ``1`` of data set ``b@c`` is not patient ``1@b`` of data set ``c``."""
+    from cytosae.cohort.aggregation import _with_dataset
+
+    plain = pd.DataFrame({"patient": ["1", "1", "2"], "dataset": ["a", "b", "a"]})
+    assert _with_dataset(plain).tolist() == ["1@a", "1@b", "2@a"]
+    alike = pd.DataFrame({"patient": ["1", "1@b", "1\\"], "dataset": ["b@c", "c", "b@c"]})
+    assert len(set(_with_dataset(alike))) == 3

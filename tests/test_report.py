@@ -189,3 +189,16 @@ def test_pictures_are_small_copies(study: Path) -> None:
     assert first
     picture = Image.open(io.BytesIO(base64.b64decode(first[1])))
     assert picture.size == (112, 112)
+
+
+def test_the_manifest_names_every_figure(study: Path) -> None:
+    """A figure that was cut short makes the report stale."""
+    write_report(study)
+    manifest = Manifest.load(study / "report")
+    assert manifest is not None
+    drawn = {f"figures/{path.name}" for path in (study / "report" / "figures").iterdir()}
+    assert drawn
+    assert drawn < set(manifest.outputs)
+    figure = study / "report" / "figures" / "training.svg"
+    figure.write_bytes(figure.read_bytes()[:100])
+    assert manifest.why_stale(study / "report", manifest.parameters, manifest.inputs) is not None

@@ -10,7 +10,7 @@ export class ApiError extends Error {
 
 const STATUS: Record<number, string> = {
   0: "The explorer does not answer. Is “cytosae explore” still running?",
-  401: "This page needs its key. Open the address that “cytosae explore” printed.",
+  401: "This page needs its token. Open the address that “cytosae explore” printed.",
   403: "This is not allowed from here.",
   404: isStatic ? "This is not part of the exported pages." : "There is no such thing in this study.",
 };

@@ -184,7 +184,7 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise CytosaeError(f"{path}: not a JSON file ({error}). Remove it and run the stage again.") from error
+        raise CytosaeError(f"{path}: not a JSON file ({error}). Move it away and run the stage again.") from error
 
 
 @dataclass(frozen=True)
@@ -257,7 +257,9 @@ class Manifest:
             outputs = {name: FileRecord(**record) for name, record in raw.pop("outputs").items()}
             return cls(**{"version": 1, **raw}, outputs=outputs)
         except (AttributeError, KeyError, TypeError) as error:
-            raise CytosaeError(f"{path}: not a manifest of this program ({error}). Remove it and run again.") from error
+            raise CytosaeError(
+                f"{path}: not a manifest of this program ({error}). Move it away and run again."
+            ) from error
 
     def save(self, folder: Path) -> None:
         """Write the manifest; the last thing a stage does."""
@@ -409,7 +411,7 @@ def remove_outdated(
     _write_ledger(folder, stage, {name: record for name, record in files.items() if name in kept})
 
 
-def refuse_foreign(path: Path, command: str, is_own: Callable[[Path], bool], *, overwrite: bool | None = None) -> None:
+def refuse_foreign(path: Path, command: str, is_own: Callable[[Path], bool]) -> None:
     """Refuse to replace a file that a command did not write.
 
     Parameters
@@ -420,29 +422,27 @@ def refuse_foreign(path: Path, command: str, is_own: Callable[[Path], bool], *, 
         The command, such as ``panel``.
     is_own
         Whether the content of a file that is there tells that the command wrote it.
-    overwrite
-        The user's word; None where the command has no such option.
 
     Raises
     ------
     CytosaeError
         There is a file of somebody else.
     """
-    if overwrite or not (path.exists() or path.is_symlink()):
+    if not (path.exists() or path.is_symlink()):
         return
     try:
         own = path.is_file() and is_own(path)
     except Exception:  # whatever a reader makes of a file that is not of its format
         own = False
     if not own:
-        raise foreign(path, command, ", or pass --overwrite" if overwrite is not None else "")
+        raise foreign(path, command)
 
 
-def foreign(path: Path, stage: str, otherwise: str = "") -> CytosaeError:
+def foreign(path: Path, stage: str) -> CytosaeError:
     """What is said of a file that stands where a stage or command would write, and is not its own."""
     return CytosaeError(
         f"{path}: exists already and was not written by `cytosae {COMMANDS.get(stage, stage)}`, or is damaged. It was left "
-        f"as it is. Choose another name, or move it away{otherwise}."
+        f"as it is. Choose another name, or move it away."
     )
 
 

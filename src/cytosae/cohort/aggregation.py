@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cytosae import __version__
-from cytosae.artefacts import digest, same_weights, whole_file
+from cytosae.artefacts import same_weights, whole_file
 from cytosae.cells import RESERVED
 from cytosae.cohort.barcodes import BarcodeSums, disease_barcodes, variance_between
 from cytosae.cohort.duplicates import shared_cells
@@ -109,6 +109,15 @@ def make_barcodes(
     }
 
 
+def _with_dataset(obs: pd.DataFrame) -> pd.Series[str]:
+    """Names ``patient@dataset``; an at sign in a patient's name is escaped where two names would be the same."""
+    names = obs["patient"] + "@" + obs["dataset"]
+    if len(names.unique()) == len(obs[["patient", "dataset"]].drop_duplicates()):
+        return names
+    escaped = obs["patient"].str.replace("\\", "\\\\", regex=False).str.replace("@", "\\@", regex=False)
+    return escaped + "@" + obs["dataset"]
+
+
 def _diagnoses(obs: pd.DataFrame) -> dict[str, int]:
     """Patients by diagnosis."""
     if "diagnosis" not in obs:
@@ -187,7 +196,7 @@ def _patients(parts: Iterable[_Cells], by_cell_type: bool) -> tuple[pd.DataFrame
     for column, values in _files(cells).items():
         obs[column] = values.groupby(codes).agg(lambda v: " | ".join(sorted({str(x) for x in v}))).to_numpy()
     unique = obs["patient"].nunique() == obs[["dataset", "patient"]].drop_duplicates().shape[0]
-    names = obs["patient"] if unique else obs["patient"] + "@" + obs["dataset"]
+    names = obs["patient"] if unique else _with_dataset(obs)
     obs.index = pd.Index((names + " | " + obs["cell_type"] if by_cell_type else names).astype(str).to_numpy())
     for column in obs.columns:
         if not pd.api.types.is_numeric_dtype(obs[column].infer_objects()):
@@ -250,10 +259,7 @@ def _anndata(
 
 
 def _about(parts: Sequence[_Cells], config: BarcodeConfig, shared: pd.DataFrame | None) -> dict[str, Any]:
-    inputs = {
-        part.dataset: {"cells": digest(part.obs["file_sha256"].astype(str).tolist()), **read_inputs(part.folder)}
-        for part in parts
-    }
+    inputs = {part.dataset: read_inputs(part.folder) for part in parts}
     about: dict[str, Any] = {
         "stage": "barcodes",
         "cytosae": __version__,

@@ -98,7 +98,7 @@ def write_report(study: Path) -> dict[str, Any]:
     folder = study / "report"
     figures = folder / "figures"
     numbers = sorted(read_datasets(study / "concepts").items(), key=lambda item: -item[1]["cells"])
-    _claim(study, folder, len(numbers))
+    drawn = _claim(study, folder, len(numbers))
     cells = read_cells(study / "cells.parquet")
     files = dict(zip(cells["cell_id"], zip(cells["path"], intensities(cells), strict=True), strict=True))
     sae = Manifest.load(study / "sae")
@@ -125,13 +125,13 @@ def write_report(study: Path) -> dict[str, Any]:
         partial.write_text(page, encoding="utf-8")
     shown = {dataset["name"]: len(dataset["concepts"]) for dataset in datasets}
     summary = {"page": f"{folder / PAGE}", "bytes": len(page.encode()), "concepts_shown": shown}
-    outputs = {PAGE: FileRecord.of(folder / PAGE)}
+    outputs = {name: FileRecord.of(folder / name) for name in (PAGE, *drawn) if (folder / name).is_file()}
     Manifest("report", {}, inputs, outputs, summary).save(folder)
     return summary
 
 
-def _claim(study: Path, folder: Path, datasets: int) -> None:
-    """Claim the page and the figures that will be drawn for it."""
+def _claim(study: Path, folder: Path, datasets: int) -> list[str]:
+    """Claim the page and the figures that will be drawn for it; the figures."""
     sae = Manifest.load(study / "sae")
     drawn = ["thresholds", *(f"overview-{index}" for index in range(datasets))]
     drawn += ["training"] if sae is not None and "given" not in sae.parameters else []
@@ -139,6 +139,7 @@ def _claim(study: Path, folder: Path, datasets: int) -> None:
     drawn += BARCODE_FIGURES if Manifest.load(study / COHORT) is not None else []
     names = [f"figures/{name}" for figure in drawn for name in files_of(figure)]
     claim(folder, "report", [PAGE, *names], unnamed=names)
+    return names
 
 
 def _is_measured(study: Path) -> bool:

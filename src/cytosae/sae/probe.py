@@ -201,18 +201,23 @@ def steps_until(rate: float, config: TrainConfig) -> int:
 
 def probe_steps(config: TrainConfig) -> int:
     """Steps of a probe of a training: with an equal sum of learning rates, within `STEPS`."""
-    return int(np.clip(round(summed_rate(config.steps, config) / _mean_rate(config)), *STEPS))
+    fewest, most = STEPS
+    wanted = summed_rate(config.steps, config) * (1 - 1e-12)
+    return fewest + bisect_left(range(fewest, most), wanted, key=lambda steps: float(_probe_rates(steps, config).sum()))
 
 
 def beyond_probes(config: TrainConfig) -> float:
     """Logarithm of the training's sum of learning rates over that of its probes; 0 where these go as far."""
     done = max(summed_rate(config.steps, config), 1e-30)
-    return max(0.0, math.log(done / (probe_steps(config) * _mean_rate(config))))
+    return max(0.0, math.log(done / float(_probe_rates(probe_steps(config), config).sum())))
 
 
-def _mean_rate(config: TrainConfig) -> float:
-    rate = max(LEARNING_RATE, config.learning_rate)
-    return rate * (1 - _WARMUP / 2) - (rate - config.learning_rate) * _COOLED / 2
+def _probe_rates(steps: int, config: TrainConfig) -> NDArray[np.float64]:
+    """Learning rate of every step of a probe: warm-up, a plateau, and a fall to the rate of the training."""
+    rate, done = max(LEARNING_RATE, config.learning_rate), np.arange(steps)
+    left = np.minimum(1.0, (steps - done) / (_COOLED * steps))
+    warm = np.minimum(1.0, (done + 1) / max(1, round(_WARMUP * steps)))
+    return warm * (config.learning_rate + (rate - config.learning_rate) * left)
 
 
 def narrow(config: TrainConfig, d_model: int) -> tuple[int, ...]:
@@ -240,15 +245,16 @@ def probe(x: Tensor, held: Tensor, config: TrainConfig, threshold: float) -> Pro
     CytosaeError
         It diverges.
     """
-    steps, rate = probe_steps(config), max(LEARNING_RATE, config.learning_rate)
-    short = replace(config, learning_rate=rate, warmup_steps=max(1, round(_WARMUP * steps)), revival="none")
+    steps = probe_steps(config)
+    rates = _probe_rates(steps, config)
+    short = replace(config, warmup_steps=0, revival="none")
     state = new_state(short, x.shape[1], x.device)
     begin(state, x[: 16 * BATCH], config)
     settled = summed = 0.0
     for batch in _batches(x, steps, config.seed):
-        now = replace(short, learning_rate=_cooled(state.step, steps, rate, config.learning_rate))
-        step(state, batch, now)
-        summed += now.learning_rate * min(1.0, state.step / short.warmup_steps)
+        rate = float(rates[state.step])
+        step(state, batch, replace(short, learning_rate=rate))
+        summed += rate
         if state.l0 > _TENTH * state.sae.n_latents:
             settled = summed
     figures = evaluate(state.sae, [held], config.objective)
@@ -270,11 +276,6 @@ def never_fired(x: Tensor, config: TrainConfig, centred: bool, steps: int) -> fl
     for batch in _batches(x, steps, config.seed):
         fired |= step(state, batch, short).fired
     return 1 - float(fired.float().mean())
-
-
-def _cooled(done: int, steps: int, rate: float, last: float) -> float:
-    left = (steps - done) / (_COOLED * steps)
-    return rate if left >= 1 else last + (rate - last) * left
 
 
 def _batches(x: Tensor, steps: int, seed: int) -> Iterator[Tensor]:

@@ -14,6 +14,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from cytosae.artefacts import SPREADSHEET, read_json, whole_file, write_json
+from cytosae.console import say
 from cytosae.errors import CytosaeError
 from cytosae.explorer.annotations import recording, schemas, tables
 from cytosae.explorer.annotations.database import Database, Unknown
@@ -115,7 +116,11 @@ def take(database: Database, path: Path, *, replace: bool = False) -> Taken:
     """
     database.check_autoencoder()
     found = from_csv(path) if path.suffix == ".csv" else _from_json(path)
-    if (sae := found.inputs.get("sae", database.sae)) != database.sae:
+    if "sae" not in found.inputs:
+        say(
+            f"{path}: does not say of which autoencoder it is; its latents are taken as those of {database.sae[:DIGITS]}"
+        )
+    elif (sae := found.inputs["sae"]) != database.sae:
         raise CytosaeError(
             f"{path}: annotations of another autoencoder ({sae[:12]}) than that of the study ({database.sae[:12]}), "
             "whose latents mean other things."
