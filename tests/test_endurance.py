@@ -16,7 +16,7 @@ UNNAMED = "report/figures"
 """The manifest of a report names its page alone: whether its figures are whole is not looked at."""
 
 
-@pytest.mark.parametrize("part", ["kills", "damage", "hostile", "judgements", "disk", "permissions"])
+@pytest.mark.parametrize("part", ["kills", "damage", "inputs", "hostile", "judgements", "disk", "permissions"])
 def test_nothing_is_lost_and_nothing_is_accepted_without_a_word(part: str, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "benchmarks.endurance", part, "--short", "--output", str(tmp_path / "e.json")]
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import resource
 import shutil
@@ -103,7 +104,7 @@ def _verdict(answer: Answer, pristine: Answer) -> str:
 
 def _fault(kind: Kind, answer: Answer, pristine: Answer) -> str | None:
     if answer.verdict not in {"read", "refused"}:
-        return f"{answer.verdict}: {answer.value[-700:]}"
+        return f"{answer.verdict}: {answer.value[-1500:]}"
     if answer.bytes > BYTES:
         return f"took {answer.bytes / 1e9:.1f} GB"
     if kind.checked and _verdict(answer, pristine) == "another value":
@@ -145,7 +146,7 @@ class _Reader:
         except EOFError:
             self.process.join()
             answer = Answer(
-                "died", f"ended with {self.process.exitcode}: {self.log.read_text(errors='replace')[-500:]}"
+                "died", f"ended with {self.process.exitcode}: {self.log.read_text(errors='replace')[-1500:]}"
             )
         self.close()
         return answer
@@ -164,6 +165,7 @@ def _reading(log: Path, requests: Connection) -> None:
     with log.open("w", encoding="utf-8") as file:
         os.dup2(file.fileno(), 2)
         os.dup2(file.fileno(), 1)
+    faulthandler.enable()  # of a crash, where it was
     torch.set_num_threads(1)
     resource.setrlimit(resource.RLIMIT_AS, (_ROOM, _ROOM))
     kinds = {kind.name: kind for kind in KINDS}
