@@ -18,7 +18,16 @@ from numpy.typing import ArrayLike, NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from cytosae.artefacts import MANIFEST, Manifest, digest, reading_hdf5, sae_weights_digest, same_weights, whole_file
+from cytosae.artefacts import (
+    MANIFEST,
+    Manifest,
+    digest,
+    reading_hdf5,
+    sae_weights_digest,
+    same_weights,
+    whole_file,
+    writing_hdf5,
+)
 from cytosae.errors import CytosaeError
 
 if TYPE_CHECKING:
@@ -91,7 +100,7 @@ def write_concepts(
     matrices
         Position, counts and means of consecutive cells (`cytosae.concepts.parts.Parts.read`).
     """
-    with whole_file(path) as partial, h5py.File(partial, "w") as file:
+    with writing_hdf5(path) as file:
         file.attrs.update({"encoding-type": "anndata", "encoding-version": "0.1.0"})
         elements = {
             "obs": _obs(cells),
