@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import anndata as ad
+import h5py
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -30,6 +31,7 @@ from cytosae.concepts import (
     read_maps,
     reference_images,
 )
+from cytosae.concepts.storage import concept_files, read_activations, stream_concepts
 from cytosae.errors import CytosaeError
 from cytosae.sae import SAE
 from cytosae.settings import EncodeConfig
@@ -280,6 +282,36 @@ def test_nan_in_tokens_stops_the_encoding(make_store: MakeStore, tmp_path: Path)
     with pytest.raises(CytosaeError, match="NaN or infinite"):
         encode(store, some_sae(), tmp_path / "concepts")
     assert not (tmp_path / "concepts" / "manifest.json").exists()
+
+
+def test_a_column_that_is_not_there_is_refused_before_it_is_used(encoded: tuple[TokenStore, SAE, Path]) -> None:
+    _, _, folder = encoded
+    dataset = next(iter(read_datasets(folder)))
+    path, _ = concept_files(folder, dataset)
+    with h5py.File(path, "r+") as file:
+        file["layers/mean_activation/indices"][5] = 1 << 30
+    for read in (
+        lambda: read_concepts(folder, dataset),
+        lambda: list(stream_concepts(folder, dataset)),
+        lambda: read_activations(folder, dataset, np.arange(10)),
+    ):
+        with pytest.raises(CytosaeError, match=rf"{path.name}: not a readable AnnData"):
+            read()
+    assert read_concepts(folder, dataset, matrices=False).n_vars == 24
+
+
+def test_damaged_maps_and_a_damaged_manifest_are_named(encoded: tuple[TokenStore, SAE, Path]) -> None:
+    _, _, folder = encoded
+    dataset = next(iter(read_datasets(folder)))
+    _, maps = concept_files(folder, dataset)
+    maps.write_bytes(maps.read_bytes().replace(b'"maps"', b'"mbps"'))
+    with pytest.raises(CytosaeError, match=rf"{maps.name}: not readable"):
+        read_maps(folder, dataset)
+    manifest, good = folder / "manifest.json", (folder / "manifest.json").read_text()
+    for word in ("datasets", "files", "sae"):
+        manifest.write_text(good.replace(f'"{word}"', f'"x{word}"'))
+        with pytest.raises(CytosaeError, match=r"manifest\.json: damaged"):
+            read_concepts(folder, dataset)
 
 
 def test_no_concepts_there(tmp_path: Path) -> None:

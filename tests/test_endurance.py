@@ -14,7 +14,7 @@ pytest.importorskip("fastapi")
 ROOT = Path(__file__).resolve().parents[1]
 
 
-@pytest.mark.parametrize("part", ["kills", "damage", "hostile", "judgements", "disk", "permissions"])
+@pytest.mark.parametrize("part", ["kills", "damage", "inputs", "hostile", "judgements", "disk", "permissions"])
 def test_nothing_is_lost_and_nothing_is_accepted_without_a_word(part: str, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "benchmarks.endurance", part, "--short", "--output", str(tmp_path / "e.json")]
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])

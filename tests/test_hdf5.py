@@ -125,3 +125,32 @@ def test_cells_beyond_32_bits_of_entries_are_written_and_read(study: Path) -> No
         assert means.shape == (3, 24)
     counts, _ = read_activations(study / "concepts", "pbc", [41, 42], cells=41)
     assert (counts != expected).nnz == 0
+
+
+FULL = """
+import resource, signal, sys
+from pathlib import Path
+import numpy as np
+from anndata.io import write_elem
+from cytosae.artefacts import writing_hdf5
+from cytosae.errors import CytosaeError
+
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]),) * 2)
+try:
+    with writing_hdf5(Path(sys.argv[1])) as file:
+        for number in range(6):
+            write_elem(file, f"part{number}", np.random.default_rng(0).random((200, 10)))
+except CytosaeError as error:
+    sys.exit(str(error))
+"""
+
+
+@pytest.mark.parametrize("limit", [1, 3000, 20_000, 90_000])
+def test_a_full_disk_is_told_and_does_not_crash_the_process(tmp_path: Path, limit: int) -> None:
+    path = tmp_path / "a.h5ad"
+    path.write_bytes(b"as it was")
+    done = subprocess.run([sys.executable, "-c", FULL, path, str(limit)], capture_output=True, text=True, check=False)
+    assert done.returncode == 1, done.stderr
+    assert "a.h5ad: the disk is full or a size limit was reached" in done.stderr
+    assert [(found.name, found.read_bytes()) for found in tmp_path.iterdir()] == [("a.h5ad", b"as it was")]

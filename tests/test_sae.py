@@ -13,6 +13,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from conftest import live
@@ -20,7 +22,8 @@ from cytosae.errors import CytosaeError, Interrupted
 from cytosae.interrupts import StopFlag
 from cytosae.sae import SAE, ExplainedVariance, TrainConfig, backward, evaluate, geometric_median, read_metrics, train
 from cytosae.sae import objectives as objectives_module
-from cytosae.sae.checkpoint import CHECKPOINT, load_checkpoint
+from cytosae.sae.checkpoint import CHECKPOINT, load_checkpoint, save_checkpoint
+from cytosae.sae.former import TrainedWork
 from cytosae.sae.joint import Member, train_together
 from cytosae.sae.start import start_from_tokens, start_of_bias
 from cytosae.sae.training import dead_latents, learning_rate, new_state, step
@@ -536,6 +539,43 @@ def test_damaged_shard_and_nan_stop_before_harm(make_store: MakeStore, tmp_path:
     with pytest.raises(CytosaeError, match=r"shard-00001\.safetensors: shard is damaged"):
         train(store, tmp_path / "sae", SMALL)
     assert not list((tmp_path / "sae").iterdir())
+
+
+def flipped(data: bytes, place: int) -> bytes:
+    return data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]
+
+
+def test_a_damaged_checkpoint_is_not_continued(make_store: MakeStore, tmp_path: Path) -> None:
+    train(make_store(dictionary_tokens()), tmp_path / "sae", SMALL)
+    path = tmp_path / "sae" / "checkpoint.safetensors"
+    good = path.read_bytes()
+    state = new_state(SMALL, 12, torch.device("cpu"))
+    for place in (
+        len(good) - 1,
+        len(good) // 2,
+        good.index(b"random_state"),
+        good.index(b"W_enc"),
+        good.index(b'step\\"') + 8,
+    ):
+        path.write_bytes(flipped(good, place))
+        with pytest.raises(CytosaeError, match=r"checkpoint\.safetensors: not a checkpoint, or damaged"):
+            load_checkpoint(path, state)
+    path.write_bytes(good.replace(b"parameters", b"pasameters"))
+    with pytest.raises(CytosaeError, match=r"checkpoint\.safetensors: does not say of which training"):
+        TrainedWork.load(tmp_path / "sae")
+    path.write_bytes(good)
+    load_checkpoint(path, state)
+
+
+def test_a_checkpoint_without_a_checksum_is_read(tmp_path: Path) -> None:
+    state = new_state(SMALL, 12, torch.device("cpu"))
+    save_checkpoint(tmp_path / "c", state, {})
+    with safe_open(tmp_path / "c", "pt") as file:
+        about = json.loads(file.metadata()["cytosae"])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    del about["sha256"]
+    save_file(tensors, tmp_path / "c", metadata={"cytosae": json.dumps(about)})
+    load_checkpoint(tmp_path / "c", state)
 
 
 def test_divergence_is_said(make_store: MakeStore, tmp_path: Path) -> None:

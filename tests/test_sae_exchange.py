@@ -491,6 +491,13 @@ def test_what_is_no_checkpoint_is_told(tmp_path: Path) -> None:
         import_sae(tmp_path / "d.pt")
 
 
+def test_a_damaged_name_in_a_pickle_is_told(tmp_path: Path) -> None:
+    path = saev_file(tmp_path / "sae.pt", _relu(2))
+    path.write_bytes(path.read_bytes().replace(b"FloatStorage", b"FloatStorafe"))
+    with pytest.raises(CytosaeError, match=r"sae\.pt"):
+        import_sae(path)
+
+
 def test_shapes_and_numbers_are_looked_at(tmp_path: Path) -> None:
     def saved(**changed: torch.Tensor) -> Path:
         torch.save({"cfg": {}, "state_dict": {**arrays(), **changed}}, tmp_path / "a.pt")

@@ -19,11 +19,11 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 
 from conftest import PlantedBackbone, live, numbered_cells, tiny_info
-from cytosae.artefacts import LEDGER
+from cytosae.artefacts import LEDGER, claim
 from cytosae.errors import CytosaeError
 from cytosae.settings import StoreConfig
 from cytosae.tokens import TokenStore, embed, in_order, layout_of, shuffled_batches
-from cytosae.tokens.store import read_records
+from cytosae.tokens.store import read_records, write_record
 
 MakeStore = Callable[..., TokenStore]
 
@@ -185,6 +185,19 @@ def test_another_backbone_starts_anew_and_says_so(make_store: MakeStore, capsys:
     embed(store.cells, backbone, store.folder, layout, workers=0)  # type: ignore[arg-type]
     assert "all shards are made anew, setting changed: layer 1 -> 0" in capsys.readouterr().err
     assert len(backbone.seen) == 40
+
+
+@pytest.mark.parametrize("word", ["layout", "shard", "start", "bytes"])
+def test_a_damaged_note_of_a_shard_is_named(make_store: MakeStore, word: str) -> None:
+    store = make_store(planted())
+    note = "shard-00000.json"
+    claim(store.folder, "tokens", [note])
+    write_record(store.folder, store.layout, store.shards[0])
+    assert read_records(store.folder, store.layout) == store.shards[:1]
+    path = store.folder / note
+    path.write_text(path.read_text().replace(f'"{word}"', f'"x{word}"'))
+    with pytest.raises(CytosaeError, match=r"shard-00000\.json: not the note of a shard, or damaged"):
+        read_records(store.folder, store.layout)
 
 
 def test_fewer_cells_leave_no_old_shards(make_store: MakeStore) -> None:

@@ -14,13 +14,15 @@ from pathlib import Path
 from benchmarks.endurance.damage import damage
 from benchmarks.endurance.disk import disk_full, permissions
 from benchmarks.endurance.hostile import hostile_checkpoints
+from benchmarks.endurance.inputs import inputs
 from benchmarks.endurance.judgements import judgements
 from benchmarks.endurance.kills import kills
 from benchmarks.endurance.outcome import Outcome
 
 PARTS: dict[str, tuple[Callable[[Path, int], Outcome], int, int]] = {
     "kills": (kills, 3, 100),
-    "damage": (damage, 6, 1000),
+    "damage": (damage, 6, 150),
+    "inputs": (inputs, 60, 1000),
     "hostile": (hostile_checkpoints, 11, 44),
     "judgements": (judgements, 80, 10_000),
     "disk": (disk_full, 2, 40),

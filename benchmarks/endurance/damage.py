@@ -4,37 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks.endurance.damages import damages
 from benchmarks.endurance.outcome import BROKEN, FINISHED, Outcome, done
 from benchmarks.endurance.studying import contents, differences, make_source, run_study
-
-
-def damages(rng: np.random.Generator) -> dict[str, Callable[[bytes], bytes]]:
-    """Ways in which a disk, a copy or an editor spoils a file."""
-
-    def flipped(data: bytes) -> bytes:
-        spoiled = bytearray(data)
-        for place in rng.integers(0, max(1, len(data)), int(rng.integers(1, 5))):
-            if spoiled:
-                spoiled[place] ^= 1 << int(rng.integers(8))
-        return bytes(spoiled)
-
-    def swapped(data: bytes) -> bytes:
-        size = max(1, len(data) // 8)
-        blocks = [data[i : i + size] for i in range(0, len(data), size)]
-        return b"".join(blocks[i] for i in rng.permutation(len(blocks)))
-
-    return {
-        "bits flipped": flipped,
-        "truncated": lambda data: data[: int(rng.integers(0, max(1, len(data))))],
-        "blocks swapped": swapped,
-        "empty": lambda data: b"",
-        "random bytes": lambda data: rng.bytes(max(1, len(data))),
-    }
 
 
 def damage(folder: Path, trials: int, seed: int = 0) -> Outcome:

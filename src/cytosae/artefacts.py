@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import io
 import json
 import math
 import os
@@ -20,6 +21,7 @@ from cytosae.console import say
 from cytosae.errors import CytosaeError
 
 if TYPE_CHECKING:
+    import h5py
     import pandas as pd
 
 MANIFEST = "manifest.json"
@@ -116,6 +118,36 @@ def reading_hdf5(
                 "close it there (a notebook, a viewer, another run), then run the same command again."
             ) from error
         raise CytosaeError(f"{name or path}: not {kind} ({error}). {advice}") from error
+
+
+class _Sink(io.FileIO):
+    """A file that takes everything, and keeps the first error: HDF5 crashes the process after one of its own writing."""
+
+    error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        view = memoryview(data).cast("B")
+        written = 0
+        while self.error is None and written < len(view):
+            try:
+                written += super().write(view[written:])
+            except OSError as error:
+                self.error = error
+        return len(view)
+
+
+@contextlib.contextmanager
+def writing_hdf5(path: Path) -> Iterator[h5py.File]:
+    """Write a file of HDF5 whole or not at all; see `whole_file`."""
+    import h5py
+
+    with whole_file(path) as partial, _Sink(partial, "w+") as sink:
+        try:
+            with h5py.File(sink, "w") as file:
+                yield file
+        finally:
+            if sink.error is not None:
+                raise sink.error
 
 
 def make_folder(path: Path) -> Path:

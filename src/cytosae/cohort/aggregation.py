@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cytosae import __version__
-from cytosae.artefacts import same_weights, whole_file
+from cytosae.artefacts import same_weights, writing_hdf5
 from cytosae.cells import RESERVED
 from cytosae.cohort.barcodes import BarcodeSums, disease_barcodes, variance_between
 from cytosae.cohort.duplicates import shared_cells
@@ -89,8 +89,9 @@ def make_barcodes(
         say("barcodes: cells that occur under two patients are not looked for (--no-duplicates)")
     data = _anndata(obs, cells, codes, sums, config, read_parameters(parts[0].folder)["concept_threshold"])
     data.uns["cytosae"] = _about(parts, config, shared)
-    with whole_file(path) as partial:
-        data.write_h5ad(partial, compression="gzip")
+    data.strings_to_categoricals()
+    with writing_hdf5(path) as file:
+        ad.io.write_elem(file, "/", data, dataset_kwargs={"compression": "gzip"})
     if left_out:
         say(
             f"barcodes: {left_out:,} cells have no {'patient or label' if config.by_cell_type else 'patient'}, left out"

@@ -18,7 +18,16 @@ from numpy.typing import ArrayLike, NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from cytosae.artefacts import Manifest, digest, reading_hdf5, sae_weights_digest, same_weights, whole_file
+from cytosae.artefacts import (
+    MANIFEST,
+    Manifest,
+    digest,
+    reading_hdf5,
+    sae_weights_digest,
+    same_weights,
+    whole_file,
+    writing_hdf5,
+)
 from cytosae.errors import CytosaeError
 
 if TYPE_CHECKING:
@@ -91,7 +100,7 @@ def write_concepts(
     matrices
         Position, counts and means of consecutive cells (`cytosae.concepts.parts.Parts.read`).
     """
-    with whole_file(path) as partial, h5py.File(partial, "w") as file:
+    with writing_hdf5(path) as file:
         file.attrs.update({"encoding-type": "anndata", "encoding-version": "0.1.0"})
         elements = {
             "obs": _obs(cells),
@@ -151,7 +160,11 @@ def read_concepts(folder: Path, dataset: str, *, matrices: bool = True) -> ad.An
     """
     with _open(folder, dataset) as file:
         kept = ("obs", "var", "varm", "uns") if not matrices else ("X", "layers", "obs", "var", "varm", "uns")
-        return ad.AnnData(**{key: read_elem(file[key]) for key in kept})
+        data = ad.AnnData(**{key: read_elem(file[key]) for key in kept})
+        if matrices:
+            _checked(data.X)
+            _checked(data.layers["mean_activation"])
+        return data
 
 
 def stream_concepts(
@@ -167,7 +180,7 @@ def stream_concepts(
         counts, means = sparse_dataset(file["X"]), sparse_dataset(file["layers/mean_activation"])
         for start in range(0, counts.shape[0], cells):
             rows = slice(start, min(start + cells, counts.shape[0]))
-            yield start, sp.csr_matrix(counts[rows]), sp.csr_matrix(means[rows])
+            yield start, _checked(counts[rows]), _checked(means[rows])
 
 
 def read_activations(
@@ -187,7 +200,7 @@ def read_activations(
             inside = wanted[order][pieces == piece]
             first, last = int(inside.min()), int(inside.max()) + 1
             for part, matrix in zip(found, stored, strict=True):
-                part.append(sp.csr_matrix(matrix[first:last])[inside - first][:, latents])
+                part.append(_checked(matrix[first:last])[inside - first][:, latents])
         width = np.arange(stored[0].shape[1])[latents].size
     back = np.argsort(order, kind="stable")
     counts, means = (sp.vstack(part, format="csr")[back] if part else sp.csr_matrix((0, width)) for part in found)
@@ -216,9 +229,16 @@ def read_rows(file: h5py.File, rows: ArrayLike) -> tuple[sp.csr_matrix, sp.csr_m
             ends = group["indptr"][run[0] : run[-1] + 2]
             inside = slice(int(ends[0]), int(ends[-1]))
             arrays = group["data"][inside], group["indices"][inside], ends - ends[0]
-            parts.append(sp.csr_matrix(arrays, shape=(len(run), shape[1])))
+            parts.append(_checked(sp.csr_matrix(arrays, shape=(len(run), shape[1]))))
         found.append(sp.csr_matrix(sp.vstack(parts, format="csr")[back]))
     return found[0], found[1]
+
+
+def _checked(matrix: Any) -> sp.csr_matrix:
+    """A matrix whose columns are all there: scipy does not look, and would write to memory that is not its own."""
+    matrix = sp.csr_matrix(matrix)
+    matrix.check_format(full_check=True)
+    return matrix
 
 
 def read_names(folder: Path, column: str = ANNOTATION) -> dict[int, str]:
@@ -252,9 +272,9 @@ def read_maps(folder: Path, dataset: str) -> tuple[NDArray[np.int64], NDArray[np
     path = folder / f"{_files(folder)[dataset]}.maps.safetensors"
     try:
         arrays = load_file(path)
-    except (OSError, SafetensorError) as error:
+        return arrays["latents"], arrays["maps"]
+    except (OSError, SafetensorError, KeyError) as error:
         raise CytosaeError(f"{path}: not readable ({error}). Run `cytosae encode` again.") from error
-    return arrays["latents"], arrays["maps"]
 
 
 def read_datasets(folder: Path) -> dict[str, dict[str, Any]]:
@@ -292,4 +312,8 @@ def _manifest(folder: Path) -> Manifest:
         raise CytosaeError(
             f"{folder}: no finished concepts there. Make them with `cytosae encode CELLS --sae SAE -o {folder}`."
         )
+    datasets, files = manifest.summary.get("datasets"), manifest.summary.get("files")
+    whole = isinstance(datasets, dict) and isinstance(files, dict) and datasets.keys() == files.keys()
+    if not whole or "sae" not in manifest.inputs:
+        raise CytosaeError(f"{folder / MANIFEST}: damaged. Remove it and run `cytosae encode` again.")
     return manifest

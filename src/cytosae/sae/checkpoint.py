@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,22 +84,38 @@ def save_checkpoint(path: Path, state: TrainState, identity: dict[str, Any]) -> 
     """
     tensors = {**state.tensors(), "random_state": torch.get_rng_state()}
     # One entry: safetensors writes several in an order that changes from run to run.
-    about = {"cytosae": json.dumps({"step": state.step, "l0": str(state.l0), "identity": identity})}
+    progress = {"step": state.step, "l0": str(state.l0), "identity": identity}
+    kept = {key: value.cpu().contiguous() for key, value in tensors.items()}
+    checksum = _checksum(progress)
+    for name in sorted(kept):
+        _add(checksum, name, kept[name])
+    about = {"cytosae": json.dumps({**progress, "sha256": checksum.hexdigest()})}
     with whole_file(path) as partial:
-        save_file(
-            {key: value.cpu().contiguous() for key, value in tensors.items()},
-            partial,
-            metadata=about,
-        )
+        save_file(kept, partial, metadata=about)
+
+
+def _checksum(progress: Mapping[str, Any]) -> hashlib._Hash:
+    return hashlib.sha256(json.dumps(progress).encode())
+
+
+def _add(checksum: hashlib._Hash, name: str, tensor: Tensor) -> None:
+    checksum.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+    checksum.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
 
 
 def read_identity(path: Path) -> tuple[dict[str, Any], int, float]:
     """Identity, step and L0 of a checkpoint, without its tensors."""
+    with _reading(path) as (_, about):
+        return about["identity"], int(about["step"]), float(about.get("l0", "inf"))
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[tuple[Any, dict[str, Any]]]:
+    """An open checkpoint and what it says of itself."""
     try:
         with safe_open(path, framework="pt") as file:
-            about = json.loads(file.metadata()["cytosae"])
-            return about["identity"], int(about["step"]), float(about.get("l0", "inf"))
-    except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
+            yield file, json.loads(file.metadata()["cytosae"])
+    except (SafetensorError, KeyError, TypeError, ValueError, OSError, RuntimeError) as error:
         raise CytosaeError(
             f"{path}: not a checkpoint, or damaged ({error}). Remove it to train from the start."
         ) from error
@@ -115,10 +133,17 @@ def is_checkpoint(path: Path) -> bool:
 def load_checkpoint(path: Path, state: TrainState) -> None:
     """Bring `state`, and torch's random state, to where the checkpoint was written."""
     _, step, l0 = read_identity(path)
-    with safe_open(path, framework="pt") as file:
-        kept = set(file.keys())
-        for name, tensor in state.tensors().items():
-            if name in kept or name != "rested":  # earlier versions did not count it
-                tensor.copy_(file.get_tensor(name))
+    with _reading(path) as (file, about):
+        recorded = about.pop("sha256", None)  # earlier versions did not record it
+        checksum, wanted = _checksum(about), state.tensors()
+        for name in sorted(file.keys()):
+            tensor = file.get_tensor(name)
+            _add(checksum, name, tensor)
+            if name in wanted:
+                wanted.pop(name).copy_(tensor)
+        if missing := wanted.keys() - {"rested"}:  # nor count this
+            raise ValueError(f"without {min(missing)}")
+        if recorded not in (None, checksum.hexdigest()):
+            raise ValueError("its checksum differs")
         state.move_to(step, l0)
         torch.set_rng_state(file.get_tensor("random_state"))

@@ -64,8 +64,14 @@ class TrainedWork:
             identity, steps, _ = read_identity(checkpoint)
             if not steps and not weights.is_file():
                 return None
-            inputs, version = identity["inputs"], identity.get("version", 1)
-            return cls(folder, steps, identity["parameters"], inputs, version, manifest)
+            try:
+                inputs, parameters = dict(identity["inputs"]), dict(identity["parameters"])
+                return cls(folder, steps, parameters, inputs, identity.get("version", 1), manifest)
+            except (AttributeError, KeyError, TypeError, ValueError) as error:
+                raise CytosaeError(
+                    f"{checkpoint}: does not say of which training it is, or is damaged ({error}). Remove it to train from "
+                    "the start."
+                ) from error
         if not weights.is_file():
             return None
         if manifest is None:

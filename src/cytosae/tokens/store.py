@@ -122,8 +122,20 @@ def write_record(folder: Path, layout: Layout, shard: Shard) -> None:
 def read_records(folder: Path, layout: Layout) -> list[Shard]:
     """The shards of this layout that have such a note; files of others that look like one are passed over."""
     own = owned(folder, "tokens")
-    found = [read_json(path) for path in sorted(folder.glob(f"shard-*{RECORD}")) if path.name in own]
-    return [_shard(record["shard"]) for record in found if record["layout"] == digest(layout.identity())]
+    noted = [_record(path) for path in sorted(folder.glob(f"shard-*{RECORD}")) if path.name in own]
+    return [shard for layout_digest, shard in noted if layout_digest == digest(layout.identity())]
+
+
+def _record(path: Path) -> tuple[str, Shard]:
+    """The layout's digest and the shard in a note."""
+    raw = read_json(path)
+    try:
+        return str(raw["layout"]), _shard(raw["shard"])
+    except (KeyError, TypeError) as error:
+        raise CytosaeError(
+            f"{path}: not the note of a shard, or damaged ({error}). Remove it and run the same command again: only its "
+            "shard is made anew."
+        ) from error
 
 
 def _shard(raw: dict[str, Any]) -> Shard:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cytosae.artefacts import FileRecord, Manifest, reading_hdf5, whole_file
+from cytosae.artefacts import FileRecord, Manifest, reading_hdf5, writing_hdf5
 from cytosae.errors import CytosaeError, Interrupted
 from cytosae.explorer.annotations import schemas
 from cytosae.explorer.annotations.agreement import VERDICTS
@@ -139,7 +139,7 @@ def _write_columns(path: Path, names: Mapping[int, schemas.Named]) -> bool:
     columns = _columns(var, names)
     if all(name in var and var[name].equals(column) for name, column in columns.items()):
         return False
-    with whole_file(path) as partial, h5py.File(path) as source, h5py.File(partial, "w") as target:
+    with writing_hdf5(path) as target, h5py.File(path) as source:
         # copied object by object: what is replaced in an HDF5 file leaves its room behind
         target.attrs.update(source.attrs)
         for name in (name for name in source if name != "var"):

@@ -35,7 +35,6 @@ from torch import Tensor
 
 from cytosae.errors import CytosaeError, in_short
 
-_DAMAGED = (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError, TypeError, AssertionError)
 _ZIP = b"PK\x03\x04"
 _DEEPEST = 12
 """Levels of a configuration that are kept; a hostile one can contain itself."""
@@ -147,7 +146,7 @@ def read_checkpoint(path: Path, *, after: int = 0) -> Any:
             "If it is in torch's old format, from before 2020, write it anew with torch.load and torch.save where you trust "
             "it; otherwise get the file from the authors' own record."
         ) from error
-    except _DAMAGED as error:
+    except Exception as error:  # of a damaged file torch raises whatever comes
         raise CytosaeError(
             f"{path}: damaged, cut off, or not a file of torch.save ({in_short(error)}). Compare its size with that of the "
             "source and download it again."
