@@ -170,6 +170,7 @@ def test_encoded_data_sets_hold_what_the_definitions_say(encoded: tuple[TokenSto
     assert sorted(path.name for path in folder.iterdir()) == [
         "blood-day-2.h5ad",
         "blood-day-2.maps.safetensors",
+        "cytosae-files.json",
         "manifest.json",
         "marrow.h5ad",
         "marrow.maps.safetensors",

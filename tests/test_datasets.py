@@ -470,7 +470,9 @@ def test_wbcatt(tmp_path: Path) -> None:
     assert read["cell_size"].tolist() == [cells.loc[cell, "cell_size"] for cell in listed["cell_id"]]
     (tmp_path / "bare").mkdir()
     assert "none of the images" in refused("prepare", "wbcatt", wbcatt(tmp_path / "bare"), "-o", tmp_path / "o")
-    assert "holds none of pbc_attr_v1_train.csv" in refused("prepare", "wbcatt", acevedo(tmp_path / "b"), "-o", tmp_path / "o")
+    assert "holds none of pbc_attr_v1_train.csv" in refused(
+        "prepare", "wbcatt", acevedo(tmp_path / "b"), "-o", tmp_path / "o"
+    )
 
 
 def segmentation_wbc(folder: Path) -> Path:
