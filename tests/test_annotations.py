@@ -1110,7 +1110,7 @@ def test_annotations_from_the_command_line(
     assert (taken["worklists"], taken["added"], taken["conflicts"]) == (3, 2, [])
 
     summary = run("summary", folder, "--json", "-o", tmp_path / "summary.json")
-    assert json.loads((tmp_path / "summary.json").read_text()) == summary
+    assert json.loads((tmp_path / "summary.json").read_text()) == {"format": "cytosae-summary", **summary}
     first = summary["worklists"][0]
     assert (first["title"], first["meaningful"]) == ("Panel of Anna", {"x": 0, "y": 1, "first_ten": {"x": 0, "y": 1}})
     shown = run("summary", folder, "--worklist", 1, "--annotations", elsewhere)

@@ -591,14 +591,13 @@ def test_names_and_files_that_cannot_be_opened(tmp_path: Path) -> None:
     (tmp_path / odd).write_bytes(saved(RGB, "PNG"))
     longest = "x" * 251 + ".png"
     (tmp_path / longest).write_bytes(saved(RGB, "PNG"))
-    names = ["good.png", odd, longest, "folder.png", "slide.tif", "null\0.png", "y" * 300 + ".png"]
+    names = ["good.png", odd, longest, "folder.png", "slide.tif", "y" * 300 + ".png"]
     pd.DataFrame({"path": names}).to_parquet(tmp_path / "cells.parquet")
     listing = list_cells(tmp_path / "cells.parquet")
     assert listing.cells["cell_id"].tolist() == names[:3]
     reasons = dict(zip(listing.rejected["cell_id"], listing.rejected["reason"], strict=True))
     assert "folder" in reasons["folder.png"]
     assert "2.0 GB" in reasons["slide.tif"]
-    assert "no file can have this name" in reasons["null\0.png"]
     assert "too long" in reasons[names[-1]]
     assert load_squashed(tmp_path / odd, 8).shape == (8, 8, 3)
     with pytest.raises(UnreadableImage, match="name"):

@@ -139,7 +139,8 @@ def test_going_on_without_vanished_cells_needs_two_words(run: Callable[..., Any]
     assert not (study / "annotations.sqlite").exists()
     assert Manifest.load(former / "sae").outputs["model.safetensors"].sha256.startswith(former.name)  # type: ignore[union-attr]
     assert len(read_cells(former / "cells.parquet")) == 16
-    assert Path(read_cells(former / "cells.parquet")["path"][0]) == tmp_path / "images" / "a" / "0.png"
+    assert read_cells(former / "cells.parquet")["path"][0].endswith("/images/a/0.png")
+    assert "/former/" not in read_cells(former / "cells.parquet")["path"][0]
     assert skipped(run())
 
 
