@@ -21,7 +21,6 @@ from cytosae.sae import SAE, TrainConfig, backward, evaluate, sparse
 from cytosae.sae.activations import ACTIVATIONS, activation_of
 from cytosae.sae.active_latents import active
 from cytosae.sae.checkpoint import CHECKPOINT, TrainState, load_checkpoint, save_checkpoint
-from cytosae.sae.foreign import write_saelens
 from cytosae.sae.objectives import OBJECTIVES
 from cytosae.sae.training import begin, new_state, step
 from cytosae.settings import PRESETS, BackboneConfig
@@ -338,11 +337,6 @@ class TestSaved:
             path.write_text(json.dumps({**described, "activation": activation}))
             with pytest.raises(CytosaeError, match="does not fit"):
                 SAE.from_pretrained(tmp_path)
-
-    def test_not_exported_as_what_it_is_not(self, tmp_path: Path) -> None:
-        with pytest.raises(CytosaeError, match="only those with ReLU"):
-            write_saelens(drawn("gated").float(), tmp_path / "out")
-        assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("objective", NEW)
