@@ -84,9 +84,11 @@ def test_barcodes_from_the_command_line(study: Path, tmp_path: Path) -> None:
     types = ask("barcodes", study / "concepts", "-o", tmp_path / "types.h5ad", "--by-cell-type", "--no-duplicates")
     assert types["rows"] > 40
     assert types["patients"] == 20
-    assert "--by-cell-type" in refused(
-        "barcodes", study / "concepts", "-o", tmp_path / "c.h5ad", "--by-cell-type", "--figures", tmp_path
+    pooled = ask(
+        "barcodes", study / "concepts", "-o", tmp_path / "c.h5ad", "--by-cell-type", "--figures", tmp_path / "p"
     )
+    for name, path in pooled["figures"].items():  # of patients, not of their cell types
+        assert Path(path).with_suffix(".png").stat().st_size > 10_000, name
     message = refused("classify", tmp_path / "types.h5ad")
     assert "--cell-type" in message
     assert "lymphocyte" in message
@@ -270,7 +272,7 @@ def test_names_that_raters_gave_stand_in_report_page_and_figures(
     galleries = re.search(r"galleries = (.*?);\n", (study / "report" / "index.html").read_text(encoding="utf-8"))
     assert galleries is not None
     named = {one["latent"]: one["name"] for one in json.loads(galleries[1])[0]["concepts"] if one["name"]}
-    assert named[strongest] == "plasma stain"
+    assert named[strongest] == "plasma stain (Ann)"
     ask("patient", study, "P000", "-o", tmp_path / "after.html", "--concepts", "3", "--cells", "2")
     page = (tmp_path / "after.html").read_text(encoding="utf-8")
     assert f"Latent {latent}: Auer &lt;b&gt;rods&lt;/b&gt;" in page
@@ -308,4 +310,6 @@ def test_a_study_with_an_autoencoder_that_is_there_already(drawn_study: Path, tm
     assert all(stage["skipped"] for name, stage in ask(*command)["stages"].items() if name != "tokens")
     assert "model.safetensors: missing" in refused(*command[:-1], tmp_path)
     SAE(10, 20).save_pretrained(tmp_path / "narrow")
-    assert "10" in refused(*command[:-1], tmp_path / "narrow")
+    before_it = (tmp_path / "study" / "sae" / "model.safetensors").read_bytes()
+    assert "10" in refused(*command[:-1], tmp_path / "narrow", "--restart")
+    assert (tmp_path / "study" / "sae" / "model.safetensors").read_bytes() == before_it

@@ -412,6 +412,7 @@ class Study:
             return
         if self.given is not None:
             same = sae_weights_digest(self.given) == work.digest
+            check_fit(self.layout(), SAE.from_pretrained(self.given))  # before the one that is there has to go
             reason = None if same else f"--sae {self.given} is another autoencoder"
         else:
             inputs = {"split": split_digest(listed.cells, self.config.train)}
@@ -477,7 +478,7 @@ class Study:
         inputs = {**training_inputs(tokens, config), "given": sae_weights_digest(self.given)}
         reason, summary = due("sae", folder, {"given": True}, inputs)
         if reason:
-            check_fit(tokens, SAE.from_pretrained(self.given))
+            check_fit(tokens.layout, SAE.from_pretrained(self.given))
             summary = adopt(tokens, self.given, folder, config, inputs)
         self.stages["sae"] = told(summary, reason)
 
@@ -581,7 +582,7 @@ def encoded(
     reason, summary = due("concepts", folder, asdict(config), inputs, asdict(EncodeConfig()))
     if reason:
         sae = SAE.from_pretrained(sae_folder)
-        check_fit(tokens, sae)
+        check_fit(tokens.layout, sae)
         with opened(engine) as doing:
             figures = encode(tokens, sae, folder, config, device=device, engine=doing)
         summary = {"datasets": figures}

@@ -26,12 +26,11 @@ from cytosae.engines import Engine, Here, Share
 from cytosae.errors import CytosaeError
 from cytosae.sae import SAE
 from cytosae.settings import EncodeConfig
-from cytosae.tokens import TokenSource
+from cytosae.tokens import Layout, TokenSource
 
 
-def check_fit(source: TokenSource, sae: SAE) -> None:
+def check_fit(layout: Layout, sae: SAE) -> None:
     """Refuse tokens of another backbone, layer or width than the autoencoder was trained on."""
-    layout = source.layout
     if layout.d_model != sae.d_model:
         raise CytosaeError(
             f"The tokens are {layout.d_model} wide (backbone {layout.backbone['name']}), the autoencoder takes "
@@ -104,7 +103,7 @@ def encode(
         Tokens of another backbone or layer, damaged shards, NaN, a full disk.
     """
     config, engine = config or EncodeConfig(), engine or Here()
-    check_fit(source, sae)
+    check_fit(source.layout, sae)
     names = file_names(source.cells["dataset"].unique().tolist())
     claim(folder, "concepts", [file for name in names.values() for file in _files(name)])
     inputs = encode_inputs(source, sae.weights_digest())
