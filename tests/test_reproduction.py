@@ -222,8 +222,8 @@ def test_a_given_autoencoder_takes_the_place_of_the_trained_one(
 def test_means_and_spreads_over_trainings(tmp_path: Path) -> None:
     recipe = Recipe(tmp_path, tmp_path, BackboneConfig("tiny"), TrainConfig(), seeds=3)
     for seed, (concepts, dead, l0) in enumerate([(10, 0.5, 20.0), (13, 0.7, 22.0), (16, 0.6, 24.0)]):
-        summary = {"datasets": {"mll23": {"cells": 5, "concepts": concepts}}}
-        Manifest("concepts", {}, {}, {}, summary).save(made(recipe.concepts_of("chosen", seed)))
+        summary = {"datasets": {"mll23": {"cells": 5, "concepts": concepts}}, "files": {"mll23": "mll23"}}
+        Manifest("concepts", {}, {"sae": "0" * 64}, {}, summary).save(made(recipe.concepts_of("chosen", seed)))
         Manifest("sae", {}, {}, {}, {"dead": dead, "l0": l0}).save(made(recipe.sae_of("chosen", seed)))
         Manifest("sae", {}, {}, {}, {"dead": 0.1, "l0": 90 * l0}).save(made(recipe.sae_of("lambda-by-10", seed)))
     table = compared(recipe).set_index("what")

@@ -70,6 +70,7 @@ def test_a_study_remembers_how_it_rounds(tmp_path: Path) -> None:
     for store in (StoreConfig(), BFLOAT16):
         study = Study(tmp_path, RunConfig(BackboneConfig("tiny"), store), store=False)
         assert study.layout().dtype == store.store_dtype
+        study._remember_backbone()
         assert json.loads(path.read_text())["store"] == asdict(store)
         assert study_store(tmp_path) == store
 

@@ -17,8 +17,9 @@ import torch
 from PIL import Image
 
 from benchmarks.endurance.outcome import BROKEN, FINISHED, REFUSED
-from cytosae.artefacts import sha256_file
+from cytosae.artefacts import LEDGER, sha256_file
 from cytosae.errors import CytosaeError
+from cytosae.locks import HOLDER, LOCK
 from cytosae.settings import BackboneConfig, StoreConfig, TrainConfig
 from cytosae.study import RunConfig, Study
 
@@ -94,9 +95,14 @@ def run_study(log: Path, table: Path, folder: Path, limits: dict[str, int] | Non
 
 
 def contents(folder: Path) -> dict[str, str]:
-    """Digest of every file of a study by its path; JSON, the log and the listing without times."""
+    """Digest of every file of a study by its path; JSON, the log and the listing without times.
+
+    Locks and the lists of own files are left out: they say what was done, and are no result.
+    """
     found = {}
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+    for path in sorted(
+        path for path in folder.rglob("*") if path.is_file() and path.name not in (LEDGER, LOCK, HOLDER)
+    ):
         if path.suffix in {".json", ".jsonl"}:
             found[str(path.relative_to(folder))] = TIMES.sub(b"", path.read_bytes()).decode(errors="replace")
         elif path.name == "cells.parquet":
