@@ -30,7 +30,7 @@ from cytosae.cells import (
     read_source,
     write_cells,
 )
-from cytosae.cells.columns import FILE_COLUMNS
+from cytosae.cells.columns import FILE_COLUMNS, READING_COLUMNS
 from cytosae.cells.user_tables import read_table
 from cytosae.cli.commands import app
 from cytosae.concepts.storage import _obs
@@ -265,7 +265,7 @@ def test_the_index_of_a_pandas_table_is_a_column(folder: Path) -> None:
     frame.set_index("path").to_parquet(folder / "t.parquet")
     assert len(list_cells(folder / "t.parquet").cells) == 3
     frame[frame["patient"] != "2"].to_parquet(folder / "t.parquet")
-    assert list(list_cells(folder / "t.parquet").cells.columns[8:]) == list(FILE_COLUMNS)
+    assert list(list_cells(folder / "t.parquet").cells.columns[8:]) == [*FILE_COLUMNS, *READING_COLUMNS]
 
 
 def test_a_damaged_page_of_a_listing_is_found(folder: Path) -> None:
@@ -304,7 +304,7 @@ def test_taken_and_unstorable_names_get_another(folder: Path, name: str) -> None
 
 def test_names_that_are_empty_or_meet_after_renaming(folder: Path) -> None:
     cells = list_cells(table(folder, ",path,a/b,a_b,given_width,width\n0,a.png,1,2,3,4\n1,b.png,5,6,7,8\n")).cells
-    new = [name for name in cells.columns[8:] if name not in FILE_COLUMNS]
+    new = [name for name in cells.columns[8:] if name not in {*FILE_COLUMNS, *READING_COLUMNS}]
     assert new == ["column_1", "a_b_2", "a_b", "given_width", "given_width_2"]
     assert cells["width"].tolist() == [9, 9]
     assert cells.iloc[0][new].tolist() == [0, 1, 2, 3, 4]
@@ -586,10 +586,10 @@ def test_figures_of_a_study_inside_the_source_are_no_cells(folder: Path) -> None
 
 
 def test_a_folder_without_images_says_what_it_has(tmp_path: Path) -> None:
-    (tmp_path / "x.gif").write_bytes(b"GIF89a")
+    (tmp_path / "x.svg").write_bytes(b"<svg/>")
     message = refusal(tmp_path)
     assert "holds no image" in message
-    assert "1 not an image (.gif)" in message
+    assert "1 not an image (.svg)" in message
 
 
 def test_splits_of_a_table_by_any_known_name(folder: Path) -> None:
