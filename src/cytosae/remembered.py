@@ -137,7 +137,7 @@ def _recorded(study: Path) -> StudySettings:
         layout = tokens[0]
         shape = {"cells_per_shard": layout.cells_per_shard, "batch_size": layout.batch_size}
         configs[StoreConfig] = {"store_dtype": layout.dtype, **shape}
-    work, sae = TrainedWork.load(study / "sae"), None
+    work, sae = TrainedWork.load(study / "sae", fetch=False), None
     if work is not None:
         if work.parameters.get("given"):
             sae = study / "sae"

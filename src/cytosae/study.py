@@ -407,7 +407,7 @@ class Study:
     def _make_way(self, listed: Listed, tokens: str | None) -> None:
         """Before anything is changed: refuse to replace trained work, or put it aside where the user has said so."""
         folder = self.folder / "sae"
-        work = TrainedWork.load(folder)
+        work = TrainedWork.load(folder, fetch=False)
         if work is None:
             return
         if self.given is not None:

@@ -57,9 +57,15 @@ class TrainedWork:
     manifest: Manifest | None
 
     @classmethod
-    def load(cls, folder: Path) -> TrainedWork | None:
-        """What is in a folder; None where nothing is, or a training that has not done a step."""
+    def load(cls, folder: Path, *, fetch: bool = True) -> TrainedWork | None:
+        """What is in a folder; None where nothing is, or a training that has not done a step.
+
+        Without `fetch` the checkpoint of a finished training at a URL is not fetched: its manifest says what it was.
+        """
         checkpoint, weights, manifest = folder / CHECKPOINT, folder / WEIGHTS, Manifest.load(folder)
+        if manifest is not None and "steps" in manifest.summary and not fetch and isinstance(folder, StoredPath):
+            steps = int(manifest.summary["steps"])
+            return cls(folder, steps, manifest.parameters, manifest.inputs, manifest.version, manifest)
         if checkpoint.is_file():
             identity, steps, _ = read_identity(checkpoint)
             if not steps and not weights.is_file():

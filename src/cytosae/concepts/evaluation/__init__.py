@@ -79,9 +79,9 @@ def evaluate_study(
             f"{concepts_folder}: {len(concepts)} concepts, too few to measure. Train longer, or with a smaller --l1."
         )
     # What can be refused is looked at before anything takes time.
-    claim(folder / "quality", "quality", (RESULT, FIGURES, PER_LATENT))
     noted = None if attributes is None else read_attributes(attributes, source.cells)
     others = latents.other_directions(sae, against)
+    claim(folder / "quality", "quality", (RESULT, FIGURES, PER_LATENT))
     table, every, about = Table(), _every(statistics), pd.DataFrame({"latent": concepts})
     finish = backbone.output if backbone is not None and backbone.can_finish else None
     sample = draw_sample(source, concepts_folder, concepts, config, finish)
