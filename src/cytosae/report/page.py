@@ -37,7 +37,7 @@ from cytosae.report.overview import overview, threshold_counts
 from cytosae.report.quality import quality_summary
 from cytosae.report.style import files_of, save
 from cytosae.sae import measured_on, read_metrics
-from cytosae.storage import place
+from cytosae.storage import StoredPath, place
 
 STRONGEST = 48
 """Concepts of each of the two rankings in the gallery: over all, and among those not active in most cells."""
@@ -125,6 +125,8 @@ def write_report(study: Path) -> dict[str, Any]:
         partial.write_text(page, encoding="utf-8")
     shown = {dataset["name"]: len(dataset["concepts"]) for dataset in datasets}
     summary = {"page": f"{folder / PAGE}", "bytes": len(page.encode()), "concepts_shown": shown}
+    if isinstance(folder, StoredPath):
+        drawn = []  # each would be fetched whenever somebody asks whether the report is up to date
     outputs = {name: FileRecord.of(folder / name) for name in (PAGE, *drawn) if (folder / name).is_file()}
     Manifest("report", {}, inputs, outputs, summary).save(folder)
     return summary
