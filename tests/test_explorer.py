@@ -33,7 +33,7 @@ from PIL import Image
 
 from cytosae.analysis import show_patient
 from cytosae.analysis.comparison import compare_groups
-from cytosae.artefacts import Manifest
+from cytosae.artefacts import FileRecord, Manifest
 from cytosae.cells import load_squashed, read_cells
 from cytosae.cohort import read_barcodes
 from cytosae.concepts import concept_files, read_activations, read_concepts, read_inputs, read_maps, read_rows
@@ -794,7 +794,7 @@ def test_damaged_files_are_a_fault_of_the_server_and_stop_an_export(
     folder = tmp_path / "page"
     folder.mkdir()
     (folder / "index.html").write_text("the earlier export")
-    Manifest(exporting.STAGE, {}, {}, {}, {}).save(folder)
+    Manifest(exporting.STAGE, {}, {}, {"index.html": FileRecord.of(folder / "index.html")}, {}).save(folder)
     earlier = sorted(folder.iterdir())
 
     async def none(*_: Any) -> None:
@@ -980,8 +980,9 @@ def test_static_export(
     live = get(client, "study")
     assert about["static"]
     assert not about["has"]["uploads"]
-    assert {k: v for k, v in about.items() if k not in {"static", "exported", "has"}} == {
-        k: v for k, v in live.items() if k not in {"static", "exported", "has"}
+    of_the_server = {"static", "exported", "has", "annotations"}
+    assert {k: v for k, v in about.items() if k not in of_the_server} == {
+        k: v for k, v in live.items() if k not in of_the_server
     }
     for path in files:
         if path.name == "study.json":

@@ -123,7 +123,7 @@ def test_one_replaced_image_redoes_what_depends_on_it_and_says_why(
     assert stages["tokens"]["shards_made"] == 1  # row 20 is in the third shard of eight
     assert "shard-00002.safetensors is made anew, the images of its cells changed" in done.stderr
     assert stages["sae"]["why"] == "not made yet"
-    assert "sae: replaced (changed: tokens)" in done.stderr
+    assert f"sae: replaced (changed: tokens; cells 1 changed (first: {cell}))" in done.stderr
     (former,) = (folder / "former").iterdir()
     same_results(study[0], former, stages=("sae", "concepts"))
 
