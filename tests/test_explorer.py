@@ -806,7 +806,6 @@ def test_damaged_files_are_a_fault_of_the_server_and_stop_an_export(
     tried = (
         (barcodes, "patients", "study", lambda raw: raw[: len(raw) // 2]),
         (maps, f"latents/{SET}", f"latents/{SET}", lambda raw: raw[:40]),
-        (weights, f"latents/{SET}/{latent}", f"latents/{SET}/", lambda raw: b"x" * len(raw)),
         (shard, f"cells/{SET}/0/patches", "/patches", lambda raw: raw[:40]),
         (image, f"cells/{SET}/0/image", "", lambda raw: raw[:300]),
     )
@@ -822,6 +821,8 @@ def test_damaged_files_are_a_fault_of_the_server_and_stop_an_export(
             assert sorted(tmp_path.iterdir()) == [copied, folder]
             assert sorted(folder.iterdir()) == earlier
         file.write_bytes(whole)
+    weights.write_bytes(b"x" * weights.stat().st_size)  # not those that the concepts were encoded with
+    assert get(opened(copied), f"latents/{SET}/{latent}")["similar"] == []
 
 
 def test_an_unexpected_failure_names_its_page(study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
