@@ -21,7 +21,7 @@ RESERVED = frozenset(
     {
         *FILE_COLUMNS,
         *READING_COLUMNS,
-        *("_index", "row", "concepts", "id"),
+        *("_index", "row", "id"),
         *("n_cells", "cell_type", "conflicting_diagnoses", "image_width", "image_height", "image_format"),
     }
 )

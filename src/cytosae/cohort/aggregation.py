@@ -25,7 +25,7 @@ from cytosae.settings import BarcodeConfig
 IMAGE_COLUMNS = ("image_width", "image_height", "image_format")
 """What the images of a patient are like as files, several values joined by a bar."""
 
-_OF_CELLS = {"cell_id", "path", "mask", "label", "dataset", "patient"}
+_OF_CELLS = {"cell_id", "path", "mask", "label", "dataset", "patient", "concepts"}
 
 
 @dataclass(frozen=True)

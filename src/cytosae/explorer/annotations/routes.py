@@ -41,7 +41,8 @@ _STALE: dict[int | str, dict[str, Any]] = {
 _FILE: dict[int | str, dict[str, Any]] = {
     200: {
         "content": {
-            kind: {"schema": {"type": "string", "format": "binary"}} for kind in ("application/json", "text/csv")
+            "application/json": {"schema": {"type": "object"}},
+            "text/csv": {"schema": {"type": "string"}},
         },
         "description": "The file.",
     }
