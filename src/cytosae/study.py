@@ -412,7 +412,8 @@ class Study:
             return
         if self.given is not None:
             same = sae_weights_digest(self.given) == work.digest
-            check_fit(self.layout(), SAE.from_pretrained(self.given))  # before the one that is there has to go
+            if not same:
+                check_fit(self.layout(), SAE.from_pretrained(self.given))  # before the one that is there has to go
             reason = None if same else f"--sae {self.given} is another autoencoder"
         else:
             inputs = {"split": split_digest(listed.cells, self.config.train)}
