@@ -19,6 +19,7 @@ from cytosae.cli.commands import app
 from cytosae.concepts import file_name, file_names
 from cytosae.concepts.parts import PARTS
 from cytosae.errors import CytosaeError
+from cytosae.locks import LOCK
 from cytosae.sae import read_metrics
 from cytosae.sae.checkpoint import CHECKPOINT
 from cytosae.sae.tracking import METRICS, JsonLines
@@ -203,13 +204,18 @@ def test_a_foreign_file_where_an_output_goes_is_refused(command: str, name: str,
         shutil.rmtree(out, ignore_errors=True)
     (out / name).parent.mkdir(parents=True, exist_ok=True)
     (out / name).write_text("mine, and not to be lost")
-    before = sorted(path for path in out.rglob("*") if path.is_file())
+    before = files_below(out)
     with pytest.raises(CytosaeError) as caught:
         CliRunner().invoke(app, arguments(copied / "study", out), catch_exceptions=False)
     assert name.rpartition("/")[2] in str(caught.value)
     assert (out / name).read_text() == "mine, and not to be lost"
     if where == "out":
-        assert sorted(path for path in out.rglob("*") if path.is_file()) == before
+        assert files_below(out) == before
+
+
+def files_below(folder: Path) -> list[Path]:
+    """All files but locks, which stay when they are free."""
+    return sorted(path for path in folder.rglob("*") if path.is_file() and path.name != LOCK)
 
 
 def test_a_killed_stage_knows_its_files_again(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:

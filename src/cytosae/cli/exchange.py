@@ -127,11 +127,10 @@ def export_command(
     TopK and gated autoencoders have their own architectures there; those of BatchTopK and JumpReLU are both jumprelu.
     """
     from cytosae.sae import SAE
-    from cytosae.sae.foreign import saelens, write_saelens
+    from cytosae.sae.foreign import write_saelens
 
     if kind != "saelens":
         raise CytosaeError(f"--format {kind}: unknown; saelens is the only one.")
-    _leave_alone(output, saelens.CONFIG, saelens.WEIGHTS)
     answer(write_saelens(SAE.from_pretrained(sae), output), as_json)
 
 
