@@ -57,7 +57,6 @@ def import_command(
 
     if (output / WEIGHTS).exists() and (output / CONFIG).exists():
         raise CytosaeError(f"{output}: holds an autoencoder already. Name another folder with --output, or remove it.")
-    _leave_alone(output, CONFIG)
     sae = import_sae(source, kind)
     if backbone is not None:
         _record_backbone(sae, backbone, layer, weights, revision)
@@ -80,14 +79,6 @@ def import_command(
         "ignored": imported["ignored"] if as_json else "; ".join(imported["ignored"]) or "none",
     }
     answer(figures, as_json)
-
-
-def _leave_alone(output: Path, *names: str) -> None:
-    for name in names:
-        if (output / name).exists():
-            raise CytosaeError(
-                f"{output / name}: is there already and is not overwritten. Name another folder with --output."
-            )
 
 
 def _record_backbone(sae: SAE, name: str, layer: int | None, weights: Path | None, revision: str | None) -> None:
