@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import multiprocessing
 import os
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -114,6 +115,9 @@ def test_a_killed_worker_costs_its_shard_and_the_bytes_are_those_of_one_process(
     assert heard == ({"127.0.0.1"} if engine == "ray" else set())
     if engine == "local":
         assert capfd.readouterr().err.count("was killed by signal 9; what it worked on is made again") == 1
+    deadline = time.monotonic() + 60
+    while any(psutil.pid_exists(pid) for pid in workers) and time.monotonic() < deadline:
+        time.sleep(0.1)
     assert not any(psutil.pid_exists(pid) for pid in workers)
 
 

@@ -34,6 +34,13 @@ def run(*arguments: object) -> tuple[Any, str]:
     return json.loads(done.stdout), done.stderr
 
 
+def digest_of(folder: Path) -> str:
+    """The autoencoder of a study's concepts."""
+    manifest = Manifest.load(folder / "concepts")
+    assert manifest is not None
+    return str(manifest.inputs["sae"])
+
+
 def judged(folder: Path, sae: str, *names: str) -> None:
     """Judgements of an autoencoder in a study's own file."""
     with closing(Database(default_address(folder), sae)) as database:
@@ -61,7 +68,7 @@ def test_judgements_of_another_autoencoder_are_exported_and_summarised(replaced:
         figures, told = run("export", replaced, "-o", tmp_path / f"all.{ending}")
         assert figures["annotations"] == 2
         assert figures["autoencoder"] == OTHER[:12]
-        assert f"belong to autoencoder {OTHER[:12]}, this study now has {SAE_DIGEST[:12]}" in told
+        assert f"belong to autoencoder {OTHER[:12]}, this study now has {digest_of(replaced)[:12]}" in told
     assert {row["sae"] for row in rows(tmp_path / "all.csv")} == {OTHER}
     assert json.loads((tmp_path / "all.json").read_text())["inputs"] == {"sae": OTHER}
     figures, told = run("summary", replaced)
@@ -125,7 +132,7 @@ def test_a_study_without_judgements_says_where_the_former_ones_are(study: tuple[
         done = cytosae("annotations", command, folder, check=False)
         assert_user_error(done, "no annotations yet", f"{kept} (1 judgement)")
     assert not (folder / "annotations.sqlite").exists()
-    judged(folder, SAE_DIGEST)
+    judged(folder, digest_of(folder))
     assert str(kept) in run("summary", folder)[1]
     assert run("summary", kept)[0]["autoencoder"] == OTHER[:12]
     (kept / "annotations.sqlite").write_bytes(b"x" * 5000)
@@ -142,7 +149,7 @@ def test_a_damaged_or_locked_database_is_named(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     folder, _ = study
-    judged(folder, SAE_DIGEST, *(f"name {number}" for number in range(12)))
+    judged(folder, digest_of(folder), *(f"name {number}" for number in range(12)))
     file = folder / "annotations.sqlite"
     arguments = [command, folder, *(["-o", tmp_path / "out.json"] if command == "export" else [])]
     whole = file.read_bytes()
@@ -175,7 +182,7 @@ def test_a_damaged_or_locked_database_is_named(
 
 def test_a_database_of_an_earlier_version_opens_and_gets_a_name(study: tuple[Path, Any]) -> None:  # noqa: F811
     folder, _ = study
-    judged(folder, SAE_DIGEST, "granules")
+    judged(folder, digest_of(folder), "granules")
     with closing(sqlite3.connect(folder / "annotations.sqlite")) as old:
         old.executescript(
             f"{BEFORE_UID}; UPDATE kept SET version = 1; DROP TABLE cytosae; ALTER TABLE kept RENAME TO cytosae;"
@@ -233,7 +240,8 @@ def test_unsent_judgements_are_imported_into_the_worklist_that_is_there(tmp_path
 @pytest.fixture
 def explored(classified_study: Path, tmp_path: Path) -> Iterator[tuple[Path, TestClient]]:
     """A study with judgements of an autoencoder that it keeps in ``former/``, opened."""
-    folder = Path(shutil.copytree(classified_study, tmp_path / "study"))
+    ignored = shutil.ignore_patterns("annotations.sqlite*")  # of other tests of the same process
+    folder = Path(shutil.copytree(classified_study, tmp_path / "study", ignore=ignored))
     kept = folder / "former" / OTHER[:12]
     (kept / "sae").mkdir(parents=True)
     shutil.copyfile(folder / "sae" / "model.safetensors", kept / "sae" / "model.safetensors")

@@ -13,6 +13,7 @@ import torch
 from cytosae.artefacts import Manifest, sae_weights_digest, same_weights, sha256_file
 from cytosae.cohort import make_barcodes
 from cytosae.concepts import check_encoded_with, encode, evaluate_study, joined_statistics, read_concepts, read_inputs
+from cytosae.concepts.parts import PARTS
 from cytosae.engines import Share
 from cytosae.errors import CytosaeError
 from cytosae.sae import SAE
@@ -90,7 +91,7 @@ def test_pieces_of_another_autoencoder_are_not_taken_over(store: TokenStore, tmp
     if change == "activation":
         first.activation, second = TopK(2), drawn()
     encode(store, first, tmp_path / "concepts", share=Share.parse("1/2"))  # as an interrupted encoding leaves them
-    assert list((tmp_path / "concepts" / "parts").rglob("part-*"))
+    assert list((tmp_path / "concepts" / PARTS).rglob("part-*"))
     encode(store, second, tmp_path / "concepts")
     encode(store, second, tmp_path / "expected")
     (name,) = Manifest.load(tmp_path / "expected").summary["files"]

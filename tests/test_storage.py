@@ -166,9 +166,9 @@ TIMES = {"mtime_ns", "seconds", "page", "barcodes"}
 
 
 def lasting(value: Any) -> Any:
-    """JSON without times and places."""
+    """JSON without times and places, and without the report's figures, which its manifest does not name at a URL."""
     if isinstance(value, dict):
-        return {key: lasting(one) for key, one in value.items() if key not in TIMES}
+        return {key: lasting(one) for key, one in value.items() if key not in TIMES and not key.startswith("figures/")}
     return [lasting(one) for one in value] if isinstance(value, list) else value
 
 

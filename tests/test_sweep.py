@@ -17,6 +17,7 @@ from conftest import assert_user_error, cytosae, figures
 from cytosae.errors import CytosaeError, Interrupted
 from cytosae.interrupts import StopFlag
 from cytosae.sae import SAE, joint, train, training
+from cytosae.sae.checkpoint import read_identity
 from cytosae.sae.joint import DIVERGED, Member, streams, train_together
 from cytosae.settings import BackboneConfig, TrainConfig
 from cytosae.study import RunConfig, Study
@@ -151,7 +152,7 @@ def test_goes_on_after_a_stop_in_the_middle(store: TokenStore, tmp_path: Path, m
         with pytest.raises(Interrupted):
             train_together(store, chosen)
     monkeypatch.undo()
-    steps = [training.read_identity(member.folder / "checkpoint.safetensors")[1] for member in members]
+    steps = [read_identity(member.folder / "checkpoint.safetensors")[1] for member in members]
     assert steps[1] >= 27
     assert all(0 < step < 40 for step in steps)
     train_together(store, members)

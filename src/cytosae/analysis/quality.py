@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cytosae.analysis.viewing import saved_backbone, study_tokens
-from cytosae.artefacts import MANIFEST, claim
+from cytosae.artefacts import MANIFEST, claim, refuse_strangers
 from cytosae.concepts import evaluate_study, read_concepts, read_datasets
 from cytosae.console import say
 from cytosae.errors import CytosaeError
@@ -32,7 +32,7 @@ def evaluate(
     Where tokens are kept on disk, a backbone that cannot be loaded any more costs only the measures that need it.
     """
     drawn = [*files_of("summary"), *files_of("density")]
-    claim(folder / "quality", "quality", drawn, unnamed=drawn)
+    refuse_strangers(folder / "quality", "quality", drawn, unnamed=drawn)
     backbone = None
     try:
         backbone = saved_backbone(folder, device)
@@ -42,6 +42,7 @@ def evaluate(
         say(f"quality: the backbone cannot be loaded: {error}")
     with study_tokens(folder, backbone) as source:
         result = evaluate_study(folder, source, config, backbone=backbone, attributes=attributes, against=against)
+    claim(folder / "quality", "quality", drawn, unnamed=drawn)
     figures = pd.DataFrame(result["figures"])
     save(quality_summary(figures, title=folder.absolute().name), folder / "quality" / "summary")
     frequency = pd.read_parquet(folder / "quality" / "latents.parquet")["token_frequency"].to_numpy()

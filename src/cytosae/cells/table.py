@@ -315,8 +315,9 @@ def read_cells(path: Path) -> pd.DataFrame:
             f"Make one with `cytosae cells {path.name} -o cells.parquet`."
         )
     folder = path.parent.absolute()
-    for column in COLUMNS:
-        cells[column] = cells[column].astype("string")
+    for column in (*COLUMNS, *READING_COLUMNS):
+        if column in cells:
+            cells[column] = cells[column].astype("string")
     for column in ("path", "mask"):
         values = [None if pd.isna(v) else below(folder, str(v)) for v in cells[column]]
         cells[column] = pd.array(values, dtype="string")
