@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +17,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from filelock import FileLock
 from PIL import Image
 
+from cytosae import interrupts
 from cytosae.analysis import classify
+from cytosae.artefacts import SEAL
 from cytosae.backbones import BackboneInfo
 from cytosae.cells import list_cells
+from cytosae.cli import main
 from cytosae.settings import BackboneConfig, ClassifyConfig, CompareConfig, TrainConfig
 from cytosae.study import RunConfig, Study
 from cytosae.tokens import LiveTokens, TokenStore, layout_of
@@ -128,21 +134,39 @@ def drawn_config() -> RunConfig:
     return RunConfig(backbone=BackboneConfig("tiny"), train=training)
 
 
+def made_once(tmp_path_factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """A folder that the first of the tests' processes makes and all of them read."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    folder = folder / name
+    with FileLock(f"{folder}.lock"):
+        if not (done := folder / ".made").exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            make(folder)
+            done.touch()
+    return folder
+
+
 @pytest.fixture(scope="session")
 def drawn_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A study of `DRAWN`; copy it before anything is written into it."""
-    folder = tmp_path_factory.mktemp("drawn") / "study"
-    Study(folder, drawn_config()).run(Path(DRAWN))
-    return folder
+    return (
+        made_once(tmp_path_factory, "drawn", lambda to: Study(to / "study", drawn_config()).run(Path(DRAWN))) / "study"
+    )
 
 
 @pytest.fixture(scope="session")
 def classified_study(drawn_study: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same with its patients classified; nobody writes into it."""
-    folder = shutil.copytree(drawn_study, tmp_path_factory.mktemp("classified") / "study")
-    config = ClassifyConfig(repeats=1, splits=3, step=1, permutations=19, bootstrap=100)
-    classify(folder / "cohort" / "barcodes.h5ad", folder / "cohort" / "classification", config)
-    return Path(folder)
+
+    def make(to: Path) -> None:
+        folder = Path(shutil.copytree(drawn_study, to / "study"))
+        config = ClassifyConfig(repeats=1, splits=3, step=1, permutations=19, bootstrap=100)
+        classify(folder / "cohort" / "barcodes.h5ad", folder / "cohort" / "classification", config)
+
+    return made_once(tmp_path_factory, "classified", make) / "study"
 
 
 @pytest.fixture(scope="session")
@@ -150,12 +174,16 @@ def exported_study(classified_study: Path, tmp_path_factory: pytest.TempPathFact
     """The page of that study without a server, small and with quick comparisons, and what the export said of it."""
     from cytosae.explorer import cohorts, exporting
 
-    folder = tmp_path_factory.mktemp("exported") / "out" / "page"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cohorts, "CompareConfig", lambda: CompareConfig(permutations=50, bootstrap=20))
-        patch.setattr(exporting, "MAPS", 2)
-        patch.setattr(exporting, "COMPARED", 1)
-        return folder, exporting.export(classified_study, folder, concepts=3)
+    def make(to: Path) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(cohorts, "CompareConfig", lambda: CompareConfig(permutations=50, bootstrap=20))
+            patch.setattr(exporting, "MAPS", 2)
+            patch.setattr(exporting, "COMPARED", 1)
+            said = exporting.export(classified_study, to / "out" / "page", concepts=3)
+        (to / "said.json").write_text(json.dumps(said, default=str), encoding="utf-8")
+
+    folder = made_once(tmp_path_factory, "exported", make)
+    return folder / "out" / "page", json.loads((folder / "said.json").read_text(encoding="utf-8"))
 
 
 @pytest.fixture
@@ -245,6 +273,26 @@ def live(tokens: torch.Tensor, folder: Path, **columns: Any) -> LiveTokens:
 
 
 def cytosae(*arguments: object, check: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the command as ``python -m cytosae`` does, in this process: its start takes longer than most of what is tested.
+
+    Only signals are left as they are; `cytosae_process` is a process of its own.
+    """
+    command, code = ["cytosae", *map(str, arguments)], 0
+    out, err = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+        for name, value in {"HF_HUB_OFFLINE": "1", **environment}.items():
+            patch.setenv(name, value)
+        patch.setattr(sys, "argv", command)
+        for name in ("raise_on_signals", "no_more_signals"):
+            patch.setattr(interrupts, name, lambda: None)
+        try:
+            main()
+        except SystemExit as end:
+            code = int(end.code or 0)
+    return _checked(subprocess.CompletedProcess(command, code, out.getvalue(), err.getvalue()), check)
+
+
+def cytosae_process(*arguments: object, check: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run the command in a process of its own."""
     done = subprocess.run(
         [sys.executable, "-m", "cytosae", *map(str, arguments)],
@@ -254,9 +302,21 @@ def cytosae(*arguments: object, check: bool = True, **environment: str) -> subpr
         timeout=300,
         check=False,
     )
+    return _checked(done, check)
+
+
+def _checked(done: subprocess.CompletedProcess[str], check: bool) -> subprocess.CompletedProcess[str]:
     if check:
         assert done.returncode == 0, done.stderr
     return done
+
+
+def edit_manifest(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Change a manifest as an earlier version might have written it: without the digest of its content."""
+    raw = json.loads(path.read_text(encoding="utf-8"))
+    raw.pop(SEAL)
+    change(raw)
+    path.write_text(json.dumps(raw), encoding="utf-8")
 
 
 def figures(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:

@@ -313,6 +313,9 @@ def test_damaged_maps_and_a_damaged_manifest_are_named(encoded: tuple[TokenStore
         manifest.write_text(good.replace(f'"{word}"', f'"x{word}"'))
         with pytest.raises(CytosaeError, match=r"manifest\.json: damaged"):
             read_concepts(folder, dataset)
+        manifest.write_text(good.replace('"digest"', '"of_another_version"').replace(f'"{word}"', f'"x{word}"'))
+        with pytest.raises(CytosaeError, match=r"manifest\.json: (damaged|not a manifest)"):
+            read_concepts(folder, dataset)
 
 
 def test_no_concepts_there(tmp_path: Path) -> None:

@@ -55,9 +55,9 @@ SET = "synthetic"
 
 
 @pytest.fixture(scope="module")
-def study(classified_study: Path) -> Path:
+def study(classified_study: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Twenty synthetic patients of five groups, nine cells each, classified."""
-    return classified_study
+    return Path(shutil.copytree(classified_study, tmp_path_factory.mktemp("explored") / "study"))
 
 
 @pytest.fixture(scope="module")

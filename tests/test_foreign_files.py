@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from conftest import edit_manifest
 from cytosae.artefacts import CONFIG, LEDGER, MANIFEST, WEIGHTS, FileRecord, Manifest, claim, owned, remove_outdated
 from cytosae.cells.datasets.folders import whole_folder
 from cytosae.cli.commands import app
@@ -240,9 +241,8 @@ def test_a_study_of_an_earlier_version_is_run_again(copied: Path) -> None:
     for ledger in study.rglob(LEDGER):
         ledger.unlink()
     for manifest in study.rglob(MANIFEST):  # everything is due
-        about = json.loads(manifest.read_text())
-        about |= {"complete": False} if manifest.parent.name == "tokens" else {"parameters": {"asked": "otherwise"}}
-        manifest.write_text(json.dumps(about))
+        due = {"complete": False} if manifest.parent.name == "tokens" else {"parameters": {"asked": "otherwise"}}
+        edit_manifest(manifest, lambda about, due=due: about.update(due))
     (study / "concepts" / "parts" / ("0" * 16)).mkdir(parents=True)
     (study / "concepts" / "parts" / ("0" * 16) / "part-00000000.safetensors").write_bytes(b"of a run that was killed")
     for command in ("run", "report", "evaluate"):

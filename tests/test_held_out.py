@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from conftest import edit_manifest
 from cytosae.artefacts import Manifest
 from cytosae.report import training_curves
 from cytosae.sae import HELD_OUT, SAE, TRAINING, measured_on, read_metrics, train
@@ -82,10 +83,7 @@ def as_before(folder: Path) -> None:
     path.write_text(json.dumps(described))
     path = folder / "metrics.jsonl"
     path.write_text(path.read_text().replace("training_cells/", "held_out/"))
-    path = folder / "manifest.json"
-    manifest = json.loads(path.read_text())
-    del manifest["summary"]["measured_on"]
-    path.write_text(json.dumps(manifest))
+    edit_manifest(folder / "manifest.json", lambda manifest: manifest["summary"].pop("measured_on"))
 
 
 def test_studies_of_earlier_versions_are_no_longer_called_held_out(make_store: Callable[..., TokenStore]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from conftest import edit_manifest
 from cytosae.artefacts import Manifest, sae_weights_digest, same_weights, sha256_file
 from cytosae.cohort import make_barcodes
 from cytosae.concepts import check_encoded_with, encode, evaluate_study, joined_statistics, read_concepts, read_inputs
@@ -102,10 +102,7 @@ def test_pieces_of_another_autoencoder_are_not_taken_over(store: TokenStore, tmp
 
 def unnamed(folder: Path, sae: str) -> Path:
     """Concepts whose manifest has something else in place of a digest, as earlier versions wrote them."""
-    path = folder / "manifest.json"
-    manifest = json.loads(path.read_text())
-    manifest["inputs"]["sae"] = sae
-    path.write_text(json.dumps(manifest))
+    edit_manifest(folder / "manifest.json", lambda manifest: manifest["inputs"].update(sae=sae))
     return folder
 
 

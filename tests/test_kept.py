@@ -18,6 +18,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from conftest import cytosae, edit_manifest
 from cytosae import artefacts
 from cytosae.artefacts import LEDGER, MANIFEST, Manifest
 from cytosae.cells import read_cells
@@ -26,6 +27,7 @@ from cytosae.errors import CytosaeError
 from cytosae.locks import HOLDER, locked
 from cytosae.remembered import FILE, read_settings
 from cytosae.sae import train
+from cytosae.sae.tracking import METRICS
 from cytosae.settings import BackboneConfig, EncodeConfig, StoreConfig, TrainConfig
 from cytosae.tokens import TokenStore
 
@@ -286,11 +288,32 @@ def test_a_stage_of_other_mathematics_is_not_up_to_date(
 
 
 def test_a_setting_that_a_later_version_adds_changes_nothing(run: Callable[..., Any], tmp_path: Path) -> None:
-    path = tmp_path / "S" / "sae" / MANIFEST
-    raw = json.loads(path.read_text())
-    del raw["parameters"]["dead_every"], raw["version"]
-    path.write_text(json.dumps(raw))
+    def earlier(manifest: dict[str, Any]) -> None:
+        del manifest["parameters"]["dead_every"], manifest["version"]
+
+    edit_manifest(tmp_path / "S" / "sae" / MANIFEST, earlier)
     assert skipped(run())
+
+
+def test_a_log_that_was_damaged_is_named_and_makes_nothing_due(
+    run: Callable[..., Any], table: Path, tmp_path: Path
+) -> None:
+    log = tmp_path / "S" / "sae" / METRICS
+    log.write_text(log.read_text()[:-40])
+    assert f"{log} is missing or was changed" in cytosae("run", table, "--study", tmp_path / "S").stderr
+    assert skipped(run())
+
+
+@pytest.mark.parametrize("stage", ["tokens", "sae", "concepts", "report"])
+def test_a_manifest_that_was_damaged_is_named(run: Callable[..., Any], tmp_path: Path, stage: str) -> None:
+    path = tmp_path / "S" / stage / MANIFEST
+    good = path.read_text()
+    for spoiled in (good.replace("0.1.0", "0.1.1"), good.replace('"stage"', '"stagg"')):
+        assert spoiled != good
+        path.write_text(spoiled)
+        with pytest.raises(CytosaeError, match=rf"{stage}/{MANIFEST}: damaged"):
+            run()
+        assert path.read_text() == spoiled
 
 
 def test_the_training_command_keeps_trained_work_too(run: Callable[..., Any], tmp_path: Path) -> None:

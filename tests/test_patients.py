@@ -49,8 +49,8 @@ def refused(*arguments: object) -> str:
     return str(caught.value)
 
 
-def test_a_study_has_barcodes_and_shows_its_patients(study: Path, drawn_study: Path) -> None:
-    again = Study(drawn_study, drawn_config()).run(Path(DRAWN))
+def test_a_study_has_barcodes_and_shows_its_patients(study: Path) -> None:
+    again = Study(study, drawn_config()).run(Path(DRAWN))
     assert again["cohort"]["patients"] == 20
     assert again["cohort"]["skipped"]
     assert again["report"]["skipped"]

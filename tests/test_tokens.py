@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
 
-from conftest import PlantedBackbone, live, numbered_cells, tiny_info
+from conftest import PlantedBackbone, edit_manifest, live, numbered_cells, tiny_info
 from cytosae.artefacts import LEDGER, claim
 from cytosae.errors import CytosaeError
 from cytosae.settings import StoreConfig
@@ -152,8 +152,7 @@ def test_no_store_and_unfinished_store(make_store: MakeStore, tmp_path: Path) ->
     with pytest.raises(CytosaeError, match="no token store"):
         TokenStore(tmp_path / "absent")
     store = make_store(planted())
-    manifest = store.folder / "manifest.json"
-    manifest.write_text(manifest.read_text().replace('"complete": true', '"complete": false'))
+    edit_manifest(store.folder / "manifest.json", lambda manifest: manifest.update(complete=False))
     with pytest.raises(CytosaeError, match="not finished"):
         TokenStore(store.folder)
 

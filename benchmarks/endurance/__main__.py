@@ -20,13 +20,13 @@ from benchmarks.endurance.kills import kills
 from benchmarks.endurance.outcome import Outcome
 
 PARTS: dict[str, tuple[Callable[[Path, int], Outcome], int, int]] = {
-    "kills": (kills, 3, 100),
-    "damage": (damage, 6, 150),
-    "inputs": (inputs, 60, 1000),
+    "kills": (kills, 1, 100),
+    "damage": (damage, 4, 150),
+    "inputs": (inputs, 40, 1000),
     "hostile": (hostile_checkpoints, 11, 44),
-    "judgements": (judgements, 80, 10_000),
-    "disk": (disk_full, 2, 40),
-    "permissions": (permissions, 2, 6),
+    "judgements": (judgements, 60, 10_000),
+    "disk": (disk_full, 1, 40),
+    "permissions": (permissions, 1, 6),
 }
 """Each part, and how often it tries in short and in full."""
 

@@ -56,7 +56,9 @@ def damage(folder: Path, trials: int, seed: int = 0) -> Outcome:
             outcome.note("source noticed" if after["cells.parquet"] != expected["cells.parquet"] else "source equal")
             if after["cells.parquet"] == expected["cells.parquet"] and differences(expected, after):
                 outcome.faults.append(f"{where}: the listing is the same, the result is not")
-        elif different := differences(expected, after):
+        elif (different := differences(expected, after)) and victim.name in said:
+            outcome.note("named")
+        elif different:
             outcome.faults.append(f"{where}: accepted without a word, {', '.join(different)} differ")
         else:
             outcome.note("made again, or without influence")

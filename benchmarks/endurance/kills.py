@@ -11,22 +11,22 @@ import numpy as np
 from benchmarks.endurance.outcome import FINISHED, Outcome, begun, done
 from benchmarks.endurance.studying import contents, differences, make_source, run_study
 
-STAGES = "report", "cohort", "concepts", "sae", "tokens", "cells.parquet"
-"""What a study that has come so far has, the last first."""
 KILLS = 5
 """Times that a study is killed before it may finish."""
+BEGUN = {"start": "", "embed": "tokens", "train": "sae", "encode": "concepts", "barcodes": "cohort", "report": "report"}
+"""Stages, and the folder whose appearance tells that one has begun."""
 
 
 def kills(folder: Path, points: int, seed: int = 0) -> Outcome:
     """Kill studies at so many points."""
     outcome, rng = Outcome("SIGKILL at a random point of a study with patients"), np.random.default_rng(seed)
     table, study, log = make_source(folder / "images"), folder / "study", folder / "log"
-    seconds, expected = 0.0, {}
+    expected: dict[str, str] = {}
     for _ in range(2):  # in the first, what forks the processes is still being started
         shutil.rmtree(study, ignore_errors=True)
-        began, before = time.monotonic(), expected
-        code, said = done(run_study, log, table, study)
-        seconds, expected = time.monotonic() - began, contents(study)
+        before = expected
+        lasting, code, said = _timed(log, table, study)
+        expected = contents(study)
         if code != FINISHED:
             outcome.faults.append(f"the undisturbed study ended with {code}: {said}")
             return outcome
@@ -34,9 +34,11 @@ def kills(folder: Path, points: int, seed: int = 0) -> Outcome:
         outcome.faults.append(f"in two undisturbed studies these differ: {', '.join(different)}")
     while outcome.tried < points:
         shutil.rmtree(study, ignore_errors=True)
-        for _ in range(min(KILLS, points - outcome.tried)):
+        for stage in sorted(rng.choice(list(BEGUN), min(KILLS, points - outcome.tried)), key=list(BEGUN).index):
             process = begun(run_study, log, table, study)
-            process.join(rng.uniform(0, 1) * seconds)
+            while process.exitcode is None and not (study / BEGUN[stage]).exists():
+                process.join(0.002)
+            process.join(rng.uniform(0, lasting[stage]))
             finished = process.exitcode is not None
             process.kill()
             process.join()
@@ -44,8 +46,8 @@ def kills(folder: Path, points: int, seed: int = 0) -> Outcome:
                 outcome.note("finished before it was killed, not counted")
                 break
             outcome.tried += 1
-            stage = next((name for name in STAGES if (study / name).exists()), "start")
-            outcome.note(f"killed in {stage}")
+            came = next((name for name, folder in reversed(BEGUN.items()) if (study / folder).exists()), "start")
+            outcome.note(f"killed in {came}")
         code, said = done(run_study, log, table, study)
         if code != FINISHED:
             outcome.faults.append(f"after kills the study ended with {code}: {said}")
@@ -54,3 +56,14 @@ def kills(folder: Path, points: int, seed: int = 0) -> Outcome:
         else:
             outcome.note("studies equal byte for byte")
     return outcome
+
+
+def _timed(log: Path, table: Path, study: Path) -> tuple[dict[str, float], int, str]:
+    """Run a study; seconds of its stages, its exit code and what it said."""
+    process, times = begun(run_study, log, table, study), {"start": time.monotonic()}
+    while process.exitcode is None:
+        process.join(0.01)
+        times |= {name: time.monotonic() for name, at in BEGUN.items() if name not in times and (study / at).exists()}
+    ends = [*list(times.values())[1:], time.monotonic()]
+    seconds = {name: end - begin for (name, begin), end in zip(times.items(), ends, strict=True)}
+    return {name: seconds.get(name, 0.0) for name in BEGUN}, process.exitcode, log.read_text(errors="replace")[-2000:]

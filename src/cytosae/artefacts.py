@@ -219,6 +219,27 @@ def read_json(path: Path) -> Any:
         raise CytosaeError(f"{path}: not a JSON file ({error}). Move it away and run the stage again.") from error
 
 
+SEAL = "digest"
+"""Where a manifest says what the rest of it is."""
+
+
+def write_sealed(path: Path, content: Mapping[str, Any], *, shared: bool = False) -> None:
+    """Write a JSON object with the digest of its content: by that `read_sealed` knows when it was damaged."""
+    content = json.loads(json.dumps(without_nan(content)))
+    write_json(path, {**content, SEAL: digest(content)}, shared=shared)
+
+
+def read_sealed(path: Path) -> Any:
+    """Read what `write_sealed` wrote, without the digest; what earlier versions wrote has none and is read as it is."""
+    raw = read_json(path)
+    if isinstance(raw, dict) and SEAL in raw and raw.pop(SEAL) != digest(raw):
+        raise CytosaeError(
+            f"{path}: damaged, or changed by hand: its digest is not that of its content. Move it away and run the stage "
+            "again."
+        )
+    return raw
+
+
 @dataclass(frozen=True)
 class FileRecord:
     """One output file as it was when its stage ended."""
@@ -264,6 +285,9 @@ class Manifest:
         Version of the package that made it.
     version
         Version of the stage's mathematics, see `VERSIONS`.
+    logs
+        Files that tell how the work went. Nothing is made from them: when one has changed, that is said and nothing is
+        made again.
     """
 
     stage: str
@@ -273,6 +297,7 @@ class Manifest:
     summary: Mapping[str, Any] = field(default_factory=dict)
     cytosae: str = __version__
     version: int = 0
+    logs: Mapping[str, FileRecord] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.version:
@@ -284,10 +309,13 @@ class Manifest:
         path = folder / MANIFEST
         if not path.is_file():
             return None
-        raw = read_json(path)
+        raw = read_sealed(path)
         try:
-            outputs = {name: FileRecord(**record) for name, record in raw.pop("outputs").items()}
-            return cls(**{"version": 1, **raw}, outputs=outputs)
+            outputs, logs = (
+                {name: FileRecord(**record) for name, record in records.items()}
+                for records in (raw.pop("outputs"), raw.pop("logs", {}))
+            )
+            return cls(**{"version": 1, **raw}, outputs=outputs, logs=logs)
         except (AttributeError, KeyError, TypeError) as error:
             raise CytosaeError(
                 f"{path}: not a manifest of this program ({error}). Move it away and run again."
@@ -295,7 +323,7 @@ class Manifest:
 
     def save(self, folder: Path) -> None:
         """Write the manifest; the last thing a stage does."""
-        write_json(folder / MANIFEST, asdict(self))
+        write_sealed(folder / MANIFEST, asdict(self))
 
     def fingerprint(self) -> str:
         """Digest of the outputs' contents."""
@@ -322,6 +350,10 @@ class Manifest:
             if not record.matches(folder / name):
                 return f"{name} is missing or was changed"
         return None
+
+    def changed_logs(self, folder: Path) -> list[str]:
+        """Its logs that are missing or are not as they were when the stage ended."""
+        return [name for name, record in self.logs.items() if not record.matches(folder / name)]
 
 
 def outdated(stage: str, version: int) -> str | None:
@@ -496,7 +528,7 @@ def _read_ledger(folder: Path, stage: str) -> dict[str, FileRecord | None] | Non
     path = folder / LEDGER
     if not path.is_file():
         return None
-    raw = read_json(path)
+    raw = read_sealed(path)
     try:
         files = {name: record and FileRecord(**record) for name, record in raw["files"].items()}
         of_stage = raw["stage"]
@@ -509,7 +541,7 @@ def _read_ledger(folder: Path, stage: str) -> dict[str, FileRecord | None] | Non
 
 def _write_ledger(folder: Path, stage: str, files: Mapping[str, FileRecord | None]) -> None:
     records = {name: record and asdict(record) for name, record in sorted(files.items())}
-    write_json(folder / LEDGER, {"stage": stage, "files": records}, shared=True)
+    write_sealed(folder / LEDGER, {"stage": stage, "files": records}, shared=True)
 
 
 def _named_by_manifest(folder: Path, stage: str) -> dict[str, FileRecord | None] | None:
@@ -517,7 +549,7 @@ def _named_by_manifest(folder: Path, stage: str) -> dict[str, FileRecord | None]
     path = folder / MANIFEST
     if not path.is_file():
         return None
-    raw = read_json(path)
+    raw = read_sealed(path)
     try:
         of_stage = raw["stage"]
         files = {**raw.get("outputs", {}), **{shard["file"]: shard["record"] for shard in raw.get("shards", [])}}

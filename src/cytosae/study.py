@@ -529,6 +529,8 @@ def due(
     manifest = Manifest.load(folder)
     reason = "not made yet" if manifest is None else manifest.why_stale(folder, parameters, inputs, defaults)
     say(f"{name}: {reason or 'up to date'}")
+    for log in [] if manifest is None or reason else manifest.changed_logs(folder):
+        say(f"{name}: {folder / log} is missing or was changed since; only making the stage anew would give it again")
     return reason, {} if manifest is None else dict(manifest.summary)
 
 

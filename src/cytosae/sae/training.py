@@ -577,5 +577,6 @@ def _finish(
         save_checkpoint(folder / CHECKPOINT, state, identity)
         state.sae.save_pretrained(folder)
         outputs = {name: FileRecord.of(folder / name) for name in (WEIGHTS, CONFIG)}
-        Manifest("sae", identity["parameters"], identity["inputs"], outputs, summary).save(folder)
+        logs = {METRICS: FileRecord.of(folder / METRICS)} if (folder / METRICS).is_file() else {}
+        Manifest("sae", identity["parameters"], identity["inputs"], outputs, summary, logs=logs).save(folder)
     return summary

@@ -31,10 +31,10 @@ from cytosae.artefacts import (
     FileRecord,
     digest,
     owned,
-    read_json,
+    read_sealed,
     sha256_file,
     whole_file,
-    write_json,
+    write_sealed,
 )
 from cytosae.cells import pixels_digest, read_cells
 from cytosae.errors import CytosaeError
@@ -100,7 +100,7 @@ class Layout:
 
 def write_manifest(folder: Path, layout: Layout, shards: Iterable[Shard], complete: bool) -> None:
     """Write the manifest of a store; `complete` once every cell has its shard."""
-    write_json(
+    write_sealed(
         folder / MANIFEST,
         {
             "stage": "tokens",
@@ -116,7 +116,7 @@ def write_manifest(folder: Path, layout: Layout, shards: Iterable[Shard], comple
 def write_record(folder: Path, layout: Layout, shard: Shard) -> None:
     """Note beside a shard what it is, until the manifest says so: any number of processes may fill a store."""
     path = (folder / shard.file).with_suffix(RECORD)
-    write_json(path, {"layout": digest(layout.identity()), "shard": asdict(shard)}, shared=True)
+    write_sealed(path, {"layout": digest(layout.identity()), "shard": asdict(shard)}, shared=True)
 
 
 def read_records(folder: Path, layout: Layout) -> list[Shard]:
@@ -128,7 +128,7 @@ def read_records(folder: Path, layout: Layout) -> list[Shard]:
 
 def _record(path: Path) -> tuple[str, Shard]:
     """The layout's digest and the shard in a note."""
-    raw = read_json(path)
+    raw = read_sealed(path)
     try:
         return str(raw["layout"]), _shard(raw["shard"])
     except (KeyError, TypeError) as error:
@@ -147,7 +147,7 @@ def read_manifest(folder: Path) -> tuple[Layout, list[Shard], bool] | None:
     path = folder / MANIFEST
     if not path.is_file():
         return None
-    raw = read_json(path)
+    raw = read_sealed(path)
     try:
         return (
             Layout(**{"version": 1, **raw["layout"]}),
