@@ -161,7 +161,7 @@ def local_tree(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-TIMES = {"mtime_ns", "seconds", "page", "barcodes", "digest"}
+TIMES = {"mtime_ns", "seconds", "page", "barcodes", "digest", "logs"}
 """What two runs of one study differ in: when, how long, and where; with it the digest of what says so."""
 
 

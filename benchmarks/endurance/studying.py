@@ -27,8 +27,10 @@ PATIENTS, CELLS = 4, 6
 """Of five patients the report would draw a map by UMAP, whose compilation takes longer than all the rest."""
 BACKBONE = "backbone"
 """Folder of the backbone, beside the study."""
-TIMES = re.compile(rb'"(mtime_ns|time|seconds|file_mtime_ns)": ?[0-9.e+]+|"digest": ?"[0-9a-f]{64}"')
-"""In manifests and logs: the only thing that may differ between two studies of the same images, and its digest."""
+TIMES = re.compile(
+    rb'"(mtime_ns|time|seconds|file_mtime_ns)": ?[0-9.e+]+|"digest": ?"[0-9a-f]{64}"|"logs": ?\{[^}]*\}\s*\}'
+)
+"""In manifests and logs: all that may differ between two studies of the same images, and the digests of what says so."""
 
 
 def make_source(folder: Path, ending: str = "png") -> Path:

@@ -65,7 +65,7 @@ class Cluster:
 
     def __init__(self, replicas: int, address: str | None) -> None:
         if address is None:
-            if "ray" in sys.modules and os.environ.get(_LOOPBACK) != "0":
+            if sys.modules.get("ray") is not None and os.environ.get(_LOOPBACK) != "0":
                 raise CytosaeError(
                     f"ray was imported before: a cluster of its own would not keep to this machine. Set {_LOOPBACK}=0 "
                     "before importing it, or give the address of a running cluster."
