@@ -18,13 +18,13 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from conftest import cytosae, edit_manifest
+from conftest import cytosae, edit_manifest, figures
 from cytosae import artefacts
 from cytosae.artefacts import LEDGER, MANIFEST, Manifest
 from cytosae.cells import read_cells
 from cytosae.cli.commands import app
 from cytosae.errors import CytosaeError
-from cytosae.locks import HOLDER, locked
+from cytosae.locks import HOLDER, LOCK, locked
 from cytosae.remembered import FILE, read_settings
 from cytosae.sae import train
 from cytosae.sae.tracking import METRICS
@@ -293,6 +293,33 @@ def test_a_setting_that_a_later_version_adds_changes_nothing(run: Callable[..., 
 
     edit_manifest(tmp_path / "S" / "sae" / MANIFEST, earlier)
     assert skipped(run())
+
+
+@pytest.mark.parametrize("name", [LOCK, HOLDER])
+def test_a_file_of_somebody_else_under_the_name_of_a_lock_stays(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(CytosaeError, match=f"{name}: exists already"), locked(tmp_path):
+        pass
+    assert (tmp_path / name).read_text() == "mine"
+
+
+def test_a_damaged_note_of_the_backbone_is_named(run: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / "S" / "backbone.json").write_text('{"request": null, "info": null}')
+    with pytest.raises(CytosaeError, match=r"backbone\.json: exists already.*or is damaged"):
+        run()
+
+
+def test_a_study_that_was_moved_tells_where_it_is_now(table: Path, tmp_path: Path) -> None:
+    (tmp_path / "S").rename(tmp_path / "moved")
+    stages = figures(cytosae("run", table, "--study", tmp_path / "moved", "--json"))["stages"]
+    assert skipped(stages)
+    assert stages["report"]["page"] == str(tmp_path / "moved" / "report" / "index.html")
+    assert stages["cohort"]["barcodes"] == str(tmp_path / "moved" / "cohort" / "barcodes.h5ad")
+
+
+def test_a_folder_that_cannot_be_made_is_named() -> None:
+    with pytest.raises(CytosaeError, match=r"^/proc/none: cannot be made"):
+        artefacts.make_folder(Path("/proc/none"))
 
 
 def test_a_log_that_was_damaged_is_named_and_makes_nothing_due(

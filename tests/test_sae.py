@@ -21,6 +21,7 @@ from conftest import live
 from cytosae.artefacts import LEDGER
 from cytosae.errors import CytosaeError, Interrupted
 from cytosae.interrupts import StopFlag
+from cytosae.locks import LOCK
 from cytosae.sae import SAE, ExplainedVariance, TrainConfig, backward, evaluate, geometric_median, read_metrics, train
 from cytosae.sae import objectives as objectives_module
 from cytosae.sae.checkpoint import CHECKPOINT, load_checkpoint, save_checkpoint
@@ -539,7 +540,7 @@ def test_damaged_shard_and_nan_stop_before_harm(make_store: MakeStore, tmp_path:
     path.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
     with pytest.raises(CytosaeError, match=r"shard-00001\.safetensors: shard is damaged"):
         train(store, tmp_path / "sae", SMALL)
-    assert {path.name for path in (tmp_path / "sae").iterdir()} <= {LEDGER, ".lock"}
+    assert {path.name for path in (tmp_path / "sae").iterdir()} <= {LEDGER, LOCK}
 
 
 def flipped(data: bytes, place: int) -> bytes:

@@ -33,6 +33,7 @@ from conftest import assert_user_error, cytosae, figures
 from cytosae.artefacts import LEDGER, MANIFEST, make_folder, read_json, whole_file, write_json
 from cytosae.cells import decoded, list_cells, read_cells, write_cells
 from cytosae.errors import CytosaeError
+from cytosae.locks import LOCK
 from cytosae.report import write_report
 from cytosae.sae import SAE, train
 from cytosae.settings import BackboneConfig, StoreConfig, TrainConfig
@@ -226,7 +227,7 @@ def alone(patch: pytest.MonkeyPatch) -> None:
 
 def test_a_study_at_a_url_is_the_local_one(here: Path, there: tuple[str, list[str]]) -> None:
     expected, found = local_tree(here), tree("study")
-    expected = {name: data for name, data in expected.items() if not name.endswith("/.lock") and name != ".lock"}
+    expected = {name: data for name, data in expected.items() if name.rpartition("/")[2] != LOCK}
     assert found.keys() == expected.keys()
     for name in expected:
         assert comparable(name, found[name]) == comparable(name, expected[name]), name

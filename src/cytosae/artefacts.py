@@ -48,6 +48,7 @@ os.umask(_UMASK)
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
+_NO_PLACE = {errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.ESTALE, errno.EIO}
 
 
 def sha256_file(path: Path) -> str:
@@ -86,8 +87,10 @@ def disk_errors(path: Path) -> Iterator[None]:
                 f"{path}: no permission to write here ({error.strerror}). Choose another folder or change "
                 "its permissions."
             ) from error
-        if error.errno in {errno.ENOTDIR, errno.EEXIST, errno.EISDIR}:
-            raise CytosaeError(f"{path}: cannot be written ({error.strerror}). Choose another name.") from error
+        if error.errno in _NO_PLACE:
+            raise CytosaeError(
+                f"{path}: cannot be written ({error.strerror}). Choose another name or place."
+            ) from error
         raise
 
 
@@ -153,7 +156,10 @@ def writing_hdf5(path: Path) -> Iterator[h5py.File]:
 def make_folder(path: Path) -> Path:
     """Create a folder with its parents; a clear error where that is not allowed."""
     with disk_errors(path):
-        path.mkdir(parents=True, exist_ok=True)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except FileNotFoundError as error:  # below a folder that has gone, or where the system makes none
+            raise CytosaeError(f"{path}: cannot be made ({error.strerror}). Choose another place.") from error
         if not os.access(path, os.W_OK | os.X_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     return path

@@ -17,11 +17,11 @@ from typing import Any
 import psutil
 from filelock import FileLock, Timeout
 
-from cytosae.artefacts import disk_errors, make_folder
+from cytosae.artefacts import disk_errors, foreign, make_folder, write_json
 from cytosae.console import say
 from cytosae.errors import CytosaeError
 
-LOCK, HOLDER = ".lock", ".lock.json"
+LOCK, HOLDER = ".cytosae-lock", ".cytosae-lock.json"
 """In the folder: the file that the system locks, and a note about who holds it."""
 _GRACE = 10.0  # seconds in which the helpers of a process that was killed have to let go
 
@@ -37,19 +37,29 @@ def locked(folder: Path) -> Iterator[None]:
     ------
     CytosaeError
         Another process holds it: says which, on which host and since when.
+        Or the folder holds files of other programs under the lock's names.
     """
     make_folder(folder)
     lock, note = FileLock(os.fspath(folder / LOCK)), Path(os.fspath(folder / HOLDER))
+    _refuse_foreign(folder)
     with disk_errors(folder):
         _acquire(lock, folder, note)
     try:
-        with disk_errors(folder):
-            note.write_text(json.dumps(_this_process()), encoding="utf-8")
+        write_json(note, _this_process())
         yield
     finally:
         with suppress(OSError):
             note.unlink()
         lock.release()
+
+
+def _refuse_foreign(folder: Path) -> None:
+    """A lock is empty, and its note says who holds it: anything else of these names is somebody else's."""
+    lock, note = Path(os.fspath(folder / LOCK)), Path(os.fspath(folder / HOLDER))
+    if lock.is_file() and lock.stat().st_size:
+        raise foreign(lock, "run")
+    if (note.exists() or note.is_symlink()) and (note.stat().st_size and "host" not in _read(note)):
+        raise foreign(note, "run")
 
 
 def _acquire(lock: FileLock, folder: Path, note: Path) -> None:

@@ -368,7 +368,7 @@ class Study:
         The figures of every stage, with ``skipped`` and ``why``.
         """
         refuse_foreign(self.folder / "cells.parquet", "run", is_listing)
-        refuse_foreign(self.folder / "backbone.json", "run", lambda path: {"request", "info"} <= read_json(path).keys())
+        refuse_foreign(self.folder / "backbone.json", "run", _is_backbone_note)
         refuse_foreign(self.folder / SETTINGS, "run", lambda path: {"settings", "cytosae"} <= read_json(path).keys())
         with locked(self.folder):
             source = rendered(source, self.folder / "cohort")
@@ -504,15 +504,25 @@ class Study:
             claim(folder, "cohort", [BARCODES])
             (folder / MANIFEST).unlink(missing_ok=True)
             summary = make_barcodes([self.folder / "concepts"], folder / BARCODES, config)
+            del summary["barcodes"]  # a place, which changes when the study is moved
             outputs = {BARCODES: FileRecord.of(folder / BARCODES)}
             Manifest("cohort", asdict(config), inputs, outputs, summary).save(folder)
-        self.stages["cohort"] = told(summary, reason)
+        self.stages["cohort"] = told({**summary, "barcodes": f"{folder / BARCODES}"}, reason)
 
     def _report(self) -> None:
-        from cytosae.report import report_inputs, write_report  # imports matplotlib
+        from cytosae.report import PAGE, report_inputs, write_report  # imports matplotlib
 
         reason, summary = due("report", self.folder / "report", {}, report_inputs(self.folder))
-        self.stages["report"] = told(write_report(self.folder) if reason else summary, reason)
+        figures = write_report(self.folder) if reason else {**summary, "page": f"{self.folder / 'report' / PAGE}"}
+        self.stages["report"] = told(figures, reason)
+
+
+def _is_backbone_note(path: Path) -> bool:
+    """Whether a file is the ``backbone.json`` of a study, whole."""
+    note = read_json(path)
+    return {"settings", "files"} <= note["request"].keys() and {"fingerprint", "n_tokens", "d_model"} <= note[
+        "info"
+    ].keys()
 
 
 def due(

@@ -65,7 +65,7 @@ def export(
     index = bundle / "index.html"
     if not index.is_file():
         raise CytosaeError(f"{index}: missing. This installation lacks the page: build it in frontend/.")
-    target = folder.absolute()
+    target = folder.resolve()  # where a link leads; its name stays a link
     _refuse_foreign(target, folder)
     make_folder(target.parent)
     page, before = (target.with_name(f".{target.name}.cytosae-{what}") for what in ("partial", "before"))

@@ -19,13 +19,14 @@ from cytosae.report.galleries import Row, patch_references, reference_grid
 from cytosae.report.inline import png_of_file, template
 from cytosae.report.overlays import enlarge, multiplied, overlay
 from cytosae.report.overview import overview, threshold_counts
-from cytosae.report.page import report_inputs, strongest, write_report
+from cytosae.report.page import PAGE, report_inputs, strongest, write_report
 from cytosae.report.patient import Concept, Section, Tile, is_patient_page, patient_page
 from cytosae.report.quality import density_histogram, quality_summary
 from cytosae.report.style import files_of, number, refuse_foreign_figure, save
 
 __all__ = [
     "BARCODE_FIGURES",
+    "PAGE",
     "Concept",
     "Row",
     "Section",

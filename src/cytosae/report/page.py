@@ -124,12 +124,12 @@ def write_report(study: Path) -> dict[str, Any]:
     with whole_file(folder / PAGE) as partial:
         partial.write_text(page, encoding="utf-8")
     shown = {dataset["name"]: len(dataset["concepts"]) for dataset in datasets}
-    summary = {"page": f"{folder / PAGE}", "bytes": len(page.encode()), "concepts_shown": shown}
+    summary = {"bytes": len(page.encode()), "concepts_shown": shown}
     if isinstance(folder, StoredPath):
         drawn = []  # each would be fetched whenever somebody asks whether the report is up to date
     outputs = {name: FileRecord.of(folder / name) for name in (PAGE, *drawn) if (folder / name).is_file()}
     Manifest("report", {}, inputs, outputs, summary).save(folder)
-    return summary
+    return {"page": f"{folder / PAGE}", **summary}
 
 
 def _claim(study: Path, folder: Path, datasets: int) -> list[str]:
