@@ -679,3 +679,22 @@ def test_split_column_is_respected(make_store: MakeStore, tmp_path: Path, monkey
     assert seen >= set(range(80)) - held
     figures = json.loads((tmp_path / "sae" / "config.json").read_text())["metadata"]["held_out"]
     assert figures["tokens"] == 20 * 9
+
+
+def test_a_checkpoint_on_a_full_disk_is_told(tmp_path: Path) -> None:
+    import resource
+    import signal
+
+    sae = SAE(8, 64)
+    sae.initialise(torch.Generator().manual_seed(0))
+    sae.save_pretrained(tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    limits, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))
+        with pytest.raises(CytosaeError, match=r"model\.safetensors: the disk is full or a size limit was reached"):
+            sae.save_pretrained(tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before

@@ -47,6 +47,8 @@ _UMASK = os.umask(0)  # can only be read by setting it
 os.umask(_UMASK)
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_SYSTEM_ERROR = re.compile(r"\(os error (\d+)\)$")
+"""How what is written in Rust tells of a failed write: an error of its own, with the system's number in its text."""
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
 _NO_PLACE = {errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.ESTALE, errno.EIO}
 
@@ -186,6 +188,10 @@ def whole_file(path: Path, *, shared: bool = False) -> Iterator[Path]:
             finally:
                 os.close(descriptor)
             partial.replace(path)
+        except Exception as error:
+            if number := _SYSTEM_ERROR.search(str(error)):
+                raise OSError(int(number[1]), os.strerror(int(number[1]))) from error
+            raise
         finally:
             partial.unlink(missing_ok=True)
 

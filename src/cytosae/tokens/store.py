@@ -161,23 +161,10 @@ def read_manifest(folder: Path) -> tuple[Layout, list[Shard], bool] | None:
 def write_shard(path: Path, tokens: torch.Tensor) -> FileRecord:
     """Write tokens ``(n_cells, n_tokens, d_model)`` as one shard; of one at a URL nothing is kept on this machine."""
     with whole_file(path, shared=True) as partial:
-        try:
-            save_file({"tokens": tokens}, partial)
-        except Exception as error:
-            # safetensors reports a failed write as its own error, the system's number only in the text.
-            code = _os_error(error)
-            if code is None:
-                raise
-            raise OSError(code, os.strerror(code)) from error
+        save_file({"tokens": tokens}, partial)
     record = FileRecord.of(path)
     release(path)
     return record
-
-
-def _os_error(error: Exception) -> int | None:
-    _, _, rest = str(error).partition("os error ")
-    digits = rest.split(")")[0]
-    return int(digits) if digits.isdigit() else None
 
 
 def _data_offset(path: Path, expected: int, command: str) -> int:
