@@ -2,7 +2,7 @@ import { svelte } from "@sveltejs/vite-plugin-svelte";
 import { defineConfig } from "vitest/config";
 import { mock } from "./mock/plugin.ts";
 
-/** `CYTOSAE='http://127.0.0.1:8765/?token=...' npm run dev` talks to a running explorer; without it the mock answers. */
+/** `CYTOSAE='http://127.0.0.1:8765/?token=...' npm run dev` talks to a running explorer; else the mock answers. */
 const printed = process.env["CYTOSAE"];
 const server = printed ? new URL(printed) : null;
 const token = server?.searchParams.get("token");

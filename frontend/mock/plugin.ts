@@ -6,7 +6,11 @@ import { answer, picture } from "./data.ts";
 async function body(request: IncomingMessage): Promise<unknown> {
   const parts: Buffer[] = [];
   for await (const part of request) parts.push(part as Buffer);
-  try { return JSON.parse(Buffer.concat(parts).toString() || "null"); } catch { return null; }
+  try {
+    return JSON.parse(Buffer.concat(parts).toString() || "null");
+  } catch {
+    return null;
+  }
 }
 
 export const mock = (): Plugin => ({
@@ -14,7 +18,8 @@ export const mock = (): Plugin => ({
   configureServer(server) {
     server.middlewares.use("/api", (request: IncomingMessage, response: ServerResponse) => {
       void (async () => {
-        const url = new URL(request.url ?? "/", "http://mock"), parts = url.pathname.split("/").filter(Boolean).map(decodeURIComponent);
+        const url = new URL(request.url ?? "/", "http://mock"),
+          parts = url.pathname.split("/").filter(Boolean).map(decodeURIComponent);
         if (parts.at(-1) === "image") {
           response.setHeader("content-type", "image/svg+xml");
           response.end(picture(Number(parts.at(-2))));

@@ -2,10 +2,18 @@
 import { address, path, type Query } from "./address";
 import type * as T from "./types";
 
-export const isStatic = typeof document !== "undefined" && document.querySelector('meta[name="cytosae-static"]')?.getAttribute("content") === "true";
+export const isStatic =
+  typeof document !== "undefined" &&
+  document.querySelector('meta[name="cytosae-static"]')?.getAttribute("content") === "true";
 
 export class ApiError extends Error {
-  constructor(readonly status: number, message: string, readonly body: unknown = null) { super(message); }
+  constructor(
+    readonly status: number,
+    message: string,
+    readonly body: unknown = null,
+  ) {
+    super(message);
+  }
 }
 
 const STATUS: Record<number, string> = {
@@ -26,9 +34,16 @@ async function request<R>(url: string, options?: RequestInit): Promise<R> {
   const body: unknown = await response.json().catch(() => null);
   if (!response.ok) {
     const detail = body && typeof body === "object" && "detail" in body ? body.detail : null;
-    throw new ApiError(response.status, typeof detail === "string" ? detail : STATUS[response.status] ?? `The explorer answered with ${response.status}.`, body);
+    throw new ApiError(
+      response.status,
+      typeof detail === "string"
+        ? detail
+        : (STATUS[response.status] ?? `The explorer answered with ${response.status}.`),
+      body,
+    );
   }
-  if (body === null) throw new ApiError(response.status, "The explorer's answer cannot be read. Reload the page.");
+  if (body === null)
+    throw new ApiError(response.status, "The explorer's answer cannot be read. Reload the page.");
   return body as R;
 }
 
@@ -45,15 +60,22 @@ function fixed<R>(resource: string, query: Query = {}): Promise<R> {
   found.catch(() => kept.get(url) === found && kept.delete(url));
   return found;
 }
-/** Whose judgements this page shows. The server refuses those of another study, which may be served at the same address. */
+/** Whose judgements this page shows. The server refuses those of another study, which may have the same address. */
 export const shown = { key: "" };
 const origin = (): Record<string, string> => (shown.key && !isStatic ? { "cytosae-study": shown.key } : {});
-const fresh = <R>(resource: string, query: Query = {}): Promise<R> => request<R>(address(resource, query, isStatic), { cache: "no-store", headers: origin() });
+const fresh = <R>(resource: string, query: Query = {}): Promise<R> =>
+  request<R>(address(resource, query, isStatic), { cache: "no-store", headers: origin() });
 const send = <R>(method: string, resource: string, body: unknown, query: Query = {}): Promise<R> =>
-  request<R>(address(resource, query), { method, headers: { "content-type": "application/json", ...origin() }, body: JSON.stringify(body) });
+  request<R>(address(resource, query), {
+    method,
+    headers: { "content-type": "application/json", ...origin() },
+    body: JSON.stringify(body),
+  });
 
 /** Where a cell's image and what belongs to it live: a cell of the study or an uploaded one. */
-export interface CellPlace { base: string }
+export interface CellPlace {
+  base: string;
+}
 export const studyCell = (dataset: string, row: number): CellPlace => ({ base: path("cells", dataset, row) });
 export const uploadedCell = (id: string, index: number): CellPlace => ({ base: path("uploads", id, index) });
 
@@ -65,15 +87,18 @@ export const api = {
   study: () => fixed<T.Study>("study"),
   latents: (dataset: string) => fixed<T.Latents>(path("latents", dataset)),
   concept: (dataset: string, latent: number) => fixed<T.Concept>(path("latents", dataset, latent)),
-  images: (dataset: string, latent: number, kind: string) => fixed<T.ConceptImages>(path("latents", dataset, latent, "images", kind)),
+  images: (dataset: string, latent: number, kind: string) =>
+    fixed<T.ConceptImages>(path("latents", dataset, latent, "images", kind)),
   cells: (dataset: string, query: Query) => fixed<T.CellPage>(path("cells", dataset), query),
   cell: (dataset: string, row: number) => fixed<T.Cell>(path("cells", dataset, row)),
   patches: (place: CellPlace) => fixed<T.Patches>(place.base + "/patches"),
   map: (place: CellPlace, latent: number) => fixed<T.LatentMap>(place.base + "/" + path("maps", latent)),
   patients: () => fixed<T.PatientList>("patients"),
   patient: (id: string, against?: string) => fixed<T.Patient>(path("patients", id), { against }),
-  compare: (first: string, second: string, adjust?: string) => fixed<T.Comparison>(path("compare", first, second), { adjust }),
-  compareImages: (first: string, second: string, latent: number) => fixed<T.ComparisonImages>(path("compare", first, second, "images", latent)),
+  compare: (first: string, second: string, adjust?: string) =>
+    fixed<T.Comparison>(path("compare", first, second), { adjust }),
+  compareImages: (first: string, second: string, latent: number) =>
+    fixed<T.ComparisonImages>(path("compare", first, second, "images", latent)),
   upload: (files: File[]) => {
     const form = new FormData();
     for (const file of files) form.append("files", file, file.name);
@@ -84,13 +109,23 @@ export const api = {
   vocabulary: () => fixed<T.Terms>("vocabulary"),
   worklists: () => fresh<T.WorklistSummary[]>("worklists"),
   worklist: (id: string, rater: string) => fresh<T.Worklist>(path("worklists", id), { rater }),
-  makeWorklist: (body: { title: string; items: T.ListItem[]; blind_labels: boolean; blind_raters: boolean; disease: string | null; source: string }) =>
-    send<T.Worklist>("POST", "worklists", body),
-  importWorklist: (content: unknown, query: Query) => send<T.Worklist>("POST", "worklists/import", content, query),
-  changeWorklist: (id: string, body: { title?: string; blind_labels?: boolean; blind_raters?: boolean }) => send<T.Worklist>("PATCH", path("worklists", id), body),
+  makeWorklist: (body: {
+    title: string;
+    items: T.ListItem[];
+    blind_labels: boolean;
+    blind_raters: boolean;
+    disease: string | null;
+    source: string;
+  }) => send<T.Worklist>("POST", "worklists", body),
+  importWorklist: (content: unknown, query: Query) =>
+    send<T.Worklist>("POST", "worklists/import", content, query),
+  changeWorklist: (id: string, body: { title?: string; blind_labels?: boolean; blind_raters?: boolean }) =>
+    send<T.Worklist>("PATCH", path("worklists", id), body),
   annotate: (annotation: T.Annotation) => send<T.Annotation>("PUT", "annotations", annotation),
-  annotations: (query: { latent?: number; rater?: string; asking?: string }) => fresh<T.Annotation[]>("annotations", query),
-  history: (dataset: string, latent: number, rater?: string) => fresh<T.HistoryRow[]>(path("annotations", dataset, latent, "history"), { rater }),
+  annotations: (query: { latent?: number; rater?: string; asking?: string }) =>
+    fresh<T.Annotation[]>("annotations", query),
+  history: (dataset: string, latent: number, rater?: string) =>
+    fresh<T.HistoryRow[]>(path("annotations", dataset, latent, "history"), { rater }),
   summary: (worklist: string, rater?: string) => fresh<T.Summary>("summary", { worklist, rater }),
   exportAddress: (format: "csv" | "json", rater?: string) => address("annotations/export", { format, rater }),
 };

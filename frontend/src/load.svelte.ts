@@ -11,14 +11,21 @@ export class Loaded<T> {
   async ask(promise: Promise<T> | null, clear = false): Promise<void> {
     const mine = ++this.#asked;
     this.error = null;
-    if (!promise) { this.value = null; this.loading = false; return; }
+    if (!promise) {
+      this.value = null;
+      this.loading = false;
+      return;
+    }
     if (clear) this.value = null;
     this.loading = true;
     try {
       const value = await promise;
       if (mine === this.#asked) this.value = value;
     } catch (error) {
-      if (mine === this.#asked) { this.error = messageOf(error); this.value = null; }
+      if (mine === this.#asked) {
+        this.error = messageOf(error);
+        this.value = null;
+      }
     } finally {
       if (mine === this.#asked) this.loading = false;
     }
@@ -28,6 +35,8 @@ export class Loaded<T> {
 /** Asks again whenever what `make` reads has changed. */
 export function loaded<T>(make: () => Promise<T> | null, clear = false): Loaded<T> {
   const state = new Loaded<T>();
-  $effect(() => { void state.ask(make(), clear); });
+  $effect(() => {
+    void state.ask(make(), clear);
+  });
   return state;
 }

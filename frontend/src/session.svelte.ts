@@ -5,12 +5,27 @@ import { isCalled, nameIn } from "./lib/filter";
 import { parse, type Route } from "./route";
 import type { DatasetInfo, Names, Study } from "./types";
 
-export interface Overlay { on: boolean; opacity: number; scale: ScaleName; smooth: boolean }
+export interface Overlay {
+  on: boolean;
+  opacity: number;
+  scale: ScaleName;
+  smooth: boolean;
+}
 export type Theme = "system" | "light" | "dark";
-interface Preferences { theme: Theme; overlay: Overlay; rater: string; dataset: string }
+interface Preferences {
+  theme: Theme;
+  overlay: Overlay;
+  rater: string;
+  dataset: string;
+}
 
 const KEY = "cytosae:preferences";
-const DEFAULTS: Preferences = { theme: "system", overlay: { on: true, opacity: 0.7, scale: "viridis", smooth: true }, rater: "", dataset: "" };
+const DEFAULTS: Preferences = {
+  theme: "system",
+  overlay: { on: true, opacity: 0.7, scale: "viridis", smooth: true },
+  rater: "",
+  dataset: "",
+};
 
 function remembered(): Preferences {
   try {
@@ -24,7 +39,11 @@ function remembered(): Preferences {
 export const preferences = $state<Preferences>(remembered());
 
 export function remember(): void {
-  try { localStorage.setItem(KEY, JSON.stringify(preferences)); } catch { /* private window: preferences last as long as the page */ }
+  try {
+    localStorage.setItem(KEY, JSON.stringify(preferences));
+  } catch {
+    /* private window: preferences last as long as the page */
+  }
 }
 
 class Session {
@@ -41,9 +60,15 @@ class Session {
 
   readonly canAnnotate = !isStatic;
   /** The judgements kept here are of another autoencoder: none can be added. */
-  get notice(): string { return this.study?.annotations?.notice ?? ""; }
-  get mayJudge(): boolean { return this.canAnnotate && !this.notice; }
-  get rater(): string { return this.route.query["rater"] || preferences.rater; }
+  get notice(): string {
+    return this.study?.annotations?.notice ?? "";
+  }
+  get mayJudge(): boolean {
+    return this.canAnnotate && !this.notice;
+  }
+  get rater(): string {
+    return this.route.query["rater"] || preferences.rater;
+  }
 
   async open(): Promise<void> {
     this.failure = null;
@@ -64,12 +89,15 @@ class Session {
       if (mine === this.#asked) this.names = names;
     } catch (error) {
       // names are an extra, unless they are another study's
-      if (error instanceof ApiError && error.status === 409) { this.moved = error.message; this.names = {}; }
+      if (error instanceof ApiError && error.status === 409) {
+        this.moved = error.message;
+        this.names = {};
+      }
     }
   }
 
   dataset(name: string | undefined): DatasetInfo | undefined {
-    return this.study?.datasets.find(dataset => dataset.name === name);
+    return this.study?.datasets.find((dataset) => dataset.name === name);
   }
 
   get home(): string {
@@ -83,9 +111,15 @@ class Session {
     return !exported || exported.includes(latent);
   }
 
-  nameOf(latent: number): string { return nameIn(this.names[latent]); }
+  nameOf(latent: number): string {
+    return nameIn(this.names[latent]);
+  }
   /** All names with their raters, to be read beside the one that is shown. */
-  allNames(latent: number): string { return (this.names[latent]?.given ?? []).map(given => `${given.name} (${given.raters.join(", ")})`).join("; "); }
+  allNames(latent: number): string {
+    return (this.names[latent]?.given ?? [])
+      .map((given) => `${given.name} (${given.raters.join(", ")})`)
+      .join("; ");
+  }
   /** Whether a latent is meant by a text: its number, or a part of a name that it was given. */
   meant(latent: number, text: string): boolean {
     const wanted = text.trim().toLowerCase();

@@ -4,7 +4,10 @@ import type { Upload, UploadedCell } from "./types";
 class Uploads {
   cells = $state.raw<(UploadedCell & { id: string; key: string })[]>([]);
   add(upload: Upload): void {
-    this.cells = [...upload.cells.map(cell => ({ ...cell, id: upload.id, key: `${upload.id}.${cell.index}` })), ...this.cells].slice(0, 100);
+    this.cells = [
+      ...upload.cells.map((cell) => ({ ...cell, id: upload.id, key: `${upload.id}.${cell.index}` })),
+      ...this.cells,
+    ].slice(0, 100);
   }
 }
 export const uploads = new Uploads();

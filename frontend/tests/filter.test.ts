@@ -1,11 +1,38 @@
 import { expect, test } from "vitest";
-import { inside, passing, readLasso, readRanges, sorted, writeLasso, writeRanges, type Filter } from "../src/lib/filter";
+import {
+  inside,
+  passing,
+  readLasso,
+  readRanges,
+  sorted,
+  writeLasso,
+  writeRanges,
+  type Filter,
+} from "../src/lib/filter";
 import type { Latents, Names } from "../src/types";
 
-const latents: Latents = { latent: [3, 12, 120, 7], concept: [1, 1, 1, 0], top_label: [0, 1, -1, 0], a: [1, 2, null, 4], b: [1, 1, 1, 1] };
-const names: Names = { 12: { name: "Auer rods", own: "needles", given: [{ name: "Auer rods", raters: ["A"] }, { name: "Faggots", raters: ["B"] }], raters: 2, verdicts: { meaningful: 1, artefact: 1, "cannot tell": 0 } } };
+const latents: Latents = {
+  latent: [3, 12, 120, 7],
+  concept: [1, 1, 1, 0],
+  top_label: [0, 1, -1, 0],
+  a: [1, 2, null, 4],
+  b: [1, 1, 1, 1],
+};
+const names: Names = {
+  12: {
+    name: "Auer rods",
+    own: "needles",
+    given: [
+      { name: "Auer rods", raters: ["A"] },
+      { name: "Faggots", raters: ["B"] },
+    ],
+    raters: 2,
+    verdicts: { meaningful: 1, artefact: 1, "cannot tell": 0 },
+  },
+};
 const none: Filter = { all: false, text: "", label: null, notes: "", ranges: [], lasso: [], x: "a", y: "b" };
-const found = (part: Partial<Filter>): number[] => passing(latents, { ...none, ...part }, names, ["segmented_neutrophil", "blast"]);
+const found = (part: Partial<Filter>): number[] =>
+  passing(latents, { ...none, ...part }, names, ["segmented_neutrophil", "blast"]);
 
 test("filters", () => {
   expect(found({})).toEqual([0, 1, 2]);
@@ -19,7 +46,16 @@ test("filters", () => {
   expect(found({ notes: "disputed" })).toEqual([1]);
   expect(found({ notes: "unjudged" })).toEqual([0, 2]);
   expect(found({ ranges: [{ key: "a", low: null, high: 1.5 }] })).toEqual([0]);
-  expect(found({ lasso: [[1.5, 0], [1.5, 2], [3, 2], [3, 0]] })).toEqual([1]);
+  expect(
+    found({
+      lasso: [
+        [1.5, 0],
+        [1.5, 2],
+        [3, 2],
+        [3, 0],
+      ],
+    }),
+  ).toEqual([1]);
 });
 
 test("sorting puts what is unknown last, either way", () => {
@@ -29,10 +65,16 @@ test("sorting puts what is unknown last, either way", () => {
 });
 
 test("ranges and lassos survive an address", () => {
-  const ranges = [{ key: "border", low: 0.1, high: null }, { key: "a", low: null, high: 2 }];
+  const ranges = [
+    { key: "border", low: 0.1, high: null },
+    { key: "a", low: null, high: 2 },
+  ];
   expect(readRanges(writeRanges(ranges))).toEqual(ranges);
   expect(readRanges(undefined)).toEqual([]);
-  const circle = Array.from({ length: 500 }, (_, i): [number, number] => [Math.cos(i / 80), Math.sin(i / 80)]);
+  const circle = Array.from({ length: 500 }, (_, i): [number, number] => [
+    Math.cos(i / 80),
+    Math.sin(i / 80),
+  ]);
   const kept = readLasso(writeLasso(circle));
   expect(kept).toHaveLength(40);
   expect(inside(kept, 0, 0)).toBe(true);

@@ -27,7 +27,10 @@ test("colour scales: ends, clipping, rising lightness", () => {
   expect(colourOf("cividis", 2)).toEqual([254, 232, 56]);
   expect(css(colourOf("viridis", 0.5))).toBe("rgb(33 145 140)");
   for (const scale of ["viridis", "cividis"] as const) {
-    const light = Array.from({ length: 20 }, (_, i) => { const [r, g, b] = colourOf(scale, i / 19); return 0.21 * r + 0.72 * g + 0.07 * b; });
+    const light = Array.from({ length: 20 }, (_, i) => {
+      const [r, g, b] = colourOf(scale, i / 19);
+      return 0.21 * r + 0.72 * g + 0.07 * b;
+    });
     expect(light.every((value, i) => i === 0 || value > (light[i - 1] ?? 0))).toBe(true);
   }
   expect(hexOf("#56b4e9")).toEqual([86, 180, 233]);

@@ -12,5 +12,7 @@ test("addresses come back as they were made", () => {
 test("patches are named by row and column", () => {
   expect(patchIndex("7,9", [16, 16])).toBe(121);
   expect(patchName(121, 16)).toBe("7,9");
-  expect([undefined, "", "16,0", "0,16", "a,b", "-1,2"].map(text => patchIndex(text, [16, 16]))).toEqual(Array(6).fill(null));
+  expect([undefined, "", "16,0", "0,16", "a,b", "-1,2"].map((text) => patchIndex(text, [16, 16]))).toEqual(
+    Array(6).fill(null),
+  );
 });

@@ -16,13 +16,15 @@ class Server {
 
   fetch = async (url: string, options: RequestInit): Promise<Response> => {
     expect([url, options.method]).toEqual(["api/annotations", "PUT"]);
-    const given = JSON.parse(String(options.body)) as Annotation, next = this.instead.shift();
+    const given = JSON.parse(String(options.body)) as Annotation,
+      next = this.instead.shift();
     if (next === "down") throw new TypeError("failed to fetch");
     if (typeof next === "number") return answer(next, { detail: `answer ${next}` });
     const key = (options.headers as Record<string, string>)["cytosae-study"];
     if (key !== this.key) return answer(409, { detail: "another study" });
     this.puts.push(given);
-    const at = JSON.stringify([given.worklist, given.dataset, given.latent, given.rater]), there = this.stored.get(at) ?? null;
+    const at = JSON.stringify([given.worklist, given.dataset, given.latent, given.rater]),
+      there = this.stored.get(at) ?? null;
     if (given.version !== (there?.version ?? 0)) return answer(409, { detail: "changed", current: there });
     const stored = { ...given, version: given.version + 1 };
     this.stored.set(at, stored);
@@ -32,9 +34,16 @@ class Server {
 }
 const answer = (status: number, body: unknown): Response => new Response(JSON.stringify(body), { status });
 
-const one: Origin = { key: "one", name: "my-study", autoencoder: "a" }, other: Origin = { key: "other", name: "my-study", autoencoder: "b" };
+const one: Origin = { key: "one", name: "my-study", autoencoder: "a" },
+  other: Origin = { key: "other", name: "my-study", autoencoder: "b" };
 const place: Place = { worklist: null, dataset: "pbc", latent: 5, rater: "AB" };
-const says = (name: string): Judgement => ({ verdict: "meaningful", name, comment: "", terms: {}, specific_for: null });
+const says = (name: string): Judgement => ({
+  verdict: "meaningful",
+  name,
+  comment: "",
+  terms: {},
+  specific_for: null,
+});
 let store: Store, server: Server;
 
 /** A page of a study, just loaded. */
@@ -45,8 +54,8 @@ function page(origin = one): Saver {
   return saver;
 }
 const wait = (seconds = 1): Promise<unknown> => vi.advanceTimersByTimeAsync(1000 * seconds);
-const drafts = (): string[] => allDrafts(store).map(draft => draft.annotation.name);
-const names = (): string[] => [...server.stored.values()].map(stored => stored.name);
+const drafts = (): string[] => allDrafts(store).map((draft) => draft.annotation.name);
+const names = (): string[] => [...server.stored.values()].map((stored) => stored.name);
 const status = (saver: Saver): string | undefined => saver.state(place)?.status;
 
 beforeEach(() => {
@@ -56,7 +65,10 @@ beforeEach(() => {
   vi.stubGlobal("localStorage", store);
   vi.stubGlobal("fetch", (url: string, options: RequestInit) => server.fetch(url, options));
 });
-afterEach(() => { vi.unstubAllGlobals(); vi.useRealTimers(); });
+afterEach(() => {
+  vi.unstubAllGlobals();
+  vi.useRealTimers();
+});
 
 test("a judgement is kept in the moment it is typed, and until the server has it", async () => {
   const saver = page();
@@ -67,28 +79,39 @@ test("a judgement is kept in the moment it is typed, and until the server has it
   expect([names(), drafts(), status(saver), saver.acknowledged]).toEqual([["granules"], [], "saved", 1]);
 });
 
-test.each(["down", 500, 502, 503, 401, 403, 429] as const)("a server that answers %s is asked until it takes it", async fault => {
-  server.instead = [fault, fault, fault];
-  const saver = page();
-  saver.open(place, null);
-  saver.change(place, says("granules"));
-  await wait(1);
-  expect([names(), drafts(), status(saver)]).toEqual([[], ["granules"], "waiting"]);
-  await wait(10);
-  expect([names(), drafts(), status(saver)]).toEqual([["granules"], [], "saved"]);
-});
+test.each(["down", 500, 502, 503, 401, 403, 429] as const)(
+  "a server that answers %s is asked until it takes it",
+  async (fault) => {
+    server.instead = [fault, fault, fault];
+    const saver = page();
+    saver.open(place, null);
+    saver.change(place, says("granules"));
+    await wait(1);
+    expect([names(), drafts(), status(saver)]).toEqual([[], ["granules"], "waiting"]);
+    await wait(10);
+    expect([names(), drafts(), status(saver)]).toEqual([["granules"], [], "saved"]);
+  },
+);
 
-test.each([400, 404, 413, 422])("what the server does not accept (%d) stays in the browser and is sent again when asked", async fault => {
-  server.instead = [fault];
-  const saver = page();
-  saver.open(place, null);
-  saver.change(place, says("granules"));
-  await wait(10);
-  expect([names(), drafts(), status(saver), saver.state(place)?.message]).toEqual([[], ["granules"], "refused", `answer ${fault}`]);
-  saver.change(place, says("granules"), true);
-  await wait();
-  expect([names(), drafts()]).toEqual([["granules"], []]);
-});
+test.each([400, 404, 413, 422])(
+  "what the server does not accept (%d) stays in the browser and is sent again when asked",
+  async (fault) => {
+    server.instead = [fault];
+    const saver = page();
+    saver.open(place, null);
+    saver.change(place, says("granules"));
+    await wait(10);
+    expect([names(), drafts(), status(saver), saver.state(place)?.message]).toEqual([
+      [],
+      ["granules"],
+      "refused",
+      `answer ${fault}`,
+    ]);
+    saver.change(place, says("granules"), true);
+    await wait();
+    expect([names(), drafts()]).toEqual([["granules"], []]);
+  },
+);
 
 test("what was mended while the server refused it is sent by itself", async () => {
   server.instead = [422];
@@ -136,14 +159,20 @@ test("another rater's drafts wait for that rater", async () => {
 });
 
 test("what somebody else wrote first is shown, and the rater decides", async () => {
-  const saver = page(), twin = page();
+  const saver = page(),
+    twin = page();
   saver.open(place, null);
   twin.open(place, null);
   twin.change(place, says("theirs"), true);
   await wait();
   saver.change(place, says("mine"), true);
   await wait();
-  expect([status(saver), saver.state(place)?.theirs?.name, drafts(), names()]).toEqual(["conflict", "theirs", ["mine"], ["theirs"]]);
+  expect([status(saver), saver.state(place)?.theirs?.name, drafts(), names()]).toEqual([
+    "conflict",
+    "theirs",
+    ["mine"],
+    ["theirs"],
+  ]);
   saver.change(place, says("mine, changed"));
   await wait(5);
   expect([status(saver), drafts(), names()]).toEqual(["conflict", ["mine, changed"], ["theirs"]]);
@@ -191,7 +220,7 @@ test("a study of the same name neither shows nor sends the drafts of another", a
   expect(after.open(place, null).name).toBe("");
   await wait(10);
   expect([names(), server.puts, drafts()]).toEqual([[], [], ["of the one"]]);
-  expect(after.strangers.map(draft => draft.annotation.name)).toEqual(["of the one"]);
+  expect(after.strangers.map((draft) => draft.annotation.name)).toEqual(["of the one"]);
   server = new Server("one");
   const again = page();
   again.flush("AB");
@@ -205,7 +234,12 @@ test("a page left open while another study is served at its address sends nothin
   server = new Server("other");
   saver.change(place, says("of the one"));
   await wait(10);
-  expect([server.puts, drafts(), status(saver), saver.state(place)?.message]).toEqual([[], ["of the one"], "refused", "another study"]);
+  expect([server.puts, drafts(), status(saver), saver.state(place)?.message]).toEqual([
+    [],
+    ["of the one"],
+    "refused",
+    "another study",
+  ]);
   server = new Server("one");
   saver.change(place, says("of the one"), true);
   await wait();
@@ -214,7 +248,10 @@ test("a page left open while another study is served at its address sends nothin
 
 test("drafts of an earlier version are sent when the rater says that they belong here", async () => {
   const old = { ...place, ...says("old"), version: 0 };
-  store.setItem("cytosae:draft:" + JSON.stringify(["my-study", null, "pbc", 5, "AB"]), JSON.stringify({ annotation: old, time: 1 }));
+  store.setItem(
+    "cytosae:draft:" + JSON.stringify(["my-study", null, "pbc", 5, "AB"]),
+    JSON.stringify({ annotation: old, time: 1 }),
+  );
   const saver = page();
   saver.flush("AB");
   await wait(5);
@@ -238,7 +275,10 @@ test("a browser that keeps nothing is said to, and the judgement is sent all the
 
 test("nothing is lost whatever the server does", async () => {
   let seed = 7;
-  const chance = (): number => { seed = (seed * 1103515245 + 12345) % 2147483648; return seed / 2147483648; };
+  const chance = (): number => {
+    seed = (seed * 1103515245 + 12345) % 2147483648;
+    return seed / 2147483648;
+  };
   const faults = ["down", "lost", 500, 503, "down"] as const;
   let saver = page();
   saver.open(place, null);
@@ -246,10 +286,18 @@ test("nothing is lost whatever the server does", async () => {
     if (chance() < 0.3) server.instead.push(faults[Math.floor(5 * chance())] ?? "down");
     saver.change(place, says(`name ${i}`), chance() < 0.3);
     await vi.advanceTimersByTimeAsync(Math.floor(900 * chance()));
-    if (chance() < 0.1) { vi.clearAllTimers(); saver = page(); saver.open(place, [...server.stored.values()][0] ?? null); if (status(saver) === "conflict") saver.resolve(place, "mine"); }
+    if (chance() < 0.1) {
+      vi.clearAllTimers();
+      saver = page();
+      saver.open(place, [...server.stored.values()][0] ?? null);
+      if (status(saver) === "conflict") saver.resolve(place, "mine");
+    }
   }
   await wait(60);
-  if (status(saver) === "conflict") { saver.resolve(place, "mine"); await wait(10); }
+  if (status(saver) === "conflict") {
+    saver.resolve(place, "mine");
+    await wait(10);
+  }
   expect([names(), drafts()]).toEqual([["name 199"], []]);
   expect(same([...server.stored.values()][0] ?? says(""), says("name 199"))).toBe(true);
 });

@@ -2,18 +2,34 @@
 import type { Annotation, Judgement } from "../types";
 
 /** Which judgements are which: `key` names an autoencoder in a database; the folder's name is for people alone. */
-export interface Origin { key: string; name: string; autoencoder: string }
-export interface Draft { annotation: Annotation; time: number; /** Null in one that an earlier version wrote. */ origin: Origin | null; /** Names the worklist in every database. */ uid: string | null }
+export interface Origin {
+  key: string;
+  name: string;
+  autoencoder: string;
+}
+export interface Draft {
+  annotation: Annotation;
+  time: number;
+  /** Null in one that an earlier version wrote. */ origin: Origin | null;
+  /** Names the worklist in every database. */ uid: string | null;
+}
 /** A draft and where it is kept. */
-export interface Unsent extends Draft { at: string; study: string }
+export interface Unsent extends Draft {
+  at: string;
+  study: string;
+}
 export type Store = Pick<Storage, "getItem" | "setItem" | "removeItem" | "key" | "length">;
 
 const PREFIX = "cytosae:unsent:";
 /** Of an earlier version, which kept drafts by the name of the study's folder. */
 const EARLIER = "cytosae:draft:";
 
-export const draftKey = (a: Pick<Annotation, "worklist" | "dataset" | "latent" | "rater">, study: string): string =>
-  PREFIX + JSON.stringify([study, a.worklist === null ? null : String(a.worklist), a.dataset, a.latent, a.rater]);
+export const draftKey = (
+  a: Pick<Annotation, "worklist" | "dataset" | "latent" | "rater">,
+  study: string,
+): string =>
+  PREFIX +
+  JSON.stringify([study, a.worklist === null ? null : String(a.worklist), a.dataset, a.latent, a.rater]);
 
 export function writeDraft(store: Store, draft: Draft & { origin: Origin }): boolean {
   try {
@@ -27,8 +43,14 @@ export function writeDraft(store: Store, draft: Draft & { origin: Origin }): boo
 export function readDraft(store: Store, key: string): Draft | null {
   try {
     const found = JSON.parse(store.getItem(key) ?? "null") as Partial<Draft> | null;
-    if (!found || typeof found.annotation?.latent !== "number" || typeof found.annotation.rater !== "string") return null;
-    return { annotation: found.annotation, time: found.time ?? 0, origin: found.origin ?? null, uid: found.uid ?? null };
+    if (!found || typeof found.annotation?.latent !== "number" || typeof found.annotation.rater !== "string")
+      return null;
+    return {
+      annotation: found.annotation,
+      time: found.time ?? 0,
+      origin: found.origin ?? null,
+      uid: found.uid ?? null,
+    };
   } catch {
     return null;
   }
@@ -48,10 +70,16 @@ export function allDrafts(store: Store): Unsent[] {
 
 /** Drafts that a page of a study may send: those of its key. An earlier version's are sent when the rater says so. */
 export const draftsOf = (store: Store, study: string, rater: string): Draft[] =>
-  allDrafts(store).filter(draft => draft.annotation.rater === rater && draft.at === draftKey(draft.annotation, study));
+  allDrafts(store).filter(
+    (draft) => draft.annotation.rater === rater && draft.at === draftKey(draft.annotation, study),
+  );
 
 function earlierName(at: string): string {
-  try { return String((JSON.parse(at.slice(EARLIER.length)) as unknown[])[0]); } catch { return ""; }
+  try {
+    return String((JSON.parse(at.slice(EARLIER.length)) as unknown[])[0]);
+  } catch {
+    return "";
+  }
 }
 
 /** Makes a draft of an earlier version one of a study; a newer draft of the same concept stays. */
@@ -77,27 +105,57 @@ export function groupsOf(drafts: readonly Unsent[]): Unsent[][] {
 export function asFile(drafts: readonly Draft[], version: string): object {
   const autoencoder = drafts[0]?.origin?.autoencoder;
   return {
-    format: "cytosae-annotations", cytosae: version, inputs: autoencoder ? { sae: autoencoder } : {}, worklists: [],
+    format: "cytosae-annotations",
+    cytosae: version,
+    inputs: autoencoder ? { sae: autoencoder } : {},
+    worklists: [],
     annotations: drafts.map(({ annotation: a, time, uid }) => ({
-      worklist: uid, dataset: a.dataset, latent: a.latent, rater: a.rater, verdict: a.verdict, name: a.name.trim(), comment: a.comment, terms: a.terms,
-      specific_for: a.specific_for, version: a.version + 1, created: new Date(time).toISOString(), updated: new Date(time).toISOString(), history: [],
+      worklist: uid,
+      dataset: a.dataset,
+      latent: a.latent,
+      rater: a.rater,
+      verdict: a.verdict,
+      name: a.name.trim(),
+      comment: a.comment,
+      terms: a.terms,
+      specific_for: a.specific_for,
+      version: a.version + 1,
+      created: new Date(time).toISOString(),
+      updated: new Date(time).toISOString(),
+      history: [],
     })),
   };
 }
 
 export function same(a: Judgement, b: Judgement): boolean {
-  const plain = (j: Judgement): string => JSON.stringify([
-    j.verdict ?? null, j.name.trim(), j.comment, j.specific_for ?? null,
-    Object.entries(j.terms).filter(([, terms]) => terms.length).map(([key, terms]) => [key, [...terms].sort()]).sort(),
-  ]);
+  const plain = (j: Judgement): string =>
+    JSON.stringify([
+      j.verdict ?? null,
+      j.name.trim(),
+      j.comment,
+      j.specific_for ?? null,
+      Object.entries(j.terms)
+        .filter(([, terms]) => terms.length)
+        .map(([key, terms]) => [key, [...terms].sort()])
+        .sort(),
+    ]);
   return plain(a) === plain(b);
 }
 
 /** What to do with a draft that is found beside what the server has. */
-export function settle(draft: Annotation | null, stored: Annotation | null): "none" | "done" | "send" | "conflict" {
+export function settle(
+  draft: Annotation | null,
+  stored: Annotation | null,
+): "none" | "done" | "send" | "conflict" {
   if (!draft) return "none";
   if (stored && same(draft, stored)) return "done";
   return draft.version === (stored?.version ?? 0) ? "send" : "conflict";
 }
 
-export const blank = (): Judgement => ({ verdict: null, name: "", comment: "", terms: {}, specific_for: null });
+export const blank = (): Judgement => ({
+  verdict: null,
+  name: "",
+  comment: "",
+  terms: {},
+  specific_for: null,
+});

@@ -8,17 +8,30 @@ export function decodeMap(text: string): Uint8Array {
 }
 
 /** Cubic between the centres of the patches, never outside of the map's own range. */
-export function enlarge(map: ArrayLike<number>, [rows, columns]: readonly [number, number], factor: number): Float32Array {
-  let low = Infinity, high = -Infinity;
-  for (let i = 0; i < map.length; i++) { low = Math.min(low, map[i] ?? 0); high = Math.max(high, map[i] ?? 0); }
+export function enlarge(
+  map: ArrayLike<number>,
+  [rows, columns]: readonly [number, number],
+  factor: number,
+): Float32Array {
+  let low = Infinity,
+    high = -Infinity;
+  for (let i = 0; i < map.length; i++) {
+    low = Math.min(low, map[i] ?? 0);
+    high = Math.max(high, map[i] ?? 0);
+  }
   const across = resample(map, rows, columns, factor);
-  const down = transpose(resample(transpose(across, rows, columns * factor), columns * factor, rows, factor), columns * factor, rows * factor);
-  return down.map(value => Math.min(high, Math.max(low, value)));
+  const down = transpose(
+    resample(transpose(across, rows, columns * factor), columns * factor, rows, factor),
+    columns * factor,
+    rows * factor,
+  );
+  return down.map((value) => Math.min(high, Math.max(low, value)));
 }
 
 function transpose(values: ArrayLike<number>, rows: number, columns: number): Float32Array {
   const turned = new Float32Array(rows * columns);
-  for (let r = 0; r < rows; r++) for (let c = 0; c < columns; c++) turned[c * rows + r] = values[r * columns + c] ?? 0;
+  for (let r = 0; r < rows; r++)
+    for (let c = 0; c < columns; c++) turned[c * rows + r] = values[r * columns + c] ?? 0;
   return turned;
 }
 
@@ -26,11 +39,20 @@ function transpose(values: ArrayLike<number>, rows: number, columns: number): Fl
 function resample(values: ArrayLike<number>, rows: number, columns: number, factor: number): Float32Array {
   const out = new Float32Array(rows * columns * factor);
   for (let x = 0; x < columns * factor; x++) {
-    const place = (x + 0.5) / factor - 0.5, left = Math.floor(place), t = place - left;
-    const weights = [t * (t * (2 - t) - 1) / 2, (t * t * (3 * t - 5) + 2) / 2, t * (t * (4 - 3 * t) + 1) / 2, t * t * (t - 1) / 2];
+    const place = (x + 0.5) / factor - 0.5,
+      left = Math.floor(place),
+      t = place - left;
+    const weights = [
+      (t * (t * (2 - t) - 1)) / 2,
+      (t * t * (3 * t - 5) + 2) / 2,
+      (t * (t * (4 - 3 * t) + 1)) / 2,
+      (t * t * (t - 1)) / 2,
+    ];
     for (let r = 0; r < rows; r++) {
       let sum = 0;
-      for (let k = 0; k < 4; k++) sum += (weights[k] ?? 0) * (values[r * columns + Math.min(columns - 1, Math.max(0, left - 1 + k))] ?? 0);
+      for (let k = 0; k < 4; k++)
+        sum +=
+          (weights[k] ?? 0) * (values[r * columns + Math.min(columns - 1, Math.max(0, left - 1 + k))] ?? 0);
       out[r * columns * factor + x] = sum;
     }
   }

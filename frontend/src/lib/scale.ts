@@ -1,10 +1,15 @@
 /** Axes: where a value lies between 0 and 1, and which values get a tick. */
 
-export interface Axis { low: number; high: number; log: boolean }
+export interface Axis {
+  low: number;
+  high: number;
+  log: boolean;
+}
 
 /** The range of the values, with a little air. Values that a logarithm cannot show are left out of it. */
 export function axisOf(values: Iterable<number | null | undefined>, log: boolean, air = 0.03): Axis {
-  let low = Infinity, high = -Infinity;
+  let low = Infinity,
+    high = -Infinity;
   for (const value of values) {
     if (value === null || value === undefined || !Number.isFinite(value) || (log && value <= 0)) continue;
     if (value < low) low = value;
@@ -32,19 +37,25 @@ export function unplace(axis: Axis, share: number): number {
 
 export function ticks(axis: Axis, wanted = 5): number[] {
   if (axis.log) {
-    const from = Math.ceil(Math.log10(axis.low) - 1e-9), to = Math.floor(Math.log10(axis.high) + 1e-9), decades = to - from + 1;
+    const from = Math.ceil(Math.log10(axis.low) - 1e-9),
+      to = Math.floor(Math.log10(axis.high) + 1e-9),
+      decades = to - from + 1;
     if (decades >= 3) {
       const step = Math.ceil(decades / (wanted + 1));
       return Array.from({ length: Math.ceil(decades / step) }, (_, i) => 10 ** (from + i * step));
     }
     const fine: number[] = [];
-    for (let e = from - 1; e <= to; e++) for (const m of [1, 2, 5]) if (m * 10 ** e >= axis.low && m * 10 ** e <= axis.high) fine.push(m * 10 ** e);
+    for (let e = from - 1; e <= to; e++)
+      for (const m of [1, 2, 5])
+        if (m * 10 ** e >= axis.low && m * 10 ** e <= axis.high) fine.push(m * 10 ** e);
     if (fine.length > 1) return fine;
   }
-  const raw = (axis.high - axis.low) / wanted, power = 10 ** Math.floor(Math.log10(raw));
+  const raw = (axis.high - axis.low) / wanted,
+    power = 10 ** Math.floor(Math.log10(raw));
   const step = power * (raw / power > 5 ? 10 : raw / power > 2 ? 5 : raw / power > 1 ? 2 : 1);
   const out: number[] = [];
-  for (let i = Math.ceil(axis.low / step); i * step <= axis.high + step * 1e-9; i++) out.push(Number((i * step).toPrecision(12)));
+  for (let i = Math.ceil(axis.low / step); i * step <= axis.high + step * 1e-9; i++)
+    out.push(Number((i * step).toPrecision(12)));
   return out;
 }
 
@@ -53,7 +64,10 @@ export function histogram(axis: Axis, values: Iterable<number | null | undefined
   const counts = new Array<number>(bins).fill(0);
   for (const value of values) {
     const share = place(axis, value);
-    if (share >= 0 && share <= 1) { const bin = Math.min(bins - 1, Math.floor(share * bins)); counts[bin] = (counts[bin] ?? 0) + 1; }
+    if (share >= 0 && share <= 1) {
+      const bin = Math.min(bins - 1, Math.floor(share * bins));
+      counts[bin] = (counts[bin] ?? 0) + 1;
+    }
   }
   return counts;
 }

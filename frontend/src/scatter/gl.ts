@@ -22,7 +22,10 @@ void main() {
 
 function compiled(gl: WebGL2RenderingContext): WebGLProgram | null {
   const program = gl.createProgram();
-  for (const [type, source] of [[gl.VERTEX_SHADER, VERTEX], [gl.FRAGMENT_SHADER, FRAGMENT]] as const) {
+  for (const [type, source] of [
+    [gl.VERTEX_SHADER, VERTEX],
+    [gl.FRAGMENT_SHADER, FRAGMENT],
+  ] as const) {
     const shader = gl.createShader(type);
     if (!shader) return null;
     gl.shaderSource(shader, source);
@@ -37,14 +40,25 @@ export function glRenderer(canvas: HTMLCanvasElement, onlost: () => void): Rende
   const gl = canvas.getContext("webgl2", { antialias: false, premultipliedAlpha: true });
   const program = gl && compiled(gl);
   if (!gl || !program) return null;
-  const lost = (event: Event): void => { event.preventDefault(); onlost(); };
+  const lost = (event: Event): void => {
+    event.preventDefault();
+    onlost();
+  };
   canvas.addEventListener("webglcontextlost", lost);
   const buffers: WebGLBuffer[] = [];
-  const window_ = gl.getUniformLocation(program, "window"), ratio_ = gl.getUniformLocation(program, "ratio");
+  const window_ = gl.getUniformLocation(program, "window"),
+    ratio_ = gl.getUniformLocation(program, "ratio");
   let count = 0;
 
-  const attribute = (name: string, data: Float32Array<ArrayBuffer> | Uint8Array, size: number, type: number, normalised: boolean): void => {
-    const buffer = gl.createBuffer(), at = gl.getAttribLocation(program, name);
+  const attribute = (
+    name: string,
+    data: Float32Array<ArrayBuffer> | Uint8Array,
+    size: number,
+    type: number,
+    normalised: boolean,
+  ): void => {
+    const buffer = gl.createBuffer(),
+      at = gl.getAttribLocation(program, name);
     buffers.push(buffer);
     gl.bindBuffer(gl.ARRAY_BUFFER, buffer);
     gl.bufferData(gl.ARRAY_BUFFER, data as Float32Array<ArrayBuffer>, gl.STATIC_DRAW);
@@ -55,11 +69,13 @@ export function glRenderer(canvas: HTMLCanvasElement, onlost: () => void): Rende
   return {
     kind: "webgl",
     load(points: Points): void {
-      buffers.splice(0).forEach(buffer => gl.deleteBuffer(buffer));
+      buffers.splice(0).forEach((buffer) => gl.deleteBuffer(buffer));
       count = points.x.length;
       const places = new Float32Array(2 * count);
       for (let i = 0; i < count; i++) {
-        const x = points.x[i] ?? NaN, y = points.y[i] ?? NaN, shown = Number.isFinite(x) && Number.isFinite(y);
+        const x = points.x[i] ?? NaN,
+          y = points.y[i] ?? NaN,
+          shown = Number.isFinite(x) && Number.isFinite(y);
         places[2 * i] = shown ? x : -99;
         places[2 * i + 1] = shown ? y : -99;
       }
@@ -68,8 +84,12 @@ export function glRenderer(canvas: HTMLCanvasElement, onlost: () => void): Rende
       attribute("size", Float32Array.from(points.size), 1, gl.FLOAT, false);
     },
     draw(window, width, height, ratio): void {
-      const w = Math.round(width * ratio), h = Math.round(height * ratio);
-      if (canvas.width !== w || canvas.height !== h) { canvas.width = w; canvas.height = h; }
+      const w = Math.round(width * ratio),
+        h = Math.round(height * ratio);
+      if (canvas.width !== w || canvas.height !== h) {
+        canvas.width = w;
+        canvas.height = h;
+      }
       gl.viewport(0, 0, w, h);
       gl.clearColor(0, 0, 0, 0);
       gl.clear(gl.COLOR_BUFFER_BIT);
@@ -82,7 +102,7 @@ export function glRenderer(canvas: HTMLCanvasElement, onlost: () => void): Rende
     },
     dispose(): void {
       canvas.removeEventListener("webglcontextlost", lost);
-      buffers.forEach(buffer => gl.deleteBuffer(buffer));
+      buffers.forEach((buffer) => gl.deleteBuffer(buffer));
       gl.getExtension("WEBGL_lose_context")?.loseContext();
     },
   };
