@@ -581,8 +581,9 @@ def test_figures_of_a_study_inside_the_source_are_no_cells(folder: Path) -> None
     assert len(listing.cells) == 3
     assert listing.rejected["cell_id"].tolist() == ["study/report"]
     picture(folder / "own" / "d.png")
-    (folder / "own" / "manifest.json").write_text("[]")
-    assert len(list_cells(folder).cells) == 4
+    for text in ("[]", "[" * 100_000, "9" * 5000):
+        (folder / "own" / "manifest.json").write_text(text)
+        assert len(list_cells(folder).cells) == 4
 
 
 def test_a_folder_without_images_says_what_it_has(tmp_path: Path) -> None:
