@@ -226,7 +226,7 @@ def _finished(
     notes = [note] if note else []
     if image.has_transparency_data:
         image = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
-        most = max(map(int, image.getchannel("A").getextrema()))
+        most = int(np.asarray(image.getchannel("A")).max())
         if most == 0:
             raise UnreadableImage("wholly transparent: alpha is 0 in every pixel; save it without alpha")
         if most <= _FAINT:
