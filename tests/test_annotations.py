@@ -866,6 +866,10 @@ def test_files_that_do_not_fit_change_nothing(file_database: Database, tmp_path:
         write_json(tmp_path / "broken.json", {**whole, **changes})
         return tmp_path / "broken.json"
 
+    def deep() -> Path:
+        (tmp_path / "broken.json").write_text("[" * 100_000)
+        return tmp_path / "broken.json"
+
     def last(**changes: Any) -> list[dict[str, Any]]:
         return [*whole["annotations"][:-1], {**whole["annotations"][-1], **changes}]
 
@@ -877,6 +881,7 @@ def test_files_that_do_not_fit_change_nothing(file_database: Database, tmp_path:
         for make, words in (
             (lambda: broken(inputs={"sae": "e" * 64}), "another autoencoder"),
             (lambda: broken(format="x"), "not a file of"),
+            (deep, "not a JSON file"),
             (lambda: broken(annotations=last(name="x" * 201)), r"annotations\.3\.name"),
             (lambda: broken(annotations=last(verdict="good")), "verdict"),
             (lambda: broken(annotations=last(latent=64)), "no latent 64"),

@@ -299,6 +299,8 @@ DAMAGED: dict[str, tuple[Callable[[Path], Path], str]] = {
         r"'\.\./x\.bin' is no file of",
     ),
     "no list": (saev_where(lambda f: (f / "shards.json").write_text('{"a": 1}')), "not a list of saev's shards"),
+    "deep JSON": (saev_where(lambda f: (f / "metadata.json").write_text("[" * 100_000)), "lie in each other deeper"),
+    "deep listing": (saev_where(lambda f: (f / "shards.json").write_text("[" * 100_000)), "shards.json: not a list"),
     "no JSON": (saev_where(lambda f: (f / "metadata.json").write_text("{")), "metadata.json: not a JSON file"),
     "a list": (saev_where(lambda f: (f / "metadata.json").write_text("[]")), "holds a list; expected the description"),
     "dtype": (saev_with(dtype="bfloat16"), "stored as 'bfloat16'; expected 'float32'"),

@@ -311,12 +311,37 @@ def test_pages_are_refused_with_their_number_unless_they_are_smaller_copies() ->
     np.testing.assert_array_equal(seen(tiff(GREY, imagej=True)), grey(GREY))
 
 
+def test_of_a_photo_with_more_pictures_behind_it_the_first_is_taken_and_said() -> None:
+    exif = Image.Exif()
+    exif[274] = 3
+    alone = saved(RGB, "JPEG", quality=95)
+    for options, note in (
+        ({"append_images": [Image.fromarray(GREY)] * 2}, "the first of 3 pictures (MPO)"),
+        ({"append_images": [Image.fromarray(GREY)], "exif": exif}, "the first of 2 pictures (MPO); turned"),
+    ):
+        data = saved(RGB, "MPO", save_all=True, quality=95, **options)
+        read = read_image(data)
+        assert read.note is not None
+        assert read.note.startswith(note)
+        if "exif" not in options:
+            np.testing.assert_array_equal(np.asarray(read.image), seen(alone))
+        damaged = data.replace(b"MPF\0", b"MPF\0****", 1)
+        assert read_image(damaged).image.size == read.image.size
+    assert read_image(alone).note is None
+
+
 def test_transparent_images() -> None:
     for form in ("PNG", "WEBP", "TIFF"):
         clear = np.dstack([RGB, np.zeros_like(GREY)])
         assert "wholly transparent" in refusal(saved(clear, form))
         options = {"lossless": True, "exact": True} if form == "WEBP" else {}
         assert np.abs(seen(saved(np.dstack([RGB, ALPHA]), form, **options)) - OVER_WHITE).max() <= 1
+        for alpha in (1, 2, 12):
+            faint = np.dstack([RGB, np.minimum(ALPHA, alpha)])
+            assert f"alpha is at most {alpha} of 255" in refusal(saved(faint, form, **options))
+        one = np.dstack([RGB, np.zeros_like(GREY)])
+        one[0, 0, 3] = 13
+        assert seen(saved(one, form, **options)).shape == RGB.shape
     palette = Image.fromarray(GREY).convert("P")
     assert "wholly transparent" in refusal(saved(palette, "PNG", transparency=bytes(256)))
     assert seen(saved(palette, "PNG", transparency=5)).shape == RGB.shape

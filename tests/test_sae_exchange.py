@@ -19,6 +19,7 @@ import shutil
 import subprocess
 import sys
 import types
+import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -506,7 +507,7 @@ def test_shapes_and_numbers_are_looked_at(tmp_path: Path) -> None:
     for changed, said in (
         ({"W_enc": arrays()["W_dec"]}, "W_enc has the shape"),
         ({"b_dec": torch.full((D,), float("nan"))}, "b_dec holds NaN"),
-        ({"b_enc": torch.zeros(S, dtype=torch.int64)}, "no floating-point"),
+        ({"b_enc": torch.zeros(S, dtype=torch.int64)}, "b_enc is of the type int64"),
         ({"r_mag": torch.zeros(S)}, "also holds r_mag"),
         ({"threshold": torch.ones(S)}, "also holds threshold"),
     ):
@@ -516,6 +517,59 @@ def test_shapes_and_numbers_are_looked_at(tmp_path: Path) -> None:
     same_bytes(import_sae(saved(**halves)), {name: value.float() for name, value in halves.items()})
     doubled = import_sae(saved(W_dec=arrays()["W_dec"].double()))
     assert doubled.metadata["imported"]["changes"] == ["W_dec: rounded from float64 to float32"]
+
+
+def odd_tensors() -> dict[str, tuple[dict[str, torch.Tensor], str]]:
+    """Tensors that are no plain arrays of numbers, and what is said of each."""
+    dense = arrays()["W_dec"]
+    with warnings.catch_warnings():  # torch says of some that they are new or old
+        warnings.simplefilter("ignore")
+        return {
+            "sparse": ({"W_dec": dense.to_sparse()}, "W_dec is a sparse tensor"),
+            "sparse rows": ({"W_dec": dense.to_sparse_csr()}, "W_dec is a sparse tensor"),
+            "meta": ({"W_enc": arrays()["W_enc"].to("meta")}, "W_enc is on the device 'meta'"),
+            "quantised": (
+                {"b_dec": torch.quantize_per_tensor(arrays()["b_dec"], 0.1, 0, torch.qint8)},
+                "b_dec is quantised qint8",
+            ),
+            "nested": (
+                {"b_dec": torch.nested.nested_tensor([torch.zeros(2), torch.zeros(3)])},
+                "b_dec is a nested tensor",
+            ),
+            "complex": ({"b_enc": torch.zeros(S, dtype=torch.complex64)}, "b_enc is of the type complex64"),
+            "bool": ({"b_enc": torch.zeros(S, dtype=torch.bool)}, "b_enc is of the type bool"),
+            "eight bits": ({"W_dec": dense.to(torch.float8_e4m3fn)}, "W_dec is of the type float8_e4m3fn"),
+            "repeated": ({"W_dec": torch.ones(1).expand(S, D)}, "W_dec is of the shape"),
+            "no latents": (
+                {"W_enc": torch.zeros(D, 0), "b_enc": torch.zeros(0), "W_dec": torch.zeros(0, D)},
+                "W_dec has the shape",
+            ),
+            "no dimensions": (
+                {"W_enc": torch.zeros(0, S), "b_dec": torch.zeros(0), "W_dec": torch.zeros(S, 0)},
+                "W_dec has the shape",
+            ),
+            "scaling factors": ({"scaling_factor": torch.ones(S).to_sparse()}, "the scaling factor is a sparse tensor"),
+        }
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("which", list(odd_tensors()))
+def test_tensors_of_odd_kinds_are_refused_by_name(tmp_path: Path, which: str, capsys: Any) -> None:
+    changed, said = odd_tensors()[which]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.save(
+            {"cfg": {"loss": next(iter(changed.values()))}, "state_dict": {**arrays(), **changed}}, tmp_path / "a.pt"
+        )
+    assert main(["import", str(tmp_path / "a.pt"), "-o", str(tmp_path / "out")]) == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_of_ours_without_latents_is_refused(tmp_path: Path) -> None:
+    SAE(D, 0).save_pretrained(tmp_path)
+    with pytest.raises(CytosaeError, match="n_latents 0"):
+        SAE.from_pretrained(tmp_path)
 
 
 # SAELens
@@ -601,6 +655,21 @@ def test_scaling_factors_of_saelens_are_folded(tmp_path: Path, name: str) -> Non
         ({"normalize_activations": "constant_norm_rescale"}, {}, "constant_norm_rescale"),
         ({"normalize_activations": "expected_average_only_in"}, {}, "fold_activation_norm_scaling_factor"),
         ({"normalize_activations": True}, {}, "fold_activation_norm_scaling_factor"),
+        ({"architecture": ["topk"]}, {}, r"architecture is \['topk'\]"),
+        ({"architecture": {"name": "topk"}}, {}, "architecture is"),
+        ({"architecture": "topk", "k": [3]}, {}, "TopK that says of its k"),
+        ({"architecture": "topk", "k": 3, "activation_fn_kwargs": {"k": {}}}, {}, "TopK that says of its k"),
+        ({"architecture": "topk", "k": float("inf")}, {}, "TopK that says of its k"),
+        ({"architecture": "topk", "k": float("nan")}, {}, "TopK that says of its k"),
+        ({"architecture": "topk", "k": 3, "rescale_acts_by_decoder_norm": "false"}, {}, "expected true or false"),
+        ({"activation_fn_str": ["relu"]}, {}, "the activation"),
+        ({"normalize_activations": [1]}, {}, "normalize_activations"),
+        ({"apply_b_dec_to_input": "false"}, {}, "expected true or false"),
+        ({"finetuning_scaling_factor": True}, {"scaling_factor": torch.full((1,), 2.0)}, r"shape \(1,\)"),
+        ({"architecture": "batchtopk", "k": 3}, {"topk_threshold": torch.ones(3)}, r"shape \(3,\)"),
+        ({"d_in": D + 1}, {}, f"d_in is {D + 1}, but the weights have {D} dimensions"),
+        ({"d_sae": 2 * S}, {}, f"d_sae is {2 * S}, but the weights have {S} latents"),
+        ({"d_sae": [S]}, {}, "d_sae"),
     ],
 )
 def test_what_our_equations_cannot_say_is_refused_by_name(
@@ -608,6 +677,19 @@ def test_what_our_equations_cannot_say_is_refused_by_name(
 ) -> None:
     with pytest.raises(CytosaeError, match=said):
         import_sae(saelens_folder(tmp_path / "a", {**_V6, **changed}, **more))
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"a":' * 900 + "1" + "}" * 900, f'{{"d_in": {"9" * 5000}}}'])
+def test_a_configuration_that_cannot_be_read_is_named(tmp_path: Path, text: str, capsys: Any) -> None:
+    folder = saelens_folder(tmp_path / "a", _V6)
+    (folder / "cfg.json").write_text(text, encoding="utf-8")
+    assert main(["import", str(folder), "-o", str(tmp_path / "out")]) == 2
+    assert "cfg.json: not a JSON file" in capsys.readouterr().err
+    path = tmp_path / "sae.pt"
+    path.write_bytes(text.encode() + b"\n")
+    with pytest.raises(CytosaeError, match="does not begin with a line of JSON"):
+        import_sae(path, "saev")
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_jumprelu_without_thresholds_is_a_relu(tmp_path: Path) -> None:
@@ -899,6 +981,31 @@ def test_settings_of_dictionary_learning_and_saev_are_looked_at(tmp_path: Path, 
                 import_sae(path)
 
 
+def test_sizes_that_settings_say_are_those_of_the_weights(tmp_path: Path, elsewhere: Any) -> None:
+    folder = dictionary_file(tmp_path / "a", linear_state("bias"), "AutoEncoder")
+    config = json.loads((folder / "config.json").read_text())
+    for part, name, size in (
+        ("trainer", "activation_dim", D),
+        ("trainer", "dict_size", S),
+        ("buffer", "d_submodule", D),
+    ):
+        (folder / "config.json").write_text(json.dumps({**config, part: {**config[part], name: size + 1}}))
+        with pytest.raises(CytosaeError, match=rf"config\.json.* {name} is {size + 1}, but the weights have {size} "):
+            import_sae(folder)
+    for name, size in (("d_model", D), ("d_vit", D), ("d_sae", S)):
+        header = _relu(5)
+        header["cfg"][name] = size + 1
+        with pytest.raises(CytosaeError, match=f"{name} is {size + 1}, but the weights have {size} "):
+            import_sae(saev_file(tmp_path / "sae.pt", header))
+    for name, size in (("in_dimensions", D), ("nb_concepts", S)):
+        module = overcomplete_module(elsewhere)
+        setattr(module.dictionary, name, size + 1)
+        torch.save(module, tmp_path / "a.pt")
+        elsewhere.forget()
+        with pytest.raises(CytosaeError, match=f"{name} is {size + 1}, but the weights have {size} "):
+            import_sae(tmp_path / "a.pt")
+
+
 # overcomplete
 
 
@@ -990,7 +1097,23 @@ def test_other_modules_of_overcomplete_are_refused(tmp_path: Path, elsewhere: An
     hooked.encoder.register_forward_hook(torch.nn.functional.gelu)
     torch.save(hooked, tmp_path / "d.pt")
     elsewhere.forget()
-    for name, said in (("a", "TopKSAE"), ("b", "eval"), ("c", "GELU"), ("d", "hooks")):
+    for name, changed, said in (
+        ("e", {"encoder": None}, "NoneType"),
+        ("f", {"dictionary": {}}, "eval"),
+        ("g", {"norms": torch.zeros(3)}, "norms"),
+    ):
+        broken = overcomplete_module(elsewhere)
+        broken._modules.update({key: value for key, value in changed.items() if key != "norms"})
+        broken._parameters.update({key: value for key, value in changed.items() if key == "norms"})
+        torch.save(broken, tmp_path / f"{name}.pt")
+        elsewhere.forget()
+        with pytest.raises(CytosaeError, match=said):
+            import_sae(tmp_path / f"{name}.pt")
+    endless = overcomplete_module(elsewhere)
+    endless.encoder.more = endless
+    torch.save(endless, tmp_path / "h.pt")
+    elsewhere.forget()
+    for name, said in (("a", "TopKSAE"), ("b", "eval"), ("c", "GELU"), ("d", "hooks"), ("h", "without end")):
         with pytest.raises(CytosaeError, match=said):
             import_sae(tmp_path / f"{name}.pt")
 
@@ -1045,6 +1168,9 @@ def test_other_activations_of_saev_are_refused(tmp_path: Path) -> None:
         (topk, "BatchTopK"),
         ({"schema": 1, "cls": "TopK", "cfg": {}}, "TopK"),
         ({"schema": 6, "cfg": {}}, "schema 6"),
+        ({"schema": [2], "cfg": {}}, r"schema \[2\]"),
+        ({"schema": True, "cfg": {}}, "schema True"),
+        ({"schema": 2, "cfg": {"activation": {"cls": ["Relu"]}}}, "activation"),
     ):
         with pytest.raises(CytosaeError, match=said):
             import_sae(saev_file(tmp_path / "sae.pt", header))

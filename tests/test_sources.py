@@ -105,6 +105,8 @@ def test_cp1252_is_said(folder: Path) -> None:
         ("\n\npath,label,patient\n\na.png,Stäbchen,007\n,,\nb.png,Blast,08\n\n", LABELS),
         ('path,label,patient\na.png,"x,\ny",007\nb.png,"say ""so""",08\n', [["x,\ny", 'say "so"'], ["007", "08"]]),
         ("path;label;patient\na.png;x,y;007\nb.png;z;08\n", [["x,y", "z"], ["007", "08"]]),
+        ('"path" ,"label" , "patient"\n"a.png" , "Stäbchen" ,"007"  \nb.png,"Blast" ,"08" \n', LABELS),
+        ('path,label,patient\na.png, "x" ,"a"" ,b" \nb.png,y, "" \n', [["x", "y"], ['a" ,b', None]]),
         ('path,"label; of a kind",label,patient\na.png,k,x,007\nb.png,k,y,08\n', [["x", "y"], ["007", "08"]]),
     ],
 )
@@ -121,6 +123,16 @@ def test_a_table_is_read_as_a_person_reads_it(folder: Path, text: str, expected:
         ("path;label\na.png;x;y\n", ["line 2 has 3", "semicolon"]),
         ('path,label\na.png,"x\nb.png,y\n', ["line 2", "quote"]),
         ('path,label\na.png,"x"y\nb.png,y\n', ["line 2", "quote"]),
+        ('path,label\na.png,"x" y\nb.png,y\n', ["line 2", "quote"]),
+        ("path,label\na.png," + "x" * 140_000 + "\n", ["line 2", "more than 131,072 characters", "shorten"]),
+        ("Our cells\npath,label\na.png,x\n", ["line 1 is 'Our cells'", "line 2 does", "Remove"]),
+        ("# of May, 2024\n# by us\npath;label\na.png;x\n", ["line 1 is '# of May, 2024'", "line 3 does"]),
+        ("# of May\n# by us\n\npath;label\na.png;1,5\n", ["line 1 is '# of May'", "line 4 does"]),
+        ("Our cells\nhere,sort\na.png,x\n", ["2 of 2 rows", "line 1 ('Our cells') is a title or a comment"]),
+        ("May, 2024\npath,label,k\na.png,x,1\n", ["line 1 is 'May, 2024'", "line 2 does"]),
+        ("path,label\na.png,x\n./a.png,y\n", ["'a.png' and './a.png' are the same file", "cell_id"]),
+        ("path,dataset\nb.png,A\nx/../b.png,A\n", ["'b.png' and 'x/../b.png' are the same file"]),
+        ("path,label\na.png,x\na.png,y\n", ["more than once (a.png)"]),
         ("path,label,label\na.png,x,y\n", ["'label' occurs 2 times", "columns 2, 3"]),
         ("path,Label,LABEL\na.png,x,y\n", ["'Label', 'LABEL'", "capitals"]),
         ("path,label\na.png,x\0\n", ["zero byte in line 2"]),
@@ -204,6 +216,35 @@ def test_decimal_commas(folder: Path) -> None:
     listing = list_cells(table(folder, "path;age;size\na.png;12,5;1,5 mm\nb.png;13;2\nc.png;NA;3\n"))
     assert columns_of(listing.cells, "age", "size") == [[12.5, 13.0, None], ["1,5 mm", "2", "3"]]
     assert any("12,5" in remark for remark in listing.remarks)
+
+
+@pytest.mark.parametrize(
+    ("separator", "written", "read", "said"),
+    [
+        (";", ["1.234,5", "12,25"], [1234.5, 12.25], "1.234,5 is read as a decimal number, 1234.5"),
+        (";", ["1.234.567,5", "-12"], [1234567.5, -12.0], "1234567.5"),
+        ("\t", ["1.234", "12,25"], [1234.0, 12.25], "12,25 is read"),
+        (";", ["1,234.5", "12,25"], ["1,234.5", "12,25"], "stays text: '1,234.5'"),
+        (";", ["1.23,5", "12,25"], ["1.23,5", "12,25"], "stays text: '1.23,5'"),
+        (";", ["0.5", "12,25"], ["0.5", "12,25"], "stays text: '0.5'"),
+        (";", ["01,5", "12,25"], ["01,5", "12,25"], "stays text: '01,5'"),
+        (";", ["12,25", "about 5"], ["12,25", "about 5"], "stays text: 'about 5'"),
+        (",", ["1.234,5", "12,25"], ["1.234,5", "12,25"], "stays text: '1.234,5'"),
+        (";", ["round, dark", "pale"], ["round, dark", "pale"], None),
+        (";", ["12.05.2024", "13.05.2024"], ["12.05.2024", "13.05.2024"], None),
+    ],
+)
+def test_thousands_and_decimal_commas(
+    folder: Path, separator: str, written: list[str], read: list[Any], said: str | None
+) -> None:
+    rows = [
+        ["path", "area"],
+        *(['"' + name + '.png"', f'"{value}"'] for name, value in zip("ab", written, strict=True)),
+    ]
+    listing = list_cells(table(folder, "".join(separator.join(row) + "\n" for row in rows)))
+    assert columns_of(listing.cells, "area") == [read]
+    told = [remark for remark in listing.remarks if "'area'" in remark]
+    assert (len(told) == 1 and said in told[0]) if said else not told
 
 
 DAYS = ["1970-01-01", None, "1970-01-02"]
@@ -443,6 +484,8 @@ def test_two_data_sets_may_use_the_same_ids(tmp_path: Path) -> None:
     assert listing.cells["cell_id"].tolist() == ["A/1", "B/1"]
     assert any("two data sets" in remark for remark in listing.remarks)
     assert "more than once" in refusal(table(tmp_path, text.replace(",B", ",A")))
+    assert len(list_cells(table(tmp_path, "path,dataset\na/1.png,A\n./a/1.png,B\n")).cells) == 2
+    assert len(list_cells(table(tmp_path, "path,cell_id\na/1.png,1\n./a/1.png,2\n")).cells) == 2
 
 
 def shape(folder: Path, *names: str) -> tuple[dict[str, tuple[Any, Any]], str]:
@@ -581,8 +624,9 @@ def test_figures_of_a_study_inside_the_source_are_no_cells(folder: Path) -> None
     assert len(listing.cells) == 3
     assert listing.rejected["cell_id"].tolist() == ["study/report"]
     picture(folder / "own" / "d.png")
-    (folder / "own" / "manifest.json").write_text("[]")
-    assert len(list_cells(folder).cells) == 4
+    for text in ("[]", "[" * 100_000, "9" * 5000):
+        (folder / "own" / "manifest.json").write_text(text)
+        assert len(list_cells(folder).cells) == 4
 
 
 def test_a_folder_without_images_says_what_it_has(tmp_path: Path) -> None:

@@ -263,6 +263,8 @@ def test_the_file(tmp_path: Path) -> None:
         ("base: {seed: 1}", "seed"),
         ("- 1", "mapping"),
         ("a: [", "YAML"),
+        ("[" * 5000, "YAML"),
+        ("base: {l1: 2024-99-99}", "YAML"),
         ("!!python/object/apply:os.system ['true']", "YAML"),
     ],
 )

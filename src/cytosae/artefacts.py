@@ -46,6 +46,10 @@ _LEFT_BEHIND = re.compile(rf"\.(.+?)(\.[0-9a-f]{{32}})?{re.escape(PARTIAL)}")
 _UMASK = os.umask(0)  # can only be read by setting it
 os.umask(_UMASK)
 
+_DEEPEST = 100
+"""Levels of lists and objects in each other that a JSON file may have."""
+_TOO_DEEP = f"its lists and objects lie in each other deeper than {_DEEPEST} levels"
+
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _SYSTEM_ERROR = re.compile(r"\(os error (\d+)\)$")
 """How what is written in Rust tells of a failed write: an error of its own, with the system's number in its text."""
@@ -223,11 +227,32 @@ def write_json(path: Path, value: Any, *, shared: bool = False) -> None:
         partial.write_text(json.dumps(without_nan(value), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
+def parse_json(text: str | bytes) -> Any:
+    """The value of a JSON text from outside.
+
+    Raises
+    ------
+    ValueError
+        It is no JSON, or lists and objects lie in each other deeper than `_DEEPEST` levels: what reads them further would
+        exceed Python's limit of recursion.
+    """
+    try:
+        found = json.loads(text)
+    except RecursionError:
+        raise ValueError(_TOO_DEEP) from None
+    level = [found]
+    for _ in range(_DEEPEST + 1):
+        inside = (one.values() if isinstance(one, dict) else one for one in level if isinstance(one, dict | list))
+        if not (level := [one for values in inside for one in values]):
+            return found
+    raise ValueError(_TOO_DEEP)
+
+
 def read_json(path: Path) -> Any:
     """Read a JSON file; a clear error if it is not one."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        return parse_json(path.read_text(encoding="utf-8"))
+    except ValueError as error:
         raise CytosaeError(f"{path}: not a JSON file ({error}). Move it away and run the stage again.") from error
 
 

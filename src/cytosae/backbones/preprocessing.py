@@ -7,10 +7,10 @@ from 0 to 255, and so, of pixels from 0 to 1, those with ``mean / (255 f)`` and 
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
+from cytosae.artefacts import parse_json
 from cytosae.backbones.backbone import INPUT_SIZE
 from cytosae.backbones.tower import Normalisation
 from cytosae.console import say
@@ -97,7 +97,7 @@ def read_object(path: Path, name: str) -> dict[str, Any]:
         It cannot be read, or holds something else.
     """
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = parse_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from cytosae.artefacts import parse_json
 from cytosae.backbones.tower import IMAGENET, Normalisation, Tower, fingerprint, fitting_patch
 from cytosae.errors import CytosaeError, in_short
 
@@ -149,7 +149,7 @@ def family_normalisation(model: Any) -> Normalisation:
 def _json(path: Path) -> dict[str, Any]:
     """A JSON object from a file; empty where there is none to be read."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}

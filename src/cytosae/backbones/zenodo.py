@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import http.client
-import json
 import re
 import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Any
 
-from cytosae.artefacts import PARTIAL, disk_errors, make_folder
+from cytosae.artefacts import PARTIAL, disk_errors, make_folder, parse_json
 from cytosae.backbones.dinobloom import ZENODO_FILES, ZENODO_RECORD
 from cytosae.cells.datasets.downloads import refuse_another
 from cytosae.console import progress
@@ -93,7 +92,7 @@ def _published(file: str) -> str:
     with _open(record) as answer:
         content = answer.read()
     try:
-        entries = json.loads(content)["files"]
+        entries = parse_json(content)["files"]
         checksum = next((one["checksum"] for one in entries if one["key"] == file), None)
     except (ValueError, KeyError, TypeError) as error:
         raise CytosaeError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import stat
 from collections import Counter
@@ -12,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from cytosae.artefacts import MANIFEST
+from cytosae.artefacts import MANIFEST, parse_json
 from cytosae.cells.images import SUFFIXES, looks_like_image
 from cytosae.errors import CytosaeError
 from cytosae.storage import StoredPath, address
@@ -181,7 +180,7 @@ def _made_here(folder: Path, names: set[str]) -> bool:
     if MANIFEST not in names:
         return False
     try:
-        stated = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        stated = parse_json((folder / MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
     return isinstance(stated, dict) and "cytosae" in stated

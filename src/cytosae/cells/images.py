@@ -65,6 +65,9 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_FAINT = 12
+"""Alpha, of 255, up to which nothing can be seen of a pixel: under 5 %."""
+_PICTURES = 0xB001  # the tag of an MPO that says how many pictures it holds
 _DEEP_JPEG, _JPEG_CHANNELS = "-bit layers", "-layer images"  # how Pillow says why it reads no more of a JPEG
 
 # Of damaged files Pillow warns or logs besides raising; the reason that is given says it once.
@@ -81,7 +84,7 @@ class Decoded:
     intensity: str | None = None
     """The scaling, where it had more than 8 bits a channel."""
     note: str | None = None
-    """What else was done to its pixels: turned, colours converted, a broken profile ignored."""
+    """What else was done: the first of several pictures taken, turned, colours converted, a broken profile ignored."""
 
 
 def looks_like_image(path: Path) -> bool:
@@ -170,7 +173,7 @@ def _read(data: bytes, reader: type[ImageFile.ImageFile], intensity: str | None,
         raise UnreadableImage(f"an animation of {getattr(opened, 'n_frames', 'several')} frames: {WHICH}")
     opened.load()
     turned = 1 if reader is TiffImageFile else orientation(opened)  # Pillow turns TIFF by itself
-    return _finished(opened, opened.info.get("icc_profile"), turned)
+    return _finished(opened, opened.info.get("icc_profile"), turned, note=_first_of(opened))
 
 
 def _opened(data: bytes, reader: type[ImageFile.ImageFile], most_pixels: int) -> ImageFile.ImageFile | Samples:
@@ -195,6 +198,17 @@ def _opened(data: bytes, reader: type[ImageFile.ImageFile], most_pixels: int) ->
     return deep_jpeg(data, most_pixels)
 
 
+def _first_of(image: ImageFile.ImageFile) -> str | None:
+    """What is said of a JPEG with more pictures behind the first, as phones and cameras write previews and depth."""
+    if not isinstance(image, JpegImageFile) or "mpoffset" not in image.info:
+        return None
+    try:
+        count = int((image._getmp() or {})[_PICTURES])
+    except Exception:  # a damaged directory, of which Pillow raises anything; the first picture is whole
+        return "the first picture of an MPO"
+    return f"the first of {count} pictures (MPO)" if count > 1 else None
+
+
 def orientation(image: Image.Image) -> int:
     """How an image is turned, as in EXIF; 1 where it does not say so, or in a way that nobody can read."""
     if not _WITH_EXIF & image.info.keys():
@@ -206,12 +220,17 @@ def orientation(image: Image.Image) -> int:
     return value if value in _TURNS else 1
 
 
-def _finished(image: Image.Image, profile: bytes | None, turned: int, intensity: str | None = None) -> Decoded:
-    notes: list[str] = []
+def _finished(
+    image: Image.Image, profile: bytes | None, turned: int, intensity: str | None = None, note: str | None = None
+) -> Decoded:
+    notes = [note] if note else []
     if image.has_transparency_data:
         image = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
-        if image.getchannel("A").getextrema() == (0, 0):
+        most = int(np.asarray(image.getchannel("A")).max())
+        if most == 0:
             raise UnreadableImage("wholly transparent: alpha is 0 in every pixel; save it without alpha")
+        if most <= _FAINT:
+            raise UnreadableImage(f"almost transparent: alpha is at most {most} of 255; save it without alpha")
     if profile:
         image, note = _in_srgb(image, profile)
         notes += [note] if note else []

@@ -107,6 +107,7 @@ def _from_table(path: Path, columns: Mapping[str, str]) -> tuple[pd.DataFrame, l
     if "cell_id" in cells and cells["cell_id"].isna().any():
         row = int(cells["cell_id"].isna().to_numpy().argmax())
         raise CytosaeError(f"{path}: {table.row(row)} has no cell_id. Fill it in, or leave the whole column out.")
+    given = set(cells.columns)
     for column in ("path", "mask"):
         if column not in cells:
             continue
@@ -116,7 +117,21 @@ def _from_table(path: Path, columns: Mapping[str, str]) -> tuple[pd.DataFrame, l
         if column == "path" and "cell_id" not in cells:
             cells["cell_id"] = spelt
         cells[column] = [None if name is None else below(path.parent, name) for name in spelt]
+        if column == "path" and "cell_id" not in given:
+            _refuse_repeated(path, cells)
     return cells, table.remarks
+
+
+def _refuse_repeated(path: Path, cells: pd.DataFrame) -> None:
+    """Refuse one file under two names, as its one name twice: where there is no column of ids, a file is one cell."""
+    keys = [column for column in ("dataset", "path") if column in cells]
+    repeated = cells[cells.duplicated(keys, keep=False)]
+    for _, rows in repeated.groupby(keys, sort=False, dropna=False):
+        if len(names := rows["cell_id"].unique()) > 1:
+            raise CytosaeError(
+                f"{path}: {names[0]!r} and {names[1]!r} are the same file. Remove all but one of the rows; or, if they are "
+                "different cells, add a column 'cell_id' that tells them apart."
+            )
 
 
 def _name_known(table: RawTable, columns: Mapping[str, str]) -> None:

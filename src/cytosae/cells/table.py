@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from cytosae import __version__
-from cytosae.artefacts import SPREADSHEET, digest, foreign, sha256_file, whole_file
+from cytosae.artefacts import SPREADSHEET, digest, foreign, parse_json, sha256_file, whole_file
 from cytosae.cells.columns import COLUMNS, FILE_COLUMNS, READING_COLUMNS
 from cytosae.cells.image_folder import SPLITS
 from cytosae.cells.images import MOST_BYTES, UnreadableImage, inspect
@@ -240,7 +240,7 @@ def is_listing(path: Path) -> bool:
 
 
 def _provenance(path: Path) -> dict[str, Any]:
-    return dict(json.loads((pq.read_schema(path).metadata or {}).get(b"cytosae", b"{}")))
+    return dict(parse_json((pq.read_schema(path).metadata or {}).get(b"cytosae", b"{}")))
 
 
 def _rejected_of(path: Path) -> list[str] | None:

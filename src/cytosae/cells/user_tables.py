@@ -47,6 +47,10 @@ _REAL = re.compile(r"[+-]?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)
 _EXACT = 2**53  # up to here every whole number is a float
 _NO_NUMBER = frozenset({"", "NA", "N/A", "n/a", "#N/A", "NaN", "nan", "<NA>", "NULL", "null", "None", "-", "."})
 """What stands in columns of numbers where there is none."""
+_EUROPEAN = re.compile(r"[+-]?([1-9][0-9]{0,2}(\.[0-9]{3})+|0|[1-9][0-9]*)(,[0-9]+)?")  # points between thousands
+_NUMBERLIKE = re.compile(r"[+-]?[0-9][0-9.,]*")  # of some form, also one that can be read in two ways
+_PREAMBLE = 10  # lines among which a header is looked for below a title
+_SHOWN = 60  # characters of a line or a value that a message tells
 _NAMED = 3  # rows that a message names
 
 
@@ -175,9 +179,36 @@ def _from_text(path: Path, text: str) -> RawTable:
     separator = None
     if declared := re.match(r"sep=(.)\r?\n", text):  # as Excel writes and reads it
         separator, text = declared[1], "\n" + text[declared.end() :]
-    reader = csv.reader(
-        io.StringIO(text, newline=""), delimiter=separator or _separator(text), skipinitialspace=True, strict=True
-    )
+    separator = separator or _separator(text)
+    try:
+        rows, lines, blank = _records(path, text, separator)
+    except CytosaeError:  # only then, since it takes as long as reading
+        if (bare := _without_spaces_after_quotes(text, separator)) == text:
+            raise
+        rows, lines, blank = _records(path, bare, separator)
+    if not rows:
+        raise CytosaeError(
+            f"{path}: the table is empty. It needs a first line that names the columns, and a row for each entry."
+        )
+    names = [" ".join(name.split()) for name in rows.pop(0)]
+    first = lines.pop(0)
+    _check_first(path, text, names, first)
+    _check_widths(path, rows, lines, names, first, _SPOKEN.get(separator, repr(separator)))
+    values = [
+        [value.strip() or None for value in column] for column in zip(*(row[: len(names)] for row in rows), strict=True)
+    ]
+    columns = [pd.Series(column, dtype=object) for column in values or [[] for _ in names]]
+    table = RawTable(path, names, columns, lines)
+    _with_points(table, separator in ";\t")
+    if blank:
+        table.remarks.append(f"{path.name}: {blank:,} rows without any value are skipped")
+    _name_all(table)
+    return table
+
+
+def _records(path: Path, text: str, separator: str) -> tuple[list[list[str]], list[int], int]:
+    """The records that hold a value, the line in which each begins, and how many hold none."""
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True, strict=True)
     rows: list[list[str]] = []
     lines: list[int] = []
     blank, begins = 0, 1
@@ -190,29 +221,23 @@ def _from_text(path: Path, text: str) -> RawTable:
                 blank += 1
             begins = reader.line_num + 1
     except csv.Error as error:
+        if "field limit" in str(error):
+            raise CytosaeError(
+                f"{path}: the record that begins in line {begins} holds a value of more than {csv.field_size_limit():,} "
+                "characters. If a quote before it is not closed, close it; otherwise shorten the value or remove its column."
+            ) from error
         raise CytosaeError(
             f"{path}: the record that begins in line {begins} cannot be read ({error}). A quote in it is not closed, or "
             "has text after it: a quote inside a value is written twice."
         ) from error
-    if not rows:
-        raise CytosaeError(
-            f"{path}: the table is empty. It needs a first line that names the columns, and a row for each entry."
-        )
-    names = [" ".join(name.split()) for name in rows.pop(0)]
-    del lines[0]
-    spoken = _SPOKEN.get(reader.dialect.delimiter, repr(reader.dialect.delimiter))
-    _check_widths(path, rows, lines, len(names), spoken)
-    values = [
-        [value.strip() or None for value in column] for column in zip(*(row[: len(names)] for row in rows), strict=True)
-    ]
-    columns = [pd.Series(column, dtype=object) for column in values or [[] for _ in names]]
-    table = RawTable(path, names, columns, lines)
-    if reader.dialect.delimiter in ";\t":
-        _with_points(table)
-    if blank:
-        table.remarks.append(f"{path.name}: {blank:,} rows without any value are skipped")
-    _name_all(table)
-    return table
+    return rows, lines, blank
+
+
+def _without_spaces_after_quotes(text: str, separator: str) -> str:
+    """The text without the spaces between a closing quote and the end of its field, which the csv module refuses."""
+    end = re.escape(separator) + r"\r\n"
+    field = re.compile(rf'( *"(?:[^"]|"")*+")( +)(?=[{end}]|\Z)|[^{end}]+|[{end}]')
+    return field.sub(lambda found: found[1] or found[0], text)
 
 
 def _separator(text: str) -> str:
@@ -229,33 +254,76 @@ def _separator(text: str) -> str:
     return max(_SEPARATORS, key=names)
 
 
-def _check_widths(path: Path, rows: list[list[str]], lines: list[int], width: int, separator: str) -> None:
+def _check_first(path: Path, text: str, names: list[str], first: int) -> None:
+    """Refuse a title or a comment where the first line should name the columns, if a line below it does so."""
+    if any(folded(name) in known_names() for name in names):
+        return
+    needed = 1 if len(names) == 1 or names[0].startswith("#") else 2  # a value can have the name of a column
+    lines = re.split(r"\r\n|\r|\n", text, maxsplit=first + _PREAMBLE)[: first + _PREAMBLE]
+    for number, line in enumerate(lines[first:], first + 1):
+        for separator in _SEPARATORS:
+            fields = [folded(field.strip().strip('"')) for field in line.split(separator)]
+            if len(fields) > 1 and sum(field in known_names() for field in fields) >= needed:
+                raise CytosaeError(
+                    f"{path}: line {first} is {lines[first - 1][:_SHOWN]!r}, which names no known column; line {number} "
+                    f"does. Remove the lines before line {number}: the first line has to name the columns."
+                )
+
+
+def _check_widths(
+    path: Path, rows: list[list[str]], lines: list[int], names: list[str], first: int, separator: str
+) -> None:
     """Refuse rows with more or fewer fields than there are columns; empty fields at the end of a row do no harm."""
+    width = len(names)
     wrong = [
         (line, len(row))
         for line, row in zip(lines, rows, strict=True)
         if len(row) < width or any(value.strip() for value in row[width:])
     ]
     if wrong:
+        hint = ""
+        if len(wrong) == len(rows) and all(fields > width for _, fields in wrong):
+            hint = (
+                f" If line {first} ({names[0][:_SHOWN]!r}) is a title or a comment, remove it: the first line has to name "
+                "the columns."
+            )
         named = ", ".join(f"line {line} has {fields}" for line, fields in wrong[:_NAMED])
         raise CytosaeError(
             f"{path}: {len(wrong):,} of {len(rows):,} rows do not have {width} fields, as the header does: {named}. Fields "
-            f"are separated by {separator}; a value that holds one is put in double quotes."
+            f"are separated by {separator}; a value that holds one is put in double quotes.{hint}"
         )
 
 
-def _with_points(table: RawTable) -> None:
-    """Numbers with a decimal comma, as European spreadsheets write them, get a point."""
+def _with_points(table: RawTable, decimal: bool) -> None:
+    """Numbers with a decimal comma, as European spreadsheets write them, get a point; others with a comma are told.
+
+    Parameters
+    ----------
+    decimal
+        Whether a comma is decimal; not where it can be the separator of the table.
+    """
     for index, name in enumerate(table.names):
         values = table.columns[index]
-        commas = values.dropna().loc[lambda text: ~text.isin(_NO_NUMBER)]
-        points = commas.str.replace(",", ".", regex=False)
-        if folded(name) in COLUMNS or is_identifier(name) or not commas.str.contains(",", regex=False).any():
+        stated = values.dropna().loc[lambda text: ~text.isin(_NO_NUMBER)]
+        commas = stated[stated.str.contains(",", regex=False)]
+        if folded(name) in COLUMNS or is_identifier(name) or commas.empty:
             continue
-        if commas.str.fullmatch(r"[+-]?[0-9]+(,[0-9]+)?").all():
+        european = stated.str.fullmatch(_EUROPEAN)
+        points = stated.str.replace(".", "", regex=False).str.replace(",", ".", regex=False)
+        if decimal and european.all() and _numbers(points).dtype != object:
             table.columns[index] = values.where(~values.index.isin(points.index), points)
+            grouped = commas[commas.str.contains(".", regex=False)]
+            example = (commas if grouped.empty else grouped).index[0]
             table.remarks.append(
-                f"column {name!r}: {commas[commas.str.contains(',')].iloc[0]} is read as a decimal number"
+                f"column {name!r}: {stated[example]} is read as a decimal number"
+                + ("" if grouped.empty else f", {points[example]}")
+            )
+        elif commas.str.fullmatch(_NUMBERLIKE).any() and 2 * int(stated.str.fullmatch(_NUMBERLIKE).sum()) >= len(
+            stated
+        ):
+            odd = stated[~european] if decimal and not european.all() else commas
+            table.remarks.append(
+                f"column {name!r} stays text: {odd.iloc[0][:_SHOWN]!r} cannot be read as a number for certain"
             )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import struct
 import threading
 from functools import cached_property
@@ -11,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from cytosae.artefacts import parse_json
 from cytosae.errors import CytosaeError
 
 _BLOCK = 4096  # directions that are multiplied together
@@ -37,7 +37,7 @@ class Directions:
                 (length,) = struct.unpack("<Q", file.read(8))
                 if length > self.path.stat().st_size:
                     raise ValueError("its header is longer than the file")
-                described = json.loads(file.read(length))["W_dec"]
+                described = parse_json(file.read(length))["W_dec"]
             if described["dtype"] != "F32":
                 raise ValueError(f"W_dec is {described['dtype']}, not F32")
             offset, shape = 8 + length + described["data_offsets"][0], tuple(described["shape"])

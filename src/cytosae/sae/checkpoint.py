@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from cytosae.artefacts import whole_file
+from cytosae.artefacts import parse_json, whole_file
 from cytosae.errors import CytosaeError
 from cytosae.sae.archetypes import Archetypes
 from cytosae.sae.model import SAE
@@ -114,7 +114,7 @@ def _reading(path: Path) -> Iterator[tuple[Any, dict[str, Any]]]:
     """An open checkpoint and what it says of itself."""
     try:
         with safe_open(path, framework="pt") as file:
-            yield file, json.loads(file.metadata()["cytosae"])
+            yield file, parse_json(file.metadata()["cytosae"])
     except (SafetensorError, KeyError, TypeError, ValueError, OSError, RuntimeError) as error:
         raise CytosaeError(
             f"{path}: not a checkpoint, or damaged ({error}). Remove it to train from the start."

@@ -201,6 +201,10 @@ class SAE(nn.Module):
         ):
             raise CytosaeError(f"{config}: not the configuration of an autoencoder of this program.")
         try:
+            sizes = {name: described[name] for name in ("d_model", "n_latents")}
+            if wrong := {name: size for name, size in sizes.items() if not isinstance(size, int) or size < 1}:
+                said = ", ".join(f"{name} {size!r}" for name, size in wrong.items())
+                raise CytosaeError(f"{config}: says {said}; expected whole numbers from 1. Copy the folder again.")
             activation = activation_of(described.get("activation"))
             model = cls(described["d_model"], described["n_latents"], described.get("metadata"), activation)
             if not decoder:
@@ -208,7 +212,7 @@ class SAE(nn.Module):
             with safe_open(weights, "pt") as file:
                 state = {key: file.get_tensor(key) for key in file.keys() if decoder or key != "W_dec"}  # noqa: SIM118
             model.load_state_dict(state if decoder else {**state, "W_dec": model.W_dec})
-        except (SafetensorError, RuntimeError, KeyError, TypeError) as error:
+        except (SafetensorError, RuntimeError, KeyError, TypeError, ValueError) as error:
             first = str(error).splitlines()[0]
             raise CytosaeError(f"{weights}: does not fit {config.name} or is damaged ({first}).") from error
         for key, value in state.items():

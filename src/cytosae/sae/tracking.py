@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from cytosae.artefacts import whole_file
+from cytosae.artefacts import parse_json, whole_file
 from cytosae.errors import CytosaeError
 
 METRICS = "metrics.jsonl"
@@ -52,8 +52,8 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
     if path.is_file():
         for text in path.read_text(encoding="utf-8").splitlines():
             try:
-                lines.append(json.loads(text))
-            except json.JSONDecodeError:
+                lines.append(parse_json(text))
+            except ValueError:
                 break
     return lines
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import fnmatch
-import json
 import os
 import re
 import shutil
@@ -15,7 +14,7 @@ from functools import lru_cache
 from pathlib import Path, PosixPath
 from typing import Any
 
-from cytosae.artefacts import MANIFEST, disk_errors, make_folder, sha256_file
+from cytosae.artefacts import MANIFEST, disk_errors, make_folder, parse_json, sha256_file
 from cytosae.errors import CytosaeError
 from cytosae.storage import objects
 
@@ -308,7 +307,7 @@ class StoredPath(PosixPath):
 def _records(manifest: str, _time: int) -> Mapping[str, Any]:
     """The records of a manifest's files, by name: of a stage's outputs, or of the shards of a token store."""
     try:
-        found = json.loads(Path(manifest).read_text(encoding="utf-8"))
+        found = parse_json(Path(manifest).read_text(encoding="utf-8"))
         return {**found.get("outputs", {}), **{one["file"]: one["record"] for one in found.get("shards", [])}}
     except (ValueError, AttributeError, KeyError, TypeError):
         return {}  # who reads the manifest itself says what is wrong with it

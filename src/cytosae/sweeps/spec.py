@@ -86,7 +86,7 @@ def read_spec(path: Path) -> Spec:
     """
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise CytosaeError(f"{path}: not a YAML file that can be read ({error}).") from error
     if not isinstance(raw, dict):
         raise CytosaeError(f"{path}: must be a mapping with some of {', '.join(_KEYS)}.")

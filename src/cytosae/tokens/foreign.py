@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cytosae.artefacts import digest, reading_hdf5
+from cytosae.artefacts import digest, parse_json, reading_hdf5
 from cytosae.errors import CytosaeError, in_short
 
 HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf")
@@ -189,7 +188,7 @@ def _filled(folder: Path, examples: int, full: int) -> list[tuple[str, int]]:
     if not listing.is_file():
         return [(f"acts{i:06}.bin", min(full, examples - i * full)) for i in range(-(-examples // full))]
     try:
-        entries = json.loads(listing.read_text(encoding="utf-8"))
+        entries = parse_json(listing.read_text(encoding="utf-8"))
         filled = [(str(one["name"]), int(next(one[name] for name in _EXAMPLES if name in one))) for one in entries]
     except (OSError, ValueError, KeyError, TypeError, StopIteration) as error:
         raise CytosaeError(f"{listing}: not a list of saev's shards ({in_short(error)}).") from error
@@ -205,7 +204,7 @@ def _filled(folder: Path, examples: int, full: int) -> list[tuple[str, int]]:
 
 def _object(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise CytosaeError(f"{path}: not a JSON file ({error}).") from error
     if not isinstance(found, dict):

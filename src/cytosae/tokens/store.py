@@ -7,7 +7,6 @@ of the cells that are wanted, never whole.
 
 from __future__ import annotations
 
-import json
 import os
 import struct
 from collections import deque
@@ -31,6 +30,7 @@ from cytosae.artefacts import (
     FileRecord,
     digest,
     owned,
+    parse_json,
     read_sealed,
     sha256_file,
     whole_file,
@@ -173,7 +173,7 @@ def _data_offset(path: Path, expected: int, command: str) -> int:
     try:
         with path.open("rb") as file:
             (header,) = struct.unpack("<Q", file.read(8))
-            described = json.loads(file.read(header))["tokens"]
+            described = parse_json(file.read(header))["tokens"]
             begin, end = described["data_offsets"]
             size = path.stat().st_size
     except FileNotFoundError:

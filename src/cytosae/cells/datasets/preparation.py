@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections import Counter
 from collections.abc import Callable
@@ -13,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from cytosae import __version__
-from cytosae.artefacts import LEDGER, claim, refuse_strangers, whole_file, write_csv, write_json
+from cytosae.artefacts import LEDGER, claim, parse_json, refuse_strangers, whole_file, write_csv, write_json
 from cytosae.cells.datasets.archives import already_unpacked, is_archive, is_other_archive, unpack_all
 from cytosae.cells.datasets.description import DataSet, Reading
 from cytosae.cells.datasets.folders import is_made, source_record
@@ -88,7 +87,7 @@ def prepare(
 
 def _is_summary(path: Path) -> bool:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = parse_json(path.read_text(encoding="utf-8"))
         return {"cytosae", "dataset", "published_images"} <= found.keys()
     except (OSError, ValueError, AttributeError):
         return False

@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
-from cytosae.artefacts import PARTIAL, foreign
+from cytosae.artefacts import PARTIAL, foreign, parse_json
 from cytosae.cells.synthetic.concepts import has_concept
 from cytosae.cells.synthetic.laboratory import LABORATORIES, REFERENCE, Laboratory
 from cytosae.cells.synthetic.profiles import DIAGNOSES, PROFILES, drawn_profile
@@ -209,7 +209,7 @@ def _claim(spec: CohortSpec, folder: Path) -> None:
     path = folder / _RECORD
     if path.exists():
         try:
-            found = json.loads(path.read_text(encoding="utf-8"))
+            found = parse_json(path.read_text(encoding="utf-8"))
         except ValueError:
             found = None
         if found != record:

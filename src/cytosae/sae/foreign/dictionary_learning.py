@@ -17,7 +17,7 @@ from cytosae.artefacts import read_json
 from cytosae.errors import CytosaeError
 from cytosae.sae.foreign.equations import Found, refuse, take
 from cytosae.sae.foreign.inert import plain
-from cytosae.sae.foreign.settings import not_understood
+from cytosae.sae.foreign.settings import not_understood, short
 
 FILE, CONFIG = "ae.pt", "config.json"
 _LINEAR = ("encoder.weight", "encoder.bias", "decoder.weight")
@@ -60,12 +60,14 @@ def read(path: Path, content: Any) -> Found:
     trainer = config.get("trainer") if isinstance(config, dict) else None
     kind = trainer.get("dict_class", "AutoEncoder") if isinstance(trainer, dict) else "AutoEncoder"
     if kind not in _OURS:
-        raise refuse(path, f"{kind} (so {CONFIG} says)", "computes something else")
+        raise refuse(path, f"{short(kind)} (so {CONFIG} says)", "computes something else")
     bias = "bias" if "bias" in content else "decoder.bias"
     encoder, b_enc, decoder, b_dec = take(path, content, (*_LINEAR, bias), "an AutoEncoder of dictionary_learning")
     settings = plain(config)
-    ignored = not_understood(path.with_name(CONFIG), _merged(settings), _KNOWN)
+    merged = _merged(settings)
+    ignored = not_understood(path.with_name(CONFIG), merged, _KNOWN)
     found = Found(path, encoder.T, b_enc, decoder.T, b_dec, settings, ignored=ignored)
+    found.check_sizes(path.with_name(CONFIG), merged, ("activation_dim", "d_submodule"), ("dict_size",))
     return found if bias == "bias" else found.shifted()
 
 

@@ -12,8 +12,10 @@ from torch import Tensor
 
 from cytosae.errors import CytosaeError
 from cytosae.sae.activations import Activation, Gated, ReLU, TopK
+from cytosae.sae.foreign.settings import short
 from cytosae.sae.model import SAE
 
+_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _LEAST = torch.finfo(torch.float32).tiny
 """Stands for a threshold of 0, of which there is no logarithm."""
 
@@ -53,11 +55,18 @@ class Found:
         Raises
         ------
         CytosaeError
-            Shapes that do not belong together, integers, NaN.
+            Shapes that do not belong together, no latents or no dimensions, other values than floating-point ones, NaN.
         """
+        for name, array in self.arrays().items():
+            check_kind(self.path, name, array)
         if self.W_dec.ndim != 2:
             raise CytosaeError(f"{self.path}: W_dec has the shape {tuple(self.W_dec.shape)}; expected a matrix.")
         n_latents, d_model = self.W_dec.shape
+        if not n_latents or not d_model:
+            raise CytosaeError(
+                f"{self.path}: W_dec has the shape {(n_latents, d_model)}, so there are no values in it. Was it saved "
+                "before it was trained? Get the file again from where it was trained."
+            )
         expected = {"W_enc": (d_model, n_latents), "b_enc": (n_latents,), "b_dec": (d_model,)}
         expected |= dict.fromkeys(self.parameters, (n_latents,))
         for name, array in self.arrays().items():
@@ -66,8 +75,8 @@ class Found:
                     f"{self.path}: {name} has the shape {tuple(array.shape)}; with {n_latents} latents of {d_model} "
                     f"dimensions, as in W_dec, it would be {expected[name]}."
                 )
-            if not array.is_floating_point() or not torch.isfinite(array).all():
-                raise CytosaeError(f"{self.path}: {name} holds NaN, infinite or no floating-point values.")
+            if not torch.isfinite(array).all():
+                raise CytosaeError(f"{self.path}: {name} holds NaN or infinite values.")
         if isinstance(self.activation, TopK) and self.activation.k > n_latents:
             raise CytosaeError(
                 f"{self.path}: a TopK that keeps {self.activation.k} of {n_latents} latents. Correct its k."
@@ -81,6 +90,27 @@ class Found:
     def with_settings(self, configuration: Mapping[str, Any], ignored: tuple[str, ...] = ()) -> Found:
         """With its settings as they were found, and those of them that are not understood."""
         return replace(self, configuration=configuration, ignored=ignored)
+
+    def check_sizes(
+        self, path: Path, settings: Mapping[str, Any], d_model: Iterable[str], n_latents: Iterable[str]
+    ) -> None:
+        """Refuse settings that say other sizes than the weights have.
+
+        Parameters
+        ----------
+        path
+            Where the settings are from, for messages.
+        d_model, n_latents
+            Names of the settings that say these.
+        """
+        latents, width = self.W_dec.shape
+        for names, size, what in ((d_model, width, "dimensions"), (n_latents, latents, "latents")):
+            for name in names:
+                if (stated := settings.get(name)) is not None and (isinstance(stated, bool) or stated != size):
+                    raise CytosaeError(
+                        f"{path}: the setting {name} is {short(stated)}, but the weights have {size} {what}. Settings and "
+                        "weights are not of the same autoencoder: get both again from where it was trained."
+                    )
 
     def with_activation(self, activation: Activation) -> Found:
         """With one that has no parameters."""
@@ -171,7 +201,38 @@ def take(path: Path, state: Any, names: Iterable[str], what: str) -> list[Tensor
             f"{label} {', '.join(some[:6])}" for label, some in (("lacks", missing), ("also holds", strange)) if some
         ]
         raise CytosaeError(f"{path}: not {what}: {' and '.join(found)}. It takes {', '.join(names)}, and no more.")
+    for name in names:
+        check_kind(path, name, state[name])
     return [state[name].detach() for name in names]
+
+
+def check_kind(path: Path, name: str, tensor: Tensor) -> None:
+    """Refuse a tensor that is no plain array of floating-point values.
+
+    Raises
+    ------
+    CytosaeError
+        Naming the tensor and its kind.
+    """
+    if (kind := _odd_kind(tensor)) is not None:
+        raise CytosaeError(
+            f"{path}: {name} is {kind}; expected a plain array of floating-point values, as a training leaves it. In the "
+            "program that wrote the file, save the autoencoder again with dense weights in float32."
+        )
+
+
+def _odd_kind(tensor: Tensor) -> str | None:
+    """What a tensor is, where it is not such an array."""
+    if tensor.is_meta:
+        return "on the device 'meta', so it has a shape and no values"
+    if tensor.is_nested or tensor.layout != torch.strided:
+        return "a nested tensor" if tensor.is_nested else f"a sparse tensor ({tensor.layout})"
+    if tensor.is_quantized or tensor.dtype not in _DTYPES:
+        return f"{'quantised' if tensor.is_quantized else 'of the type'} {str(tensor.dtype).removeprefix('torch.')}"
+    stored = tensor.untyped_storage().nbytes() // tensor.element_size()
+    if tensor.ndim > 1 and tensor.numel() > stored:
+        return f"of the shape {tuple(tensor.shape)} with {stored:,} values that are repeated"
+    return None
 
 
 def refuse(path: Path, name: str, why: str) -> CytosaeError:

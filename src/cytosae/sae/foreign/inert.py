@@ -40,6 +40,8 @@ _DEEPEST = 12
 """Levels of a configuration that are kept; a hostile one can contain itself."""
 _MOST = 20_000
 """Values of a configuration that are kept; a hostile one can contain itself many times."""
+_LONGEST = 1000
+"""Bits of a whole number that is kept: longer ones are no float, and some cannot be written as text."""
 _NUMPY = ("numpy.core.multiarray", "numpy._core.multiarray")
 _VALUES = (
     *(f"pathlib{local}.{kind}Path" for local in ("", "._local") for kind in ("", "Posix", "Windows", "PurePosix")),
@@ -185,6 +187,8 @@ def _plain(value: Any, depth: int, left: list[int]) -> Any:
     left[0] -= 1
     if isinstance(value, str):
         return value.encode(errors="replace").decode()  # a pickle can hold halves of characters, JSON cannot
+    if isinstance(value, int) and value.bit_length() > _LONGEST:
+        return f"a whole number of {value.bit_length():,} bits"
     if value is None or isinstance(value, bool | int | float):
         return value
     if isinstance(value, type) and issubclass(value, Inert):
@@ -192,7 +196,10 @@ def _plain(value: Any, depth: int, left: list[int]) -> Any:
     if isinstance(value, torch.dtype | torch.device):
         return str(value).removeprefix("torch.")
     if isinstance(value, Tensor):
-        return value.item() if value.numel() == 1 else f"tensor {tuple(value.shape)}"
+        known = not (value.is_meta or value.is_nested or value.is_quantized or value.is_complex())
+        if known and value.layout == torch.strided and value.numel() == 1:
+            return value.item()
+        return "nested tensor" if value.is_nested else f"tensor {tuple(value.shape)}"
     if depth == 0 or left[0] < 0:
         return type(value).__name__
     if isinstance(value, Inert):

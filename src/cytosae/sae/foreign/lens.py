@@ -20,6 +20,7 @@ a, and h divided by them after it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -28,8 +29,8 @@ from torch import Tensor
 
 from cytosae.errors import CytosaeError
 from cytosae.sae.activations import Activation, BatchTopK, Gated, JumpReLU, ReLU, TopK
-from cytosae.sae.foreign.equations import Found, refuse, take
-from cytosae.sae.foreign.settings import is_off, not_understood
+from cytosae.sae.foreign.equations import Found, check_kind, refuse, take
+from cytosae.sae.foreign.settings import flag, is_off, not_understood, short
 from cytosae.settings import TrainConfig
 
 ARRAYS = ("W_enc", "b_enc", "W_dec", "b_dec")
@@ -116,13 +117,18 @@ def of_lens(path: Path, settings: Mapping[str, Any], tensors: Mapping[str, Tenso
     state = dict(tensors)
     scale = _scale(path, settings, state)
     found = _equations(path, settings, state, architecture, activation)
+    found.check_sizes(path, settings, ("d_in",), ("d_sae",))
     if not isinstance(found.activation, TopK) and not is_off(kwargs := settings.get("activation_fn_kwargs")):
         ignored = (*ignored, f"activation_fn_kwargs: {kwargs}")
     if scale is not None:
+        if tuple(scale.shape) != (n_latents := len(found.W_dec),):
+            raise CytosaeError(
+                f"{path}: its scaling factors have the shape {tuple(scale.shape)}; expected ({n_latents},)."
+            )
         said = "W_dec: rows multiplied by finetuning_scaling_factor"
         found = found.changed(said, W_dec=found.W_dec * scale[:, None])
     found = found.with_settings(settings, ignored)
-    return found if settings.get("apply_b_dec_to_input", True) else found.shifted()
+    return found if flag(path, settings, "apply_b_dec_to_input", True) else found.shifted()
 
 
 def _architecture(path: Path, settings: Mapping[str, Any]) -> tuple[str, str]:
@@ -131,6 +137,11 @@ def _architecture(path: Path, settings: Mapping[str, Any]) -> tuple[str, str]:
     told = {name: settings[name] for name in _ACTIVATION if settings.get(name) is not None}
     # A function is told by its full name, such as torch.nn.functional.relu.
     names = {str(value).rpartition(".")[2].lower().replace("_", "") for value in told.values()} or {"relu"}
+    if not isinstance(architecture, str):
+        raise CytosaeError(
+            f"{path}: the setting architecture is {short(architecture)}; expected one name, such as {_ARCHITECTURES[0]!r}. "
+            "Correct it, or save the autoencoder again."
+        )
     if architecture not in _ARCHITECTURES:
         raise refuse(path, f"the architecture {architecture!r}", _WHY.get(architecture, "computes something else"))
     if len(names) > 1:
@@ -157,12 +168,18 @@ def _equations(
     threshold = {"jumprelu": ("threshold",), **dict.fromkeys(_OF_BATCHES, ("topk_threshold",))}.get(architecture, ())
     W_enc, b_enc, W_dec, b_dec, *thresholds = take(path, state, (*ARRAYS, *threshold), what)
     found = Found(path, W_enc, b_enc, W_dec, b_dec, activation=ReLU())
-    if settings.get("rescale_acts_by_decoder_norm"):
+    if flag(path, settings, "rescale_acts_by_decoder_norm", False):
         found = found.scaled_by_directions()
     if architecture == "topk":
         return found.with_activation(TopK(_k(path, settings)))
     if thresholds:
-        values = thresholds[0].expand(len(b_enc)) if architecture in _OF_BATCHES else thresholds[0]
+        values = thresholds[0]
+        if architecture in _OF_BATCHES:
+            if values.numel() != 1:
+                raise CytosaeError(
+                    f"{path}: topk_threshold has the shape {tuple(values.shape)}; expected one value, as SAELens saves it."
+                )
+            values = values.reshape(1).expand(len(b_enc))
         return found.with_thresholds(values, _thresholded(settings, architecture))
     return found
 
@@ -171,14 +188,21 @@ def _k(path: Path, settings: Mapping[str, Any]) -> int:
     kwargs = settings.get("activation_fn_kwargs") or {}
     if not isinstance(kwargs, Mapping) or set(kwargs) - {"k"}:
         raise refuse(path, f"a TopK with activation_fn_kwargs {kwargs}", "can compute something else than TopK with k")
-    told = {one for one in (settings.get("k"), kwargs.get("k")) if one is not None}
-    k = told.pop() if len(told) == 1 else None
-    if isinstance(k, bool) or not isinstance(k, int | float) or k != int(k) or k < 1:
+    told = [one for one in (settings.get("k"), kwargs.get("k")) if one is not None]
+    k = _whole(told[0]) if told and all(one == told[0] for one in told) else None
+    if k is None:
         raise CytosaeError(
-            f"{path}: a TopK that says of its k: {settings.get('k')}, and in activation_fn_kwargs: {kwargs.get('k')}. "
-            "Expected one whole number, 1 or larger, in one of the two places."
+            f"{path}: a TopK that says of its k: {short(settings.get('k'))}, and in activation_fn_kwargs: "
+            f"{short(kwargs.get('k'))}. Expected one whole number, 1 or larger, in one of the two places."
         )
-    return int(k)
+    return k
+
+
+def _whole(value: Any) -> int | None:
+    """A whole number from 1; None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 1 <= value < math.inf or value % 1:
+        return None
+    return int(value)
 
 
 def _thresholded(settings: Mapping[str, Any], architecture: str) -> Activation:
@@ -187,13 +211,13 @@ def _thresholded(settings: Mapping[str, Any], architecture: str) -> Activation:
     metadata = metadata if isinstance(metadata, Mapping) else {}
     details = metadata.get("training_architecture_details")
     told = {**settings, **details} if isinstance(details, Mapping) else settings
-    k, bandwidth = told.get("k"), told.get("jumprelu_bandwidth")
+    k, bandwidth = _whole(told.get("k")), told.get("jumprelu_bandwidth")
     trained = metadata.get("training_architecture") or architecture
-    if trained in _OF_BATCHES and isinstance(k, int | float) and k == int(k) and k >= 1:
-        return BatchTopK(int(k))
-    return JumpReLU(
-        float(bandwidth) if isinstance(bandwidth, int | float) and bandwidth > 0 else TrainConfig().bandwidth
-    )
+    if trained in _OF_BATCHES and k is not None:
+        return BatchTopK(k)
+    if isinstance(bandwidth, int | float) and 0 < bandwidth < math.inf:
+        return JumpReLU(float(bandwidth))
+    return JumpReLU(TrainConfig().bandwidth)
 
 
 def _check_normalisation(path: Path, settings: Mapping[str, Any]) -> None:
@@ -215,6 +239,8 @@ def _scale(path: Path, settings: Mapping[str, Any], state: dict[str, Tensor]) ->
     used = not is_off(settings.get("finetuning_scaling_factor"))
     if not factors and used:
         raise CytosaeError(f"{path}: finetuning_scaling_factor is set, and the factors are not in the file.")
+    for factor in factors:
+        check_kind(path, "the scaling factor", factor)
     if not factors or bool((factors[0] == 1).all()):
         return None
     if not used:
@@ -222,4 +248,4 @@ def _scale(path: Path, settings: Mapping[str, Any], state: dict[str, Tensor]) ->
             f"{path}: holds a scaling factor, but its settings say that none is used (finetuning_scaling_factor). Correct "
             "whichever is wrong."
         )
-    return factors[0]
+    return factors[0].detach()

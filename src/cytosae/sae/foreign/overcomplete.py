@@ -22,14 +22,16 @@ import torch
 from torch import Tensor
 
 from cytosae.errors import CytosaeError
-from cytosae.sae.foreign.equations import Found, refuse, take
-from cytosae.sae.foreign.inert import Inert, class_name
+from cytosae.sae.foreign.equations import Found, check_kind, refuse, take
+from cytosae.sae.foreign.inert import Inert, class_name, plain
 
 _EPS = 1e-5
 """Of ``torch.nn.BatchNorm1d``; overcomplete does not change it."""
 _ENCODER = ("encoder.final_block.0.weight", "encoder.final_block.0.bias")
 _NORM = tuple(f"encoder.final_block.1.{name}" for name in ("weight", "bias", "running_mean", "running_var"))
 _DICTIONARY = ("dictionary._weights", "dictionary.multiplier")
+_DEEPEST = 12
+"""Levels of parts in parts that are looked at; a hostile module can contain itself."""
 _PACKAGE = "overcomplete."
 _OTHERS = {
     "TopKSAE": "keeps the k largest latents of a token",
@@ -56,6 +58,11 @@ def read(path: Path, content: Any) -> Found:
     if not is_state(content):
         raise CytosaeError(f"{path}: neither a module of overcomplete nor its state_dict.")
     dictionary, factor = take(path, {k: v for k, v in content.items() if k in _DICTIONARY}, _DICTIONARY, "overcomplete")
+    if dictionary.ndim != 2 or not dictionary.numel() or factor.numel() != 1:
+        raise CytosaeError(
+            f"{path}: dictionary._weights has the shape {tuple(dictionary.shape)} and dictionary.multiplier "
+            f"{tuple(factor.shape)}; expected a matrix and one value."
+        )
     norms = dictionary.norm(dim=1, keepdim=True)
     if (norms - 1).abs().max() > 0.1:  # after a step of training it is normalised but for the step
         raise CytosaeError(
@@ -63,46 +70,64 @@ def read(path: Path, content: Any) -> Found:
             "than overcomplete's default, which a state_dict does not tell. Save the module: torch.save(sae.eval(), file)."
         )
     said = "W_dec: dictionary._weights brought to unit norm, the default of overcomplete, times exp(multiplier)"
-    return _found(path, content, dictionary / (norms + 1e-8) * factor.exp(), (said,))
+    return _found(path, content, dictionary / (norms + 1e-8) * factor.reshape(()).exp(), (said,))
 
 
 def _of_module(path: Path, module: Inert) -> Found:
     kind = type(module).__qualname__
     if kind != "SAE":
         raise refuse(path, f"{kind} of overcomplete", _OTHERS.get(kind, "computes something else"))
-    parts = module.fields.get("_modules", {})
-    fused = getattr(parts.get("dictionary"), "fields", {}).get("_fused_dictionary")
+    parts = _fields(module, "_modules")
+    dictionary = _fields(parts.get("dictionary"))
+    fused = dictionary.get("_fused_dictionary")
     if module.fields.get("training") is not False or not isinstance(fused, Tensor):
         raise CytosaeError(f"{path}: was saved while it trained. Save it ready for use: torch.save(sae.eval(), file).")
     encoder = parts.get("encoder")
-    activation = getattr(encoder, "fields", {}).get("_modules", {}).get("final_activation")
+    activation = _fields(encoder, "_modules").get("final_activation")
     if type(encoder).__qualname__ != "MLPEncoder" or type(activation).__qualname__ != "ReLU":
         name = f"an encoder {type(encoder).__qualname__} with {type(activation).__qualname__}"
         raise refuse(path, name, "is not one linear map and a ReLU")
-    return _found(path, _tensors(path, module), fused.detach(), ())
+    check_kind(path, "the dictionary", fused)
+    found = _found(path, _tensors(path, module), fused.detach(), ())
+    found.check_sizes(path, plain(dictionary), ("in_dimensions", "dimensions"), ("nb_concepts", "nb_components"))
+    return found
+
+
+def _fields(module: Any, name: str | None = None) -> Mapping[str, Any]:
+    """The fields of a module, or one of them that holds others; empty where there are none."""
+    found = getattr(module, "fields", {})
+    found = found if name is None else found.get(name)
+    return found if isinstance(found, Mapping) else {}
 
 
 def _tensors(path: Path, module: Any, prefix: str = "") -> dict[str, Tensor]:
     """The ``state_dict`` of a module that is there as fields only."""
-    fields = getattr(module, "fields", {})
-    own = {**fields.get("_parameters", {}), **fields.get("_buffers", {})}
+    if prefix.count(".") > _DEEPEST:
+        raise CytosaeError(f"{path}: its parts lie in each other without end ({prefix[:60]}...), as in no autoencoder.")
+    fields = _fields(module)
+    own = {**_fields(module, "_parameters"), **_fields(module, "_buffers")}
     if fields.get("_forward_hooks") or fields.get("_forward_pre_hooks"):
         raise CytosaeError(f"{path}: its part {prefix or 'itself'} has hooks, which can change what it computes.")
-    found = {prefix + name: value for name, value in own.items() if isinstance(value, Tensor)}
-    for name, part in fields.get("_modules", {}).items():
+    found = {f"{prefix}{name}": value for name, value in own.items() if isinstance(value, Tensor)}
+    for name, part in _fields(module, "_modules").items():
         found |= _tensors(path, part, f"{prefix}{name}.")
     return found
 
 
 def _found(path: Path, state: Mapping[str, Any], dictionary: Tensor, changes: tuple[str, ...]) -> Found:
-    rest = {k: v for k, v in state.items() if k not in _DICTIONARY and not k.endswith("num_batches_tracked")}
+    rest = {k: v for k, v in state.items() if k not in _DICTIONARY and not str(k).endswith("num_batches_tracked")}
     normed = any(name in rest for name in _NORM)
     what = "an SAE of overcomplete with a linear encoder"
     weight, bias, *norm = take(path, rest, _ENCODER + (_NORM if normed else ()), what)
+    if norm and (weight.ndim != 2 or any(value.shape != weight.shape[:1] for value in (bias, *norm))):
+        shapes = ", ".join(str(tuple(value.shape)) for value in (weight, bias, *norm))
+        raise CytosaeError(
+            f"{path}: the encoder and its batch norm have the shapes {shapes}, which do not belong together."
+        )
     if norm:
         gain, shift, mean, variance = (value.double() for value in norm)
         gain = gain / (variance + _EPS).sqrt()
         weight, bias = (weight.double() * gain[:, None]).float(), ((bias.double() - mean) * gain + shift).float()
         changes += ("W_enc and b_enc: batch norm folded in, with the mean and variance of the training",)
-    centre = torch.zeros(dictionary.shape[1])  # and so there is nothing to shift
+    centre = torch.zeros(dictionary.shape[-1:])  # and so there is nothing to shift
     return Found(path, weight.T, bias, dictionary, centre, changes=changes)

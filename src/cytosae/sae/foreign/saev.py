@@ -10,15 +10,15 @@ arrays have our names and shapes. What differs is the centring:
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
+from cytosae.artefacts import parse_json
 from cytosae.errors import CytosaeError
 from cytosae.sae.foreign.equations import Found, refuse, take
 from cytosae.sae.foreign.inert import plain, read_checkpoint
 from cytosae.sae.foreign.lens import ARRAYS
-from cytosae.sae.foreign.settings import not_understood
+from cytosae.sae.foreign.settings import not_understood, short
 
 _LONGEST = 1 << 20
 """Bytes of a header, at most."""
@@ -50,22 +50,26 @@ def read(path: Path, *, centred: bool | None = None) -> Found:
     with path.open("rb") as file:
         line = file.readline(_LONGEST)
     try:
-        header = json.loads(line)
+        header = parse_json(line)
     except ValueError as error:
         raise CytosaeError(f"{path}: does not begin with a line of JSON, as a checkpoint of saev does.") from error
     if not isinstance(header, dict):
         raise CytosaeError(f"{path}: begins with a line of JSON that holds no settings, as a checkpoint of saev does.")
     schema = header.get("schema")
-    if schema is not None and schema not in _SCHEMAS:
-        raise CytosaeError(f"{path}: saev's schema {schema} is not known here (none, and 1 to {_SCHEMAS[-1]}, are).")
+    if schema is not None and (isinstance(schema, bool) or schema not in _SCHEMAS):
+        raise CytosaeError(
+            f"{path}: saev's schema {short(schema)} is not known here (none, and 1 to {_SCHEMAS[-1]}, are)."
+        )
     activation = _activation(header)
     if activation != "Relu":
         raise refuse(path, f"the activation {activation} of saev", _WHY.get(activation, "takes the place of the ReLU"))
     content = read_checkpoint(path, after=len(line))
     W_enc, b_enc, W_dec, b_dec = take(path, content, ARRAYS, "a ReLU autoencoder of saev")
     config = header.get("cfg")
-    ignored = not_understood(path, {**header, **config} if isinstance(config, dict) else header, _KNOWN)
+    settings = {**header, **config} if isinstance(config, dict) else header
+    ignored = not_understood(path, settings, _KNOWN)
     found = Found(path, W_enc, b_enc, W_dec, b_dec, plain(header), ignored=ignored)
+    found.check_sizes(path, settings, ("d_model", "d_vit"), ("d_sae",))
     if centred is None:
         if schema == 1 and b_dec.any():
             raise CytosaeError(

@@ -29,6 +29,20 @@ def is_off(value: Any) -> bool:
     return value is None or value is False or value in ("", "none", "None") or value == {} or value == []
 
 
+def flag(path: Path, settings: Mapping[str, Any], name: str, default: bool) -> bool:
+    """A setting that is true or false.
+
+    Raises
+    ------
+    CytosaeError
+        It is something else, such as the word "false".
+    """
+    value = settings.get(name, default)
+    if value is None or (isinstance(value, bool | int | float) and value in (0, 1)):
+        return bool(value)
+    raise CytosaeError(f"{path}: the setting {name} is {short(value)!r}; expected true or false. Correct it.")
+
+
 def not_understood(path: Path, settings: Mapping[str, Any], known: Collection[str]) -> tuple[str, ...]:
     """The settings that are not known, each as "name: value".
 
@@ -50,11 +64,11 @@ def not_understood(path: Path, settings: Mapping[str, Any], known: Collection[st
     for name, value in _leaves(unknown):
         if name.rpartition(".")[2] not in known and _MATHEMATICS.search(name.rpartition(".")[2]) and not is_off(value):
             raise CytosaeError(
-                f"{path}: the setting {name}, {_short(value)}, is not known here, and by its name it can change what the "
+                f"{path}: the setting {name}, {short(value)}, is not known here, and by its name it can change what the "
                 "autoencoder computes. If it has no part in the latents, remove it from the configuration; otherwise the "
                 "autoencoder cannot be imported."
             )
-    return tuple(f"{name}: {_short(value)}" for name, value in unknown.items())
+    return tuple(f"{name}: {short(value)}" for name, value in unknown.items())
 
 
 def _leaves(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -65,6 +79,7 @@ def _leaves(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str
             yield prefix + name, value
 
 
-def _short(value: Any) -> str:
+def short(value: Any) -> str:
+    """A value of a setting, as a message tells it."""
     told = str(value)
     return told if len(told) <= _LONGEST else f"{told[:_LONGEST]}..."
