@@ -56,6 +56,9 @@ from cytosae.explorer.annotations import (
     take,
 )
 from cytosae.explorer.annotations.routes import router
+from cytosae.explorer.annotations.schemas import WorklistFile
+from cytosae.explorer.annotations.tabular import from_csv
+from cytosae.explorer.annotations.worklists import from_panel
 from cytosae.sae import SAE
 from cytosae.settings import EncodeConfig
 from cytosae.study import RunConfig, Study
@@ -1134,3 +1137,63 @@ def test_annotations_are_read_without_loading_the_server() -> None:
     heavy = "[name for name in ('torch', 'uvicorn', 'pandas', 'sklearn') if name in sys.modules]"
     code = f"import sys, cytosae.explorer.annotations, cytosae.cli.annotations; print({heavy})"
     assert subprocess.run([PYTHON, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+TABLE = "dataset,latent,rater,verdict,name"
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("dataset,latent,rater,Verdict\npbc,1,A,meaningful\n", "column 'Verdict'"),
+        ("dataset,latent,rater,verdict,name,name\npbc,1,A,meaningful,x,y\n", "two columns 'name'"),
+        (f"{TABLE}\npbc,1,A,meaningful,Auer rods, faint\n", "row 1 has 6 fields and the header 5"),
+        (f"{TABLE}\npbc,1,A,meaningful,x\npbc,2,An", "row 2 has 3 fields and the header 5"),
+        (f'{TABLE}\npbc,4,A,meaningful,"unclosed\npbc,5,A,meaningful,x\n', "not a readable CSV"),
+    ],
+)
+def test_a_table_of_judgements_loses_nothing_silently(tmp_path: Path, content: str, words: str) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(content, encoding="utf-8")
+    with pytest.raises(CytosaeError, match=words):
+        from_csv(path)
+
+
+@pytest.mark.parametrize(("separator", "encoding"), [(";", "cp1252"), ("\t", "utf-8"), (", ", "utf-8-sig")])
+def test_a_table_of_judgements_that_another_program_saved(tmp_path: Path, separator: str, encoding: str) -> None:
+    header, row = TABLE.replace(",", separator), "pbc,1,Jürgen,meaningful,granules".replace(",", separator.strip(" "))
+    (tmp_path / "a.csv").write_bytes(f"{header}\n{row}\n\n".encode(encoding))
+    (one,) = from_csv(tmp_path / "a.csv").annotations
+    assert (one.rater, one.verdict, one.name) == ("Jürgen", "meaningful", "granules")
+
+
+@pytest.mark.parametrize("title", ["   ", "x" * 300, "\u200b", "a\udcff"])
+def test_a_title_that_could_not_be_exported_is_refused(title: str) -> None:
+    content = {"format": "cytosae-worklist", "inputs": {"sae": SAE_DIGEST}, "items": [{"dataset": "pbc", "latent": 1}]}
+    panel = WorklistFile.model_validate(content)
+    with pytest.raises(CytosaeError, match="--title"):
+        from_panel(panel, SAE_DIGEST, title=title)
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_database_that_was_moved_away_takes_no_judgement(tmp_path: Path, replaced: bool) -> None:
+    file = tmp_path / "annotations.sqlite"
+    with closing(Database(f"sqlite:///{file}", SAE_DIGEST)) as database:
+        client = client_of(database)
+        put(client, dataset="pbc", latent=1, name="before")
+        former = tmp_path / "former"
+        former.mkdir()
+        for path in tmp_path.glob("annotations.sqlite*"):
+            path.rename(former / path.name)
+        if replaced:
+            Database(f"sqlite:///{file}", "e" * 64).close()
+        database._read.dispose()  # as a server that opens more connections
+        answer = client.put("/api/annotations", json=said(dataset="pbc", latent=2, name="after"))
+        assert answer.status_code == 409
+        assert "made anew" in answer.json()["detail"]
+        assert file.exists() == replaced
+    with closing(Database(f"sqlite:///{former}/annotations.sqlite", SAE_DIGEST)) as database:
+        assert client_of(database).get("/api/names").json()["1"]["name"] == "before"
+    if replaced:
+        with closing(Database(f"sqlite:///{file}", "e" * 64)) as database:
+            assert client_of(database).get("/api/names").json() == {}

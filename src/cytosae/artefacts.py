@@ -93,7 +93,8 @@ def disk_errors(path: Path) -> Iterator[None]:
                 f"{path}: no permission to write here ({error.strerror}). Choose another folder or change "
                 "its permissions."
             ) from error
-        if error.errno in _NO_PLACE:
+        ours = str(error.filename or "").endswith(PARTIAL)  # nothing can be made there
+        if error.errno in _NO_PLACE or (error.errno == errno.ENOENT and ours):
             raise CytosaeError(
                 f"{path}: cannot be written ({error.strerror}). Choose another name or place."
             ) from error

@@ -156,7 +156,7 @@ def _opened(study: Path, address: str | None, *, make: bool = False) -> Iterator
     from cytosae.console import say
 
     file = file_of(address or default_address(study))
-    if file is not None and not make and not file.is_file():
+    if file is not None and not make and not (file.is_file() and file.stat().st_size):
         raise CytosaeError(
             f"{file}: no annotations yet. "
             f"{_elsewhere(study) or f'Make some with `cytosae explore {study}`, or import them.'}"

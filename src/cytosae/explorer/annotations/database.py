@@ -89,6 +89,7 @@ class Database:
     ) -> None:
         self.study_sae, self.datasets, self._study, self._read_only = study_sae, datasets, study, read_only
         self.url = _url(address)
+        self._mode = "ro" if read_only else "rwc"
         self._read = self._write = self._engine()
         if self.url.get_backend_name() == "sqlite":
             self._write = self._read.execution_options(immediate=True)
@@ -96,6 +97,7 @@ class Database:
             self._read = self._write.execution_options(isolation_level="REPEATABLE READ")
         try:
             self._prepare()
+            self._mode = "ro" if read_only else "rw"  # a file that is moved away is not made anew
         except SQLAlchemyError as error:
             self.close()
             raise CytosaeError(f"{self.name}: {explained(error)}") from error
@@ -166,11 +168,21 @@ class Database:
         Raises
         ------
         OtherAutoencoder
-            The annotations are not of the study's latents.
+            The annotations are not of the study's latents, or the study was made anew since the database was opened.
         """
         self.check_autoencoder()
+        if (file := file_of(self.url)) is not None and not file.is_file():
+            raise OtherAutoencoder(self._made_anew())
         with Session(self._write, expire_on_commit=False) as session, session.begin():
+            if session.execute(select(About.sae, About.uid)).all() != [(self.sae, self.uid)]:
+                raise OtherAutoencoder(self._made_anew())
             yield session
+
+    def _made_anew(self) -> str:
+        return (
+            f"{self.name}: is not the database any more that was opened here; the study was made anew or moved. Nothing was "
+            "written. Start `cytosae explore` again."
+        )
 
     def check(self, dataset: str, latent: int) -> None:
         """Raise `Unknown` where the study has no such data set or latent."""
@@ -185,9 +197,11 @@ class Database:
         options: dict[str, Any] = {"pool_pre_ping": True}
         if sqlite := self.url.get_backend_name() == "sqlite":
             options = {"connect_args": {"timeout": WAIT}}
-            if self._read_only and (file := file_of(self.url)) is not None:
-                address = f"{file.absolute().as_uri()}?mode=ro"
-                options["creator"] = lambda: sqlite3.connect(address, uri=True, timeout=WAIT, check_same_thread=False)
+            if (file := file_of(self.url)) is not None:
+                address = file.absolute().as_uri()
+                options["creator"] = lambda: sqlite3.connect(
+                    f"{address}?mode={self._mode}", uri=True, timeout=WAIT, check_same_thread=False
+                )
         try:
             engine = create_engine(self.url, **options)
         except (ArgumentError, NoSuchModuleError, ImportError) as error:

@@ -22,7 +22,8 @@ TERMS = 50  # of one vocabulary
 ITEMS = 10_000  # of a worklist
 
 _NO_NUL = r"^[^\x00]*$"  # PostgreSQL cannot store it
-_SAYS_SOMETHING = r"^[^\x00]*[^\x00\s][^\x00]*$"
+_UNSEEN = "\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff"  # take no room
+_SAYS_SOMETHING = rf"^[^\x00]*[^\x00\s{_UNSEEN}][^\x00]*$"
 
 
 def _whole(value: object) -> object:

@@ -85,15 +85,36 @@ def first_error(error: ValidationError) -> str:
 
 def _rows(path: Path) -> list[dict[str, str]]:
     try:
-        with path.open(encoding=SPREADSHEET, newline="") as file:
-            reader = csv.DictReader(file)
-            columns = reader.fieldnames or ()
-            rows = [{name: _bare(value or "") for name, value in row.items() if name} for row in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        content = _decoded(path.read_bytes())
+        header = content.partition("\n")[0]
+        separator = max(",;\t", key=header.count)  # a program that saved the table again may have changed it
+        reader = csv.reader(io.StringIO(content, newline=""), strict=True, delimiter=separator)
+        first, *lines = [line for line in reader if line]
+    except (OSError, UnicodeDecodeError, csv.Error, ValueError) as error:
         raise CytosaeError(f"{path}: not a readable CSV file ({error}).") from error
+    columns = [name.strip() for name in first]
     if missing := [name for name in _NEEDED if name not in columns]:
         raise CytosaeError(f"{path}: has no column {missing[0]!r}. The columns are {', '.join(COLUMNS)}.")
-    return rows
+    for name in columns:
+        if name not in COLUMNS and name.casefold() in COLUMNS:
+            raise CytosaeError(f"{path}: has a column {name!r}. If {name.casefold()!r} is meant, write it so.")
+        if columns.count(name) > 1:
+            raise CytosaeError(f"{path}: has two columns {name!r}. Keep one of them.")
+    for number, line in enumerate(lines, start=1):
+        if len(line) != len(columns):
+            raise CytosaeError(
+                f"{path}: row {number} has {len(line)} fields and the header {len(columns)}. A text with a "
+                f"{separator!r} in it has to stand in quotes; a row that was cut off has to be completed or removed."
+            )
+    return [{name: _bare(value) for name, value in zip(columns, line, strict=True)} for line in lines]
+
+
+def _decoded(content: bytes) -> str:
+    """UTF-8, or what Excel writes in Europe."""
+    try:
+        return content.decode(SPREADSHEET)
+    except UnicodeDecodeError:
+        return content.decode("cp1252")
 
 
 def _annotation(row: dict[str, str]) -> StoredAnnotation:

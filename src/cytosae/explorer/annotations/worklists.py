@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from pydantic import TypeAdapter, ValidationError
 from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
@@ -76,6 +77,13 @@ def from_list(wish: schemas.WorklistRequest) -> Plan:
     )
 
 
+def _checked(title: str) -> str:
+    try:
+        return TypeAdapter(schemas.Title).validate_python(title)
+    except ValidationError as error:
+        raise CytosaeError(f"--title {title[:40]!r}: {error.errors()[0]['msg']}. Give 1 to 200 characters.") from error
+
+
 def from_panel(
     file: schemas.WorklistFile,
     sae: str,
@@ -98,6 +106,8 @@ def from_panel(
             "one with `cytosae panel` from the study's concepts."
         )
     seed = file.parameters.get("seed")
+    if title is not None:
+        title = _checked(title)
     title = title or ("Panel" if seed is None else f"Panel, seed {seed}")
     return Plan(
         title,
