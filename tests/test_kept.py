@@ -180,9 +180,9 @@ def test_whether_tokens_are_kept_is_remembered(run: Callable[..., Any], tmp_path
     [
         (("--l1", "2e-4"), "l1 0.0001 -> 0.0002"),
         (("--images", "16"), "more than the 4 that are asked for"),
-        (("--objective", "batchtopk"), "objective release -> batchtopk"),
+        pytest.param(("--objective", "batchtopk"), "objective release -> batchtopk", marks=pytest.mark.slow),
         (("--layer", "1"), "changed: tokens"),
-        (("--holdout", "0.5"), "holdout"),
+        pytest.param(("--holdout", "0.5"), "holdout", marks=pytest.mark.slow),
     ],
 )
 def test_trained_work_is_not_replaced_unasked(

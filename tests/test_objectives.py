@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 
@@ -231,7 +231,12 @@ def recovered(sae: SAE, directions: Tensor, x: Tensor) -> float:
     return float((cosines.amax(0) > 0.9).float().mean())
 
 
-@pytest.mark.parametrize("objective", list(OBJECTIVES))
+def mostly_slow(quick: set[str], names: Iterable[str]) -> list[Any]:
+    """The named cases; what the others say beyond the quick ones is left to the slow tests."""
+    return [name if name in quick else pytest.param(name, marks=pytest.mark.slow) for name in names]
+
+
+@pytest.mark.parametrize("objective", mostly_slow({"release", "batchtopk", "jumprelu", "archetypal"}, OBJECTIVES))
 def test_planted_dictionary_is_recovered(objective: str) -> None:
     config = PLANTED[objective]
     test, directions = dictionary(10_000)
@@ -387,7 +392,7 @@ def test_maps_and_counts_follow_the_activation() -> None:
         torch.testing.assert_close(maps.flatten(2), h[:, 1:, [3, 11]].transpose(1, 2), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("objective", NEW)
+@pytest.mark.parametrize("objective", mostly_slow({"batchtopk"}, NEW))
 def test_a_whole_study(objective: str, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     training = replace(
         PLANTED[objective],
