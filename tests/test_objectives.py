@@ -231,7 +231,7 @@ def recovered(sae: SAE, directions: Tensor, x: Tensor) -> float:
     return float((cosines.amax(0) > 0.9).float().mean())
 
 
-def mostly_slow(quick: set[str], names: Iterable[str]) -> list[Any]:
+def mostly_slow(quick: set[str], names: Iterable[str]) -> list[object]:
     """The named cases; what the others say beyond the quick ones is left to the slow tests."""
     return [name if name in quick else pytest.param(name, marks=pytest.mark.slow) for name in names]
 
