@@ -108,7 +108,16 @@ def unpack(archive: Path, folder: Path, on_progress: Progress | None = None) -> 
 def _damage(archive: Path) -> Iterator[None]:
     try:
         yield
-    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, RuntimeError, OSError, UnicodeError) as error:
+    except (
+        zipfile.BadZipFile,
+        tarfile.TarError,
+        zlib.error,
+        lzma.LZMAError,
+        EOFError,
+        RuntimeError,
+        OSError,
+        UnicodeError,
+    ) as error:
         if isinstance(error, OSError) and error.errno is not None:  # gzip and bz2 raise it without a number
             raise
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
