@@ -1126,6 +1126,8 @@ def test_annotations_from_the_command_line(
     assert "1 of 1" in shown
     with pytest.raises(CytosaeError, match="no worklist 9"):
         run("summary", folder, "--worklist", 9)
+    with pytest.raises(CytosaeError, match="no worklist 99999999999999999999999"):
+        run("summary", folder, "--worklist", 99999999999999999999999)
 
     assert run("apply", folder, "--annotations", elsewhere, "--json") == {"named": 1, "verdicts": 1, "files": 2}
     var = read_concepts(folder / "concepts", item["dataset"]).var

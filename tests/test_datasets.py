@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import subprocess
 import sys
 import tarfile
@@ -29,6 +30,7 @@ from cytosae.cells import COLUMNS, list_cells, patch_tissues, read_attributes, r
 from cytosae.cells import datasets as published
 from cytosae.cells.datasets import DATASETS, RemoteFile, find, prepare
 from cytosae.cells.datasets.preparation import HIDDEN, NO_CLASS, NO_IMAGE, OTHER_ARCHIVE
+from cytosae.cells.datasets.tree import ABOVE, BROKEN, NO_FILE, NOT_UTF8, TWICE
 from cytosae.cli.commands import app
 from cytosae.errors import CytosaeError
 
@@ -711,6 +713,54 @@ def test_a_member_outside_of_the_folder_is_refused(tmp_path: Path, name: str, ki
     assert "lies outside" in refused("prepare", "mll23", archive, "-o", tmp_path / "in" / "out")
     new = {path.relative_to(tmp_path).as_posix() for path in set(tmp_path.rglob("*")) - before}
     assert new == {"in/out", "in/out/unpacked"}
+
+
+def test_a_member_whose_name_is_not_utf8_is_refused_by_name(tmp_path: Path) -> None:
+    tar = tmp_path / "t.tar"
+    with tarfile.open(tar, "w", encoding="utf-8", errors="surrogateescape", format=tarfile.GNU_FORMAT) as opened:
+        info = tarfile.TarInfo("basophil/BA_\udcff.png")
+        info.size = 1
+        opened.addfile(info, io.BytesIO(b"x"))
+    said = refused("prepare", "acevedo", tar, "-o", tmp_path / "out")
+    assert r"BA_\\xff.png' is not UTF-8" in said
+    said.encode()
+    assert not list((tmp_path / "out" / "unpacked").iterdir())
+
+
+def test_linked_folders_are_followed_and_what_cannot_be_read_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, source = tmp_path / "elsewhere" / "basophil", tmp_path / "in"
+    picture(real / "BA_1.jpg")
+    picture(source / "eosinophil" / "EO_1.jpg")
+    closed = source / "ig"
+    closed.mkdir()
+    (source / "basophil").symlink_to(real)
+    (source / "twice").symlink_to(real)
+    (source / "above").symlink_to(tmp_path)
+    (source / "eosinophil" / "up").symlink_to("..")
+    (source / "eosinophil" / "gone.png").symlink_to("nowhere.png")
+    (source / "eosinophil" / "EO_\udcff.jpg").write_bytes(b"x")
+    os.mkfifo(source / "eosinophil" / "pipe.png")
+    scan = os.scandir
+
+    def scandir(folder: Any) -> Any:
+        if Path(folder) == closed:
+            raise PermissionError(13, "Permission denied")
+        return scan(folder)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    assert ask("prepare", "acevedo", source, "-o", tmp_path / "out")["cells"] == 2
+    left_out = pd.read_csv(tmp_path / "out" / "left_out.csv")
+    assert {Path(path).name: reason for path, reason in left_out.to_numpy().tolist()} == {
+        "EO_\\xff.jpg": NOT_UTF8,
+        "above": ABOVE,
+        "twice": TWICE,
+        "gone.png": BROKEN,
+        "ig": "the folder cannot be opened (Permission denied)",
+        "pipe.png": NO_FILE,
+        "up": ABOVE,
+    }
 
 
 def test_links_are_refused(tmp_path: Path) -> None:

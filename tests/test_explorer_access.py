@@ -163,6 +163,15 @@ def test_public_addresses(url: str, origin: str, prefix: str) -> None:
         "https://hospital.org/%2e",
         "https://hospital org",
         "https://[::1",
+        "https://ex%61mple.org",
+        "https://x<y>.org",
+        "https://*",
+        "https://-",
+        "https://a..org",
+        "https://hospital.org:0",
+        "https://hospital\n.org",
+        "https://hospital.org\n",
+        "https://[fe80::1%25eth0]",
     ],
 )
 def test_what_is_no_public_address(url: str, tmp_path: Path) -> None:

@@ -1350,6 +1350,20 @@ def test_a_dry_run_writes_the_card_and_asks_nobody(study: Path, hub: Any, capsys
     assert hub[1][1][1]["README.md"] == b"my own words"
 
 
+@pytest.mark.parametrize("name", ["/", "a b/c!", "../x", "noname", "a/b/c", "owner/name\n", "owner/\udcff"])
+def test_names_that_the_hub_refuses_are_refused_in_a_dry_run(tmp_path: Path, name: str, capsys: Any) -> None:
+    assert main(["push", str(tmp_path), name, "--licence", "mit", "--dry-run"]) == 2
+    assert "not the name of a hub repository" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("licence", ["", " ", "mit\n", "mit: x", "-", "\udcff"])
+def test_a_licence_is_an_identifier(tmp_path: Path, licence: str, capsys: Any) -> None:
+    assert main(["push", str(tmp_path), "owner/name", f"--licence={licence}", "--dry-run"]) == 2
+    assert "not the identifier of a licence" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 def test_push_is_refused_offline_and_by_the_hub(
     study: Path, hub: Any, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:

@@ -98,6 +98,13 @@ def test_the_search_finds_a_planted_law() -> None:
     assert fit.error(fit.l1(64, 32), 32) > fit.error(fit.l1(64, 4), 4) > 0.1  # farther away it is less certain
 
 
+def test_no_wanted_concepts_and_too_large_a_seed_are_refused_at_once(store: TokenStore) -> None:
+    with pytest.raises(CytosaeError, match="--concepts 0"):
+        suggest(store, PLANNED, 5.0, concepts=0)
+    with pytest.raises(CytosaeError, match="--seed 99999999999999999999: must be at most"):
+        replace(PLANNED, seed=99999999999999999999)
+
+
 def test_l0_that_does_not_fall_is_an_error() -> None:
     probes = [Probe(2, l1, l0, 0.5, 10, 0.1) for l1, l0 in [(1e-4, 10.0), (2e-4, 12.0), (4e-4, 14.0)]]
     with pytest.raises(CytosaeError, match="did not fall with lambda"):

@@ -9,20 +9,34 @@ from typing import Any
 
 from cytosae.errors import CytosaeError
 
+SEED = 2**63 - 1
+"""Largest seed of a training."""
+SHORT_SEED = 2**32 - 1
+"""Largest seed that scikit-learn takes."""
 
-def _setting(default: Any, text: str, choices: tuple[str, ...] = (), minimum: float | None = None) -> Any:
-    return field(default=default, metadata={"help": text, "choices": choices, "minimum": minimum})
+
+def _setting(
+    default: Any,
+    text: str,
+    choices: tuple[str, ...] = (),
+    minimum: float | None = None,
+    maximum: int | None = None,
+) -> Any:
+    limits = {"minimum": minimum, "maximum": maximum}
+    return field(default=default, metadata={"help": text, "choices": choices, **limits})
 
 
 def _check(settings: Any) -> None:
     """Raise a CytosaeError for the first value out of its range."""
     for spec in fields(settings):
         value, option = getattr(settings, spec.name), "--" + spec.name.replace("_", "-")
-        choices, minimum = spec.metadata["choices"], spec.metadata["minimum"]
+        choices, minimum, maximum = (spec.metadata[key] for key in ("choices", "minimum", "maximum"))
         if choices and value not in choices:
             raise CytosaeError(f"{option} {value}: unknown; choose one of {', '.join(choices)}.")
         if minimum is not None and not value >= minimum:
             raise CytosaeError(f"{option} {value}: must be at least {minimum}.")
+        if maximum is not None and value > maximum:
+            raise CytosaeError(f"{option} {value}: must be at most {maximum}.")
 
 
 @dataclass(frozen=True)
@@ -247,7 +261,7 @@ class TrainConfig:
     evaluate_every: int = _setting(500, "steps between two evaluations", minimum=1)
     evaluate_images: int = _setting(512, "cells in an evaluation, at most", minimum=1)
     log_every: int = _setting(10, "steps between two lines of the log", minimum=1)
-    seed: int = _setting(0, "fixes initial weights, held-out cells and the order of images", minimum=0)
+    seed: int = _setting(0, "fixes initial weights, held-out cells and the order of images", minimum=0, maximum=SEED)
 
     def __post_init__(self) -> None:
         _check(self)
@@ -292,7 +306,7 @@ class EncodeConfig:
     concept_threshold: float = _setting(
         -3.0, "a latent is a discovered concept where log10 of its mean activation is above it (sec. 2)"
     )
-    draw_seed: int = _setting(0, "fixes the draw of random reference images", minimum=0)
+    draw_seed: int = _setting(0, "fixes the draw of random reference images", minimum=0, maximum=SEED)
 
     def __post_init__(self) -> None:
         _check(self)
@@ -316,7 +330,7 @@ class EvaluateConfig:
         128, "cells that pass the backbone again with another stain, blurred and compressed, at most", minimum=10
     )
     draws: int = _setting(200, "bootstrap draws for an interval", minimum=20)
-    seed: int = _setting(0, "fixes the cells, the halves and all draws", minimum=0)
+    seed: int = _setting(0, "fixes the cells, the halves and all draws", minimum=0, maximum=SHORT_SEED)
 
     def __post_init__(self) -> None:
         _check(self)

@@ -93,9 +93,12 @@ def suggest(
     Raises
     ------
     CytosaeError
-        Too few cells, NaN in the tokens, a wanted L0 that is none of the latents', tokens that are all alike.
+        No wanted concepts, too few cells, NaN in the tokens, a wanted L0 that is none of the latents', tokens that are
+        all alike.
     """
     begun = time.monotonic()
+    if concepts is not None and concepts < 1:
+        raise CytosaeError(f"--concepts {concepts}: must be at least 1.")
     expansions = sorted({max(1, config.expansion // part) for part in (1, 2, 4)})
     sample = _sample(store, config)
     d_model = store.layout.d_model

@@ -247,6 +247,9 @@ def _summaries(database: Database, worklist: int | None) -> dict[str, Any]:
 
     with database.reading() as session:
         titles: dict[int | None, str] = {row.id: row.title for row in listed(session)}
+        if worklist is not None and worklist not in titles:
+            known = f"those there are: {', '.join(map(str, titles))}" if titles else "none was made yet"
+            raise CytosaeError(f"--worklist {worklist}: there is no worklist {worklist}; {known}.")
         numbers = [*titles, None] if worklist is None else [worklist]
         try:
             found = [summarise(session, number).model_dump(mode="json") for number in numbers]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,6 +17,7 @@ from cytosae.errors import CytosaeError
 if TYPE_CHECKING:
     from cytosae.sae import SAE
 
+_LICENCE = re.compile(r"[A-Za-z0-9]+(?:[.-][A-Za-z0-9]+)*")
 _SIGNATURE = "\n<!-- card written by cytosae, "
 
 exchange_app = Commands(urls=False)
@@ -149,8 +151,12 @@ def push_command(
     from cytosae.sae import SAE
     from cytosae.sae.model import CARD, PUBLISHED
 
-    if name.count("/") != 1:
-        raise CytosaeError(f"{name}: not the name of a hub repository (owner/name).")
+    _check_repository(name)
+    if not _LICENCE.fullmatch(licence):
+        raise CytosaeError(
+            f"--licence {licence!r}: not the identifier of a licence. Give one of letters, digits, '.' and '-', such as "
+            "cc-by-4.0, or 'other'."
+        )
     if not sae.is_dir():
         raise CytosaeError(f"{sae}: no such folder.")
     model = SAE.from_pretrained(sae)
@@ -163,6 +169,20 @@ def push_command(
     else:
         figures |= {"uploaded": True, "commit": model.push_to_hub(name, text, private=private)}
     answer(figures if as_json else {**figures, "files": ", ".join(PUBLISHED)}, as_json)
+
+
+def _check_repository(name: str) -> None:
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    try:
+        validate_repo_id(name)
+        if name.count("/") == 1 and name.isprintable():  # the hub's expression lets a newline at the end pass
+            return
+        reason = ""
+    except HFValidationError as error:
+        reason = f" The hub says: {' '.join(str(error).encode(errors='backslashreplace').decode().split())}"
+    raise CytosaeError(f"{name!r}: not the name of a hub repository (owner/name).{reason}")
 
 
 def _card(model: SAE, folder: Path, name: str, licence: str, study: Path | None) -> str:

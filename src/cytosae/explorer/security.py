@@ -32,6 +32,7 @@ _HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
 }
 _HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^\s:@/\\?#\[\]]+))(?::[0-9]{1,5})?")
+_NAME = re.compile(r"(?:[a-z0-9](?:[a-z0-9-]*[a-z0-9])?\.)*[a-z0-9](?:[a-z0-9-]*[a-z0-9])?\.?")
 _SAFE = {"GET", "HEAD", "OPTIONS"}
 _PORTS = {"http": 80, "https": 443}
 _PREFIX = re.compile(r"(/(?!\.+(/|$))[A-Za-z0-9._~-]+)*")
@@ -96,12 +97,12 @@ class PublicAddress:
         try:
             parts = urlsplit(url)
             port, scheme = parts.port, parts.scheme
-            host = (parts.hostname or "").encode("idna").decode()
+            host = (parts.hostname or "").encode("idna").decode() if url.isprintable() and port != 0 else ""
         except ValueError:
             host = scheme = ""
         prefix = parts.path.rstrip("/") if host else ""
         extra = host and (parts.query or parts.fragment or "@" in parts.netloc)
-        if not host or scheme not in _PORTS or extra or not _PREFIX.fullmatch(prefix) or not host_of(_bracketed(host)):
+        if not _is_site(host) or scheme not in _PORTS or extra or not _PREFIX.fullmatch(prefix):
             raise CytosaeError(
                 f"--public-url {url}: not an address of a site. Give one such as https://cells.hospital.org or "
                 "https://hospital.org/cells."
@@ -122,6 +123,15 @@ class PublicAddress:
         if path != self.prefix and not path.startswith(f"{self.prefix}/"):
             path, raw = self.prefix + path, self.prefix.encode() + raw
         return {**scope, "scheme": self.scheme, "root_path": self.prefix, "path": path, "raw_path": raw}
+
+
+def _is_site(host: str) -> bool:
+    """Whether it is an IP address, or a name of letters, digits and '-' in parts (IDNA encoded)."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return _NAME.fullmatch(host) is not None
+    return "%" not in host  # the zone of an address is this machine's own
 
 
 def _bracketed(host: str) -> str:

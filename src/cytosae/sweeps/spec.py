@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -12,11 +13,14 @@ import yaml  # type: ignore[import-untyped]
 
 from cytosae.errors import CytosaeError
 from cytosae.reproduction.paper import CHOSEN, DEPTH, VARIANTS
-from cytosae.settings import TrainConfig
+from cytosae.settings import SEED, TrainConfig
 
 LAYER = "layer"
+MOST_SEEDS = 10_000
+"""Of a sweep."""
 THRESHOLDS = (-5.0, -4.0, -3.0, -2.0, -1.0)
 _KEYS = ("base", "vary", "grid", "list", "seeds", "thresholds")
+_SHOWN = 80  # characters
 _HINTS = get_type_hints(TrainConfig)
 
 
@@ -103,7 +107,7 @@ def read_spec(path: Path) -> Spec:
         found.setdefault((setting.config, setting.layer), setting)
     thresholds = raw.get("thresholds", list(THRESHOLDS))
     if not isinstance(thresholds, list) or not all(_is_number(value) for value in thresholds):
-        raise CytosaeError(f"{path}: thresholds {thresholds}: a list of numbers is expected.")
+        raise CytosaeError(f"{path}: thresholds {_shown(thresholds)}: a list of finite numbers is expected.")
     return Spec(tuple(found.values()), seeds, tuple(sorted(map(float, thresholds))), config)
 
 
@@ -151,9 +155,13 @@ def _settings(path: Path, where: str, raw: Any) -> dict[str, Any]:
             try:
                 found[key] = float(value)
             except (TypeError, ValueError):
-                raise CytosaeError(f"{path}: {where}: {key}: {value!r} is not a number.") from None
+                raise CytosaeError(f"{path}: {where}: {key}: {_shown(value)} is not a number.") from None
+            except OverflowError:
+                found[key] = math.inf
+            if not math.isfinite(found[key]):
+                raise CytosaeError(f"{path}: {where}: {key}: {_shown(value)} is not a finite number.")
         elif isinstance(kind, type) and type(value) is not kind:
-            raise CytosaeError(f"{path}: {where}: {key}: {value!r} is not of the kind {kind.__name__}.")
+            raise CytosaeError(f"{path}: {where}: {key}: {_shown(value)} is not of the kind {kind.__name__}.")
     return found
 
 
@@ -165,11 +173,27 @@ def _config(path: Path, settings: Mapping[str, Any]) -> TrainConfig:
 
 
 def _seeds(path: Path, raw: Any) -> tuple[int, ...]:
-    seeds = list(range(raw)) if type(raw) is int else raw
-    if not isinstance(seeds, list) or not seeds or not all(type(seed) is int and seed >= 0 for seed in seeds):
-        raise CytosaeError(f"{path}: seeds: {raw!r}: a list of whole numbers from 0, or how many, is expected.")
+    seeds = list(range(min(raw, MOST_SEEDS + 1))) if type(raw) is int else raw
+    if not isinstance(seeds, list) or not seeds or not all(type(seed) is int and 0 <= seed <= SEED for seed in seeds):
+        raise CytosaeError(
+            f"{path}: seeds: {_shown(raw)}: a list of whole numbers from 0 to {SEED}, or how many, is expected."
+        )
+    if len(seeds) > MOST_SEEDS:
+        raise CytosaeError(f"{path}: seeds: {_shown(raw)}: at most {MOST_SEEDS:,} can be trained.")
     return tuple(dict.fromkeys(seeds))
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    try:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:
+        return False
+
+
+def _shown(value: Any) -> str:
+    """A value as a message has it, cut where it is long."""
+    try:
+        text = repr(value)
+    except ValueError:  # a number of thousands of digits
+        return "a number that is too long"
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."

@@ -15,6 +15,7 @@ from typing import IO
 from cytosae.artefacts import make_folder
 from cytosae.cells.datasets.folders import made_from, whole_folder
 from cytosae.cells.datasets.tree import Tree
+from cytosae.cells.image_folder import printable
 from cytosae.errors import CytosaeError
 
 _ZIP = (".zip",)
@@ -107,7 +108,16 @@ def unpack(archive: Path, folder: Path, on_progress: Progress | None = None) -> 
 def _damage(archive: Path) -> Iterator[None]:
     try:
         yield
-    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, RuntimeError, OSError) as error:
+    except (
+        zipfile.BadZipFile,
+        tarfile.TarError,
+        zlib.error,
+        lzma.LZMAError,
+        EOFError,
+        RuntimeError,
+        OSError,
+        UnicodeError,
+    ) as error:
         if isinstance(error, OSError) and error.errno is not None:  # gzip and bz2 raise it without a number
             raise
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -122,6 +132,11 @@ def _inside(archive: Path, name: str) -> PurePosixPath:
     drive = bool(path.parts) and path.parts[0].endswith(":")
     if path.is_absolute() or ".." in path.parts or drive or not path.parts or "\0" in name:
         raise CytosaeError(f"{archive}: refused, its member {name!r} lies outside of the archive's folder.")
+    if printable(name) != name:
+        raise CytosaeError(
+            f"{archive}: refused, the name of its member {printable(name)!r} is not UTF-8. Unpack it yourself, rename the "
+            "file and give the folder."
+        )
     return path
 
 

@@ -17,6 +17,7 @@ from cytosae.cells.datasets.archives import already_unpacked, is_archive, is_oth
 from cytosae.cells.datasets.description import DataSet, Reading
 from cytosae.cells.datasets.folders import is_made, source_record
 from cytosae.cells.datasets.tree import Tree
+from cytosae.cells.image_folder import printable
 from cytosae.cells.images import SUFFIXES
 from cytosae.errors import CytosaeError
 
@@ -124,8 +125,11 @@ def _nothing(dataset: DataSet, source: Path, tree: Tree) -> CytosaeError:
     held = f"{len(tree.files)} files in {', '.join(folders[:_SHOWN])}" if tree.files else "no file"
     other = [path.name for path in tree.files if is_other_archive(path)]
     unpack = f" Unpack {', '.join(other[:_SHOWN])} first." if other else ""
+    refused = [f"{printable(path.name)} ({reason})" for path, reason in tree.refused[:_SHOWN]]
+    left = f" Left out: {', '.join(refused)}." if refused else ""
     return CytosaeError(
-        f"{source}: holds no image of {dataset.name}, whose published layout is {dataset.layout}. Found: {held}.{unpack}"
+        f"{source}: holds no image of {dataset.name}, whose published layout is {dataset.layout}. Found: {held}."
+        f"{left}{unpack}"
     )
 
 
@@ -133,7 +137,8 @@ def _left_out(tree: Tree, reading: Reading, known: set[Path]) -> pd.DataFrame:
     """Every file that is neither a cell nor a mask nor was read, with the reason."""
     listed = {*map(str, reading.cells["path"]), *map(str, reading.cells["mask"].dropna())}
     listed |= {os.path.abspath(path) for path in {*reading.used, *known}}
-    rows = [(str(path), HIDDEN) for path in tree.junk]
+    rows = [(printable(str(path)), HIDDEN) for path in tree.junk]
+    rows += [(printable(str(path)), reason) for path, reason in tree.refused]
     for path in tree.files:
         if str(path) in listed or is_archive(path):
             continue
