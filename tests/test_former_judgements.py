@@ -21,6 +21,7 @@ from cytosae.cli.commands import app
 from cytosae.errors import CytosaeError
 from cytosae.explorer import create_app
 from cytosae.explorer.annotations import Database, default_address, former_studies, open_database, read_database
+from cytosae.settings import CompareConfig
 from test_annotations import SAE_DIGEST, client_of, make_list, put, said, study  # noqa: F401
 
 OTHER = "ab12" * 16
@@ -279,10 +280,15 @@ def test_the_explorer_opens_and_offers_the_former_autoencoder(
         assert own.put("/api/annotations", json=said(dataset="synthetic", latent=1)).status_code == 200
 
 
-def test_a_static_page_tells_no_paths(explored: tuple[Path, TestClient], tmp_path: Path) -> None:
-    from cytosae.explorer import export
+def test_a_static_page_tells_no_paths(
+    explored: tuple[Path, TestClient], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cytosae.explorer import cohorts, export, exporting
 
     folder, _ = explored
+    monkeypatch.setattr(cohorts, "CompareConfig", lambda: CompareConfig(permutations=50, bootstrap=20))
+    monkeypatch.setattr(exporting, "MAPS", 2)
+    monkeypatch.setattr(exporting, "COMPARED", 1)
     export(folder, tmp_path / "page", concepts=1)
     about = json.loads((tmp_path / "page" / "data" / "study.json").read_text())
     assert (about["annotations"], about["former"]) == (None, [])

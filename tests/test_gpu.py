@@ -117,7 +117,7 @@ def test_bfloat16_only_tells_which_latents_to_look_at(
     assert found.loss == pytest.approx(truth.loss, rel=1e-5)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("dtype", ["float32", pytest.param("bfloat16", marks=pytest.mark.slow)])
 def test_the_ghost_reaches_the_encoder_of_all_dead_latents(device: str, dtype: str) -> None:
     sae, _, generator = two_saes(24, 90, 4, 0.1)
     dead = every(90, 0.5)
@@ -150,6 +150,7 @@ def test_entries_are_in_order_of_latent_and_token(device: str, dtype: str) -> No
     torch.testing.assert_close(h.values.cpu(), truth[truth > 0].float(), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_gradients_are_added_and_repeat_to_the_bit(device: str) -> None:
     sae, _, generator = two_saes(20, 50, 3, 0.2)
     x = torch.randn(30, 20, generator=generator).to(device)
