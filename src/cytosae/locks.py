@@ -41,9 +41,14 @@ def locked(folder: Path) -> Iterator[None]:
     """
     make_folder(folder)
     lock, note = FileLock(os.fspath(folder / LOCK)), Path(os.fspath(folder / HOLDER))
-    _refuse_foreign(folder)
+    there = Path(lock.lock_file)
+    if there.is_file() and there.stat().st_size:  # ours are empty
+        raise foreign(folder / LOCK, "run")
     with disk_errors(folder):
         _acquire(lock, folder, note)
+    if note.is_symlink() or (note.exists() and note.stat().st_size and "host" not in _read(note)):
+        lock.release()
+        raise foreign(note, "run")
     try:
         write_json(note, _this_process())
         yield
@@ -51,15 +56,6 @@ def locked(folder: Path) -> Iterator[None]:
         with suppress(OSError):
             note.unlink()
         lock.release()
-
-
-def _refuse_foreign(folder: Path) -> None:
-    """A lock is empty, and its note says who holds it: anything else of these names is somebody else's."""
-    lock, note = Path(os.fspath(folder / LOCK)), Path(os.fspath(folder / HOLDER))
-    if lock.is_file() and lock.stat().st_size:
-        raise foreign(lock, "run")
-    if (note.exists() or note.is_symlink()) and (note.stat().st_size and "host" not in _read(note)):
-        raise foreign(note, "run")
 
 
 def _acquire(lock: FileLock, folder: Path, note: Path) -> None:

@@ -110,7 +110,7 @@ def read_raw(path: Path) -> RawTable:
     except (pa.ArrowException, OSError, EOFError, ValueError, lzma.LZMAError) as error:
         first = (str(error).splitlines() or [type(error).__name__])[0]
         raise CytosaeError(f"{path}: not a readable CSV or Parquet table ({first}).") from error
-    text, encoding = _decoded(path, data)
+    text, encoding = decoded(path, data)
     table = _from_text(path, text)
     if encoding == "cp1252":
         example = next((word for word in re.split(r"[\s,;|]+", text) if not word.isascii()), "")
@@ -121,8 +121,14 @@ def read_raw(path: Path) -> RawTable:
     return table
 
 
-def _decoded(path: Path, data: bytes) -> tuple[str, str]:
-    """The text, and the encoding in which it was written."""
+def decoded(path: Path, data: bytes) -> tuple[str, str]:
+    """The text of a table, and the encoding in which it was written.
+
+    Raises
+    ------
+    CytosaeError
+        It is no text, or in no encoding that tables are written in.
+    """
     for mark, what in _FOREIGN.items():
         if data.startswith(mark):
             raise CytosaeError(f"{path}: is {what}, not a table of text. Save it as 'CSV UTF-8' and give that file.")

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from cytosae.artefacts import SPREADSHEET
+from cytosae.cells.user_tables import decoded
 from cytosae.errors import CytosaeError
 from cytosae.explorer.annotations.stored import Stored, StoredAnnotation, StoredItem, StoredWorklist
 from cytosae.explorer.annotations.vocabulary import VOCABULARY
@@ -85,12 +85,12 @@ def first_error(error: ValidationError) -> str:
 
 def _rows(path: Path) -> list[dict[str, str]]:
     try:
-        content = _decoded(path.read_bytes())
+        content, _ = decoded(path, path.read_bytes())
         header = content.partition("\n")[0]
         separator = max(",;\t", key=header.count)  # a program that saved the table again may have changed it
         reader = csv.reader(io.StringIO(content, newline=""), strict=True, delimiter=separator)
         first, *lines = [line for line in reader if line]
-    except (OSError, UnicodeDecodeError, csv.Error, ValueError) as error:
+    except (OSError, csv.Error, ValueError) as error:
         raise CytosaeError(f"{path}: not a readable CSV file ({error}).") from error
     columns = [name.strip() for name in first]
     if missing := [name for name in _NEEDED if name not in columns]:
@@ -107,14 +107,6 @@ def _rows(path: Path) -> list[dict[str, str]]:
                 f"{separator!r} in it has to stand in quotes; a row that was cut off has to be completed or removed."
             )
     return [{name: _bare(value) for name, value in zip(columns, line, strict=True)} for line in lines]
-
-
-def _decoded(content: bytes) -> str:
-    """UTF-8, or what Excel writes in Europe."""
-    try:
-        return content.decode(SPREADSHEET)
-    except UnicodeDecodeError:
-        return content.decode("cp1252")
 
 
 def _annotation(row: dict[str, str]) -> StoredAnnotation:
