@@ -10,7 +10,6 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from cytosae.cells.user_tables import decoded
 from cytosae.errors import CytosaeError
 from cytosae.explorer.annotations.stored import Stored, StoredAnnotation, StoredItem, StoredWorklist
 from cytosae.explorer.annotations.vocabulary import VOCABULARY
@@ -84,6 +83,8 @@ def first_error(error: ValidationError) -> str:
 
 
 def _rows(path: Path) -> list[dict[str, str]]:
+    from cytosae.cells.user_tables import decoded  # imports pandas, which only this needs
+
     try:
         content, _ = decoded(path, path.read_bytes())
         header = content.partition("\n")[0]
