@@ -29,8 +29,8 @@ from cytosae.artefacts import PARTIAL, read_json
 from cytosae.cells import COLUMNS, list_cells, patch_tissues, read_attributes, read_source
 from cytosae.cells import datasets as published
 from cytosae.cells.datasets import DATASETS, RemoteFile, find, prepare
-from cytosae.cells.datasets.preparation import HIDDEN, NO_CLASS, NO_IMAGE, OTHER_ARCHIVE
-from cytosae.cells.datasets.tree import ABOVE, BROKEN, NO_FILE, NOT_UTF8, TWICE
+from cytosae.cells.datasets.preparation import NO_CLASS, NO_IMAGE, OTHER_ARCHIVE
+from cytosae.cells.walk import ABOVE, BROKEN, HIDDEN, NO_FILE, NOT_UTF8, TWICE
 from cytosae.cli.commands import app
 from cytosae.errors import CytosaeError
 

@@ -425,3 +425,16 @@ def test_importing_the_package_is_light() -> None:
         "import sys, cytosae; assert 'torch' not in sys.modules; cytosae.concepts.encode; assert 'torch' in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["train", "cells", "--l1", "inf"], "--l1 inf: must be a finite number"),
+        (["train", "cells", "--learning-rate", "nan"], "--learning-rate nan: must be a finite number"),
+        (["classify", "b.h5ad", "--seed", str(2**32)], f"--seed {2**32}: must be at most {2**32 - 1}"),
+        (["compare", "b.h5ad", "APL", "--seed", str(2**63)], f"--seed {2**63}: must be at most {2**63 - 1}"),
+    ],
+)
+def test_numbers_without_a_meaning_are_refused(options: list[str], words: str) -> None:
+    assert_user_error(cytosae(*options, check=False), words)

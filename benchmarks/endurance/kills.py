@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.endurance.outcome import FINISHED, Outcome, begun, done
+from benchmarks.endurance.outcome import FINISHED, PATIENCE, Outcome, begun, done
 from benchmarks.endurance.studying import contents, differences, make_source, run_study
 
 KILLS = 5
@@ -63,6 +63,8 @@ def _timed(log: Path, table: Path, study: Path) -> tuple[dict[str, float], int, 
     process, times = begun(run_study, log, table, study), {"start": time.monotonic()}
     while process.exitcode is None:
         process.join(0.01)
+        if time.monotonic() - times["start"] > PATIENCE:
+            process.kill()
         times |= {name: time.monotonic() for name, at in BEGUN.items() if name not in times and (study / at).exists()}
     ends = [*list(times.values())[1:], time.monotonic()]
     seconds = {name: end - begin for (name, begin), end in zip(times.items(), ends, strict=True)}

@@ -12,6 +12,9 @@ from typing import Any
 FINISHED, REFUSED, BROKEN = 0, 2, 3
 """How a process of the campaign ends: with its work done, with one clear message, or with anything else."""
 
+PATIENCE = 600.0
+"""Seconds after which a process that still works is killed."""
+
 _SERVER = multiprocessing.get_context("forkserver")
 # Imported once, before any thread is there: what is forked from it begins at once.
 _SERVER.set_forkserver_preload(["cytosae.study", "cytosae.report", "benchmarks.endurance.studying"])
@@ -40,7 +43,7 @@ def begun(work: Callable[..., None], *arguments: Any) -> BaseProcess:
     return process
 
 
-def done(work: Callable[..., None], log: Path, *arguments: Any, seconds: float = 600.0) -> tuple[int, str]:
+def done(work: Callable[..., None], log: Path, *arguments: Any, seconds: float = PATIENCE) -> tuple[int, str]:
     """Exit code of a process that worked to its end, or was killed after some seconds; what it said last."""
     process = begun(work, log, *arguments)
     process.join(seconds)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -33,6 +34,8 @@ def _check(settings: Any) -> None:
         choices, minimum, maximum = (spec.metadata[key] for key in ("choices", "minimum", "maximum"))
         if choices and value not in choices:
             raise CytosaeError(f"{option} {value}: unknown; choose one of {', '.join(choices)}.")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise CytosaeError(f"{option} {value}: must be a finite number.")
         if minimum is not None and not value >= minimum:
             raise CytosaeError(f"{option} {value}: must be at least {minimum}.")
         if maximum is not None and value > maximum:
@@ -364,7 +367,7 @@ class ClassifyConfig:
     )
     permutations: int = _setting(200, "classifications of permuted labels, for the null", minimum=0)
     bootstrap: int = _setting(1000, "bootstrap draws of the patients, for intervals", minimum=20)
-    seed: int = _setting(0, "fixes folds, permutations and draws", minimum=0)
+    seed: int = _setting(0, "fixes folds, permutations and draws", minimum=0, maximum=SHORT_SEED)
 
     def __post_init__(self) -> None:
         _check(self)
@@ -392,7 +395,7 @@ class CompareConfig:
     bootstrap: int = _setting(1000, "bootstrap draws of the patients, for intervals", minimum=20)
     permutations: int = _setting(10_000, "permutations of the groups, for p values", minimum=0)
     shown: int = _setting(8, "latents of each side whose cells are drawn, where a study is given", minimum=1)
-    seed: int = _setting(0, "fixes draws and permutations", minimum=0)
+    seed: int = _setting(0, "fixes draws and permutations", minimum=0, maximum=SEED)
 
     def __post_init__(self) -> None:
         _check(self)

@@ -504,7 +504,6 @@ class Study:
             claim(folder, "cohort", [BARCODES])
             (folder / MANIFEST).unlink(missing_ok=True)
             summary = make_barcodes([self.folder / "concepts"], folder / BARCODES, config)
-            del summary["barcodes"]  # a place, which changes when the study is moved
             outputs = {BARCODES: FileRecord.of(folder / BARCODES)}
             Manifest("cohort", asdict(config), inputs, outputs, summary).save(folder)
         self.stages["cohort"] = told({**summary, "barcodes": f"{folder / BARCODES}"}, reason)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import stat
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import pandas as pd
 
 from cytosae.artefacts import MANIFEST, parse_json
 from cytosae.cells.images import SUFFIXES, looks_like_image
+from cytosae.cells.walk import HIDDEN, printable, walk
 from cytosae.errors import CytosaeError
 from cytosae.storage import StoredPath, address
 
@@ -24,12 +24,11 @@ SPLITS = {
 """Names of splits, in lower case, and the split that each means."""
 
 _TIFF_HEADS = (b"II*\x00", b"MM\x00*")  # raw files of cameras and slide scanners begin so too
-_SYSTEM = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
 _OF_A_STUDY = {"cells.parquet", "backbone.json"}
 
 
 @dataclass
-class Tree:
+class _Sorted:
     """The files below a folder."""
 
     folder: Path
@@ -43,10 +42,6 @@ class Tree:
         """Path below the folder, with slashes."""
         return path.relative_to(self.folder).as_posix()
 
-    def leave_out(self, path: Path, reason: str) -> None:
-        """Name a file or folder that is no cell."""
-        self.left_out.append((self.relative(path), reason))
-
 
 def cells_below(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
     """The images below a folder, the other files with the reason, and what a reader has to know.
@@ -56,134 +51,74 @@ def cells_below(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
     CytosaeError
         The folder holds no image, or cannot be opened.
     """
-    tree = _tree(folder)
-    if not tree.images:
-        reasons = Counter(reason for _, reason in tree.left_out).most_common(3)
+    files = _sort(folder)
+    if not files.images:
+        reasons = Counter(reason for _, reason in files.left_out).most_common(3)
         seen = f"; left out: {', '.join(f'{count:,} {reason}' for reason, count in reasons)}" if reasons else ""
         raise CytosaeError(
             f"{printable(str(folder))}: holds no image ({', '.join(sorted(SUFFIXES))}){seen}. Give a folder of images, a "
             "folder of class folders, or a table."
         )
-    names = [tree.relative(path) for path in tree.images]
+    names = [files.relative(path) for path in files.images]
     labels, splits, remarks = _understood([tuple(name.split("/")) for name in names], printable(folder.absolute().name))
-    if tree.odd_endings:
-        first = tree.relative(tree.odd_endings[0])
-        remarks.append(f"{len(tree.odd_endings):,} files are images by content, not by ending (first: {first})")
+    if files.odd_endings:
+        first = files.relative(files.odd_endings[0])
+        remarks.append(f"{len(files.odd_endings):,} files are images by content, not by ending (first: {first})")
     cells = pd.DataFrame(
-        {"cell_id": names, "path": [address(path) for path in tree.images], "label": labels, "split": splits}
+        {"cell_id": names, "path": [address(path) for path in files.images], "label": labels, "split": splits}
     )
-    left_out = pd.DataFrame(tree.left_out, columns=["cell_id", "reason"])
-    left_out.insert(1, "path", [printable(address(folder / name)) for name, _ in tree.left_out])
+    left_out = pd.DataFrame(files.left_out, columns=["cell_id", "reason"])
+    left_out.insert(1, "path", [printable(address(folder / name)) for name, _ in files.left_out])
     left_out["cell_id"] = left_out["cell_id"].map(printable)
     return cells, left_out, remarks
 
 
-def printable(name: str) -> str:
-    """A file's name as it can be printed and stored: bytes that are not UTF-8 are written out."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-
-
-def _tree(folder: Path) -> Tree:
-    tree = Tree(folder)
+def _sort(folder: Path) -> _Sorted:
+    """The images below a folder, and everything else with the reason."""
+    files = _Sorted(folder)
     hidden = []
-    for path in _files(folder, tree):
-        name = tree.relative(path)
-        if any(map(_hidden, name.split("/"))):
-            hidden.append(name)
-        elif printable(name) != name:
-            tree.left_out.append((name, "its name is not UTF-8: rename the file or folder"))
+    for found in walk(folder, closed=_made_here):
+        if found.refused == HIDDEN:
+            hidden.append(found.name)
+        elif reason := found.refused or _no_image(found.path):
+            files.left_out.append((found.name, reason))
         else:
-            _sort(tree, path)
+            files.images.append(found.path)
+            if found.path.suffix.lower() not in SUFFIXES:
+                files.odd_endings.append(found.path)
     if hidden:
-        tree.left_out.append(
-            (min(hidden), f"hidden or of the operating system ({len(hidden):,} such files and folders)")
-        )
-    tree.images.sort()
-    tree.left_out.sort()
-    return tree
+        files.left_out.append((min(hidden), f"{HIDDEN} ({len(hidden):,} such files and folders)"))
+    files.images.sort()
+    files.left_out.sort()
+    return files
 
 
-def _hidden(name: str) -> bool:
-    return name.startswith(".") or name.lower() in _SYSTEM
-
-
-def _sort(tree: Tree, path: Path) -> None:
-    """Put a file with the images or, with the reason, with those left out."""
+def _no_image(path: Path) -> str | None:
+    """Why a regular file is no image; None if it is one, by ending or by content."""
     ending = path.suffix.lower()
-    try:
-        if not isinstance(path, StoredPath) and not stat.S_ISREG(path.stat().st_mode):
-            tree.leave_out(path, "not a regular file")
-            return
-        if ending in SUFFIXES:
-            tree.images.append(path)
-            return
-        head = b"" if isinstance(path, StoredPath) else _head(path)
-    except OSError as error:
-        broken = path.is_symlink() and not path.exists()
-        tree.leave_out(path, "a link to a file that is missing" if broken else f"cannot be read ({error.strerror})")
-        return
-    if head.startswith(_TIFF_HEADS):
-        tree.leave_out(path, "a TIFF without the ending .tif or .tiff: add it if this is a plain TIFF")
-    elif head and looks_like_image(path):
-        tree.images.append(path)
-        tree.odd_endings.append(path)
-    else:
-        tree.leave_out(path, f"not an image ({ending or 'no ending'})")
-
-
-def _head(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return file.read(4)
-
-
-def _files(folder: Path, tree: Tree) -> Iterator[Path]:
-    """All files below a folder; links to folders are followed, each folder once, real ones before links."""
-    if isinstance(folder, StoredPath):
-        yield from folder.rglob("*")
-        return
-    waiting: list[Path] = [folder]
-    links: list[Path] = []
-    seen: set[tuple[int, int]] = set()
-    while waiting or links:
-        current = waiting.pop() if waiting else links.pop(0)
+    if ending in SUFFIXES:
+        return None
+    if not isinstance(path, StoredPath):
         try:
-            if (identity := _identity(current)) in seen:
-                tree.leave_out(current, "leads to a folder that is listed already")
-                continue
-            seen.add(identity)
-            entries = sorted(os.scandir(current), key=lambda entry: entry.name)
+            with path.open("rb") as file:
+                head = file.read(4)
         except OSError as error:
-            if current == folder:
-                raise CytosaeError(f"{printable(str(folder))}: cannot be opened ({error.strerror}).") from error
-            tree.leave_out(current, f"the folder cannot be opened ({error.strerror})")
-            continue
-        if current != folder and _made_here(current, {entry.name for entry in entries}):
-            tree.leave_out(current, "a folder made by cytosae")
-            continue
-        for entry in entries:
-            path = current / entry.name
-            if _hidden(entry.name) or not os.path.isdir(path):  # noqa: PTH112 (never raises)
-                yield path
-            else:
-                (links if entry.is_symlink() else waiting).append(path)
+            return f"cannot be read ({error.strerror})"
+        if head.startswith(_TIFF_HEADS):
+            return "a TIFF without the ending .tif or .tiff: add it if this is a plain TIFF"
+        if head and looks_like_image(path):
+            return None
+    return f"not an image ({ending or 'no ending'})"
 
 
-def _identity(folder: Path) -> tuple[int, int]:
-    status = folder.stat()
-    return status.st_dev, status.st_ino
-
-
-def _made_here(folder: Path, names: set[str]) -> bool:
-    """Whether a folder is a study or the result of a stage, whose figures are no cells."""
-    if names >= _OF_A_STUDY:
-        return True
-    if MANIFEST not in names:
-        return False
-    try:
-        stated = parse_json((folder / MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return isinstance(stated, dict) and "cytosae" in stated
+def _made_here(folder: Path, names: Collection[str]) -> str | None:
+    """The reason to pass over a folder that is a study or the result of a stage, whose figures are no cells."""
+    stated: object = None
+    if MANIFEST in names:
+        with suppress(OSError, ValueError):
+            stated = parse_json((folder / MANIFEST).read_text(encoding="utf-8"))
+    ours = _OF_A_STUDY.issubset(names) or (isinstance(stated, dict) and "cytosae" in stated)
+    return "a folder made by cytosae" if ours else None
 
 
 def _understood(parts: Sequence[tuple[str, ...]], source: str) -> tuple[list[str | None], list[str | None], list[str]]:

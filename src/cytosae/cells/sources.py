@@ -9,8 +9,9 @@ from pathlib import Path
 import pandas as pd
 
 from cytosae.cells.columns import COLUMNS, FILE_COLUMNS, folded, near, storable
-from cytosae.cells.image_folder import SPLITS, cells_below, printable
+from cytosae.cells.image_folder import SPLITS, cells_below
 from cytosae.cells.user_tables import RawTable, read_raw, spellings
+from cytosae.cells.walk import printable
 from cytosae.errors import CytosaeError
 from cytosae.storage import below, place
 

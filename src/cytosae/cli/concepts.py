@@ -9,7 +9,7 @@ import typer
 
 from cytosae.cli.answers import Json, answer, with_interval
 from cytosae.cli.options import Commands, Device, with_settings
-from cytosae.settings import EvaluateConfig
+from cytosae.settings import SHORT_SEED, EvaluateConfig
 
 concepts_app = Commands()
 
@@ -93,7 +93,7 @@ def panel(
     clusters: Annotated[int, typer.Option(min=2, help="Clusters of concepts (sec. 2).")] = 10,
     per_cluster: Annotated[int, typer.Option(min=1, help="Concepts drawn from each (sec. 2).")] = 5,
     dataset: Annotated[list[str], typer.Option("--dataset", help="Data sets to draw from; all if none is named.")] = [],  # noqa: B006
-    seed: Annotated[int, typer.Option(help="Fixes clusters, draw and order.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=SHORT_SEED, help="Fixes clusters, draw and order.")] = 0,
     as_json: Json = False,
 ) -> None:
     """Draw the concepts that an expert is asked to judge, some from each cluster, and write the worklist.

@@ -97,7 +97,6 @@ def make_barcodes(
             f"barcodes: {left_out:,} cells have no {'patient or label' if config.by_cell_type else 'patient'}, left out"
         )
     return {
-        "barcodes": f"{path}",
         "rows": data.n_obs,
         "patients": int(obs["patient"].nunique()),
         "cells": int(sums.n_cells.sum()),

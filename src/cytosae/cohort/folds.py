@@ -56,7 +56,7 @@ def stratified_folds(
         splits = fewer
     of = np.empty((repeats, len(target)), np.int64)
     for repeat in range(repeats):
-        divided = StratifiedGroupKFold(splits, shuffle=True, random_state=seed + repeat)
+        divided = StratifiedGroupKFold(splits, shuffle=True, random_state=(seed + repeat) % 2**32)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # a class with one patient is in one fold
             for fold, (_, judged) in enumerate(divided.split(target, target, groups)):

@@ -15,7 +15,7 @@ from typing import IO
 from cytosae.artefacts import make_folder
 from cytosae.cells.datasets.folders import made_from, whole_folder
 from cytosae.cells.datasets.tree import Tree
-from cytosae.cells.image_folder import printable
+from cytosae.cells.walk import printable
 from cytosae.errors import CytosaeError
 
 _ZIP = (".zip",)

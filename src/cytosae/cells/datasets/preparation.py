@@ -17,8 +17,8 @@ from cytosae.cells.datasets.archives import already_unpacked, is_archive, is_oth
 from cytosae.cells.datasets.description import DataSet, Reading
 from cytosae.cells.datasets.folders import is_made, source_record
 from cytosae.cells.datasets.tree import Tree
-from cytosae.cells.image_folder import printable
 from cytosae.cells.images import SUFFIXES
+from cytosae.cells.walk import HIDDEN, printable
 from cytosae.errors import CytosaeError
 
 TABLE, SUMMARY, LEFT_OUT, ATTRIBUTES = "cells.csv", "dataset.json", "left_out.csv", "attributes.csv"
@@ -26,7 +26,6 @@ _UNPACKED, _IMAGES = "unpacked", "images"
 _SHOWN = 8
 _PLURAL = {"label": "labels", "diagnosis": "diagnoses"}
 
-HIDDEN = "hidden, or left behind by an operating system"
 NO_IMAGE = "not an image"
 NO_CLASS = "image of no published class"
 OTHER_ARCHIVE = "archive that has to be unpacked by another program"
@@ -117,7 +116,7 @@ def _tree(source: Path, output: Path, unpacked: list[Path]) -> Tree:
     if unpacked:
         return Tree.of(*unpacked)
     file = Path(os.path.abspath(source))
-    return Tree((file.parent,), (file,), ())
+    return Tree((file.parent,), (file,))
 
 
 def _nothing(dataset: DataSet, source: Path, tree: Tree) -> CytosaeError:
@@ -125,7 +124,7 @@ def _nothing(dataset: DataSet, source: Path, tree: Tree) -> CytosaeError:
     held = f"{len(tree.files)} files in {', '.join(folders[:_SHOWN])}" if tree.files else "no file"
     other = [path.name for path in tree.files if is_other_archive(path)]
     unpack = f" Unpack {', '.join(other[:_SHOWN])} first." if other else ""
-    refused = [f"{printable(path.name)} ({reason})" for path, reason in tree.refused[:_SHOWN]]
+    refused = [f"{printable(path.name)} ({reason})" for path, reason in tree.refused if reason != HIDDEN][:_SHOWN]
     left = f" Left out: {', '.join(refused)}." if refused else ""
     return CytosaeError(
         f"{source}: holds no image of {dataset.name}, whose published layout is {dataset.layout}. Found: {held}."
@@ -137,8 +136,7 @@ def _left_out(tree: Tree, reading: Reading, known: set[Path]) -> pd.DataFrame:
     """Every file that is neither a cell nor a mask nor was read, with the reason."""
     listed = {*map(str, reading.cells["path"]), *map(str, reading.cells["mask"].dropna())}
     listed |= {os.path.abspath(path) for path in {*reading.used, *known}}
-    rows = [(printable(str(path)), HIDDEN) for path in tree.junk]
-    rows += [(printable(str(path)), reason) for path, reason in tree.refused]
+    rows = [(printable(str(path)), reason) for path, reason in tree.refused]
     for path in tree.files:
         if str(path) in listed or is_archive(path):
             continue
