@@ -96,44 +96,6 @@ def golden() -> dict[str, np.ndarray]:
         return dict(arrays)
 
 
-@pytest.fixture(scope="session")
-def vit(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder of a small DINOv2 with random weights, as transformers saves it."""
-    from transformers import Dinov2Config, Dinov2Model
-
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("vit")
-    config = Dinov2Config(hidden_size=48, num_hidden_layers=3, num_attention_heads=3, image_size=224, patch_size=14)
-    Dinov2Model(config).save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture(scope="session")
-def some_cells(real_cells: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A table of 96 real cells of eight classes and three data sets."""
-    cells = pd.read_csv(real_cells / "cells.csv")
-    pbc = cells[cells["dataset"] == "pbc"].groupby("label").head(9)
-    others = cells[cells["dataset"] != "pbc"].groupby("dataset").head(8)
-    chosen = pd.concat([pbc, others]).assign(cell_id=lambda t: t["path"])
-    chosen["path"] = [str(real_cells / path) for path in chosen["path"]]
-    chosen["mask"] = [str(real_cells / m) if isinstance(m, str) else None for m in chosen["mask"]]
-    path = tmp_path_factory.mktemp("cells") / "some.csv"
-    chosen.to_csv(path, index=False)
-    return path
-
-
-DRAWN = "synthetic:patients=20,cells=9,seed=4"
-"""Twenty synthetic patients of five groups, nine cells each."""
-
-
-def drawn_config() -> RunConfig:
-    """How a study of `DRAWN` is made."""
-    training = TrainConfig(
-        expansion=2, images=1600, batch_images=16, l1=4e-5, learning_rate=1e-3, directions_init="tokens", revival="none"
-    )
-    return RunConfig(backbone=BackboneConfig("tiny"), train=training)
-
-
 def made_once(tmp_path_factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
     """A folder that the first of the tests' processes makes and all of them read."""
     folder = tmp_path_factory.getbasetemp()
@@ -147,6 +109,44 @@ def made_once(tmp_path_factory: pytest.TempPathFactory, name: str, make: Callabl
             make(folder)
             done.touch()
     return folder
+
+
+@pytest.fixture(scope="session")
+def vit(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a small DINOv2 with random weights, as transformers saves it."""
+    from transformers import Dinov2Config, Dinov2Model
+
+    def make(folder: Path) -> None:
+        torch.manual_seed(0)
+        config = Dinov2Config(hidden_size=48, num_hidden_layers=3, num_attention_heads=3, image_size=224, patch_size=14)
+        Dinov2Model(config).save_pretrained(folder)
+
+    return made_once(tmp_path_factory, "vit", make)
+
+
+@pytest.fixture(scope="session")
+def some_cells(real_cells: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A table of 96 real cells of eight classes and three data sets."""
+    cells = pd.read_csv(real_cells / "cells.csv")
+    pbc = cells[cells["dataset"] == "pbc"].groupby("label").head(9)
+    others = cells[cells["dataset"] != "pbc"].groupby("dataset").head(8)
+    chosen = pd.concat([pbc, others]).assign(cell_id=lambda t: t["path"])
+    chosen["path"] = [str(real_cells / path) for path in chosen["path"]]
+    chosen["mask"] = [str(real_cells / m) if isinstance(m, str) else None for m in chosen["mask"]]
+    folder = made_once(tmp_path_factory, "some", lambda to: chosen.to_csv(to / "some.csv", index=False))
+    return folder / "some.csv"
+
+
+DRAWN = "synthetic:patients=20,cells=9,seed=4"
+"""Twenty synthetic patients of five groups, nine cells each."""
+
+
+def drawn_config() -> RunConfig:
+    """How a study of `DRAWN` is made."""
+    training = TrainConfig(
+        expansion=2, images=960, batch_images=16, l1=4e-5, learning_rate=1e-3, directions_init="tokens", revival="none"
+    )
+    return RunConfig(backbone=BackboneConfig("tiny"), train=training)
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -179,7 +180,7 @@ def test_mll23(tmp_path: Path) -> None:
     assert "2 of 616" in text
     assert "1 images in 'MLL23_dataset/martian' are of no published class" in text
     for path in pd.read_csv(tmp_path / "out" / "left_out.csv")["path"]:
-        Path(path).unlink()
+        shutil.rmtree(path) if Path(path).is_dir() else Path(path).unlink()
     assert ask("prepare", "mll23", source, "-o", tmp_path / "out")["left_out"] == {}
     assert not (tmp_path / "out" / "left_out.csv").exists()
 

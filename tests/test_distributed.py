@@ -161,14 +161,10 @@ def of_four(store: Path, alone: Path, tmp_path_factory: pytest.TempPathFactory) 
 
 
 @pytest.fixture(scope="module")
-def of_two(store: Path, of_four: Launch, tmp_path_factory: pytest.TempPathFactory) -> Launch:
-    """Every training, the one that was killed goes on, one is stopped and goes on, and one finds a broken cell."""
+def of_two(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Launch:
+    """Every training, one is stopped and goes on, and one finds a broken cell."""
     folder = tmp_path_factory.mktemp("two")
-    (folder / "killed").mkdir()
-    for name in (CHECKPOINT, "metrics.jsonl"):
-        (folder / "killed" / name).write_bytes((of_four.folder / "killed" / name).read_bytes())
     cases = [case(*division) for division in pairs(QUICK)]
-    cases.append({**case("ghost", "data"), "name": "killed"})
     cases.append({**case("ghost", "latents", at=30, rank=1, signal="SIGTERM"), "name": "stopped"})
     cases.append({**case("ghost", "data"), "name": "broken", "store": "broken"})
     cases += [case("rarely", "data"), {**case("ghost", "weights"), "name": "weights"}]
@@ -204,12 +200,16 @@ def test_two_processes_take_the_steps_of_one(name: str, way: str, of_two: Launch
     assert not of_two.seen(f"{name}-{way}", 1)["figures"]  # the first process alone has an answer
 
 
+@pytest.mark.slow
 def test_four_processes_take_the_steps_of_one(of_four: Launch, alone: Path) -> None:
     for name, way in (("uneven", "data"), ("ghost", "latents")):
         assert_same(of_four.folder / f"{name}-{way}", alone / name)
 
 
-def test_a_killed_process_ends_all_and_another_number_goes_on(of_four: Launch, of_two: Launch, alone: Path) -> None:
+@pytest.mark.slow
+def test_a_killed_process_ends_all_and_another_number_goes_on(
+    of_four: Launch, store: Path, alone: Path, tmp_path: Path
+) -> None:
     assert of_four.code != 0
     for rank in range(3):
         error = of_four.seen("killed", rank)["error"]
@@ -217,7 +217,12 @@ def test_a_killed_process_ends_all_and_another_number_goes_on(of_four: Launch, o
     assert "Traceback" not in of_four.stderr.partition("failed (exitcode")[0]
     assert not (of_four.folder / "killed" / "model.safetensors").exists()
     assert read_metrics(of_four.folder / "killed")[-1]["step"] == 10
-    assert_same(of_two.folder / "killed", alone / "ghost")
+    (tmp_path / "killed").mkdir()
+    for name in (CHECKPOINT, "metrics.jsonl"):
+        (tmp_path / "killed" / name).write_bytes((of_four.folder / "killed" / name).read_bytes())
+    found = launch(2, store, tmp_path, [{**case("ghost", "data"), "name": "killed"}])
+    assert found.code == 0, found.stderr[-3000:]
+    assert_same(tmp_path / "killed", alone / "ghost")
 
 
 def test_a_signal_to_one_process_stops_all_at_the_same_step(of_two: Launch, alone: Path, store: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pandas as pd
 import pytest
 import torch
 
-from conftest import assert_user_error, cytosae, figures
+from conftest import assert_user_error, cytosae, figures, made_once
 from cytosae.analysis import attribute, compare_counts, evaluate, show_concept
 from cytosae.artefacts import Manifest, sae_weights_digest
 from cytosae.concepts import encode, evaluate_study
@@ -125,18 +126,19 @@ def real_study(real_cells: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     chosen = pd.concat([pbc, masked])
     chosen["path"] = [str(real_cells / path) for path in chosen["path"]]
     chosen["mask"] = [str(real_cells / m) if isinstance(m, str) else None for m in chosen["mask"]]
-    folder = tmp_path_factory.mktemp("real")
-    chosen.to_csv(folder / "cells.csv", index=False)
-    settings = (
-        "--expansion 3 --nested 6 --images 3200 --batch-images 16 --l1 4e-5 --directions-init tokens --revival none"
-    )
-    options = [*settings.split(), "--warmup-steps", 20, "--init-images", 100, "--evaluate-every", 1000]
-    cytosae("run", folder / "cells.csv", "--study", folder / "study", *options)
-    return folder / "study"
+    settings = "--expansion 3 --nested 6 --images 1600 --batch-images 16 --l1 4e-5 --directions-init tokens"
+    options = [*settings.split(), "--revival", "none", "--warmup-steps", 20, "--init-images", 100]
+
+    def make(folder: Path) -> None:
+        chosen.to_csv(folder / "cells.csv", index=False)
+        cytosae("run", folder / "cells.csv", "--study", folder / "study", *options, "--evaluate-every", 1000)
+
+    return made_once(tmp_path_factory, "real", make) / "study"
 
 
-def test_real_study_is_measured_from_the_command_line(real_study: Path, real_cells: Path) -> None:
-    arguments = ["--attributes", real_cells / "pbc_attributes.csv", "--changed-cells", 20, "--draws", 50, "--json"]
+def test_real_study_is_measured_from_the_command_line(real_study: Path, real_cells: Path, tmp_path: Path) -> None:
+    real_study = Path(shutil.copytree(real_study, tmp_path / "study"))
+    arguments = ["--attributes", real_cells / "pbc_attributes.csv", "--changed-cells", 20, "--draws", 30, "--json"]
     result = figures(cytosae("evaluate", real_study, *arguments))
     assert set(result["skipped"]) == {"stability"}
     for measure in ("k-sparse probe, k = 5 ", "attribute alignment"):

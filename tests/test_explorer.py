@@ -7,6 +7,7 @@ import base64
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -16,6 +17,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -985,8 +987,11 @@ def test_static_export(
     assert {k: v for k, v in about.items() if k not in of_the_server} == {
         k: v for k, v in live.items() if k not in of_the_server
     }
-    for path in files:
-        if path.name == "study.json":
+    kinds: Counter[str] = Counter()
+    for path in sorted(files):
+        kind = re.sub(r"\d+", "0", path.as_posix())
+        kinds[kind] += 1
+        if path.name == "study.json" or kinds[kind] > 6:  # six of each kind
             continue
         answer = client.get("/api/" + path.with_suffix("").as_posix())
         assert answer.status_code == 200, path

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from conftest import edit_manifest
+from conftest import edit_manifest, made_once
 from cytosae.artefacts import CONFIG, LEDGER, MANIFEST, WEIGHTS, FileRecord, Manifest, claim, owned, remove_outdated
 from cytosae.cells.datasets.folders import whole_folder
 from cytosae.cli.commands import app
@@ -72,7 +72,11 @@ COMMANDS: dict[str, tuple[Run, str, tuple[str, ...]]] = {
         (WEIGHTS, CONFIG, CHECKPOINT, METRICS, MANIFEST),
     ),
     "encode": (with_encoding, "out", ("A.h5ad", "B.maps.safetensors", MANIFEST)),
-    "evaluate": (lambda s, o: ["evaluate", f"{s}"], "study/quality", ("figures.csv", "density.svg")),
+    "evaluate": (
+        lambda s, o: ["evaluate", f"{s}", "--draws", "20", "--changed-cells", "10"],
+        "study/quality",
+        ("figures.csv", "density.svg"),
+    ),
     "report": (
         lambda s, o: ["report", f"{s}"],
         "study/report",
@@ -159,20 +163,24 @@ def digests(folder: Path, names: tuple[str, ...] = FOREIGN) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A study of sixteen cells of eight patients in two data sets, and what the commands take beside it."""
-    folder = tmp_path_factory.mktemp("made")
-    rng, lines = np.random.default_rng(0), ["cell_id,path,dataset,label,patient,diagnosis"]
-    for i in range(16):
-        Image.fromarray(rng.integers(0, 255, (64, 64, 3), dtype=np.uint8)).save(folder / f"{i}.png")
-        lines.append(f"c{i},{i}.png,{'AB'[i // 8]},{'xy'[i % 2]},p{i // 2},{('one', 'two')[i // 2 % 2]}")
-    (folder / "bad.png").write_text("no image")
-    (folder / "cells.csv").write_text("\n".join([*lines, "bad,bad.png,A,x,p1,two"]) + "\n")
-    np.save(folder / "tokens.npy", rng.normal(size=(16, 5, 16)).astype(np.float32))
-    sweep = {"base": {"images": 16, "batch_images": 4}, "vary": {"expansion": [1]}, "seeds": [0]}
-    (folder / "sweep.yaml").write_text(json.dumps(sweep))
-    run(["run", f"{folder}/cells.csv", "--study", f"{folder}/study", "--backbone", "tiny", *SMALL])
-    run(["panel", f"{folder}/study/concepts", "--clusters", "2", "--per-cluster", "1", "-o", f"{folder}/panel.json"])
-    run(["annotations", "import", f"{folder}/study", f"{folder}/panel.json"])
-    return folder
+
+    def make(folder: Path) -> None:
+        rng, lines = np.random.default_rng(0), ["cell_id,path,dataset,label,patient,diagnosis"]
+        for i in range(16):
+            Image.fromarray(rng.integers(0, 255, (64, 64, 3), dtype=np.uint8)).save(folder / f"{i}.png")
+            lines.append(f"c{i},{i}.png,{'AB'[i // 8]},{'xy'[i % 2]},p{i // 2},{('one', 'two')[i // 2 % 2]}")
+        (folder / "bad.png").write_text("no image")
+        (folder / "cells.csv").write_text("\n".join([*lines, "bad,bad.png,A,x,p1,two"]) + "\n")
+        np.save(folder / "tokens.npy", rng.normal(size=(16, 5, 16)).astype(np.float32))
+        sweep = {"base": {"images": 16, "batch_images": 4}, "vary": {"expansion": [1]}, "seeds": [0]}
+        (folder / "sweep.yaml").write_text(json.dumps(sweep))
+        run(["run", f"{folder}/cells.csv", "--study", f"{folder}/study", "--backbone", "tiny", *SMALL])
+        run(
+            ["panel", f"{folder}/study/concepts", "--clusters", "2", "--per-cluster", "1", "-o", f"{folder}/panel.json"]
+        )
+        run(["annotations", "import", f"{folder}/study", f"{folder}/panel.json"])
+
+    return made_once(tmp_path_factory, "made", make)
 
 
 @pytest.fixture

@@ -280,7 +280,7 @@ def test_defaults_are_the_papers() -> None:
         ("nested", 0, "at least 1"),
         ("objective", "mse", "choose one of release, squared"),
         ("l1", -1.0, "at least 0"),
-        ("learning_rate", float("nan"), "at least 0"),
+        ("learning_rate", float("nan"), "finite"),
         ("holdout", 1.0, "below 1"),
     ],
 )

@@ -552,7 +552,7 @@ def test_links_to_folders_are_followed_once(tmp_path: Path) -> None:
     assert {"B/2.png", "B/deep/3.png"} <= set(listing.cells["cell_id"])
     reasons = dict(zip(listing.rejected["cell_id"], listing.rejected["reason"], strict=True))
     assert "listed already" in reasons["b"]
-    assert "listed already" in reasons["a/up"]
+    assert "folder above" in reasons["a/up"]
     assert "missing" in reasons["gone.png"]
     assert "regular" in reasons["pipe.png"]
     assert "a/self" in reasons

@@ -18,8 +18,9 @@ from benchmarks.endurance.inputs import inputs
 from benchmarks.endurance.judgements import judgements
 from benchmarks.endurance.kills import kills
 from benchmarks.endurance.outcome import Outcome
+from benchmarks.endurance.studying import Ground
 
-PARTS: dict[str, tuple[Callable[[Path, int], Outcome], int, int]] = {
+PARTS: dict[str, tuple[Callable[[Ground, int], Outcome], int, int]] = {
     "kills": (kills, 1, 100),
     "damage": (damage, 4, 150),
     "inputs": (inputs, 40, 1000),
@@ -42,21 +43,21 @@ def main() -> None:
     given = parser.parse_args()
     if unknown := [name for name in given.names if name not in PARTS]:
         parser.error(f"no such part: {', '.join(unknown)}")
-    results = {}
-    for name in given.names or PARTS:
-        part, short, full = PARTS[name]
-        folder = Path(tempfile.mkdtemp(prefix=f"cytosae-{name}-"))
-        began = time.monotonic()
-        try:
-            outcome = part(folder, short if given.short else full)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-        results[name] = {**asdict(outcome), "seconds": round(time.monotonic() - began, 1)}
-        counts = ", ".join(f"{count} {thing}" for thing, count in outcome.counts.items())
-        print(f"| {outcome.what} | {outcome.tried:,} | {counts} | {len(outcome.faults)} faults |", flush=True)
-        for fault in outcome.faults:
-            print(f"    {fault}", flush=True)
-        given.output.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    folder, results = Path(tempfile.mkdtemp(prefix="cytosae-endurance-")), {}
+    try:
+        ground = Ground(folder)
+        for name in given.names or PARTS:
+            part, short, full = PARTS[name]
+            began = time.monotonic()
+            outcome = part(ground, short if given.short else full)
+            results[name] = {**asdict(outcome), "seconds": round(time.monotonic() - began, 1)}
+            counts = ", ".join(f"{count} {thing}" for thing, count in outcome.counts.items())
+            print(f"| {outcome.what} | {outcome.tried:,} | {counts} | {len(outcome.faults)} faults |", flush=True)
+            for fault in outcome.faults:
+                print(f"    {fault}", flush=True)
+            given.output.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
     raise SystemExit(any(result["faults"] for result in results.values()))
 
 

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import os
-import shutil
-from pathlib import Path
 
 import numpy as np
 
 from benchmarks.endurance.damages import damages
 from benchmarks.endurance.outcome import BROKEN, FINISHED, Outcome, done
-from benchmarks.endurance.studying import contents, differences, make_source, run_study
+from benchmarks.endurance.studying import Ground, contents, differences, run_study
 
 
-def damage(folder: Path, trials: int, seed: int = 0) -> Outcome:
+def damage(ground: Ground, trials: int, seed: int = 0) -> Outcome:
     """Damage so many files, one at a time, and run the study again.
 
     A file of the study has to be named in the message, or made again so that the result equals the undamaged one's. A
@@ -21,14 +19,8 @@ def damage(folder: Path, trials: int, seed: int = 0) -> Outcome:
     the listing itself, has to differ; everything else is the undamaged result.
     """
     outcome, rng = Outcome("damaged file, then the same run again"), np.random.default_rng(seed)
-    images, pristine, study = folder / "images", folder / "pristine", folder / "study"
-    table, log = make_source(images), folder / "log"
-    code, said = done(run_study, log, table, study)
-    if code != FINISHED:
-        outcome.faults.append(f"the undisturbed study ended with {code}: {said}")
-        return outcome
-    expected = contents(study)
-    shutil.copytree(study, pristine)
+    images, table, study, log, expected = ground.images, ground.table, ground.study, ground.log, ground.expected
+    ground.reset()
     names = sorted(expected)
     sources = sorted(path.name for path in images.iterdir())
     ways = damages(rng)
@@ -43,7 +35,7 @@ def damage(folder: Path, trials: int, seed: int = 0) -> Outcome:
         victim.write_bytes(spoiled)
         code, said = done(run_study, log, table, study, seconds=300)
         outcome.tried += 1
-        where = f"{victim.relative_to(folder)}, {way}"
+        where = f"{victim.relative_to(ground.folder)}, {way}"
         after = contents(study)
         if code not in {FINISHED, 2}:
             why = "traceback" if code == BROKEN else f"ended with {code}"
@@ -66,6 +58,5 @@ def damage(folder: Path, trials: int, seed: int = 0) -> Outcome:
             outcome.faults.append(f"{where}: lost {', '.join(missing)}")
         victim.write_bytes(good)
         os.utime(victim, ns=times)
-        shutil.rmtree(study)
-        shutil.copytree(pristine, study)
+        ground.reset()
     return outcome

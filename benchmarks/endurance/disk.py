@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.endurance.outcome import FINISHED, REFUSED, Outcome, done
-from benchmarks.endurance.studying import contents, differences, make_source, run_study
+from benchmarks.endurance.studying import Ground, contents, differences, run_study
 from cytosae.artefacts import PARTIAL
 
 NOBODY = 65534
@@ -18,15 +18,11 @@ _BLOCK = 4096
 """Bytes by which the size of a file on a disk is rounded up."""
 
 
-def disk_full(folder: Path, trials: int, seed: int = 0) -> Outcome:
+def disk_full(ground: Ground, trials: int, seed: int = 0) -> Outcome:
     """No room at some stage, then enough: a limit of every file's size, and a disk of its own that is full."""
     outcome, rng = Outcome("no room at some stage (EFBIG, ENOSPC)"), np.random.default_rng(seed)
-    table, study, log = make_source(folder / "images"), folder / "study", folder / "log"
-    code, said = done(run_study, log, table, study)
-    if code != FINISHED:
-        outcome.faults.append(f"the undisturbed study ended with {code}: {said}")
-        return outcome
-    expected = contents(study)
+    table, study, log, expected = ground.table, ground.study, ground.log, ground.expected
+    ground.reset()
     sizes = sorted(path.stat().st_size for path in study.rglob("*") if path.is_file())
     for limit in rng.permutation(sizes)[:trials].tolist():
         shutil.rmtree(study, ignore_errors=True)
@@ -81,22 +77,17 @@ def _finished_well(outcome: Outcome, where: str, code: int, said: str, expected:
         outcome.faults.append(f"{where}, then with room: {said[-300:] or 'differs'}")
 
 
-def permissions(folder: Path, trials: int, seed: int = 0) -> Outcome:
+def permissions(ground: Ground, trials: int, seed: int = 0) -> Outcome:
     """A stage has to be made again in a folder where nothing may be written; only root can try it for another user."""
     outcome = Outcome("no permission to write at some stage")
     if os.geteuid():
         outcome.note("not tried: needs root, to become a user without rights")
         return outcome
-    folder.chmod(0o755)
-    table, study, log = make_source(folder / "images"), folder / "study", folder / "log"
-    code, said = done(run_study, log, table, study)
-    if code != FINISHED:
-        outcome.faults.append(f"the undisturbed study ended with {code}: {said}")
-        return outcome
-    before = contents(study)
+    table, study, log, before = ground.table, ground.study, ground.log, ground.expected
+    ground.reset()
     for stage in ("", "tokens", "sae", "concepts", "cohort", "report")[:trials]:
         manifest = study / stage / ("manifest.json" if stage else "cells.parquet")
-        kept = folder / "kept"
+        kept = ground.folder / "kept"
         shutil.move(manifest, kept)
         code, said = done(run_study, log, table, study, {"user": NOBODY})
         shutil.move(kept, manifest)

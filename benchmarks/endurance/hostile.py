@@ -9,19 +9,21 @@ from typing import Any
 import torch
 
 from benchmarks.endurance.outcome import Outcome
+from benchmarks.endurance.studying import Ground
 from cytosae.errors import CytosaeError
 from cytosae.sae.foreign import import_sae
 
 _TESTS = Path(__file__).resolve().parents[2] / "tests"
 
 
-def hostile_checkpoints(folder: Path, trials: int, seed: int = 0) -> Outcome:
+def hostile_checkpoints(ground: Ground, trials: int, seed: int = 0) -> Outcome:
     """Those of the tests, as value and as key, in both formats of torch."""
     sys.path.insert(0, str(_TESTS))
     from test_sae_exchange import arrays, hostile
 
+    folder = ground.folder / "hostile"
+    folder.mkdir()
     outcome, mark = Outcome("hostile checkpoint"), folder / "was-run"
-    folder.mkdir(parents=True, exist_ok=True)
     cases = [(name, new, key) for name in hostile(mark) for new in (True, False) for key in (True, False)]
     for name, new, key in cases[:trials]:
         danger, _ = hostile(mark)[name]

@@ -19,8 +19,8 @@ import torch
 
 from benchmarks.endurance.damages import damages
 from benchmarks.endurance.kinds import KINDS, Kind
-from benchmarks.endurance.outcome import FINISHED, Outcome, begun, done
-from benchmarks.endurance.studying import make_source, run_study
+from benchmarks.endurance.outcome import Outcome, begun
+from benchmarks.endurance.studying import Ground
 from cytosae.artefacts import sha256_file
 from cytosae.cells.samples import UnreadableImage
 from cytosae.errors import CytosaeError
@@ -46,18 +46,15 @@ class Answer:
     """Memory that it took beyond what the process had."""
 
 
-def inputs(folder: Path, trials: int, seed: int = 0) -> Outcome:
+def inputs(ground: Ground, trials: int, seed: int = 0) -> Outcome:
     """Damage a file, read it, look, and put it back, so many times; the kinds take turns."""
     outcome, rng = Outcome("damaged file of any kind, read again"), np.random.default_rng(seed)
-    table, study, log = make_source(folder / "images"), folder / "study", folder / "log"
-    code, said = done(run_study, log, table, study)
-    if code != FINISHED:
-        outcome.faults.append(f"the undisturbed study ended with {code}: {said}")
-        return outcome
+    folder = ground.folder / "inputs"
+    ground.reset()
     places = {kind.name: folder / "kinds" / kind.name.replace(" ", "-") for kind in KINDS}
     for kind in KINDS:
         places[kind.name].mkdir(parents=True)
-        kind.make(study, places[kind.name])
+        kind.make(ground.study, places[kind.name])
     shutil.copytree(folder / "kinds", folder / "pristine")
     ways, reader = damages(rng), _Reader(folder)
     pristine = {kind.name: reader.read(kind, places[kind.name]) for kind in KINDS}

@@ -7,12 +7,12 @@ import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 from typing import Any
 
 import httpx
 
 from benchmarks.endurance.outcome import Outcome
+from benchmarks.endurance.studying import Ground
 
 RATERS = 4
 KILLS_IN = 500
@@ -63,10 +63,10 @@ def _judgement(rater: str, latent: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def judgements(folder: Path, trials: int, seed: int = 0) -> Outcome:
+def judgements(ground: Ground, trials: int, seed: int = 0) -> Outcome:
     """So many judgements; each one that was acknowledged is in the database afterwards."""
-    outcome, address = Outcome("judgements of 4 raters, the server killed"), f"sqlite:///{folder}/annotations.sqlite"
-    folder.mkdir(parents=True, exist_ok=True)
+    address = f"sqlite:///{ground.folder}/annotations.sqlite"
+    outcome = Outcome("judgements of 4 raters, the server killed")
     server = _Server(address)
     acknowledged: list[tuple[str, int]] = []
     lock = threading.Lock()

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.endurance.outcome import FINISHED, PATIENCE, Outcome, begun, done
-from benchmarks.endurance.studying import contents, differences, make_source, run_study
+from benchmarks.endurance.studying import Ground, contents, differences, run_study
 
 KILLS = 5
 """Times that a study is killed before it may finish."""
@@ -17,20 +17,16 @@ BEGUN = {"start": "", "embed": "tokens", "train": "sae", "encode": "concepts", "
 """Stages, and the folder whose appearance tells that one has begun."""
 
 
-def kills(folder: Path, points: int, seed: int = 0) -> Outcome:
+def kills(ground: Ground, points: int, seed: int = 0) -> Outcome:
     """Kill studies at so many points."""
     outcome, rng = Outcome("SIGKILL at a random point of a study with patients"), np.random.default_rng(seed)
-    table, study, log = make_source(folder / "images"), folder / "study", folder / "log"
-    expected: dict[str, str] = {}
-    for _ in range(min(2, points)):  # in the first, what forks the processes is still being started
-        shutil.rmtree(study, ignore_errors=True)
-        before = expected
-        lasting, code, said = _timed(log, table, study)
-        expected = contents(study)
-        if code != FINISHED:
-            outcome.faults.append(f"the undisturbed study ended with {code}: {said}")
-            return outcome
-    if before and (different := differences(before, expected)):
+    table, study, log = ground.table, ground.study, ground.log
+    shutil.rmtree(study, ignore_errors=True)
+    lasting, code, said = _timed(log, table, study)
+    if code != FINISHED:
+        outcome.faults.append(f"the undisturbed study ended with {code}: {said}")
+        return outcome
+    if different := differences(ground.expected, contents(study)):
         outcome.faults.append(f"in two undisturbed studies these differ: {', '.join(different)}")
     while outcome.tried < points:
         shutil.rmtree(study, ignore_errors=True)
@@ -51,7 +47,7 @@ def kills(folder: Path, points: int, seed: int = 0) -> Outcome:
         code, said = done(run_study, log, table, study)
         if code != FINISHED:
             outcome.faults.append(f"after kills the study ended with {code}: {said}")
-        elif different := differences(expected, contents(study)):
+        elif different := differences(ground.expected, contents(study)):
             outcome.faults.append(f"after kills these differ: {', '.join(different)}")
         else:
             outcome.note("studies equal byte for byte")

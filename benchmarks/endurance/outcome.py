@@ -17,7 +17,9 @@ PATIENCE = 600.0
 
 _SERVER = multiprocessing.get_context("forkserver")
 # Imported once, before any thread is there: what is forked from it begins at once.
-_SERVER.set_forkserver_preload(["cytosae.study", "cytosae.report", "benchmarks.endurance.studying"])
+_SERVER.set_forkserver_preload(
+    ["cytosae.study", "cytosae.report", "transformers.models.dinov2.modeling_dinov2", "benchmarks.endurance.studying"]
+)
 
 
 @dataclass

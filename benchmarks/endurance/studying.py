@@ -7,8 +7,11 @@ import io
 import os
 import re
 import resource
+import shutil
 import sys
 import traceback
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +19,7 @@ import pandas as pd
 import torch
 from PIL import Image
 
-from benchmarks.endurance.outcome import BROKEN, FINISHED, REFUSED
+from benchmarks.endurance.outcome import BROKEN, FINISHED, REFUSED, done
 from cytosae.artefacts import LEDGER, sha256_file
 from cytosae.errors import CytosaeError
 from cytosae.locks import HOLDER, LOCK
@@ -33,8 +36,8 @@ TIMES = re.compile(
 """In manifests and logs: all that may differ between two studies of the same images, and the digests of what says so."""
 
 
-def make_source(folder: Path, ending: str = "png") -> Path:
-    """Drawn cells of a few patients, and beside their folder a backbone of 17 tokens; the path of the cells' table."""
+def make_source(folder: Path) -> None:
+    """Drawn cells of a few patients, and beside their folder a backbone of 17 tokens."""
     from transformers import Dinov2Config, Dinov2Model
 
     torch.manual_seed(0)
@@ -47,12 +50,11 @@ def make_source(folder: Path, ending: str = "png") -> Path:
     for patient in range(PATIENTS):
         for cell in range(CELLS):
             pixels = np.clip(rng.normal(120, 30, (24, 24, 3)) + 60 * (cell % 2), 0, 255).astype(np.uint8)
-            name = f"{patient}-{cell}.{ending}"
+            name = f"{patient}-{cell}.png"
             Image.fromarray(pixels).save(folder / name)
             diagnosis = ("AML", "healthy")[patient % 2]
             rows.append((name, ("blast", "monocyte")[cell % 2], f"P{patient}", diagnosis))
     pd.DataFrame(rows, columns=["path", "label", "patient", "diagnosis"]).to_csv(folder / "cells.csv", index=False)
-    return folder / "cells.csv"
 
 
 def study_of(folder: Path) -> Study:
@@ -94,6 +96,61 @@ def run_study(log: Path, table: Path, folder: Path, limits: dict[str, int] | Non
         code = BROKEN
     sys.stderr.flush()
     os._exit(code)
+
+
+@dataclass(frozen=True)
+class Ground:
+    """Where the campaign takes place: images, a finished study of them, and a copy of it that nobody touches.
+
+    Raises
+    ------
+    RuntimeError
+        The study did not end well, though nothing disturbed it.
+    """
+
+    folder: Path
+
+    def __post_init__(self) -> None:
+        self.folder.chmod(0o755)  # for the user without rights
+        make_source(self.images)
+        code, said = done(run_study, self.log, self.table, self.study)
+        if code != FINISHED:
+            raise RuntimeError(f"the undisturbed study ended with {code}: {said}")
+        shutil.copytree(self.study, self._pristine)
+
+    @property
+    def images(self) -> Path:
+        """Folder of the images."""
+        return self.folder / "images"
+
+    @property
+    def table(self) -> Path:
+        """Table of the cells."""
+        return self.images / "cells.csv"
+
+    @property
+    def study(self) -> Path:
+        """Folder in which the study is disturbed; also moved elsewhere it would name another backbone."""
+        return self.folder / "study"
+
+    @property
+    def log(self) -> Path:
+        """What a process said."""
+        return self.folder / "log"
+
+    @property
+    def _pristine(self) -> Path:
+        return self.folder / "pristine"
+
+    @cached_property
+    def expected(self) -> dict[str, str]:
+        """What is in the undisturbed study, by `contents`."""
+        return contents(self._pristine)
+
+    def reset(self) -> None:
+        """Put the finished study in place again."""
+        shutil.rmtree(self.study, ignore_errors=True)
+        shutil.copytree(self._pristine, self.study)
 
 
 def contents(folder: Path) -> dict[str, str]:

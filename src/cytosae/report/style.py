@@ -11,6 +11,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
@@ -40,7 +41,7 @@ _STYLE = {
     "xtick.color": MUTED,
     "ytick.color": MUTED,
     "legend.frameon": False,
-    "savefig.dpi": 160,
+    "figure.dpi": 160,
     "svg.hashsalt": "cytosae",
 }
 
@@ -116,6 +117,12 @@ def _is_own(path: Path) -> bool:
 def save(figure: Figure, path: Path) -> None:
     """Write ``<path>.png`` and ``<path>.svg``; the same figure gives the same bytes."""
     with style():
-        for suffix, metadata in _METADATA.items():
-            with whole_file(path.with_name(path.name + suffix)) as partial:
-                figure.savefig(partial, format=suffix[1:], metadata=metadata, facecolor="white")
+        # Laid out once and drawn once for each file: `Figure.savefig` would lay out and draw twice for each.
+        if (layout := figure.get_layout_engine()) is not None:
+            layout.execute(figure)
+            figure.set_layout_engine("none")
+        figure.set_facecolor("white")
+        with whole_file(path.with_name(f"{path.name}.png")) as partial:
+            FigureCanvasAgg(figure).print_png(partial, metadata=_METADATA[".png"])
+        with whole_file(path.with_name(f"{path.name}.svg")) as partial:
+            FigureCanvasSVG(figure).print_svg(partial, metadata=_METADATA[".svg"])
