@@ -20,7 +20,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from conftest import assert_user_error, cytosae, figures, made_once
+from conftest import assert_user_error, cytosae, cytosae_process, figures, made_once
 from cytosae.artefacts import PARTIAL
 from cytosae.concepts import read_concepts, read_datasets
 from cytosae.concepts.parts import PARTS
@@ -51,10 +51,12 @@ def run_arguments(cells: Path, study: Path, vit: Path, *more: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def study(some_cells: Path, vit: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
-    """An undisturbed run on 96 real cells, and its figures."""
+    """An undisturbed run on 96 real cells by a process of its own, and its figures."""
 
     def make(folder: Path) -> None:
-        (folder / "figures.json").write_text(cytosae(*run_arguments(some_cells, folder / "on demand", vit)).stdout)
+        (folder / "figures.json").write_text(
+            cytosae_process(*run_arguments(some_cells, folder / "on demand", vit)).stdout
+        )
 
     folder = made_once(tmp_path_factory, "undisturbed", make)
     return folder / "on demand", json.loads((folder / "figures.json").read_text())
@@ -195,12 +197,14 @@ def test_stages_as_commands_of_their_own(
     cytosae("cells", some_cells, "-o", folder / "cells.parquet")
     backbone = ["--backbone", vit]
     store = options("cells-per-shard", "batch-size", "workers")
-    embedded = figures(cytosae("embed", folder / "cells.parquet", "-o", folder / "tokens", *backbone, *store, "--json"))
+    embedded = figures(
+        cytosae_process("embed", folder / "cells.parquet", "-o", folder / "tokens", *backbone, *store, "--json")
+    )
     assert embedded["bytes"] == 96 * 257 * 48 * 2
     training = options("expansion", "images", "batch-images", "warmup-steps", "learning-rate", "l1", "evaluate-every")
-    cytosae("train", folder / "tokens", "-o", folder / "sae", *training)
+    cytosae_process("train", folder / "tokens", "-o", folder / "sae", *training)
     sources = ["--sae", folder / "sae", "--tokens", folder / "tokens"]
-    cytosae("encode", folder / "cells.parquet", *sources, "-o", folder / "concepts")
+    cytosae_process("encode", folder / "cells.parquet", *sources, "-o", folder / "concepts")
     shown = figures(cytosae("report", folder, "--json"))
     assert shown["concepts_shown"]["pbc"] > 0
     same_results(study[0], folder)
@@ -280,7 +284,7 @@ def test_killed_at_any_point_it_ends_in_the_same_bytes(
         if "encoding" in name:
             assert (folder / "sae" / "manifest.json").is_file()
     assert len(reached) == len(points)
-    cytosae(*arguments)
+    cytosae_process(*arguments)
     same_results(study[0], folder)
     assert not list(folder.rglob(f"*{PARTIAL}"))
 
@@ -339,7 +343,7 @@ def test_signals_in_training_leave_a_checkpoint_that_goes_on_to_the_same_end(
         assert reached >= max(last, 0)
         last = reached
     assert 0 < last < 50
-    cytosae(*arguments)
+    cytosae_process(*arguments)
     for name in ("model.safetensors", "checkpoint.safetensors", "config.json"):
         assert (folder / name).read_bytes() == (study[0] / "sae" / name).read_bytes(), name
     logged = [line["step"] for line in read_metrics(folder) if "loss" in line]
