@@ -77,7 +77,8 @@ def _walk(
     roots: Sequence[Path], without: Collection[str], closed: Callable[[Path, Collection[str]], str | None]
 ) -> Iterator[Found]:
     waiting, links = [(root, root) for root in reversed(roots)], list[tuple[Path, Path]]()
-    seen = {_identity(Path(path)) for path in without if os.path.isdir(path)}  # noqa: PTH112 (never raises)
+    passed_over = {_identity(Path(path)) for path in without if os.path.isdir(path)}  # noqa: PTH112 (never raises)
+    seen = set(passed_over)
     while waiting or links:
         linked = not waiting
         root, folder = waiting.pop() if waiting else links.pop(0)
@@ -86,7 +87,8 @@ def _walk(
                 yield Found(root, folder, ABOVE)
                 continue
             if (identity := _identity(folder)) in seen:
-                yield Found(root, folder, TWICE)
+                if linked or identity not in passed_over:
+                    yield Found(root, folder, TWICE)
                 continue
             seen.add(identity)
             entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
