@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -14,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from cytosae.concepts import cell_activations
+from cytosae.concepts import cell_activations, concept_maps
 from cytosae.sae import SAE, TrainConfig, active_latents, backward, sparse
 from cytosae.sae import training as training_module
 from cytosae.sae.checkpoint import load_checkpoint, save_checkpoint
@@ -183,6 +186,39 @@ def test_gradients_do_not_depend_on_the_number_of_threads() -> None:
     for other in results[1:]:
         for a, b in zip(results[0], other, strict=True):
             torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-8)
+
+
+FRESH_THREADS = """
+import torch
+from cytosae.sae.threads import each
+
+torch.set_num_threads(4)
+x, w = torch.randn(4, 6, 8), torch.randn(24, 8).T[:, torch.arange(24)]
+found = each(torch.matmul, [(x, w)] * 8)
+torch.set_num_threads(1)
+print(all(torch.equal(product, x @ w) for product in found))
+"""
+
+
+def test_a_new_thread_makes_the_bits_of_an_old_one() -> None:
+    """In a process of its own: MKL asks the environment for the threads of a thread that torch has not yet told."""
+    environment = os.environ | {"OMP_NUM_THREADS": "4"}
+    told = subprocess.run(
+        [sys.executable, "-c", FRESH_THREADS], env=environment, capture_output=True, text=True, check=True
+    )
+    assert told.stdout == "True\n"
+
+
+def test_maps_do_not_depend_on_the_number_of_threads() -> None:
+    sae, _, generator = two_saes(8, 24, 0, 0.5)
+    tokens = torch.randn(30, 7, 8, generator=generator)
+    before = torch.get_num_threads()
+    found = []
+    for threads in (1, 2, 3, 4):
+        torch.set_num_threads(threads)
+        found.append(concept_maps(sae, tokens, np.arange(24), (2, 3)))
+    torch.set_num_threads(before)
+    assert all(torch.equal(found[0], other) for other in found[1:])
 
 
 def planted(seed: int, n: int = 600, d: int = 24, concepts: int = 60) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import scipy.sparse as sp
 import torch
@@ -9,9 +11,12 @@ from torch import Tensor
 
 from cytosae.sae import SAE
 from cytosae.sae.active_latents import active, by_cell
+from cytosae.sae.threads import each
 
 MAX_ELEMENTS = 1 << 26
 """Tokens x latents that are worked on at once, in elements; so large an array there only is on a GPU."""
+CELLS = 4
+"""Cells whose maps a thread makes at once."""
 
 
 @torch.no_grad()
@@ -79,5 +84,14 @@ def concept_maps(sae: SAE, tokens: Tensor, latents: np.ndarray, grid: tuple[int,
         raise ValueError(f"{tokens.shape[1]} tokens do not make CLS and a grid of {rows} x {columns}")
     chosen = torch.as_tensor(latents, device=sae.b_dec.device)
     patches = tokens[:, 1:].to(sae.b_dec.device, torch.float32)
-    h = sae.encode_some(patches, chosen)
+    if patches.device.type == "cpu":
+        # Some cells at a time in one thread of torch: one that several share has other last bits.
+        h = torch.cat(each(partial(_some, sae, chosen), ((cells,) for cells in patches.split(CELLS))))
+    else:
+        h = sae.encode_some(patches, chosen)
     return h.transpose(1, 2).unflatten(2, grid).cpu()
+
+
+@torch.no_grad()
+def _some(sae: SAE, latents: Tensor, patches: Tensor) -> Tensor:
+    return sae.encode_some(patches, latents)

@@ -22,8 +22,17 @@ from cytosae.sae.revival import ranges
 
 @cache
 def _pool(threads: int) -> ThreadPoolExecutor:
+    pool = ThreadPoolExecutor(threads, "sae", initializer=_begin)
+    met = threading.Barrier(threads)
+    list(pool.map(lambda _: met.wait(), range(threads)))  # all have begun
+    return pool
+
+
+def _begin() -> None:
+    # MKL counts the threads of each thread by itself: a new one has as many as the machine, and other last bits of products.
+    torch.set_num_threads(1)
     # Moments of latents that have long been silent fade into numbers so small that processors take a hundred times as long.
-    return ThreadPoolExecutor(threads, "sae", initializer=torch.set_flush_denormal, initargs=(True,))
+    torch.set_flush_denormal(True)
 
 
 _kept = threading.local()
