@@ -25,14 +25,15 @@ from torch import Tensor
 
 from cytosae.backbones import load
 from cytosae.cells import read_attributes
-from cytosae.cells.synthetic import CONCEPTS, patch_labels, read_concept_masks
 from cytosae.concepts import cell_activations
 from cytosae.concepts.quality import align, halves, recovery
 from cytosae.sae import SAE, evaluate
-from cytosae.sae.start import tie_encoder
-from cytosae.sae.training import _split, begin, dead_latents, new_state, start_tokens, step
+from cytosae.sae.start import initialise, tie_encoder
+from cytosae.sae.step import dead_latents, new_state, step
+from cytosae.sae.trainer import _split, start_tokens
 from cytosae.settings import TrainConfig
 from cytosae.study import list_to, rendered
+from cytosae.synthetic import CONCEPTS, patch_labels, read_concept_masks
 from cytosae.tokens import TokenStore, embed, layout_of, shuffled_batches
 
 DRAWN, JUDGED = "synthetic:patients=30,cells=40,seed=0", "synthetic:patients=25,cells=10,seed=1"
@@ -170,7 +171,7 @@ def trained(source: TokenStore, choice: Choice, sparsity: float, seed: int) -> t
     state = new_state(config, source.layout.d_model, torch.device("cpu"))
     x = start_tokens(source, training, config)
     scale = scale_of(x) if choice.scaled else 1.0
-    begin(state, x * scale, config)
+    initialise(state, x * scale, config)
     if choice.tied:
         tie_encoder(state.sae, x * scale - state.sae.b_dec, torch.Generator().manual_seed(seed))
     average = deepcopy(state.sae) if choice.averaged else None

@@ -20,7 +20,7 @@ from benchmarks.peers import available
 from benchmarks.timing import medians
 from cytosae.sae.active_latents import active
 from cytosae.sae.checkpoint import TrainState
-from cytosae.sae.training import _plain_step, _sparse_step, new_state
+from cytosae.sae.step import _plain_step, _sparse_step, new_state
 from cytosae.settings import TrainConfig
 
 PRODUCT_PIECE = 4096  # latents of the encoder's product that are made at once, when it is timed alone

@@ -16,7 +16,6 @@ from cytosae.analysis import classify, show_patient
 from cytosae.artefacts import write_json
 from cytosae.backbones import TINY, load
 from cytosae.cells import read_cells
-from cytosae.cells.synthetic import CONCEPTS, patch_labels, read_concept_masks
 from cytosae.cohort import BARCODES, COHORT
 from cytosae.concepts import is_concept, read_concepts
 from cytosae.concepts.quality import Alignment, recovery
@@ -31,6 +30,7 @@ from cytosae.console import say
 from cytosae.sae import SAE, train
 from cytosae.settings import PRESETS, BackboneConfig
 from cytosae.study import RunConfig, Study, list_to, rendered
+from cytosae.synthetic import CONCEPTS, patch_labels, read_concept_masks
 from cytosae.tokens import TokenStore, embed, layout_of
 from demo.diseases import STANDING, TOP, planted_diseases, standing_for
 

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score
 
-from cytosae.cells.synthetic import CONCEPTS, disease_concepts
 from cytosae.cohort import compare, most_different, read_barcodes, strata_of
 from cytosae.concepts.quality.alignment import auroc
+from cytosae.synthetic import CONCEPTS, disease_concepts
 
 STANDING, TOP = 3, 50
 """Latents that stand for a planted concept, and latents in favour of a disease (section 3.3 of the paper)."""

@@ -14,7 +14,7 @@ import torch
 from cytosae.backbones import BackboneInfo
 from cytosae.cells import read_cells
 from cytosae.concepts import encode
-from cytosae.engines import Engine, Recipe, Share, Tick, Work
+from cytosae.engines import Engine, Partition, Tick, Work, WorkFactory
 from cytosae.sae import SAE
 from cytosae.settings import StoreConfig
 from cytosae.tokens import TokenStore, embed, layout_of
@@ -57,14 +57,14 @@ class Other(Drawn):
 
 @dataclass(frozen=True)
 class Watched:
-    """A recipe that notes every unit that is begun, and whose process is killed in the middle of one, the first time."""
+    """A factory that notes every unit that is begun, and whose process is killed in the middle of one, the first time."""
 
-    recipe: Recipe
+    factory: WorkFactory
     log: Path
     fatal: int
 
     def __call__(self) -> Work:
-        work = self.recipe()
+        work = self.factory()
 
         def watched(units: Iterable[Any], tick: Tick) -> Iterator[Any]:
             for unit in units:
@@ -94,21 +94,21 @@ class Watching:
         self.engine, self.log, self.fatal = engine, log, fatal
         self.replicas = engine.replicas
 
-    def map(self, recipe: Recipe, units: Iterable[Any], tick: Tick) -> Iterator[Any]:
+    def map(self, factory: WorkFactory, units: Iterable[Any], tick: Tick) -> Iterator[Any]:
         if not self.log.exists():
-            recipe = Watched(recipe, self.log, self.fatal)
-        return self.engine.map(recipe, units, tick)
+            factory = Watched(factory, self.log, self.fatal)
+        return self.engine.map(factory, units, tick)
 
 
-def make_share(folder: Path, share: Share | None) -> dict[str, Any]:
-    """Embed and encode a share of the cells in ``cells.parquet``, as a task of its own."""
-    made = embed(read_cells(folder / "cells.parquet"), Drawn, folder / "tokens", LAYOUT, workers=0, share=share)  # type: ignore[arg-type]
+def make_partition(folder: Path, partition: Partition | None) -> dict[str, Any]:
+    """Embed and encode a partition of the cells in ``cells.parquet``, as a task of its own."""
+    made = embed(read_cells(folder / "cells.parquet"), Drawn, folder / "tokens", LAYOUT, workers=0, partition=partition)  # type: ignore[arg-type]
     return made
 
 
-def encode_share(folder: Path, share: Share | None) -> dict[str, Any]:
-    """Encode a share of the tokens in a folder."""
-    return encode(TokenStore(folder / "tokens"), some_sae(), folder / "concepts", share=share)
+def encode_partition(folder: Path, partition: Partition | None) -> dict[str, Any]:
+    """Encode a partition of the tokens in a folder."""
+    return encode(TokenStore(folder / "tokens"), some_sae(), folder / "concepts", partition=partition)
 
 
 def some_sae() -> SAE:

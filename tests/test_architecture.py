@@ -9,6 +9,7 @@ import cytosae
 
 ROOT = Path(cytosae.__file__).parent
 STAGES = (
+    "synthetic",
     "cells",
     "backbones",
     "tokens",

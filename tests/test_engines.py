@@ -1,4 +1,4 @@
-"""Engines: the same bytes from one process, several, a Ray cluster or shares; a lost worker costs what it worked on."""
+"""Engines: the same bytes from one process, several, a Ray cluster or partitions; a lost worker costs what it worked on."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from conftest import assert_user_error, cytosae, figures, numbered_cells
 from cytosae.artefacts import LEDGER
 from cytosae.cells import write_cells
 from cytosae.concepts import encode, read_concepts, read_maps
-from cytosae.engines import Engine, Here, Share, opened
+from cytosae.engines import Engine, LocalEngine, Partition, open_engine
 from cytosae.engines.processes import AHEAD, ATTEMPTS
 from cytosae.errors import CytosaeError
 from cytosae.settings import EngineConfig
 from cytosae.tokens import LiveTokens, TokenStore, embed
 from engine_squares import Squares
-from engine_work import LAYOUT, Drawn, Other, Watching, encode_share, make_share, some_sae
+from engine_work import LAYOUT, Drawn, Other, Watching, encode_partition, make_partition, some_sae
 
 CELLS = 30  # eight shards of four, the last of two
 SHARDS = 8
@@ -47,7 +47,7 @@ def cells(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
 @pytest.fixture(scope="module")
 def expected(cells: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What a single process leaves."""
-    return made_by(Here(), cells, tmp_path_factory.mktemp("single"))
+    return made_by(LocalEngine(), cells, tmp_path_factory.mktemp("single"))
 
 
 def made_by(engine: Engine, cells: pd.DataFrame, folder: Path, log: Path | None = None) -> Path:
@@ -103,7 +103,7 @@ def test_a_killed_worker_costs_its_shard_and_the_bytes_are_those_of_one_process(
         _needs_ray()
         known = [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
         monkeypatch.setenv("PYTHONPATH", os.pathsep.join(known))  # workers import the tests' module
-    with opened(EngineConfig(engine, replicas=2)) as two:
+    with open_engine(EngineConfig(engine, replicas=2)) as two:
         assert two.replicas == 2
         made_by(two, cells, tmp_path / "two", tmp_path / stage)
         workers = [child.pid for child in psutil.Process().children(recursive=True) if child.pid != _tracker()]
@@ -144,26 +144,26 @@ def _tracker() -> int | None:
 def test_shares_by_processes_that_know_nothing_of_one_another(
     cells: pd.DataFrame, expected: Path, tmp_path: Path
 ) -> None:
-    """Three tasks at once, two of which have the same share; then the command without a share finishes."""
+    """Three tasks at once, two of which have the same partition; then the command without a partition finishes."""
     write_cells(cells, tmp_path / "cells.parquet")
-    tasks = [(tmp_path, share) for share in (Share(1, 2), Share(2, 2), Share(2, 2))]
+    tasks = [(tmp_path, partition) for partition in (Partition(1, 2), Partition(2, 2), Partition(2, 2))]
     with multiprocessing.get_context("spawn").Pool(3) as pool:
-        made = pool.starmap(make_share, tasks)
+        made = pool.starmap(make_partition, tasks)
         assert made[0]["shards_made"] == 4
         with pytest.raises(CytosaeError, match="not finished"):
             TokenStore(tmp_path / "tokens")
-        assert make_share(tmp_path, None)["shards_made"] == 0
-        pieces = pool.starmap(encode_share, tasks)
+        assert make_partition(tmp_path, None)["shards_made"] == 0
+        pieces = pool.starmap(encode_partition, tasks)
         assert pieces[0] == {"pieces": 4, "pieces_made": 4}
         assert not list((tmp_path / "concepts").glob("*.h5ad"))
-        encode_share(tmp_path, None)
+        encode_partition(tmp_path, None)
     same_files(tmp_path, expected)
 
 
 def test_tokens_made_on_the_fly_by_replicas(cells: pd.DataFrame, expected: Path, tmp_path: Path) -> None:
     """No store: each replica loads the backbone and makes the tokens of its pieces."""
     source = LiveTokens(cells, Drawn, LAYOUT, workers=0)  # type: ignore[arg-type]
-    with opened(EngineConfig(replicas=2)) as two:
+    with open_engine(EngineConfig(replicas=2)) as two:
         encode(source, some_sae(), tmp_path / "live", engine=two)
     for dataset in ("marrow", "blood"):
         mine, theirs = (read_concepts(folder, dataset) for folder in (tmp_path / "live", expected / "concepts"))
@@ -176,15 +176,15 @@ def test_tokens_made_on_the_fly_by_replicas(cells: pd.DataFrame, expected: Path,
 def test_a_share_that_comes_late_changes_nothing(cells: pd.DataFrame, expected: Path, tmp_path: Path) -> None:
     """A task that is started once more when all is finished, and a shard that is made twice."""
     write_cells(cells, tmp_path / "cells.parquet")
-    make_share(tmp_path, None)
-    encode_share(tmp_path, None)
-    assert make_share(tmp_path, Share(1, 2))["shards_made"] == 0
-    assert encode_share(tmp_path, Share(1, 2)) == {"pieces": 0, "pieces_made": 0}
+    make_partition(tmp_path, None)
+    encode_partition(tmp_path, None)
+    assert make_partition(tmp_path, Partition(1, 2))["shards_made"] == 0
+    assert encode_partition(tmp_path, Partition(1, 2)) == {"pieces": 0, "pieces_made": 0}
     same_files(tmp_path, expected)
     (tmp_path / "tokens" / "shard-00002.safetensors").unlink()
-    assert make_share(tmp_path, Share(2, 2))["shards_made"] == 0  # not of this share
-    assert make_share(tmp_path, Share(1, 2))["shards_made"] == 1
-    assert make_share(tmp_path, None)["shards_made"] == 0
+    assert make_partition(tmp_path, Partition(2, 2))["shards_made"] == 0  # not of this partition
+    assert make_partition(tmp_path, Partition(1, 2))["shards_made"] == 1
+    assert make_partition(tmp_path, None)["shards_made"] == 0
     same_files(tmp_path, expected)
 
 
@@ -192,21 +192,21 @@ def test_damage_between_a_share_and_the_end_is_found(
     cells: pd.DataFrame, expected: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_cells(cells, tmp_path / "cells.parquet")
-    for share in (Share(1, 2), Share(2, 2)):
-        make_share(tmp_path, share)
+    for partition in (Partition(1, 2), Partition(2, 2)):
+        make_partition(tmp_path, partition)
     path = tmp_path / "tokens" / "shard-00003.safetensors"
     data = bytearray(path.read_bytes())
     data[-3] ^= 1
     path.write_bytes(data)
-    assert make_share(tmp_path, None)["shards_made"] == 1
+    assert make_partition(tmp_path, None)["shards_made"] == 1
     assert "shard-00003.safetensors is made anew, shard is damaged" in capsys.readouterr().err
-    encode_share(tmp_path, None)
+    encode_partition(tmp_path, None)
     same_files(tmp_path, expected)
 
 
 def test_notes_of_another_layout_are_not_believed(cells: pd.DataFrame, tmp_path: Path) -> None:
     write_cells(cells, tmp_path / "cells.parquet")
-    make_share(tmp_path, Share(1, 2))
+    make_partition(tmp_path, Partition(1, 2))
     other = Other()
     layout = type(LAYOUT)(**{**vars(LAYOUT), "backbone": {**LAYOUT.backbone, "fingerprint": "g"}})
     made = embed(cells, other, tmp_path / "tokens", layout, workers=0)  # type: ignore[arg-type]
@@ -220,15 +220,15 @@ def test_a_replica_with_another_backbone_is_refused(cells: pd.DataFrame, tmp_pat
 
 @given(n=st.integers(1, 9), units=st.integers(0, 60))
 def test_every_unit_is_in_exactly_one_share(n: int, units: int) -> None:
-    shares = [Share.parse(f"{i}/{n}") for i in range(1, n + 1)]
-    assert all(sum(share.has(unit) for share in shares) == 1 for unit in range(units))
-    assert max(sum(map(share.has, range(units))) for share in shares) <= -(-units // n)
+    partitions = [Partition.parse(f"{i}/{n}") for i in range(1, n + 1)]
+    assert all(sum(partition.has(unit) for partition in partitions) == 1 for unit in range(units))
+    assert max(sum(map(partition.has, range(units))) for partition in partitions) <= -(-units // n)
 
 
 @pytest.mark.parametrize("text", ["0/3", "4/3", "1", "a/b", "1/0", "-1/3", "1/3/5"])
 def test_no_such_share(text: str) -> None:
     with pytest.raises(CytosaeError, match=r"--shard .*I/N"):
-        Share.parse(text)
+        Partition.parse(text)
 
 
 def test_processes_take_units_as_they_can_and_survive_what_goes_wrong() -> None:
@@ -240,20 +240,23 @@ def test_processes_take_units_as_they_can_and_survive_what_goes_wrong() -> None:
             yield number
 
     ticks: list[int] = []
-    with opened(EngineConfig(replicas=2)) as engine:
+    with open_engine(EngineConfig(replicas=2)) as engine:
         results = engine.map(Squares(), units(), ticks.append)
         for count in range(1, 20):
             next(results)
             assert len(asked) <= count + 2 * AHEAD  # back-pressure
         assert set(ticks) == {1}
-    with opened(EngineConfig(replicas=2)) as engine:
+    with open_engine(EngineConfig(replicas=2)) as engine:
         assert sorted(engine.map(Squares(), range(9), ticks.append)) == [n * n for n in range(9)]
         with pytest.raises(CytosaeError, match="3: wrong"):
             list(engine.map(Squares(wrong=3), range(9), ticks.append))
 
 
 def test_a_unit_that_kills_every_process_ends_the_run(capfd: pytest.CaptureFixture[str]) -> None:
-    with opened(EngineConfig(replicas=2)) as engine, pytest.raises(CytosaeError, match=r"signal 9.*fewer --replicas"):
+    with (
+        open_engine(EngineConfig(replicas=2)) as engine,
+        pytest.raises(CytosaeError, match=r"signal 9.*fewer --replicas"),
+    ):
         list(engine.map(Squares(fatal=1), range(4), lambda _: None))
     assert capfd.readouterr().err.count("is made again") == ATTEMPTS - 1
 
@@ -265,13 +268,13 @@ def test_address_without_ray() -> None:
 
 def test_ray_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "ray", None)
-    with pytest.raises(CytosaeError, match=r"pip install 'cytosae\[ray\]'"), opened(EngineConfig("ray")):
+    with pytest.raises(CytosaeError, match=r"pip install 'cytosae\[ray\]'"), open_engine(EngineConfig("ray")):
         pass
 
 
 @pytest.mark.slow
 def test_commands(some_cells: Path, vit: Path, tmp_path: Path) -> None:
-    """embed and encode by one process, by two, by shares, by Ray, from tokens and from images; run by two."""
+    """embed and encode by one process, by two, by partitions, by Ray, from tokens and from images; run by two."""
     _needs_ray()
     table = tmp_path / "cells.parquet"
     cytosae("cells", some_cells, "-o", table)
@@ -285,8 +288,8 @@ def test_commands(some_cells: Path, vit: Path, tmp_path: Path) -> None:
     assert len(whole) == 12
     assert embedded("two", "--replicas", 2) == whole
     assert embedded("ray", "--engine", "ray", "--replicas", 2) == whole
-    assert len(embedded("shares", "--shard", "1/2")) == 6
-    assert embedded("shares") == whole
+    assert len(embedded("partitions", "--shard", "1/2")) == 6
+    assert embedded("partitions") == whole
     training = ["--expansion", 8, "--images", 960, "--batch-images", 16, "--learning-rate", "2e-3", "--l1", "2e-4"]
     cytosae("train", tmp_path / "tokens", "-o", tmp_path / "sae", *training)
 
@@ -303,8 +306,8 @@ def test_commands(some_cells: Path, vit: Path, tmp_path: Path) -> None:
     assert len(whole) == 8
     assert encoded("c-two", "--replicas", 2) == whole
     assert encoded("c-ray", "--engine", "ray", "--replicas", 2) == whole
-    assert encoded("c-shares", "--shard", "2/2") == {}
-    assert encoded("c-shares") == whole
+    assert encoded("c-partitions", "--shard", "2/2") == {}
+    assert encoded("c-partitions") == whole
     assert encoded("live-two", "--replicas", 2) == encoded("live")
     run = ["run", some_cells, "--study", tmp_path / "study", *store, *training, "--replicas", 2, "--json"]
     assert figures(cytosae(*run))["stages"]["tokens"]["shards_made"] == 12

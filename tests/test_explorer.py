@@ -621,8 +621,8 @@ def test_the_token_guards_everything(study: Path) -> None:
     assert client.get("/api/study", headers={"Authorization": "Basic right-token"}).status_code == 401
     assert client.get("/api/study", headers={"Cookie": "cytosae-8765=wrong"}).status_code == 401
     assert client.get("/api/study", headers={"Cookie": "cytosae-9999=right-token"}).status_code == 401
-    given = client.get("/api/cells/synthetic?label=blast&token=right-token&limit=2")
-    assert (given.status_code, given.headers["location"]) == (303, "/api/cells/synthetic?label=blast&limit=2")
+    given = client.get("/api/synthetic?label=blast&token=right-token&limit=2")
+    assert (given.status_code, given.headers["location"]) == (303, "/api/synthetic?label=blast&limit=2")
     cookie = given.headers["set-cookie"].lower()
     assert cookie.startswith("cytosae-8765=right-token")
     assert "httponly" in cookie

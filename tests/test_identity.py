@@ -14,7 +14,7 @@ from cytosae.artefacts import Manifest, sae_weights_digest, same_weights, sha256
 from cytosae.cohort import make_barcodes
 from cytosae.concepts import check_encoded_with, encode, evaluate_study, joined_statistics, read_concepts, read_inputs
 from cytosae.concepts.parts import PARTS
-from cytosae.engines import Share
+from cytosae.engines import Partition
 from cytosae.errors import CytosaeError
 from cytosae.sae import SAE
 from cytosae.sae.activations import TopK
@@ -90,7 +90,9 @@ def test_pieces_of_another_autoencoder_are_not_taken_over(store: TokenStore, tmp
     first, second = drawn(), drawn(1)
     if change == "activation":
         first.activation, second = TopK(2), drawn()
-    encode(store, first, tmp_path / "concepts", share=Share.parse("1/2"))  # as an interrupted encoding leaves them
+    encode(
+        store, first, tmp_path / "concepts", partition=Partition.parse("1/2")
+    )  # as an interrupted encoding leaves them
     assert list((tmp_path / "concepts" / PARTS).rglob("part-*"))
     encode(store, second, tmp_path / "concepts")
     encode(store, second, tmp_path / "expected")

@@ -22,7 +22,8 @@ from cytosae.sae.activations import ACTIVATIONS, activation_of
 from cytosae.sae.active_latents import active
 from cytosae.sae.checkpoint import CHECKPOINT, TrainState, load_checkpoint, save_checkpoint
 from cytosae.sae.objectives import OBJECTIVES
-from cytosae.sae.training import begin, new_state, step
+from cytosae.sae.start import initialise
+from cytosae.sae.step import new_state, step
 from cytosae.settings import PRESETS, BackboneConfig
 from cytosae.study import RunConfig, Study
 
@@ -219,7 +220,7 @@ PLANTED = {
 
 def started(config: TrainConfig, x: Tensor) -> TrainState:
     state = new_state(config, D, CPU)
-    begin(state, x, config)
+    initialise(state, x, config)
     return state
 
 

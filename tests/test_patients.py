@@ -18,13 +18,13 @@ from typer.testing import CliRunner
 from conftest import DRAWN, drawn_config
 from cytosae.analysis import classify
 from cytosae.artefacts import Manifest
-from cytosae.cells.synthetic import disease_concepts
 from cytosae.cli.commands import app
 from cytosae.cohort import read_barcodes
 from cytosae.concepts import read_concepts, read_names
 from cytosae.errors import CytosaeError
 from cytosae.sae import SAE
 from cytosae.study import Study
+from cytosae.synthetic import disease_concepts
 
 QUICK = ["--repeats", "1", "--splits", "3", "--step", "1", "--permutations", "19", "--bootstrap", "100"]
 

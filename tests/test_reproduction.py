@@ -15,7 +15,6 @@ from typer.testing import CliRunner
 
 from cytosae.artefacts import Manifest
 from cytosae.cells.datasets import DATASETS
-from cytosae.cells.synthetic import CohortSpec, write_cohort
 from cytosae.cli.commands import app
 from cytosae.concepts import read_concepts
 from cytosae.errors import CytosaeError
@@ -25,6 +24,7 @@ from cytosae.reproduction.steps import steps
 from cytosae.reproduction.table import compared
 from cytosae.sae.cost import rising
 from cytosae.settings import BackboneConfig, TrainConfig
+from cytosae.synthetic import CohortSpec, write_cohort
 from test_backbones import reference, zenodo
 
 DISEASES = {"APL_PML_RARA": "PML_RARA", "healthy": "control"}

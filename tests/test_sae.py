@@ -28,7 +28,7 @@ from cytosae.sae.checkpoint import CHECKPOINT, load_checkpoint, save_checkpoint
 from cytosae.sae.former import TrainedWork
 from cytosae.sae.joint import Member, train_together
 from cytosae.sae.start import start_from_tokens, start_of_bias
-from cytosae.sae.training import dead_latents, learning_rate, new_state, step
+from cytosae.sae.step import dead_latents, learning_rate, new_state, step
 from cytosae.tokens import TokenStore
 
 MakeStore = Callable[..., TokenStore]

@@ -22,10 +22,10 @@ from sklearn.metrics import roc_auc_score
 from cytosae.artefacts import sae_weights_digest
 from cytosae.backbones import load
 from cytosae.cells import list_cells
-from cytosae.cells.synthetic import CohortSpec, write_cohort
 from cytosae.concepts import encode
 from cytosae.sae import SAE, train
 from cytosae.settings import TrainConfig
+from cytosae.synthetic import CohortSpec, write_cohort
 from cytosae.tokens import TokenStore, embed, layout_of
 
 sc = pytest.importorskip("scanpy")

@@ -19,10 +19,10 @@ from torch import Tensor
 
 from cytosae.concepts import cell_activations, concept_maps
 from cytosae.sae import SAE, TrainConfig, active_latents, backward, sparse
-from cytosae.sae import training as training_module
-from cytosae.sae.checkpoint import load_checkpoint, save_checkpoint
+from cytosae.sae import step as step_module
+from cytosae.sae.checkpoint import TrainState, load_checkpoint, save_checkpoint
 from cytosae.sae.objectives import auxk_count
-from cytosae.sae.training import TrainState, dead_latents, new_state, step
+from cytosae.sae.step import dead_latents, new_state, step
 
 BLOCKS = st.sampled_from([4, 7, active_latents.TOKENS])  # tokens that are worked on together
 SHAPES = {
@@ -261,7 +261,7 @@ def test_the_way_is_chosen_by_the_measured_density(monkeypatch: pytest.MonkeyPat
     taken: list[str] = []
 
     def noted(name: str) -> Callable[..., object]:
-        function = getattr(training_module, name)
+        function = getattr(step_module, name)
 
         def call(*arguments: object) -> object:
             taken.append(name)
@@ -271,7 +271,7 @@ def test_the_way_is_chosen_by_the_measured_density(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(sparse, "DENSE", 0.1)
     for name in ("_plain_step", "_sparse_step"):
-        monkeypatch.setattr(training_module, name, noted(name))
+        monkeypatch.setattr(step_module, name, noted(name))
     state = new_state(CONFIG, 24, torch.device("cpu"))
     for number in range(60):
         before = state.l0

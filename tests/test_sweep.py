@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from conftest import assert_user_error, cytosae, figures
 from cytosae.errors import CytosaeError, Interrupted
 from cytosae.interrupts import StopFlag
-from cytosae.sae import SAE, joint, train, training
+from cytosae.sae import SAE, joint, sparse, train
 from cytosae.sae.checkpoint import read_identity
 from cytosae.sae.joint import DIVERGED, Member, streams, train_together
 from cytosae.settings import BackboneConfig, TrainConfig
@@ -90,7 +90,7 @@ def test_together_as_alone(store: TokenStore, tmp_path: Path, threads: int) -> N
 
 
 def test_the_sparse_step_in_a_thread_of_its_own(store: TokenStore, tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr(training.sparse, "DENSE", 1.0)  # every step but the first
+    monkeypatch.setattr(sparse, "DENSE", 1.0)  # every step but the first
     members = [Member(str(n), tmp_path / str(n), replace(BASE, expansion=8, l1=1e-3 * (n + 1))) for n in range(3)]
     train_together(store, members)
     for member in members:
@@ -134,12 +134,12 @@ def test_goes_on_after_a_stop_in_the_middle(store: TokenStore, tmp_path: Path, m
     members = [Member(str(n), tmp_path / str(n), replace(BASE, l1=1e-3 * (n + 1))) for n in range(3)]
     # One of them has come further than the others, as after a crash between two checkpoints.
     ahead = StopFlag()
-    plain = joint.Course.step
+    plain = joint.Trainer.step
 
-    def until(number: int, flag: StopFlag) -> Callable[[joint.Course, torch.Tensor], str]:
-        def stepped(course: joint.Course, x: torch.Tensor) -> str:
-            note = plain(course, x)
-            if course.state.step == number:
+    def until(number: int, flag: StopFlag) -> Callable[[joint.Trainer, torch.Tensor], str]:
+        def stepped(one: joint.Trainer, x: torch.Tensor) -> str:
+            note = plain(one, x)
+            if one.state.step == number:
                 flag.signum = 15
             return note
 
@@ -147,7 +147,7 @@ def test_goes_on_after_a_stop_in_the_middle(store: TokenStore, tmp_path: Path, m
 
     for chosen, number in ((members[1:2], 20), (members, 27)):
         flag = ahead if number == 20 else StopFlag()
-        monkeypatch.setattr(joint.Course, "step", until(number, flag))
+        monkeypatch.setattr(joint.Trainer, "step", until(number, flag))
         monkeypatch.setattr(joint, "deferred_signals", lambda flag=flag: _Given(flag))
         with pytest.raises(Interrupted):
             train_together(store, chosen)
@@ -183,7 +183,7 @@ def test_one_that_diverges_harms_no_other(store: TokenStore, tmp_path: Path, mon
         train(store, tmp_path / "alone" / member.name, member.config)
         assert_equal_weights(member.folder, tmp_path / "alone" / member.name)
     # It is remembered, and tried again only with other settings.
-    monkeypatch.setattr(joint.Course, "step", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr(joint.Trainer, "step", lambda *_: pytest.fail("trained again"))
     assert train_together(store, [bad]).diverged == found.diverged
     monkeypatch.undo()
     again = train_together(store, [replace(bad, config=BASE)])

@@ -11,7 +11,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from cytosae.cells.synthetic import (
+from cytosae.errors import CytosaeError
+from cytosae.synthetic import (
     CELL_TYPES,
     CONCEPT_MEANINGS,
     CONCEPTS,
@@ -31,9 +32,8 @@ from cytosae.cells.synthetic import (
     token_truth,
     write_cohort,
 )
-from cytosae.cells.synthetic.profiles import PROFILES
-from cytosae.cells.synthetic.sheet import contact_sheet
-from cytosae.errors import CytosaeError
+from cytosae.synthetic.profiles import PROFILES
+from cytosae.synthetic.sheet import contact_sheet
 
 NUCLEATED = tuple(name for name in CELL_TYPES if name not in ("platelet", "smudge_cell"))
 
@@ -320,7 +320,7 @@ def test_cohort_table_and_files(cohort: tuple[Path, pd.DataFrame]) -> None:
 
 
 def test_concept_file_keeps_every_bit(cohort: tuple[Path, pd.DataFrame], monkeypatch: pytest.MonkeyPatch) -> None:
-    from cytosae.cells.synthetic import cohort as module
+    from cytosae.synthetic import cohort as module
 
     folder, table = cohort
     seen: list[NDArray[np.uint32]] = []

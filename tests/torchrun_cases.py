@@ -17,7 +17,8 @@ import torch
 import torch.distributed as dist
 
 from cytosae.errors import CytosaeError, Interrupted
-from cytosae.sae import distributed, join, sparse, training
+from cytosae.sae import distributed, join, sparse, trainer, training
+from cytosae.sae import step as steps
 from cytosae.sae.objectives import BatchFigures
 from cytosae.settings import TrainConfig
 from cytosae.tokens import TokenStore
@@ -39,14 +40,14 @@ def watch(name: str) -> None:
 
 def signalled(case: dict[str, Any], rank: int) -> Any:
     """A step that is interrupted in one of the processes."""
-    step = training.Course.step
+    step = trainer.Trainer.step
 
-    def stepped(course: training.Course, x: torch.Tensor) -> str:
-        if rank == case.get("rank") and course.state.step == case["at"]:
+    def stepped(one: trainer.Trainer, x: torch.Tensor) -> str:
+        if rank == case.get("rank") and one.state.step == case["at"]:
             os.kill(os.getpid(), getattr(signal, case["signal"]))
-        if course.state.step == case.get("at", 25):
+        if one.state.step == case.get("at", 25):
             exchanged.append(("step", len(x), 0))
-        return step(course, x)
+        return step(one, x)
 
     return stepped
 
@@ -61,12 +62,12 @@ def take_the_step_of_a_gpu(seen: dict[str, Any]) -> None:
 
     seen["kernels"] = 0
     sparse.backward = backward
-    training._sparse_step = lambda state, x, config: training._plain_step(state, x, config, along_active=True)
+    steps._sparse_step = lambda state, x, config: steps._plain_step(state, x, config, along_active=True)
 
 
 def run(store: Path, out: Path, case: dict[str, Any], rank: int) -> dict[str, Any]:
-    original = training.Course.step
-    training.Course.step = signalled(case, rank)  # type: ignore[method-assign]
+    original = trainer.Trainer.step
+    trainer.Trainer.step = signalled(case, rank)  # type: ignore[method-assign]
     seen: dict[str, Any] = {}
     if case.get("gpu"):
         take_the_step_of_a_gpu(seen)
@@ -76,7 +77,7 @@ def run(store: Path, out: Path, case: dict[str, Any], rank: int) -> dict[str, An
             TokenStore(store / case.get("store", "tokens")),
             out / case["name"],
             TrainConfig(**case["config"]),
-            team=distributed._Joined(
+            process_group=distributed._TorchrunGroup(
                 case["parallel"], "cpu"
             ),  # of the same processes: joining takes longer than training
             checkpoint_seconds=case.get("checkpoint_seconds", 300.0),
@@ -84,7 +85,7 @@ def run(store: Path, out: Path, case: dict[str, Any], rank: int) -> dict[str, An
     except (CytosaeError, Interrupted) as error:
         seen["error"] = f"{type(error).__name__}: {error}"
     finally:
-        training.Course.step = original  # type: ignore[method-assign]
+        trainer.Trainer.step = original  # type: ignore[method-assign]
     seen["exchanged"] = exchanged
     return seen
 
@@ -93,12 +94,12 @@ def main() -> None:
     store, out = map(Path, sys.argv[1:])
     for name in ("all_reduce", "all_gather"):
         watch(name)
-    with join("data", "cpu") as team:
+    with join("data", "cpu") as group:
         rank = dist.get_rank()
         for case in json.loads((out / "cases.json").read_text()):
             seen = run(store, out, case, rank)
             (out / f"{case['name']}.{rank}.json").write_text(json.dumps(seen))
-        assert team.first == (rank == 0)
+        assert group.first == (rank == 0)
 
 
 main()

@@ -41,7 +41,7 @@ from cytosae.cells import (
 from cytosae.cohort import BARCODES, COHORT, make_barcodes
 from cytosae.concepts import check_fit, encode, encode_inputs
 from cytosae.console import progress, say
-from cytosae.engines import opened
+from cytosae.engines import open_engine
 from cytosae.errors import CytosaeError
 from cytosae.locks import locked
 from cytosae.remembered import FILE as SETTINGS
@@ -49,7 +49,7 @@ from cytosae.remembered import write_settings
 from cytosae.sae import SAE, adopt, train, training_inputs
 from cytosae.sae.checkpoint import CHECKPOINT
 from cytosae.sae.former import TrainedWork, former_folder, refusal, transfer
-from cytosae.sae.training import split_digest
+from cytosae.sae.trainer import split_digest
 from cytosae.settings import (
     HERE,
     BackboneConfig,
@@ -123,7 +123,7 @@ def rendered(source: Path, folder: Path) -> Path:
     kind, colon, wish = str(source).partition(":")
     if kind != "synthetic" or not colon:
         return source
-    from cytosae.cells.synthetic import CohortSpec, is_cohort_table, write_cohort  # half a second that only this needs
+    from cytosae.synthetic import CohortSpec, is_cohort_table, write_cohort  # half a second that only this needs
 
     spec = CohortSpec.parse(wish)
     path = folder / "cohort.csv"
@@ -570,7 +570,7 @@ def embedded(
     loaded = backbone()
     layout = layout_of(loaded.info, config)
     load = backbone_for(engine, lambda: loaded, settings or BackboneConfig(), layout)
-    with opened(engine) as doing:
+    with open_engine(engine) as doing:
         return told(embed(cells, load, folder, layout, workers=workers, engine=doing), reason)
 
 
@@ -595,7 +595,7 @@ def encoded(
     if reason:
         sae = SAE.from_pretrained(sae_folder)
         check_fit(tokens.layout, sae)
-        with opened(engine) as doing:
+        with open_engine(engine) as doing:
             figures = encode(tokens, sae, folder, config, device=device, engine=doing)
         summary = {"datasets": figures}
     return told(summary, reason)

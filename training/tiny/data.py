@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from cytosae.cells import load_squashed
-from cytosae.cells.synthetic import random_cells
+from cytosae.synthetic import random_cells
 
 SIZE = 224
 Pixels = NDArray[np.uint8]

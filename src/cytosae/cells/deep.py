@@ -8,7 +8,7 @@ import imagecodecs
 import numpy as np
 from PIL.PngImagePlugin import PngImageFile
 
-from cytosae.cells.images import orientation
+from cytosae.cells.orientation import orientation
 from cytosae.cells.samples import WHICH, Samples, UnreadableImage, channels_unknown, check_size
 
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # markers with the size of a JPEG

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageFile
+from PIL import Image, ImageFile
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.GifImagePlugin import GifImageFile
 from PIL.JpegImagePlugin import JpegImageFile
@@ -20,6 +20,7 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
+from cytosae.cells.orientation import orientation, upright
 from cytosae.cells.samples import WHICH, Samples, UnreadableImage, channels_unknown, check_size
 from cytosae.storage import StoredPath, contents
 
@@ -53,18 +54,7 @@ _OTHERS = {
     b"<": "a page or a drawing of the web",
     b"version https://git-lfs": "a pointer of Git LFS: fetch the files with `git lfs pull`",
 }
-_WITH_EXIF = {"exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"}
 _READ = "JPEG, PNG, TIFF, BMP, WebP or GIF image"
-_ORIENTATION = int(ExifTags.Base.Orientation)
-_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 _FAINT = 12
 """Alpha, of 255, up to which nothing can be seen of a pixel: under 5 %."""
 _PICTURES = 0xB001  # the tag of an MPO that says how many pictures it holds
@@ -209,17 +199,6 @@ def _first_of(image: ImageFile.ImageFile) -> str | None:
     return f"the first of {count} pictures (MPO)" if count > 1 else None
 
 
-def orientation(image: Image.Image) -> int:
-    """How an image is turned, as in EXIF; 1 where it does not say so, or in a way that nobody can read."""
-    if not _WITH_EXIF & image.info.keys():
-        return 1
-    try:
-        value = image.getexif().get(_ORIENTATION, 1)
-    except Exception:  # damaged metadata, of which Pillow raises anything
-        return 1
-    return value if value in _TURNS else 1
-
-
 def _finished(
     image: Image.Image, profile: bytes | None, turned: int, intensity: str | None = None, note: str | None = None
 ) -> Decoded:
@@ -238,8 +217,8 @@ def _finished(
         white = Image.new("RGBA", image.size, (255, 255, 255, 255))
         image = Image.alpha_composite(white, image)
     image = image.convert("RGB")
-    if turned in _TURNS:
-        image = image.transpose(_TURNS[turned])
+    if turned != 1:
+        image = upright(image, turned)
         notes.append(f"turned (EXIF orientation {turned})")
     return Decoded(image, intensity, "; ".join(notes) or None)
 

@@ -242,7 +242,7 @@ def _made(one: dict[str, Any]) -> str:
 
 def _summaries(database: Database, worklist: int | None) -> dict[str, Any]:
     from cytosae.explorer.annotations import Unknown, summarise
-    from cytosae.explorer.annotations.former import DIGITS
+    from cytosae.explorer.annotations.whereabouts import DIGITS
     from cytosae.explorer.annotations.worklists import listed
 
     with database.reading() as session:

@@ -91,17 +91,17 @@ def embed(
     with a --shard each may fill one folder; without it the command finishes.
     """
     from cytosae.cells import read_cells
-    from cytosae.engines import Share, opened
+    from cytosae.engines import Partition, open_engine
     from cytosae.study import backbone_for, load_backbone
     from cytosae.tokens import embed as embed_cells
     from cytosae.tokens import layout_of
 
-    table, share = read_cells(cells), Share.parse(shard) if shard else None
+    table, partition = read_cells(cells), Partition.parse(shard) if shard else None
     model = load_backbone(backbone)
     layout = layout_of(model.info, store)
     load = backbone_for(engine, lambda: model, backbone, layout)
-    with opened(engine) as doing:
-        answer(embed_cells(table, load, output, layout, workers=workers, engine=doing, share=share), as_json)
+    with open_engine(engine) as doing:
+        answer(embed_cells(table, load, output, layout, workers=workers, engine=doing, partition=partition), as_json)
 
 
 @stages_app.command()
@@ -118,7 +118,7 @@ def train(
     parallel: Annotated[
         str,
         typer.Option(
-            help="Under torchrun, what its processes share: 'data', the images of a batch, where the autoencoder fits a "
+            help="Under torchrun, what its processes divide: 'data', the images of a batch, where the autoencoder fits a "
             "device; 'latents', where it does not."
         ),
     ] = "data",
@@ -135,8 +135,8 @@ def train(
         from cytosae.sae import join
         from cytosae.sae import train as train_sae
 
-        with join(parallel, backbone.device) as team:
-            with team.agreed():
+        with join(parallel, backbone.device) as group:
+            with group.agreed():
                 source = _source(tokens, None if no_store else tokens, backbone)
             figures = train_sae(
                 source,
@@ -145,7 +145,7 @@ def train(
                 track=track,
                 checkpoint_seconds=checkpoint_seconds,
                 stop=stop,
-                team=team,
+                process_group=group,
                 restart=restart,
             )
     if figures:  # only the first of several processes has any
@@ -175,19 +175,21 @@ def encode(
     Any number of processes with a --shard each may work in one folder; without it the command finishes.
     """
     from cytosae.concepts import encode as encode_cells
-    from cytosae.engines import Share, opened
+    from cytosae.engines import Partition, open_engine
     from cytosae.sae import SAE
 
     model = SAE.from_pretrained(sae)
     trained = model.metadata.get("backbone")
     if trained and backbone == BackboneConfig(device=backbone.device):
         backbone = replace(backbone, backbone=trained["name"], layer=trained["layer"] + 1)
-    share = Share.parse(shard) if shard else None
+    partition = Partition.parse(shard) if shard else None
     store = StoreConfig(model.metadata.get("store_dtype", StoreConfig().store_dtype))
     source = _source(cells, tokens, backbone, engine, store)
-    with opened(engine) as doing:
-        figures = encode_cells(source, model, output, settings, device=backbone.device, engine=doing, share=share)
-    answer({"datasets": figures} if share is None else figures, as_json)
+    with open_engine(engine) as doing:
+        figures = encode_cells(
+            source, model, output, settings, device=backbone.device, engine=doing, partition=partition
+        )
+    answer({"datasets": figures} if partition is None else figures, as_json)
 
 
 def _source(

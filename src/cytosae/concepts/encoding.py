@@ -22,7 +22,7 @@ from cytosae.concepts.references import References
 from cytosae.concepts.statistics import is_concept, label_entropy
 from cytosae.concepts.storage import file_names, write_concepts, write_maps
 from cytosae.console import progress, say
-from cytosae.engines import Engine, Here, Share
+from cytosae.engines import Engine, LocalEngine, Partition
 from cytosae.errors import CytosaeError
 from cytosae.sae import SAE
 from cytosae.settings import EncodeConfig
@@ -68,7 +68,7 @@ def encode(
     *,
     device: str = "auto",
     engine: Engine | None = None,
-    share: Share | None = None,
+    partition: Partition | None = None,
 ) -> dict[str, Any]:
     """Stream tokens through the autoencoder into one AnnData per data set.
 
@@ -90,19 +90,19 @@ def encode(
         ``auto`` or a device of torch.
     engine
         Who encodes, counts and draws the maps; this process if None.
-    share
-        Encode only the missing pieces of this share, and leave it to others, or to a later call without it, to finish.
+    partition
+        Encode only the missing pieces of this partition, and leave it to others, or to a later call without it, to finish.
 
     Returns
     -------
-    Figures by data set: cells, concepts, mean count of active latents a cell; of a share the pieces and those made.
+    Figures by data set: cells, concepts, mean count of active latents a cell; of a partition the pieces and those made.
 
     Raises
     ------
     CytosaeError
         Tokens of another backbone or layer, damaged shards, NaN, a full disk.
     """
-    config, engine = config or EncodeConfig(), engine or Here()
+    config, engine = config or EncodeConfig(), engine or LocalEngine()
     check_fit(source.layout, sae)
     names = file_names(source.cells["dataset"].unique().tolist())
     claim(folder, "concepts", [file for name in names.values() for file in _files(name)])
@@ -112,34 +112,34 @@ def encode(
     parts = Parts.of(folder.absolute() / PARTS, size, sae.n_latents, identity)
     encoder = Encoder.of(source, sae, device)
     with disk_errors(folder):
-        if share is not None:
-            return _encode_share(encoder, parts, config, inputs, folder, engine, share)
+        if partition is not None:
+            return _encode_partition(encoder, parts, config, inputs, folder, engine, partition)
         source.verify()
         (folder / MANIFEST).unlink(missing_ok=True)
         _encode_parts(encoder, parts, config.threshold, parts.missing(source.n_cells), engine)
         return _finish(encoder, parts, config, inputs, folder, engine)
 
 
-def _encode_share(
+def _encode_partition(
     encoder: Encoder,
     parts: Parts,
     config: EncodeConfig,
     inputs: dict[str, str],
     folder: Path,
     engine: Engine,
-    share: Share,
+    partition: Partition,
 ) -> dict[str, Any]:
-    """Make the missing pieces of a share."""
+    """Make the missing pieces of a partition."""
     source = encoder.source
     finished = Manifest.load(folder)
     if finished is not None and finished.why_stale(folder, asdict(config), inputs) is None:
-        say(f"concepts: finished already, nothing to do for share {share}")
+        say(f"concepts: finished already, nothing to do for partition {partition}")
         return {"pieces": 0, "pieces_made": 0}
-    pieces = [start for start in range(0, source.n_cells, parts.size) if share.has(start // parts.size)]
+    pieces = [start for start in range(0, source.n_cells, parts.size) if partition.has(start // parts.size)]
     missing = sorted({*pieces} & {*parts.missing(source.n_cells)})
     source.verify(start // parts.size for start in missing)
     _encode_parts(encoder, parts, config.threshold, missing, engine)
-    say(f"concepts: share {share} is made; the same command without --shard finishes them")
+    say(f"concepts: partition {partition} is made; the same command without --shard finishes them")
     return {"pieces": len(pieces), "pieces_made": len(missing)}
 
 

@@ -1,6 +1,6 @@
 """The units of work of `cytosae.concepts.encode`: pieces of cells, runs of their statistics, maps of reference images.
 
-Each is a recipe for an engine (`cytosae.engines`): it goes to another process, and loads there what it needs.
+Each is a factory for an engine (`cytosae.engines`): it goes to another process, and loads there what it needs.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Encoder:
         sae = SAE(self.d_model, 0, activation=self.activation)
         sae.n_latents = self.n_latents
         for name, values in self.weights.items():
-            own = np.require(values, requirements="W")  # an engine may share it between processes
+            own = np.require(values, requirements="W")  # an engine may have it in several processes
             setattr(sae, name, torch.nn.Parameter(torch.from_numpy(own), requires_grad=False))
         return sae.to(choose_device(self.device))
 

@@ -4,7 +4,8 @@ What a unit gives depends on the unit alone, so that results do not depend on th
 order. Units leave files that are written whole; a unit that is done twice leaves the same bytes.
 """
 
-from cytosae.engines.engine import Engine, Here, Recipe, Tick, Work, opened
-from cytosae.engines.shares import Share
+from cytosae.engines.choice import open_engine
+from cytosae.engines.engine import Engine, LocalEngine, Tick, Work, WorkFactory
+from cytosae.engines.partition import Partition
 
-__all__ = ["Engine", "Here", "Recipe", "Share", "Tick", "Work", "opened"]
+__all__ = ["Engine", "LocalEngine", "Partition", "Tick", "Work", "WorkFactory", "open_engine"]

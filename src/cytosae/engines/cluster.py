@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from itertools import chain
 from typing import Any
 
-from cytosae.engines.engine import Recipe, Tick, Work, one
+from cytosae.engines.engine import Tick, Work, WorkFactory, do_one
 from cytosae.errors import CytosaeError
 
 # Both are read when ray is imported. Nothing is reported to anybody, and a cluster of its own listens on 127.0.0.1 alone.
@@ -32,16 +32,16 @@ class _Replica:
         self._key: Any = None
         self._work: Work | None = None
 
-    def do(self, recipe: list[Any], unit: Any) -> tuple[Any, int]:
-        """The result of a unit; `recipe` is a list with the reference, which is fetched when it is another than before."""
-        if self._work is None or self._key != recipe[0]:
+    def do(self, factory: list[Any], unit: Any) -> tuple[Any, int]:
+        """The result of a unit; `factory` is a list with the reference, which is fetched when it is another than before."""
+        if self._work is None or self._key != factory[0]:
             import ray
 
-            self._key, self._work = recipe[0], ray.get(recipe[0])()
-        return one(self._work, unit)
+            self._key, self._work = factory[0], ray.get(factory[0])()
+        return do_one(self._work, unit)
 
 
-class Cluster:
+class RayEngine:
     """The engine of actors in a Ray cluster.
 
     Parameters
@@ -96,7 +96,7 @@ class Cluster:
         kept = {"max_restarts": -1, "max_task_retries": RETRIES}
         return self._ray.remote(_Replica).options(**self._options, **kept).remote()
 
-    def map(self, recipe: Recipe, units: Iterable[Any], tick: Tick) -> Iterator[Any]:
+    def map(self, factory: WorkFactory, units: Iterable[Any], tick: Tick) -> Iterator[Any]:
         """See `Engine.map`.
 
         Raises
@@ -108,7 +108,7 @@ class Cluster:
         if (first := next(left, None)) is None:
             return
         left = chain([first], left)
-        reference = [ray.put(recipe)]
+        reference = [ray.put(factory)]
         self._actors = self._actors or [self._actor() for _ in range(self.replicas)]
         # An actor for which the cluster has no room yet is given nothing.
         starting = {actor.__ray_ready__.remote(): actor for actor in self._actors}

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, contextmanager
 from typing import Any, Protocol
-
-from cytosae.settings import EngineConfig
 
 Tick = Callable[[int], None]
 """Told how many more cells are finished."""
 Work = Callable[[Iterable[Any], Tick], Iterator[Any]]
 """Yields the result of each unit, in their order."""
-Recipe = Callable[[], Work]
+WorkFactory = Callable[[], Work]
 """Loads what the work needs, a model for instance. Called once in each replica, so it has to be picklable."""
 
 
@@ -23,47 +20,24 @@ class Engine(Protocol):
     def replicas(self) -> int:
         """Units that are worked on at the same time."""
 
-    def map(self, recipe: Recipe, units: Iterable[Any], tick: Tick) -> Iterator[Any]:
+    def map(self, factory: WorkFactory, units: Iterable[Any], tick: Tick) -> Iterator[Any]:
         """Yield the results of all units, in the order in which they are finished.
 
         A unit is asked for only when a replica can take it: `units` may be endless.
         """
 
 
-class Here:
+class LocalEngine:
     """The engine that works in this process: one replica, which sees all units and may look ahead."""
 
     replicas = 1
 
-    def map(self, recipe: Recipe, units: Iterable[Any], tick: Tick) -> Iterator[Any]:
+    def map(self, factory: WorkFactory, units: Iterable[Any], tick: Tick) -> Iterator[Any]:
         """See `Engine.map`."""
-        yield from recipe()(units, tick)
+        yield from factory()(units, tick)
 
 
-@contextmanager
-def opened(config: EngineConfig) -> Iterator[Engine]:
-    """The engine that the settings name; what it starts ends with the block.
-
-    Raises
-    ------
-    CytosaeError
-        Ray is not installed, or no cluster answers.
-    """
-    if config.here:
-        yield Here()
-    elif config.engine == "ray":
-        from cytosae.engines.cluster import Cluster  # imports ray
-
-        with closing(Cluster(config.replicas, config.address)) as cluster:
-            yield cluster
-    else:
-        from cytosae.engines.processes import Processes
-
-        with closing(Processes(config.replicas)) as processes:
-            yield processes
-
-
-def one(work: Work, unit: Any) -> tuple[Any, int]:
+def do_one(work: Work, unit: Any) -> tuple[Any, int]:
     """The result of a single unit, and the cells that were finished for it."""
     cells: list[int] = []
     (result,) = work([unit], cells.append)

@@ -15,7 +15,7 @@ from queue import SimpleQueue
 from typing import Any
 
 from cytosae.console import say
-from cytosae.engines.engine import Recipe, Tick, one
+from cytosae.engines.engine import Tick, WorkFactory, do_one
 from cytosae.errors import CytosaeError
 
 ATTEMPTS = 4
@@ -36,16 +36,16 @@ class _Unit:
 class _Process:
     """One worker process, and the units that it was given and has not finished."""
 
-    def __init__(self, recipe: Recipe, threads: int) -> None:
+    def __init__(self, factory: WorkFactory, threads: int) -> None:
         self.pipe, theirs = _SPAWN.Pipe()
         self.process = _SPAWN.Process(target=_serve, args=(theirs, threads))
         self.process.start()
         theirs.close()  # or its end would go unnoticed
         self.units: deque[_Unit] = deque()
-        self.prepare(recipe)
+        self.prepare(factory)
 
-    def prepare(self, recipe: Recipe) -> None:
-        self._send("recipe", recipe)
+    def prepare(self, factory: WorkFactory) -> None:
+        self._send("factory", factory)
 
     def give(self, unit: _Unit) -> None:
         self.units.append(unit)
@@ -63,13 +63,13 @@ class _Process:
         return self.process.exitcode
 
 
-class Processes:
+class ProcessEngine:
     """The engine of several worker processes.
 
     Parameters
     ----------
     replicas
-        Processes, at most; they share the cores. They are started when there is work for them, and live until `close`.
+        Processes, at most; they divide the cores. They are started when there is work for them, and live until `close`.
 
     Notes
     -----
@@ -80,7 +80,7 @@ class Processes:
         self.replicas = replicas
         self._processes: list[_Process] = []
 
-    def map(self, recipe: Recipe, units: Iterable[Any], tick: Tick) -> Iterator[Any]:
+    def map(self, factory: WorkFactory, units: Iterable[Any], tick: Tick) -> Iterator[Any]:
         """See `Engine.map`.
 
         Raises
@@ -89,11 +89,11 @@ class Processes:
             What the work raises, or a unit at which process after process dies.
         """
         for process in self._processes:
-            process.prepare(recipe)
+            process.prepare(factory)
         left = map(_Unit, units)
         again: deque[_Unit] = deque()
         while True:
-            self._feed(recipe, left, again)
+            self._feed(factory, left, again)
             busy = {process.pipe: process for process in self._processes if process.units}
             if not busy:
                 return
@@ -110,7 +110,7 @@ class Processes:
                 tick(cells)
                 yield result
 
-    def _feed(self, recipe: Recipe, left: Iterator[_Unit], again: deque[_Unit]) -> None:
+    def _feed(self, factory: WorkFactory, left: Iterator[_Unit], again: deque[_Unit]) -> None:
         """Give out units while there is somebody to take them, to those with the fewest first."""
         while True:
             process = min(self._processes, key=lambda p: len(p.units), default=None)
@@ -121,7 +121,7 @@ class Processes:
             if unit is None:
                 return
             if new or process is None:
-                process = _Process(recipe, _threads(self.replicas))
+                process = _Process(factory, _threads(self.replicas))
                 self._processes.append(process)
             process.give(unit)
 
@@ -160,17 +160,17 @@ def _serve(pipe: Connection, threads: int) -> None:
     os.environ["OMP_NUM_THREADS"] = os.environ["NUMBA_NUM_THREADS"] = str(threads)  # torch is not imported yet
     messages: SimpleQueue[tuple[str, Any]] = SimpleQueue()
     threading.Thread(target=_receive, args=(pipe, messages), daemon=True).start()
-    recipe, work = None, None
+    factory, work = None, None
     while True:
         kind, content = messages.get()
-        if kind == "recipe":
-            recipe, work = content, None
+        if kind == "factory":
+            factory, work = content, None
             continue
         try:
             if kind == "unreadable":
                 raise content
-            work = work or recipe()  # type: ignore[misc]
-            reply: tuple[Any, int, Exception | None] = (*one(work, content), None)
+            work = work or factory()  # type: ignore[misc]
+            reply: tuple[Any, int, Exception | None] = (*do_one(work, content), None)
         except Exception as error:
             error.add_note(traceback.format_exc())
             reply = (None, 0, error)

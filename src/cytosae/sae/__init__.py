@@ -1,13 +1,14 @@
 """The sparse autoencoder: model, objectives, training, checkpoints. Leaves ``model.safetensors`` and ``config.json``."""
 
 from cytosae.sae.adopting import adopt
+from cytosae.sae.distributed import join
 from cytosae.sae.metrics import HELD_OUT, TRAINING, ExplainedVariance, evaluate, measured_on
 from cytosae.sae.model import SAE
 from cytosae.sae.objectives import RECONSTRUCTION, backward, ghost_reconstruction, terms
 from cytosae.sae.start import geometric_median
-from cytosae.sae.team import join
 from cytosae.sae.tracking import TRACKERS, read_metrics
-from cytosae.sae.training import train, training_inputs
+from cytosae.sae.trainer import training_inputs
+from cytosae.sae.training import train
 from cytosae.settings import TrainConfig
 
 __all__ = [

@@ -14,7 +14,7 @@ from cytosae.backbones import choose_precision
 from cytosae.sae.active_latents import active
 from cytosae.sae.checkpoint import TrainState
 from cytosae.sae.model import SAE
-from cytosae.sae.training import new_state, step
+from cytosae.sae.step import new_state, step
 from cytosae.settings import TrainConfig
 
 SETTLED_L0 = 150

@@ -8,8 +8,8 @@ Either axis of ``(n_tokens, n_latents)`` is divided (`cytosae.sae.split`):
   weight; only that of ``b_dec`` is, which all hold (Gao et al., "Scaling and evaluating sparse autoencoders", 2024, app. D).
 
 Both take the step that one process takes, within the rounding of sums in another order. The first process begins the
-training and deals it out, and collects it for the checkpoint, which is the same file in every case. What is computed on GPUs
-goes by NCCL; what is on the CPU (counts, messages, the state at start and for a checkpoint) goes by gloo.
+training, scatters its state, and gathers it for the checkpoint, which is the same file in every case. What is computed on
+GPUs goes by NCCL; what is on the CPU (counts, messages, the state at start and for a checkpoint) goes by gloo.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
 from typing import Any
 
@@ -32,8 +32,8 @@ from cytosae.backbones import choose_device
 from cytosae.console import console
 from cytosae.errors import CytosaeError
 from cytosae.sae.checkpoint import TrainState
+from cytosae.sae.process_group import EmptyState, ProcessGroup, T
 from cytosae.sae.split import Ranks, Split
-from cytosae.sae.team import Blank, T, Team
 from cytosae.settings import TrainConfig
 
 PARALLEL = ("data", "latents")
@@ -109,8 +109,8 @@ class _All(Ranks):
         return parts
 
 
-class _Joined(Team):
-    """This process and the others; see `Team`."""
+class _TorchrunGroup(ProcessGroup):
+    """This process and the others; see `ProcessGroup`."""
 
     def __init__(self, parallel: str, device: str) -> None:
         super().__init__(_CPU)
@@ -140,11 +140,11 @@ class _Joined(Team):
                 "every step. Leave it out, or use --parallel latents."
             )
 
-    def described(self) -> str:
+    def description(self) -> str:
         divided = "tokens" if self.split.tokens.size > 1 else "latents"
         return f"{self.all.size} processes ({self.device.type}) that share the {divided}"
 
-    def most(self, *numbers: int) -> list[int]:
+    def maximum(self, *numbers: int) -> list[int]:
         return [int(number) for number in self.all.highest(torch.tensor([int(number) for number in numbers]))]
 
     @contextmanager
@@ -156,7 +156,7 @@ class _Joined(Team):
             raise
         except CytosaeError as error:
             message = str(error).encode()
-        whose, length = self.most((self.all.size - self.all.rank) * bool(message), len(message))
+        whose, length = self.maximum((self.all.size - self.all.rank) * bool(message), len(message))
         if whose:  # of several the first
             said = torch.zeros(length, dtype=torch.uint8)
             said[: len(message)] = torch.tensor(list(message), dtype=torch.uint8)
@@ -173,11 +173,11 @@ class _Joined(Team):
                 return
             yield item
 
-    def share(self, batches: Iterator[NDArray[np.int64]]) -> Iterator[NDArray[np.int64]]:
+    def local_part(self, batches: Iterator[NDArray[np.int64]]) -> Iterator[NDArray[np.int64]]:
         ranks = self.split.tokens
         return (np.array_split(batch, ranks.size)[ranks.rank] for batch in batches)
 
-    def deal(self, begin: Callable[[torch.device], TrainState], blank: Blank) -> TrainState:
+    def scatter(self, begin: Callable[[torch.device], TrainState], blank: EmptyState) -> TrainState:
         parts, whole = self.split.latents.size, None
         with self.agreed():
             if self.first:  # all latents may be too many for a GPU
@@ -185,14 +185,14 @@ class _Joined(Team):
         mine = whole if whole is not None and parts == 1 else blank(self.device, parts)
         there = whole.tensors() if whole is not None else {}
         for name, tensor in mine.tensors().items():
-            tensor.copy_(_dealt(there.get(name), tensor, _axis(name, parts)))
+            tensor.copy_(_scattered(there.get(name), tensor, _axis(name, parts)))
         now = torch.tensor([whole.step, whole.l0] if whole is not None else [0, 0], dtype=torch.float64)
-        step, l0 = _dealt(now, now, None).tolist()
+        step, l0 = _scattered(now, now, None).tolist()
         mine.move_to(int(step), l0)
         mine.sae.split = self.split
         return mine
 
-    def collect(self, state: TrainState, blank: Blank) -> TrainState | None:
+    def gather(self, state: TrainState, blank: EmptyState) -> TrainState | None:
         parts = self.split.latents.size
         if parts == 1:
             return state if self.first else None
@@ -201,7 +201,7 @@ class _Joined(Team):
         for name, tensor in state.tensors().items():
             axis = _axis(name, parts)
             if axis is not None:
-                pieces = _collected(tensor)
+                pieces = _gathered(tensor)
                 if pieces:
                     torch.cat(pieces, axis, out=there[name])
             elif there:
@@ -219,7 +219,7 @@ def _axis(name: str, parts: int) -> int | None:
     return 1 if last == "W_enc" else 0
 
 
-def _dealt(whole: Tensor | None, like: Tensor, axis: int | None) -> Tensor:
+def _scattered(whole: Tensor | None, like: Tensor, axis: int | None) -> Tensor:
     """What the first process has: all of it, or this process's part."""
     mine = torch.empty(like.shape, dtype=like.dtype)
     with _exchange():
@@ -233,7 +233,7 @@ def _dealt(whole: Tensor | None, like: Tensor, axis: int | None) -> Tensor:
     return mine
 
 
-def _collected(part: Tensor) -> list[Tensor]:
+def _gathered(part: Tensor) -> list[Tensor]:
     """The parts of all processes in the first, nothing in the others."""
     part = part.cpu().contiguous()
     parts = [torch.empty_like(part) for _ in range(dist.get_world_size())] if dist.get_rank() == 0 else []
@@ -242,9 +242,30 @@ def _collected(part: Tensor) -> list[Tensor]:
     return parts
 
 
+def join(parallel: str = "data", device: str = "auto") -> AbstractContextManager[ProcessGroup]:
+    """The processes that torchrun started, this one among them; this one alone where it started no others.
+
+    Parameters
+    ----------
+    parallel
+        What is divided among them: ``data``, the images of a batch, or ``latents``.
+    device
+        ``auto`` (CUDA where there is one), or a device of torch; of several processes each has a GPU of its own.
+
+    Raises
+    ------
+    CytosaeError
+        An unknown division or device, or fewer GPUs than processes on a host.
+    """
+    started = int(os.environ["WORLD_SIZE"]) if "TORCHELASTIC_RUN_ID" in os.environ else 1
+    if started == 1:
+        return nullcontext(ProcessGroup(torch.device(choose_device(device))))
+    return _torchrun_group(parallel, device)
+
+
 @contextmanager
-def joined(parallel: str, device: str) -> Iterator[Team]:
-    """Be one of the processes that torchrun started; only the first talks. See `cytosae.sae.team.join`."""
+def _torchrun_group(parallel: str, device: str) -> Iterator[ProcessGroup]:
+    """Be one of the processes that torchrun started; only the first talks."""
     console.quiet = int(os.environ["RANK"]) > 0
     backend = "cpu:gloo,cuda:nccl" if device != "cpu" and torch.cuda.is_available() else "gloo"
     with _exchange():
@@ -253,7 +274,7 @@ def joined(parallel: str, device: str) -> Iterator[Team]:
         store = dist.PrefixStore(f"cytosae/{os.environ['TORCHELASTIC_RESTART_COUNT']}", store)
         dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=_PATIENCE)
     try:
-        yield _Joined(parallel, device)
+        yield _TorchrunGroup(parallel, device)
     except _Lost:
         raise  # there is nobody to take leave of
     except BaseException:

@@ -27,7 +27,8 @@ from cytosae.errors import CytosaeError, Interrupted
 from cytosae.interrupts import StopFlag, deferred_signals
 from cytosae.locks import locked
 from cytosae.sae.threads import alone
-from cytosae.sae.training import Course, claim_training, own_random_numbers, start_tokens
+from cytosae.sae.trainer import Trainer, start_tokens
+from cytosae.sae.training import claim_training, own_random_numbers
 from cytosae.settings import TrainConfig
 from cytosae.tokens import TokenSource, shuffled_batches
 
@@ -119,7 +120,7 @@ def _train_stream(
     trained: Trained,
     restart: bool,
 ) -> None:
-    courses: dict[str, Course] = {}
+    trainers: dict[str, Trainer] = {}
     starts: dict[int, torch.Tensor] = {}
 
     def start(source: TokenSource, training: NDArray[np.int64], config: TrainConfig) -> torch.Tensor:
@@ -131,115 +132,115 @@ def _train_stream(
         for member in members:
             closing.enter_context(locked(member.folder))
             claim_training(member.folder, DIVERGED)
-            course = Course(source, member.folder, member.config, device, start=start, verified=True, restart=restart)
-            closing.callback(course.close)
-            if why := _known_to_diverge(course):
+            trainer = Trainer(source, member.folder, member.config, device, start=start, verified=True, restart=restart)
+            closing.callback(trainer.close)
+            if why := _known_to_diverge(trainer):
                 trained.diverged[member.name] = why
             else:
-                courses[member.name] = course
+                trainers[member.name] = trainer
         starts.clear()
-        if not courses:
+        if not trainers:
             return
         run = closing.enter_context(_side_by_side(len(members), device))
-        bar = closing.enter_context(progress("sae", _total(courses), "steps", _done(courses)))
+        bar = closing.enter_context(progress("sae", _total(trainers), "steps", _done(trainers)))
         saved = time.monotonic()
-        for now, x in _batches(source, courses, device, readers, closing):
+        for now, x in _batches(source, trainers, device, readers, closing):
             if stop:
-                for course in courses.values():
-                    course.save()
+                for trainer in trainers.values():
+                    trainer.save()
                 raise Interrupted(
                     stop.signum or 0,
-                    f"stopped with {len(courses)} autoencoders in training; the checkpoint of each is written, the same "
+                    f"stopped with {len(trainers)} autoencoders in training; the checkpoint of each is written, the same "
                     "command goes on from there",
                 )
-            notes = run(lambda course, x=x: _stepped(course, x), [courses[name] for name in now])
+            notes = run(lambda trainer, x=x: _stepped(trainer, x), [trainers[name] for name in now])
             for name, note in zip(now, notes, strict=True):
                 if isinstance(note, CytosaeError):
                     trained.diverged[name] = str(note)
                     say(f"sae {name}: stopped: {note}")
-                    course = courses.pop(name)
-                    write_json(course.folder / DIVERGED, {"why": str(note), **course.identity})
-            _evaluate([courses[name] for name in now if name in courses], run)
-            for name in [name for name in now if name in courses and courses[name].ended]:
-                trained.figures[name] = courses.pop(name).finish()
-            bar.to(bar.done + len(now), f"{len(courses)} in training")
+                    trainer = trainers.pop(name)
+                    write_json(trainer.folder / DIVERGED, {"why": str(note), **trainer.identity})
+            _evaluate([trainers[name] for name in now if name in trainers], run)
+            for name in [name for name in now if name in trainers and trainers[name].ended]:
+                trained.figures[name] = trainers.pop(name).finish()
+            bar.to(bar.done + len(now), f"{len(trainers)} in training")
             if time.monotonic() - saved > checkpoint_seconds:
-                for course in courses.values():
-                    course.save()
+                for trainer in trainers.values():
+                    trainer.save()
                 saved = time.monotonic()
-        for name, course in courses.items():  # those that had no step left
-            trained.figures[name] = course.finish()
+        for name, trainer in trainers.items():  # those that had no step left
+            trained.figures[name] = trainer.finish()
 
 
-def _known_to_diverge(course: Course) -> str | None:
+def _known_to_diverge(trainer: Trainer) -> str | None:
     """Why the same training was stopped before."""
-    path = course.folder / DIVERGED
+    path = trainer.folder / DIVERGED
     if not path.is_file():
         return None
     known = read_json(path)
-    if {key: known.get(key) for key in course.identity} == json.loads(json.dumps(course.identity)):
+    if {key: known.get(key) for key in trainer.identity} == json.loads(json.dumps(trainer.identity)):
         return str(known["why"])
     path.unlink()
     return None
 
 
-def _total(courses: dict[str, Course]) -> int:
-    return sum(course.config.steps for course in courses.values())
+def _total(trainers: dict[str, Trainer]) -> int:
+    return sum(trainer.config.steps for trainer in trainers.values())
 
 
-def _done(courses: dict[str, Course]) -> int:
-    return sum(course.state.step for course in courses.values())
+def _done(trainers: dict[str, Trainer]) -> int:
+    return sum(trainer.state.step for trainer in trainers.values())
 
 
 def _batches(
-    source: TokenSource, courses: dict[str, Course], device: torch.device, readers: int, closing: ExitStack
+    source: TokenSource, trainers: dict[str, Trainer], device: torch.device, readers: int, closing: ExitStack
 ) -> Iterator[tuple[list[str], torch.Tensor]]:
     """Every batch that a member still needs, with the names of those that need it.
 
     A member that was interrupted earlier than others takes its steps alone until it has come up with them.
     """
-    first = next(iter(courses.values()))
-    number = min(course.state.step for course in courses.values())
+    first = next(iter(trainers.values()))
+    number = min(trainer.state.step for trainer in trainers.values())
     rows = shuffled_batches(first.training, first.config.batch_images, first.config.seed, start=number)
     tokens = source.stream(rows, readers=readers)
     closing.callback(tokens.close)
-    while any(not course.ended for course in courses.values()):
-        now = [name for name, course in courses.items() if course.state.step == number and not course.ended]
+    while any(not trainer.ended for trainer in trainers.values()):
+        now = [name for name, trainer in trainers.items() if trainer.state.step == number and not trainer.ended]
         x = next(tokens)
         number += 1
         if now:
             yield now, x.to(device, torch.float32).flatten(0, 1)
 
 
-def _stepped(course: Course, x: torch.Tensor) -> str | CytosaeError:
+def _stepped(trainer: Trainer, x: torch.Tensor) -> str | CytosaeError:
     try:
-        return course.step(x)
+        return trainer.step(x)
     except CytosaeError as error:
         return error
 
 
-def _evaluate(courses: Sequence[Course], run: Callable[..., list[Any]]) -> None:
+def _evaluate(trainers: Sequence[Trainer], run: Callable[..., list[Any]]) -> None:
     """Those that are due, those measured on the same cells on one reading of them."""
-    due: dict[tuple[int, ...], list[Course]] = {}
-    for course in courses:
-        if course.evaluation_due:
-            due.setdefault((*course.evaluation.tolist(),), []).append(course)
+    due: dict[tuple[int, ...], list[Trainer]] = {}
+    for trainer in trainers:
+        if trainer.evaluation_due:
+            due.setdefault((*trainer.evaluation.tolist(),), []).append(trainer)
     for together in due.values():
         tokens = list(together[0].measured())
-        run(lambda course, tokens=tokens: course.evaluate(tokens), together)
+        run(lambda trainer, tokens=tokens: trainer.evaluate(tokens), together)
 
 
 @contextmanager
 def _side_by_side(members: int, device: torch.device) -> Iterator[Callable[..., list[Any]]]:
-    """What calls a function with every course, in threads where that is faster, and gives the results in order."""
+    """What calls a function with every trainer, in threads where that is faster, and gives the results in order."""
     threads = torch.get_num_threads()
     if device.type != "cpu" or min(threads, members) < 2:
-        yield lambda function, courses: [function(course) for course in courses]
+        yield lambda function, trainers: [function(trainer) for trainer in trainers]
         return
 
-    def in_one(function: Callable[[Course], Any], course: Course) -> Any:
+    def in_one(function: Callable[[Trainer], Any], trainer: Trainer) -> Any:
         with alone():
-            return function(course)
+            return function(trainer)
 
     def begin() -> None:
         torch.set_num_threads(1)
@@ -247,15 +248,15 @@ def _side_by_side(members: int, device: torch.device) -> Iterator[Callable[..., 
 
     with ThreadPoolExecutor(threads, "sae-member", initializer=begin) as pool:
 
-        def run(function: Callable[[Course], Any], courses: Sequence[Course]) -> list[Any]:
-            if len(courses) == 1:
-                return [function(courses[0])]
+        def run(function: Callable[[Trainer], Any], trainers: Sequence[Trainer]) -> list[Any]:
+            if len(trainers) == 1:
+                return [function(trainers[0])]
             torch.set_num_threads(1)
             try:
                 # The largest first, so that no thread is left with it at the end.
-                order = sorted(range(len(courses)), key=lambda i: -courses[i].state.sae.n_latents)
-                begun = {i: pool.submit(in_one, function, courses[i]) for i in order}
-                return [begun[i].result() for i in range(len(courses))]
+                order = sorted(range(len(trainers)), key=lambda i: -trainers[i].state.sae.n_latents)
+                begun = {i: pool.submit(in_one, function, trainers[i]) for i in order}
+                return [begun[i].result() for i in range(len(trainers))]
             finally:
                 torch.set_num_threads(threads)
 

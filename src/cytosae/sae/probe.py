@@ -22,8 +22,8 @@ from cytosae.sae import sparse
 from cytosae.sae.metrics import evaluate
 from cytosae.sae.model import SAE
 from cytosae.sae.objectives import OBJECTIVES, RECONSTRUCTION
-from cytosae.sae.start import start_of_bias
-from cytosae.sae.training import begin, new_state, step
+from cytosae.sae.start import initialise, start_of_bias
+from cytosae.sae.step import new_state, step
 from cytosae.settings import TrainConfig
 
 LEARNING_RATE = 4e-3
@@ -249,7 +249,7 @@ def probe(x: Tensor, held: Tensor, config: TrainConfig, threshold: float) -> Pro
     rates = _probe_rates(steps, config)
     short = replace(config, warmup_steps=0, revival="none")
     state = new_state(short, x.shape[1], x.device)
-    begin(state, x[: 16 * BATCH], config)
+    initialise(state, x[: 16 * BATCH], config)
     settled = summed = 0.0
     for batch in _batches(x, steps, config.seed):
         rate = float(rates[state.step])
@@ -271,7 +271,7 @@ def never_fired(x: Tensor, config: TrainConfig, centred: bool, steps: int) -> fl
     centre = "geometric-median" if centred else "zeros"
     short = replace(config, b_dec_init=centre, learning_rate=rate, warmup_steps=steps, revival="none")
     state = new_state(short, x.shape[1], x.device)
-    begin(state, x[: 16 * BATCH], short)
+    initialise(state, x[: 16 * BATCH], short)
     fired = torch.zeros(state.sae.n_latents, dtype=torch.bool, device=x.device)
     for batch in _batches(x, steps, config.seed):
         fired |= step(state, batch, short).fired

@@ -5,7 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from cytosae.sae.checkpoint import TrainState
 from cytosae.sae.model import SAE
+from cytosae.settings import TrainConfig
 
 
 def geometric_median(x: Tensor, *, max_iterations: int = 200, tolerance: float = 1e-7) -> Tensor:
@@ -87,3 +89,17 @@ def tie_encoder(sae: SAE, centred: Tensor, generator: torch.Generator) -> None:
     some = centred[torch.randperm(len(centred), generator=generator)[:1024].to(centred.device)]
     output = torch.relu(some @ sae.W_dec.T) @ sae.W_dec
     sae.W_enc.copy_(sae.W_dec.T * ((output * some).sum() / output.square().sum()))
+
+
+@torch.no_grad()
+def initialise(state: TrainState, x: Tensor, config: TrainConfig) -> None:
+    """Bias and directions of a training that begins, from a sample of tokens ``(n_tokens, d_model)``."""
+    sae = state.sae
+    sae.b_dec.copy_(start_of_bias(x, config.b_dec_init))
+    if state.archetypes is not None:
+        generator = torch.Generator().manual_seed(config.seed)
+        state.archetypes.start_from(x, sae.b_dec, generator)
+        state.archetypes.give_directions(sae.W_dec)
+        tie_encoder(sae, x.to(sae.b_dec.device) - sae.b_dec, generator)
+    elif config.directions_init == "tokens":
+        start_from_tokens(sae, x, config.seed)

@@ -22,28 +22,11 @@ from cytosae.sae import training_inputs
 from cytosae.sae.joint import Member, Trained, train_together
 from cytosae.settings import BackboneConfig, EncodeConfig, EvaluateConfig, StoreConfig, TrainConfig
 from cytosae.study import embedded, encoded, load_backbone
-from cytosae.sweeps.spec import Setting, Spec
+from cytosae.sweeps.spec import Run, Spec
 from cytosae.sweeps.table import claim_results, write_results
 from cytosae.tokens import LiveTokens, TokenSource, TokenStore, layout_of
 
 TOKENS, MEMBERS = "tokens", "members"
-
-
-@dataclass(frozen=True)
-class Run:
-    """One training of a sweep."""
-
-    setting: Setting
-    layer: int
-    """Block, from 1."""
-    config: TrainConfig
-    folder: Path
-    """Holds ``sae/`` and ``concepts/``."""
-
-    @property
-    def name(self) -> str:
-        """Name of the folder."""
-        return self.folder.name
 
 
 @dataclass(frozen=True)

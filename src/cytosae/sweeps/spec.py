@@ -38,6 +38,23 @@ class Setting:
 
 
 @dataclass(frozen=True)
+class Run:
+    """One training of a sweep."""
+
+    setting: Setting
+    layer: int
+    """Block, from 1."""
+    config: TrainConfig
+    folder: Path
+    """Holds ``sae/`` and ``concepts/``."""
+
+    @property
+    def name(self) -> str:
+        """Name of the folder."""
+        return self.folder.name
+
+
+@dataclass(frozen=True)
 class Spec:
     """A sweep.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,10 +18,7 @@ from cytosae.report import files_of, overview, png_of_file, save, template, thre
 from cytosae.reproduction.paper import REPORTED
 from cytosae.sae import measured_on
 from cytosae.settings import EvaluateConfig
-from cytosae.sweeps.spec import Spec
-
-if TYPE_CHECKING:
-    from cytosae.sweeps.running import Run
+from cytosae.sweeps.spec import Run, Spec
 
 TABLE, CSV, RUNS, PAGE = "sweep.parquet", "sweep.csv", "runs.csv", "sweep.html"
 FIGURES = ("explained_variance", "l0", "dead", "silent")

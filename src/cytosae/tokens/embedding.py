@@ -17,7 +17,7 @@ import torch
 from cytosae.artefacts import changes
 from cytosae.backbones import INPUT_SIZE, Backbone, BackboneInfo
 from cytosae.cells import decoded, intensities
-from cytosae.engines import Engine, Here, Share
+from cytosae.engines import Engine, LocalEngine, Partition
 from cytosae.errors import CytosaeError
 from cytosae.settings import StoreConfig
 from cytosae.tokens.filling import Make, fill
@@ -68,7 +68,7 @@ def embed(
     *,
     workers: int | None = None,
     engine: Engine | None = None,
-    share: Share | None = None,
+    partition: Partition | None = None,
 ) -> dict[str, Any]:
     """Write the tokens of all cells, or what is still missing of them.
 
@@ -86,7 +86,7 @@ def embed(
         See `layout_of`.
     workers
         Decoding processes, of each replica. If None one a core, and none beside a replica that is not the only one.
-    engine, share
+    engine, partition
         See `cytosae.tokens.filling.fill`.
 
     Returns
@@ -98,6 +98,6 @@ def embed(
     CytosaeError
         No permission, too little disk, an image that can no longer be read, tokens that are NaN.
     """
-    if workers is None and engine is not None and not isinstance(engine, Here):
-        workers = 0  # the replicas share the cores
-    return fill(cells, folder, layout, _Embedding(backbone, layout, workers), engine=engine, share=share)
+    if workers is None and engine is not None and not isinstance(engine, LocalEngine):
+        workers = 0  # the replicas divide the cores
+    return fill(cells, folder, layout, _Embedding(backbone, layout, workers), engine=engine, partition=partition)

@@ -27,7 +27,7 @@ from cytosae.artefacts import (
 )
 from cytosae.cells import image_digests, write_cells
 from cytosae.console import progress, say
-from cytosae.engines import Engine, Here, Share, Tick, Work
+from cytosae.engines import Engine, LocalEngine, Partition, Tick, Work
 from cytosae.errors import CytosaeError
 from cytosae.storage import StoredPath
 from cytosae.tokens.store import (
@@ -75,7 +75,7 @@ class _Planned:
 
 @dataclass(frozen=True)
 class _Maker:
-    """Makes shards; a recipe for an engine. A unit is a shard as planned, with its cells."""
+    """Makes shards; a factory for an engine. A unit is a shard as planned, with its cells."""
 
     folder: Path
     layout: Layout
@@ -112,7 +112,7 @@ def fill(
     origin: str = "",
     *,
     engine: Engine | None = None,
-    share: Share | None = None,
+    partition: Partition | None = None,
 ) -> dict[str, Any]:
     """Write the tokens of all cells, or what is still missing of them.
 
@@ -132,8 +132,8 @@ def fill(
         A digest of what tokens are made from beside images and layout.
     engine
         Who makes the shards; this process if None.
-    share
-        Make only the missing shards of this share, and do not finish the store: the others may be making theirs.
+    partition
+        Make only the missing shards of this partition, and do not finish the store: the others may be making theirs.
 
     Returns
     -------
@@ -145,9 +145,9 @@ def fill(
         No permission, too little disk, a folder with tokens of the other kind (embedded, imported), what `load` and `Make`
         raise.
     """
-    engine, cells = engine or Here(), cells.reset_index(drop=True)
+    engine, cells = engine or LocalEngine(), cells.reset_index(drop=True)
     plans = _plans(cells, layout, origin)
-    mine = [plan for plan in plans if share is None or share.has(plan.index)]
+    mine = [plan for plan in plans if partition is None or partition.has(plan.index)]
     _refuse_other_kind(folder, layout)
     _claim(folder, plans)
     found = _found(folder, layout)
@@ -162,7 +162,7 @@ def fill(
             "choose another disk, or run with --no-store."
         )
     with disk_errors(folder):
-        if share is None:
+        if partition is None:
             write_manifest(folder, layout, _ordered(shards), complete=False)
         elif missing and not _begun(folder, layout):
             # The other shares write the same, once; what is made from now on is noted beside each shard.
@@ -174,14 +174,14 @@ def fill(
             units = ((plan, known.iloc[plan.start : plan.stop]) for plan in missing)
             for shard in engine.map(_Maker(folder.absolute(), layout, load), units, bar.advance):
                 shards[shard.start // layout.cells_per_shard] = shard
-        if share is None:
+        if partition is None:
             write_cells(cells, folder / CELLS)
             # First what the notes say, then without them: whoever is killed between leaves a store that is finished soon.
             write_manifest(folder, layout, _ordered(shards), complete=False)
             _sweep(folder, {shard.file for shard in shards.values()}, found.values())
             write_manifest(folder, layout, _ordered(shards), complete=True)
         else:
-            say(f"tokens: share {share} is made; the same command without --shard finishes the store")
+            say(f"tokens: partition {partition} is made; the same command without --shard finishes the store")
     return {
         "cells": len(cells),
         "shards": len(plans),

@@ -18,8 +18,8 @@ from sqlalchemy.orm import Session
 
 from cytosae.artefacts import Manifest, digest, reading_hdf5
 from cytosae.errors import CytosaeError
-from cytosae.explorer.annotations.former import autoencoder_of, explore_command, former_folder
 from cytosae.explorer.annotations.tables import SCHEMA, About, Base
+from cytosae.explorer.annotations.whereabouts import autoencoder_of, explore_command, former_folder
 from cytosae.storage import StoredPath
 
 FILE = "annotations.sqlite"

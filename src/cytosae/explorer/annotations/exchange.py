@@ -18,10 +18,10 @@ from cytosae.console import say
 from cytosae.errors import CytosaeError
 from cytosae.explorer.annotations import recording, schemas, tables
 from cytosae.explorer.annotations.database import Database, Unknown
-from cytosae.explorer.annotations.former import DIGITS
 from cytosae.explorer.annotations.lookup import check_item
 from cytosae.explorer.annotations.stored import FORMAT, Stored, StoredAnnotation, StoredChange, StoredWorklist
 from cytosae.explorer.annotations.tabular import COLUMNS, first_error, from_csv, to_csv
+from cytosae.explorer.annotations.whereabouts import DIGITS
 from cytosae.explorer.annotations.worklists import Plan, add_to
 
 

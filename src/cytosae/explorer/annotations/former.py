@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from cytosae.artefacts import WEIGHTS, Manifest
-from cytosae.errors import CytosaeError
-from cytosae.storage import StoredPath
+from sqlalchemy import func, select
+from sqlalchemy.exc import SQLAlchemyError
 
-FORMER = "former"
-"""Folder of a study with a folder for each autoencoder, named by the first digits of the digest of its weights."""
-DIGITS = 12
+from cytosae.artefacts import WEIGHTS
+from cytosae.errors import CytosaeError
+from cytosae.explorer.annotations import tables
+from cytosae.explorer.annotations.database import default_address, file_of, read_database
+from cytosae.explorer.annotations.whereabouts import FORMER, explore_command
+from cytosae.storage import StoredPath
 
 
 @dataclass(frozen=True)
@@ -43,27 +44,6 @@ class Former:
         return explore_command(self.folder)
 
 
-def explore_command(folder: Path, address: str | None = None) -> str:
-    """What to type to open a study, with a database of its own if one is named."""
-    command = ["cytosae", "explore", str(folder), *(() if address is None else ("--annotations", address))]
-    return shlex.join(command)
-
-
-def autoencoder_of(study: Path) -> str | None:
-    """Digest of the autoencoder whose concepts a study has; None where they cannot be read."""
-    try:
-        manifest = Manifest.load(study / "concepts")
-    except CytosaeError:
-        return None
-    return None if manifest is None or manifest.stage != "concepts" else manifest.inputs.get("sae")
-
-
-def former_folder(study: Path, sae: str) -> Path | None:
-    """Where a study keeps an autoencoder that it had before."""
-    folder = study / FORMER / sae[:DIGITS]
-    return folder if not isinstance(study, StoredPath) and sae and folder.is_dir() else None
-
-
 def former_studies(study: Path) -> list[Former]:
     """All autoencoders that a study had before, the latest first."""
     if isinstance(study, StoredPath) or not (study / FORMER).is_dir():
@@ -82,12 +62,6 @@ def _described(folder: Path) -> Former:
 
 
 def _judgements(folder: Path) -> int | None:
-    from sqlalchemy import func, select
-    from sqlalchemy.exc import SQLAlchemyError
-
-    from cytosae.explorer.annotations import tables
-    from cytosae.explorer.annotations.database import default_address, file_of, read_database
-
     file = file_of(default_address(folder))
     if file is None or not file.is_file():
         return 0

@@ -17,11 +17,11 @@ from cytosae.errors import CytosaeError
 from cytosae.explorer.annotations import recording, schemas, worklists
 from cytosae.explorer.annotations.database import Damaged, Database, OtherAutoencoder, Unknown
 from cytosae.explorer.annotations.exchange import everything
-from cytosae.explorer.annotations.former import DIGITS
 from cytosae.explorer.annotations.naming import agreed_names
 from cytosae.explorer.annotations.summary import summarise
 from cytosae.explorer.annotations.tabular import to_csv
 from cytosae.explorer.annotations.vocabulary import VOCABULARY
+from cytosae.explorer.annotations.whereabouts import DIGITS
 
 Asking = Annotated[schemas.Rater | None, Query(description="who asks: to be sent the own annotations of blind lists")]
 

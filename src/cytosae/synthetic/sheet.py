@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from scipy.ndimage import binary_dilation
 
-from cytosae.cells.synthetic.concepts import has_concept
-from cytosae.cells.synthetic.laboratory import LABORATORIES, REFERENCE, Laboratory
-from cytosae.cells.synthetic.recipes import CELL_TYPES, TRAIT_RATES
-from cytosae.cells.synthetic.render import render_cell
+from cytosae.synthetic.concepts import has_concept
+from cytosae.synthetic.laboratory import LABORATORIES, REFERENCE, Laboratory
+from cytosae.synthetic.recipes import CELL_TYPES, TRAIT_RATES
+from cytosae.synthetic.render import render_cell
 
 PLANTED: tuple[tuple[str, str], ...] = (
     ("eosinophilic_granules", "eosinophil"),

@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cytosae.artefacts import PARTIAL, foreign, parse_json
-from cytosae.cells.synthetic.concepts import has_concept
-from cytosae.cells.synthetic.laboratory import LABORATORIES, REFERENCE, Laboratory
-from cytosae.cells.synthetic.profiles import DIAGNOSES, PROFILES, drawn_profile
-from cytosae.cells.synthetic.recipes import CELL_TYPES
-from cytosae.cells.synthetic.render import RENDERER_VERSION, render_cell
 from cytosae.errors import CytosaeError
+from cytosae.synthetic.concepts import has_concept
+from cytosae.synthetic.laboratory import LABORATORIES, REFERENCE, Laboratory
+from cytosae.synthetic.profiles import DIAGNOSES, PROFILES, drawn_profile
+from cytosae.synthetic.recipes import CELL_TYPES
+from cytosae.synthetic.render import RENDERER_VERSION, render_cell
 
 TABLE_COLUMNS = (
     "cell_id",

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from cytosae.cells.synthetic.concepts import has_concept
-from cytosae.cells.synthetic.geometry import (
+from cytosae.synthetic.concepts import has_concept
+from cytosae.synthetic.geometry import (
     Field,
     arc,
     capsule,
@@ -19,8 +19,8 @@ from cytosae.cells.synthetic.geometry import (
     wavy_disc,
     without,
 )
-from cytosae.cells.synthetic.noise import scattered_dots
-from cytosae.cells.synthetic.scene import Scene, Tone, bent_rod
+from cytosae.synthetic.noise import scattered_dots
+from cytosae.synthetic.scene import Scene, Tone, bent_rod
 
 GRANULES: dict[str, tuple[Tone, float, float]] = {
     "eosinophilic_granules": ((0.14, 0.0, 1.12, 0.0), 0.64, 0.31),

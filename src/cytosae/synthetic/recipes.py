@@ -11,10 +11,10 @@ from typing import TypeAlias
 
 import numpy as np
 
-from cytosae.cells.synthetic import morphology as part
-from cytosae.cells.synthetic.concepts import has_concept
-from cytosae.cells.synthetic.geometry import Field, coverage
-from cytosae.cells.synthetic.scene import Scene, paint_platelet, paint_red_cells, paint_surroundings
+from cytosae.synthetic import morphology as part
+from cytosae.synthetic.concepts import has_concept
+from cytosae.synthetic.geometry import Field, coverage
+from cytosae.synthetic.scene import Scene, paint_platelet, paint_red_cells, paint_surroundings
 
 Traits: TypeAlias = Mapping[str, bool]
 

@@ -9,9 +9,9 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from cytosae.cells.synthetic.concepts import BITS
-from cytosae.cells.synthetic.geometry import Field, capsule, coverage, union, wavy_disc
-from cytosae.cells.synthetic.noise import SIZE, scattered_dots, smooth_noise
+from cytosae.synthetic.concepts import BITS
+from cytosae.synthetic.geometry import Field, capsule, coverage, union, wavy_disc
+from cytosae.synthetic.noise import SIZE, scattered_dots, smooth_noise
 
 Tone: TypeAlias = tuple[float, float, float, float]
 """Amounts of purple, blue, eosin and haemoglobin."""

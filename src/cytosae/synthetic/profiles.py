@@ -12,7 +12,7 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-from cytosae.cells.synthetic.recipes import CELL_TYPES, TRAIT_RATES
+from cytosae.synthetic.recipes import CELL_TYPES, TRAIT_RATES
 
 
 @dataclass(frozen=True)

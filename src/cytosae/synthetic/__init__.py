@@ -1,6 +1,6 @@
 """Synthetic blood cells whose morphology is planted and therefore known."""
 
-from cytosae.cells.synthetic.cohort import (
+from cytosae.synthetic.cohort import (
     TABLE_COLUMNS,
     CohortSpec,
     Patient,
@@ -11,11 +11,11 @@ from cytosae.cells.synthetic.cohort import (
     segmentation,
     write_cohort,
 )
-from cytosae.cells.synthetic.concepts import CONCEPT_MEANINGS, CONCEPTS, has_concept, patch_labels, token_truth
-from cytosae.cells.synthetic.laboratory import LABORATORIES, REFERENCE, Laboratory
-from cytosae.cells.synthetic.profiles import DIAGNOSES, PROFILES, Profile
-from cytosae.cells.synthetic.recipes import CELL_TYPES, TRAIT_RATES
-from cytosae.cells.synthetic.render import RENDERER_VERSION, random_cells, render_cell
+from cytosae.synthetic.concepts import CONCEPT_MEANINGS, CONCEPTS, has_concept, patch_labels, token_truth
+from cytosae.synthetic.laboratory import LABORATORIES, REFERENCE, Laboratory
+from cytosae.synthetic.profiles import DIAGNOSES, PROFILES, Profile
+from cytosae.synthetic.recipes import CELL_TYPES, TRAIT_RATES
+from cytosae.synthetic.render import RENDERER_VERSION, random_cells, render_cell
 
 __all__ = [
     "CELL_TYPES",

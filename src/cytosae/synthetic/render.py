@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
-from cytosae.cells.synthetic.concepts import BITS, CONCEPTS
-from cytosae.cells.synthetic.laboratory import LABORATORIES, REFERENCE, Laboratory
-from cytosae.cells.synthetic.noise import SIZE, Field
-from cytosae.cells.synthetic.recipes import CELL_TYPES, RECIPES, TRAIT_RATES
-from cytosae.cells.synthetic.scene import Scene, new_scene
+from cytosae.synthetic.concepts import BITS, CONCEPTS
+from cytosae.synthetic.laboratory import LABORATORIES, REFERENCE, Laboratory
+from cytosae.synthetic.noise import SIZE, Field
+from cytosae.synthetic.recipes import CELL_TYPES, RECIPES, TRAIT_RATES
+from cytosae.synthetic.scene import Scene, new_scene
 
 RENDERER_VERSION = 1
 """Goes up whenever a rendered byte changes."""

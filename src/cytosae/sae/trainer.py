@@ -1,0 +1,275 @@
+"""One training in its folder: begun or continued, stepped, evaluated, saved and finished."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cytosae.artefacts import CONFIG, VERSIONS, WEIGHTS, FileRecord, Manifest, digest, disk_errors
+from cytosae.backbones import choose_precision
+from cytosae.cells import held_out
+from cytosae.console import say
+from cytosae.errors import CytosaeError
+from cytosae.sae.checkpoint import CHECKPOINT, TrainState, load_checkpoint, save_checkpoint
+from cytosae.sae.former import TrainedWork, former_folder, put_aside, refusal
+from cytosae.sae.metrics import HELD_OUT, PREFIXES, TRAINING, evaluate
+from cytosae.sae.objectives import BatchFigures
+from cytosae.sae.process_group import ProcessGroup
+from cytosae.sae.start import initialise
+from cytosae.sae.step import dead_latents, learning_rate, new_state, step
+from cytosae.sae.tracking import METRICS, open_trackers
+from cytosae.settings import TrainConfig
+from cytosae.tokens import TokenSource
+
+
+def training_inputs(source: TokenSource, config: TrainConfig) -> dict[str, str]:
+    """Digests of what a training depends on."""
+    return {"tokens": source.fingerprint, "split": split_digest(source.cells, config)}
+
+
+def split_digest(cells: pd.DataFrame, config: TrainConfig) -> str:
+    """Digest of which cells are kept out of the training."""
+    return digest(np.flatnonzero(held_out(cells, config.holdout, config.seed)).tolist())
+
+
+class Trainer:
+    """One training in its folder: started or continued, stepped, evaluated, saved and finished.
+
+    Whoever holds it brings the tokens: alone (`train`), or for several at once (`cytosae.sae.joint`).
+
+    Parameters
+    ----------
+    source, folder, config, track
+        See `train`.
+    device
+        Of torch.
+    start
+        Gives the tokens from which it starts, `start_tokens` of the same arguments.
+    verified
+        The tokens were checked against their checksums already.
+    process_group
+        The processes that train it together, each of which holds a trainer; only the first leaves anything in the folder.
+    restart
+        See `train`.
+    """
+
+    def __init__(
+        self,
+        source: TokenSource,
+        folder: Path,
+        config: TrainConfig,
+        device: torch.device,
+        track: Sequence[str] = (),
+        *,
+        start: Callable[[TokenSource, NDArray[np.int64], TrainConfig], Tensor] | None = None,
+        verified: bool = False,
+        process_group: ProcessGroup | None = None,
+        restart: bool = False,
+    ) -> None:
+        self.source, self.folder, self.config = source, folder, config
+        self.process_group = process_group or ProcessGroup(device)
+        with self.process_group.agreed():
+            self.process_group.check(config, source.layout.d_model)
+            self.training, self.evaluation, self.measured_on = _split(source, config)
+            inputs = training_inputs(source, config)
+        self.checkpoint = folder / CHECKPOINT
+        self.identity = {"parameters": config.recorded(), "inputs": inputs, "version": VERSIONS["sae"]}
+        self.held: dict[str, float] = {}
+        self._empty_state = partial(new_state, config, source.layout.d_model)
+
+        def begun(device: torch.device) -> TrainState:
+            state = self._empty_state(device)
+            if not _continued(folder, state, inputs, config, restart):
+                if not verified:
+                    source.verify()
+                initialise(state, (start or start_tokens)(source, self.training, config), config)
+                save_checkpoint(self.checkpoint, state, self.identity)
+            return state
+
+        self.state = self.process_group.scatter(begun, self._empty_state)
+        say(
+            f"sae: {config.expansion * source.layout.d_model:,} latents on {self.process_group.description()}, "
+            f"{len(self.training):,} cells to train on, measured on {len(self.evaluation):,} {self.measured_on}, step "
+            f"{self.state.step:,} of {config.steps:,}"
+        )
+        self._trackers = (
+            open_trackers(track, folder, self.state.step, config.recorded()) if self.process_group.first else []
+        )
+
+    @property
+    def ended(self) -> bool:
+        """Whether all steps are done."""
+        return self.state.step >= self.config.steps
+
+    @property
+    def images(self) -> int:
+        """Images seen."""
+        return self.state.step * self.config.batch_images
+
+    @property
+    def evaluation_due(self) -> bool:
+        """Whether the last step is one after which the autoencoder is measured."""
+        return self.ended or self.state.step % self.config.evaluate_every == 0
+
+    def step(self, x: Tensor) -> str:
+        """One step on the tokens of a batch, ``(n_tokens, d_model)``; a few words for the progress bar if it was logged."""
+        figures = step(self.state, x, self.config)
+        if not (self.ended or self.state.step % self.config.log_every == 0):
+            return ""
+        line = _line(self.state, x, figures, self.config)
+        self._log(line)
+        return f"EV {line['explained_variance']:.3f}, L0 {figures.l0:.0f}, dead {line['dead']:.0%}"
+
+    def measured(self) -> Iterator[Tensor]:
+        """Tokens of the cells to measure on."""
+        return _in_pieces(self.source, self.evaluation, self.config)
+
+    def evaluate(self, batches: Iterable[Tensor]) -> None:
+        """Figures on the tokens of the cells to measure on, for the log and for the end."""
+        self.held = self._figures(batches)
+        self._log({f"{PREFIXES[self.measured_on]}/{name}": value for name, value in self.held.items()})
+
+    def _figures(self, batches: Iterable[Tensor]) -> dict[str, float]:
+        dtype = choose_precision(self.config.encoder, "cpu")
+        return evaluate(self.state.sae, self.process_group.each(batches), self.config.objective, dtype=dtype)
+
+    def _log(self, figures: dict[str, float]) -> None:
+        for tracker in self._trackers:
+            tracker.log(self.state.step, figures)
+
+    def save(self) -> None:
+        """Write the checkpoint."""
+        whole = self.process_group.gather(self.state, self._empty_state)
+        with self.process_group.agreed():
+            if whole is not None:
+                save_checkpoint(self.checkpoint, whole, self.identity)
+
+    def close(self) -> None:
+        """End the log."""
+        for tracker in self._trackers:
+            tracker.close()
+
+    def finish(self) -> dict[str, Any]:
+        """Write the autoencoder and its manifest; its figures."""
+        if not self.held:
+            self.held = self._figures(self.measured())
+        whole = self.process_group.gather(self.state, self._empty_state)
+        with self.process_group.agreed():
+            if whole is not None:
+                return _finish(self.source, self.folder, self.config, whole, self.identity, self.held, self.measured_on)
+        return {}
+
+
+def _split(source: TokenSource, config: TrainConfig) -> tuple[NDArray[np.int64], NDArray[np.int64], str]:
+    """Rows to train on; a seeded draw of the held-out rows to measure on, or of the training's; and which of both it is."""
+    kept_out = held_out(source.cells, config.holdout, config.seed)
+    training, held = np.flatnonzero(~kept_out), np.flatnonzero(kept_out)
+    if len(training) == 0:
+        raise CytosaeError(
+            f"No cell is left to train on: all {len(kept_out)} cells are held out. Check the column 'split'."
+        )
+    whose = HELD_OUT if len(held) else TRAINING
+    if not len(held):
+        held = training
+        say(f"sae: no cell is held out ({_why_none(source, config)}): all figures are those of training cells")
+    order = np.random.default_rng([config.seed, 2]).permutation(len(held))[: config.evaluate_images]
+    return training, np.sort(held[order]), whose
+
+
+def _why_none(source: TokenSource, config: TrainConfig) -> str:
+    """Why no cell is held out."""
+    splits = sorted(map(str, source.cells["split"].dropna().unique()))
+    if splits:
+        return f"the column 'split' has {', '.join(splits[:5])} and neither val nor test"
+    return "there is one cell" if source.n_cells == 1 else f"--holdout {config.holdout:g}"
+
+
+def _continued(folder: Path, state: TrainState, inputs: Mapping[str, str], config: TrainConfig, restart: bool) -> bool:
+    """Load the checkpoint if it belongs to this training; work of another one is refused or put aside."""
+    work = TrainedWork.load(folder)
+    if work is None:
+        return False
+    if (reason := work.why_replaced(config, inputs)) is None:
+        load_checkpoint(folder / CHECKPOINT, state)
+        return True
+    if not restart:
+        raise refusal(work, reason, config, former_folder(folder, work), "To keep it, choose another folder.")
+    say(f"sae: training starts anew ({reason}); the former autoencoder is kept in {put_aside(work)}")
+    return False
+
+
+def start_tokens(source: TokenSource, training: NDArray[np.int64], config: TrainConfig) -> Tensor:
+    """Tokens of a seeded draw of cells, from which a training starts, ``(n_tokens, d_model)``."""
+    first = np.random.default_rng([config.seed, 3]).permutation(training)[: config.init_images]
+    (sample,) = source.stream([np.sort(first)])
+    return sample.flatten(0, 1).float()
+
+
+def _in_pieces(source: TokenSource, rows: NDArray[np.int64], config: TrainConfig) -> Iterator[Tensor]:
+    return source.stream(rows[i : i + config.batch_images] for i in range(0, len(rows), config.batch_images))
+
+
+@torch.no_grad()
+def _line(state: TrainState, x: Tensor, figures: BatchFigures, config: TrainConfig) -> dict[str, float]:
+    """The figures of a training batch, for the log."""
+    split, x = state.sae.split, x.double()
+    n = split.tokens.sum(torch.tensor(len(x), device=x.device))
+    mean = split.tokens.sum(x.sum(0)) / n
+    spread = float(split.tokens.sum((x - mean).square().sum()))
+    error = figures.mse * float(n) * state.sae.d_model
+    n_dead = split.latents.sum(torch.tensor(len(dead_latents(state, config))))
+    return {
+        "images": state.step * config.batch_images,
+        "loss": figures.loss,
+        "reconstruction": figures.reconstruction,
+        "mse": figures.mse,
+        "l1": figures.l1,
+        "l0": figures.l0,
+        "explained_variance": 1 - error / spread if spread > 0 else float("nan"),
+        "dead": float(n_dead) / (state.sae.n_latents * split.latents.size),
+        "revival": figures.revival,
+        "learning_rate": learning_rate(state.step - 1, config),
+    }
+
+
+def _finish(
+    source: TokenSource,
+    folder: Path,
+    config: TrainConfig,
+    state: TrainState,
+    identity: dict[str, Any],
+    held: dict[str, float],
+    whose: str,
+) -> dict[str, Any]:
+    summary: dict[str, Any] = {
+        **held,
+        "dead": len(dead_latents(state, config)) / state.sae.n_latents,
+        "n_latents": state.sae.n_latents,
+        "steps": state.step,
+        "images": state.step * config.batch_images,
+        "measured_on": whose,
+    }
+    layout = source.layout
+    state.sae.metadata = {
+        "training": config.recorded(),
+        "inputs": identity["inputs"],
+        "backbone": layout.backbone,
+        "n_tokens": layout.n_tokens,
+        "store_dtype": layout.dtype,
+        PREFIXES[whose]: summary,
+    }
+    with disk_errors(folder):
+        save_checkpoint(folder / CHECKPOINT, state, identity)
+        state.sae.save_pretrained(folder)
+        outputs = {name: FileRecord.of(folder / name) for name in (WEIGHTS, CONFIG)}
+        logs = {METRICS: FileRecord.of(folder / METRICS)} if (folder / METRICS).is_file() else {}
+        Manifest("sae", identity["parameters"], identity["inputs"], outputs, summary, logs=logs).save(folder)
+    return summary
