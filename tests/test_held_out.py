@@ -17,7 +17,6 @@ from cytosae.report import training_curves
 from cytosae.sae import HELD_OUT, SAE, TRAINING, measured_on, read_metrics, train
 from cytosae.sae.card import card
 from cytosae.settings import EncodeConfig, TrainConfig
-from cytosae.study import encoded
 from cytosae.tokens import TokenStore
 
 CONFIG = TrainConfig(expansion=2, images=80, batch_images=8, evaluate_every=5, log_every=5, init_images=8)

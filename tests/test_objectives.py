@@ -49,7 +49,7 @@ def drawn(objective: str, d: int = 7, expansion: int = 3, seed: int = 0, **setti
     sae = new_state(config, d, CPU).sae.double()
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for name, parameter in sae.named_parameters():
+        for name, parameter in sae.tensors().items():
             parameter.normal_(0, 0.3 if name == "b_mag" else 0.5, generator=generator)
     sae.normalise_decoder()
     return sae
@@ -61,7 +61,7 @@ def planted_loss(sae: SAE, x: Tensor, objective: str, lam: float, sizes: list[in
     every = torch.stack(pre).detach()
     total, by_threshold = torch.zeros((), dtype=x.dtype), None
     kept = torch.relu(every).flatten().sort(descending=True).values[4 * n - 1]
-    theta = sae.log_threshold.detach().exp() if objective == "jumprelu" else None
+    theta = sae.activation.log_threshold.detach().exp() if objective == "jumprelu" else None
     if theta is not None:
         by_threshold = torch.zeros_like(theta)
     for token, p in zip(x, pre, strict=True):
@@ -76,7 +76,7 @@ def planted_loss(sae: SAE, x: Tensor, objective: str, lam: float, sizes: list[in
             aux = lam * (p > theta).double().sum()
         else:
             gate = torch.where(p > 0, p, 0)
-            magnitude = sae.r_mag.exp() * (sae.W_enc.T @ (token - sae.b_dec)) + sae.b_mag
+            magnitude = sae.activation.r_mag.exp() * (sae.W_enc.T @ (token - sae.b_dec)) + sae.activation.b_mag
             h = torch.where((p > 0) & (magnitude > 0), magnitude, 0)
             frozen = sae.W_dec.detach().T @ gate + sae.b_dec.detach()
             aux = lam * gate.sum() + ((token - frozen) ** 2).sum()
@@ -106,9 +106,9 @@ def test_gradients_equal_the_formulas(objective: str, pieces: int, nested: int) 
         loss, by_threshold = planted_loss(theirs, x, objective, 0.3, sizes)
         loss.backward()
         assert figures.loss == pytest.approx(loss.item(), rel=1e-9)
-        for name, parameter in theirs.named_parameters():
+        for name, parameter in theirs.tensors().items():
             expected = by_threshold if name == "log_threshold" else parameter.grad
-            found = getattr(ours, name).grad
+            found = ours.tensors()[name].grad
             if expected is None or (objective == "batchtopk" and name == "log_threshold"):
                 assert found is None
                 continue
@@ -120,16 +120,16 @@ def test_threshold_gradient_is_that_of_the_mean_over_many_tokens() -> None:
     """What the straight-through estimate stands for: the loss over many tokens, differentiated by finite differences."""
     sae = drawn("jumprelu", d=4, expansion=1)
     with torch.no_grad():
-        sae.log_threshold.fill_(np.log(0.8))
+        sae.activation.log_threshold.fill_(np.log(0.8))
     x = torch.randn(200_000, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * 2
     backward(sae, x, objective="jumprelu", l1=2.0)
-    found = sae.log_threshold.grad
+    found = sae.activation.log_threshold.grad
     assert found is not None
 
     def loss(shift: Tensor) -> float:
         with torch.no_grad():
             pre = sae.pre_activations(x)
-            h = pre * (pre > (sae.log_threshold + shift).exp())
+            h = pre * (pre > (sae.activation.log_threshold + shift).exp())
             return float(((sae.decode(h) - x) ** 2).sum(1).mean() + 2.0 * (h != 0).sum(1).double().mean())
 
     for s in range(4):
@@ -317,7 +317,7 @@ class TestSaved:
         sae.save_pretrained(tmp_path)
         x = torch.randn(50, 7)
         again, half = SAE.from_pretrained(tmp_path), SAE.from_pretrained(tmp_path, decoder=False)
-        assert again.activation == sae.activation
+        assert again.activation.described() == sae.activation.described()
         assert torch.equal(again.encode(x), sae.encode(x))
         assert torch.equal(half.encode(x), sae.encode(x))
         for a, b in zip(sae.parameters(), again.parameters(), strict=True):
@@ -376,7 +376,7 @@ def test_every_objective_can_be_chosen() -> None:
     assert set(choices) == set(OBJECTIVES)
     for name in choices:
         activation = OBJECTIVES[name].activation(TrainConfig(objective=name))
-        assert activation_of(activation.described()) == activation
+        assert activation_of(activation.described()).described() == activation.described()
         assert type(activation) in ACTIVATIONS.values()
 
 
@@ -412,7 +412,7 @@ def test_a_whole_study(objective: str, pictures: Path, tmp_path: Path, capsys: p
     stages = Study(tmp_path / "study", config).run(pictures)
     assert stages["concepts"]["datasets"]
     sae = SAE.from_pretrained(tmp_path / "study" / "sae")
-    assert sae.activation == OBJECTIVES[objective].activation(training)
+    assert sae.activation.described() == OBJECTIVES[objective].activation(training).described()
     assert stages["sae"]["l0"] > 0
     assert (tmp_path / "study" / "report" / "index.html").is_file()
     again = Study(tmp_path / "study", config).run(pictures)

@@ -149,7 +149,7 @@ def push_command(
     Uploads model.safetensors, config.json and README.md, no images and no tables. Look at the card first, with --dry-run.
     """
     from cytosae.sae import SAE
-    from cytosae.sae.model import CARD, PUBLISHED
+    from cytosae.sae.hub import CARD, PUBLISHED
 
     _check_repository(name)
     if not _LICENCE.fullmatch(licence):

@@ -44,18 +44,20 @@ class Encoder:
     @classmethod
     def of(cls, source: TokenSource, sae: SAE, device: str) -> Encoder:
         """Of an autoencoder; `device` is that of the replicas, each of which chooses for itself if it is ``auto``."""
-        weights = {name: value.cpu().numpy() for name, value in sae.state_dict().items() if name != "W_dec"}
+        weights = {name: value.cpu().numpy() for name, value in sae.tensors().items() if name != "W_dec"}
         precision = choose_precision("auto", choose_device(device))
         return cls(source, sae.d_model, sae.n_latents, sae.activation, weights, device, precision)
 
     def sae(self) -> SAE:
         """The autoencoder, without its decoder."""
-        sae = SAE(self.d_model, 0, activation=self.activation)
-        sae.n_latents = self.n_latents
-        for name, values in self.weights.items():
-            own = np.require(values, requirements="W")  # an engine may have it in several processes
-            setattr(sae, name, torch.nn.Parameter(torch.from_numpy(own), requires_grad=False))
-        return sae.to(choose_device(self.device))
+        with torch.device("meta"):
+            sae = SAE(self.d_model, self.n_latents, activation=self.activation)
+        sae.W_dec = torch.nn.Parameter(torch.empty(0, self.d_model))
+        # An engine may have them in several processes.
+        arrays = {name: np.require(values, requirements="W") for name, values in self.weights.items()}
+        tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+        sae.take({**tensors, "W_dec": sae.W_dec}, assign=True)
+        return sae.requires_grad_(False).to(choose_device(self.device))
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ from cytosae.reproduction.paper import (
 )
 from cytosae.reproduction.recipe import Recipe
 from cytosae.settings import ClassifyConfig, CompareConfig, StoreConfig
-from cytosae.study import RunConfig, Study, embedded, encoded, list_to, load_backbone, trained
+from cytosae.study import RunConfig, Study, encoding, list_to, load_backbone, training, update_tokens
 from cytosae.tokens import TokenStore, layout_of
 
 EMBED, ENCODE, TRAIN = "embed", "encode", "train"
@@ -126,7 +126,7 @@ def _embed(recipe: Recipe, layer: int | None) -> None:
     cells, _ = list_to(recipe.prepared(TRAINING_SET) / TABLE, target, drop_missing=recipe.drop_missing)
     loaded = _cut(recipe, layer)
     layout = layout_of(loaded.info, StoreConfig())
-    embedded(cells, layout, lambda: loaded, recipe.tokens(layer), StoreConfig())
+    update_tokens(cells, layout, lambda: loaded, recipe.tokens(layer), StoreConfig())
 
 
 def _cut(recipe: Recipe, layer: int | None) -> Backbone:
@@ -141,13 +141,13 @@ def _train(recipe: Recipe, variant: str, seed: int) -> None:
     with closing(TokenStore(recipe.tokens(VARIANTS[variant].layer))) as tokens:
         config = recipe.training_of(variant, seed)
         folder, device = recipe.sae_of(variant, seed), recipe.backbone.device
-        trained(tokens, folder, config, device=device, restart=recipe.restart)
+        training(tokens, folder, config, device=device, restart=recipe.restart).update()
 
 
 def _encode(recipe: Recipe, variant: str, seed: int) -> None:
     with closing(TokenStore(recipe.tokens(VARIANTS[variant].layer))) as tokens:
         folder = recipe.concepts_of(variant, seed)
-        encoded(tokens, recipe.sae_of(variant, seed), folder, recipe.encoding, device=recipe.backbone.device)
+        encoding(tokens, recipe.sae_of(variant, seed), folder, recipe.encoding, device=recipe.backbone.device).update()
 
 
 def _counts(recipe: Recipe, figure: Path) -> None:

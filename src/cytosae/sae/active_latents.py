@@ -78,13 +78,13 @@ def active(sae: SAE, x: Tensor, dtype: str = "float32", latents: NDArray[np.int6
 def _active(sae: SAE, centred: Tensor, dtype: str, latents: NDArray[np.int64] | None) -> Active:
     if isinstance(sae.activation, TopK):
         return _largest_of_tokens(sae, centred, sae.activation, latents)
-    lowest = sae.activation.lowest(sae)
+    lowest = sae.activation.lowest()
     h = _above(sae, centred, dtype, latents, lowest)
     if isinstance(sae.activation, ReLU):
         return h
     of_entry = torch.from_numpy(h.latents())
     with torch.no_grad():
-        h.values[:] = sae.activation.infer(sae, torch.from_numpy(h.values), of_entry).numpy()
+        h.values[:] = sae.activation(torch.from_numpy(h.values), sae.b_enc[of_entry], of_entry).numpy()
     return h.where(h.values > 0)
 
 
@@ -92,7 +92,7 @@ def active_in_training(sae: SAE, centred: Tensor, dtype: str, latents: NDArray[n
     """The same where a batch decides together which latents are active."""
     if not isinstance(sae.activation, BatchTopK):
         return _active(sae, centred, dtype, latents)
-    wanted, lowest = sae.activation.k * len(centred), 0.8 * sae.log_threshold.detach().exp()
+    wanted, lowest = sae.activation.k * len(centred), 0.8 * sae.activation.log_threshold.detach().exp()
     h = _above(sae, centred, dtype, latents, lowest)
     while len(h) < wanted and lowest.any():  # the threshold of earlier batches is too high for this one
         lowest = lowest / 4 if lowest.max() > 1e-3 else torch.zeros_like(lowest)

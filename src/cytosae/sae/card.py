@@ -10,8 +10,9 @@ from typing import Any
 
 from cytosae.artefacts import WEIGHTS, Manifest, read_json, same_weights, sha256_file
 from cytosae.errors import CytosaeError
+from cytosae.sae.hub import published
 from cytosae.sae.metrics import PREFIXES, measured_on
-from cytosae.sae.model import SAE, published
+from cytosae.sae.model import SAE
 
 _HUB_LICENCES = ("apache-2.0", "mit", "openrail", "bsd-3-clause", "cc0-1.0", "gpl-3.0", "lgpl-3.0", "agpl-3.0", "other")
 """Identifiers that the hub knows, beside those of Creative Commons that begin with cc-by."""

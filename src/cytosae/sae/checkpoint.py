@@ -19,6 +19,7 @@ from cytosae.artefacts import parse_json, whole_file
 from cytosae.errors import CytosaeError
 from cytosae.sae.archetypes import Archetypes
 from cytosae.sae.model import SAE
+from cytosae.sae.pretrained import stored_name
 
 CHECKPOINT = "checkpoint.safetensors"
 MOMENTS = ("exp_avg", "exp_avg_sq")
@@ -49,7 +50,7 @@ class TrainState:
         """Everything that is learned, with its name in the checkpoint."""
         for prefix, module in (("sae", self.sae), ("archetypes", self.archetypes)):
             if module is not None:
-                yield from module.named_parameters(prefix)
+                yield from ((f"{prefix}.{stored_name(name)}", own) for name, own in module.named_parameters())
 
     def tensors(self) -> dict[str, Tensor]:
         """What is as large as the autoencoder, under its names in the checkpoint: the tensors themselves, no copies."""

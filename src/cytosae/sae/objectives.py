@@ -126,7 +126,7 @@ def terms(
     """
     error = RECONSTRUCTION[objective]
     pre = sae.pre_activations(x)
-    latents = sae.activation.train(sae, pre, limit)
+    latents = sae.activation.in_training(pre, sae.b_enc, limit)
     h, ranks = latents.h, sae.split.latents
     part = ranks.once(sae.b_dec)
     errors, start = [], 0
@@ -143,7 +143,8 @@ def terms(
         term = error(x, output.detach() + auxk_reconstruction(sae, pre, dead))
     reconstruction = torch.stack(errors).mean(dim=0)
     if latents.auxiliary is not None:
-        reconstruction = reconstruction + error(x, latents.auxiliary)
+        frozen = ranks.sum(latents.auxiliary @ sae.W_dec.detach()) + sae.b_dec.detach()
+        reconstruction = reconstruction + error(x, frozen)
     return Terms(reconstruction, latents.sparsity, term, output, h)
 
 
@@ -266,7 +267,8 @@ def backward(
         max_elements = 1 << 20 if cached else 1 << 26
     pieces = x.split(max(1, max_elements // sae.n_latents))
     n_tokens = len(x)
-    limit = sae.activation.limit(sae, pieces)
+    with torch.no_grad():
+        limit = sae.activation.limit((sae.pre_activations(piece) for piece in pieces), n_tokens)
     weight: Tensor | None = None
     if takes_part(sae, dead) and len(pieces) > 1 and revival == "ghost":
         # The ghost term's weight belongs to the whole batch, so it has to be known before the first piece's gradient.

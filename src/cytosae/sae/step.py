@@ -62,7 +62,7 @@ def step(state: TrainState, x: Tensor, config: TrainConfig) -> BatchFigures:
         figures = _sparse_step(state, x, config)
     else:
         figures = _plain_step(state, x, config, along_active)
-    state.sae.activation.after_step(state.sae, figures.limit, state.step + 1)
+    sae.activation.after_step(figures.limit, state.step + 1)
     state.since_fired.add_(1).masked_fill_(figures.fired, 0)
     if state.rested is not None:
         state.rested.masked_fill_(figures.fired, 0)

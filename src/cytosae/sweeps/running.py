@@ -18,10 +18,11 @@ from cytosae.console import say
 from cytosae.errors import CytosaeError
 from cytosae.interrupts import StopFlag
 from cytosae.locks import locked
-from cytosae.sae import training_inputs
 from cytosae.sae.joint import Member, Trained, train_together
-from cytosae.settings import BackboneConfig, EncodeConfig, EvaluateConfig, StoreConfig, TrainConfig
-from cytosae.study import embedded, encoded, load_backbone
+from cytosae.settings import BackboneConfig, EncodeConfig, EvaluateConfig, StoreConfig
+from cytosae.study import encoding as encoding_stage
+from cytosae.study import load_backbone, training, update_tokens
+from cytosae.study.stage import Stage
 from cytosae.sweeps.spec import Run, Spec
 from cytosae.sweeps.table import claim_results, write_results
 from cytosae.tokens import LiveTokens, TokenSource, TokenStore, layout_of
@@ -91,7 +92,7 @@ class Sweep:
         layout = layout_of(backbone.info, store)
         if (self.study / "tokens").is_dir():
             folder = self.folder / TOKENS / f"layer-{layer}"
-            embedded(
+            update_tokens(
                 cells,
                 layout,
                 lambda: backbone,
@@ -160,7 +161,7 @@ def _sweep(
         with plan.tokens(layer) as source:
             if attributes is not None:
                 read_attributes(attributes, source.cells)  # what can be refused is looked at before anything takes time
-            due = [run for run in of_layer if not _up_to_date(source, run)]
+            due = [run for run in of_layer if _stage(plan, source, run).why_stale()]
             skipped += [run.name for run in of_layer if run not in due]
             say(f"sweep: layer {layer}: {len(due)} to train, {len(of_layer) - len(due)} up to date")
             members = [Member(run.name, run.folder / "sae", run.config) for run in due]
@@ -177,23 +178,15 @@ def _sweep(
             whole = [run for run in of_layer if run.name not in done.diverged]
             for run in whole:
                 config = encoding or EncodeConfig()
-                encoded(source, run.folder / "sae", run.folder / "concepts", config, device=plan.device)
+                encoding_stage(source, run.folder / "sae", run.folder / "concepts", config, device=plan.device).update()
             if evaluation is not None:
                 _evaluate(plan, source, layer, whole, evaluation, attributes)
     result = write_results(plan.folder, plan.spec, runs, trained.diverged, (plan.base_layer, plan.depth), evaluation)
     return {**result, "trained": sorted(trained.figures), "skipped": skipped, "diverged": trained.diverged}
 
 
-def _up_to_date(source: TokenSource, run: Run) -> bool:
-    folder = run.folder / "sae"
-    manifest = Manifest.load(folder)
-    return (
-        manifest is not None
-        and manifest.why_stale(
-            folder, run.config.recorded(), training_inputs(source, run.config), asdict(TrainConfig())
-        )
-        is None
-    )
+def _stage(plan: Sweep, source: TokenSource, run: Run) -> Stage:
+    return training(source, run.folder / "sae", run.config, device=plan.device)
 
 
 def _evaluate(

@@ -16,36 +16,32 @@ teaches the gate is that ``ReLU(p)`` has to reconstruct the tokens too, through 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from cytosae.sae.activations.base import Activation, Latents
-
-if TYPE_CHECKING:
-    from cytosae.sae.model import SAE
+from cytosae.sae.activations.base import ALL, Activation, Latents
 
 
-@dataclass(frozen=True)
 class Gated(Activation):
     """``W_enc`` and ``b_enc`` are the gate's; ``r_mag`` and ``b_mag`` make the magnitude of them."""
 
     name = "gated"
     equation = "h = ReLU(exp(r_mag) W_enc (x - b_dec) + b_mag) where W_enc (x - b_dec) + b_enc > 0, else 0"
 
-    def parameters(self, n_latents: int) -> dict[str, Tensor]:
-        """``r_mag`` and ``b_mag``, zeros: at first the magnitude is the gate's pre-activation."""
-        return {"r_mag": torch.zeros(n_latents), "b_mag": torch.zeros(n_latents)}
+    def __init__(self, n_latents: int = 0) -> None:
+        super().__init__(n_latents)
+        # At first the magnitude is the gate's pre-activation.
+        self.r_mag = nn.Parameter(torch.zeros(n_latents))
+        self.b_mag = nn.Parameter(torch.zeros(n_latents))
 
-    def infer(self, sae: SAE, pre: Tensor, latents: Any = slice(None)) -> Tensor:
-        """See `Activation.infer`."""
-        magnitude = sae.r_mag[latents].exp() * (pre - sae.b_enc[latents]) + sae.b_mag[latents]
+    def forward(self, pre: Tensor, bias: Tensor, latents: Any = ALL) -> Tensor:
+        """See `Activation.forward`."""
+        magnitude = self.r_mag[latents].exp() * (pre - bias) + self.b_mag[latents]
         return (pre > 0) * torch.relu(magnitude)
 
-    def train(self, sae: SAE, pre: Tensor, limit: Tensor | None) -> Latents:
-        """See `Activation.train`."""
+    def in_training(self, pre: Tensor, bias: Tensor, limit: Tensor | None) -> Latents:
+        """See `Activation.in_training`."""
         gate = torch.relu(pre)
-        output = sae.split.latents.sum(gate @ sae.W_dec.detach()) + sae.b_dec.detach()
-        return Latents(self.infer(sae, pre), gate.sum(dim=-1), output)
+        return Latents(self(pre, bias), gate.sum(dim=-1), gate)

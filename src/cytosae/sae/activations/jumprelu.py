@@ -16,34 +16,35 @@ The derivative by p is that of the function itself: ``H(p - theta)``, and 0 for 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from cytosae.sae.activations.base import Latents
 from cytosae.sae.activations.threshold import Threshold
 
-if TYPE_CHECKING:
-    from cytosae.sae.model import SAE
 
-
-@dataclass(frozen=True)
 class JumpReLU(Threshold):
-    """``h = p H(p - theta)`` with one theta for each latent; lambda weighs the number of active latents, L0."""
+    """``h = p H(p - theta)`` with one theta for each latent; lambda weighs the number of active latents, L0.
 
-    bandwidth: float
-    """epsilon, in units of an activation; also where the thresholds start, as in the paper."""
+    Parameters
+    ----------
+    bandwidth
+        epsilon, in units of an activation; also where the thresholds start, as in the paper.
+    """
+
     name = "jumprelu"
+    settings = ("bandwidth",)
 
-    def parameters(self, n_latents: int) -> dict[str, Tensor]:
-        """The logarithm of the thresholds."""
-        return {"log_threshold": torch.full((n_latents,), math.log(self.bandwidth))}
+    def __init__(self, bandwidth: float, n_latents: int = 0) -> None:
+        super().__init__(n_latents)
+        self.bandwidth = bandwidth
+        self.log_threshold = nn.Parameter(torch.full((n_latents,), math.log(bandwidth)))
 
-    def train(self, sae: SAE, pre: Tensor, limit: Tensor | None) -> Latents:
-        """See `Activation.train`."""
-        h, active = _Jump.apply(pre, sae.log_threshold.exp(), self.bandwidth)
+    def in_training(self, pre: Tensor, bias: Tensor, limit: Tensor | None) -> Latents:
+        """See `Activation.in_training`."""
+        h, active = _Jump.apply(pre, self.log_threshold.exp(), self.bandwidth)
         return Latents(h, active.sum(dim=-1))
 
 

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from cytosae.sae.activations.base import Activation, Latents
-
-if TYPE_CHECKING:
-    from cytosae.sae.model import SAE
+from cytosae.sae.activations.base import ALL, Activation, Latents
 
 
-@dataclass(frozen=True)
 class ReLU(Activation):
     """``h = ReLU(p)``; lambda weighs the L1 norm of h."""
 
@@ -22,11 +17,11 @@ class ReLU(Activation):
     equation = "h = ReLU(W_enc (x - b_dec) + b_enc)"
     along_active = True
 
-    def infer(self, sae: SAE, pre: Tensor, latents: Any = slice(None)) -> Tensor:
-        """See `Activation.infer`."""
+    def forward(self, pre: Tensor, bias: Tensor, latents: Any = ALL) -> Tensor:
+        """See `Activation.forward`."""
         return torch.relu(pre)
 
-    def train(self, sae: SAE, pre: Tensor, limit: Tensor | None) -> Latents:
-        """See `Activation.train`."""
+    def in_training(self, pre: Tensor, bias: Tensor, limit: Tensor | None) -> Latents:
+        """See `Activation.in_training`."""
         h = torch.relu(pre)
         return Latents(h, h.sum(dim=-1))

@@ -5,36 +5,40 @@ The number of active latents is set, so that no L1 norm has to hold it down, whi
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from cytosae.sae.activations.base import Activation, Latents
+from cytosae.sae.activations.base import ALL, Activation, Latents
 from cytosae.sae.split import among_largest
 
-if TYPE_CHECKING:
-    from cytosae.sae.model import SAE
 
-
-@dataclass(frozen=True)
 class TopK(Activation):
-    """``h = ReLU(TopK(p))``, in training and after it; nothing for lambda to weigh."""
+    """``h = ReLU(TopK(p))``, in training and after it; nothing for lambda to weigh.
 
-    k: int
-    """Latents active on a token, at most."""
+    Parameters
+    ----------
+    k
+        Latents active on a token, at most.
+    """
+
     name = "topk"
     equation = "h = ReLU(W_enc (x - b_dec) + b_enc) where it is one of the k largest of its token, else 0"
+    settings = ("k",)
     of_each = False
     along_active = True
 
-    def infer(self, sae: SAE, pre: Tensor, latents: Any = slice(None)) -> Tensor:
-        """See `Activation.infer`."""
+    def __init__(self, k: int, n_latents: int = 0) -> None:
+        super().__init__(n_latents)
+        self.k = k
+
+    def forward(self, pre: Tensor, bias: Tensor, latents: Any = ALL) -> Tensor:
+        """See `Activation.forward`."""
         values, places = pre.topk(min(self.k, pre.shape[-1]))
-        kept, _ = among_largest(values, self.k, sae.split.latents)
+        kept, _ = among_largest(values, self.k, self.split.latents)
         return torch.zeros_like(pre).scatter(-1, places, torch.relu(values) * kept)
 
-    def train(self, sae: SAE, pre: Tensor, limit: Tensor | None) -> Latents:
-        """See `Activation.train`."""
-        return Latents(self.infer(sae, pre), pre.new_zeros(len(pre)))
+    def in_training(self, pre: Tensor, bias: Tensor, limit: Tensor | None) -> Latents:
+        """See `Activation.in_training`."""
+        return Latents(self(pre, bias), pre.new_zeros(len(pre)))

@@ -176,8 +176,8 @@ class Found:
         n_latents, d_model = self.W_dec.shape
         sae = SAE(d_model, n_latents, {"imported": {**origin, **about}}, self.activation)
         with torch.no_grad():
-            for name, array in arrays.items():
-                getattr(sae, name).copy_(array)
+            for name, tensor in sae.tensors().items():
+                tensor.copy_(arrays[name])
         return sae
 
 

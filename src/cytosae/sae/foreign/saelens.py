@@ -115,9 +115,9 @@ def _theirs(sae: SAE) -> tuple[str, dict[str, Any], dict[str, Tensor], dict[str,
             {"k": activation.k} if isinstance(activation, BatchTopK) else {"jumprelu_bandwidth": activation.bandwidth}
         )
         training = {"training_architecture": activation.name, "training_architecture_details": details}
-        return "jumprelu", {}, {**arrays, "threshold": sae.log_threshold.exp()}, training
+        return "jumprelu", {}, {**arrays, "threshold": activation.log_threshold.exp()}, training
     if isinstance(activation, Gated):
-        gate = {"b_gate": arrays.pop("b_enc"), "r_mag": sae.r_mag, "b_mag": sae.b_mag}
+        gate = {"b_gate": arrays.pop("b_enc"), "r_mag": activation.r_mag, "b_mag": activation.b_mag}
         return "gated", {}, {**arrays, **gate}, {}
     raise CytosaeError(
         f"This autoencoder computes {activation.equation} ({activation.name}), which SAELens does not have. Its own folder "

@@ -1,0 +1,19 @@
+"""Which stages of a study are due, and why? Fills a folder stage by stage."""
+
+from cytosae.study.backbone import backbone_for, load_backbone
+from cytosae.study.config import RunConfig
+from cytosae.study.listing import list_to, rendered
+from cytosae.study.stages import encoding, training, update_tokens
+from cytosae.study.study import Study
+
+__all__ = [
+    "RunConfig",
+    "Study",
+    "backbone_for",
+    "encoding",
+    "list_to",
+    "load_backbone",
+    "rendered",
+    "training",
+    "update_tokens",
+]

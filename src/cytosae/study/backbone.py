@@ -1,0 +1,46 @@
+"""The backbone that settings name: loaded in this process, or in each replica of an engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache, partial
+from pathlib import Path
+
+from cytosae.backbones import NAMES, Backbone, load
+from cytosae.settings import BackboneConfig, EngineConfig
+from cytosae.tokens import Layout
+
+
+def load_backbone(config: BackboneConfig, *, whole: bool = False) -> Backbone:
+    """Load the backbone that the settings name."""
+    return load(
+        config.backbone,
+        layer=config.layer,
+        dtype=config.dtype,
+        device=config.device,
+        revision=config.revision,
+        weights=config.weights,
+        whole=whole,
+    )
+
+
+@cache
+def loaded_backbone(config: BackboneConfig) -> Backbone:
+    """The same, once in a process: what a replica of an engine is told to call."""
+    return load_backbone(config)
+
+
+def backbone_for(
+    engine: EngineConfig, here: Callable[[], Backbone], config: BackboneConfig, layout: Layout
+) -> Callable[[], Backbone]:
+    """What gives the backbone to whoever embeds: this process, or replicas, each of which loads it in the layout's
+    precision, whatever folder it works in.
+    """
+    if engine.here:
+        return here
+    name, weights = config.backbone, config.weights
+    if name not in NAMES and (folder := Path(name).expanduser()).exists():
+        name = str(folder.absolute())
+    weights = weights and weights.expanduser().absolute()
+    return partial(loaded_backbone, replace(config, backbone=name, weights=weights, dtype=layout.backbone["dtype"]))

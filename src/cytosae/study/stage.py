@@ -1,0 +1,62 @@
+"""A stage: when it has to be made again, and what makes it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cytosae.artefacts import Manifest
+from cytosae.console import say
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Something in a folder that follows from parameters and inputs, and is made again where these are others.
+
+    Attributes
+    ----------
+    name
+        Name of the stage; its version is `cytosae.artefacts.VERSIONS`'.
+    folder
+        Where it leaves its files and their manifest.
+    parameters, inputs
+        What the files follow from: settings, and digests of what they were made of.
+    make
+        Makes it and gives its figures.
+    defaults
+        Of the parameters: one that an earlier version did not record counts as having been this, see `Manifest.why_stale`.
+    """
+
+    name: str
+    folder: Path
+    parameters: Mapping[str, Any]
+    inputs: Mapping[str, str]
+    make: Callable[[], Mapping[str, Any]]
+    defaults: Mapping[str, Any] | None = None
+
+    def why_stale(self) -> str | None:
+        """Why it has to be made; None if it is up to date."""
+        manifest = Manifest.load(self.folder)
+        if manifest is None:
+            return "not made yet"
+        return manifest.why_stale(self.folder, self.parameters, self.inputs, self.defaults)
+
+    def update(self) -> dict[str, Any]:
+        """Make it where it is not up to date, and say so; its figures, with ``skipped`` and ``why`` it was not."""
+        reason = self.why_stale()
+        say(f"{self.name}: {reason or 'up to date'}")
+        if reason:
+            return with_reason(self.make(), reason)
+        manifest = Manifest.load(self.folder)
+        assert manifest is not None
+        for log in manifest.changed_logs(self.folder):
+            path = self.folder / log
+            say(f"{self.name}: {path} is missing or was changed since; only making the stage anew would give it again")
+        return with_reason(manifest.summary, None)
+
+
+def with_reason(figures: Mapping[str, Any], reason: str | None) -> dict[str, Any]:
+    """Figures of a stage with ``skipped`` and ``why`` it was not."""
+    return {**figures, "skipped": reason is None, "why": reason}

@@ -1,0 +1,143 @@
+"""The stages that a study is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from cytosae.artefacts import MANIFEST, FileRecord, Manifest, claim, sae_weights_digest
+from cytosae.backbones import Backbone
+from cytosae.cells import difference, metadata_digest, pixels_digest
+from cytosae.cohort import BARCODES, COHORT, make_barcodes
+from cytosae.concepts import check_fit, encode, encode_inputs
+from cytosae.console import say
+from cytosae.engines import open_engine
+from cytosae.sae import SAE, adopt, train, training_inputs
+from cytosae.settings import (
+    HERE,
+    BackboneConfig,
+    BarcodeConfig,
+    EncodeConfig,
+    EngineConfig,
+    StoreConfig,
+    TrainConfig,
+)
+from cytosae.study.backbone import backbone_for
+from cytosae.study.stage import Stage, with_reason
+from cytosae.tokens import Layout, TokenSource, TokenStore, embed, layout_of
+from cytosae.tokens.store import read_manifest
+
+
+def update_tokens(
+    cells: pd.DataFrame,
+    layout: Layout,
+    backbone: Callable[[], Backbone],
+    folder: Path,
+    config: StoreConfig,
+    *,
+    workers: int | None = None,
+    engine: EngineConfig = HERE,
+    settings: BackboneConfig | None = None,
+) -> dict[str, Any]:
+    """Make the token store of these cells where it is not up to date; its figures.
+
+    The backbone is loaded only where there is something to make; replicas of the engine load it by its settings.
+    """
+    reason = tokens_stale(folder, cells, layout)
+    say(f"tokens: {reason or 'up to date'}")
+    if reason is None:
+        return with_reason({"cells": len(cells)}, None)
+    loaded = backbone()
+    layout = layout_of(loaded.info, config)
+    load = backbone_for(engine, lambda: loaded, settings or BackboneConfig(), layout)
+    with open_engine(engine) as workers_of_it:
+        return with_reason(embed(cells, load, folder, layout, workers=workers, engine=workers_of_it), reason)
+
+
+def tokens_stale(folder: Path, cells: pd.DataFrame, layout: Layout) -> str | None:
+    """Why a store does not hold the tokens of these cells in this layout; None if it does."""
+    found = read_manifest(folder)
+    if found is None:
+        return "not made yet"
+    before, _, complete = found
+    if not complete:
+        return "not finished"
+    if before.identity() != layout.identity():
+        return "backbone or layout changed"
+    store = TokenStore(folder)
+    if pixels_digest(store.cells) != pixels_digest(cells):
+        return difference(store.cells, cells) or "cells changed"
+    if metadata_digest(store.cells) != metadata_digest(cells):
+        return "labels or other columns of the cells changed"
+    return None if store.untouched() else "a shard is missing or was changed"
+
+
+def training(tokens: TokenSource, folder: Path, config: TrainConfig, *, device: str, **options: Any) -> Stage:
+    """An autoencoder of these tokens; `options` go to `cytosae.sae.train`."""
+    return Stage(
+        "sae",
+        folder,
+        config.recorded(),
+        training_inputs(tokens, config),
+        lambda: train(tokens, folder, config, device=device, **options),
+        asdict(TrainConfig()),
+    )
+
+
+def importing(tokens: TokenSource, source: Path, folder: Path, config: TrainConfig) -> Stage:
+    """An autoencoder that is there already, measured on these tokens."""
+    inputs = {**training_inputs(tokens, config), "given": sae_weights_digest(source)}
+
+    def make() -> Mapping[str, Any]:
+        check_fit(tokens.layout, SAE.from_pretrained(source))
+        return adopt(tokens, source, folder, config, inputs)
+
+    return Stage("sae", folder, {"given": True}, inputs, make)
+
+
+def encoding(
+    tokens: TokenSource,
+    sae_folder: Path,
+    folder: Path,
+    config: EncodeConfig,
+    *,
+    device: str,
+    engine: EngineConfig = HERE,
+) -> Stage:
+    """The concepts of an autoencoder on these tokens."""
+
+    def make() -> Mapping[str, Any]:
+        sae = SAE.from_pretrained(sae_folder)
+        check_fit(tokens.layout, sae)
+        with open_engine(engine) as workers:
+            return {"datasets": encode(tokens, sae, folder, config, device=device, engine=workers)}
+
+    inputs = encode_inputs(tokens, sae_weights_digest(sae_folder))
+    return Stage("concepts", folder, asdict(config), inputs, make, asdict(EncodeConfig()))
+
+
+def barcodes(study: Path, config: BarcodeConfig) -> Stage:
+    """The barcodes of a study's patients."""
+    folder, concepts = study / COHORT, Manifest.load(study / "concepts")
+    assert concepts is not None
+    parameters, inputs = asdict(config), {"concepts": concepts.fingerprint()}
+
+    def make() -> Mapping[str, Any]:
+        claim(folder, "cohort", [BARCODES])
+        (folder / MANIFEST).unlink(missing_ok=True)
+        figures = make_barcodes([study / "concepts"], folder / BARCODES, config)
+        Manifest("cohort", parameters, inputs, {BARCODES: FileRecord.of(folder / BARCODES)}, figures).save(folder)
+        return figures
+
+    return Stage("cohort", folder, parameters, inputs, make, asdict(BarcodeConfig()))
+
+
+def report(study: Path) -> Stage:
+    """The page of a study."""
+    from cytosae.report import report_inputs, write_report  # imports matplotlib
+
+    return Stage("report", study / "report", {}, report_inputs(study), lambda: write_report(study))

@@ -1,0 +1,225 @@
+"""A study folder: every stage in turn, skipping what is up to date and saying why the rest is not."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import asdict
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from cytosae.artefacts import read_json, refuse_foreign, write_json
+from cytosae.backbones import TINY, Backbone
+from cytosae.cells import is_listing, pixels_digest
+from cytosae.cohort import BARCODES, COHORT
+from cytosae.locks import locked
+from cytosae.remembered import FILE as SETTINGS
+from cytosae.remembered import write_settings
+from cytosae.study import stages
+from cytosae.study.backbone import backbone_for, load_backbone
+from cytosae.study.config import RunConfig
+from cytosae.study.listing import Listed, look_at, rendered
+from cytosae.study.replacing import make_way
+from cytosae.study.stage import Stage
+from cytosae.tokens import Layout, LiveTokens, TokenSource, TokenStore, layout_of
+from cytosae.tokens.store import read_manifest
+
+
+class Study:
+    """The stages of one study, in one folder.
+
+    Parameters
+    ----------
+    folder
+        Holds ``cells.parquet``, ``tokens/``, ``sae/``, ``concepts/``, ``cohort/`` and ``report/``; made where it does
+        not exist.
+    config
+        Settings of all stages.
+    store
+        Keep tokens on disk; otherwise they are made again whenever they are read.
+    sae
+        Folder of an autoencoder that is taken instead of training one.
+    restart
+        Train anew where the autoencoder that is there has other settings or cells: it is kept in ``former/<digest>/``, a
+        study of its own, with all that depends on it.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        config: RunConfig,
+        *,
+        store: bool = True,
+        workers: int | None = None,
+        sae: Path | None = None,
+        restart: bool = False,
+    ) -> None:
+        self.folder, self.config, self.store, self.workers = folder.absolute(), config, store, workers
+        self.given, self.restart = sae and sae.absolute(), restart
+        self.stages: dict[str, dict[str, Any]] = {}
+
+    @cached_property
+    def backbone(self) -> Backbone:
+        """The backbone; loaded when first needed."""
+        return load_backbone(self.config.backbone)
+
+    def _remember_backbone(self) -> None:
+        """Note the backbone that was loaded, so that a later run need not load it to compare, and how tokens are kept."""
+        path, store = self.folder / "backbone.json", asdict(self.config.store)
+        if "backbone" in self.__dict__:
+            about = layout_of(self.backbone.info, self.config.store).backbone
+            write_json(path, {"request": self._request(), "info": about, "store": store})
+        elif (known := read_json(path)).get("store") != store:
+            write_json(path, {**known, "store": store})
+
+    def _request(self) -> dict[str, Any]:
+        """The backbone's settings and the state of the local files that they name."""
+        config = self.config.backbone
+        files: dict[str, list[int]] = {}
+        for path in (TINY if config.backbone == "tiny" else Path(config.backbone), config.weights):
+            if path is None or not path.exists():
+                continue
+            for file in sorted(path.iterdir()) if path.is_dir() else [path]:
+                stat = file.stat()
+                files[str(file)] = [stat.st_size, stat.st_mtime_ns]
+        settings = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(config).items()}
+        return {"settings": settings, "files": files}
+
+    def layout(self) -> Layout:
+        """Layout of the tokens; without loading a backbone that has not changed."""
+        path = self.folder / "backbone.json"
+        if "backbone" not in self.__dict__ and path.is_file():
+            known = read_json(path)
+            if known.get("request") == json.loads(json.dumps(self._request())):
+                info, store = known["info"], self.config.store
+                if known.get("store") != asdict(store):  # how whoever makes tokens of this study later rounds them
+                    write_json(path, {**known, "store": asdict(store)})
+                return Layout(
+                    info,
+                    info["n_tokens"],
+                    info["d_model"],
+                    store.store_dtype,
+                    store.cells_per_shard,
+                    store.batch_size,
+                )
+        return layout_of(self.backbone.info, self.config.store)
+
+    def run(
+        self,
+        source: Path,
+        *,
+        columns: Mapping[str, str] | None = None,
+        strict: bool = False,
+        drop_missing: bool = False,
+        track: Sequence[str] = (),
+        checkpoint_seconds: float = 300.0,
+    ) -> dict[str, dict[str, Any]]:
+        """Fill the study stage by stage.
+
+        Parameters
+        ----------
+        source
+            See `cytosae.cells.read_source`.
+        columns
+            Names in a table of known columns, see `cytosae.cells.read_source`.
+        strict
+            An unreadable image is an error.
+        track, checkpoint_seconds
+            See `cytosae.sae.train`.
+
+        Returns
+        -------
+        The figures of every stage, with ``skipped`` and ``why``.
+        """
+        refuse_foreign(self.folder / "cells.parquet", "run", is_listing)
+        refuse_foreign(self.folder / "backbone.json", "run", _is_backbone_note)
+        refuse_foreign(self.folder / SETTINGS, "run", lambda path: {"settings", "cytosae"} <= read_json(path).keys())
+        with locked(self.folder):
+            source = rendered(source, self.folder / "cohort")
+            table = self.folder / "cells.parquet"
+            listed = look_at(
+                source, table, columns=columns, strict=strict, drop_missing=drop_missing, images=self.config.images
+            )
+            self._make_way(listed, self._expected_tokens(listed.cells))
+            write_settings(self.folder, self.config.remembered(), self.store, self.given, columns or {})
+            self.stages["cells"] = listed.write()
+            tokens = self._tokens(listed.cells)
+            try:
+                self._make_way(listed, tokens.fingerprint)
+                sae = self._autoencoder(tokens, track=track, checkpoint_seconds=checkpoint_seconds)
+                self.stages["sae"] = sae.update()
+                self.stages["concepts"] = self._concepts(tokens).update()
+            finally:
+                tokens.close()
+            if listed.cells["patient"].notna().any():
+                made = stages.barcodes(self.folder, self.config.barcodes).update()
+                self.stages["cohort"] = {**made, "barcodes": f"{self.folder / COHORT / BARCODES}"}
+            self.stages["report"] = {
+                "page": f"{self.folder / 'report' / 'index.html'}",
+                **stages.report(self.folder).update(),
+            }
+        return self.stages
+
+    def _expected_tokens(self, cells: pd.DataFrame) -> str | None:
+        """Fingerprint that the tokens of these cells will have; None where only making them can tell."""
+        layout, folder = self.layout(), self.folder / "tokens"
+        if not self.store:
+            return LiveTokens(cells, lambda: self.backbone, layout).fingerprint
+        found = read_manifest(folder)
+        if found is None or not found[2]:
+            return None
+        if found[0].identity() != layout.identity():
+            return "other tokens" if found[0].version == layout.version else None
+        with closing(TokenStore(folder)) as store:
+            return store.fingerprint if pixels_digest(store.cells) == pixels_digest(cells) else "other tokens"
+
+    def _make_way(self, listed: Listed, tokens: str | None) -> None:
+        make_way(self.folder, self.config.train, self.layout, listed, tokens, given=self.given, restart=self.restart)
+
+    def _tokens(self, cells: pd.DataFrame) -> TokenSource:
+        layout = self.layout()
+        self._remember_backbone()
+        if not self.store:
+            config = self.config
+            load = backbone_for(config.engine, lambda: self.backbone, config.backbone, layout)
+            return LiveTokens(cells, load, layout, self.workers)
+        self.stages["tokens"] = stages.update_tokens(
+            cells,
+            layout,
+            lambda: self.backbone,
+            self.folder / "tokens",
+            self.config.store,
+            workers=self.workers,
+            engine=self.config.engine,
+            settings=self.config.backbone,
+        )
+        self._remember_backbone()
+        return TokenStore(self.folder / "tokens")
+
+    def _autoencoder(self, tokens: TokenSource, **options: Any) -> Stage:
+        config, folder = self.config.train, self.folder / "sae"
+        if self.given is not None:
+            return stages.importing(tokens, self.given, folder, config)
+        return stages.training(tokens, folder, config, device=self.config.backbone.device, **options)
+
+    def _concepts(self, tokens: TokenSource) -> Stage:
+        return stages.encoding(
+            tokens,
+            self.folder / "sae",
+            self.folder / "concepts",
+            self.config.encode,
+            device=self.config.backbone.device,
+            engine=self.config.engine,
+        )
+
+
+def _is_backbone_note(path: Path) -> bool:
+    """Whether a file is the ``backbone.json`` of a study, whole."""
+    note = read_json(path)
+    return {"settings", "files"} <= note["request"].keys() and {"fingerprint", "n_tokens", "d_model"} <= note[
+        "info"
+    ].keys()
