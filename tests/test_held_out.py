@@ -103,7 +103,7 @@ def test_the_report_says_whose_figures_they_are(make_store: Callable[..., TokenS
 
     store = trained(make_store, *NOBODY["no share"])
     study = store.folder.parent
-    encoded(store, study / "sae", study / "concepts", EncodeConfig(), device="cpu")
+    encoding(store, study / "sae", study / "concepts", EncodeConfig(), device="cpu").update()
     write_cells(store.cells, study / "cells.parquet", {})
     write_report(study)
     page = (study / "report" / "index.html").read_text()

@@ -158,10 +158,8 @@ class Study:
             if listed.cells["patient"].notna().any():
                 made = stages.barcodes(self.folder, self.config.barcodes).update()
                 self.stages["cohort"] = {**made, "barcodes": f"{self.folder / COHORT / BARCODES}"}
-            self.stages["report"] = {
-                "page": f"{self.folder / 'report' / 'index.html'}",
-                **stages.report(self.folder).update(),
-            }
+            page = self.folder / "report" / "index.html"
+            self.stages["report"] = {"page": f"{page}", **stages.report(self.folder).update()}
         return self.stages
 
     def _expected_tokens(self, cells: pd.DataFrame) -> str | None:
