@@ -44,7 +44,7 @@ class Encoder:
     @classmethod
     def of(cls, source: TokenSource, sae: SAE, device: str) -> Encoder:
         """Of an autoencoder; `device` is that of the replicas, each of which chooses for itself if it is ``auto``."""
-        weights = {name: value.cpu().numpy() for name, value in sae.tensors().items() if name != "W_dec"}
+        weights = {name: value.detach().cpu().numpy() for name, value in sae.tensors().items() if name != "W_dec"}
         precision = choose_precision("auto", choose_device(device))
         return cls(source, sae.d_model, sae.n_latents, sae.activation, weights, device, precision)
 
