@@ -14,6 +14,8 @@ SEED = 2**63 - 1
 """Largest seed of a training."""
 SHORT_SEED = 2**32 - 1
 """Largest seed that scikit-learn takes."""
+CONCEPT_THRESHOLD = -3.0
+"""A latent is a discovered concept where log10 of its mean activation is above it (sec. 2)."""
 
 
 def _setting(
@@ -307,7 +309,7 @@ class EncodeConfig:
         1, "images of one patient among the reference images that are kept beside the strongest, at most", minimum=1
     )
     concept_threshold: float = _setting(
-        -3.0, "a latent is a discovered concept where log10 of its mean activation is above it (sec. 2)"
+        CONCEPT_THRESHOLD, "a latent is a discovered concept where log10 of its mean activation is above it (sec. 2)"
     )
     draw_seed: int = _setting(0, "fixes the draw of random reference images", minimum=0, maximum=SEED)
 

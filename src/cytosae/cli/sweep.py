@@ -9,7 +9,7 @@ import typer
 
 from cytosae.cli.answers import Json, answer
 from cytosae.cli.options import CheckpointSeconds, Commands, Restart, with_settings
-from cytosae.settings import EncodeConfig, EvaluateConfig
+from cytosae.settings import CONCEPT_THRESHOLD, EncodeConfig, EvaluateConfig
 
 sweep_app = Commands()
 
@@ -64,7 +64,7 @@ def sweep(
 
 def _line(row: dict[str, object]) -> str:
     parts = [f"{row['trainings']} trained"]
-    for name, shown in (("concepts_at_-3", "concepts"), ("l0", "L0"), ("explained_variance", "EV"), ("dead", "dead")):
+    for name, shown in ((f"concepts_at_{CONCEPT_THRESHOLD:g}", "concepts"), ("l0", "L0"), ("explained_variance", "EV"), ("dead", "dead")):
         value = row.get(name)
         if isinstance(value, float):
             parts.append(f"{shown} {value:,.3g}")

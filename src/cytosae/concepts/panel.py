@@ -17,6 +17,7 @@ from cytosae.concepts.joining import joined_statistics
 from cytosae.concepts.statistics import is_concept
 from cytosae.concepts.storage import read_datasets, read_inputs, read_parameters
 from cytosae.errors import CytosaeError
+from cytosae.settings import CONCEPT_THRESHOLD
 
 WORKLIST = "cytosae-worklist"
 
@@ -25,7 +26,7 @@ def expert_panel(
     mean_activation: ArrayLike,
     activation_frequency: ArrayLike,
     *,
-    threshold: float = -3.0,
+    threshold: float = CONCEPT_THRESHOLD,
     clusters: int = 10,
     per_cluster: int = 5,
     seed: int = 0,

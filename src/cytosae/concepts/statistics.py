@@ -13,6 +13,7 @@ import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
 
 from cytosae.concepts import kernels
+from cytosae.settings import CONCEPT_THRESHOLD
 
 
 @dataclass(frozen=True)
@@ -156,7 +157,7 @@ def is_common(activation_frequency: ArrayLike, share: float = 0.99) -> NDArray[n
     return np.asarray(activation_frequency) > share
 
 
-def is_concept(mean_activation: ArrayLike, threshold: float = -3.0) -> NDArray[np.bool_]:
+def is_concept(mean_activation: ArrayLike, threshold: float = CONCEPT_THRESHOLD) -> NDArray[np.bool_]:
     """Discovered concepts: latents with log10(mean activation) above `threshold`.
 
     Parameters
@@ -164,7 +165,7 @@ def is_concept(mean_activation: ArrayLike, threshold: float = -3.0) -> NDArray[n
     mean_activation
         Mean activation of each latent, ``(n_latents,)``.
     threshold
-        In log10 units; the paper's is -3.
+        In log10 units.
     """
     values = np.asarray(mean_activation, dtype=np.float64)
     with np.errstate(divide="ignore"):

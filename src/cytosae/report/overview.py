@@ -11,12 +11,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from cytosae.concepts import is_concept
 from cytosae.report.style import HISTOGRAM, INK, MUTED, NULL, SERIES, drawing, heading
+from cytosae.settings import CONCEPT_THRESHOLD
 
 THRESHOLDS = np.arange(-6, 0.25, 0.25)
 """Of log10 mean activation (CytoSAE, Fig. 2A and 4A)."""
 
 
-def overview(var: pd.DataFrame, *, title: str, concept_threshold: float = -3.0) -> Figure:
+def overview(var: pd.DataFrame, *, title: str, concept_threshold: float = CONCEPT_THRESHOLD) -> Figure:
     """The overview plot (CytoSAE, Fig. 2A).
 
     Parameters
@@ -91,7 +92,7 @@ def overview(var: pd.DataFrame, *, title: str, concept_threshold: float = -3.0) 
 
 
 def threshold_counts(
-    means: Mapping[str, ArrayLike], thresholds: ArrayLike = THRESHOLDS, *, concept_threshold: float = -3.0
+    means: Mapping[str, ArrayLike], thresholds: ArrayLike = THRESHOLDS, *, concept_threshold: float = CONCEPT_THRESHOLD
 ) -> Figure:
     """How many latents pass a threshold of mean activation, for several autoencoders (CytoSAE, Fig. 2A, bottom right).
 
