@@ -64,7 +64,8 @@ def sweep(
 
 def _line(row: dict[str, object]) -> str:
     parts = [f"{row['trainings']} trained"]
-    for name, shown in ((f"concepts_at_{CONCEPT_THRESHOLD:g}", "concepts"), ("l0", "L0"), ("explained_variance", "EV"), ("dead", "dead")):
+    concepts = f"concepts_at_{CONCEPT_THRESHOLD:g}"
+    for name, shown in ((concepts, "concepts"), ("l0", "L0"), ("explained_variance", "EV"), ("dead", "dead")):
         value = row.get(name)
         if isinstance(value, float):
             parts.append(f"{shown} {value:,.3g}")
