@@ -258,9 +258,8 @@ KILLS: list[tuple[str, Callable[[Path], bool]]] = [
 ]
 
 
-@pytest.mark.parametrize("points", [KILLS[6:7], pytest.param(KILLS, marks=pytest.mark.slow)], ids=["one", "all"])
+@pytest.mark.slow  # one such kill at a random point is tried in test_endurance.py
 def test_killed_at_any_point_it_ends_in_the_same_bytes(
-    points: list[tuple[str, Callable[[Path], bool]]],
     study: tuple[Path, dict[str, Any]],
     some_cells: Path,
     vit: Path,
@@ -269,7 +268,7 @@ def test_killed_at_any_point_it_ends_in_the_same_bytes(
     folder = tmp_path / "study"
     arguments = run_arguments(some_cells, folder, vit)
     reached: list[str] = []
-    for name, ready in points:
+    for name, ready in KILLS:
         process = start(arguments)
         while process.poll() is None and not ready(folder):
             time.sleep(0.001)
@@ -283,7 +282,7 @@ def test_killed_at_any_point_it_ends_in_the_same_bytes(
         assert left == [], f"decoding processes outlived the run that was killed {name}"
         if "encoding" in name:
             assert (folder / "sae" / "manifest.json").is_file()
-    assert len(reached) == len(points)
+    assert len(reached) == len(KILLS)
     cytosae_process(*arguments)
     same_results(study[0], folder)
     assert not list(folder.rglob(f"*{PARTIAL}"))

@@ -31,13 +31,17 @@ export interface State {
   /** Whether the browser keeps it until it is sent. */
   kept: boolean;
 }
-/** `written`: what was typed since the server's last answer. Another tab may have sent any of it. */
+/**
+ * `written`: what was typed since the server's last answer; another tab may have sent any of it. `sent`: what this
+ * page and those before it have sent since; it is kept with the draft, since a page that is closed hears no answer.
+ */
 interface Job {
   annotation: Annotation;
   timer: ReturnType<typeof setTimeout> | null;
   sending: boolean;
   dirty: boolean;
   written: Annotation[];
+  sent: Annotation[];
 }
 
 const PAUSE = 350,
@@ -75,9 +79,9 @@ export class Saver {
     this.states[key] = { ...before, ...change };
   }
 
-  #keep(annotation: Annotation): boolean {
+  #keep(annotation: Annotation, sent: Annotation[] = []): boolean {
     const uid = annotation.worklist === null ? null : (this.worklists[annotation.worklist] ?? null);
-    return writeDraft(localStorage, { annotation, time: Date.now(), origin: this.origin, uid });
+    return writeDraft(localStorage, { annotation, time: Date.now(), origin: this.origin, uid, sent });
   }
 
   /** The page has opened a study. */
@@ -99,16 +103,17 @@ export class Saver {
     if (known?.status === "saved" && known.value && known.value.version > (given?.version ?? 0))
       return known.value;
     const stored = given;
-    const draft = readDraft(localStorage, key)?.annotation ?? null;
+    const draft = readDraft(localStorage, key);
     const what = settle(draft, stored);
     if (draft && what === "send") {
-      this.#say(key, { value: draft });
-      this.#queue(draft, 0);
-      return draft;
+      const value = { ...draft.annotation, version: stored?.version ?? 0 };
+      this.#say(key, { value });
+      this.#queue(value, 0, draft.sent);
+      return value;
     }
     if (draft && what === "conflict") {
-      this.#say(key, { status: "conflict", theirs: stored, value: draft, message: "" });
-      return draft;
+      this.#say(key, { status: "conflict", theirs: stored, value: draft.annotation, message: "" });
+      return draft.annotation;
     }
     localStorage.removeItem(key);
     const empty: Annotation = {
@@ -133,11 +138,11 @@ export class Saver {
 
   /** Drafts of other items that an earlier page left behind are sent too. */
   flush(rater: string): void {
-    for (const { annotation } of draftsOf(localStorage, this.origin.key, rater)) {
+    for (const { annotation, sent } of draftsOf(localStorage, this.origin.key, rater)) {
       const key = this.key(annotation);
       if (!this.#jobs.has(key) && !["conflict", "refused"].includes(this.states[key]?.status ?? "")) {
         this.#say(key, { value: annotation });
-        this.#queue(annotation, 0);
+        this.#queue(annotation, 0, sent);
       }
     }
   }
@@ -146,15 +151,22 @@ export class Saver {
     const key = this.key(place),
       version = this.#jobs.get(key)?.annotation.version ?? this.states[key]?.value?.version ?? 0;
     const annotation: Annotation = { ...place, ...judgement, version };
-    const kept = this.#keep(annotation);
+    const kept = this.#keep(annotation, this.#jobs.get(key)?.sent);
     const conflict = this.states[key]?.status === "conflict";
     this.#say(key, { value: annotation, kept, ...(conflict ? {} : { status: "typing", message: "" }) });
     if (!conflict) this.#queue(annotation, now ? 0 : PAUSE);
   }
 
-  #queue(annotation: Annotation, wait: number): void {
+  #queue(annotation: Annotation, wait: number, sent: readonly Annotation[] = []): void {
     const key = this.key(annotation),
-      job = this.#jobs.get(key) ?? { annotation, timer: null, sending: false, dirty: false, written: [] };
+      job = this.#jobs.get(key) ?? {
+        annotation,
+        timer: null,
+        sending: false,
+        dirty: false,
+        written: [...sent],
+        sent: [...sent],
+      };
     job.annotation = annotation;
     job.written.push(annotation);
     this.#jobs.set(key, job);
@@ -172,6 +184,9 @@ export class Saver {
     job.dirty = false;
     const sent = job.annotation;
     this.#say(key, { status: "saving" });
+    if (!job.sent.some((one) => same(one, sent))) job.sent.push(sent);
+    const draft = readDraft(localStorage, key)?.annotation;
+    if (draft && same(draft, sent)) this.#keep(sent, job.sent); // another tab may have written something newer
     try {
       const stored = await api.annotate(sent);
       this.#stored(key, job, sent, stored);
@@ -213,6 +228,7 @@ export class Saver {
   #stored(key: string, job: Job, sent: Annotation, stored: Annotation): void {
     job.sending = false;
     job.written = [];
+    job.sent = [];
     this.acknowledged += 1;
     this.last = stored;
     if (job.dirty) {
@@ -292,7 +308,7 @@ export class Saver {
         const key = this.key(draft.annotation);
         if (!this.#jobs.has(key)) {
           this.#say(key, { value: draft.annotation });
-          this.#queue(draft.annotation, 0);
+          this.#queue(draft.annotation, 0, draft.sent);
         }
       }
     }

@@ -35,6 +35,7 @@ const draft = (part: Partial<Annotation> = {}, time = 1, origin = study, uid: st
   time,
   origin,
   uid,
+  sent: [] as Annotation[],
 });
 /** As an earlier version kept them. */
 const earlier = (store: Store, name: string, part: Partial<Annotation> = {}, time = 1): void => {
@@ -117,19 +118,23 @@ test("unsent judgements as a file that can be imported", () => {
       },
     ],
   });
-  expect(asFile([{ annotation: annotation(), time: 1, origin: null, uid: null }], "1.0")).toMatchObject({
+  expect(
+    asFile([{ annotation: annotation(), time: 1, origin: null, uid: null, sent: [] }], "1.0"),
+  ).toMatchObject({
     inputs: {},
   });
 });
 
 test("what is done with a draft", () => {
   expect(settle(null, annotation())).toBe("none");
-  expect(settle(annotation({ name: "a" }), null)).toBe("send");
-  expect(settle(annotation({ name: "a", version: 2 }), annotation({ version: 2 }))).toBe("send");
-  expect(settle(annotation({ name: "a", version: 1 }), annotation({ name: "b", version: 2 }))).toBe(
-    "conflict",
-  );
-  expect(settle(annotation({ name: "a ", version: 1 }), annotation({ name: "a", version: 2 }))).toBe("done");
+  expect(settle(draft({ name: "a" }), null)).toBe("send");
+  expect(settle(draft({ name: "a", version: 2 }), annotation({ version: 2 }))).toBe("send");
+  const overtaken = draft({ name: "a", version: 1 });
+  expect(settle(overtaken, annotation({ name: "b", version: 2 }))).toBe("conflict");
+  expect(settle(draft({ name: "a ", version: 1 }), annotation({ name: "a", version: 2 }))).toBe("done");
+  overtaken.sent = [annotation({ name: "b", version: 1 })];
+  expect(settle(overtaken, annotation({ name: "b", version: 2 }))).toBe("send");
+  expect(settle(overtaken, annotation({ name: "c", version: 2 }))).toBe("conflict");
 });
 
 test("the order of terms and empty groups make no difference", () => {

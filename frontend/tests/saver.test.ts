@@ -136,6 +136,27 @@ test("an answer that was lost is no conflict", async () => {
   expect([names(), drafts()]).toEqual([["fine granules"], []]);
 });
 
+test.each(["flush", "open"] as const)(
+  "an answer that the page before did not live to hear is no conflict (%s)",
+  async (way) => {
+    server.instead = ["lost", "down", "down", "down", "down"];
+    const before = page();
+    before.open(place, null);
+    before.change(place, says(""), true); // the verdict, stored without an answer
+    await wait(0.1);
+    before.change(place, says("granules"), true);
+    await wait(1);
+    expect([names(), drafts()]).toEqual([[""], ["granules"]]);
+    vi.clearAllTimers(); // the page is gone
+    server.instead = [];
+    const after = page();
+    if (way === "open") after.open(place, [...server.stored.values()][0] ?? null);
+    else after.flush("AB");
+    await wait(10);
+    expect([names(), drafts(), status(after)]).toEqual([["granules"], [], "saved"]);
+  },
+);
+
 test("a reload before the server has answered loses nothing", async () => {
   server.instead = ["down", "down"];
   const before = page();

@@ -12,6 +12,7 @@ export interface Draft {
   time: number;
   /** Null in one that an earlier version wrote. */ origin: Origin | null;
   /** Names the worklist in every database. */ uid: string | null;
+  /** What was sent and not answered: the server may have stored any of it. */ sent: Annotation[];
 }
 /** A draft and where it is kept. */
 export interface Unsent extends Draft {
@@ -50,6 +51,7 @@ export function readDraft(store: Store, key: string): Draft | null {
       time: found.time ?? 0,
       origin: found.origin ?? null,
       uid: found.uid ?? null,
+      sent: Array.isArray(found.sent) ? found.sent : [],
     };
   } catch {
     return null;
@@ -86,7 +88,8 @@ function earlierName(at: string): string {
 export function takeOver(store: Store, unsent: Unsent, origin: Origin, uid: string | null): boolean {
   const there = readDraft(store, draftKey(unsent.annotation, origin.key));
   if (there && there.time >= unsent.time) return false;
-  if (!writeDraft(store, { annotation: unsent.annotation, time: unsent.time, origin, uid })) return false;
+  const { annotation, time, sent } = unsent;
+  if (!writeDraft(store, { annotation, time, origin, uid, sent })) return false;
   store.removeItem(unsent.at);
   return true;
 }
@@ -144,12 +147,13 @@ export function same(a: Judgement, b: Judgement): boolean {
 
 /** What to do with a draft that is found beside what the server has. */
 export function settle(
-  draft: Annotation | null,
+  draft: Pick<Draft, "annotation" | "sent"> | null,
   stored: Annotation | null,
 ): "none" | "done" | "send" | "conflict" {
   if (!draft) return "none";
-  if (stored && same(draft, stored)) return "done";
-  return draft.version === (stored?.version ?? 0) ? "send" : "conflict";
+  if (stored && same(draft.annotation, stored)) return "done";
+  const own = stored !== null && draft.sent.some((one) => same(one, stored));
+  return own || draft.annotation.version === (stored?.version ?? 0) ? "send" : "conflict";
 }
 
 export const blank = (): Judgement => ({
