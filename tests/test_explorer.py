@@ -42,7 +42,7 @@ from cytosae.concepts import concept_files, read_activations, read_concepts, rea
 from cytosae.errors import CytosaeError
 from cytosae.explorer import cohorts, create_app, export, exporting, schemas
 from cytosae.explorer.app import BUNDLE, _once
-from cytosae.explorer.caching import Bounded
+from cytosae.explorer.caching import bounded
 from cytosae.explorer.directions import Directions
 from cytosae.explorer.measures import shortened
 from cytosae.explorer.routes import uploads
@@ -852,39 +852,36 @@ def test_rows_on_disk(study: Path) -> None:
 
 
 def test_what_is_kept_is_bounded_and_made_once() -> None:
-    kept: Bounded[bytes] = Bounded(10, len)
     made = []
 
-    def make(text: bytes) -> Callable[[], bytes]:
-        def of() -> bytes:
-            made.append(text)
-            time.sleep(0.05)
-            return text
+    @bounded(10)
+    def make(name: str, length: int = 4) -> bytes:
+        made.append(name)
+        time.sleep(0.05)
+        if name == "d":
+            raise ValueError("no")
+        return name.encode() * length
 
-        return of
-
-    threads = [threading.Thread(target=kept.get, args=("a", make(b"aaaa"))) for _ in range(5)]
+    threads = [threading.Thread(target=make, args=("a",)) for _ in range(5)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert made == [b"aaaa"]
-    kept.get("b", make(b"bbbb"))
-    kept.get("a", make(b"never"))  # now b is the longest unused
-    kept.get("c", make(b"cccc"))
-    assert (len(kept), kept.bytes) == (2, 8)
-    kept.get("a", make(b"never"))
-    kept.get("b", make(b"bbbb"))
-    assert made == [b"aaaa", b"bbbb", b"cccc", b"bbbb"]
-    assert kept.get("large", make(b"x" * 11)) == b"x" * 11
-    assert len(kept) == 2
-
-    def fails() -> bytes:
-        raise ValueError("no")
-
+    assert made == ["a"]
+    assert make("b") == b"bbbb"
+    assert make("a") == b"aaaa"  # now b is the longest unused
+    make("c")
+    assert make.cache.currsize == 8
+    make("a")
+    make("b")
+    assert made == ["a", "b", "c", "b"]
+    for _ in range(2):
+        assert make("large", 3) == b"large" * 3  # not kept, and nothing else is given up for it
+    assert made[4:] == ["large", "large"]
+    assert make.cache.currsize == 8
     for _ in range(2):
         with pytest.raises(ValueError, match="no"):
-            kept.get("d", fails)
+            make("d")
 
 
 def test_short_numbers() -> None:

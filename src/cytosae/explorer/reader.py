@@ -260,7 +260,7 @@ def _points(dataset: h5py.Dataset, rows: Sequence[int] | NDArray[np.int64]) -> N
     return dataset[wanted][back]
 
 
-class Opened:
+class StudyReader:
     """A study, opened.
 
     Parameters
