@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from cytosae import __version__
 from cytosae.artefacts import MANIFEST, FileRecord, Manifest, claim, disk_errors, remove_outdated
 from cytosae.cells import metadata_digest
+from cytosae.concepts import schema
 from cytosae.concepts.cell_ranges import RANGES, CellRanges
 from cytosae.concepts.reduction import CellTable, Statistics
 from cytosae.concepts.references import References
@@ -200,10 +201,7 @@ def _about(source: TokenSource, config: EncodeConfig, inputs: dict[str, str], da
         "inputs": inputs,
         "n_tokens": source.layout.n_tokens,
         "backbone": {key: value for key, value in source.layout.backbone.items() if value is not None},
-        "meaning": {
-            "X": "count of tokens with h > tau (Eq. 2, 3)",
-            "mean_activation": "mean of h over the tokens of a cell",
-        },
+        "meaning": schema.meanings(schema.CONCEPTS, "X", "layers"),
     }
 
 

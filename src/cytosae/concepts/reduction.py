@@ -11,11 +11,9 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from cytosae.concepts.references import ReferenceImages
+from cytosae.concepts.schema import GROUPED
 from cytosae.concepts.statistics import Groups, LatentSums
 from cytosae.settings import EncodeConfig
-
-GROUPED = ("label", "diagnosis")
-"""Columns by whose values the activation of every latent is kept."""
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,6 @@ from cytosae.concepts import kernels
 
 SAMPLE = 100
 """Activating cells of each latent that are drawn at random, from which the random, middle and low ones are taken."""
-KINDS = ("reference", "spread", "random", "middle", "low")
-"""Lists of reference cells that are kept: the strongest, of different patients, a random draw, around two quantiles."""
 MIDDLE, LOW = 0.5, 0.1
 """Quantiles of the activation among activating cells around which the middle and the low references lie."""
 
@@ -207,7 +205,7 @@ class ReferenceImages:
         )
 
     def kinds(self) -> dict[str, References]:
-        """Lists by the name under which they are kept, each of the length of `strongest`."""
+        """Lists by kind (`cytosae.concepts.schema.KINDS`), each of the length of `strongest`."""
         k = self.strongest.cells.shape[1]
         lists = {"reference": self.strongest}
         if self.spread is not None:

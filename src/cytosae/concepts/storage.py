@@ -28,14 +28,15 @@ from cytosae.artefacts import (
     whole_file,
     writing_hdf5,
 )
+from cytosae.cells.columns import FILE_COLUMNS
+from cytosae.concepts import schema
+from cytosae.concepts.schema import ANNOTATION
 from cytosae.errors import CytosaeError
 
 if TYPE_CHECKING:
     from cytosae.concepts.references import References
     from cytosae.concepts.statistics import Groups
 
-ANNOTATION, VERDICT, NAMES = "annotation", "verdict", "annotation_names"
-"""Columns of ``var``, once raters have named latents."""
 PER_LATENT = "latents.parquet"
 """Quality measures of each latent, in the folder of ``cytosae evaluate``."""
 
@@ -102,7 +103,7 @@ def write_concepts(
     """
     with writing_hdf5(path) as file:
         file.attrs.update({"encoding-type": "anndata", "encoding-version": "0.1.0"})
-        elements = {
+        elements: dict[str, Any] = {
             "obs": _obs(cells),
             "var": var,
             "varm": {
@@ -119,6 +120,7 @@ def write_concepts(
             **{name: {} for name in ("layers", "obsm", "obsp", "varp")},
         }
         for key, element in elements.items():
+            schema.check(schema.CONCEPTS, key, element)
             write_elem(file, key, element)
         for _, counts, means in matrices:
             for group, key, matrix in ((file, "X", counts), (file["layers"], "mean_activation", means)):
@@ -130,9 +132,9 @@ def write_concepts(
 
 def _obs(cells: pd.DataFrame) -> pd.DataFrame:
     """The cells as AnnData stores them: text as categories, columns without any value left out."""
-    kept = cells.drop(columns=["file_bytes", "file_mtime_ns"]).dropna(axis=1, how="all")
-    obs = kept.drop(columns="cell_id")
-    obs.index = pd.Index(kept["cell_id"].astype(object), name="cell_id")
+    outside = {*FILE_COLUMNS} - {*schema.names(schema.CONCEPTS, "obs")}  # how a file is known to be unchanged
+    obs = cells.drop(columns=[*outside, "cell_id"]).dropna(axis=1, how="all")
+    obs.index = pd.Index(cells["cell_id"].astype(object), name="cell_id")
     for column in obs.columns:
         if not pd.api.types.is_numeric_dtype(obs[column]):
             text = obs[column].astype(object)

@@ -26,6 +26,7 @@ from cytosae.analysis.findings import (
 )
 from cytosae.artefacts import sha256_file
 from cytosae.cohort import CLASSIFICATION, column_of, read_barcodes
+from cytosae.concepts import schema
 from cytosae.errors import CytosaeError, NotFound
 from cytosae.explorer import schemas as s
 from cytosae.explorer.activations import Activations
@@ -34,7 +35,8 @@ from cytosae.explorer.reader import HEALTHY, DataSet, StudyReader, category
 from cytosae.settings import CompareConfig, PatientConfig
 
 _BARCODE, _SCATTER, _EACH = 200, 20_000, 5
-_RESERVED = {"id", "patient", "dataset", "n_cells"}
+_FIELDS = {"id", "n_cells", *schema.names(schema.BARCODES, "obs", "key")}
+"""What a patient's row has in any case, in fields of their own."""
 
 
 class Cohort:
@@ -78,7 +80,7 @@ class Cohort:
         """What the barcodes tell of a patient."""
         data = self.barcodes
         known: dict[str, Any] = {str(name): _plain(value) for name, value in data.obs.iloc[row].items()}
-        told = {name: value for name, value in known.items() if name not in _RESERVED}
+        told = {name: value for name, value in known.items() if name not in _FIELDS}
         told |= {"id": str(data.obs_names[row]), "dataset": known["dataset"], "n_cells": known["n_cells"]}
         diagnosis = told.get("diagnosis")
         return s.PatientRow(**{**told, "diagnosis": None if diagnosis is None else str(diagnosis)})
@@ -86,7 +88,7 @@ class Cohort:
     def patients(self) -> s.PatientList:
         """All patients."""
         data = self.barcodes
-        columns = [str(name) for name in data.obs.columns if name not in _RESERVED]
+        columns = [str(name) for name in data.obs.columns if name not in _FIELDS]
         return s.PatientList(patients=[self.row(row) for row in range(data.n_obs)], columns=columns)
 
     def _patient(self, name: str) -> tuple[Patient, DataSet, NDArray[np.int64]]:

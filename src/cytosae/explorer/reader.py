@@ -18,8 +18,8 @@ from safetensors import SafetensorError, safe_open
 
 from cytosae.artefacts import CONFIG, MANIFEST, WEIGHTS, Manifest, read_json, reading_hdf5
 from cytosae.cohort import BARCODES, CLASSIFICATION, COHORT, why_of_others
-from cytosae.concepts import check_encoded_with, concept_files, is_common, read_datasets, read_inputs, read_rows
-from cytosae.concepts.references import KINDS
+from cytosae.concepts import check_encoded_with, concept_files, is_common, read_datasets, read_inputs, read_rows, schema
+from cytosae.concepts.schema import KINDS
 from cytosae.concepts.storage import PER_LATENT
 from cytosae.console import say
 from cytosae.errors import CytosaeError, NotFound
@@ -30,7 +30,6 @@ HEALTHY = PatientConfig().healthy
 """The diagnosis that patients are compared with, where nothing else is said."""
 COMMON_SHARE = 0.99
 """A latent that is active in more than this share of the cells says little of any of them."""
-_NO_GROUP = {"patient", "dataset", "conflicting_diagnoses", "cell_type"}
 _BLOCK = 512  # maps that are in memory together
 
 
@@ -406,7 +405,7 @@ class StudyReader:
         ):
             obs = read_elem(file["obs"])
         found = {}
-        for column in obs.columns.difference(_NO_GROUP, sort=False):
+        for column in schema.grouping(schema.BARCODES, obs.columns):
             values = obs[column]
             if isinstance(values.dtype, pd.CategoricalDtype) and values.nunique() <= max(2, len(obs) // 2):
                 found[str(column)] = sorted(map(str, values.dropna().unique()))
