@@ -24,17 +24,14 @@ SPREADSHEET = "utf-8-sig"
 """Encoding of CSV that people open in a spreadsheet: UTF-8 with the mark by which Excel knows it."""
 
 _LEFT_BEHIND = re.compile(rf"\.(.+?)(\.[0-9a-f]{{32}})?{re.escape(PARTIAL)}")
-
 _UMASK = os.umask(0)  # can only be read by setting it
 os.umask(_UMASK)
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-
 _SYSTEM_ERROR = re.compile(r"\(os error (\d+)\)$")
 """How what is written in Rust tells of a failed write: an error of its own, with the system's number in its text."""
 
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
-
 _NOT_WRITABLE = {errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.ESTALE, errno.EIO}
 
 

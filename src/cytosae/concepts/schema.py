@@ -9,8 +9,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import pandas as pd
-
 Role = Literal["key", "own", "attribute"]
 """What a column of ``obs`` is: ``key`` names the row, ``own`` describes it alone, ``attribute`` can group rows."""
 
@@ -197,6 +195,6 @@ def check(entries: Iterable[Entry], place: str, elements: Mapping[str, Any]) -> 
         found = str(getattr(values, "dtype", type(values).__name__))
         if entry is None and place == "obs":
             continue
-        empty = isinstance(values, pd.Series) and values.isna().all()
+        empty = hasattr(values, "isna") and values.isna().all()
         if entry is None or not (found == entry.dtype or entry.users or empty):
             raise ValueError(f'{place}["{name}"] is {found}; the schema has {entry and entry.dtype}')

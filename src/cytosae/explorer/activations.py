@@ -16,9 +16,11 @@ from cytosae.backbones import INPUT_SIZE, Backbone
 from cytosae.concepts import concept_maps
 from cytosae.errors import CytosaeError
 from cytosae.explorer.caching import bounded
+from cytosae.explorer.dataset import DataSet
 from cytosae.explorer.images import CellImages, encoded
-from cytosae.explorer.reader import DataSet, StudyReader
-from cytosae.explorer.schemas import LatentMap, Patches, short
+from cytosae.explorer.reader import StudyReader
+from cytosae.explorer.schemas.cells import LatentMap, Patches
+from cytosae.explorer.schemas.values import short
 from cytosae.sae import SAE
 from cytosae.tokens import TokenStore, layout_of
 from cytosae.tokens.live import embed_batch

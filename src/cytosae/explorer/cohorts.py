@@ -28,10 +28,11 @@ from cytosae.artefacts import sha256_file
 from cytosae.cohort import CLASSIFICATION, column_of, read_barcodes
 from cytosae.concepts import schema
 from cytosae.errors import CytosaeError, NotFound
-from cytosae.explorer import schemas as s
 from cytosae.explorer.activations import Activations
+from cytosae.explorer.dataset import DataSet, category
 from cytosae.explorer.images import encoded
-from cytosae.explorer.reader import HEALTHY, DataSet, StudyReader, category
+from cytosae.explorer.reader import HEALTHY, StudyReader
+from cytosae.explorer.schemas import patients as s
 from cytosae.settings import CompareConfig, PatientConfig
 
 _BARCODE, _SCATTER, _EACH = 200, 20_000, 5

@@ -17,7 +17,8 @@ from PIL import Image
 from cytosae.cells import UnreadableImage, load_squashed
 from cytosae.errors import CytosaeError, NotFound
 from cytosae.explorer.caching import bounded
-from cytosae.explorer.reader import DataSet, StudyReader
+from cytosae.explorer.dataset import DataSet
+from cytosae.explorer.reader import StudyReader
 from cytosae.storage import below, place
 
 SIZES = (64, 112, 224, 448)

@@ -9,8 +9,9 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from pydantic_core import to_json
 
-from cytosae.explorer.reader import DataSet, StudyReader
-from cytosae.explorer.schemas import Measure
+from cytosae.explorer.dataset import DataSet
+from cytosae.explorer.reader import StudyReader
+from cytosae.explorer.schemas.study import Measure
 
 RING_FACTOR = 1.5
 """A concept lies on the border where the ring of outermost patches has that many times its share of the patches."""

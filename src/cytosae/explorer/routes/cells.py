@@ -11,10 +11,11 @@ import scipy.sparse as sp
 from fastapi import APIRouter, Header, Query, Response
 from numpy.typing import NDArray
 
-from cytosae.explorer import schemas as s
+from cytosae.explorer.dataset import COMMON_SHARE, DataSet, category
 from cytosae.explorer.images import CellImages
-from cytosae.explorer.reader import COMMON_SHARE, DataSet, StudyReader, category
+from cytosae.explorer.reader import StudyReader
 from cytosae.explorer.routes import IMAGE, Index, Name, Text, answer, named
+from cytosae.explorer.schemas import cells as s
 
 if TYPE_CHECKING:
     from cytosae.explorer.activations import Activations

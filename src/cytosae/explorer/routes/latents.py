@@ -9,12 +9,13 @@ import numpy as np
 import pandas as pd
 from fastapi import APIRouter, Response
 
-from cytosae.explorer import schemas as s
 from cytosae.explorer.caching import bounded
+from cytosae.explorer.dataset import DataSet
 from cytosae.explorer.images import encoded
 from cytosae.explorer.measures import BACKGROUND, RING_FACTOR, latent_table, ring_share
-from cytosae.explorer.reader import DataSet, StudyReader
+from cytosae.explorer.reader import StudyReader
 from cytosae.explorer.routes import Index, Name, answer, named, written
+from cytosae.explorer.schemas import latents as s
 
 if TYPE_CHECKING:
     from cytosae.explorer.activations import Activations

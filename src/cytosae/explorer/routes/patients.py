@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Query, Response
 
-from cytosae.explorer import schemas as s
 from cytosae.explorer.caching import bounded
 from cytosae.explorer.reader import HEALTHY
 from cytosae.explorer.routes import Index, Name, Text, answer, named, written
+from cytosae.explorer.schemas import patients as s
 
 if TYPE_CHECKING:
     from cytosae.explorer.cohorts import Cohort

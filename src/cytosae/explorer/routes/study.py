@@ -6,10 +6,11 @@ from fastapi import APIRouter, Response
 
 from cytosae import __version__
 from cytosae.explorer.annotations import Database, former_studies
+from cytosae.explorer.dataset import DataSet
 from cytosae.explorer.measures import measures
-from cytosae.explorer.reader import DataSet, StudyReader
+from cytosae.explorer.reader import StudyReader
 from cytosae.explorer.routes import answer
-from cytosae.explorer.schemas import (
+from cytosae.explorer.schemas.study import (
     AnnotationsInfo,
     BackboneAbout,
     DataSetInfo,

@@ -21,11 +21,12 @@ from starlette.datastructures import FormData, Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
 from cytosae.cells import TooManyPixels, UnreadableImage, read_image
-from cytosae.explorer import schemas as s
+from cytosae.explorer.dataset import COMMON_SHARE
 from cytosae.explorer.images import SIZES, CellImages, jpeg
-from cytosae.explorer.reader import COMMON_SHARE, StudyReader
+from cytosae.explorer.reader import StudyReader
 from cytosae.explorer.routes import IMAGE, Index, Name, answer
 from cytosae.explorer.routes.cells import Size, image_response, strongest
+from cytosae.explorer.schemas import cells as s
 
 if TYPE_CHECKING:
     from cytosae.explorer.activations import Activations, Tokens
