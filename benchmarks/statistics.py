@@ -17,7 +17,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from cytosae.concepts import LatentSums, is_concept, label_entropy, reference_images
-from cytosae.concepts.references import Gallery
+from cytosae.concepts.references import ReferenceImages
 
 N_LABELS, N_PATIENTS = 21, 900
 
@@ -67,7 +67,7 @@ def measure(
 ) -> dict[str, Any]:
     """Seconds and memory of the whole, seconds a latent of the loop on a slice, and that both agree."""
     small = simulated(8, 64, 4)
-    LatentSums.of(small), Gallery.of(small, 10, 0, patients=np.arange(8), per_patient=1, seed=0)  # compile
+    LatentSums.of(small), ReferenceImages.of(small, 10, 0, patients=np.arange(8), per_patient=1, seed=0)  # compile
     matrix = simulated(n_cells, n_latents, per_cell)
     labels = np.random.default_rng(0).integers(0, N_LABELS, n_cells)
     patients = np.random.default_rng(1).integers(0, N_PATIENTS, n_cells)
@@ -78,7 +78,7 @@ def measure(
     concepts = is_concept(mean)
     seconds = time.perf_counter() - start
     start = time.perf_counter()
-    Gallery.of(matrix, 10, 0, patients=patients, per_patient=1, seed=0)
+    ReferenceImages.of(matrix, 10, 0, patients=patients, per_patient=1, seed=0)
     gallery = time.perf_counter() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     chosen = np.sort(np.random.default_rng(2).permutation(n_latents)[:slice_of])

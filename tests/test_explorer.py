@@ -42,7 +42,7 @@ from cytosae.concepts import concept_files, read_activations, read_concepts, rea
 from cytosae.errors import CytosaeError
 from cytosae.explorer import cohorts, create_app, export, exporting, schemas
 from cytosae.explorer.app import BUNDLE, _once
-from cytosae.explorer.caching import Bounded
+from cytosae.explorer.caching import bounded
 from cytosae.explorer.directions import Directions
 from cytosae.explorer.measures import shortened
 from cytosae.explorer.routes import uploads
@@ -118,7 +118,7 @@ def decoded(text: str, top: float) -> np.ndarray:
 
 
 def test_the_study(client: TestClient, study: Path, data: Any) -> None:
-    found = schemas.StudyInfo.model_validate(get(client, "study"))
+    found = schemas.study.StudyInfo.model_validate(get(client, "study"))
     assert (found.name, found.static, found.n_latents, found.grid) == ("study", False, data.n_vars, (16, 16))
     assert (found.tau, found.concept_threshold) == (0.2, -3)
     assert (found.backbone.name, found.backbone.layer, found.backbone.depth) == ("tiny", 5, 6)
@@ -128,7 +128,7 @@ def test_the_study(client: TestClient, study: Path, data: Any) -> None:
     assert {g.name: g.cells for g in of.diagnoses} == data.obs["diagnosis"].value_counts().to_dict()
     assert of.kinds == ["reference", "spread", "random", "middle", "low"]
     assert of.has_patients
-    assert found.has == schemas.Has(patients=True, classification=True, quality=False, tokens=True, uploads=True)
+    assert found.has == schemas.study.Has(patients=True, classification=True, quality=False, tokens=True, uploads=True)
     assert found.groups["diagnosis"] == sorted(data.obs["diagnosis"].unique())
     assert found.groups["laboratory"] == sorted(data.obs["laboratory"].unique())
     table = get(client, f"latents/{SET}")
@@ -137,7 +137,7 @@ def test_the_study(client: TestClient, study: Path, data: Any) -> None:
 
 def test_latents_of_a_data_set(client: TestClient, study: Path, data: Any) -> None:
     table = get(client, f"latents/{SET}")
-    schemas.LatentTable.model_validate(table)
+    schemas.latents.LatentTable.model_validate(table)
     active = np.flatnonzero(data.var["activation_frequency"] > 0)
     assert table["latent"] == active.tolist()
     assert table["concept"] == data.var["is_concept"].to_numpy()[active].astype(int).tolist()
@@ -172,7 +172,7 @@ def test_one_latent(client: TestClient, study: Path, data: Any) -> None:
     table = get(client, f"latents/{SET}")
     for latent in (0, 7, 200, data.n_vars - 1):
         found = get(client, f"latents/{SET}/{latent}")
-        schemas.LatentDetail.model_validate(found)
+        schemas.latents.LatentDetail.model_validate(found)
         assert (found["latent"], found["dataset"]) == (latent, SET)
         assert found["is_concept"] == bool(data.var["is_concept"].iloc[latent])
         for name in ("activation_frequency", "mean_activation", "label_entropy", "n_references"):
@@ -221,7 +221,7 @@ def test_images_of_a_latent(
 ) -> None:
     latent = int(np.flatnonzero(data.var["is_concept"])[9])
     found = get(client, f"latents/{SET}/{latent}/images/{kind}")
-    schemas.LatentImages.model_validate(found)
+    schemas.latents.LatentImages.model_validate(found)
     rows, values = (data.varm[f"{kind}_{what}"][latent] for what in ("cells", "values"))
     rows, values = rows[rows >= 0], values[rows >= 0]
     assert [cell["row"] for cell in found["cells"]] == rows.tolist()
@@ -248,7 +248,7 @@ def test_images_that_there_are_none_of(client: TestClient, data: Any) -> None:
 
 def test_cells(client: TestClient, data: Any) -> None:
     found = get(client, f"cells/{SET}")
-    schemas.CellList.model_validate(found)
+    schemas.cells.CellList.model_validate(found)
     assert found["total"] == data.n_obs
     assert [cell["cell_id"] for cell in found["cells"]] == data.obs_names[:60].tolist()
     part = get(client, f"cells/{SET}", label="blast", patient="P001", offset=1, limit=2)
@@ -264,7 +264,7 @@ def test_cells(client: TestClient, data: Any) -> None:
 def test_one_cell(client: TestClient, data: Any) -> None:
     for row in (0, 77, data.n_obs - 1):
         found = get(client, f"cells/{SET}/{row}")
-        schemas.CellDetail.model_validate(found)
+        schemas.cells.CellDetail.model_validate(found)
         assert (found["cell_id"], found["label"]) == (data.obs_names[row], data.obs["label"].iloc[row])
         assert (found["width"], found["height"]) == (224, 224)
         means, counts = data.layers["mean_activation"][row].toarray()[0], data.X[row].toarray()[0]
@@ -301,7 +301,7 @@ def test_patches_and_maps(client: TestClient, data: Any, h: Callable[[int], np.n
     common = data.var["activation_frequency"].to_numpy() > 0.99
     for row in (5, 160):
         found = get(client, f"cells/{SET}/{row}/patches")
-        schemas.Patches.model_validate(found)
+        schemas.cells.Patches.model_validate(found)
         activations = h(row)[1:]
         left = np.where(common, 0, activations)
         assert len(found["patches"]) == 256
@@ -313,7 +313,7 @@ def test_patches_and_maps(client: TestClient, data: Any, h: Callable[[int], np.n
             assert [v for _, v in patch] == pytest.approx(of[order], rel=1e-3, abs=1e-4)
         for latent in (3, 250):
             one = get(client, f"cells/{SET}/{row}/maps/{latent}")
-            schemas.LatentMap.model_validate(one)
+            schemas.cells.LatentMap.model_validate(one)
             map_ = activations[:, latent].reshape(16, 16)
             assert one["top"] == pytest.approx(map_.max(), rel=1e-4)
             np.testing.assert_allclose(decoded(one["map"], one["top"]), map_, atol=one["top"] / 500 + 1e-6)
@@ -340,7 +340,7 @@ def test_without_tokens_the_image_passes_the_backbone(client: TestClient, copied
 def test_patients(client: TestClient, study: Path, tmp_path: Path) -> None:
     barcodes = read_barcodes(study / "cohort" / "barcodes.h5ad")
     found = get(client, "patients")
-    schemas.PatientList.model_validate(found)
+    schemas.patients.PatientList.model_validate(found)
     assert [row["id"] for row in found["patients"]] == barcodes.obs_names.tolist()
     assert {"diagnosis", "laboratory"} <= set(found["columns"])
     for column in ("diagnosis", "laboratory", "n_cells"):
@@ -348,7 +348,7 @@ def test_patients(client: TestClient, study: Path, tmp_path: Path) -> None:
     page = show_patient(study, "P003", tmp_path / "page.html")
     for against, query in (("healthy", {}), ("RUNX1_RUNX1T1", {"against": "RUNX1_RUNX1T1"})):
         one = get(client, "patients/P003", **query)
-        schemas.PatientDetail.model_validate(one)
+        schemas.patients.PatientDetail.model_validate(one)
         expected = page["against"][against]
         assert (one["against"]["name"], one["against"]["patients"]) == (against, expected["patients"])
         assert (one["against"]["rule"], one["against"]["unusual"]) == (expected["rule"], expected["unusual"])
@@ -391,7 +391,7 @@ def test_two_groups(client: TestClient, study: Path, data: Any, tmp_path: Path) 
         expected = compare_groups(path, tmp_path / second, "healthy", second, adjust=adjust)
         table = pd.read_csv(expected["table"]).set_index("latent")
         found = get(client, f"compare/healthy/{second}", **({} if adjust is None else {"adjust": adjust}))
-        schemas.ComparisonInfo.model_validate(found)
+        schemas.patients.ComparisonInfo.model_validate(found)
         assert found["first"] == {"name": "healthy", "patients": 4}
         assert found["second"]["patients"] == expected["second"]["patients"]
         assert found["tested"] == expected["tested"]
@@ -415,7 +415,7 @@ def test_images_of_two_groups(client: TestClient, study: Path, data: Any, h: Cal
     barcodes = read_barcodes(study / "cohort" / "barcodes.h5ad")
     latent = get(client, "compare/healthy/rest")["top_first"][0]["latent"]
     found = get(client, f"compare/healthy/rest/images/{latent}")
-    schemas.ComparisonImages.model_validate(found)
+    schemas.patients.ComparisonImages.model_validate(found)
     healthy = (barcodes.obs["diagnosis"] == "healthy").to_numpy()
     means = barcodes.layers["mean_activation"][:, latent]
     top = 0.0
@@ -498,7 +498,7 @@ def test_quality_measures_of_the_same_concepts(copied: Path) -> None:
     assert get(client, "study")["has"]["quality"]
     assert {"background_share", "monosemanticity"} <= {m["key"] for m in get(client, "study")["measures"]}
     found = get(client, f"latents/{SET}")
-    schemas.LatentTable.model_validate(found)
+    schemas.latents.LatentTable.model_validate(found)
     assert found["background_share"] == pytest.approx(shares[found["latent"]], **CLOSE)
     assert set(found["monosemanticity"]) == {None}
     one = get(client, f"latents/{SET}/300")
@@ -690,7 +690,7 @@ def test_uploads(client: TestClient, study: Path, monkeypatch: pytest.MonkeyPatc
     assert answer.status_code == 200, answer.text
     assert answer.headers["content-type"] == "application/json"
     found = answer.json()
-    schemas.Uploaded.model_validate(found)
+    schemas.cells.Uploaded.model_validate(found)
     assert [(cell["index"], cell["name"]) for cell in found["cells"]] == [
         (0, path.name),
         (1, script),
@@ -852,45 +852,42 @@ def test_rows_on_disk(study: Path) -> None:
 
 
 def test_what_is_kept_is_bounded_and_made_once() -> None:
-    kept: Bounded[bytes] = Bounded(10, len)
     made = []
 
-    def make(text: bytes) -> Callable[[], bytes]:
-        def of() -> bytes:
-            made.append(text)
-            time.sleep(0.05)
-            return text
+    @bounded(10)
+    def make(name: str, length: int = 4) -> bytes:
+        made.append(name)
+        time.sleep(0.05)
+        if name == "d":
+            raise ValueError("no")
+        return name.encode() * length
 
-        return of
-
-    threads = [threading.Thread(target=kept.get, args=("a", make(b"aaaa"))) for _ in range(5)]
+    threads = [threading.Thread(target=make, args=("a",)) for _ in range(5)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert made == [b"aaaa"]
-    kept.get("b", make(b"bbbb"))
-    kept.get("a", make(b"never"))  # now b is the longest unused
-    kept.get("c", make(b"cccc"))
-    assert (len(kept), kept.bytes) == (2, 8)
-    kept.get("a", make(b"never"))
-    kept.get("b", make(b"bbbb"))
-    assert made == [b"aaaa", b"bbbb", b"cccc", b"bbbb"]
-    assert kept.get("large", make(b"x" * 11)) == b"x" * 11
-    assert len(kept) == 2
-
-    def fails() -> bytes:
-        raise ValueError("no")
-
+    assert made == ["a"]
+    assert make("b") == b"bbbb"
+    assert make("a") == b"aaaa"  # now b is the longest unused
+    make("c")
+    assert make.cache.currsize == 8
+    make("a")
+    make("b")
+    assert made == ["a", "b", "c", "b"]
+    for _ in range(2):
+        assert make("large", 3) == b"large" * 3  # not kept, and nothing else is given up for it
+    assert made[4:] == ["large", "large"]
+    assert make.cache.currsize == 8
     for _ in range(2):
         with pytest.raises(ValueError, match="no"):
-            kept.get("d", fails)
+            make("d")
 
 
 def test_short_numbers() -> None:
     values = np.array([0, np.nan, np.inf, -1.23456789, 1.23456789e-12, 98765432.1, 1])
     assert shortened(values) == [0, None, None, -1.23457, pytest.approx(1.23457e-12), pytest.approx(98765400), 1]
-    assert [schemas.short(v) for v in values] == [0, None, None, -1.23457, 1.23457e-12, 98765400, 1]
+    assert [schemas.values.short(v) for v in values] == [0, None, None, -1.23457, 1.23457e-12, 98765400, 1]
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.0.1", "::1", "[::1]", "localhost"])

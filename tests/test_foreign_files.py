@@ -18,7 +18,7 @@ from cytosae.artefacts import CONFIG, LEDGER, MANIFEST, WEIGHTS, FileRecord, Man
 from cytosae.cells.datasets.folders import whole_folder
 from cytosae.cli.commands import app
 from cytosae.concepts import file_name, file_names
-from cytosae.concepts.parts import PARTS
+from cytosae.concepts.cell_ranges import RANGES
 from cytosae.errors import CytosaeError
 from cytosae.locks import LOCK
 from cytosae.sae import read_metrics
@@ -26,7 +26,7 @@ from cytosae.sae.checkpoint import CHECKPOINT
 from cytosae.sae.tracking import METRICS, JsonLines
 
 FOREIGN = (
-    *("notes.txt", "x.h5ad", "my.maps.safetensors", "parts/x", f"{PARTS}/mine.txt", "shard-99999.safetensors"),
+    *("notes.txt", "x.h5ad", "my.maps.safetensors", "parts/x", f"{RANGES}/mine.txt", "shard-99999.safetensors"),
     *("shard-99999.json", ".note.partial", ".model.safetensors.partial", "report/extra.png", "figures/extra.png"),
     *("data/mine.json", "images/mine.png", "before/a"),
 )
@@ -240,7 +240,7 @@ def test_a_killed_stage_knows_its_files_again(copied: Path, monkeypatch: pytest.
         monkeypatch.undo()
         assert (out / "A.h5ad").is_file()
     run(with_encoding(study, out))
-    assert not (out / PARTS).exists()
+    assert not (out / RANGES).exists()
     assert {*owned(out, "concepts")} == {f"{name}.{end}" for name in "AB" for end in ("h5ad", "maps.safetensors")}
 
 

@@ -19,7 +19,7 @@ from cytosae.cohort import make_barcodes, read_barcodes, why_of_others
 from cytosae.concepts import encode, read_activations, read_concepts, read_rows, stream_concepts
 from cytosae.errors import CytosaeError
 from cytosae.explorer.annotations import name_latents, open_database
-from cytosae.explorer.opened import Opened
+from cytosae.explorer.reader import StudyReader
 from cytosae.sae import SAE
 from cytosae.study import RunConfig, Study
 from cytosae.tokens import TokenStore
@@ -68,13 +68,13 @@ def test_a_file_that_another_program_has_open_is_not_called_damaged(study: Path)
         (concepts, lambda: read_concepts(study / "concepts", "pbc")),
         (concepts, lambda: list(stream_concepts(study / "concepts", "pbc"))),
         (concepts, lambda: read_activations(study / "concepts", "pbc", [1])),
-        (concepts, lambda: Opened(study).first.var),
+        (concepts, lambda: StudyReader(study).first.var),
         (concepts, lambda: name_latents(study, {})),
         (concepts, lambda: open_database(study)),
         (concepts, lambda: make_barcodes([study / "concepts"], study / "b.h5ad")),
         (barcodes, lambda: read_barcodes(barcodes)),
         (barcodes, lambda: why_of_others(barcodes, study / "concepts")),
-        (barcodes, lambda: Opened(study).groups),
+        (barcodes, lambda: StudyReader(study).groups),
     ]
     for path in (concepts, barcodes):
         with open_elsewhere(path):

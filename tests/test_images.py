@@ -38,7 +38,7 @@ from cytosae.cells.images import MOST_PIXELS
 from cytosae.cells.samples import TooManyPixels, UnreadableImage
 from cytosae.cli.commands import app
 from cytosae.errors import CytosaeError
-from cytosae.explorer.images import Pictures
+from cytosae.explorer.images import CellImages
 from cytosae.explorer.routes.uploads import _decoded
 from cytosae.settings import ImageConfig, intensity_window
 
@@ -634,7 +634,7 @@ def test_an_upload_is_scaled_as_the_cells_of_its_study(tmp_path: Path) -> None:
     folder.mkdir()
     for scaling in (None, "0-4095"):
         write_cells(list_cells(table, intensity=scaling).cells, folder / "cells.parquet")
-        pictures = Pictures(SimpleNamespace(folder=folder))
+        pictures = CellImages(SimpleNamespace(folder=folder))
         assert pictures.intensity == scaling
         cell = pictures.file(SimpleNamespace(name=tmp_path.name, check_row=int, names=lambda rows: ["plain.png"]), 0)
         assert cell == (tmp_path / "plain.png", None)

@@ -259,11 +259,11 @@ def test_a_run_killed_while_it_puts_aside_goes_on(
 
 def test_a_former_study_can_be_looked_at(run: Callable[..., Any], tmp_path: Path) -> None:
     pytest.importorskip("fastapi")
-    from cytosae.explorer.opened import Opened
+    from cytosae.explorer.reader import StudyReader
 
     run("--l1", "2e-4", "--restart")
     (former,) = (tmp_path / "S" / "former").iterdir()
-    opened = Opened(former)
+    opened = StudyReader(former)
     assert list(opened.datasets)
     opened.close()
 

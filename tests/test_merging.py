@@ -17,7 +17,7 @@ from hypothesis.extra import numpy as hnp
 
 from cytosae.cohort.barcodes import BarcodeSums
 from cytosae.concepts import Groups, LatentSums, label_entropy
-from cytosae.concepts.reduction import Partial, Roster
+from cytosae.concepts.reduction import CellTable, Statistics
 from cytosae.settings import EncodeConfig
 
 CELLS, LATENTS = 23, 4
@@ -52,20 +52,20 @@ def merged(parts: list[Any], random: Random, merge: Any) -> Any:
     return parts[0]
 
 
-def contents(partial: Partial, labels: np.ndarray) -> dict[str, bytes]:
+def contents(statistics: Statistics, labels: np.ndarray) -> dict[str, bytes]:
     """All that a partial result says, to the last bit."""
     found: dict[str, Any] = {
-        "frequency": partial.sums.activation_frequency(),
-        "mean": partial.sums.mean_activation(),
-        "total": partial.sums.total,
-        "cells": np.array(partial.sums.n_cells),
+        "frequency": statistics.sums.activation_frequency(),
+        "mean": statistics.sums.mean_activation(),
+        "total": statistics.sums.total,
+        "cells": np.array(statistics.sums.n_cells),
     }
-    for column, groups in partial.groups.items():
+    for column, groups in statistics.groups.items():
         found |= {f"{column}.mean": groups.mean_activation(), f"{column}.frequency": groups.activation_frequency()}
         found |= {f"{column}.cells": groups.n_cells, f"{column}.total": groups.total}
-    for kind, lists in partial.gallery.kinds().items():
+    for kind, lists in statistics.references.kinds().items():
         found |= {f"{kind}.cells": lists.cells, f"{kind}.values": lists.values, f"{kind}.keys": lists.keys}
-    strongest = partial.gallery.strongest
+    strongest = statistics.references.strongest
     known = np.where(strongest.cells >= 0, labels[strongest.cells], -1)
     found["entropy"] = label_entropy(strongest.values, known)
     return {name: np.ascontiguousarray(array).tobytes() for name, array in found.items()}
@@ -76,19 +76,19 @@ def contents(partial: Partial, labels: np.ndarray) -> dict[str, bytes]:
 def test_statistics_references_and_entropy(
     dense: np.ndarray, cells: pd.DataFrame, edges: list[int], random: Random, limit: int
 ) -> None:
-    roster, config = Roster.of(cells), EncodeConfig(references=3)
+    cell_table, config = CellTable.of(cells), EncodeConfig(references=3)
 
-    def of(first: int, last: int) -> Partial:
-        partial = Partial.empty(LATENTS, roster, config, limit)
-        partial.add(sp.csr_matrix(dense[first:last]), roster[first:last])
-        return partial
+    def of(first: int, last: int) -> Statistics:
+        statistics = Statistics.empty(LATENTS, cell_table, config, limit)
+        statistics.add(sp.csr_matrix(dense[first:last]), cell_table[first:last])
+        return statistics
 
     parts = [of(a, b) for a, b in pairwise(edges)]
-    expected, labels = of(0, CELLS), roster.codes("label")
-    assert contents(merged(parts, random, Partial.merge), labels) == contents(expected, labels)
-    whole = Partial.empty(LATENTS, roster, config, limit)  # added cell by cell, as a run of pieces is
+    expected, labels = of(0, CELLS), cell_table.codes("label")
+    assert contents(merged(parts, random, Statistics.merge), labels) == contents(expected, labels)
+    whole = Statistics.empty(LATENTS, cell_table, config, limit)  # added cell by cell, as a run of pieces is
     for row in range(CELLS):
-        whole.add(sp.csr_matrix(dense[row : row + 1]), roster[row : row + 1])
+        whole.add(sp.csr_matrix(dense[row : row + 1]), cell_table[row : row + 1])
     assert contents(whole, labels) == contents(expected, labels)
 
 

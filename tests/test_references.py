@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.stats import kstest
 
-from cytosae.concepts import Gallery, References, encode, read_concepts, reference_images
+from cytosae.concepts import ReferenceImages, References, encode, read_concepts, reference_images
 from cytosae.concepts.references import LOW, MIDDLE, SAMPLE
 from cytosae.sae import SAE
 from cytosae.tokens import TokenStore
@@ -53,9 +53,9 @@ def test_lists_equal_a_loop(dense: np.ndarray, patients: np.ndarray, limit: int,
 def test_parts_merge_in_any_order_and_grouping(
     dense: np.ndarray, patients: np.ndarray, cuts: list[int], order: list[int], left: bool
 ) -> None:
-    def gallery(first: int, last: int) -> Gallery:
+    def gallery(first: int, last: int) -> ReferenceImages:
         matrix = sp.csr_matrix(dense[first:last])
-        return Gallery.of(matrix, 3, first, patients=patients[first:last], per_patient=1, seed=4)
+        return ReferenceImages.of(matrix, 3, first, patients=patients[first:last], per_patient=1, seed=4)
 
     edges = [0, *cuts, 17]
     a, b, c = (gallery(edges[i], edges[i + 1]) for i in order)
@@ -70,7 +70,7 @@ def test_random_and_quantile_references_are_what_they_say() -> None:
     """Over many latents: a draw without preference, and values around the quantile."""
     rng = np.random.default_rng(0)
     values = (1 - rng.random((1000, 300))).astype(np.float32)  # above 0, uniform
-    gallery = Gallery.of(sp.csr_matrix(values), 10, 0, patients=np.full(1000, -1), per_patient=0, seed=0)
+    gallery = ReferenceImages.of(sp.csr_matrix(values), 10, 0, patients=np.full(1000, -1), per_patient=0, seed=0)
     assert gallery.sample.cells.shape == (300, SAMPLE)
     kinds = gallery.kinds()
     assert set(kinds) == {"reference", "random", "middle", "low"}
@@ -83,14 +83,14 @@ def test_random_and_quantile_references_are_what_they_say() -> None:
         assert (np.diff(lists.values, axis=1) <= 0).all()
         for s in (0, 7):
             assert np.array_equal(lists.values[s], values[lists.cells[s], s])
-    other = Gallery.of(sp.csr_matrix(values), 10, 0, patients=np.full(1000, -1), per_patient=0, seed=1).kinds()
+    other = ReferenceImages.of(sp.csr_matrix(values), 10, 0, patients=np.full(1000, -1), per_patient=0, seed=1).kinds()
     assert not np.array_equal(other["random"].cells, kinds["random"].cells)
     assert np.array_equal(other["reference"].cells, kinds["reference"].cells)
 
 
 def test_few_activating_cells_are_all_shown_once() -> None:
     matrix = sp.csr_matrix(np.array([[3.0, 0], [1, 0], [2, 0]], dtype=np.float32))
-    for kind, lists in Gallery.of(matrix, 4, 0, patients=np.zeros(3), per_patient=1, seed=0).kinds().items():
+    for kind, lists in ReferenceImages.of(matrix, 4, 0, patients=np.zeros(3), per_patient=1, seed=0).kinds().items():
         assert lists.cells[0].tolist() == ([0, -1, -1, -1] if kind == "spread" else [0, 2, 1, -1]), kind
         assert lists.cells[1].tolist() == [-1] * 4
         assert lists.values[1].tolist() == [0.0] * 4

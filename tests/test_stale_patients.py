@@ -18,7 +18,7 @@ from cytosae.cells import write_cells
 from cytosae.cohort import make_barcodes, read_barcodes, why_of_others
 from cytosae.concepts import encode, read_inputs
 from cytosae.errors import CytosaeError
-from cytosae.explorer.opened import Opened
+from cytosae.explorer.reader import StudyReader
 from cytosae.report import report_inputs, write_report
 from cytosae.sae import SAE
 from cytosae.settings import BarcodeConfig, EncodeConfig
@@ -82,7 +82,7 @@ def test_barcodes_of_earlier_concepts_are_left_out_everywhere(
     page = folder / "report" / "index.html"
     assert "<h2>Patients</h2>" in page.read_text()
     assert "cohort" in report_inputs(folder)
-    assert Opened(folder).has_patients
+    assert StudyReader(folder).has_patients
     before = path.read_bytes()
 
     changed(folder, store, what)
@@ -92,7 +92,7 @@ def test_barcodes_of_earlier_concepts_are_left_out_everywhere(
     assert "<h2>Patients</h2>" not in page.read_text()
     assert "cohort" not in report_inputs(folder)
     assert "not of these concepts" in capsys.readouterr().err
-    opened = Opened(folder)
+    opened = StudyReader(folder)
     assert not opened.has_patients
     assert not opened.groups
     assert not opened.classified
@@ -144,7 +144,7 @@ def test_a_study_with_barcodes_by_cell_type_has_report_and_patients(study: tuple
     assert "cell_type" in read_barcodes(folder / "cohort" / "barcodes.h5ad", "blast").obs
     write_report(folder)
     assert "<h2>Patients</h2>" in (folder / "report" / "index.html").read_text()
-    opened = Opened(folder)
+    opened = StudyReader(folder)
     assert opened.has_patients
     assert opened.groups["diagnosis"] == ["AML", "healthy"]
     assert "cell_type" not in opened.groups

@@ -23,7 +23,7 @@ from safetensors.torch import load_file
 from conftest import assert_user_error, cytosae, cytosae_process, figures, made_once
 from cytosae.artefacts import PARTIAL
 from cytosae.concepts import read_concepts, read_datasets
-from cytosae.concepts.parts import PARTS
+from cytosae.concepts.cell_ranges import RANGES
 from cytosae.sae import read_metrics
 from cytosae.tokens.store import read_manifest
 
@@ -241,7 +241,7 @@ def step_of(folder: Path) -> int:
 
 
 def parts(folder: Path) -> int:
-    return len(list((folder / "concepts" / PARTS).glob("*/part-*")))
+    return len(list((folder / "concepts" / RANGES).glob("*/part-*")))
 
 
 KILLS: list[tuple[str, Callable[[Path], bool]]] = [

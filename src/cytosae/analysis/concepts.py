@@ -21,7 +21,7 @@ from cytosae.concepts import (
     read_datasets,
     tissue_shares,
 )
-from cytosae.concepts.references import KINDS
+from cytosae.concepts.schema import KINDS
 from cytosae.errors import CytosaeError
 from cytosae.report import Row, patch_references, reference_grid, save
 from cytosae.storage import place
@@ -44,7 +44,7 @@ def show_concept(
     figure
         Where the figure goes: ``<figure>.png`` and ``<figure>.svg``.
     kind
-        One of `cytosae.concepts.references.KINDS`.
+        One of `cytosae.concepts.schema.KINDS`.
 
     Raises
     ------

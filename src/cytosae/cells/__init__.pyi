@@ -3,24 +3,21 @@ from .attributes import read_attributes
 from .columns import COLUMNS, RESERVED
 from .decoding import decoded, default_workers
 from .images import SUFFIXES, decode, load_squashed, looks_like_image, read_image
+from .listing import Listing, list_cells, rejected_beside, write_listing
 from .masks import TISSUES, patch_tissues
 from .perturbations import PERTURBATIONS
 from .samples import TooManyPixels, UnreadableImage
 from .sources import chosen_columns, read_source
 from .table import (
-    Listing,
     difference,
     held_out,
     image_digests,
     intensities,
     is_listing,
-    list_cells,
     metadata_digest,
     pixels_digest,
     read_cells,
-    rejected_beside,
     write_cells,
-    write_listing,
 )
 
 __all__ = [

@@ -18,6 +18,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cytosae.cells.columns import COLUMNS, folded, is_identifier, known_names
+from cytosae.cells.numbers import NO_NUMBER, as_numbers, typed, whole_with_gaps
+from cytosae.cells.text_encoding import decoded
 from cytosae.errors import CytosaeError
 
 _SEPARATORS = ",;\t|"
@@ -28,25 +30,6 @@ _PACKED: dict[bytes, Callable[[bytes], bytes]] = {
     b"\xfd7zXZ\x00": lzma.decompress,
 }
 _PARQUET = b"PAR1"
-_FOREIGN = {
-    b"PK\x03\x04": "an Excel workbook or a zip archive",
-    b"\xd0\xcf\x11\xe0": "an old Excel workbook",
-    b"%PDF": "a PDF",
-    b"\x89HDF": "an HDF5 file",
-    b"{\\rtf": "an RTF document",
-}
-_MARKED = {
-    b"\xef\xbb\xbf": "utf-8-sig",
-    b"\xff\xfe\x00\x00": "utf-32",
-    b"\x00\x00\xfe\xff": "utf-32",
-    b"\xff\xfe": "utf-16",
-    b"\xfe\xff": "utf-16",
-}
-_PLAIN = re.compile(r"[+-]?(0|[1-9][0-9]{0,14})")  # longer ones are identifiers: a float would round them
-_REAL = re.compile(r"[+-]?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
-_EXACT = 2**53  # up to here every whole number is a float
-_NO_NUMBER = frozenset({"", "NA", "N/A", "n/a", "#N/A", "NaN", "nan", "<NA>", "NULL", "null", "None", "-", "."})
-"""What stands in columns of numbers where there is none."""
 _EUROPEAN = re.compile(r"[+-]?([1-9][0-9]{0,2}(\.[0-9]{3})+|0|[1-9][0-9]*)(,[0-9]+)?")  # points between thousands
 _NUMBERLIKE = re.compile(r"[+-]?[0-9][0-9.,]*")  # of some form, also one that can be read in two ways
 _PREAMBLE = 10  # lines among which a header is looked for below a title
@@ -79,7 +62,7 @@ class RawTable:
                 "remove all but one."
             )
         pairs = zip(self.names, self.columns, strict=True)
-        return pd.DataFrame({name: _typed(name, values) for name, values in pairs})
+        return pd.DataFrame({name: typed(name, values) for name, values in pairs})
 
 
 def read_table(path: Path) -> pd.DataFrame:
@@ -119,66 +102,6 @@ def read_raw(path: Path) -> RawTable:
             "'CSV UTF-8'"
         )
     return table
-
-
-def decoded(path: Path, data: bytes) -> tuple[str, str]:
-    """The text of a table, and the encoding in which it was written.
-
-    Raises
-    ------
-    CytosaeError
-        It is no text, or in no encoding that tables are written in.
-    """
-    for mark, what in _FOREIGN.items():
-        if data.startswith(mark):
-            raise CytosaeError(f"{path}: is {what}, not a table of text. Save it as 'CSV UTF-8' and give that file.")
-    start = data[:512].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    if start.startswith((b"<!doctype", b"<html", b"<table", b"<?xml")):
-        raise CytosaeError(
-            f"{path}: is a web page or XML, not a table of text. Save it as 'CSV UTF-8' and give that file."
-        )
-    encoding = next((name for mark, name in _MARKED.items() if data.startswith(mark)), None) or _unmarked(path, data)
-    try:
-        text = data.decode(encoding)
-    except UnicodeDecodeError as error:
-        if encoding == "cp1252":
-            raise CytosaeError(
-                f"{path}: is neither UTF-8 nor Windows-1252: byte {data[error.start]:#04x} in line "
-                f"{_line(data, error.start)}. Save the table as 'CSV UTF-8'."
-            ) from None
-        raise CytosaeError(
-            f"{path}: begins as {encoding.removesuffix('-sig').upper()} and is damaged at byte {error.start:,}. Save the "
-            "table again as 'CSV UTF-8'."
-        ) from None
-    if "\0" in text:
-        line = text.count("\n", 0, text.index("\0")) + 1
-        raise CytosaeError(
-            f"{path}: holds a zero byte in line {line}: it is damaged or no table of text. Save it again as 'CSV UTF-8'."
-        )
-    return text, encoding
-
-
-def _line(data: bytes, position: int) -> int:
-    return data.count(b"\n", 0, position) + 1
-
-
-def _unmarked(path: Path, data: bytes) -> str:
-    """Encoding of text that does not say."""
-    head = data[:4096]
-    for encoding, empty in (("utf-16-le", head[1::2]), ("utf-16-be", head[0::2])):
-        if len(head) > 1 and empty.count(0) > 0.4 * len(empty) and empty.count(0) >= 0.8 * head.count(0):
-            return encoding
-    try:
-        data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        rest = data.decode("utf-8", "surrogateescape")
-        if any(char > "\x7f" and not "\udc80" <= char <= "\udcff" for char in rest):
-            raise CytosaeError(
-                f"{path}: text in two encodings, UTF-8 and in line {_line(data, error.start)} another. Save "
-                "the table as 'CSV UTF-8'."
-            ) from None
-        return "cp1252"
-    return "utf-8"
 
 
 def _from_text(path: Path, text: str) -> RawTable:
@@ -310,13 +233,13 @@ def _with_points(table: RawTable, decimal: bool) -> None:
     """
     for index, name in enumerate(table.names):
         values = table.columns[index]
-        stated = values.dropna().loc[lambda text: ~text.isin(_NO_NUMBER)]
+        stated = values.dropna().loc[lambda text: ~text.isin(NO_NUMBER)]
         commas = stated[stated.str.contains(",", regex=False)]
         if folded(name) in COLUMNS or is_identifier(name) or commas.empty:
             continue
         european = stated.str.fullmatch(_EUROPEAN)
         points = stated.str.replace(".", "", regex=False).str.replace(",", ".", regex=False)
-        if decimal and european.all() and _numbers(points).dtype != object:
+        if decimal and european.all() and as_numbers(points).dtype != object:
             table.columns[index] = values.where(~values.index.isin(points.index), points)
             grouped = commas[commas.str.contains(".", regex=False)]
             example = (commas if grouped.empty else grouped).index[0]
@@ -347,35 +270,6 @@ def _name_all(table: RawTable) -> None:
     table.columns = [values for _, _, values in kept]
 
 
-def _typed(name: str, values: pd.Series) -> pd.Series:
-    if folded(name) in COLUMNS or is_identifier(name):
-        return as_text(values)
-    return _numbers(values) if values.dtype == object else values
-
-
-def as_text(values: pd.Series) -> pd.Series:
-    """Values as text: whole numbers without a point, missing ones as None."""
-    if pd.api.types.is_float_dtype(values):
-        whole = values.isna() | (values == values.round())
-        if whole.all() and (values.abs().max() < _EXACT or values.isna().all()):
-            values = values.astype("Int64")
-    return pd.Series([None if pd.isna(value) else str(value) for value in values], index=values.index, dtype=object)
-
-
-def _numbers(values: pd.Series) -> pd.Series:
-    """Text as numbers where every value is one; a leading zero or more than 15 digits are the mark of a name."""
-    given = values.where(~values.isin(_NO_NUMBER), None)
-    stated = given.dropna()
-    if stated.empty or not stated.map(lambda value: isinstance(value, str)).all():
-        return values
-    if stated.str.fullmatch(_PLAIN).all():
-        whole = given.map(lambda value: None if value is None else int(value))
-        return whole.astype("int64" if len(stated) == len(values) else "Int64")
-    if stated.str.fullmatch(_REAL).all() and not stated.str.fullmatch(r"[+-]?[0-9]{16,}").any():
-        return given.map(lambda value: None if value is None else float(value)).astype("float64")
-    return values
-
-
 def _from_parquet(path: Path, stored: pa.Table) -> RawTable:
     table = RawTable(path, [], [])
     for name, column in zip(stored.column_names, stored.columns, strict=True):
@@ -396,7 +290,7 @@ def _from_arrow(path: Path, name: str, column: pa.ChunkedArray) -> pd.Series:
             return column.to_pandas()
         return pd.Series(column.to_pylist(), dtype="UInt64" if pa.types.is_unsigned_integer(kind) else "Int64")
     if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
-        return _whole_with_gaps(column.cast(pa.float64()).to_pandas())
+        return whole_with_gaps(column.cast(pa.float64()).to_pandas())
     if pa.types.is_temporal(kind):
         values = column.to_pandas()
         return values.astype(str).astype(object).where(values.notna(), None)
@@ -414,14 +308,6 @@ def _from_arrow(path: Path, name: str, column: pa.ChunkedArray) -> pd.Series:
 
 def _is_text(kind: pa.DataType) -> bool:
     return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
-
-
-def _whole_with_gaps(values: pd.Series) -> pd.Series:
-    """Whole numbers that became floats because some are missing, as whole numbers."""
-    stated = values.dropna()
-    if len(stated) in {0, len(values)} or not (stated.abs() < _EXACT).all() or not (stated == stated.round()).all():
-        return values
-    return values.astype("Int64")
 
 
 def spellings(name: str) -> list[str]:

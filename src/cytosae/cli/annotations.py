@@ -148,7 +148,8 @@ def _opened(study: Path, address: str | None, *, make: bool = False) -> Iterator
         from sqlalchemy.exc import SQLAlchemyError
 
         from cytosae.explorer.annotations import open_database, read_database
-        from cytosae.explorer.annotations.database import default_address, explained, file_of
+        from cytosae.explorer.annotations.addresses import default_address, file_of
+        from cytosae.explorer.annotations.database import explained
     except ModuleNotFoundError as error:
         raise CytosaeError(
             f"Annotations need {error.name}, which is not installed: pip install 'cytosae[explorer]'."

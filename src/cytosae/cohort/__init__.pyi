@@ -1,4 +1,4 @@
-from .aggregation import IMAGE_COLUMNS, make_barcodes
+from .aggregation import make_barcodes
 from .barcodes import (
     BarcodeSums,
     barcode_correlation,
@@ -31,7 +31,6 @@ __all__ = [
     "BARCODES",
     "CLASSIFICATION",
     "COHORT",
-    "IMAGE_COLUMNS",
     "PAPER_THRESHOLD",
     "RULE",
     "Bags",

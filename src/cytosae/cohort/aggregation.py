@@ -17,15 +17,19 @@ from cytosae.artefacts import same_weights, writing_hdf5
 from cytosae.cells import RESERVED
 from cytosae.cohort.barcodes import BarcodeSums, disease_barcodes, variance_between
 from cytosae.cohort.duplicates import shared_cells
-from cytosae.concepts import is_concept, read_concepts, read_datasets, read_inputs, read_parameters, stream_concepts
+from cytosae.concepts import (
+    is_concept,
+    read_concepts,
+    read_datasets,
+    read_inputs,
+    read_parameters,
+    schema,
+    stream_concepts,
+)
+from cytosae.concepts.schema import IMAGE_COLUMNS
 from cytosae.console import progress, say
 from cytosae.errors import CytosaeError
 from cytosae.settings import BarcodeConfig
-
-IMAGE_COLUMNS = ("image_width", "image_height", "image_format")
-"""What the images of a patient are like as files, several values joined by a bar."""
-
-_OF_CELLS = {"cell_id", "path", "mask", "label", "dataset", "patient", "concepts"}
 
 
 @dataclass(frozen=True)
@@ -90,6 +94,8 @@ def make_barcodes(
     data = _anndata(obs, cells, codes, sums, config, read_parameters(parts[0].folder)["concept_threshold"])
     data.uns["cytosae"] = _about(parts, config, shared)
     data.strings_to_categoricals()
+    for place in ("obs", "var", "layers", "obsm", "varm", "uns"):
+        schema.check(schema.BARCODES, place, getattr(data, place))
     with writing_hdf5(path) as file:
         ad.io.write_elem(file, "/", data, dataset_kwargs={"compression": "gzip"})
     if left_out:
@@ -129,7 +135,7 @@ def _diagnoses(obs: pd.DataFrame) -> dict[str, int]:
 def _between(data: ad.AnnData) -> dict[str, float]:
     """Share of the barcodes' variance between the groups of each column that groups the patients."""
     found = {}
-    for column in data.obs.columns.difference(["patient", "conflicting_diagnoses"], sort=False):
+    for column in schema.grouping(schema.BARCODES, data.obs.columns, keys=("dataset", "cell_type")):
         values = data.obs[column]
         if isinstance(values.dtype, pd.CategoricalDtype) and 1 < values.nunique() <= data.n_obs // 2:
             found[str(column)] = variance_between(data.X, values.cat.codes.to_numpy())
@@ -181,7 +187,7 @@ def _patients(parts: Iterable[_Cells], by_cell_type: bool) -> tuple[pd.DataFrame
     codes = np.asarray(grouped.ngroup(), dtype=np.int64)
     obs = grouped.size().rename("n_cells").reset_index().rename(columns={"label": "cell_type"})
     varying: list[str] = []
-    for column in cells.columns.difference([*_OF_CELLS, *RESERVED], sort=False):
+    for column in schema.grouping(schema.CONCEPTS, cells.columns.difference([*RESERVED], sort=False)):
         values = cells[column].astype(object).where(cells[column].notna(), None)
         distinct = values.groupby(codes).nunique()
         if column == "diagnosis" or distinct.max() <= 1:
@@ -266,13 +272,7 @@ def _about(parts: Sequence[_Cells], config: BarcodeConfig, shared: pd.DataFrame 
         "parameters": asdict(config),
         "encoding": {key: value for key, value in read_parameters(parts[0].folder).items() if value is not None},
         "inputs": inputs,
-        "meaning": {
-            "X": "mean over the patient's images of the count of active tokens (Eq. 3)",
-            "standard_error": "of X, from the spread over the patient's images",
-            "mean_activation": "mean over the patient's images of m_i",
-            "active_cells": "images of the patient with m_i > 0",
-            "disease_barcodes": "mean of the barcodes of the disease's patients",
-        },
+        "meaning": schema.meanings(schema.BARCODES, "X", "layers", "varm"),
     }
     if shared is not None:
         about["shared_cells"] = shared.astype({"correlation": float})

@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from cytosae.cohort.aggregation import IMAGE_COLUMNS
+from cytosae.concepts import schema
+from cytosae.concepts.schema import BARCODES, IMAGE_COLUMNS
 
 DRAWS, LEVEL, BINS = 5000, 0.01, 5
-_KEYS = {"patient", "n_cells", "cell_type", "conflicting_diagnoses"}
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,8 @@ def examine(data: ad.AnnData, target: str, seed: int = 0) -> list[Finding]:
         text = "cells that occur under two patients were not looked for (--no-duplicates)"
         found.append(Finding("not checked", text, {}))
     known = obs[obs[target].notna()]
-    columns = [c for c in obs.columns if c not in _KEYS and c != target and known[c].nunique(dropna=False) > 1]
+    columns = schema.grouping(BARCODES, obs.columns, keys=("dataset",))
+    columns = [c for c in columns if c != target and known[c].nunique(dropna=False) > 1]
     columns = [c for c in columns if pd.api.types.is_numeric_dtype(obs[c]) or known[c].nunique() <= len(known) // 2]
     for column in columns:
         v, p = association(known[column], known[target].astype(str), seed=seed)

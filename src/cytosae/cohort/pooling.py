@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from cytosae.cohort.barcodes import disease_barcodes
+from cytosae.concepts.schema import IMAGE_COLUMNS
 
 
 def over_cell_types(data: ad.AnnData) -> ad.AnnData:
@@ -54,8 +55,6 @@ def over_cell_types(data: ad.AnnData) -> ad.AnnData:
 
 def _patients(data: ad.AnnData, codes: np.ndarray) -> pd.DataFrame:
     """What is known of each patient: columns whose values its cell types share; of the images' files every value."""
-    from cytosae.cohort.aggregation import IMAGE_COLUMNS
-
     rows = data.obs.drop(columns="cell_type")
     names = [name.removesuffix(f" | {kind}") for name, kind in zip(data.obs_names, data.obs["cell_type"], strict=True)]
     first = pd.Series(names).groupby(codes).first()

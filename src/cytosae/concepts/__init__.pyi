@@ -4,7 +4,8 @@ from .encoding import check_fit, encode, encode_inputs
 from .evaluation import evaluate_study
 from .joining import is_joined_statistics, joined_statistics
 from .panel import draw_panel, expert_panel, is_worklist, stratified_panel
-from .references import Gallery, References, reference_images
+from .references import ReferenceImages, References, reference_images
+from .schema import ANNOTATION, NAMES, VERDICT
 from .statistics import (
     Groups,
     LatentSums,
@@ -15,9 +16,6 @@ from .statistics import (
     mean_activation,
 )
 from .storage import (
-    ANNOTATION,
-    NAMES,
-    VERDICT,
     check_encoded_with,
     concept_files,
     file_name,
@@ -38,9 +36,9 @@ __all__ = [
     "NAMES",
     "VERDICT",
     "CellConcepts",
-    "Gallery",
     "Groups",
     "LatentSums",
+    "ReferenceImages",
     "References",
     "activation_frequency",
     "cell_activations",

@@ -48,12 +48,12 @@ def cell_activations(
     n_tokens = tokens.shape[1]
     at_once = max(1, MAX_ELEMENTS // (n_tokens * sae.n_latents))
     pairs = []
-    for part in tokens.split(at_once):
-        x = part.to(device, torch.float32).flatten(0, 1)
+    for some_cells in tokens.split(at_once):
+        x = some_cells.to(device, torch.float32).flatten(0, 1)
         if x.device.type == "cpu":
             pairs.append(by_cell(active(sae, x, dtype), n_tokens, threshold))
         else:
-            h = sae.encode(x).unflatten(0, (len(part), n_tokens))
+            h = sae.encode(x).unflatten(0, (len(some_cells), n_tokens))
             whole = (h > threshold).sum(dim=1, dtype=torch.int32), h.mean(dim=1)
             pairs.append(tuple(sp.csr_matrix(matrix.cpu().numpy()) for matrix in whole))
     counts, means = (sp.vstack(matrices, format="csr") for matrices in zip(*pairs, strict=True))

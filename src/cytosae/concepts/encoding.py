@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 from cytosae import __version__
 from cytosae.artefacts import MANIFEST, FileRecord, Manifest, claim, disk_errors, remove_outdated
 from cytosae.cells import metadata_digest
-from cytosae.concepts.parts import PARTS, Parts
-from cytosae.concepts.pieces import BATCH, Encoder, MapBatch, MapMaker, PieceMaker, Reducer
-from cytosae.concepts.reduction import Partial, Roster
+from cytosae.concepts import schema
+from cytosae.concepts.cell_ranges import RANGES, CellRanges
+from cytosae.concepts.reduction import CellTable, Statistics
 from cytosae.concepts.references import References
 from cytosae.concepts.statistics import is_concept, label_entropy
 from cytosae.concepts.storage import file_names, write_concepts, write_maps
+from cytosae.concepts.work_units import BATCH, ActivationMaker, Encoder, MapBatch, MapMaker, StatisticsMaker
 from cytosae.console import progress, say
 from cytosae.engines import Engine, LocalEngine, Partition
 from cytosae.errors import CytosaeError
@@ -73,7 +74,7 @@ def encode(
     """Stream tokens through the autoencoder into one AnnData per data set.
 
     Leaves ``<dataset>.h5ad`` and ``<dataset>.maps.safetensors`` for every data set of the cells, see
-    `read_concepts` and `read_maps`. Work that is interrupted goes on at the next piece, as many
+    `read_concepts` and `read_maps`. Interrupted work resumes at the next range of as many
     cells as a shard of tokens holds.
 
     Parameters
@@ -91,11 +92,12 @@ def encode(
     engine
         Who encodes, counts and draws the maps; this process if None.
     partition
-        Encode only the missing pieces of this partition, and leave it to others, or to a later call without it, to finish.
+        Encode only the missing ranges of this partition; a later call without it finishes.
 
     Returns
     -------
-    Figures by data set: cells, concepts, mean count of active latents a cell; of a partition the pieces and those made.
+    Figures by data set: cells, concepts, mean count of active latents a cell; of a partition ``pieces``
+    and ``pieces_made``: its ranges and those encoded now.
 
     Raises
     ------
@@ -109,59 +111,59 @@ def encode(
     inputs = encode_inputs(source, sae.weights_digest())
     size = source.layout.cells_per_shard
     identity = {"parameters": asdict(config), "inputs": inputs, "activation": sae.activation.described()}
-    parts = Parts.of(folder.absolute() / PARTS, size, sae.n_latents, identity)
+    ranges = CellRanges.of(folder.absolute() / RANGES, size, sae.n_latents, identity)
     encoder = Encoder.of(source, sae, device)
     with disk_errors(folder):
         if partition is not None:
-            return _encode_partition(encoder, parts, config, inputs, folder, engine, partition)
+            return _encode_partition(encoder, ranges, config, inputs, folder, engine, partition)
         source.verify()
         (folder / MANIFEST).unlink(missing_ok=True)
-        _encode_parts(encoder, parts, config.threshold, parts.missing(source.n_cells), engine)
-        return _finish(encoder, parts, config, inputs, folder, engine)
+        _encode_ranges(encoder, ranges, config.threshold, ranges.missing(source.n_cells), engine)
+        return _finish(encoder, ranges, config, inputs, folder, engine)
 
 
 def _encode_partition(
     encoder: Encoder,
-    parts: Parts,
+    ranges: CellRanges,
     config: EncodeConfig,
     inputs: dict[str, str],
     folder: Path,
     engine: Engine,
     partition: Partition,
 ) -> dict[str, Any]:
-    """Make the missing pieces of a partition."""
+    """Encode the missing ranges of a partition."""
     source = encoder.source
     finished = Manifest.load(folder)
     if finished is not None and finished.why_stale(folder, asdict(config), inputs) is None:
         say(f"concepts: finished already, nothing to do for partition {partition}")
         return {"pieces": 0, "pieces_made": 0}
-    pieces = [start for start in range(0, source.n_cells, parts.size) if partition.has(start // parts.size)]
-    missing = sorted({*pieces} & {*parts.missing(source.n_cells)})
-    source.verify(start // parts.size for start in missing)
-    _encode_parts(encoder, parts, config.threshold, missing, engine)
+    starts = [start for start in range(0, source.n_cells, ranges.size) if partition.has(start // ranges.size)]
+    missing = sorted({*starts} & {*ranges.missing(source.n_cells)})
+    source.verify(start // ranges.size for start in missing)
+    _encode_ranges(encoder, ranges, config.threshold, missing, engine)
     say(f"concepts: partition {partition} is made; the same command without --shard finishes them")
-    return {"pieces": len(pieces), "pieces_made": len(missing)}
+    return {"pieces": len(starts), "pieces_made": len(missing)}
 
 
-def _encode_parts(encoder: Encoder, parts: Parts, threshold: float, missing: list[int], engine: Engine) -> None:
-    """Write counts and means of pieces of cells."""
+def _encode_ranges(encoder: Encoder, ranges: CellRanges, threshold: float, missing: list[int], engine: Engine) -> None:
+    """Write counts and means of ranges of cells."""
     n_cells = encoder.source.n_cells
-    ranges = [range(start, min(start + parts.size, n_cells)) for start in missing]
-    done = n_cells - sum(map(len, ranges))
+    rows = [range(start, min(start + ranges.size, n_cells)) for start in missing]
+    done = n_cells - sum(map(len, rows))
     with progress("concepts", n_cells, "cells", done) as bar:
-        for _ in engine.map(PieceMaker(encoder, parts, threshold), ranges, bar.advance):
+        for _ in engine.map(ActivationMaker(encoder, ranges, threshold), rows, bar.advance):
             pass
 
 
 def _finish(
     encoder: Encoder,
-    parts: Parts,
+    ranges: CellRanges,
     config: EncodeConfig,
     inputs: dict[str, str],
     folder: Path,
     engine: Engine,
 ) -> dict[str, Any]:
-    """From pieces to the files of every data set."""
+    """From ranges of cells to the files of every data set."""
     source = encoder.source
     summary: dict[str, Any] = {}
     outputs: dict[str, FileRecord] = {}
@@ -169,19 +171,19 @@ def _finish(
     for dataset, name in names.items():
         rows = np.flatnonzero((source.cells["dataset"] == dataset).to_numpy())
         cells = source.cells.iloc[rows]
-        roster = Roster.of(cells)
-        partial = _reduced(parts, rows, roster, config, engine, dataset)
-        var, summary[dataset] = _statistics(partial, roster, config)
-        kinds = partial.gallery.kinds()
+        cell_table = CellTable.of(cells)
+        statistics = _reduced(ranges, rows, cell_table, config, engine, dataset)
+        var, summary[dataset] = _latent_table(statistics, cell_table, config)
+        kinds = statistics.references.kinds()
         about = _about(source, config, inputs, dataset)
         h5ad, maps = (folder / file for file in _files(name))
-        write_concepts(h5ad, cells, var, kinds, partial.groups, about, parts.read(rows))
+        write_concepts(h5ad, cells, var, kinds, statistics.groups, about, ranges.read(rows))
         latents = np.flatnonzero(var["is_concept"].to_numpy())
         write_maps(maps, latents, _maps(encoder, rows, latents, kinds["reference"], engine, dataset))
         outputs.update({path.name: FileRecord.of(path) for path in (h5ad, maps)})
     Manifest("concepts", asdict(config), inputs, outputs, {"datasets": summary, "files": names}).save(folder)
     remove_outdated(folder, "concepts", outputs)
-    parts.remove()
+    ranges.remove()
     return summary
 
 
@@ -199,31 +201,34 @@ def _about(source: TokenSource, config: EncodeConfig, inputs: dict[str, str], da
         "inputs": inputs,
         "n_tokens": source.layout.n_tokens,
         "backbone": {key: value for key, value in source.layout.backbone.items() if value is not None},
-        "meaning": {
-            "X": "count of tokens with h > tau (Eq. 2, 3)",
-            "mean_activation": "mean of h over the tokens of a cell",
-        },
+        "meaning": schema.meanings(schema.CONCEPTS, "X", "layers"),
     }
 
 
 def _reduced(
-    parts: Parts, rows: NDArray[np.int64], roster: Roster, config: EncodeConfig, engine: Engine, dataset: str
-) -> Partial:
-    """Statistics and reference images of some cells, each replica of the engine adding up a run of pieces."""
-    limit = config.per_patient if (roster.patients >= 0).any() else 0
-    first = np.searchsorted(rows // parts.size, np.unique(rows // parts.size))  # places where a piece begins
+    ranges: CellRanges,
+    rows: NDArray[np.int64],
+    cell_table: CellTable,
+    config: EncodeConfig,
+    engine: Engine,
+    dataset: str,
+) -> Statistics:
+    """Statistics and reference images of some cells, each replica of the engine adding up consecutive ranges."""
+    limit = config.per_patient if (cell_table.patients >= 0).any() else 0
+    first = np.searchsorted(rows // ranges.size, np.unique(rows // ranges.size))  # positions where a range begins
     runs = [run for run in np.array_split(first, engine.replicas) if len(run)]
     ends = [*(int(run[0]) for run in runs), len(rows)]
-    units = ((rows[a:b], roster[a:b]) for a, b in pairwise(ends))
+    units = ((rows[a:b], cell_table[a:b]) for a, b in pairwise(ends))
     with progress(f"statistics {dataset}", len(rows), "cells") as bar:
-        partials = engine.map(Reducer(parts, config, limit), units, bar.advance)
-        return reduce(Partial.merge, partials)
+        return reduce(Statistics.merge, engine.map(StatisticsMaker(ranges, config, limit), units, bar.advance))
 
 
-def _statistics(partial: Partial, roster: Roster, config: EncodeConfig) -> tuple[pd.DataFrame, dict[str, Any]]:
+def _latent_table(
+    statistics: Statistics, cell_table: CellTable, config: EncodeConfig
+) -> tuple[pd.DataFrame, dict[str, Any]]:
     """The table of the latents and the figures of a data set."""
-    sums, references = partial.sums, partial.gallery.strongest
-    labels = np.where(references.cells >= 0, roster.codes("label")[references.cells], -1)
+    sums, references = statistics.sums, statistics.references.strongest
+    labels = np.where(references.cells >= 0, cell_table.codes("label")[references.cells], -1)
     mean = sums.mean_activation()
     concept = is_concept(mean, config.concept_threshold)
     var = pd.DataFrame(
@@ -237,7 +242,7 @@ def _statistics(partial: Partial, roster: Roster, config: EncodeConfig) -> tuple
         index=pd.Index([str(latent) for latent in range(len(mean))], name="latent"),
     )
     summary = {
-        "cells": len(roster.patients),
+        "cells": len(cell_table.patients),
         "concepts": int(concept.sum()),
         "active_latents": int((sums.active > 0).sum()),
         "active_latents_per_cell": float(sums.active.sum() / max(1, sums.n_cells)),
@@ -261,18 +266,18 @@ def _maps(
     order = np.argsort(cells, axis=None, kind="stable")
     sorted_cells = cells.ravel()[order]
 
-    def batch(cells_of: NDArray[np.int64]) -> MapBatch:
-        first, last = np.searchsorted(sorted_cells, [cells_of[0], cells_of[-1] + 1])
-        places = order[first:last]
-        needed, column = np.unique(places // cells.shape[1], return_inverse=True)
-        row = np.searchsorted(cells_of, cells.ravel()[places])
-        return MapBatch(rows[cells_of], latents[needed], row, column, places)
+    def batch(batch_cells: NDArray[np.int64]) -> MapBatch:
+        first, last = np.searchsorted(sorted_cells, [batch_cells[0], batch_cells[-1] + 1])
+        positions = order[first:last]
+        needed, column = np.unique(positions // cells.shape[1], return_inverse=True)
+        row = np.searchsorted(batch_cells, cells.ravel()[positions])
+        return MapBatch(rows[batch_cells], latents[needed], row, column, positions)
 
-    # A unit is as many batches as a piece of cells has; a map's last bit may depend on what else is in its batch.
+    # A unit is as many batches as a range of cells has; a map's last bit may depend on what else is in its batch.
     batches = [wanted[i : i + BATCH] for i in range(0, len(wanted), BATCH)]
     together = max(1, encoder.source.layout.cells_per_shard // BATCH)
     units = ([batch(b) for b in batches[i : i + together]] for i in range(0, len(batches), together))
     with progress(f"maps {dataset}", len(wanted), "cells") as bar:
-        for places, found in engine.map(MapMaker(encoder, grid), units, bar.advance):
-            maps.reshape(-1, *grid)[places] = found
+        for positions, batch_maps in engine.map(MapMaker(encoder, grid), units, bar.advance):
+            maps.reshape(-1, *grid)[positions] = batch_maps
     return maps

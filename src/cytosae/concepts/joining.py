@@ -7,10 +7,9 @@ from pathlib import Path
 import pandas as pd
 
 from cytosae.artefacts import same_weights
+from cytosae.concepts.schema import STATISTICS
 from cytosae.concepts.storage import read_concepts, read_datasets, read_inputs
 from cytosae.errors import CytosaeError
-
-STATISTICS = ("activation_frequency", "mean_activation", "label_entropy", "n_references", "is_concept")
 
 
 def is_joined_statistics(path: Path) -> bool:

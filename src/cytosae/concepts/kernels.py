@@ -38,33 +38,35 @@ def add_sums(
 
 
 @njit(cache=True, nogil=True)
-def _insert(cell: int, value: float, key: float, owner: int, cap: int, kept: tuple[Array, Array, Array, Array]) -> None:
+def _insert(
+    cell: int, value: float, key: float, owner: int, cap: int, lists: tuple[Array, Array, Array, Array]
+) -> None:
     """Put an entry into the list of one latent, ordered by falling key and then by cell, where it belongs there."""
-    cells, values, keys, owners = kept
+    cells, values, keys, owners = lists
     k = len(cells)
-    last = k - 1  # the place that is given up
+    last = k - 1  # the slot that is given up
     if owner >= 0:
-        found = 0
-        for place in range(k):
-            if cells[place] >= 0 and owners[place] == owner:
-                found += 1
-                if found == cap:
-                    last = place
+        count = 0
+        for slot in range(k):
+            if cells[slot] >= 0 and owners[slot] == owner:
+                count += 1
+                if count == cap:
+                    last = slot
                     break
     if cells[last] >= 0 and (keys[last] > key or (keys[last] == key and cells[last] < cell)):
         return
-    place = last
-    while place > 0 and (
-        cells[place - 1] < 0 or keys[place - 1] < key or (keys[place - 1] == key and cells[place - 1] > cell)
+    slot = last
+    while slot > 0 and (
+        cells[slot - 1] < 0 or keys[slot - 1] < key or (keys[slot - 1] == key and cells[slot - 1] > cell)
     ):
-        cells[place], values[place] = cells[place - 1], values[place - 1]
-        keys[place], owners[place] = keys[place - 1], owners[place - 1]
-        place -= 1
-    cells[place], values[place], keys[place], owners[place] = cell, value, key, owner
+        cells[slot], values[slot] = cells[slot - 1], values[slot - 1]
+        keys[slot], owners[slot] = keys[slot - 1], owners[slot - 1]
+        slot -= 1
+    cells[slot], values[slot], keys[slot], owners[slot] = cell, value, key, owner
 
 
 @njit(cache=True, nogil=True)
-def lot(cell: int, latent: int, seed: int) -> float:
+def cell_hash(cell: int, latent: int, seed: int) -> float:
     """A number from 0 to 1 that depends on its arguments alone (finaliser of SplitMix64; Steele et al., 2014)."""
     z = np.uint64(cell) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(latent) * np.uint64(0xD1B54A32D192ED03)
     z += np.uint64(seed) * np.uint64(0x8CB92BA72F3D8DD7) + np.uint64(0x2545F4914F6CDD1D)
@@ -83,13 +85,13 @@ def keep(
     owner_of: Array,
     cap: int,
     seed: int,
-    kept: tuple[Array, Array, Array, Array],
+    lists: tuple[Array, Array, Array, Array],
 ) -> None:
     """Put the positive entries of a CSR matrix of cells into the lists of their latents, each array ``(n_latents, k)``.
 
-    The key is the value, or with a seed of 0 and more a lot that is drawn for the cell and the latent.
+    The key is the value, or with a seed of 0 and more a hash of the cell and the latent.
     """
-    cells, values, keys, owners = kept
+    cells, values, keys, owners = lists
     last = cells.shape[1] - 1
     for row in range(len(indptr) - 1):
         cell, owner = first + row, owner_of[row]
@@ -97,24 +99,24 @@ def keep(
             value, latent = data[entry], indices[entry]
             if value <= 0:
                 continue
-            key = float(value) if seed < 0 else lot(cell, latent, seed)
+            key = float(value) if seed < 0 else cell_hash(cell, latent, seed)
             if cells[latent, last] >= 0 and key < keys[latent, last]:
                 continue
             _insert(cell, value, key, owner, cap, (cells[latent], values[latent], keys[latent], owners[latent]))
 
 
 @njit(cache=True, nogil=True)
-def keep_lists(more: tuple[Array, Array, Array, Array], cap: int, kept: tuple[Array, Array, Array, Array]) -> None:
+def keep_lists(more: tuple[Array, Array, Array, Array], cap: int, lists: tuple[Array, Array, Array, Array]) -> None:
     """Put the entries of other lists of the same shape into lists."""
-    cells, values, keys, owners = kept
+    cells, values, keys, owners = lists
     for latent in range(len(cells)):
-        for place in range(cells.shape[1]):
-            if more[0][latent, place] >= 0:
+        for slot in range(cells.shape[1]):
+            if more[0][latent, slot] >= 0:
                 _insert(
-                    more[0][latent, place],
-                    more[1][latent, place],
-                    more[2][latent, place],
-                    more[3][latent, place],
+                    more[0][latent, slot],
+                    more[1][latent, slot],
+                    more[2][latent, slot],
+                    more[3][latent, slot],
                     cap,
                     (cells[latent], values[latent], keys[latent], owners[latent]),
                 )

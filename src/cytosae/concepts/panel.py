@@ -62,12 +62,12 @@ def expert_panel(
     if (free := len(np.setdiff1d(concepts, np.asarray(excluded, dtype=np.int64)))) < clusters:
         raise ValueError(f"{free} concepts do not make {clusters} clusters; ask for fewer")
     points = np.column_stack([mean[concepts], frequency[concepts]])
-    found = KMeans(clusters, n_init=10, random_state=seed).fit(points)
-    place = np.argsort(np.argsort(found.cluster_centers_[:, 0], kind="stable"))
+    fitted = KMeans(clusters, n_init=10, random_state=seed).fit(points)
+    rank = np.argsort(np.argsort(fitted.cluster_centers_[:, 0], kind="stable"))
     rng = np.random.default_rng(seed)
     rows = []
     for cluster in range(clusters):
-        members = np.setdiff1d(concepts[place[found.labels_] == cluster], np.asarray(excluded, dtype=np.int64))
+        members = np.setdiff1d(concepts[rank[fitted.labels_] == cluster], np.asarray(excluded, dtype=np.int64))
         drawn = np.sort(rng.choice(members, min(per_cluster, len(members)), replace=False))
         rows += [(latent, cluster, mean[latent], frequency[latent]) for latent in drawn]
     return pd.DataFrame(rows, columns=["latent", "cluster", "mean_activation", "activation_frequency"])

@@ -1,4 +1,4 @@
-"""From the activations of cells to what a data set says of each latent, in parts that merge."""
+"""From the activations of cells to the statistics of each latent in a data set; statistics of disjoint cells merge."""
 
 from __future__ import annotations
 
@@ -10,16 +10,14 @@ import pandas as pd
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from cytosae.concepts.references import Gallery
+from cytosae.concepts.references import ReferenceImages
+from cytosae.concepts.schema import GROUPED
 from cytosae.concepts.statistics import Groups, LatentSums
 from cytosae.settings import EncodeConfig
 
-GROUPED = ("label", "diagnosis")
-"""Columns by whose values the activation of every latent is kept."""
-
 
 @dataclass(frozen=True)
-class Roster:
+class CellTable:
     """What the statistics need to know of some consecutive cells of a data set."""
 
     position: int
@@ -30,7 +28,7 @@ class Roster:
     """By column (label, diagnosis): the names of the data set, and each cell's number among them, -1 where unknown."""
 
     @classmethod
-    def of(cls, cells: pd.DataFrame) -> Roster:
+    def of(cls, cells: pd.DataFrame) -> CellTable:
         """Of all cells of a data set."""
         groups = {}
         for column in GROUPED:
@@ -43,27 +41,27 @@ class Roster:
         """Number of each cell's group, -1 where unknown."""
         return self.groups[column][1] if column in self.groups else np.full(len(self.patients), -1)
 
-    def __getitem__(self, rows: slice) -> Roster:
+    def __getitem__(self, rows: slice) -> CellTable:
         start, _, _ = rows.indices(len(self.patients))
-        codes = {column: (names, of[rows]) for column, (names, of) in self.groups.items()}
-        return Roster(self.position + start, self.patients[rows], codes)
+        codes = {column: (names, numbers[rows]) for column, (names, numbers) in self.groups.items()}
+        return CellTable(self.position + start, self.patients[rows], codes)
 
 
 @dataclass(frozen=True)
-class Partial:
+class Statistics:
     """Statistics and reference images of some cells of a data set.
 
-    Those of parts of the cells merge to those of all: the same bytes, in any order and grouping, since the sums are exact
-    (`cytosae.concepts.statistics.ExactSums`), reference images are ordered by value and row, and the lot by which a cell is
-    drawn depends on the cell alone. The entropy of the labels is a function of the reference images.
+    Those of disjoint cells merge to those of all: the same bytes, in any order and grouping, since the sums are exact
+    (`cytosae.concepts.statistics.ExactSums`), reference images are ordered by value and row, and a random draw by a
+    hash of the cell alone. The entropy of the labels is a function of the reference images.
     """
 
     sums: LatentSums
     groups: Mapping[str, Groups]
-    gallery: Gallery
+    references: ReferenceImages
 
     @classmethod
-    def empty(cls, n_latents: int, roster: Roster, config: EncodeConfig, per_patient: int) -> Partial:
+    def empty(cls, n_latents: int, cell_table: CellTable, config: EncodeConfig, per_patient: int) -> Statistics:
         """Of no cells yet.
 
         Parameters
@@ -79,18 +77,18 @@ class Partial:
         """
         return cls(
             LatentSums.empty(n_latents),
-            {column: Groups.empty(names, n_latents) for column, (names, _) in roster.groups.items()},
-            Gallery.empty(n_latents, config.references, per_patient, config.draw_seed),
+            {column: Groups.empty(names, n_latents) for column, (names, _) in cell_table.groups.items()},
+            ReferenceImages.empty(n_latents, config.references, per_patient, config.draw_seed),
         )
 
-    def add(self, means: sp.csr_matrix, roster: Roster) -> None:
+    def add(self, means: sp.csr_matrix, cell_table: CellTable) -> None:
         """Take in more cells, m_i[s] ``(n_cells, n_latents)``."""
         self.sums.add(means)
         for column, sums in self.groups.items():
-            sums.add(means, roster.groups[column][1])
-        self.gallery.add(means, roster.position, roster.patients)
+            sums.add(means, cell_table.groups[column][1])
+        self.references.add(means, cell_table.position, cell_table.patients)
 
-    def merge(self, other: Partial) -> Partial:
+    def merge(self, other: Statistics) -> Statistics:
         """The statistics of the cells of both."""
         groups = {column: sums + other.groups[column] for column, sums in self.groups.items()}
-        return Partial(self.sums + other.sums, groups, self.gallery.merge(other.gallery))
+        return Statistics(self.sums + other.sums, groups, self.references.merge(other.references))

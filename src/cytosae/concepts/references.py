@@ -16,8 +16,6 @@ from cytosae.concepts import kernels
 
 SAMPLE = 100
 """Activating cells of each latent that are drawn at random, from which the random, middle and low ones are taken."""
-KINDS = ("reference", "spread", "random", "middle", "low")
-"""Lists of reference cells that are kept: the strongest, of different patients, a random draw, around two quantiles."""
 MIDDLE, LOW = 0.5, 0.1
 """Quantiles of the activation among activating cells around which the middle and the low references lie."""
 
@@ -26,7 +24,7 @@ MIDDLE, LOW = 0.5, 0.1
 class References:
     """Up to k cells of each latent, by falling key, ties by the smaller row; the rest is row -1 and value 0.
 
-    Lists of parts of the cells merge to the list of all, in any order and grouping.
+    Lists of disjoint cells merge to the list of all, in any order and grouping.
     """
 
     cells: NDArray[np.int64]
@@ -34,7 +32,7 @@ class References:
     values: NDArray[np.float32]
     """m_i[s], ``(n_latents, k)``."""
     keys: NDArray[np.float64]
-    """What they are ordered by, ``(n_latents, k)``: the value itself, or a lot."""
+    """What they are ordered by, ``(n_latents, k)``: the value itself, or a hash."""
     patients: NDArray[np.int32]
     """Number of the cell's patient, ``(n_latents, k)``; -1 where it is unknown."""
     per_patient: int = 0
@@ -67,12 +65,12 @@ class References:
             Cells of one patient in a list, at most; 0 is any number. A list is then what is left of the full order when
             every cell beyond that number is crossed out.
         seed
-            Order by lot instead of by value: a random draw among the activating cells. The lot of a cell depends on the
+            Order by a hash instead of by value: a random draw among the activating cells. The hash is a function of the
             seed, the cell's row and the latent alone.
         """
-        found = cls.empty(mean_activation.shape[1], k, per_patient)
-        found.add(mean_activation, first_row, patients=patients, seed=seed)
-        return found
+        references = cls.empty(mean_activation.shape[1], k, per_patient)
+        references.add(mean_activation, first_row, patients=patients, seed=seed)
+        return references
 
     def add(
         self,
@@ -83,15 +81,15 @@ class References:
         seed: int | None = None,
     ) -> None:
         """Take in more cells; see `of`."""
-        whose = np.full(mean_activation.shape[0], -1)
+        owners = np.full(mean_activation.shape[0], -1)
         if self.per_patient and patients is not None:
-            whose = np.asarray(patients)
+            owners = np.asarray(patients)
         kernels.keep(
             mean_activation.indptr,
             mean_activation.indices,
             mean_activation.data,
             first_row,
-            whose.astype(np.int32),
+            owners.astype(np.int32),
             self.per_patient or self.cells.shape[1],
             -1 if seed is None else seed,
             self._arrays(),
@@ -132,9 +130,9 @@ class References:
         count = (self.cells >= 0).sum(axis=1)
         start = np.rint((1 - quantile) * count).astype(np.int64) - k // 2
         start = np.clip(start, 0, np.maximum(count - k, 0))
-        places = start[:, None] + np.arange(k)
-        inside = places < count[:, None]
-        chosen = np.take_along_axis(order, np.minimum(places, order.shape[1] - 1), axis=1)
+        positions = start[:, None] + np.arange(k)
+        inside = positions < count[:, None]
+        chosen = np.take_along_axis(order, np.minimum(positions, order.shape[1] - 1), axis=1)
         return self._chosen(chosen, inside)
 
     def first(self, k: int = 10) -> References:
@@ -142,12 +140,12 @@ class References:
         order = np.lexsort((self.cells[:, :k], -self.values[:, :k]), axis=1)
         return self._chosen(order, np.take_along_axis(self.cells, order, axis=1) >= 0)
 
-    def _chosen(self, places: NDArray[np.int64], inside: NDArray[np.bool_]) -> References:
+    def _chosen(self, positions: NDArray[np.int64], inside: NDArray[np.bool_]) -> References:
         def taken(array: NDArray[Any], empty: float) -> NDArray[Any]:
-            return np.where(inside, np.take_along_axis(array, places, axis=1), empty).astype(array.dtype)
+            return np.where(inside, np.take_along_axis(array, positions, axis=1), empty).astype(array.dtype)
 
-        whose = taken(self.patients, -1)
-        return References(taken(self.cells, -1), taken(self.values, 0), taken(self.keys, 0), whose, self.per_patient)
+        owners = taken(self.patients, -1)
+        return References(taken(self.cells, -1), taken(self.values, 0), taken(self.keys, 0), owners, self.per_patient)
 
 
 def reference_images(mean_activation: sp.csr_matrix, k: int = 10) -> References:
@@ -156,8 +154,8 @@ def reference_images(mean_activation: sp.csr_matrix, k: int = 10) -> References:
 
 
 @dataclass(frozen=True)
-class Gallery:
-    """All kinds of reference cells, gathered together; parts of the cells merge to the gallery of all."""
+class ReferenceImages:
+    """All kinds of reference cells, gathered together; those of several sets of cells merge to those of all."""
 
     strongest: References
     spread: References | None
@@ -169,7 +167,7 @@ class Gallery:
     """Of the draw."""
 
     @classmethod
-    def empty(cls, n_latents: int, k: int, per_patient: int, seed: int) -> Gallery:
+    def empty(cls, n_latents: int, k: int, per_patient: int, seed: int) -> ReferenceImages:
         """Of no cells yet; see `References.of`."""
         spread = References.empty(n_latents, k, per_patient) if per_patient else None
         return cls(References.empty(n_latents, k), spread, References.empty(n_latents, max(k, SAMPLE)), seed)
@@ -184,11 +182,11 @@ class Gallery:
         patients: NDArray[np.integer],
         per_patient: int,
         seed: int,
-    ) -> Gallery:
+    ) -> ReferenceImages:
         """Gather the cells of a matrix; see `References.of`. Numbers of patients are those of all cells."""
-        gallery = cls.empty(mean_activation.shape[1], k, per_patient, seed)
-        gallery.add(mean_activation, first_row, patients)
-        return gallery
+        references = cls.empty(mean_activation.shape[1], k, per_patient, seed)
+        references.add(mean_activation, first_row, patients)
+        return references
 
     def add(self, mean_activation: sp.csr_matrix, first_row: int, patients: NDArray[np.integer]) -> None:
         """Take in more cells."""
@@ -197,15 +195,17 @@ class Gallery:
             self.spread.add(mean_activation, first_row, patients=patients)
         self.sample.add(mean_activation, first_row, seed=self.seed)
 
-    def merge(self, other: Gallery) -> Gallery:
-        """The gallery of the cells of both."""
+    def merge(self, other: ReferenceImages) -> ReferenceImages:
+        """The reference images of the cells of both."""
         spread = self.spread
         if spread is not None and other.spread is not None:
             spread = spread.merge(other.spread)
-        return Gallery(self.strongest.merge(other.strongest), spread, self.sample.merge(other.sample), self.seed)
+        return ReferenceImages(
+            self.strongest.merge(other.strongest), spread, self.sample.merge(other.sample), self.seed
+        )
 
     def kinds(self) -> dict[str, References]:
-        """Lists by the name under which they are kept, each of the length of `strongest`."""
+        """Lists by kind (`cytosae.concepts.schema.KINDS`), each of the length of `strongest`."""
         k = self.strongest.cells.shape[1]
         lists = {"reference": self.strongest}
         if self.spread is not None:

@@ -28,14 +28,15 @@ from cytosae.artefacts import (
     whole_file,
     writing_hdf5,
 )
+from cytosae.cells.columns import FILE_COLUMNS
+from cytosae.concepts import schema
+from cytosae.concepts.schema import ANNOTATION
 from cytosae.errors import CytosaeError
 
 if TYPE_CHECKING:
     from cytosae.concepts.references import References
     from cytosae.concepts.statistics import Groups
 
-ANNOTATION, VERDICT, NAMES = "annotation", "verdict", "annotation_names"
-"""Columns of ``var``, once raters have named latents."""
 PER_LATENT = "latents.parquet"
 """Quality measures of each latent, in the folder of ``cytosae evaluate``."""
 
@@ -81,7 +82,7 @@ def write_concepts(
     about: dict[str, Any],
     matrices: Iterable[tuple[int, sp.csr_matrix, sp.csr_matrix]],
 ) -> None:
-    """Write an AnnData piece by piece, so that its matrices are never whole in memory.
+    """Write an AnnData range by range, so that its matrices are never whole in memory.
 
     Parameters
     ----------
@@ -92,17 +93,17 @@ def write_concepts(
     var
         Statistics of the latents.
     references
-        Kinds of reference images of the latents (`cytosae.concepts.references.Gallery.kinds`).
+        Kinds of reference images of the latents (`cytosae.concepts.references.ReferenceImages.kinds`).
     groups
         Activation of the latents in the cells of each label and each diagnosis, by column.
     about
         Goes into ``uns["cytosae"]``.
     matrices
-        Position, counts and means of consecutive cells (`cytosae.concepts.parts.Parts.read`).
+        Position, counts and means of consecutive cells (`cytosae.concepts.cell_ranges.CellRanges.read`).
     """
     with writing_hdf5(path) as file:
         file.attrs.update({"encoding-type": "anndata", "encoding-version": "0.1.0"})
-        elements = {
+        elements: dict[str, Any] = {
             "obs": _obs(cells),
             "var": var,
             "varm": {
@@ -119,6 +120,7 @@ def write_concepts(
             **{name: {} for name in ("layers", "obsm", "obsp", "varp")},
         }
         for key, element in elements.items():
+            schema.check(schema.CONCEPTS, key, element)
             write_elem(file, key, element)
         for _, counts, means in matrices:
             for group, key, matrix in ((file, "X", counts), (file["layers"], "mean_activation", means)):
@@ -130,9 +132,9 @@ def write_concepts(
 
 def _obs(cells: pd.DataFrame) -> pd.DataFrame:
     """The cells as AnnData stores them: text as categories, columns without any value left out."""
-    kept = cells.drop(columns=["file_bytes", "file_mtime_ns"]).dropna(axis=1, how="all")
-    obs = kept.drop(columns="cell_id")
-    obs.index = pd.Index(kept["cell_id"].astype(object), name="cell_id")
+    outside = {*FILE_COLUMNS} - {*schema.names(schema.CONCEPTS, "obs")}  # how a file is known to be unchanged
+    obs = cells.drop(columns=[*outside, "cell_id"]).dropna(axis=1, how="all")
+    obs.index = pd.Index(cells["cell_id"].astype(object), name="cell_id")
     for column in obs.columns:
         if not pd.api.types.is_numeric_dtype(obs[column]):
             text = obs[column].astype(object)
@@ -142,8 +144,8 @@ def _obs(cells: pd.DataFrame) -> pd.DataFrame:
 
 def write_maps(path: Path, latents: NDArray[np.int64], maps: NDArray[np.float16]) -> None:
     """Write latents ``(n_concepts,)`` and their maps ``(n_concepts, k, rows, columns)``."""
-    with whole_file(path) as partial:
-        save_file({"latents": latents, "maps": maps}, partial)
+    with whole_file(path) as temporary:
+        save_file({"latents": latents, "maps": maps}, temporary)
 
 
 def read_concepts(folder: Path, dataset: str, *, matrices: bool = True) -> ad.AnnData:
@@ -188,22 +190,22 @@ def read_activations(
 ) -> tuple[sp.csr_matrix, sp.csr_matrix]:
     """Counts and image activations of some cells, in the order of `rows`, and of some latents.
 
-    Only pieces of the file that hold a wanted cell are read.
+    Only ranges of `cells` rows that hold a wanted cell are read.
     """
     wanted = np.asarray(rows, dtype=np.int64)
     order = np.argsort(wanted, kind="stable")
-    found: tuple[list[sp.csr_matrix], list[sp.csr_matrix]] = ([], [])
+    blocks: tuple[list[sp.csr_matrix], list[sp.csr_matrix]] = ([], [])
     with _open(folder, dataset) as file:
         stored = sparse_dataset(file["X"]), sparse_dataset(file["layers/mean_activation"])
-        pieces = wanted[order] // cells
-        for piece in np.unique(pieces):
-            inside = wanted[order][pieces == piece]
+        chunks = wanted[order] // cells
+        for chunk in np.unique(chunks):
+            inside = wanted[order][chunks == chunk]
             first, last = int(inside.min()), int(inside.max()) + 1
-            for part, matrix in zip(found, stored, strict=True):
-                part.append(_checked(matrix[first:last])[inside - first][:, latents])
+            for read, matrix in zip(blocks, stored, strict=True):
+                read.append(_checked(matrix[first:last])[inside - first][:, latents])
         width = np.arange(stored[0].shape[1])[latents].size
     back = np.argsort(order, kind="stable")
-    counts, means = (sp.vstack(part, format="csr")[back] if part else sp.csr_matrix((0, width)) for part in found)
+    counts, means = (sp.vstack(read, format="csr")[back] if read else sp.csr_matrix((0, width)) for read in blocks)
     return counts, means
 
 
@@ -221,17 +223,17 @@ def read_rows(file: h5py.File, rows: ArrayLike) -> tuple[sp.csr_matrix, sp.csr_m
     """
     wanted, back = np.unique(np.asarray(rows, dtype=np.int64), return_inverse=True)
     runs = np.split(wanted, np.flatnonzero(np.diff(wanted) > 1) + 1) if len(wanted) else []
-    found = []
+    matrices = []
     for group in (file["X"], file["layers/mean_activation"]):
         shape = (0, int(group.attrs["shape"][1]))
-        parts = [sp.csr_matrix(shape, dtype=group["data"].dtype)]
+        blocks = [sp.csr_matrix(shape, dtype=group["data"].dtype)]
         for run in runs:
             ends = group["indptr"][run[0] : run[-1] + 2]
             inside = slice(int(ends[0]), int(ends[-1]))
             arrays = group["data"][inside], group["indices"][inside], ends - ends[0]
-            parts.append(_checked(sp.csr_matrix(arrays, shape=(len(run), shape[1]))))
-        found.append(sp.csr_matrix(sp.vstack(parts, format="csr")[back]))
-    return found[0], found[1]
+            blocks.append(_checked(sp.csr_matrix(arrays, shape=(len(run), shape[1]))))
+        matrices.append(sp.csr_matrix(sp.vstack(blocks, format="csr")[back]))
+    return matrices[0], matrices[1]
 
 
 def _checked(matrix: Any) -> sp.csr_matrix:

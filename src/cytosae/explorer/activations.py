@@ -1,11 +1,11 @@
-"""Where concepts lie in a cell: the autoencoder on the cell's tokens, on the CPU, one cell or gallery at a time."""
+"""Where concepts lie in a cell: the autoencoder on the cell's tokens, on the CPU, some cells at a time."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import cached_property, partial
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -15,10 +15,12 @@ from cytosae.analysis import saved_backbone, study_store
 from cytosae.backbones import INPUT_SIZE, Backbone
 from cytosae.concepts import concept_maps
 from cytosae.errors import CytosaeError
-from cytosae.explorer.caching import Bounded
-from cytosae.explorer.images import Pictures, encoded
-from cytosae.explorer.opened import DataSet, Opened
-from cytosae.explorer.schemas import LatentMap, Patches, short
+from cytosae.explorer.caching import bounded
+from cytosae.explorer.dataset import DataSet
+from cytosae.explorer.images import CellImages, encoded
+from cytosae.explorer.reader import StudyReader
+from cytosae.explorer.schemas.cells import LatentMap, Patches
+from cytosae.explorer.schemas.values import short
 from cytosae.sae import SAE
 from cytosae.tokens import TokenStore, layout_of
 from cytosae.tokens.live import embed_batch
@@ -28,7 +30,7 @@ Tokens = NDArray[np.float32]
 STRONGEST = 12
 """Latents told of a patch."""
 _SMALL = 1 << 28  # products
-_TOKENS_KEPT, _ANSWERS_KEPT = 48 * 2**20, 16 * 2**20  # bytes
+_TOKENS_BYTES, _ANSWERS_BYTES = 48 * 2**20, 16 * 2**20  # that are kept
 
 
 @contextmanager
@@ -51,18 +53,19 @@ class Activations:
     memory stays what one of them needs.
     """
 
-    def __init__(self, opened: Opened, pictures: Pictures) -> None:
-        self._opened, self._pictures = opened, pictures
+    def __init__(self, reader: StudyReader, cell_images: CellImages) -> None:
+        self._reader, self._images = reader, cell_images
         self._lock = threading.RLock()
-        self._tokens: Bounded[Tokens] = Bounded(_TOKENS_KEPT, lambda tokens: tokens.nbytes)
-        self._patches: Bounded[bytes] = Bounded(_ANSWERS_KEPT, len)
+        self._tokens = bounded(_TOKENS_BYTES, lambda tokens: tokens.nbytes)(self._read_tokens)
+        self.patches = bounded(_ANSWERS_BYTES)(self._make_patches)
+        """JSON by data set and row, see `_make_patches`."""
 
     @cached_property
     def sae(self) -> SAE:
         """The autoencoder, without its decoder: half of its memory, for what `Directions` reads from the disk."""
         with self._lock:
-            self._opened.check_weights()
-            return SAE.from_pretrained(self._opened.folder / "sae", decoder=False).requires_grad_(False)
+            self._reader.check_weights()
+            return SAE.from_pretrained(self._reader.folder / "sae", decoder=False).requires_grad_(False)
 
     @property
     def size(self) -> int:
@@ -72,22 +75,22 @@ class Activations:
     @cached_property
     def backbone(self) -> Backbone:
         """The backbone of the study."""
-        return saved_backbone(self._opened.folder, "cpu")
+        return saved_backbone(self._reader.folder, "cpu")
 
     @cached_property
     def _store(self) -> TokenStore:
-        return TokenStore(self._opened.folder / "tokens")
+        return TokenStore(self._reader.folder / "tokens")
 
     @cached_property
     def _places(self) -> dict[str, NDArray[np.int64]]:
         """Rows of the store by data set."""
         names = self._store.cells["dataset"].astype(str).to_numpy()
-        return {name: np.flatnonzero(names == name) for name in self._opened.datasets}
+        return {name: np.flatnonzero(names == name) for name in self._reader.datasets}
 
     def embed(self, image: NDArray[np.uint8], name: str) -> Tokens:
         """Tokens of an image of 224 pixels, rounded as those of a study are."""
         with self._lock:
-            layout = layout_of(self.backbone.info, study_store(self._opened.folder))
+            layout = layout_of(self.backbone.info, study_store(self._reader.folder))
             pixels = torch.from_numpy(image[None].copy())
             return embed_batch(self.backbone, pixels, [name], layout.dtype)[0].float().numpy()
 
@@ -99,13 +102,13 @@ class Activations:
         CytosaeError
             There are no tokens, and the image or the backbone is gone too.
         """
-        return self._tokens.get((data.name, row), partial(self._one, data, row))
+        return self._tokens(data, row)
 
-    def _one(self, data: DataSet, row: int) -> Tokens:
+    def _read_tokens(self, data: DataSet, row: int) -> Tokens:
         data.check_row(row)
         with self._lock:
-            if not self._opened.has_tokens:
-                return self.embed(self._pictures.pixels(data, row, INPUT_SIZE), *data.names([row]))
+            if not self._reader.has_tokens:
+                return self.embed(self._images.pixels(data, row, INPUT_SIZE), *data.names([row]))
             places = self._places[data.name]
             (name,) = data.names([row])
             if row >= len(places) or str(self._store.cells["cell_id"].iloc[places[row]]) != name:
@@ -119,7 +122,7 @@ class Activations:
         """Activation of a latent on the patches of some cells, ``(n_cells, rows, columns)``."""
         with self._lock, _threads(len(tokens) * tokens[0].size):
             x = torch.from_numpy(np.stack(tokens))
-            return concept_maps(self.sae, x, np.array([latent]), self._opened.grid)[:, 0].numpy()
+            return concept_maps(self.sae, x, np.array([latent]), self._reader.grid)[:, 0].numpy()
 
     def map(self, tokens: Tokens, latent: int) -> LatentMap:
         """A latent on a cell."""
@@ -127,7 +130,7 @@ class Activations:
         top = float(found.max())
         return LatentMap(latent=latent, top=top, map=encoded(found, top))
 
-    def gallery(self, latent: int, cells: Sequence[tuple[DataSet, int]]) -> list[NDArray[np.float32] | None]:
+    def cell_maps(self, latent: int, cells: Sequence[tuple[DataSet, int]]) -> list[NDArray[np.float32] | None]:
         """Map of a latent on each of some cells, by data set and row; None where it cannot be had."""
         found: list[NDArray[np.float32] | None] = [None] * len(cells)
         places, tokens = [], []
@@ -148,12 +151,9 @@ class Activations:
         with self._lock, _threads(tokens.size * self.sae.n_latents):
             return self.sae.encode(torch.from_numpy(tokens))
 
-    def patches(self, data: DataSet, row: int) -> bytes:
+    def _make_patches(self, data: DataSet, row: int) -> bytes:
         """The strongest latents of every patch of a cell, as JSON."""
-        return self._patches.get(
-            (data.name, row),
-            lambda: self.strongest(self.tokens(data, row), data.common).model_dump_json().encode(),
-        )
+        return self.strongest(self.tokens(data, row), data.common).model_dump_json().encode()
 
     def strongest(self, tokens: Tokens, common: NDArray[np.bool_]) -> Patches:
         """The strongest latents of every patch, common ones left out."""
@@ -165,4 +165,4 @@ class Activations:
             [(int(s), short(v) or 0.0) for s, v in zip(of, activations, strict=True) if v > 0]
             for of, activations in zip(latents, values, strict=True)
         ]
-        return Patches(grid=self._opened.grid, top=float(values.max(initial=0)), patches=patches)
+        return Patches(grid=self._reader.grid, top=float(values.max(initial=0)), patches=patches)

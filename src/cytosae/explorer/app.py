@@ -20,8 +20,8 @@ from starlette.types import Scope
 from cytosae import __version__
 from cytosae.console import say
 from cytosae.errors import CytosaeError, NotFound, Unanswerable
-from cytosae.explorer.images import Pictures
-from cytosae.explorer.opened import Opened
+from cytosae.explorer.images import CellImages
+from cytosae.explorer.reader import StudyReader
 from cytosae.explorer.routes import PROBLEMS
 from cytosae.explorer.routes import cells as cell_routes
 from cytosae.explorer.routes import latents as latent_routes
@@ -76,7 +76,7 @@ def create_app(
     from cytosae.explorer.annotations.routes import router as annotations_router
 
     public = None if public_url is None else PublicAddress.parse(public_url)
-    opened = Opened(study)
+    reader = StudyReader(study)
     database = open_database(study, annotations)
     if database.notice is not None:
         say(f"explorer: {database.notice}")
@@ -89,7 +89,7 @@ def create_app(
         yield
         warm.cancel()
         database.close()
-        opened.close()
+        reader.close()
 
     app = FastAPI(
         title="cytosae explorer",
@@ -103,32 +103,32 @@ def create_app(
         ],
         responses=PROBLEMS,
     )
-    pictures = Pictures(opened)
+    cell_images = CellImages(reader)
 
     @_once
     def activations() -> Activations:
         from cytosae.explorer.activations import Activations  # imports torch
 
-        return Activations(opened, pictures)
+        return Activations(reader, cell_images)
 
     @_once
     def cohort() -> Cohort:
         from cytosae.explorer.cohorts import Cohort  # imports scikit-learn
 
-        return Cohort(opened, activations())
+        return Cohort(reader, activations())
 
     def warm_up() -> None:
         with suppress(CytosaeError):  # who asks for it is told
             activations().sae  # noqa: B018
             cohort()
 
-    app.state.study = opened.folder
-    app.include_router(study_routes.router(opened, uploads, database))
-    app.include_router(latent_routes.router(opened, activations))
-    app.include_router(cell_routes.router(opened, pictures, activations))
+    app.state.study = reader.folder
+    app.include_router(study_routes.router(reader, uploads, database))
+    app.include_router(latent_routes.router(reader, activations))
+    app.include_router(cell_routes.router(reader, cell_images, activations))
     app.include_router(patient_routes.router(cohort))
-    if uploads and opened.backbone is not None:
-        app.include_router(upload_routes.router(opened, pictures, activations))
+    if uploads and reader.backbone is not None:
+        app.include_router(upload_routes.router(reader, cell_images, activations))
     app.include_router(annotations_router(database))
     _explain_problems(app)
     app.mount("/", _Page(directory=BUNDLE, html=True, check_dir=False))

@@ -26,15 +26,18 @@ from cytosae.analysis.findings import (
 )
 from cytosae.artefacts import sha256_file
 from cytosae.cohort import CLASSIFICATION, column_of, read_barcodes
+from cytosae.concepts import schema
 from cytosae.errors import CytosaeError, NotFound
-from cytosae.explorer import schemas as s
 from cytosae.explorer.activations import Activations
+from cytosae.explorer.dataset import DataSet, category
 from cytosae.explorer.images import encoded
-from cytosae.explorer.opened import HEALTHY, DataSet, Opened, category
+from cytosae.explorer.reader import HEALTHY, StudyReader
+from cytosae.explorer.schemas import patients as s
 from cytosae.settings import CompareConfig, PatientConfig
 
 _BARCODE, _SCATTER, _EACH = 200, 20_000, 5
-_RESERVED = {"id", "patient", "dataset", "n_cells"}
+_FIELDS = {"id", "n_cells", *schema.names(schema.BARCODES, "obs", "key")}
+"""What a patient's row has in any case, in fields of their own."""
 
 
 class Cohort:
@@ -48,14 +51,14 @@ class Cohort:
         Makes the maps.
     """
 
-    def __init__(self, opened: Opened, activations: Activations) -> None:
-        self._opened, self._activations = opened, activations
+    def __init__(self, reader: StudyReader, activations: Activations) -> None:
+        self._reader, self._activations = reader, activations
         self._lock = threading.RLock()
 
     @cached_property
     def _barcodes(self) -> ad.AnnData:
         with self._lock:
-            return read_barcodes(self._opened.barcodes, pooled=True)
+            return read_barcodes(self._reader.barcodes, pooled=True)
 
     @property
     def barcodes(self) -> ad.AnnData:
@@ -66,19 +69,19 @@ class Cohort:
         CytosaeError
             The study has none, or they are of another autoencoder.
         """
-        if self._opened.why_no_patients is not None:
-            raise NotFound(self._opened.why_no_patients)
+        if self._reader.why_no_patients is not None:
+            raise NotFound(self._reader.why_no_patients)
         return self._barcodes
 
     @cached_property
     def _sha256(self) -> str:
-        return sha256_file(self._opened.barcodes)
+        return sha256_file(self._reader.barcodes)
 
     def row(self, row: int) -> s.PatientRow:
         """What the barcodes tell of a patient."""
         data = self.barcodes
         known: dict[str, Any] = {str(name): _plain(value) for name, value in data.obs.iloc[row].items()}
-        told = {name: value for name, value in known.items() if name not in _RESERVED}
+        told = {name: value for name, value in known.items() if name not in _FIELDS}
         told |= {"id": str(data.obs_names[row]), "dataset": known["dataset"], "n_cells": known["n_cells"]}
         diagnosis = told.get("diagnosis")
         return s.PatientRow(**{**told, "diagnosis": None if diagnosis is None else str(diagnosis)})
@@ -86,7 +89,7 @@ class Cohort:
     def patients(self) -> s.PatientList:
         """All patients."""
         data = self.barcodes
-        columns = [str(name) for name in data.obs.columns if name not in _RESERVED]
+        columns = [str(name) for name in data.obs.columns if name not in _FIELDS]
         return s.PatientList(patients=[self.row(row) for row in range(data.n_obs)], columns=columns)
 
     def _patient(self, name: str) -> tuple[Patient, DataSet, NDArray[np.int64]]:
@@ -95,12 +98,12 @@ class Cohort:
         of, rows = self._cells_of(data, row)
         counts, means = of.activations(rows)
         labels = pd.DataFrame({"label": of.values("label", rows)}, index=rows)
-        return Patient(data, row, labels, counts, means, self._opened.tau), of, rows
+        return Patient(data, row, labels, counts, means, self._reader.tau), of, rows
 
     def _cells_of(self, data: ad.AnnData, row: int) -> tuple[DataSet, NDArray[np.int64]]:
         """Data set and rows of a patient's cells."""
         dataset, who = (str(data.obs[column].iloc[row]) for column in ("dataset", "patient"))
-        of = self._opened.dataset(dataset)
+        of = self._reader.dataset(dataset)
         column = of.column("patient")
         code = -1 if column is None else category(column, who)
         if column is None or code < 0:
@@ -140,7 +143,7 @@ class Cohort:
                 members = reference_groups(known, [instead], small)[instead]
                 found = look_against(patient, instead, members, config)
                 caveats += [f"compared with {instead} instead", *small]
-            said = predict(patient, self._opened.barcodes.parent / CLASSIFICATION, self._sha256, config, caveats)
+            said = predict(patient, self._reader.barcodes.parent / CLASSIFICATION, self._sha256, config, caveats)
             reference = None if found is None else np.asarray(patient.data.X[found.rows], np.float32).mean(axis=0)
             return s.PatientDetail(
                 patient=self.row(patient.row),
@@ -214,11 +217,11 @@ class Cohort:
         the cell with the largest m_i[s].
         """
         data = self.barcodes
-        self._opened.first.check_latent(latent)
+        self._reader.first.check_latent(latent)
         side = sides(column_of(data, "diagnosis"), first, second, "diagnosis")
         means = np.asarray(data.layers["mean_activation"][:, latent], np.float64)
         halves = [self._strongest(data, np.flatnonzero(side == sign), means, latent) for sign in (1, -1)]
-        maps = self._activations.gallery(latent, [(of, about["row"]) for half in halves for of, about in half])
+        maps = self._activations.cell_maps(latent, [(of, about["row"]) for half in halves for of, about in half])
         top = max((float(found.max()) for found in maps if found is not None), default=0.0)
         left = iter(maps)
         told = [

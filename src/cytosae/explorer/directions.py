@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import struct
 import threading
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
 
-from cytosae.artefacts import parse_json
 from cytosae.errors import CytosaeError
 
 _BLOCK = 4096  # directions that are multiplied together
@@ -30,26 +31,25 @@ class Directions:
         self._lock = threading.Lock()
 
     @cached_property
-    def weights(self) -> NDArray[np.float32]:
-        """W_dec, mapped."""
+    def _weights(self) -> Any:
         try:
-            with self.path.open("rb") as file:
-                (length,) = struct.unpack("<Q", file.read(8))
-                if length > self.path.stat().st_size:
-                    raise ValueError("its header is longer than the file")
-                described = parse_json(file.read(length))["W_dec"]
-            if described["dtype"] != "F32":
-                raise ValueError(f"W_dec is {described['dtype']}, not F32")
-            offset, shape = 8 + length + described["data_offsets"][0], tuple(described["shape"])
-            return np.memmap(self.path, np.float32, "r", offset, shape)
-        except (OSError, LookupError, TypeError, ValueError, struct.error) as error:
+            weights = safe_open(self.path, framework="np").get_slice("W_dec")
+        except (OSError, SafetensorError) as error:
             raise CytosaeError(f"{self.path}: not the weights of an autoencoder ({error}).") from error
+        if weights.get_dtype() != "F32":
+            raise CytosaeError(
+                f"{self.path}: not the weights of an autoencoder (W_dec is {weights.get_dtype()}, not F32)."
+            )
+        return weights
+
+    def _blocks(self) -> Iterator[NDArray[np.float32]]:
+        n_latents = self._weights.get_shape()[0]
+        return (self._weights[i : min(i + _BLOCK, n_latents)] for i in range(0, n_latents, _BLOCK))
 
     @cached_property
     def norms(self) -> NDArray[np.float32]:
         """Length of each direction."""
-        parts = (self.weights[i : i + _BLOCK] for i in range(0, len(self.weights), _BLOCK))
-        return np.concatenate([np.sqrt(np.einsum("ij,ij->i", part, part)) for part in parts])
+        return np.concatenate([np.sqrt(np.einsum("ij,ij->i", block, block)) for block in self._blocks()])
 
     def similar(
         self, latent: int, among: NDArray[np.bool_], count: int = 10
@@ -70,12 +70,12 @@ class Directions:
         Latents and their cosines, largest first.
         """
         with self._lock:  # one pass over the weights at a time
-            direction = np.array(self.weights[latent])
-            products = [self.weights[i : i + _BLOCK] @ direction for i in range(0, len(self.weights), _BLOCK)]
+            (direction,) = self._weights[latent : latent + 1]
+            products = [block @ direction for block in self._blocks()]
             lengths = np.maximum(self.norms * self.norms[latent], np.finfo(np.float32).tiny)
         cosine = np.concatenate(products) / lengths
         usable = among.copy()
         usable[latent] = False
-        places = np.flatnonzero(usable)
-        nearest = places[np.argsort(-cosine[places], kind="stable")[:count]]
+        candidates = np.flatnonzero(usable)
+        nearest = candidates[np.argsort(-cosine[candidates], kind="stable")[:count]]
         return nearest, cosine[nearest]

@@ -16,7 +16,7 @@ from anyio.from_thread import start_blocking_portal
 from fastapi import FastAPI
 from starlette.types import Message
 
-from cytosae.artefacts import MANIFEST, FileRecord, Manifest, disk_errors, foreign, make_folder, owned
+from cytosae.artefacts import ANNOTATIONS, MANIFEST, FileRecord, Manifest, disk_errors, foreign, make_folder, owned
 from cytosae.console import Bar, progress, say
 from cytosae.errors import CytosaeError, in_short
 from cytosae.explorer.app import BUNDLE, create_app
@@ -146,10 +146,8 @@ def _static(page: str) -> str:
 
 
 def _written(study: Path, data: Path, concepts: int, annotations: str | None) -> dict[str, Any]:
-    from cytosae.explorer.annotations.database import FILE
-
     with tempfile.TemporaryDirectory() as scratch:
-        if annotations is None and not (study / FILE).exists():
+        if annotations is None and not (study / ANNOTATIONS).exists():
             annotations = f"sqlite:///{scratch}/none.sqlite"  # nothing is made in the study
         app = create_app(study, hosts=[_HOST], annotations=annotations, uploads=False)
         # a loop of its own, in a thread of its own: a notebook has one running already

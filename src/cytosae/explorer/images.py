@@ -1,4 +1,4 @@
-"""Pictures of cells: found by data set and row of the study's own table, squashed as the backbone sees them."""
+"""Images of cells: found by data set and row of the study's own table, squashed as the backbone sees them."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ from PIL import Image
 
 from cytosae.cells import UnreadableImage, load_squashed
 from cytosae.errors import CytosaeError, NotFound
-from cytosae.explorer.caching import Bounded
-from cytosae.explorer.opened import DataSet, Opened
+from cytosae.explorer.caching import bounded
+from cytosae.explorer.dataset import DataSet
+from cytosae.explorer.reader import StudyReader
 from cytosae.storage import below, place
 
 SIZES = (64, 112, 224, 448)
 """Edges in pixels in which a cell is shown."""
-_KEPT = 96 * 2**20  # bytes of pictures
+_JPEG_BYTES = 96 * 2**20  # that are kept
 _QUALITY = 88
 
 
@@ -40,19 +41,19 @@ def encoded(map_: ArrayLike, top: float) -> str:
     return base64.b64encode(np.clip(scaled, 0, 255).astype(np.uint8).tobytes()).decode()
 
 
-class Pictures:
+class CellImages:
     """The images of a study's cells.
 
     Parameters
     ----------
-    opened
+    reader
         The study. Where an image lies is known from its ``cells.parquet`` alone, so that a study can be moved, and no
         request can name a file.
     """
 
-    def __init__(self, opened: Opened) -> None:
-        self._folder = opened.folder
-        self._kept: Bounded[bytes] = Bounded(_KEPT, len)
+    def __init__(self, reader: StudyReader) -> None:
+        self._folder = reader.folder
+        self._jpeg = bounded(_JPEG_BYTES)(self._make_jpeg)
 
     @cached_property
     def _table(self) -> pa.Table:
@@ -120,4 +121,7 @@ class Pictures:
             state = stat.st_size, stat.st_mtime_ns
         except (OSError, ValueError):
             state = -1, -1
-        return self._kept.get((path, size, state), lambda: jpeg(self.pixels(data, row, size)))
+        return self._jpeg(data, row, size, (path, *state))
+
+    def _make_jpeg(self, data: DataSet, row: int, size: int, file: tuple[Path, int, int]) -> bytes:
+        return jpeg(self.pixels(data, row, size))

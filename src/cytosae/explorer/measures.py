@@ -9,8 +9,9 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from pydantic_core import to_json
 
-from cytosae.explorer.opened import DataSet, Opened
-from cytosae.explorer.schemas import Measure
+from cytosae.explorer.dataset import DataSet
+from cytosae.explorer.reader import StudyReader
+from cytosae.explorer.schemas.study import Measure
 
 RING_FACTOR = 1.5
 """A concept lies on the border where the ring of outermost patches has that many times its share of the patches."""
@@ -43,18 +44,18 @@ _QUALITY = {
 _LEFT_OUT = {"border_share", "redundancy_group"}
 
 
-def quality_columns(opened: Opened) -> list[str]:
+def quality_columns(reader: StudyReader) -> list[str]:
     """Columns of the quality table that are measures."""
-    if opened.quality is None:
+    if reader.quality is None:
         return []
-    numeric = [name for name in opened.quality.columns if pd.api.types.is_numeric_dtype(opened.quality[name])]
+    numeric = [name for name in reader.quality.columns if pd.api.types.is_numeric_dtype(reader.quality[name])]
     return [str(name) for name in numeric if name not in _LEFT_OUT]
 
 
-def measures(opened: Opened) -> list[Measure]:
+def measures(reader: StudyReader) -> list[Measure]:
     """All measures of the study's latents."""
     found = list(_ALWAYS)
-    for name in quality_columns(opened):
+    for name in quality_columns(reader):
         label, log, text = _QUALITY.get(name, (name.replace("_", " "), False, name.replace("_", " ")))
         if name.startswith("robustness_"):
             text = f"correlation with itself when the cells are changed ({name.removeprefix('robustness_')})"
@@ -68,7 +69,7 @@ def ring_share(grid: tuple[int, int]) -> float:
     return 1 - max(0, rows - 2) * max(0, columns - 2) / (rows * columns)
 
 
-def latent_table(opened: Opened, data: DataSet) -> bytes:
+def latent_table(reader: StudyReader, data: DataSet) -> bytes:
     """The latents that are active in a data set at all, a list per column, as JSON."""
     latents = np.flatnonzero(data.var["activation_frequency"].to_numpy() > 0)
     columns: dict[str, Any] = {"latent": latents.tolist(), "concept": data.concepts[latents].astype(int).tolist()}
@@ -76,9 +77,9 @@ def latent_table(opened: Opened, data: DataSet) -> bytes:
         columns[name] = shortened(data.var[name].to_numpy()[latents])
     columns["border"] = shortened(data.border[latents])
     columns["top_label"] = data.top_label[latents].tolist()
-    if opened.quality is not None:
-        kept = opened.quality.reindex(latents)
-        columns |= {name: shortened(kept[name].to_numpy()) for name in quality_columns(opened)}
+    if reader.quality is not None:
+        kept = reader.quality.reindex(latents)
+        columns |= {name: shortened(kept[name].to_numpy()) for name in quality_columns(reader)}
     return to_json(columns)
 
 

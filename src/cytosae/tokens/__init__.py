@@ -3,7 +3,7 @@
 from cytosae.tokens.embedding import embed, layout_of
 from cytosae.tokens.importing import import_tokens
 from cytosae.tokens.live import LiveTokens
-from cytosae.tokens.order import in_order, shuffled_batches
+from cytosae.tokens.shuffling import in_order, shuffled_batches
 from cytosae.tokens.store import Layout, TokenStore
 
 TokenSource = TokenStore | LiveTokens

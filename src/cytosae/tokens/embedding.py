@@ -20,9 +20,9 @@ from cytosae.cells import decoded, intensities
 from cytosae.engines import Engine, LocalEngine, Partition
 from cytosae.errors import CytosaeError
 from cytosae.settings import StoreConfig
-from cytosae.tokens.filling import Make, fill
 from cytosae.tokens.live import embed_batch
 from cytosae.tokens.store import Layout
+from cytosae.tokens.writer import Make, write_store
 
 
 def layout_of(info: BackboneInfo, config: StoreConfig | None = None) -> Layout:
@@ -87,7 +87,7 @@ def embed(
     workers
         Decoding processes, of each replica. If None one a core, and none beside a replica that is not the only one.
     engine, partition
-        See `cytosae.tokens.filling.fill`.
+        See `cytosae.tokens.writer.write_store`.
 
     Returns
     -------
@@ -100,4 +100,4 @@ def embed(
     """
     if workers is None and engine is not None and not isinstance(engine, LocalEngine):
         workers = 0  # the replicas divide the cores
-    return fill(cells, folder, layout, _Embedding(backbone, layout, workers), engine=engine, partition=partition)
+    return write_store(cells, folder, layout, _Embedding(backbone, layout, workers), engine=engine, partition=partition)

@@ -18,9 +18,9 @@ from cytosae.backbones import IMPORTED, BackboneInfo
 from cytosae.console import say
 from cytosae.errors import CytosaeError
 from cytosae.settings import StoreConfig
-from cytosae.tokens.filling import fill
 from cytosae.tokens.foreign import Foreign, open_foreign
 from cytosae.tokens.store import DTYPES, IMPORTED_TYPE, Layout
+from cytosae.tokens.writer import write_store
 
 CLS = ("first", "none")
 
@@ -108,7 +108,7 @@ def import_tokens(
             start, stop = int(batch.index[0]), int(batch.index[-1]) + 1
             yield clipping(_whole(foreign, start, stop, has_cls, ids))
 
-    figures = fill(cells, folder, layout, lambda: made, foreign.stamp())
+    figures = write_store(cells, folder, layout, lambda: made, foreign.stamp())
     if clipping.values:
         say(
             f"tokens: {clipping.values:,} values of {clipping.cells:,} cells are too large for {layout.dtype} and were set "

@@ -1,11 +1,11 @@
 """What experts say of the latents: worklists, verdicts, names, agreement. Leaves ``annotations.sqlite``."""
 
+from cytosae.explorer.annotations.addresses import default_address
 from cytosae.explorer.annotations.agreement import cohen_kappa, fleiss, fleiss_kappa, majority, pairwise
 from cytosae.explorer.annotations.database import (
     Database,
     OtherAutoencoder,
     Unknown,
-    default_address,
     open_database,
     read_database,
 )

@@ -11,20 +11,20 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import Connection, Engine, create_engine, event, insert, inspect, make_url, select, text, update
+from sqlalchemy import Connection, Engine, create_engine, event, insert, inspect, select, text, update
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from cytosae.artefacts import Manifest, digest, reading_hdf5
+from cytosae.artefacts import ANNOTATIONS, Manifest, digest, reading_hdf5
 from cytosae.errors import CytosaeError
+from cytosae.explorer.annotations.addresses import default_address, file_of, parsed
 from cytosae.explorer.annotations.tables import SCHEMA, About, Base
 from cytosae.explorer.annotations.whereabouts import autoencoder_of, explore_command, former_folder
-from cytosae.storage import StoredPath
 
-FILE = "annotations.sqlite"
 WAIT = 30.0  # seconds for which a writer waits for another
 _LOCK = 0x637974  # of PostgreSQL, held while the tables are made
+
 _DAMAGED, _BACKUP = "the database is damaged", "Put back a copy from before, and keep this file until you have one."
 
 
@@ -88,7 +88,7 @@ class Database:
         read_only: bool = False,
     ) -> None:
         self.study_sae, self.datasets, self._study, self._read_only = study_sae, datasets, study, read_only
-        self.url = _url(address)
+        self.url = parsed(address)
         self._mode = "ro" if read_only else "rwc"
         self._read = self._write = self._engine()
         if self.url.get_backend_name() == "sqlite":
@@ -133,7 +133,7 @@ class Database:
         folder = None if self._study is None else former_folder(self._study, self.sae)
         if folder is None:
             return f"{owner} To judge the concepts of this study, name another database with --annotations."
-        elsewhere = file is None or file.resolve() != (folder / FILE).resolve()
+        elsewhere = file is None or file.resolve() != (folder / ANNOTATIONS).resolve()
         return f"{owner} Open the former one: {explore_command(folder, self.name if elsewhere else None)}"
 
     def check_autoencoder(self) -> None:
@@ -268,28 +268,6 @@ class Database:
             raise CytosaeError(f"{self.name}: SQLite has to be a file on a local disk (its journal is {mode!r}).")
 
 
-def default_address(study: Path) -> URL:
-    """The SQLite file in a study's folder.
-
-    Raises
-    ------
-    CytosaeError
-        The study is at a URL, where two experts' files would take each other's place.
-    """
-    if isinstance(study, StoredPath):
-        raise CytosaeError(
-            f"{study}: annotations are not kept at a URL. Name a database with --annotations, such as "
-            "postgresql://user@host/name or sqlite:////home/me/annotations.sqlite."
-        )
-    return URL.create("sqlite", database=str((study / FILE).absolute()))
-
-
-def file_of(address: str | URL) -> Path | None:
-    """The file of an SQLite address; None for other databases."""
-    url = _url(address)
-    return Path(url.database) if url.get_backend_name() == "sqlite" and url.database else None
-
-
 def open_database(study: Path, address: str | URL | None = None) -> Database:
     """The annotations of a study, to be read and added to.
 
@@ -328,17 +306,6 @@ def _latents(path: Path) -> int:
 
     with reading_hdf5(path, "Run `cytosae encode` again."), h5py.File(path) as file:
         return int(file["X"].attrs["shape"][1])
-
-
-def _url(address: str | URL) -> URL:
-    try:
-        url = make_url(address)
-    except ArgumentError as error:
-        raise CytosaeError(
-            f"--annotations {address}: not an address. Give one such as sqlite:////folder/annotations.sqlite or "
-            "postgresql://user@host/name."
-        ) from error
-    return url.set(drivername="postgresql+psycopg") if url.drivername in {"postgres", "postgresql"} else url
 
 
 def explained(error: Exception) -> str:

@@ -12,7 +12,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from cytosae.artefacts import WEIGHTS
 from cytosae.errors import CytosaeError
 from cytosae.explorer.annotations import tables
-from cytosae.explorer.annotations.database import default_address, file_of, read_database
+from cytosae.explorer.annotations.addresses import default_address, file_of
+from cytosae.explorer.annotations.database import read_database
 from cytosae.explorer.annotations.whereabouts import FORMER, explore_command
 from cytosae.storage import StoredPath
 

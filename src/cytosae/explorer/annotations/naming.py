@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cytosae.artefacts import FileRecord, Manifest, reading_hdf5, writing_hdf5
+from cytosae.concepts import ANNOTATION, NAMES, VERDICT
 from cytosae.errors import CytosaeError, Interrupted
 from cytosae.explorer.annotations import schemas
 from cytosae.explorer.annotations.agreement import VERDICTS
@@ -157,8 +158,6 @@ def _write_columns(path: Path, names: Mapping[int, schemas.Named]) -> bool:
 
 def _columns(var: pd.DataFrame, names: Mapping[int, schemas.Named]) -> dict[str, pd.Series[Any]]:
     import pandas as pd
-
-    from cytosae.concepts import ANNOTATION, NAMES, VERDICT  # imports torch
 
     texts: dict[str, list[str | None]] = {name: [None] * len(var) for name in (ANNOTATION, VERDICT, NAMES)}
     for latent, named in names.items():

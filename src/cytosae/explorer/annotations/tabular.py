@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from cytosae.cells.text_encoding import decoded
 from cytosae.errors import CytosaeError
 from cytosae.explorer.annotations.stored import Stored, StoredAnnotation, StoredItem, StoredWorklist
 from cytosae.explorer.annotations.vocabulary import VOCABULARY
@@ -83,8 +84,6 @@ def first_error(error: ValidationError) -> str:
 
 
 def _rows(path: Path) -> list[dict[str, str]]:
-    from cytosae.cells.user_tables import decoded  # imports pandas, which only this needs
-
     try:
         content, _ = decoded(path, path.read_bytes())
         header = content.partition("\n")[0]

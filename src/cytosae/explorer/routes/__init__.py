@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import Path, Query, Response
 from pydantic import BaseModel
 
-from cytosae.explorer.schemas import Problem
+from cytosae.explorer.schemas.values import Problem
 
 _LARGEST = 2**31 - 1
 

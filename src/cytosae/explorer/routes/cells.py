@@ -1,4 +1,4 @@
-"""Cells: some of a data set, one of them, its picture, its patches."""
+"""Cells: some of a data set, one of them, its image, its patches."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ import scipy.sparse as sp
 from fastapi import APIRouter, Header, Query, Response
 from numpy.typing import NDArray
 
-from cytosae.explorer import schemas as s
-from cytosae.explorer.images import Pictures
-from cytosae.explorer.opened import COMMON_SHARE, DataSet, Opened, category
+from cytosae.explorer.dataset import COMMON_SHARE, DataSet, category
+from cytosae.explorer.images import CellImages
+from cytosae.explorer.reader import StudyReader
 from cytosae.explorer.routes import IMAGE, Index, Name, Text, answer, named
+from cytosae.explorer.schemas import cells as s
 
 if TYPE_CHECKING:
     from cytosae.explorer.activations import Activations
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 Size = Literal["64", "112", "224", "448"]
 
 
-def router(opened: Opened, pictures: Pictures, activations: Callable[[], Activations]) -> APIRouter:
+def router(reader: StudyReader, cell_images: CellImages, activations: Callable[[], Activations]) -> APIRouter:
     """``/api/cells``."""
     routes = APIRouter()
 
@@ -35,7 +36,7 @@ def router(opened: Opened, pictures: Pictures, activations: Callable[[], Activat
         limit: Annotated[int, Query(ge=1, le=500)] = 60,
     ) -> Response:
         """Cells of a data set, in the order of the table."""
-        data = opened.dataset(named(dataset))
+        data = reader.dataset(named(dataset))
         rows = selected(data, label, patient)
         return answer(
             s.CellList(total=len(rows), cells=[s.CellRef(**ref) for ref in data.refs(rows[offset : offset + limit])])
@@ -44,7 +45,7 @@ def router(opened: Opened, pictures: Pictures, activations: Callable[[], Activat
     @routes.get("/api/cells/{dataset}/{row}", response_model=s.CellDetail)
     def cell(dataset: Name, row: Index) -> Response:
         """A cell with its strongest concepts."""
-        data = opened.dataset(named(dataset))
+        data = reader.dataset(named(dataset))
         data.check_row(row)
         counts, means = data.activations([row])
         (ref,) = data.refs([row])
@@ -62,18 +63,18 @@ def router(opened: Opened, pictures: Pictures, activations: Callable[[], Activat
         size: Size = "224",
         if_none_match: Annotated[str | None, Header(max_length=300)] = None,
     ) -> Response:
-        """A cell's picture, squashed to a square."""
-        return picture(pictures.jpeg(opened.dataset(named(dataset)), row, int(size)), if_none_match)
+        """A cell's image, squashed to a square."""
+        return image_response(cell_images.jpeg(reader.dataset(named(dataset)), row, int(size)), if_none_match)
 
     @routes.get("/api/cells/{dataset}/{row}/patches", response_model=s.Patches)
     def patches(dataset: Name, row: Index) -> Response:
         """The strongest latents of every patch."""
-        return answer(activations().patches(opened.dataset(named(dataset)), row))
+        return answer(activations().patches(reader.dataset(named(dataset)), row))
 
     @routes.get("/api/cells/{dataset}/{row}/maps/{latent}", response_model=s.LatentMap)
     def map_(dataset: Name, row: Index, latent: Index) -> Response:
         """A latent on a cell."""
-        data = opened.dataset(named(dataset))
+        data = reader.dataset(named(dataset))
         data.check_latent(latent)
         return answer(activations().map(activations().tokens(data, row), latent))
 
@@ -103,7 +104,7 @@ def strongest(counts: sp.csr_matrix, means: sp.csr_matrix, common: NDArray[np.bo
     ]
 
 
-def picture(content: bytes, known: str | None) -> Response:
+def image_response(content: bytes, known: str | None) -> Response:
     """A JPEG, or that it has not changed since the browser had it."""
     tag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
     headers = {"ETag": tag, "Cache-Control": "private, no-cache"}

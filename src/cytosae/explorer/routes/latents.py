@@ -9,55 +9,59 @@ import numpy as np
 import pandas as pd
 from fastapi import APIRouter, Response
 
-from cytosae.explorer import schemas as s
-from cytosae.explorer.caching import Bounded
+from cytosae.explorer.caching import bounded
+from cytosae.explorer.dataset import DataSet
 from cytosae.explorer.images import encoded
 from cytosae.explorer.measures import BACKGROUND, RING_FACTOR, latent_table, ring_share
-from cytosae.explorer.opened import DataSet, Opened
+from cytosae.explorer.reader import StudyReader
 from cytosae.explorer.routes import Index, Name, answer, named, written
+from cytosae.explorer.schemas import latents as s
 
 if TYPE_CHECKING:
     from cytosae.explorer.activations import Activations
 
-_TABLES_KEPT, _GALLERIES_KEPT = 64 * 2**20, 16 * 2**20  # bytes
+_TABLES_BYTES, _IMAGES_BYTES = 64 * 2**20, 16 * 2**20  # of answers that are kept
 
 
-def router(opened: Opened, activations: Callable[[], Activations]) -> APIRouter:
+def router(reader: StudyReader, activations: Callable[[], Activations]) -> APIRouter:
     """``/api/latents``."""
     routes = APIRouter()
-    tables: Bounded[bytes] = Bounded(_TABLES_KEPT, len)
-    galleries: Bounded[bytes] = Bounded(_GALLERIES_KEPT, len)
+
+    @bounded(_TABLES_BYTES)
+    def table_answer(data: DataSet) -> bytes:
+        return latent_table(reader, data)
+
+    @bounded(_IMAGES_BYTES)
+    def images_answer(data: DataSet, latent: int, kind: str) -> bytes:
+        return written(latent_images(activations, data, latent, kind))
 
     @routes.get("/api/latents/{dataset}", response_model=s.LatentTable)
     def latents(dataset: Name) -> Response:
         """The latents that are active in a data set at all, a list per column."""
-        data = opened.dataset(named(dataset))
-        return answer(tables.get(data.name, lambda: latent_table(opened, data)))
+        return answer(table_answer(reader.dataset(named(dataset))))
 
     @routes.get("/api/latents/{dataset}/{latent}", response_model=s.LatentDetail)
     def latent(dataset: Name, latent: Index) -> Response:
         """One latent in a data set."""
-        data = opened.dataset(named(dataset))
+        data = reader.dataset(named(dataset))
         data.check_latent(latent)
-        return answer(detail(opened, data, latent))
+        return answer(detail(reader, data, latent))
 
     @routes.get("/api/latents/{dataset}/{latent}/images/{kind}", response_model=s.LatentImages)
     def images(dataset: Name, latent: Index, kind: Name) -> Response:
         """Cells of a latent with its maps."""
-        data = opened.dataset(named(dataset))
+        data = reader.dataset(named(dataset))
         data.check_latent(latent)
-        return answer(
-            galleries.get((data.name, latent, kind), lambda: written(gallery(activations, data, latent, kind)))
-        )
+        return answer(images_answer(data, latent, kind))
 
     return routes
 
 
-def detail(opened: Opened, data: DataSet, latent: int) -> s.LatentDetail:
+def detail(reader: StudyReader, data: DataSet, latent: int) -> s.LatentDetail:
     """One latent in a data set."""
     row = data.var.iloc[latent]
-    nearest = zip(*opened.directions.similar(latent, data.concepts), strict=True) if opened.weights_fit else ()
-    quality = _quality(opened, latent)
+    nearest = zip(*reader.directions.similar(latent, data.concepts), strict=True) if reader.weights_fit else ()
+    quality = _quality(reader, latent)
     border = float(data.border[latent])
     share = None if quality is None else quality.get("background_share")
     return s.LatentDetail(
@@ -75,24 +79,24 @@ def detail(opened: Opened, data: DataSet, latent: int) -> s.LatentDetail:
                 mean_activation=other.var["mean_activation"].iloc[latent],
                 is_concept=bool(other.concepts[latent]),
             )
-            for name, other in opened.datasets.items()
+            for name, other in reader.datasets.items()
         },
         by_label=[s.InGroup(**group) for group in data.in_groups("label", latent)],
         by_diagnosis=[s.InGroup(**group) for group in data.in_groups("diagnosis", latent)],
         similar=[s.Similar(latent=int(other), cosine=cosine) for other, cosine in nearest],
         quality=quality,
         flags=s.Flags(
-            border=border > RING_FACTOR * ring_share(opened.grid),
+            border=border > RING_FACTOR * ring_share(reader.grid),
             background=share > BACKGROUND if isinstance(share, float) and np.isfinite(share) else None,
         ),
     )
 
 
-def _quality(opened: Opened, latent: int) -> dict[str, Any] | None:
+def _quality(reader: StudyReader, latent: int) -> dict[str, Any] | None:
     """The quality measures of a latent; None where none was measured for it."""
-    if opened.quality is None or latent not in opened.quality.index:
+    if reader.quality is None or latent not in reader.quality.index:
         return None
-    row = opened.quality.loc[latent]
+    row = reader.quality.loc[latent]
     return {str(name): _figure(value) for name, value in row.items()}
 
 
@@ -102,12 +106,12 @@ def _figure(value: Any) -> str | float | None:
     return float(value)
 
 
-def gallery(activations: Callable[[], Activations], data: DataSet, latent: int, kind: str) -> s.LatentImages:
+def latent_images(activations: Callable[[], Activations], data: DataSet, latent: int, kind: str) -> s.LatentImages:
     """Cells of a latent with its maps: those on the disk where they are kept, others from the cells' tokens."""
     rows, values = data.references(kind, latent)
     kept = data.reference_maps(latent) if kind == "reference" else None
     if kept is None:
-        maps = activations().gallery(latent, [(data, int(row)) for row in rows])
+        maps = activations().cell_maps(latent, [(data, int(row)) for row in rows])
     else:
         maps = list(kept[: len(rows)].astype(np.float32))
     top = max((float(found.max()) for found in maps if found is not None), default=0.0)

@@ -6,10 +6,11 @@ from fastapi import APIRouter, Response
 
 from cytosae import __version__
 from cytosae.explorer.annotations import Database, former_studies
+from cytosae.explorer.dataset import DataSet
 from cytosae.explorer.measures import measures
-from cytosae.explorer.opened import DataSet, Opened
+from cytosae.explorer.reader import StudyReader
 from cytosae.explorer.routes import answer
-from cytosae.explorer.schemas import (
+from cytosae.explorer.schemas.study import (
     AnnotationsInfo,
     BackboneAbout,
     DataSetInfo,
@@ -20,23 +21,23 @@ from cytosae.explorer.schemas import (
 )
 
 
-def router(opened: Opened, uploads: bool, database: Database) -> APIRouter:
+def router(reader: StudyReader, uploads: bool, database: Database) -> APIRouter:
     """``/api/study``."""
     routes = APIRouter()
 
     @routes.get("/api/study", response_model=StudyInfo)
     def study() -> Response:
         """What the study is and has."""
-        about = opened.first.about
+        about = reader.first.about
         backbone = about["backbone"]
         return answer(
             StudyInfo(
-                name=opened.name,
+                name=reader.name,
                 version=__version__,
                 static=False,
-                n_latents=opened.first.n_latents,
-                grid=opened.grid,
-                tau=opened.tau,
+                n_latents=reader.first.n_latents,
+                grid=reader.grid,
+                tau=reader.tau,
                 concept_threshold=float(about["parameters"]["concept_threshold"]),
                 backbone=BackboneAbout(
                     name=str(backbone["name"]),
@@ -44,16 +45,16 @@ def router(opened: Opened, uploads: bool, database: Database) -> APIRouter:
                     depth=int(backbone["depth"]),
                     d_model=int(backbone["d_model"]),
                 ),
-                datasets=[_dataset(data) for data in opened.datasets.values()],
-                measures=measures(opened),
+                datasets=[_dataset(data) for data in reader.datasets.values()],
+                measures=measures(reader),
                 has=Has(
-                    patients=opened.has_patients,
-                    classification=opened.classified,
-                    quality=opened.quality is not None,
-                    tokens=opened.has_tokens or opened.backbone is not None,
-                    uploads=uploads and opened.backbone is not None,
+                    patients=reader.has_patients,
+                    classification=reader.classified,
+                    quality=reader.quality is not None,
+                    tokens=reader.has_tokens or reader.backbone is not None,
+                    uploads=uploads and reader.backbone is not None,
                 ),
-                groups=opened.groups,
+                groups=reader.groups,
                 annotations=AnnotationsInfo(
                     key=database.key, autoencoder=database.sae, study=database.study_sae, notice=database.notice
                 ),
@@ -64,7 +65,7 @@ def router(opened: Opened, uploads: bool, database: Database) -> APIRouter:
                         trained=former.trained,
                         judgements=former.judgements,
                     )
-                    for former in former_studies(opened.folder)
+                    for former in former_studies(reader.folder)
                 ],
             )
         )

@@ -21,11 +21,12 @@ from starlette.datastructures import FormData, Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
 from cytosae.cells import TooManyPixels, UnreadableImage, read_image
-from cytosae.explorer import schemas as s
-from cytosae.explorer.images import SIZES, Pictures, jpeg
-from cytosae.explorer.opened import COMMON_SHARE, Opened
+from cytosae.explorer.dataset import COMMON_SHARE
+from cytosae.explorer.images import SIZES, CellImages, jpeg
+from cytosae.explorer.reader import StudyReader
 from cytosae.explorer.routes import IMAGE, Index, Name, answer
-from cytosae.explorer.routes.cells import Size, picture, strongest
+from cytosae.explorer.routes.cells import Size, image_response, strongest
+from cytosae.explorer.schemas import cells as s
 
 if TYPE_CHECKING:
     from cytosae.explorer.activations import Activations, Tokens
@@ -67,7 +68,7 @@ class Cell:
 
     about: s.UploadedCell
     tokens: Tokens
-    pictures: dict[int, bytes]
+    jpegs: dict[int, bytes]
     """JPEG by edge."""
 
 
@@ -107,7 +108,7 @@ class Uploads:
         return cells[index]
 
 
-def router(opened: Opened, pictures: Pictures, activations: Callable[[], Activations]) -> APIRouter:
+def router(reader: StudyReader, cell_images: CellImages, activations: Callable[[], Activations]) -> APIRouter:
     """``/api/uploads``."""
     routes = APIRouter()
     kept = Uploads()
@@ -116,7 +117,7 @@ def router(opened: Opened, pictures: Pictures, activations: Callable[[], Activat
 
     def look(files: list[UploadFile]) -> s.Uploaded:
         with one_at_a_time:
-            cells = [_cell(opened, pictures, activations(), index, file) for index, file in enumerate(files)]
+            cells = [_cell(reader, cell_images, activations(), index, file) for index, file in enumerate(files)]
         return s.Uploaded(id=kept.add(cells), cells=[cell.about for cell in cells])
 
     @routes.post("/api/uploads", response_model=s.Uploaded, openapi_extra=_DOCUMENTED)
@@ -139,18 +140,18 @@ def router(opened: Opened, pictures: Pictures, activations: Callable[[], Activat
         size: Size = "224",
         if_none_match: Annotated[str | None, Header(max_length=300)] = None,
     ) -> Response:
-        """An uploaded cell's picture, squashed to a square."""
-        return picture(kept.cell(id, index).pictures[int(size)], if_none_match)
+        """An uploaded cell's image, squashed to a square."""
+        return image_response(kept.cell(id, index).jpegs[int(size)], if_none_match)
 
     @routes.get("/api/uploads/{id}/{index}/patches", response_model=s.Patches)
     def patches(id: Name, index: Index) -> Response:
         """The strongest latents of every patch of an uploaded cell."""
-        return answer(activations().strongest(kept.cell(id, index).tokens, opened.common_everywhere))
+        return answer(activations().strongest(kept.cell(id, index).tokens, reader.common_everywhere))
 
     @routes.get("/api/uploads/{id}/{index}/maps/{latent}", response_model=s.LatentMap)
     def map_(id: Name, index: Index, latent: Index) -> Response:
         """A latent on an uploaded cell."""
-        opened.first.check_latent(latent)
+        reader.first.check_latent(latent)
         return answer(activations().map(kept.cell(id, index).tokens, latent))
 
     return routes
@@ -193,19 +194,19 @@ def _shown(name: str, place: int) -> str:
     return "".join(c for c in last if c.isprintable())[:200].strip() or f"file {place}"
 
 
-def _cell(opened: Opened, pictures: Pictures, activations: Activations, index: int, file: UploadFile) -> Cell:
+def _cell(reader: StudyReader, cell_images: CellImages, activations: Activations, index: int, file: UploadFile) -> Cell:
     name = _shown(file.filename or "", index + 1)
-    image = _decoded(name, file.file.read(), pictures.intensity)
+    image = _decoded(name, file.file.read(), cell_images.intensity)
     squashed = {size: np.asarray(image.resize((size, size), Image.Resampling.BILINEAR)) for size in SIZES}
     tokens = activations.embed(squashed[activations.size], name)
-    counts, means = _encoded(activations, tokens, opened.tau)
+    counts, means = _encoded(activations, tokens, reader.tau)
     about = s.UploadedCell(
         index=index,
         name=name,
         width=image.width,
         height=image.height,
         n_active=means.nnz,
-        concepts=strongest(counts, means, opened.common_everywhere),
+        concepts=strongest(counts, means, reader.common_everywhere),
         common_share=COMMON_SHARE,
     )
     return Cell(about, tokens, {size: jpeg(pixels) for size, pixels in squashed.items()})

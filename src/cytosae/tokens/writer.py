@@ -1,4 +1,4 @@
-"""Fill a token store, from whatever makes the tokens: resumable, checksummed, shard by shard, by any number of processes."""
+"""Writes a token store from what makes the tokens: resumable, checksummed, shard by shard, by any number of processes."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ rows of the store."""
 
 
 @dataclass(frozen=True)
-class _Planned:
+class _ShardPlan:
     """A shard as it has to be."""
 
     index: int
@@ -74,7 +74,7 @@ class _Planned:
 
 
 @dataclass(frozen=True)
-class _Maker:
+class _ShardMaker:
     """Makes shards; a factory for an engine. A unit is a shard as planned, with its cells."""
 
     folder: Path
@@ -84,16 +84,16 @@ class _Maker:
     def __call__(self) -> Work:
         return partial(self._work, self.load())
 
-    def _work(self, make: Make, units: Iterable[tuple[_Planned, pd.DataFrame]], tick: Tick) -> Iterator[Shard]:
+    def _work(self, make: Make, units: Iterable[tuple[_ShardPlan, pd.DataFrame]], tick: Tick) -> Iterator[Shard]:
         layout, planned = self.layout, list(units)
         # Batches never cross a shard, so a shard's bytes do not depend on where a run was stopped, nor on who makes it.
         batches = [
             [cells[i : i + layout.batch_size] for i in range(0, len(cells), layout.batch_size)] for _, cells in planned
         ]
-        with closing(make([batch for of_shard in batches for batch in of_shard])) as made:
-            for (plan, cells), of_shard in zip(planned, batches, strict=True):
+        with closing(make([batch for shard_batches in batches for batch in shard_batches])) as made:
+            for (plan, cells), shard_batches in zip(planned, batches, strict=True):
                 tokens = torch.empty((len(cells), layout.n_tokens, layout.d_model), dtype=DTYPES[layout.dtype])
-                for batch in of_shard:
+                for batch in shard_batches:
                     first = int(batch.index[0]) - plan.start
                     tokens[first : first + len(batch)] = next(made)
                     tick(len(batch))
@@ -104,7 +104,7 @@ class _Maker:
                 yield shard
 
 
-def fill(
+def write_store(
     cells: pd.DataFrame,
     folder: Path,
     layout: Layout,
@@ -147,13 +147,13 @@ def fill(
     """
     engine, cells = engine or LocalEngine(), cells.reset_index(drop=True)
     plans = _plans(cells, layout, origin)
-    mine = [plan for plan in plans if partition is None or partition.has(plan.index)]
+    own_plans = [plan for plan in plans if partition is None or partition.has(plan.index)]
     _refuse_other_kind(folder, layout)
     _claim(folder, plans)
-    found = _found(folder, layout)
+    noted = _noted_shards(folder, layout)
     changed = "its source or the images of its cells" if origin else "the images of its cells"
-    shards = _kept(folder, found, mine, changed)
-    missing = [plan for plan in mine if plan.index not in shards]
+    shards = _usable_shards(folder, noted, own_plans, changed)
+    missing = [plan for plan in own_plans if plan.index not in shards]
     needed = sum(plan.stop - plan.start for plan in missing) * layout.cell_bytes
     free = math.inf if isinstance(folder, StoredPath) else shutil.disk_usage(folder).free
     if needed > free:
@@ -165,20 +165,20 @@ def fill(
         if partition is None:
             write_manifest(folder, layout, _ordered(shards), complete=False)
         elif missing and not _begun(folder, layout):
-            # The other shares write the same, once; what is made from now on is noted beside each shard.
-            write_manifest(folder, layout, _ordered(found), complete=False)
-        total = sum(plan.stop - plan.start for plan in mine)
+            # The other partitions write the same, once; what is made from now on is noted beside each shard.
+            write_manifest(folder, layout, _ordered(noted), complete=False)
+        total = sum(plan.stop - plan.start for plan in own_plans)
         done = total - sum(plan.stop - plan.start for plan in missing)
         with progress("tokens", total, "cells", done) as bar:
-            known = cells[["cell_id", "path", *({"file_intensity"} & set(cells.columns))]]
-            units = ((plan, known.iloc[plan.start : plan.stop]) for plan in missing)
-            for shard in engine.map(_Maker(folder.absolute(), layout, load), units, bar.advance):
+            read_columns = cells[["cell_id", "path", *({"file_intensity"} & set(cells.columns))]]
+            units = ((plan, read_columns.iloc[plan.start : plan.stop]) for plan in missing)
+            for shard in engine.map(_ShardMaker(folder.absolute(), layout, load), units, bar.advance):
                 shards[shard.start // layout.cells_per_shard] = shard
         if partition is None:
             write_cells(cells, folder / CELLS)
             # First what the notes say, then without them: whoever is killed between leaves a store that is finished soon.
             write_manifest(folder, layout, _ordered(shards), complete=False)
-            _sweep(folder, {shard.file for shard in shards.values()}, found.values())
+            _remove_leftovers(folder, {shard.file for shard in shards.values()}, noted.values())
             write_manifest(folder, layout, _ordered(shards), complete=True)
         else:
             say(f"tokens: partition {partition} is made; the same command without --shard finishes the store")
@@ -193,10 +193,10 @@ def fill(
     }
 
 
-def _plans(cells: pd.DataFrame, layout: Layout, origin: str) -> list[_Planned]:
+def _plans(cells: pd.DataFrame, layout: Layout, origin: str) -> list[_ShardPlan]:
     step = layout.cells_per_shard
     ranges = [(start, min(start + step, len(cells))) for start in range(0, len(cells), step)]
-    return [_Planned(index, *ends, _source(cells, *ends, origin)) for index, ends in enumerate(ranges)]
+    return [_ShardPlan(index, *ends, _source(cells, *ends, origin)) for index, ends in enumerate(ranges)]
 
 
 def _source(cells: pd.DataFrame, start: int, stop: int, origin: str) -> str:
@@ -205,15 +205,15 @@ def _source(cells: pd.DataFrame, start: int, stop: int, origin: str) -> str:
 
 
 def _refuse_other_kind(folder: Path, layout: Layout) -> None:
-    known = read_manifest(folder)
-    if known is not None and known[0].command != layout.command:
+    stored = read_manifest(folder)
+    if stored is not None and stored[0].command != layout.command:
         raise CytosaeError(
-            f"{folder}: holds tokens of `cytosae {known[0].command}`; those of `cytosae {layout.command}` would take "
+            f"{folder}: holds tokens of `cytosae {stored[0].command}`; those of `cytosae {layout.command}` would take "
             "their place. Choose another folder, or remove this one."
         )
 
 
-def _claim(folder: Path, plans: list[_Planned]) -> None:
+def _claim(folder: Path, plans: list[_ShardPlan]) -> None:
     """Claim shards and their notes; earlier versions named in the manifest only those shards that have no note any more."""
     listing = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     noted = [plan.file for plan in plans if plan.note in listing]
@@ -221,12 +221,12 @@ def _claim(folder: Path, plans: list[_Planned]) -> None:
     claim(folder, "tokens", [CELLS, *files, *notes], unnamed=[CELLS, *noted, *notes])
 
 
-def _found(folder: Path, layout: Layout) -> dict[int, Shard]:
+def _noted_shards(folder: Path, layout: Layout) -> dict[int, Shard]:
     """The shards of this layout that are noted on disk, by number; says why others are of no use."""
-    found = read_manifest(folder)
+    noted = read_manifest(folder)
     shards = read_records(folder, layout)
-    if found is not None:
-        before, listed, _ = found
+    if noted is not None:
+        before, listed, _ = noted
         if reason := changes("setting", before.identity(), layout.identity()):
             say(f"tokens: all shards are made anew, {reason}")
         else:
@@ -236,15 +236,15 @@ def _found(folder: Path, layout: Layout) -> dict[int, Shard]:
 
 def _begun(folder: Path, layout: Layout) -> bool:
     """Whether the manifest there is of an unfinished store of this layout."""
-    found = read_manifest(folder)
-    return found is not None and found[0].identity() == layout.identity() and not found[2]
+    noted = read_manifest(folder)
+    return noted is not None and noted[0].identity() == layout.identity() and not noted[2]
 
 
-def _kept(folder: Path, found: dict[int, Shard], plans: list[_Planned], changed: str) -> dict[int, Shard]:
+def _usable_shards(folder: Path, noted: dict[int, Shard], plans: list[_ShardPlan], changed: str) -> dict[int, Shard]:
     """Of the shards found those that need not be made again; says why others are made anew."""
-    kept: dict[int, Shard] = {}
+    usable: dict[int, Shard] = {}
     for plan in plans:
-        shard = found.get(plan.index)
+        shard = noted.get(plan.index)
         if shard is None:
             continue
         if not plan.is_made(shard):
@@ -252,15 +252,15 @@ def _kept(folder: Path, found: dict[int, Shard], plans: list[_Planned], changed:
         elif why := damage(folder, shard):
             say(f"tokens: {shard.file} is made anew, {why}")
         else:
-            kept[plan.index] = shard
-    return kept
+            usable[plan.index] = shard
+    return usable
 
 
 def _ordered(shards: dict[int, Shard]) -> list[Shard]:
     return [shards[index] for index in sorted(shards)]
 
 
-def _sweep(folder: Path, wanted: set[str], noted: Iterable[Shard]) -> None:
+def _remove_leftovers(folder: Path, wanted: set[str], noted: Iterable[Shard]) -> None:
     """Remove the notes beside shards, what killed processes left behind, and shards of an earlier, larger set of cells."""
     files = owned(folder, "tokens")
     for path in folder.iterdir():

@@ -39,9 +39,9 @@ def shuffled_batches(
                 epoch = position // len(cells)
                 order = cells[np.random.default_rng([seed, 0, epoch]).permutation(len(cells))]
             first = position - epoch * len(cells)
-            part = order[first : first + stop - position]
-            chosen.append(part)
-            position += len(part)
+            rows = order[first : first + stop - position]
+            chosen.append(rows)
+            position += len(rows)
         yield np.concatenate(chosen)
 
 

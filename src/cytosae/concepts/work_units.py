@@ -1,4 +1,5 @@
-"""The units of work of `cytosae.concepts.encode`: pieces of cells, runs of their statistics, maps of reference images.
+"""The units of work of `cytosae.concepts.encode`: activations of a range of cells,
+statistics of several ranges, maps of reference images.
 
 Each is a factory for an engine (`cytosae.engines`): it goes to another process, and loads there what it needs.
 """
@@ -17,8 +18,8 @@ from numpy.typing import NDArray
 
 from cytosae.backbones import choose_device, choose_precision
 from cytosae.concepts.activations import cell_activations, concept_maps
-from cytosae.concepts.parts import Parts
-from cytosae.concepts.reduction import Partial, Roster
+from cytosae.concepts.cell_ranges import CellRanges
+from cytosae.concepts.reduction import CellTable, Statistics
 from cytosae.engines import Tick, Work
 from cytosae.sae import SAE
 from cytosae.sae.activations import Activation
@@ -61,11 +62,11 @@ class Encoder:
 
 
 @dataclass(frozen=True)
-class PieceMaker:
-    """Counts and means of the cells of a piece, written; a unit is a range of rows."""
+class ActivationMaker:
+    """Writes counts and means of the cells of a range; a unit is a range of rows."""
 
     encoder: Encoder
-    parts: Parts
+    ranges: CellRanges
     threshold: float
 
     def __call__(self) -> Work:
@@ -76,34 +77,34 @@ class PieceMaker:
         batches = [np.array(rows[i : i + BATCH]) for rows in ranges for i in range(0, len(rows), BATCH)]
         tokens = self.encoder.source.stream(batches)
         for rows in ranges:
-            pieces = []
+            matrices = []
             for _ in range(0, len(rows), BATCH):
                 batch = next(tokens)
-                pieces.append(cell_activations(sae, batch, self.threshold, self.encoder.precision))
+                matrices.append(cell_activations(sae, batch, self.threshold, self.encoder.precision))
                 tick(len(batch))
-            counts, means = (sp.csr_matrix(sp.vstack(matrices)) for matrices in zip(*pieces, strict=True))
-            self.parts.write(rows.start, counts, means)
+            counts, means = (sp.csr_matrix(sp.vstack(of_cells)) for of_cells in zip(*matrices, strict=True))
+            self.ranges.write(rows.start, counts, means)
             yield rows.start
 
 
 @dataclass(frozen=True)
-class Reducer:
-    """Statistics and reference images of a run of pieces; a unit are rows and what the statistics know of these cells."""
+class StatisticsMaker:
+    """Statistics and reference images of consecutive ranges; a unit are rows and their part of the cell table."""
 
-    parts: Parts
+    ranges: CellRanges
     config: EncodeConfig
     per_patient: int
 
     def __call__(self) -> Work:
         return self._work
 
-    def _work(self, units: Iterable[tuple[NDArray[np.int64], Roster]], tick: Tick) -> Iterator[Partial]:
-        for rows, roster in units:
-            reduced = Partial.empty(self.parts.n_latents, roster, self.config, self.per_patient)
-            for position, _, means in self.parts.read(rows):
-                reduced.add(means, roster[position : position + means.shape[0]])
+    def _work(self, units: Iterable[tuple[NDArray[np.int64], CellTable]], tick: Tick) -> Iterator[Statistics]:
+        for rows, cell_table in units:
+            statistics = Statistics.empty(self.ranges.n_latents, cell_table, self.config, self.per_patient)
+            for position, _, means in self.ranges.read(rows):
+                statistics.add(means, cell_table[position : position + means.shape[0]])
                 tick(means.shape[0])
-            yield reduced
+            yield statistics
 
 
 @dataclass(frozen=True)
@@ -117,13 +118,13 @@ class MapBatch:
     row: NDArray[np.int64]
     column: NDArray[np.int64]
     """Which of the cells and which of the latents each wanted map is of."""
-    places: NDArray[np.int64]
+    positions: NDArray[np.int64]
     """Where each wanted map belongs."""
 
 
 @dataclass(frozen=True)
 class MapMaker:
-    """Maps of reference images, float16; a unit are some batches of them. Gives places and maps."""
+    """Maps of reference images, float16; a unit are some batches of them. Gives positions and maps."""
 
     encoder: Encoder
     grid: tuple[int, int]
@@ -138,7 +139,7 @@ class MapMaker:
             maps = []
             for batch in unit:
                 latents = np.require(batch.latents, requirements="W")
-                found = concept_maps(sae, next(tokens), latents, self.grid).numpy()
-                maps.append(found[batch.row, batch.column].astype(np.float16))
+                all_maps = concept_maps(sae, next(tokens), latents, self.grid).numpy()
+                maps.append(all_maps[batch.row, batch.column].astype(np.float16))
                 tick(len(batch.cells))
-            yield np.concatenate([batch.places for batch in unit]), np.concatenate(maps)
+            yield np.concatenate([batch.positions for batch in unit]), np.concatenate(maps)

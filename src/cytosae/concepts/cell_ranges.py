@@ -1,4 +1,4 @@
-"""Counts and means of the cells, piece by piece on disk, so that an interrupted encoding goes on where it was."""
+"""Counts and means of ranges of cells, a file for each, so that an interrupted encoding resumes at the next range."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from safetensors.numpy import load_file, save_file
 
 from cytosae.artefacts import digest, whole_file, whole_name
 
-PARTS = "cytosae-pieces"
-"""Folder of the pieces, among the files of the stage that makes them."""
-_PIECE, _INPUTS = re.compile(r"part-\d{8,}\.safetensors"), re.compile(r"[0-9a-f]{16}")
+RANGES = "cytosae-pieces"
+"""Folder of these files, beside the files of the stage that makes them."""
+_RANGE_FILE, _INPUTS = re.compile(r"part-\d{8,}\.safetensors"), re.compile(r"[0-9a-f]{16}")
 
 
 @dataclass(frozen=True)
-class Parts:
-    """A folder of pieces, each of `size` cells.
+class CellRanges:
+    """Counts and means on disk, a file for every `size` cells.
 
     Parameters
     ----------
     folder
-        Where they lie.
+        Of the files.
     size
-        Cells in a piece.
+        Cells in a range.
     n_latents
         Columns of the matrices.
     """
@@ -40,24 +40,24 @@ class Parts:
     n_latents: int
 
     @classmethod
-    def of(cls, folder: Path, size: int, n_latents: int, identity: dict[str, Any]) -> Parts:
-        """The pieces in a folder that are made from the same inputs with the same settings, and no others."""
+    def of(cls, folder: Path, size: int, n_latents: int, identity: dict[str, Any]) -> CellRanges:
+        """Those in a folder that are made from the same inputs with the same settings, and no others."""
         return cls(folder / digest(identity)[:16], size, n_latents)
 
     def _path(self, start: int) -> Path:
         return self.folder / f"part-{start:08d}.safetensors"
 
     def missing(self, n_cells: int) -> list[int]:
-        """First rows of the pieces that are not there yet."""
+        """First rows of the ranges that are not there yet."""
         return [start for start in range(0, n_cells, self.size) if not self._path(start).is_file()]
 
     def write(self, start: int, counts: sp.csr_matrix, means: sp.csr_matrix) -> None:
-        """Write the piece that begins with the row `start`; any number of processes may."""
-        with whole_file(self._path(start), shared=True) as partial:
-            save_file({**_arrays("counts", counts), **_arrays("means", means)}, partial)
+        """Write the range that begins with the row `start`; any number of processes may."""
+        with whole_file(self._path(start), shared=True) as temporary:
+            save_file({**_arrays("counts", counts), **_arrays("means", means)}, temporary)
 
     def read(self, rows: NDArray[np.int64]) -> Iterator[tuple[int, sp.csr_matrix, sp.csr_matrix]]:
-        """The chosen rows (ascending) piece by piece: position of the first within the choice, counts, means."""
+        """The chosen rows (ascending) range by range: position of the first within the choice, counts, means."""
         for start in np.unique(rows // self.size) * self.size:
             arrays = load_file(self._path(int(start)))
             first, last = np.searchsorted(rows, [start, start + self.size])
@@ -65,24 +65,24 @@ class Parts:
             yield int(first), self._matrix(arrays, "counts")[chosen], self._matrix(arrays, "means")[chosen]
 
     def _matrix(self, arrays: dict[str, NDArray[Any]], name: str) -> sp.csr_matrix:
-        data, indices, indptr = (arrays[f"{name}.{part}"] for part in ("data", "indices", "indptr"))
+        data, indices, indptr = (arrays[f"{name}.{key}"] for key in ("data", "indices", "indptr"))
         return sp.csr_matrix((data, indices, indptr), shape=(len(indptr) - 1, self.n_latents))
 
     def remove(self) -> None:
-        """Remove all pieces, those of other inputs and settings too; nothing else that somebody may have put there."""
+        """Remove all ranges, those of other inputs and settings too; nothing else that somebody may have put there."""
         folders = [path for path in self.folder.parent.iterdir() if _INPUTS.fullmatch(path.name) and path.is_dir()]
         for folder in folders:
             for path in folder.iterdir():
-                if is_piece(path.name):
+                if is_range_file(path.name):
                     path.unlink()
         for folder in (*folders, self.folder.parent):
-            with contextlib.suppress(OSError):  # not empty: what is left is not ours
+            with contextlib.suppress(OSError):  # not empty: the rest is not ours
                 folder.rmdir()
 
 
-def is_piece(name: str) -> bool:
-    """Whether a file is a piece, or what a killed process left of one."""
-    return _PIECE.fullmatch(whole_name(name)) is not None
+def is_range_file(name: str) -> bool:
+    """Whether a file holds a range, or is what a killed process left of one."""
+    return _RANGE_FILE.fullmatch(whole_name(name)) is not None
 
 
 def _arrays(name: str, matrix: sp.csr_matrix) -> dict[str, NDArray[Any]]:

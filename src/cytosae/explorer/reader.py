@@ -1,0 +1,196 @@
+"""Reads a study to look at: lazily, and changes nothing."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pandas as pd
+from anndata.io import read_elem
+from numpy.typing import NDArray
+
+from cytosae.artefacts import CONFIG, MANIFEST, WEIGHTS, Manifest, read_json, reading_hdf5
+from cytosae.cohort import BARCODES, CLASSIFICATION, COHORT, why_of_others
+from cytosae.concepts import check_encoded_with, concept_files, is_common, read_datasets, read_inputs, schema
+from cytosae.concepts.storage import PER_LATENT
+from cytosae.console import say
+from cytosae.errors import CytosaeError, NotFound
+from cytosae.explorer.dataset import COMMON_SHARE, DataSet
+from cytosae.explorer.directions import Directions
+from cytosae.settings import PatientConfig
+
+HEALTHY = PatientConfig().healthy
+"""The diagnosis that patients are compared with, where nothing else is said."""
+
+
+class StudyReader:
+    """A study, opened.
+
+    Parameters
+    ----------
+    folder
+        Written by `cytosae run`.
+
+    Raises
+    ------
+    CytosaeError
+        Not such a folder: names what is missing.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder.absolute()
+        for name in ("cells.parquet", f"sae/{WEIGHTS}", f"sae/{CONFIG}", f"concepts/{MANIFEST}"):
+            if not (self.folder / name).is_file():
+                raise CytosaeError(
+                    f"{folder / name}: missing. Give the folder of a finished study, made by `cytosae run`."
+                )
+        self._manifest = self.folder / "concepts" / MANIFEST
+        self._seen, self._made = self._manifest.stat().st_mtime_ns, self._recipe()
+        self.datasets: dict[str, DataSet] = {}
+        for name in read_datasets(self.folder / "concepts"):
+            self.datasets[name] = DataSet(name, *concept_files(self.folder / "concepts", name), self._unchanged)
+        self.directions = Directions(self.folder / "sae" / WEIGHTS)
+
+    def _unchanged(self) -> None:
+        try:
+            now = self._manifest.stat().st_mtime_ns
+            same = now == self._seen or self._recipe() == self._made
+        except (OSError, CytosaeError):
+            same = False
+        if not same:
+            raise CytosaeError("the concepts have been made anew since the explorer was started. Start it again.")
+        self._seen = now
+
+    def check_weights(self) -> None:
+        """Refuse the study's autoencoder where its concepts are of another one."""
+        check_encoded_with(self.folder / "sae", self.folder / "concepts")
+
+    @cached_property
+    def weights_fit(self) -> bool:
+        """Whether the study's autoencoder is that of its concepts."""
+        try:
+            self.check_weights()
+        except CytosaeError as error:
+            say(f"explorer: {error} Maps and similar latents are not shown.")
+            return False
+        return True
+
+    def _recipe(self) -> tuple[Any, Any, Any] | None:
+        """What the concepts are made from: stays when raters' names are written into them."""
+        found = Manifest.load(self.folder / "concepts")
+        return None if found is None else (dict(found.inputs), dict(found.parameters), found.cytosae)
+
+    @property
+    def name(self) -> str:
+        """Of the folder."""
+        return self.folder.name
+
+    @property
+    def first(self) -> DataSet:
+        """The first data set: what all have in common is read there."""
+        return next(iter(self.datasets.values()))
+
+    def dataset(self, name: str) -> DataSet:
+        """A data set by its name, as it stands in a path.
+
+        Raises
+        ------
+        CytosaeError
+            There is none of that name.
+        """
+        if name not in self.datasets:
+            raise NotFound(f"{name}: no such data set; there are {', '.join(self.datasets)}.")
+        return self.datasets[name]
+
+    @cached_property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of patches."""
+        rows, columns = self.first.about["backbone"]["grid"]
+        return int(rows), int(columns)
+
+    @property
+    def tau(self) -> float:
+        """Above which a patch is active."""
+        return float(self.first.about["parameters"]["threshold"])
+
+    @cached_property
+    def common_everywhere(self) -> NDArray[np.bool_]:
+        """Latents that nearly every cell of the study has, ``(n_latents,)``."""
+        cells = np.array([data.n_cells for data in self.datasets.values()])
+        shares = np.stack([data.var["activation_frequency"].to_numpy() for data in self.datasets.values()])
+        return is_common(cells @ shares / cells.sum(), COMMON_SHARE)
+
+    @cached_property
+    def quality(self) -> pd.DataFrame | None:
+        """Quality measures of each concept, by latent; None where they were not measured, or of other concepts."""
+        path, manifest = self.folder / "quality" / PER_LATENT, Manifest.load(self.folder / "quality")
+        inputs = read_inputs(self.folder / "concepts")
+        if manifest is None or not path.is_file() or not inputs.items() <= dict(manifest.inputs).items():
+            return None
+        try:
+            table = pd.read_parquet(path).set_index("latent")
+        except (OSError, ValueError, KeyError) as error:
+            raise CytosaeError(f"{path.name}: not readable ({error}). Run `cytosae evaluate` again.") from error
+        return table[[name for name in table.columns if "/" not in name]]
+
+    @property
+    def barcodes(self) -> Path:
+        """Barcodes of the patients; the file need not exist."""
+        return self.folder / COHORT / BARCODES
+
+    @cached_property
+    def why_no_patients(self) -> str | None:
+        """Why patients cannot be shown; None where there are barcodes of these concepts."""
+        if not self.barcodes.is_file():
+            return "this study has no patients: its table of cells has no column 'patient'."
+        if not (why := why_of_others(self.barcodes, self.folder / "concepts")):
+            return None
+        say(f"explorer: {self.barcodes} is not of these concepts: {why}. Patients are not shown.")
+        return f"the barcodes are not of these concepts: {why}. Run the study again."
+
+    @property
+    def has_patients(self) -> bool:
+        """Whether there are barcodes of these concepts."""
+        return self.why_no_patients is None
+
+    @property
+    def classified(self) -> bool:
+        """Whether the patients were classified."""
+        return self.has_patients and (self.barcodes.parent / CLASSIFICATION / MANIFEST).is_file()
+
+    @cached_property
+    def groups(self) -> dict[str, list[str]]:
+        """Columns that group the patients, with their values."""
+        if not self.has_patients:
+            return {}
+        with (
+            reading_hdf5(self.barcodes, "Run the study again.", name=self.barcodes.name),
+            h5py.File(self.barcodes) as file,
+        ):
+            obs = read_elem(file["obs"])
+        found = {}
+        for column in schema.grouping(schema.BARCODES, obs.columns):
+            values = obs[column]
+            if isinstance(values.dtype, pd.CategoricalDtype) and values.nunique() <= max(2, len(obs) // 2):
+                found[str(column)] = sorted(map(str, values.dropna().unique()))
+        order = sorted(found, key=lambda name: (name != "diagnosis", name.startswith("image_")))
+        return {name: found[name] for name in order if found[name]}
+
+    @cached_property
+    def backbone(self) -> dict[str, Any] | None:
+        """The backbone that can be loaded again; None where it is not recorded."""
+        path = self.folder / "backbone.json"
+        return read_json(path) if path.is_file() else None
+
+    @property
+    def has_tokens(self) -> bool:
+        """Whether tokens are kept on disk."""
+        return (self.folder / "tokens" / MANIFEST).is_file()
+
+    def close(self) -> None:
+        """Close the files."""
+        for data in self.datasets.values():
+            data.close()

@@ -1,0 +1,78 @@
+"""What the API answers of cells, those that were uploaded included."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, Field
+
+from cytosae.explorer.schemas.values import Map, Number
+
+
+class CellRef(BaseModel):
+    """A cell and what the table says of it."""
+
+    row: int
+    cell_id: str
+    label: str | None
+    patient: str | None
+    diagnosis: str | None
+
+
+class CellList(BaseModel):
+    """Some cells of a data set."""
+
+    total: int
+    cells: list[CellRef]
+
+
+class CellConcept(BaseModel):
+    """A concept of a cell."""
+
+    latent: int
+    mean_activation: Number
+    count: int = Field(description="Patches above tau, CLS included.")
+    common: bool
+
+
+class CellDetail(CellRef):
+    """A cell."""
+
+    width: int | None
+    height: int | None
+    n_active: int
+    concepts: list[CellConcept]
+    common_share: Number
+
+
+class Patches(BaseModel):
+    """The strongest latents of every patch, common ones left out."""
+
+    grid: tuple[int, int]
+    top: Number
+    patches: list[list[tuple[int, float]]]
+
+
+class LatentMap(BaseModel):
+    """A latent on a cell."""
+
+    latent: int
+    top: Number
+    map: Map
+
+
+class UploadedCell(BaseModel):
+    """A cell that was uploaded."""
+
+    index: int
+    name: str
+    width: int
+    height: int
+    n_active: int
+    concepts: list[CellConcept]
+    common_share: Number
+
+
+class Uploaded(BaseModel):
+    """Cells that were uploaded together."""
+
+    id: str
+    cells: list[UploadedCell]

@@ -1,0 +1,95 @@
+"""What the API answers of latents."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from cytosae.explorer.schemas.cells import CellRef
+from cytosae.explorer.schemas.values import Map, Number, Scalar
+
+
+class LatentTable(BaseModel):
+    """Latents of a data set, a list per column; further columns are quality measures."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, list[Number]]
+
+    latent: list[int]
+    concept: list[int]
+    activation_frequency: list[Number]
+    mean_activation: list[Number]
+    label_entropy: list[Number]
+    n_references: list[Number]
+    border: list[Number]
+    top_label: list[int]
+
+
+class LatentStatistics(BaseModel):
+    """What a latent does in a data set."""
+
+    activation_frequency: Number
+    mean_activation: Number
+    label_entropy: Number
+    n_references: int
+    border: Number
+
+
+class InDataSet(BaseModel):
+    """What a latent does in another data set."""
+
+    activation_frequency: Number
+    mean_activation: Number
+    is_concept: bool
+
+
+class InGroup(BaseModel):
+    """What a latent does in the cells of a label or diagnosis."""
+
+    name: str
+    cells: int
+    mean: Number
+    frequency: Number
+
+
+class Similar(BaseModel):
+    """A concept whose decoder direction is near."""
+
+    latent: int
+    cosine: Number
+
+
+class Flags(BaseModel):
+    """What makes a concept doubtful."""
+
+    border: bool
+    background: bool | None
+
+
+class LatentDetail(BaseModel):
+    """A latent in a data set."""
+
+    latent: int
+    dataset: str
+    is_concept: bool
+    statistics: LatentStatistics
+    datasets: dict[str, InDataSet]
+    by_label: list[InGroup]
+    by_diagnosis: list[InGroup]
+    similar: list[Similar]
+    quality: dict[str, Scalar] | None
+    flags: Flags
+
+
+class MappedCell(CellRef):
+    """A cell with a latent's activation."""
+
+    value: Number = Field(description="m_i[s]")
+    map: Map | None = Field(description="Null where image and tokens are gone.")
+
+
+class LatentImages(BaseModel):
+    """Cells of a latent with its maps."""
+
+    kind: str
+    top: Number = Field(description="Strongest activation of a patch over these cells.")
+    cells: list[MappedCell]

@@ -1,0 +1,183 @@
+"""What the API answers of patients, and of two groups of them."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from cytosae.explorer.schemas.values import Map, Number, Scalar
+
+
+class PatientRow(BaseModel):
+    """A patient, with the columns that the barcodes have."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, Scalar]
+
+    id: str
+    dataset: str
+    n_cells: int
+    diagnosis: str | None
+
+
+class PatientList(BaseModel):
+    """The patients."""
+
+    patients: list[PatientRow]
+    columns: list[str]
+
+
+class PatientGroup(BaseModel):
+    """Patients of a diagnosis."""
+
+    name: str
+    patients: int
+
+
+class UnusualConcept(BaseModel):
+    """A concept of a patient beside a group."""
+
+    latent: int
+    patient: Number
+    group: Number
+    t: Number
+    p: Number
+    fdr: Number
+    above: int
+
+
+class ScoredCell(BaseModel):
+    """A cell that carries what is unusual."""
+
+    dataset: str
+    row: int
+    cell_id: str
+    label: str | None
+    score: Number
+
+
+class AgainstGroup(BaseModel):
+    """What is unusual against a group."""
+
+    name: str
+    patients: int
+    rule: str
+    unusual: int = Field(description="Concepts that are unusual by the rule; with 0 those that come closest are given.")
+    concepts: list[UnusualConcept]
+    cells: list[ScoredCell]
+
+
+class BarcodeBeside(BaseModel):
+    """The largest values of a barcode and of the group's mean."""
+
+    latents: list[int]
+    patient: list[Number]
+    group: list[Number]
+
+
+class ClassProbability(BaseModel):
+    """A class and how probable it is."""
+
+    name: str
+    probability: Number
+
+
+class AddingConcept(BaseModel):
+    """What a concept adds to the predicted class."""
+
+    latent: int
+    adds: Number
+
+
+class AddingCell(BaseModel):
+    """What a cell adds to the predicted class."""
+
+    dataset: str
+    row: int
+    cell_id: str
+    label: str | None
+    adds: Number
+
+
+class Predicted(BaseModel):
+    """What the classifier says that has not seen the patient."""
+
+    predicted: str
+    truth: str | None
+    unseen: bool
+    classes: list[ClassProbability]
+    concepts: list[AddingConcept]
+    cells: list[AddingCell]
+
+
+class PatientDetail(BaseModel):
+    """A patient."""
+
+    patient: PatientRow
+    groups: list[PatientGroup]
+    against: AgainstGroup | None = Field(description="Null where no group has three other patients.")
+    barcode: BarcodeBeside
+    prediction: Predicted | None
+    caveats: list[str]
+
+
+class Difference(BaseModel):
+    """A latent in two groups of patients."""
+
+    latent: int
+    first: Number
+    second: Number
+    difference: Number
+    low: Number
+    high: Number
+    effect: Number
+    auroc: Number
+    p: Number
+    fdr: Number
+
+
+class Scatter(BaseModel):
+    """Latents in two groups."""
+
+    latent: list[int]
+    first: list[Number]
+    second: list[Number]
+
+
+class FindingText(BaseModel):
+    """A leak or confounder."""
+
+    kind: str
+    text: str
+
+
+class ComparisonInfo(BaseModel):
+    """Two groups of patients."""
+
+    first: PatientGroup
+    second: PatientGroup
+    tested: int
+    scatter: Scatter
+    top_first: list[Difference]
+    top_second: list[Difference]
+    caveats: list[str]
+    findings: list[FindingText]
+
+
+class PatientCell(BaseModel):
+    """A cell of one patient of a group."""
+
+    dataset: str
+    row: int
+    cell_id: str
+    label: str | None
+    patient: str
+    value: Number
+    map: Map | None
+
+
+class ComparisonImages(BaseModel):
+    """The cells with most of a latent, one of a patient, of both groups."""
+
+    first: list[PatientCell]
+    second: list[PatientCell]
+    top: Number
