@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from cytosae.cohort.duplicates import shared_cells
 from cytosae.concepts import is_concept, read_concepts, read_datasets, read_inputs, read_parameters, stream_concepts
 from cytosae.console import progress, say
 from cytosae.errors import CytosaeError
-from cytosae.settings import BarcodeConfig
+from cytosae.settings import BarcodeConfig, to_stored
 
 IMAGE_COLUMNS = ("image_width", "image_height", "image_format")
 """What the images of a patient are like as files, several values joined by a bar."""
@@ -263,7 +263,7 @@ def _about(parts: Sequence[_Cells], config: BarcodeConfig, shared: pd.DataFrame 
     about: dict[str, Any] = {
         "stage": "barcodes",
         "cytosae": __version__,
-        "parameters": asdict(config),
+        "parameters": to_stored(config),
         "encoding": {key: value for key, value in read_parameters(parts[0].folder).items() if value is not None},
         "inputs": inputs,
         "meaning": {
