@@ -73,20 +73,22 @@ CHOICES = {
     "lambda warm-up, a fifth of the steps": Choice(schedule=lambda done: {"l1": min(1.0, done / 0.2)}),
     "learning rate falls in the last third": Choice(schedule=lambda done: {"learning_rate": min(1.0, (1 - done) * 3)}),
     "weights averaged": Choice(averaged=0.995),
-    "no revival": Choice({"revival": "none"}),
-    "auxk": Choice({"revival": "auxk"}),
-    "nested, 4": Choice({"nested": 4}, (0.4, 1.0)),
-    "topk": Choice({"objective": "topk", "revival": "auxk"}, (20, 50)),
-    "batchtopk": Choice({"objective": "batchtopk", "revival": "auxk"}, (20, 50)),
+    "no dead-latent loss": Choice({"dead_latent_loss": "none"}),
+    "auxk": Choice({"dead_latent_loss": "auxk"}),
+    "4 Matryoshka levels": Choice({"matryoshka_levels": 4}, (0.4, 1.0)),
+    "topk": Choice({"objective": "topk", "dead_latent_loss": "auxk"}, (20, 50)),
+    "batchtopk": Choice({"objective": "batchtopk", "dead_latent_loss": "auxk"}, (20, 50)),
     "batchtopk, directions of tokens": Choice(
-        {"objective": "batchtopk", "revival": "auxk", "directions_init": "tokens"}, (20, 50)
+        {"objective": "batchtopk", "dead_latent_loss": "auxk", "directions_init": "tokens"}, (20, 50)
     ),
     "batchtopk, learning rate falls": Choice(
-        {"objective": "batchtopk", "revival": "auxk"},
+        {"objective": "batchtopk", "dead_latent_loss": "auxk"},
         (20, 50),
         schedule=lambda done: {"learning_rate": min(1.0, (1 - done) * 3)},
     ),
-    "batchtopk, nested, 4": Choice({"objective": "batchtopk", "revival": "auxk", "nested": 4}, (20, 50)),
+    "batchtopk, 4 levels": Choice(
+        {"objective": "batchtopk", "dead_latent_loss": "auxk", "matryoshka_levels": 4}, (20, 50)
+    ),
 }
 
 

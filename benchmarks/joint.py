@@ -36,7 +36,7 @@ def members(folder: Path, expansion: int, images: int, batch_images: int) -> lis
             learning_rate=4e-3,
             warmup_steps=20,
             directions_init="tokens",
-            revival="none",
+            dead_latent_loss="none",
         )
         for number in range(MEMBERS)
     )

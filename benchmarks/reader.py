@@ -45,7 +45,7 @@ def measure(n_cells: int = 1024, d_model: int = 768, expansion: int = 4, batches
 
     A wider autoencoder makes the step slower and the reader's share smaller.
     """
-    config = TrainConfig(expansion=expansion, revival="none")
+    config = TrainConfig(expansion=expansion, dead_latent_loss="none")
     with tempfile.TemporaryDirectory() as folder:
         store = random_store(Path(folder), n_cells, d_model)
         state = new_state(config, d_model, torch.device("cpu"))

@@ -68,8 +68,10 @@ def measure(
     x = torch.randn(tokens, d_model, generator=torch.Generator().manual_seed(0))
     # So small that the weights stay what they are, and with them what is active.
     config = {"expansion": expansion, "l1": 1e-5, "learning_rate": 1e-9, "warmup_steps": 0}
-    plain = TrainConfig(**config, revival="none")
-    float32, bfloat16 = (TrainConfig(**config, revival="none", encoder=dtype) for dtype in ("float32", "bfloat16"))
+    plain = TrainConfig(**config, dead_latent_loss="none")
+    float32, bfloat16 = (
+        TrainConfig(**config, dead_latent_loss="none", encoder=dtype) for dtype in ("float32", "bfloat16")
+    )
     state = state_of(d_model, expansion, l0, x)
     functions: dict[str, Callable[[], object]] = {
         "cytosae float32": lambda: _sparse_step(state, x, float32),
@@ -112,7 +114,7 @@ def measure_sweeps(
             at = {"tokens": tokens, "l0": l0, "expansion": expansion} | {name: value}
             x = torch.randn(int(at["tokens"]), d_model, generator=torch.Generator().manual_seed(0))
             state = state_of(d_model, int(at["expansion"]), at["l0"], x)
-            config = TrainConfig(l1=1e-5, learning_rate=1e-9, warmup_steps=0, revival="none")
+            config = TrainConfig(l1=1e-5, learning_rate=1e-9, warmup_steps=0, dead_latent_loss="none")
             configs = {dtype: replace(config, encoder=dtype) for dtype in ("float32", "bfloat16")}
             functions: dict[str, Callable[[], object]] = {
                 dtype: partial(_sparse_step, state, x, config) for dtype, config in configs.items()
@@ -137,14 +139,18 @@ def measure_dead(
             state.step += 1
 
     configs = {
-        f"{encoder}, {revival}, dead every {often}": replace(plain, encoder=encoder, revival=revival, dead_every=often)
+        f"{encoder}, {dead_latent_loss}, dead every {often}": replace(
+            plain, encoder=encoder, dead_latent_loss=dead_latent_loss, dead_every=often
+        )
         for encoder in ("float32", "bfloat16")
-        for revival in ("ghost", "auxk", "none")
+        for dead_latent_loss in ("ghost", "auxk", "none")
         for often in (1, every)
     }
     functions: dict[str, Callable[[], object]] = {
-        f"plain model, {revival}": partial(_plain_step, state, x, replace(plain, revival=revival))
-        for revival in ("ghost", "auxk")
+        f"plain model, {dead_latent_loss}": partial(
+            _plain_step, state, x, replace(plain, dead_latent_loss=dead_latent_loss)
+        )
+        for dead_latent_loss in ("ghost", "auxk")
     }
     functions |= {name: partial(steps, config) for name, config in configs.items()}
     seconds = medians(functions, rounds)

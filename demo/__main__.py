@@ -42,7 +42,7 @@ TRAINING = replace(
     PRESETS["recommended"],
     expansion=4,
     k=64,
-    nested=5,
+    matryoshka_levels=5,
     images=19_200,
     batch_images=16,
     learning_rate=1e-3,

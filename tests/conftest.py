@@ -144,7 +144,13 @@ DRAWN = "synthetic:patients=20,cells=9,seed=4"
 def drawn_config() -> RunConfig:
     """How a study of `DRAWN` is made."""
     training = TrainConfig(
-        expansion=2, images=960, batch_images=16, l1=4e-5, learning_rate=1e-3, directions_init="tokens", revival="none"
+        expansion=2,
+        images=960,
+        batch_images=16,
+        l1=4e-5,
+        learning_rate=1e-3,
+        directions_init="tokens",
+        dead_latent_loss="none",
     )
     return RunConfig(backbone=BackboneConfig("tiny"), train=training)
 

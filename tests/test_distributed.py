@@ -38,24 +38,35 @@ CONFIGS: dict[str, dict[str, Any]] = {
     # From dense to sparse steps within the fifty, with up to half of the latents dead.
     "ghost": {},
     "uneven": {"batch_images": 7, "images": 7 * STEPS},
-    "nested": {"nested": 4},
-    "auxk": {"revival": "auxk"},
+    "matryoshka": {"matryoshka_levels": 4},
+    "auxk": {"dead_latent_loss": "auxk"},
     "squared": {"objective": "squared", "l1": 0.3},
-    "bfloat16": {"encoder": "bfloat16", "revival": "none"},
+    "bfloat16": {"encoder": "bfloat16", "dead_latent_loss": "none"},
     "topk": {"objective": "topk", "k": 4, "learning_rate": 1e-2},
     "batchtopk": {"objective": "batchtopk", "k": 4, "learning_rate": 1e-2},
     "jumprelu": {"objective": "jumprelu", "l1": 0.1, "learning_rate": 1e-2},
     "gated": {"objective": "gated", "l1": 0.3},
-    "archetypal": {"objective": "archetypal", "k": 4, "points": 40, "relaxation": 0.1, "learning_rate": 1e-3},
-    "rarely": {"revival": "none", "dead_every": 4},
+    "archetypal": {"objective": "archetypal", "k": 4, "archetypes": 40, "relaxation": 0.1, "learning_rate": 1e-3},
+    "rarely": {"dead_latent_loss": "none", "dead_every": 4},
 }
 WITHOUT_DEAD = {"bfloat16", "jumprelu", "rarely"}  # or none that are revived
 QUICK = {
     "data": ("ghost",),
-    "latents": ("ghost", "nested", "topk", "batchtopk", "rarely"),
+    "latents": ("ghost", "matryoshka", "topk", "batchtopk", "rarely"),
 }
 SLOW = {
-    "data": ("uneven", "nested", "topk", "batchtopk", "auxk", "squared", "bfloat16", "jumprelu", "gated", "archetypal"),
+    "data": (
+        "uneven",
+        "matryoshka",
+        "topk",
+        "batchtopk",
+        "auxk",
+        "squared",
+        "bfloat16",
+        "jumprelu",
+        "gated",
+        "archetypal",
+    ),
     "latents": ("uneven", "auxk", "squared", "bfloat16", "jumprelu", "gated", "archetypal"),
 }
 

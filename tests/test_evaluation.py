@@ -126,8 +126,8 @@ def real_study(real_cells: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     chosen = pd.concat([pbc, masked])
     chosen["path"] = [str(real_cells / path) for path in chosen["path"]]
     chosen["mask"] = [str(real_cells / m) if isinstance(m, str) else None for m in chosen["mask"]]
-    settings = "--expansion 3 --nested 6 --images 1600 --batch-images 16 --l1 4e-5 --directions-init tokens"
-    options = [*settings.split(), "--revival", "none", "--warmup-steps", 20, "--init-images", 100]
+    settings = "--expansion 3 --matryoshka-levels 6 --images 1600 --batch-images 16 --l1 4e-5 --directions-init tokens"
+    options = [*settings.split(), "--dead-latent-loss", "none", "--warmup-steps", 20, "--init-images", 100]
 
     def make(folder: Path) -> None:
         chosen.to_csv(folder / "cells.csv", index=False)

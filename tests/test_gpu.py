@@ -54,11 +54,17 @@ def problem(d: int, s: int, n: int, seed: int, density: float) -> tuple[SAE, Ten
 
 def both(
     sae: SAE, x: Tensor, device: str, *, dead: Tensor | None = None, objective: str = "release", l1: float = 1e-2,
-    nested: int = 1, dtype: str = "float32", revival: str = "ghost",
+    matryoshka_levels: int = 1, dtype: str = "float32", dead_latent_loss: str = "ghost",
 ) -> tuple[SAE, BatchFigures, BatchFigures]:  # fmt: skip
     """A copy with the gradients of the GPU's step, its figures, and those of the CPU's, whose gradients `sae` has."""
     other = copy.deepcopy(sae).to(device)
-    loss = {"objective": objective, "l1": l1, "dead": dead, "nested": nested, "revival": revival}
+    loss = {
+        "objective": objective,
+        "l1": l1,
+        "dead": dead,
+        "matryoshka_levels": matryoshka_levels,
+        "dead_latent_loss": dead_latent_loss,
+    }
     found = gpu.backward(other, x.to(device), **loss, dtype=dtype)
     return other.cpu(), found, sparse.backward(sae, x, **loss)
 
@@ -85,22 +91,31 @@ def every(s: int, share: float) -> Tensor:
     objective=st.sampled_from(["release", "squared"]),
     l1=st.sampled_from([0.0, 8e-5, 0.3]),
     dead_share=st.sampled_from([0.0, 0.4, 1.0]),
-    nested=st.integers(1, 3),
-    revival=st.sampled_from(["ghost", "auxk"]),
+    matryoshka_levels=st.integers(1, 3),
+    dead_latent_loss=st.sampled_from(["ghost", "auxk"]),
 )
 def test_gradients_equal_those_of_the_step_of_a_cpu(
     device: str, d: int, s: int, n: int, seed: int, density: float, objective: str, l1: float, dead_share: float,
-    nested: int, revival: str,
+    matryoshka_levels: int, dead_latent_loss: str,
 ) -> None:  # fmt: skip
     sae, x = problem(max(d, 8) if dead_share else d, s, n, seed, density)
     dead = every(s, dead_share)
     x = clear_choice(copy.deepcopy(sae).double(), x, dead, 1e-5)
     if not len(x):
         return
-    other, found, truth = both(sae, x, device, dead=dead, objective=objective, l1=l1, nested=nested, revival=revival)
+    other, found, truth = both(
+        sae,
+        x,
+        device,
+        dead=dead,
+        objective=objective,
+        l1=l1,
+        matryoshka_levels=matryoshka_levels,
+        dead_latent_loss=dead_latent_loss,
+    )
     assert max(apart(sae, other).values()) <= 1e-5
     assert torch.equal(found.fired.cpu(), truth.fired)
-    for name in ("loss", "reconstruction", "l1", "revival", "mse", "l0"):
+    for name in ("loss", "reconstruction", "l1", "dead_latent_loss", "mse", "l0"):
         assert getattr(found, name) == pytest.approx(getattr(truth, name), rel=1e-5, abs=1e-7), name
 
 
@@ -133,7 +148,7 @@ def test_the_ghost_reaches_the_encoder_of_all_dead_latents(device: str, dtype: s
     assert other.W_enc.grad is not None
     assert (other.W_enc.grad[:, dead].norm(dim=0) > 0).all()
     assert max(apart(sae, other).values()) <= (1e-5 if dtype == "float32" else 0.02)
-    assert found.revival == pytest.approx(truth.revival, rel=1e-5 if dtype == "float32" else 0.02)
+    assert found.dead_latent_loss == pytest.approx(truth.dead_latent_loss, rel=1e-5 if dtype == "float32" else 0.02)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -156,7 +171,7 @@ def test_gradients_are_added_and_repeat_to_the_bit(device: str) -> None:
     x = torch.randn(30, 20, generator=generator).to(device)
     once, again, twice = (copy.deepcopy(sae).to(device) for _ in range(3))
     for model in (once, again, twice, twice):
-        gpu.backward(model, x, objective="squared", l1=0.1, nested=2)
+        gpu.backward(model, x, objective="squared", l1=0.1, matryoshka_levels=2)
     assert max(apart(once, again).values()) == 0
     for parameter in once.parameters():
         assert parameter.grad is not None

@@ -93,16 +93,18 @@ def planted_loss(sae: SAE, x: Tensor, objective: str, lam: float, sizes: list[in
     return total, by_threshold
 
 
-@pytest.mark.parametrize("nested", [1, 3])
+@pytest.mark.parametrize("matryoshka_levels", [1, 3])
 @pytest.mark.parametrize("pieces", [1, 3])
 @pytest.mark.parametrize("objective", KINDS)
-def test_gradients_equal_the_formulas(objective: str, pieces: int, nested: int) -> None:
+def test_gradients_equal_the_formulas(objective: str, pieces: int, matryoshka_levels: int) -> None:
     for seed in range(4):
         x = torch.randn(12, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(seed + 50)) * 2
         ours, theirs = drawn(objective, seed=seed), drawn(objective, seed=seed)
         elements = ours.n_latents * -(-12 // pieces)
-        figures = backward(ours, x, objective=objective, l1=0.3, nested=nested, max_elements=elements)
-        sizes = [21 >> level for level in reversed(range(nested))]
+        figures = backward(
+            ours, x, objective=objective, l1=0.3, matryoshka_levels=matryoshka_levels, max_elements=elements
+        )
+        sizes = [21 >> level for level in reversed(range(matryoshka_levels))]
         loss, by_threshold = planted_loss(theirs, x, objective, 0.3, sizes)
         loss.backward()
         assert figures.loss == pytest.approx(loss.item(), rel=1e-9)
@@ -140,7 +142,7 @@ def test_threshold_gradient_is_that_of_the_mean_over_many_tokens() -> None:
 
 
 def test_archetypal_gradient_reaches_what_the_directions_are_made_of() -> None:
-    config = TrainConfig(objective="archetypal", expansion=3, k=4, points=9, relaxation=0.5)
+    config = TrainConfig(objective="archetypal", expansion=3, k=4, archetypes=9, relaxation=0.5)
     state = new_state(config, 6, CPU)
     state.sae.double()
     made = state.archetypes
@@ -169,7 +171,7 @@ def test_archetypal_gradient_reaches_what_the_directions_are_made_of() -> None:
 def test_archetypal_directions_stay_mixtures_of_tokens() -> None:
     x = dictionary(0)[0]
     for relaxation in (0.0, 0.2):
-        config = replace(PLANTED["archetypal"], relaxation=relaxation, points=40)
+        config = replace(PLANTED["archetypal"], relaxation=relaxation, archetypes=40)
         state = started(config, x)
         made = state.archetypes
         assert made is not None
@@ -203,8 +205,8 @@ def dictionary(seed: int, n: int = 1024) -> tuple[Tensor, Tensor]:
 
 
 _COMMON = TrainConfig(
-    expansion=3, learning_rate=5e-3, warmup_steps=20, b_dec_init="zeros", directions_init="random", revival="auxk",
-    dead_after=20, k=3, points=256, batch_images=64,
+    expansion=3, learning_rate=5e-3, warmup_steps=20, b_dec_init="zeros", directions_init="random", dead_latent_loss="auxk",
+    dead_after=20, k=3, archetypes=256, batch_images=64,
 )  # fmt: skip
 PLANTED = {
     "release": replace(_COMMON, objective="release", l1=1e-2),
@@ -214,7 +216,7 @@ PLANTED = {
     "batchtopk": replace(_COMMON, objective="batchtopk", expansion=5, directions_init="tokens"),
     "jumprelu": replace(_COMMON, objective="jumprelu", l1=0.15, bandwidth=0.2),
     "gated": replace(_COMMON, objective="gated", l1=1.5),
-    "archetypal": replace(_COMMON, objective="archetypal", revival="none", expansion=5, learning_rate=3e-2),
+    "archetypal": replace(_COMMON, objective="archetypal", dead_latent_loss="none", expansion=5, learning_rate=3e-2),
 }
 
 
@@ -285,11 +287,13 @@ def test_the_active_latents_are_those_of_the_readable_model(objective: str) -> N
     torch.testing.assert_close(sae.encode_some(x, torch.from_numpy(chosen)), h[:, chosen], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("nested", [1, 3])
+@pytest.mark.parametrize("matryoshka_levels", [1, 3])
 @pytest.mark.parametrize("objective", ["topk", "batchtopk"])
-def test_the_fast_step_trains_the_same(objective: str, nested: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_fast_step_trains_the_same(objective: str, matryoshka_levels: int, monkeypatch: pytest.MonkeyPatch) -> None:
     # Directions that start from tokens can be drawn twice, and which of two equal latents comes first is left open.
-    config = replace(PLANTED[objective], nested=nested, dead_after=5, directions_init="random", expansion=3)
+    config = replace(
+        PLANTED[objective], matryoshka_levels=matryoshka_levels, dead_after=5, directions_init="random", expansion=3
+    )
     states = []
     for dense in (-1.0, float("inf")):
         monkeypatch.setattr(sparse, "DENSE", dense)
@@ -401,7 +405,7 @@ def test_a_whole_study(objective: str, pictures: Path, tmp_path: Path, capsys: p
         images=32,
         batch_images=4,
         k=8,
-        points=50,
+        archetypes=50,
         init_images=2,
         evaluate_every=4,
         l1=1e-4,
@@ -435,8 +439,8 @@ def test_a_preset_fills_in_what_is_left_out_and_no_more() -> None:
     assert given() == given("--preset", "paper") == TrainConfig() == PRESETS["paper"]
     assert given("--preset", "recommended") == recommended != TrainConfig()
     # Also what is given as it is in the paper stays as it is given.
-    assert given("--preset", "recommended", "--revival", "ghost", "--l1", "0.5") == replace(
-        recommended, revival="ghost", l1=0.5
+    assert given("--preset", "recommended", "--dead-latent-loss", "ghost", "--l1", "0.5") == replace(
+        recommended, dead_latent_loss="ghost", l1=0.5
     )
     with pytest.raises(CytosaeError, match="--preset best: unknown"):
         given("--preset", "best")

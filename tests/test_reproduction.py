@@ -252,7 +252,7 @@ def test_the_papers_settings(tmp_path: Path) -> None:
     assert sorted({c.l1 for c in grid.values()}) == pytest.approx([8e-6, 8e-5, 8e-4])
     assert sorted({c.learning_rate for c in grid.values()}) == pytest.approx([4e-5, 4e-4, 4e-3])
     assert {c.seed for c in grid.values()} == {2}
-    assert [name for name, c in grid.items() if c.revival == "none"] == ["no-ghost"]
+    assert [name for name, c in grid.items() if c.dead_latent_loss == "none"] == ["no-ghost"]
     assert [name for name, c in grid.items() if c.b_dec_init == "mean"] == ["bias-mean"]
     assert [recipe.backbone_of(VARIANTS[name].layer).layer for name in ("chosen", "layer-2", "layer-12")] == [-2, 2, 12]
     by_name = {one.name: one for one in steps(recipe)}

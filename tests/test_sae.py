@@ -48,7 +48,7 @@ def random_sae(d: int, s: int, seed: int = 0, bias: float = 0.0) -> SAE:
 
 
 def transcription(
-    sae: SAE, x: Tensor, objective: str, l1: float, dead: list[int], sizes: list[int], revival: str = "ghost"
+    sae: SAE, x: Tensor, objective: str, l1: float, dead: list[int], sizes: list[int], dead_latent_loss: str = "ghost"
 ) -> Tensor:
     """The loss of SPEC section 3, formula by formula, token by token; the error as mean over dictionaries of `sizes`."""
     total = torch.zeros((), dtype=x.dtype)
@@ -66,7 +66,9 @@ def transcription(
         parts = [sae.W_dec[:size].T @ h[:size] + sae.b_dec for size in sizes]
         reconstructions = reconstructions + sum(error(token, part) for part in parts) / len(parts)
         total = total + l1 * h.abs().sum()
-        if dead and revival == "auxk":  # Gao et al., 2024: k near half the width, of the dead ones next to firing
+        if (
+            dead and dead_latent_loss == "auxk"
+        ):  # Gao et al., 2024: k near half the width, of the dead ones next to firing
             k = min(len(dead), 2 ** round(math.log2(len(token) / 2)))
             nearest = sorted(dead, key=lambda s: -pre[s].item())[:k]
             threshold = min(0.0, pre[nearest[-1]].item())
@@ -79,7 +81,7 @@ def transcription(
             ghosts = ghosts + error(residual, ghost)
     n = len(x)
     loss = reconstructions / n + total / n
-    if dead and revival == "ghost":
+    if dead and dead_latent_loss == "ghost":
         loss = loss + (reconstructions / ghosts).detach() * ghosts / n
     return loss
 
@@ -95,8 +97,8 @@ def transcription(
     dead_share=st.sampled_from([0.0, 0.3, 1.0]),
     bias=st.sampled_from([-9.0, -0.5, 0.0, 9.0]),  # from no latent active to all
     pieces=st.integers(1, 4),
-    nested=st.integers(1, 4),
-    revival=st.sampled_from(["ghost", "auxk"]),
+    matryoshka_levels=st.integers(1, 4),
+    dead_latent_loss=st.sampled_from(["ghost", "auxk"]),
 )
 def test_gradients_equal_the_formulas(
     d: int,
@@ -108,8 +110,8 @@ def test_gradients_equal_the_formulas(
     dead_share: float,
     bias: float,
     pieces: int,
-    nested: int,
-    revival: str,
+    matryoshka_levels: int,
+    dead_latent_loss: str,
 ) -> None:
     if dead_share:
         d += 4  # in few dimensions directions cancel, and what guards a quotient would weigh
@@ -119,9 +121,17 @@ def test_gradients_equal_the_formulas(
     index = torch.tensor(dead, dtype=torch.long)
     # The piece size divides the batch; the result must not depend on it.
     elements = s * max(1, -(-n // pieces))
-    loss_of = {"objective": objective, "l1": l1, "dead": index, "nested": nested, "revival": revival}
+    loss_of = {
+        "objective": objective,
+        "l1": l1,
+        "dead": index,
+        "matryoshka_levels": matryoshka_levels,
+        "dead_latent_loss": dead_latent_loss,
+    }
     figures = backward(ours, x, **loss_of, max_elements=elements)
-    loss = transcription(theirs, x, objective, l1, dead, [max(1, s // 2**level) for level in range(nested)], revival)
+    loss = transcription(
+        theirs, x, objective, l1, dead, [max(1, s // 2**level) for level in range(matryoshka_levels)], dead_latent_loss
+    )
     loss.backward()
     # 1e-6 guards the formulas' quotients against zero; it is the only difference.
     for name in NAMES:
@@ -129,7 +139,7 @@ def test_gradients_equal_the_formulas(
         assert (a - b).norm() <= 2e-5 * max(b.norm(), 1e-3), name
     assert figures.loss == pytest.approx(loss.item(), rel=1e-4, abs=1e-9)
     if not pieces > 1 and dead:
-        assert figures.revival > 0
+        assert figures.dead_latent_loss > 0
 
 
 def test_nested_dictionaries_keep_coarse_structure_whole() -> None:
@@ -140,26 +150,33 @@ def test_nested_dictionaries_keep_coarse_structure_whole() -> None:
     size = 1 + torch.rand(2048, 1, generator=generator)
     x = size * (axes[group] + axes[3 + 4 * group + fine]) + 0.01 * torch.randn(2048, 32, generator=generator)
     whole = {}
-    for nested in (1, 6):
-        config = TrainConfig(expansion=2, l1=1e-2, learning_rate=1e-2, warmup_steps=10, nested=nested, revival="none")
+    for matryoshka_levels in (1, 6):
+        config = TrainConfig(
+            expansion=2,
+            l1=1e-2,
+            learning_rate=1e-2,
+            warmup_steps=10,
+            matryoshka_levels=matryoshka_levels,
+            dead_latent_loss="none",
+        )
         state = new_state(config, 32, torch.device("cpu"))
         for _ in range(300):
             step(state, x, config)
         with torch.no_grad():
             fired = state.sae.encode(x) > 0.1
         agreement = [(fired == (group == g)[:, None]).float().mean(0).max().item() for g in range(3)]
-        whole[nested] = np.mean(agreement)
+        whole[matryoshka_levels] = np.mean(agreement)
     assert whole[6] > whole[1] + 0.08
 
 
-@pytest.mark.parametrize("revival", ["ghost", "auxk"])
-def test_revival_reaches_encoder_and_decoder_of_dead_latents_only(revival: str) -> None:
+@pytest.mark.parametrize("dead_latent_loss", ["ghost", "auxk"])
+def test_revival_reaches_encoder_and_decoder_of_dead_latents_only(dead_latent_loss: str) -> None:
     x = torch.randn(20, 6, dtype=torch.float64)
-    revived, without = random_sae(6, 12, bias=-20.0), random_sae(6, 12, bias=-20.0)  # nothing fires
-    backward(revived, x, objective="release", l1=0.0, dead=torch.tensor([3, 7]), revival=revival)
+    with_loss, without = random_sae(6, 12, bias=-20.0), random_sae(6, 12, bias=-20.0)  # nothing fires
+    backward(with_loss, x, objective="release", l1=0.0, dead=torch.tensor([3, 7]), dead_latent_loss=dead_latent_loss)
     backward(without, x, objective="release", l1=0.0)
     for name, axis in (("W_enc", 0), ("b_enc", None), ("W_dec", 1)):
-        gained = (getattr(revived, name).grad - getattr(without, name).grad).abs()
+        gained = (getattr(with_loss, name).grad - getattr(without, name).grad).abs()
         touched = (gained.sum(axis) if axis is not None else gained) > 0
         assert touched.nonzero().squeeze(1).tolist() == [3, 7], name
 
@@ -246,7 +263,7 @@ def planted_tokens() -> Tensor:
 
 
 def test_dead_means_silent_for_64_batches() -> None:
-    config = TrainConfig(expansion=2, revival="none", learning_rate=1e-9, dead_after=64)
+    config = TrainConfig(expansion=2, dead_latent_loss="none", learning_rate=1e-9, dead_after=64)
     state = new_state(config, 4, torch.device("cpu"))
     with torch.no_grad():
         state.sae.b_enc[5] = -1e6
@@ -269,7 +286,12 @@ def test_learning_rate_warms_up_linearly_then_stays() -> None:
 def test_defaults_are_the_papers() -> None:
     config = TrainConfig()
     assert (config.expansion, config.l1, config.learning_rate, config.warmup_steps) == (64, 8e-5, 4e-4, 500)
-    assert (config.images, config.batch_images, config.dead_after, config.revival) == (1_000_000, 64, 64, "ghost")
+    assert (config.images, config.batch_images, config.dead_after, config.dead_latent_loss) == (
+        1_000_000,
+        64,
+        64,
+        "ghost",
+    )
     assert (config.b_dec_init, config.objective, config.steps) == ("geometric-median", "release", 15625)
 
 
@@ -277,7 +299,7 @@ def test_defaults_are_the_papers() -> None:
     ("field", "value", "words"),
     [
         ("expansion", 0, "at least 1"),
-        ("nested", 0, "at least 1"),
+        ("matryoshka_levels", 0, "at least 1"),
         ("objective", "mse", "choose one of release, squared"),
         ("l1", -1.0, "at least 0"),
         ("learning_rate", float("nan"), "finite"),

@@ -40,7 +40,7 @@ TRAINING = TrainConfig(
     learning_rate=2e-3,
     warmup_steps=10,
     directions_init="tokens",
-    revival="none",
+    dead_latent_loss="none",
 )
 
 

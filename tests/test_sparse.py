@@ -72,13 +72,13 @@ def clear_choice(exact: SAE, x: Tensor, dead: Tensor, margin: float) -> Tensor:
     objective=st.sampled_from(["release", "squared"]),
     l1=st.sampled_from([0.0, 8e-5, 0.3]),
     dead_share=st.sampled_from([0.0, 0.4, 1.0]),
-    nested=st.integers(1, 3),
-    revival=st.sampled_from(["ghost", "auxk"]),
+    matryoshka_levels=st.integers(1, 3),
+    dead_latent_loss=st.sampled_from(["ghost", "auxk"]),
     block=BLOCKS,
 )
 def test_gradients_equal_float64_autograd_of_the_model(
-    d: int, s: int, n: int, seed: int, density: float, objective: str, l1: float, dead_share: float, nested: int,
-    revival: str, block: int,
+    d: int, s: int, n: int, seed: int, density: float, objective: str, l1: float, dead_share: float, matryoshka_levels: int,
+    dead_latent_loss: str, block: int,
 ) -> None:  # fmt: skip
     if dead_share or density > 0.01:
         d = max(d, 8)  # on a line many directions cancel, and what is left is what float32 rounds
@@ -89,15 +89,31 @@ def test_gradients_equal_float64_autograd_of_the_model(
     if not len(x):
         return
     with patch.object(active_latents, "TOKENS", block), patch.object(sparse, "TOKENS", block):
-        found = sparse.backward(sae, x, objective=objective, l1=l1, dead=dead, nested=nested, revival=revival)
-    truth = backward(exact, x.double(), objective=objective, l1=l1, dead=dead, nested=nested, revival=revival)
+        found = sparse.backward(
+            sae,
+            x,
+            objective=objective,
+            l1=l1,
+            dead=dead,
+            matryoshka_levels=matryoshka_levels,
+            dead_latent_loss=dead_latent_loss,
+        )
+    truth = backward(
+        exact,
+        x.double(),
+        objective=objective,
+        l1=l1,
+        dead=dead,
+        matryoshka_levels=matryoshka_levels,
+        dead_latent_loss=dead_latent_loss,
+    )
     for (name, ours), theirs in zip(sae.named_parameters(), exact.parameters(), strict=True):
         assert ours.grad is not None
         assert theirs.grad is not None
         scale = max(float(theirs.grad.norm()), 1e-3)
         assert float((ours.grad - theirs.grad).norm()) <= 1e-5 * scale, name
     assert torch.equal(found.fired, truth.fired)
-    for name in ("loss", "reconstruction", "l1", "revival", "mse", "l0"):
+    for name in ("loss", "reconstruction", "l1", "dead_latent_loss", "mse", "l0"):
         assert getattr(found, name) == pytest.approx(getattr(truth, name), rel=1e-5, abs=1e-7), name
 
 
@@ -241,11 +257,13 @@ def run(config: TrainConfig, steps: int, dense: float, monkeypatch: pytest.Monke
 CONFIG = TrainConfig(expansion=16, l1=1e-2, learning_rate=2e-3, warmup_steps=5, dead_after=8)
 
 
-@pytest.mark.parametrize(("nested", "revival"), [(1, "ghost"), (3, "ghost"), (1, "auxk")])
+@pytest.mark.parametrize(("matryoshka_levels", "dead_latent_loss"), [(1, "ghost"), (3, "ghost"), (1, "auxk")])
 def test_training_takes_the_same_steps_as_the_readable_one(
-    nested: int, revival: str, monkeypatch: pytest.MonkeyPatch
+    matryoshka_levels: int, dead_latent_loss: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = TrainConfig(**{**vars(CONFIG), "nested": nested, "revival": revival})
+    config = TrainConfig(
+        **{**vars(CONFIG), "matryoshka_levels": matryoshka_levels, "dead_latent_loss": dead_latent_loss}
+    )
     plain, fast = (run(config, 25, dense, monkeypatch) for dense in (-1.0, float("inf")))
     assert len(dead_latents(fast, config)) > 10  # their term was at work
     assert torch.equal(plain.since_fired, fast.since_fired)
@@ -301,7 +319,7 @@ def test_a_latent_catches_up_as_many_steps_as_it_rested_and_no_more(monkeypatch:
     monkeypatch.setattr(sparse, "DENSE", float("inf"))
     states = []
     for every in (1, 8):
-        config = TrainConfig(**{**vars(CONFIG), "revival": "none", "dead_every": every, "dead_after": 1000})
+        config = TrainConfig(**{**vars(CONFIG), "dead_latent_loss": "none", "dead_every": every, "dead_after": 1000})
         state = new_state(config, 24, torch.device("cpu"))
         silent = torch.arange(40)
         with torch.no_grad():
@@ -359,7 +377,7 @@ def test_four_steps_at_once_are_four_steps_of_the_same_gradient() -> None:
     twin.load_state_dict(sae.state_dict())
     x = torch.randn(300, 16, generator=generator)
     latents = np.arange(40)
-    found = sparse.forward(sae, x, objective="release", l1=1e-3, dead=None, nested=1, dtype="float32")
+    found = sparse.forward(sae, x, objective="release", l1=1e-3, dead=None, matryoshka_levels=1, dtype="float32")
     states = []
     for model, visits, length in ((sae, 4, 1), (twin, 1, 4)):
         state = {p: {name: torch.zeros_like(p) for name in ("exp_avg", "exp_avg_sq")} for p in model.parameters()}

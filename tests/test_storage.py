@@ -188,7 +188,9 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def small() -> RunConfig:
     """Settings of a small study."""
-    training = TrainConfig(expansion=2, images=96, batch_images=8, l1=4e-5, directions_init="tokens", revival="none")
+    training = TrainConfig(
+        expansion=2, images=96, batch_images=8, l1=4e-5, directions_init="tokens", dead_latent_loss="none"
+    )
     return RunConfig(BackboneConfig("tiny"), StoreConfig(cells_per_shard=8, batch_size=4), training)
 
 
@@ -558,7 +560,7 @@ def test_a_study_killed_again_and_again_on_other_machines(
     server.every = 23
     settings = (
         "--backbone tiny --cells-per-shard 8 --batch-size 4 --expansion 2 --images 96 --batch-images 8 --l1 4e-5 "
-        "--directions-init tokens --revival none --checkpoint-seconds 0"
+        "--directions-init tokens --dead-latent-loss none --checkpoint-seconds 0"
     )
     command = [
         sys.executable,

@@ -52,11 +52,11 @@ def various(folder: Path) -> list[Member]:
     """Members of different sizes, lengths, revivals and seeds."""
     configs = {
         "plain": BASE,
-        "wide": replace(BASE, expansion=9, revival="none"),
-        "sparse": replace(BASE, l1=2e-2, revival="auxk", images=200),
+        "wide": replace(BASE, expansion=9, dead_latent_loss="none"),
+        "sparse": replace(BASE, l1=2e-2, dead_latent_loss="auxk", images=200),
         "tokens": replace(BASE, directions_init="tokens", b_dec_init="mean"),
         "seed": replace(BASE, seed=3),
-        "nested": replace(BASE, nested=2, init_images=9),
+        "matryoshka": replace(BASE, matryoshka_levels=2, init_images=9),
     }
     return [Member(name, folder / name, config) for name, config in configs.items()]
 
@@ -125,7 +125,7 @@ def test_tokens_are_read_once_for_all(store: TokenStore, tmp_path: Path) -> None
 
 def test_seeds_have_streams_of_their_own(tmp_path: Path) -> None:
     assert [[m.name for m in stream] for stream in streams(various(tmp_path))] == [
-        ["plain", "wide", "sparse", "tokens", "nested"],
+        ["plain", "wide", "sparse", "tokens", "matryoshka"],
         ["seed"],
     ]
 
@@ -286,7 +286,8 @@ def test_a_wrong_file_is_refused(tmp_path: Path, text: str, word: str) -> None:
 def test_the_command(tmp_path: Path) -> None:
     study = tmp_path / "study"
     config = RunConfig(
-        backbone=BackboneConfig("tiny"), train=TrainConfig(expansion=1, images=16, batch_images=8, revival="none")
+        backbone=BackboneConfig("tiny"),
+        train=TrainConfig(expansion=1, images=16, batch_images=8, dead_latent_loss="none"),
     )
     Study(study, config).run(Path("synthetic:patients=5,cells=4,seed=1"))
     spec = tmp_path / "sweep.yaml"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,16 @@ from cytosae import __version__
 from cytosae.artefacts import WEIGHTS, Manifest, read_json, write_json
 from cytosae.errors import CytosaeError
 from cytosae.sae.former import TrainedWork
-from cytosae.settings import BackboneConfig, BarcodeConfig, EncodeConfig, ImageConfig, StoreConfig, TrainConfig
+from cytosae.settings import (
+    BackboneConfig,
+    BarcodeConfig,
+    EncodeConfig,
+    ImageConfig,
+    StoreConfig,
+    TrainConfig,
+    from_stored,
+    to_stored,
+)
 from cytosae.tokens.store import read_manifest
 
 FILE = "study.json"
@@ -100,11 +109,7 @@ def write_settings(
         Settings (dataclasses) by the names ``backbone``, ``store``, ``train``, ``encode``, ``barcodes`` and ``images``.
     """
     settings = {
-        name: {
-            key: str(value) if isinstance(value, Path) else value
-            for key, value in asdict(configs[name]).items()
-            if key not in _OF_THE_MACHINE
-        }
+        name: {key: value for key, value in to_stored(configs[name]).items() if key not in _OF_THE_MACHINE}
         for name in _CONFIGS
     }
     content = {
@@ -119,12 +124,9 @@ def write_settings(
 
 
 def _known(config: type, values: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that this version has; paths as paths."""
+    """The settings that this version has."""
     names = {spec.name for spec in fields(config)} - set(_OF_THE_MACHINE)
-    kept = {name: value for name, value in values.items() if name in names}
-    if config is BackboneConfig and kept.get("weights"):
-        kept["weights"] = Path(kept["weights"])
-    return kept
+    return {name: value for name, value in from_stored(config, values).items() if name in names}
 
 
 def _recorded(study: Path) -> StudySettings:

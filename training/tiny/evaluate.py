@@ -32,7 +32,7 @@ Features = NDArray[np.float32]
 
 TRAINING = TrainConfig(
     expansion=4,
-    nested=9,
+    matryoshka_levels=9,
     images=12_800,
     batch_images=16,
     l1=4e-5,
@@ -40,7 +40,7 @@ TRAINING = TrainConfig(
     warmup_steps=50,
     directions_init="tokens",
     init_images=512,
-    revival="none",
+    dead_latent_loss="none",
 )
 """Of the autoencoder on real cells."""
 

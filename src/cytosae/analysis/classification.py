@@ -40,7 +40,7 @@ from cytosae.cohort import (
 )
 from cytosae.console import progress, say
 from cytosae.report import calibration_figure, confusion_figure, contender_figure, files_of, save, threshold_sweep
-from cytosae.settings import ClassifyConfig
+from cytosae.settings import ClassifyConfig, to_stored
 from cytosae.tokens import TokenStore
 
 OURS = "barcodes, threshold chosen in training"
@@ -276,7 +276,7 @@ def _write(
     write_json(folder / RESULT, dict(result))
     outputs = {name: FileRecord.of(folder / name) for name in (TABLE, PREDICTIONS, MODELS, RESULT)}
     inputs = {"barcodes": sha256_file(path)}
-    parameters = {**asdict(config), "target": result["target"], "folds": result["folds"]}
+    parameters = {**to_stored(config), "target": result["target"], "folds": result["folds"]}
     Manifest("classification", parameters, inputs, outputs, {"weighted_f1": result["barcodes"]["weighted_f1"]}).save(
         folder
     )

@@ -18,7 +18,7 @@ from cytosae.concepts import read_activations, read_concepts, read_datasets
 from cytosae.console import say
 from cytosae.errors import NotFound, Unanswerable
 from cytosae.report import Row, comparison_scatter, files_of, reference_grid, save
-from cytosae.settings import CompareConfig
+from cytosae.settings import CompareConfig, to_stored
 
 REST, TABLE = "rest", "latents.csv"
 _EACH = 5  # cells of each side that are drawn for a latent
@@ -93,7 +93,7 @@ def compare_groups(
         "table": f"{folder / TABLE}",
         "figure": f"{folder / 'scatter.png'}",
     }
-    parameters = {**asdict(config), "first": first, "second": second, "target": target, "adjust": adjust}
+    parameters = {**to_stored(config), "first": first, "second": second, "target": target, "adjust": adjust}
     summary = {key: result[key] for key in ("tested", "below_fdr_0.1", "findings", "caveats")}
     outputs = {TABLE: FileRecord.of(folder / TABLE)}
     Manifest("comparison", parameters, {"barcodes": sha256_file(path)}, outputs, summary).save(folder)

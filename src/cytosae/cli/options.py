@@ -12,8 +12,9 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 import typer
 from typer.models import CommandFunctionType
 
+from cytosae.console import say
 from cytosae.errors import CytosaeError
-from cytosae.settings import PRESETS, TrainConfig
+from cytosae.settings import PRESETS, TrainConfig, stored_names
 from cytosae.storage import StoredPath, place
 
 Source = Annotated[
@@ -79,17 +80,24 @@ def with_settings(
         else:
             plain.append(parameter.replace(annotation=hints[name], kind=inspect.Parameter.KEYWORD_ONLY))
     expanded = [option for settings in groups.values() for option in _options(settings)]
+    earlier = {old: name for settings in groups.values() for name, old in stored_names(settings).items() if name != old}
     if TrainConfig in groups.values():
         expanded += _preset_options()
 
     @wraps(command)
     def wrapped(**given: Any) -> Any:
         preset, context = _preset(given.pop("preset", "paper")), given.pop("context", None)
+        renamed = {earlier[old]: given.pop(old) for old in earlier if not _left_out(context, old)}
+        for old, name in earlier.items():
+            given.pop(old, None)
+            if name in renamed:
+                say(f"{_flag(old)} is now called {_flag(name)}; the earlier name goes with the next release")
         chosen = {name: {spec.name: given.pop(spec.name) for spec in fields(groups[name])} for name in groups}
         known = remembered(given) if remembered else {}
         for name, settings in groups.items():
             values = chosen[name]
-            left_out = [key for key in values if _left_out(context, key)]
+            values |= {key: value for key, value in renamed.items() if key in values}
+            left_out = [key for key in values if key not in renamed and _left_out(context, key)]
             if settings is TrainConfig:
                 values |= {key: getattr(preset, key) for key in left_out}
             if settings is not TrainConfig or _left_out(context, "preset"):
@@ -112,7 +120,7 @@ def _options(settings: type) -> list[inspect.Parameter]:
         text = spec.metadata["help"]
         if choices and not all(choice in text for choice in choices):
             text += f" ({', '.join(choices)})"
-        flag = "--" + spec.name.replace("_", "-")
+        flag = _flag(spec.name)
         names = (f"{flag}/--no-{flag[2:]}",) if hints[spec.name] is bool else (flag,)
         option = typer.Option(*names, help=text, rich_help_panel=panel)
         parameters.append(
@@ -123,7 +131,15 @@ def _options(settings: type) -> list[inspect.Parameter]:
                 annotation=Annotated[hints[spec.name], option],
             )
         )
+        if (earlier := spec.metadata["stored"]) is not None:
+            option = typer.Option(_flag(earlier), hidden=True)
+            annotation: Any = Annotated[hints[spec.name], option]
+            parameters.append(parameters[-1].replace(name=earlier, annotation=annotation))
     return parameters
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
 
 
 def _preset_options() -> list[inspect.Parameter]:

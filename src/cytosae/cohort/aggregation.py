@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from cytosae.concepts import (
 from cytosae.concepts.schema import IMAGE_COLUMNS
 from cytosae.console import progress, say
 from cytosae.errors import CytosaeError
-from cytosae.settings import BarcodeConfig
+from cytosae.settings import BarcodeConfig, to_stored
 
 
 @dataclass(frozen=True)
@@ -269,7 +269,7 @@ def _about(parts: Sequence[_Cells], config: BarcodeConfig, shared: pd.DataFrame 
     about: dict[str, Any] = {
         "stage": "barcodes",
         "cytosae": __version__,
-        "parameters": asdict(config),
+        "parameters": to_stored(config),
         "encoding": {key: value for key, value in read_parameters(parts[0].folder).items() if value is not None},
         "inputs": inputs,
         "meaning": schema.meanings(schema.BARCODES, "X", "layers", "varm"),

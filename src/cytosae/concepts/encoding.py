@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from functools import reduce
 from itertools import pairwise
 from pathlib import Path
@@ -26,7 +25,7 @@ from cytosae.console import progress, say
 from cytosae.engines import Engine, LocalEngine, Partition
 from cytosae.errors import CytosaeError
 from cytosae.sae import SAE
-from cytosae.settings import EncodeConfig
+from cytosae.settings import EncodeConfig, to_stored
 from cytosae.tokens import Layout, TokenSource
 
 
@@ -110,7 +109,7 @@ def encode(
     claim(folder, "concepts", [file for name in names.values() for file in _files(name)])
     inputs = encode_inputs(source, sae.weights_digest())
     size = source.layout.cells_per_shard
-    identity = {"parameters": asdict(config), "inputs": inputs, "activation": sae.activation.described()}
+    identity = {"parameters": to_stored(config), "inputs": inputs, "activation": sae.activation.described()}
     ranges = CellRanges.of(folder.absolute() / RANGES, size, sae.n_latents, identity)
     encoder = Encoder.of(source, sae, device)
     with disk_errors(folder):
@@ -134,7 +133,7 @@ def _encode_partition(
     """Encode the missing ranges of a partition."""
     source = encoder.source
     finished = Manifest.load(folder)
-    if finished is not None and finished.why_stale(folder, asdict(config), inputs) is None:
+    if finished is not None and finished.why_stale(folder, to_stored(config), inputs) is None:
         say(f"concepts: finished already, nothing to do for partition {partition}")
         return {"pieces": 0, "pieces_made": 0}
     starts = [start for start in range(0, source.n_cells, ranges.size) if partition.has(start // ranges.size)]
@@ -181,7 +180,7 @@ def _finish(
         latents = np.flatnonzero(var["is_concept"].to_numpy())
         write_maps(maps, latents, _maps(encoder, rows, latents, kinds["reference"], engine, dataset))
         outputs.update({path.name: FileRecord.of(path) for path in (h5ad, maps)})
-    Manifest("concepts", asdict(config), inputs, outputs, {"datasets": summary, "files": names}).save(folder)
+    Manifest("concepts", to_stored(config), inputs, outputs, {"datasets": summary, "files": names}).save(folder)
     remove_outdated(folder, "concepts", outputs)
     ranges.remove()
     return summary
@@ -197,7 +196,7 @@ def _about(source: TokenSource, config: EncodeConfig, inputs: dict[str, str], da
     return {
         "cytosae": __version__,
         "dataset": dataset,
-        "parameters": asdict(config),
+        "parameters": to_stored(config),
         "inputs": inputs,
         "n_tokens": source.layout.n_tokens,
         "backbone": {key: value for key, value in source.layout.backbone.items() if value is not None},

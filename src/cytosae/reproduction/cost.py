@@ -46,7 +46,9 @@ def _unit(kind: str, expansion: int, recipe: Recipe, backbone: Backbone, device:
         pixels = torch.from_numpy(np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8))
         return seconds(partial(backbone.tokens, pixels), device) / IMAGES
     x = torch.randn(IMAGES * info.n_tokens, info.d_model, generator=torch.Generator().manual_seed(0)).to(device)
-    config = TrainConfig(expansion=expansion, revival=recipe.training.revival, encoder=recipe.training.encoder)
+    config = TrainConfig(
+        expansion=expansion, dead_latent_loss=recipe.training.dead_latent_loss, encoder=recipe.training.encoder
+    )
     if kind == TRAIN:
         return step_seconds(config, x) * recipe.training.batch_images / IMAGES
     return encode_seconds(config, x) / IMAGES

@@ -1,7 +1,7 @@
 """The sparse autoencoder: model, objectives, training, checkpoints. Leaves ``model.safetensors`` and ``config.json``."""
 
-from cytosae.sae.adopting import adopt
 from cytosae.sae.distributed import join
+from cytosae.sae.importing import import_sae
 from cytosae.sae.metrics import HELD_OUT, TRAINING, ExplainedVariance, evaluate, measured_on
 from cytosae.sae.model import SAE
 from cytosae.sae.objectives import RECONSTRUCTION, backward, ghost_reconstruction, terms
@@ -19,11 +19,11 @@ __all__ = [
     "TRAINING",
     "ExplainedVariance",
     "TrainConfig",
-    "adopt",
     "backward",
     "evaluate",
     "geometric_median",
     "ghost_reconstruction",
+    "import_sae",
     "join",
     "measured_on",
     "read_metrics",

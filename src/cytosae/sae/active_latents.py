@@ -17,8 +17,8 @@ from torch import Tensor
 
 from cytosae.sae import kernels
 from cytosae.sae.activations import BatchTopK, ReLU, TopK
+from cytosae.sae.dead_latents import ranges
 from cytosae.sae.model import SAE
-from cytosae.sae.revival import ranges
 from cytosae.sae.split import among_largest
 from cytosae.sae.threads import each, scratch, shares
 

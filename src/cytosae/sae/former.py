@@ -24,7 +24,7 @@ from cytosae.artefacts import (
 from cytosae.errors import CytosaeError
 from cytosae.sae.checkpoint import CHECKPOINT, read_identity
 from cytosae.sae.tracking import METRICS, read_metrics
-from cytosae.settings import TrainConfig
+from cytosae.settings import TrainConfig, from_stored
 from cytosae.storage import StoredPath, remove_tree
 
 FORMER = "former"
@@ -104,8 +104,10 @@ class TrainedWork:
             return "it was not trained here, or its checkpoint is missing"
         if reason := outdated("sae", self.version):
             return reason
-        defaults = asdict(TrainConfig())
-        before, now = ({**defaults, **settings} for settings in (self.parameters, config.recorded()))
+        before, now = (
+            {**asdict(TrainConfig()), **from_stored(TrainConfig, stored)}
+            for stored in (self.parameters, config.recorded())
+        )
         for name in DURATION_ONLY:
             del before[name], now[name]
         if reason := changes("setting", before, now):

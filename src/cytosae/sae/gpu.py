@@ -19,9 +19,9 @@ import torch
 from torch import Tensor
 
 from cytosae.sae.active_latents import margin
+from cytosae.sae.dead_latents import Dead, Extra, Pieces, auxk_pull, ghost, nearest
 from cytosae.sae.model import SAE
 from cytosae.sae.objectives import RECONSTRUCTION, BatchFigures, dictionary_sizes, takes_part
-from cytosae.sae.revival import Dead, Extra, Pieces, auxk_pull, ghost, nearest
 from cytosae.sae.sparse import gradient_of
 
 try:
@@ -220,7 +220,7 @@ def _add_sums(outputs: Tensor, bounds: Tensor, indices: Tensor, values: Tensor, 
 
 
 def _decode(sae: SAE, h: Active, ends: Tensor) -> Tensor:
-    """Reconstructed tokens by every nested dictionary, ``(nested, n_tokens, d_model)``; ``ends`` are their sizes."""
+    """Reconstructed tokens by every Matryoshka level, ``(n_levels, n_tokens, d_model)``; ``ends`` are their sizes."""
     order = h.tokens.argsort(stable=True)  # latents stay ascending within a token, so dictionaries follow one another
     latents = h.latents[order]
     places = h.tokens[order].long() * sae.n_latents + latents
@@ -231,13 +231,13 @@ def _decode(sae: SAE, h: Active, ends: Tensor) -> Tensor:
     return sae.split.latents.sum(outputs)
 
 
-def _revive(
-    sae: SAE, centred: Tensor, x: Tensor, output: Tensor, dead: Tensor, revival: str, objective: str,
+def _dead_latent_gradients(
+    sae: SAE, centred: Tensor, x: Tensor, output: Tensor, dead: Tensor, dead_latent_loss: str, objective: str,
     reconstruction: Tensor, dtype: str,
 ) -> Extra:  # fmt: skip
-    """Gradients of the dead latents' term; see `cytosae.sae.revival`."""
+    """Gradients of the dead latents' term; see `cytosae.sae.dead_latents`."""
     latents = Dead.of(sae, dead, dtype)
-    if revival == "ghost":
+    if dead_latent_loss == "ghost":
         return ghost(latents, centred, x - output, objective, reconstruction, Pieces(len(x), LATENTS, _one_by_one))
     places, values = nearest(latents, centred, Pieces(TOKENS, LATENTS, _one_by_one), torch.topk)
     n, k = places.shape
@@ -269,8 +269,8 @@ def backward(
     objective: str,
     l1: float,
     dead: Tensor | None = None,
-    nested: int = 1,
-    revival: str = "ghost",
+    matryoshka_levels: int = 1,
+    dead_latent_loss: str = "ghost",
     dtype: str = "float32",
 ) -> BatchFigures:
     """Add the gradients of a batch's loss to ``.grad`` of the parameters; see `cytosae.sae.objectives.backward`.
@@ -296,18 +296,25 @@ def backward(
         raise ValueError(f"the tokens are on {x.device}, not on a GPU; the sparse step for a CPU is cytosae.sae.sparse")
     # Triton launches on the current GPU, which need not be that of the tokens.
     with torch.no_grad(), torch.cuda.device_of(x):
-        return _backward(sae, x, objective, l1, dead, nested, revival, dtype)
+        return _backward(sae, x, objective, l1, dead, matryoshka_levels, dead_latent_loss, dtype)
 
 
 def _backward(
-    sae: SAE, x: Tensor, objective: str, l1: float, dead: Tensor | None, nested: int, revival: str, dtype: str
+    sae: SAE,
+    x: Tensor,
+    objective: str,
+    l1: float,
+    dead: Tensor | None,
+    matryoshka_levels: int,
+    dead_latent_loss: str,
+    dtype: str,
 ) -> BatchFigures:
     for parameter in sae.parameters():
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
     g_enc, g_dec = _rows(gradient_of(sae.W_enc).T), _rows(gradient_of(sae.W_dec))
     n, centred = len(x), (x - sae.b_dec).contiguous()
-    ends = torch.tensor(dictionary_sizes(sae, nested), device=x.device)
+    ends = torch.tensor(dictionary_sizes(sae, matryoshka_levels), device=x.device)
     h = _active(sae, centred, dtype)
     outputs = _decode(sae, h, ends)
     with torch.enable_grad():
@@ -315,7 +322,9 @@ def _backward(
         error = RECONSTRUCTION[objective]
         reconstruction = torch.stack([error(x, output).sum() for output in outputs]).mean()
         (pulls,) = torch.autograd.grad(reconstruction / n, outputs)
-    for k in reversed(range(nested - 1)):  # a latent acts on the first dictionary that has it, and on all larger ones
+    for k in reversed(
+        range(matryoshka_levels - 1)
+    ):  # a latent acts on the first dictionary that has it, and on all larger ones
         pulls[k] += pulls[k + 1]
     drawn = h.tokens + n * torch.bucketize(h.latents.long(), ends, right=True)
     by_h, g_bias = torch.empty_like(h.values), torch.empty_like(sae.b_enc)
@@ -327,7 +336,9 @@ def _backward(
     term, weight = 0.0, 0.0
     if dead is not None and takes_part(sae, dead):
         dead, output = dead.to(x.device), outputs.detach()[-1]
-        extra = _revive(sae, centred, x, output, dead, revival, objective, reconstruction.detach(), dtype)
+        extra = _dead_latent_gradients(
+            sae, centred, x, output, dead, dead_latent_loss, objective, reconstruction.detach(), dtype
+        )
         g_enc[dead] += extra.enc
         g_dec[dead] += extra.dec
         g_bias[dead] += extra.bias

@@ -124,7 +124,7 @@ def append(first, last, starts, from_tokens, from_values, offset, tokens, values
 
 @_compiled
 def decode(starts, tokens, values, w_dec, ends, first, last, outputs):
-    """Reconstructions of the tokens ``first`` up to ``last`` by every nested dictionary, ``outputs (n_nested, n, d)``.
+    """Reconstructions of the tokens ``first`` up to ``last`` by every Matryoshka level, ``outputs (n_levels, n, d)``.
 
     ``outputs[0]`` has to hold ``b_dec``; ``ends`` are the sizes of the dictionaries.
     """

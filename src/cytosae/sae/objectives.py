@@ -73,19 +73,19 @@ class Terms:
     """Mean over the nested dictionaries, with what the activation wants reconstructed beside."""
     sparsity: Tensor
     """What lambda weighs; the L1 norm of the latents for a ReLU."""
-    revival: Tensor | None
+    dead_latent_loss: Tensor | None
     """The dead latents' term, before its weight; None where no latent is dead."""
     output: Tensor
     latents: Tensor
 
 
-def dictionary_sizes(sae: SAE, nested: int) -> list[int]:
+def dictionary_sizes(sae: SAE, matryoshka_levels: int) -> list[int]:
     """Sizes of nested dictionaries, smallest first: all latents, the first half of them, half of these, ...
 
     Of an autoencoder that holds a part of the latents, how many of each dictionary are in it.
     """
     n, ranks = sae.n_latents, sae.split.latents
-    sizes = [max(1, n * ranks.size >> level) for level in reversed(range(nested))]
+    sizes = [max(1, n * ranks.size >> level) for level in reversed(range(matryoshka_levels))]
     return [min(max(0, size - n * ranks.rank), n) for size in sizes]
 
 
@@ -99,8 +99,8 @@ def terms(
     x: Tensor,
     objective: str,
     dead: Tensor | None,
-    nested: int = 1,
-    revival: str = "ghost",
+    matryoshka_levels: int = 1,
+    dead_latent_loss: str = "ghost",
     limit: Tensor | None = None,
 ) -> Terms:
     """Evaluate the terms of the loss.
@@ -130,13 +130,13 @@ def terms(
     h, ranks = latents.h, sae.split.latents
     part = ranks.once(sae.b_dec)
     errors, start = [], 0
-    for end in dictionary_sizes(sae, nested):
+    for end in dictionary_sizes(sae, matryoshka_levels):
         part = part + h[:, start:end] @ sae.W_dec[start:end]
         output = ranks.sum(part)
         errors.append(error(x, output))
         start = end
     term = None
-    if dead is not None and takes_part(sae, dead) and revival == "ghost":
+    if dead is not None and takes_part(sae, dead) and dead_latent_loss == "ghost":
         residual = (x - output).detach()
         term = error(residual, ghost_reconstruction(sae, pre, residual, dead))
     elif dead is not None and takes_part(sae, dead):
@@ -203,13 +203,13 @@ def auxk_count(d_model: int, n_dead: int) -> int:
     return min(n_dead, 2 ** max(0, round(math.log2(d_model / 2))))
 
 
-def revival_weight(revival: str, reconstruction: Tensor, term: Tensor, tokens: Ranks) -> Tensor:
+def dead_latent_weight(dead_latent_loss: str, reconstruction: Tensor, term: Tensor, tokens: Ranks) -> Tensor:
     """The constant that a batch's term of the dead latents is multiplied by, from sums over its tokens.
 
     It makes the ghost term equal to the reconstruction term; AuxK's is fixed. `tokens` are the processes among which those
     of the batch are divided.
     """
-    if revival == "auxk":
+    if dead_latent_loss == "auxk":
         return torch.full_like(term, AUXK_WEIGHT).detach()
     reconstruction, term = tokens.sum(torch.stack([reconstruction, term]).detach())
     return reconstruction / (term + _TINY)
@@ -222,7 +222,7 @@ class BatchFigures:
     loss: float
     reconstruction: float
     l1: float
-    revival: float
+    dead_latent_loss: float
     """Value of the dead latents' term before its weight; 0 where no latent is dead."""
     mse: float
     l0: float
@@ -239,8 +239,8 @@ def backward(
     objective: str,
     l1: float,
     dead: Tensor | None = None,
-    nested: int = 1,
-    revival: str = "ghost",
+    matryoshka_levels: int = 1,
+    dead_latent_loss: str = "ghost",
     max_elements: int | None = None,
 ) -> BatchFigures:
     """Add the gradients of a batch's loss to ``.grad`` of the parameters.
@@ -270,20 +270,20 @@ def backward(
     with torch.no_grad():
         limit = sae.activation.limit((sae.pre_activations(piece) for piece in pieces), n_tokens)
     weight: Tensor | None = None
-    if takes_part(sae, dead) and len(pieces) > 1 and revival == "ghost":
+    if takes_part(sae, dead) and len(pieces) > 1 and dead_latent_loss == "ghost":
         # The ghost term's weight belongs to the whole batch, so it has to be known before the first piece's gradient.
         with torch.no_grad():
-            parts = [terms(sae, p, objective, dead, nested, revival, limit) for p in pieces]
-            weight = _weight_of_parts(revival, parts, sae)
+            parts = [terms(sae, p, objective, dead, matryoshka_levels, dead_latent_loss, limit) for p in pieces]
+            weight = _weight_of_parts(dead_latent_loss, parts, sae)
     sums = torch.zeros(6, dtype=torch.float64)
     fired = torch.zeros(sae.n_latents, dtype=torch.bool, device=x.device)
     for piece in pieces:
-        part = terms(sae, piece, objective, dead, nested, revival, limit)
+        part = terms(sae, piece, objective, dead, matryoshka_levels, dead_latent_loss, limit)
         loss = (part.reconstruction + l1 * part.sparsity).sum() / n_tokens
         of_dead = torch.zeros((), device=x.device)
-        if part.revival is not None:
-            weight = _weight_of_parts(revival, [part], sae) if weight is None else weight
-            of_dead = part.revival.sum()
+        if part.dead_latent_loss is not None:
+            weight = _weight_of_parts(dead_latent_loss, [part], sae) if weight is None else weight
+            of_dead = part.dead_latent_loss.sum()
             loss = loss + weight * of_dead / n_tokens
         loss.backward()
         with torch.no_grad():
@@ -301,7 +301,7 @@ def backward(
 
 
 @torch.no_grad()
-def _weight_of_parts(revival: str, parts: list[Terms], sae: SAE) -> Tensor:
-    of_dead = torch.stack([part.revival.sum() for part in parts if part.revival is not None]).sum()
+def _weight_of_parts(dead_latent_loss: str, parts: list[Terms], sae: SAE) -> Tensor:
+    of_dead = torch.stack([part.dead_latent_loss.sum() for part in parts if part.dead_latent_loss is not None]).sum()
     reconstruction = torch.stack([part.reconstruction.sum() for part in parts]).sum()
-    return revival_weight(revival, reconstruction, of_dead, sae.split.tokens)
+    return dead_latent_weight(dead_latent_loss, reconstruction, of_dead, sae.split.tokens)

@@ -247,7 +247,7 @@ def probe(x: Tensor, held: Tensor, config: TrainConfig, threshold: float) -> Pro
     """
     steps = probe_steps(config)
     rates = _probe_rates(steps, config)
-    short = replace(config, warmup_steps=0, revival="none")
+    short = replace(config, warmup_steps=0, dead_latent_loss="none")
     state = new_state(short, x.shape[1], x.device)
     initialise(state, x[: 16 * BATCH], config)
     settled = summed = 0.0
@@ -269,7 +269,7 @@ def never_fired(x: Tensor, config: TrainConfig, centred: bool, steps: int) -> fl
     """Share of latents that fire on no token of the first steps, with ``b_dec`` at the geometric median or at zero."""
     rate = max(LEARNING_RATE, config.learning_rate)
     centre = "geometric-median" if centred else "zeros"
-    short = replace(config, b_dec_init=centre, learning_rate=rate, warmup_steps=steps, revival="none")
+    short = replace(config, b_dec_init=centre, learning_rate=rate, warmup_steps=steps, dead_latent_loss="none")
     state = new_state(short, x.shape[1], x.device)
     initialise(state, x[: 16 * BATCH], short)
     fired = torch.zeros(state.sae.n_latents, dtype=torch.bool, device=x.device)

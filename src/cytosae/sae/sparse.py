@@ -19,9 +19,9 @@ from torch import Tensor
 from cytosae.sae import kernels
 from cytosae.sae.activations import BatchTopK, ReLU
 from cytosae.sae.active_latents import LATENTS, ROWS, TOKENS, Active, active_in_training, by_latent, largest
+from cytosae.sae.dead_latents import Dead, Extra, Pieces, auxk_pull, ghost, nearest, ranges
 from cytosae.sae.model import SAE
 from cytosae.sae.objectives import RECONSTRUCTION, BatchFigures, dictionary_sizes, takes_part
-from cytosae.sae.revival import Dead, Extra, Pieces, auxk_pull, ghost, nearest, ranges
 from cytosae.sae.threads import each, shares
 
 DENSE = 0.03
@@ -44,10 +44,10 @@ def rows_of(weights: Tensor) -> Array:
     return array
 
 
-def decode(sae: SAE, h: Active, nested: int = 1) -> Tensor:
-    """Reconstructed tokens by every nested dictionary, ``(nested, n_tokens, d_model)``."""
-    outputs = sae.split.latents.once(sae.b_dec.detach()).expand(nested, h.n_tokens, -1).contiguous()
-    w_dec, ends = rows_of(sae.W_dec), np.array(dictionary_sizes(sae, nested))
+def decode(sae: SAE, h: Active, matryoshka_levels: int = 1) -> Tensor:
+    """Reconstructed tokens by every Matryoshka level, ``(n_levels, n_tokens, d_model)``."""
+    outputs = sae.split.latents.once(sae.b_dec.detach()).expand(matryoshka_levels, h.n_tokens, -1).contiguous()
+    w_dec, ends = rows_of(sae.W_dec), np.array(dictionary_sizes(sae, matryoshka_levels))
     arguments = (h.starts, h.tokens, h.values, w_dec, ends)
     each(
         kernels.decode, ((*arguments, first, last, outputs.numpy()) for first, last in shares(h.n_tokens, TOKENS // 2))
@@ -63,7 +63,7 @@ class Pass:
     centred: Tensor
     """``x - b_dec``, ``(n_tokens, d_model)``."""
     pulls: Tensor
-    """Derivative of the loss by the output of each dictionary and all larger ones, ``(nested, n_tokens, d_model)``."""
+    """Derivative of the loss by the output of each dictionary and all larger ones, ``(n_levels, n_tokens, d_model)``."""
     ends: NDArray[np.int64]
     """Sizes of the dictionaries."""
     l1: np.float32
@@ -73,8 +73,8 @@ class Pass:
 
 
 def forward(
-    sae: SAE, x: Tensor, *, objective: str, l1: float, dead: Tensor | None = None, nested: int = 1,
-    revival: str = "ghost", dtype: str = "float32", latents: NDArray[np.int64] | None = None,
+    sae: SAE, x: Tensor, *, objective: str, l1: float, dead: Tensor | None = None, matryoshka_levels: int = 1,
+    dead_latent_loss: str = "ghost", dtype: str = "float32", latents: NDArray[np.int64] | None = None,
 ) -> Pass:  # fmt: skip
     """The loss of a batch, and how it depends on the outputs; see `cytosae.sae.objectives.backward`."""
     if not sae.activation.along_active:
@@ -85,19 +85,21 @@ def forward(
     if isinstance(sae.activation, BatchTopK):
         limit = float(h.values.min()) if len(h) >= sae.activation.k * n > 0 else 0.0
     l1 = l1 if isinstance(sae.activation, ReLU) else 0.0
-    outputs = decode(sae, h, nested)
+    outputs = decode(sae, h, matryoshka_levels)
     reconstruction, pulls = torch.zeros(()), torch.empty_like(outputs)
     for first, last in ranges(n, TOKENS):  # larger arrays would come from the system anew in every step
         some = outputs[:, first:last].clone().requires_grad_()
         error = torch.stack([RECONSTRUCTION[objective](x[first:last], output).sum() for output in some]).mean()
         (pulls[:, first:last],) = torch.autograd.grad(error / n, some)
         reconstruction += error.detach()
-    pulls = pulls.flip(0).cumsum(0).flip(0) if nested > 1 else pulls
+    pulls = pulls.flip(0).cumsum(0).flip(0) if matryoshka_levels > 1 else pulls
     output = outputs[-1]
     extra, of_dead, weighted = None, 0.0, 0.0
     if dead is not None and takes_part(sae, dead):
         with torch.no_grad():
-            extra = _revive(sae, centred, x, output, dead, revival, objective, reconstruction, dtype)
+            extra = _dead_latent_gradients(
+                sae, centred, x, output, dead, dead_latent_loss, objective, reconstruction, dtype
+            )
         of_dead, weighted = extra.term / n, extra.weight * extra.term / n
     of_latents = torch.tensor([h.values.sum(dtype=np.float64), len(h)], dtype=torch.float64)
     l1_norm, l0 = (sae.split.latents.sum(of_latents) / n).tolist()
@@ -112,17 +114,17 @@ def forward(
         torch.from_numpy(h.fired()),
         limit,
     )
-    ends = np.array(dictionary_sizes(sae, nested))
+    ends = np.array(dictionary_sizes(sae, matryoshka_levels))
     return Pass(h, centred, pulls, ends, np.float32(l1 / n), extra, figures)
 
 
-def _revive(
-    sae: SAE, centred: Tensor, x: Tensor, output: Tensor, dead: Tensor, revival: str, objective: str,
+def _dead_latent_gradients(
+    sae: SAE, centred: Tensor, x: Tensor, output: Tensor, dead: Tensor, dead_latent_loss: str, objective: str,
     reconstruction: Tensor, dtype: str,
 ) -> Extra:  # fmt: skip
-    """Gradients of the dead latents' term; see `cytosae.sae.revival`."""
+    """Gradients of the dead latents' term; see `cytosae.sae.dead_latents`."""
     latents = Dead.of(sae, dead, dtype)
-    if revival == "ghost":
+    if dead_latent_loss == "ghost":
         pieces = Pieces(TOKENS // 4, LATENTS, each)
         return ghost(latents, centred, x - output, objective, reconstruction, pieces)
     places, values = nearest(latents, centred, Pieces(ROWS, LATENTS, each), largest)
@@ -145,8 +147,8 @@ def backward(
     objective: str,
     l1: float,
     dead: Tensor | None = None,
-    nested: int = 1,
-    revival: str = "ghost",
+    matryoshka_levels: int = 1,
+    dead_latent_loss: str = "ghost",
     dtype: str = "float32",
 ) -> BatchFigures:
     """Add the gradients of a batch's loss to ``.grad`` of the parameters; see `cytosae.sae.objectives.backward`.
@@ -156,7 +158,16 @@ def backward(
     dtype
         Of the encoder's product, and of those of the dead latents' term: ``float32`` or ``bfloat16``.
     """
-    found = forward(sae, x, objective=objective, l1=l1, dead=dead, nested=nested, revival=revival, dtype=dtype)
+    found = forward(
+        sae,
+        x,
+        objective=objective,
+        l1=l1,
+        dead=dead,
+        matryoshka_levels=matryoshka_levels,
+        dead_latent_loss=dead_latent_loss,
+        dtype=dtype,
+    )
     for parameter in sae.parameters():
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)

@@ -29,7 +29,7 @@ def new_state(config: TrainConfig, d_model: int, device: torch.device, parts: in
     sae.initialise(generator)
     archetypes = None
     if config.objective == "archetypal":
-        archetypes = Archetypes(sae.n_latents, config.points, d_model, config.relaxation, generator).to(device)
+        archetypes = Archetypes(sae.n_latents, config.archetypes, d_model, config.relaxation, generator).to(device)
     sae.to(device)
     learned = [*sae.parameters(), *(archetypes.parameters() if archetypes else ())]
     optimiser = torch.optim.Adam(learned, lr=config.learning_rate, fused=device.type in {"cpu", "cuda"})
@@ -55,7 +55,7 @@ def step(state: TrainState, x: Tensor, config: TrainConfig) -> BatchFigures:
     # Which latents are active in a batch, or which of the dead come nearest, is agreed upon in the plain step alone.
     if split.tokens.size * split.latents.size > 1 and isinstance(sae.activation, BatchTopK):
         along_active = False
-    if split.latents.size > 1 and config.revival == "auxk":
+    if split.latents.size > 1 and config.dead_latent_loss == "auxk":
         along_active = False
     # The sparse step holds no gradient as a whole, which it has to be where that of other tokens is added.
     if along_active and state.archetypes is None and split.tokens.size == 1 and x.device.type == "cpu":
@@ -109,7 +109,7 @@ def _of_all(sae: SAE, figures: BatchFigures, n_tokens: int) -> BatchFigures:
     for parameter in sae.parameters():
         if parameter.grad is not None:
             split.tokens.sum_(parameter.grad.mul_(share))
-    names = ("loss", "reconstruction", "l1", "revival", "mse", "l0")
+    names = ("loss", "reconstruction", "l1", "dead_latent_loss", "mse", "l0")
     here = torch.tensor([getattr(figures, name) for name in names], dtype=torch.float64)
     means = split.tokens.sum(share * here)
     fired = split.tokens.highest(figures.fired.int()) > 0
@@ -122,8 +122,8 @@ def _loss(config: TrainConfig, dead: Tensor | None) -> dict[str, Any]:
         "objective": config.objective,
         "l1": config.l1,
         "dead": dead,
-        "nested": config.nested,
-        "revival": config.revival,
+        "matryoshka_levels": config.matryoshka_levels,
+        "dead_latent_loss": config.dead_latent_loss,
     }
 
 
@@ -148,9 +148,9 @@ def _sparse_step(state: TrainState, x: Tensor, config: TrainConfig) -> BatchFigu
         latents = np.delete(latents, dead.numpy())
         lengths = lengths[latents]
         rested[dead] += 1
-    revived = _to_revive(state, config) if visited else None
+    with_loss = _to_revive(state, config) if visited else None
     dtype = choose_precision(config.encoder, "cpu")
-    found = sparse.forward(sae, x, **_loss(config, revived), dtype=dtype, latents=None if visited else latents)
+    found = sparse.forward(sae, x, **_loss(config, with_loss), dtype=dtype, latents=None if visited else latents)
     _check_finite(found.figures, state)
     for parameter in sae.parameters():
         moments = state.optimiser.state[parameter]
@@ -159,7 +159,7 @@ def _sparse_step(state: TrainState, x: Tensor, config: TrainConfig) -> BatchFigu
                 moments[name] = torch.zeros_like(parameter)
         moments["step"] = torch.tensor(float(state.step + 1))
     adam = sparse.Adam(state.optimiser.state, state.step + 1, learning_rate(state.step, config))
-    sparse.update(sae, found, adam, revived, latents, lengths)
+    sparse.update(sae, found, adam, with_loss, latents, lengths)
     return found.figures
 
 
@@ -179,7 +179,7 @@ def dead_latents(state: TrainState, config: TrainConfig) -> Tensor:
 def _to_revive(state: TrainState, config: TrainConfig) -> Tensor | None:
     """The dead latents if they are to be revived and there are any, here or in another part of the latents."""
     dead = dead_latents(state, config)
-    anywhere = config.revival != "none" and state.sae.split.latents.sum(torch.tensor(len(dead)))
+    anywhere = config.dead_latent_loss != "none" and state.sae.split.latents.sum(torch.tensor(len(dead)))
     return dead if anywhere else None
 
 

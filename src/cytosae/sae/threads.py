@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cytosae.sae.revival import ranges
+from cytosae.sae.dead_latents import ranges
 
 
 @cache

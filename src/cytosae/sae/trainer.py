@@ -235,7 +235,7 @@ def _line(state: TrainState, x: Tensor, figures: BatchFigures, config: TrainConf
         "l0": figures.l0,
         "explained_variance": 1 - error / spread if spread > 0 else float("nan"),
         "dead": float(n_dead) / (state.sae.n_latents * split.latents.size),
-        "revival": figures.revival,
+        "revival": figures.dead_latent_loss,
         "learning_rate": learning_rate(state.step - 1, config),
     }
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from cytosae.cohort import BARCODES, COHORT, make_barcodes
 from cytosae.concepts import check_fit, encode, encode_inputs
 from cytosae.console import say
 from cytosae.engines import open_engine
-from cytosae.sae import SAE, adopt, train, training_inputs
+from cytosae.sae import SAE, import_sae, train, training_inputs
 from cytosae.settings import (
     HERE,
     BackboneConfig,
@@ -25,6 +24,7 @@ from cytosae.settings import (
     EngineConfig,
     StoreConfig,
     TrainConfig,
+    to_stored,
 )
 from cytosae.study.backbone import backbone_for
 from cytosae.study.stage import Stage, with_reason
@@ -84,7 +84,7 @@ def training(tokens: TokenSource, folder: Path, config: TrainConfig, *, device: 
         config.recorded(),
         training_inputs(tokens, config),
         lambda: train(tokens, folder, config, device=device, **options),
-        asdict(TrainConfig()),
+        to_stored(TrainConfig()),
     )
 
 
@@ -94,7 +94,7 @@ def importing(tokens: TokenSource, source: Path, folder: Path, config: TrainConf
 
     def make() -> Mapping[str, Any]:
         check_fit(tokens.layout, SAE.from_pretrained(source))
-        return adopt(tokens, source, folder, config, inputs)
+        return import_sae(tokens, source, folder, config, inputs)
 
     return Stage("sae", folder, {"given": True}, inputs, make)
 
@@ -117,14 +117,14 @@ def encoding(
             return {"datasets": encode(tokens, sae, folder, config, device=device, engine=workers)}
 
     inputs = encode_inputs(tokens, sae_weights_digest(sae_folder))
-    return Stage("concepts", folder, asdict(config), inputs, make, asdict(EncodeConfig()))
+    return Stage("concepts", folder, to_stored(config), inputs, make, to_stored(EncodeConfig()))
 
 
 def barcodes(study: Path, config: BarcodeConfig) -> Stage:
     """The barcodes of a study's patients."""
     folder, concepts = study / COHORT, Manifest.load(study / "concepts")
     assert concepts is not None
-    parameters, inputs = asdict(config), {"concepts": concepts.fingerprint()}
+    parameters, inputs = to_stored(config), {"concepts": concepts.fingerprint()}
 
     def make() -> Mapping[str, Any]:
         claim(folder, "cohort", [BARCODES])
@@ -133,7 +133,7 @@ def barcodes(study: Path, config: BarcodeConfig) -> Stage:
         Manifest("cohort", parameters, inputs, {BARCODES: FileRecord.of(folder / BARCODES)}, figures).save(folder)
         return figures
 
-    return Stage("cohort", folder, parameters, inputs, make, asdict(BarcodeConfig()))
+    return Stage("cohort", folder, parameters, inputs, make, to_stored(BarcodeConfig()))
 
 
 def report(study: Path) -> Stage:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from cytosae.cohort import BARCODES, COHORT
 from cytosae.locks import locked
 from cytosae.remembered import FILE as SETTINGS
 from cytosae.remembered import write_settings
+from cytosae.settings import to_stored
 from cytosae.study import stages
 from cytosae.study.backbone import backbone_for, load_backbone
 from cytosae.study.config import RunConfig
@@ -69,7 +69,7 @@ class Study:
 
     def _remember_backbone(self) -> None:
         """Note the backbone that was loaded, so that a later run need not load it to compare, and how tokens are kept."""
-        path, store = self.folder / "backbone.json", asdict(self.config.store)
+        path, store = self.folder / "backbone.json", to_stored(self.config.store)
         if "backbone" in self.__dict__:
             about = layout_of(self.backbone.info, self.config.store).backbone
             write_json(path, {"request": self._request(), "info": about, "store": store})
@@ -86,8 +86,7 @@ class Study:
             for file in sorted(path.iterdir()) if path.is_dir() else [path]:
                 stat = file.stat()
                 files[str(file)] = [stat.st_size, stat.st_mtime_ns]
-        settings = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(config).items()}
-        return {"settings": settings, "files": files}
+        return {"settings": to_stored(config), "files": files}
 
     def layout(self) -> Layout:
         """Layout of the tokens; without loading a backbone that has not changed."""
@@ -96,8 +95,8 @@ class Study:
             known = read_json(path)
             if known.get("request") == json.loads(json.dumps(self._request())):
                 info, store = known["info"], self.config.store
-                if known.get("store") != asdict(store):  # how whoever makes tokens of this study later rounds them
-                    write_json(path, {**known, "store": asdict(store)})
+                if known.get("store") != to_stored(store):  # how whoever makes tokens of this study later rounds them
+                    write_json(path, {**known, "store": to_stored(store)})
                 return Layout(
                     info,
                     info["n_tokens"],

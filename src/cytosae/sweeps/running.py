@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from cytosae.errors import CytosaeError
 from cytosae.interrupts import StopFlag
 from cytosae.locks import locked
 from cytosae.sae.joint import Member, Trained, train_together
-from cytosae.settings import BackboneConfig, EncodeConfig, EvaluateConfig, StoreConfig
+from cytosae.settings import BackboneConfig, EncodeConfig, EvaluateConfig, StoreConfig, from_stored, to_stored
 from cytosae.study import encoding as encoding_stage
 from cytosae.study import load_backbone, training, update_tokens
 from cytosae.study.stage import Stage
@@ -85,9 +85,8 @@ class Sweep:
             with study_tokens(self.study, device=self.device) as source:
                 yield source
             return
-        settings = {**self.about["request"]["settings"], "device": self.device, "layer": layer}
-        settings["weights"] = Path(settings["weights"]) if settings["weights"] else None
-        backbone = load_backbone(BackboneConfig(**settings))
+        settings = from_stored(BackboneConfig, self.about["request"]["settings"])
+        backbone = load_backbone(BackboneConfig(**{**settings, "device": self.device, "layer": layer}))
         cells, store = read_cells(self.study / "cells.parquet"), study_store(self.study)
         layout = layout_of(backbone.info, store)
         if (self.study / "tokens").is_dir():
@@ -224,7 +223,7 @@ def _same_quality(
 ) -> bool:
     """Whether the measures were made of these concepts, with these settings, beside as many seeds."""
     return (
-        dict(made.parameters) == asdict(config)
+        dict(made.parameters) == to_stored(config)
         and {name: made.inputs.get(name) for name in concepts.inputs} == dict(concepts.inputs)
         and sum(name.startswith("against") for name in made.inputs) == others
         and ("attributes" in made.inputs) == (attributes is not None)

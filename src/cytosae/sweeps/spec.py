@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -13,7 +13,7 @@ import yaml  # type: ignore[import-untyped]
 
 from cytosae.errors import CytosaeError
 from cytosae.reproduction.paper import CHOSEN, DEPTH, VARIANTS
-from cytosae.settings import SEED, TrainConfig
+from cytosae.settings import SEED, TrainConfig, stored_names
 
 LAYER = "layer"
 MOST_SEEDS = 10_000
@@ -22,6 +22,8 @@ THRESHOLDS = (-5.0, -4.0, -3.0, -2.0, -1.0)
 _KEYS = ("base", "vary", "grid", "list", "seeds", "thresholds")
 _SHOWN = 80  # characters
 _HINTS = get_type_hints(TrainConfig)
+_STORED = {name: stored for name, stored in stored_names(TrainConfig).items() if name != "seed"}
+_NAMES = {stored: name for name, stored in _STORED.items()}
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class Setting:
     """One setting of the sweep, trained with every seed."""
 
     name: str
-    """What it varies, such as ``expansion=8, l1=0.0008``; ``base`` where nothing differs."""
+    """What it varies, by names on disk, such as ``expansion=8, l1=0.0008``; ``base`` if nothing differs."""
     config: TrainConfig
     layer: int | None
     """Block whose output is taken, from 1; None for the study's."""
@@ -119,7 +121,7 @@ def read_spec(path: Path) -> Spec:
     found: dict[tuple[Any, ...], Setting] = {}
     for varied in _varied(path, raw):
         changed = {key: value for key, value in varied.items() if value != {**asdict(config), **base}.get(key)}
-        name = ", ".join(f"{key}={value}" for key, value in changed.items()) or "base"
+        name = ", ".join(f"{_STORED.get(key, key)}={value}" for key, value in changed.items()) or "base"
         setting = Setting(name, _config(path, {**base, **changed}), {**base, **changed}.get(LAYER), changed)
         found.setdefault((setting.config, setting.layer), setting)
     thresholds = raw.get("thresholds", list(THRESHOLDS))
@@ -153,7 +155,8 @@ def _lists(path: Path, where: str, raw: Any) -> dict[str, list[Any]]:
     for key, values in raw.items():
         if not isinstance(values, list) or not values:
             raise CytosaeError(f"{path}: {where}: {key}: a list of values is expected, not {values!r}.")
-        found[key] = [_settings(path, where, {key: value})[key] for value in values]
+        settings = [_settings(path, where, {key: value}) for value in values]
+        found[next(iter(settings[0]))] = [value for one in settings for value in one.values()]
     return found
 
 
@@ -161,11 +164,15 @@ def _settings(path: Path, where: str, raw: Any) -> dict[str, Any]:
     """Settings with values of their types; YAML reads 8e-5 as text, where 8.0e-5 is a number."""
     if not isinstance(raw, dict):
         raise CytosaeError(f"{path}: {where}: settings with their values are expected, not {raw!r}.")
-    known = [spec.name for spec in fields(TrainConfig) if spec.name != "seed"]
     found = {}
-    for key, value in raw.items():
-        if key != LAYER and key not in known:
-            raise CytosaeError(f"{path}: {where}: {key!r} is unknown; there are {LAYER}, {', '.join(known)}.")
+    for written, value in raw.items():
+        key = _NAMES.get(written, written)
+        if key != LAYER and key not in _STORED:
+            raise CytosaeError(f"{path}: {where}: {key!r} is unknown; there are {LAYER}, {', '.join(_STORED)}.")
+        if key in found:
+            raise CytosaeError(
+                f"{path}: {where}: {key} and its earlier name {_STORED[key]} are both there. Remove one."
+            )
         kind = int if key == LAYER else _HINTS[key]
         found[key] = value
         if kind is float:

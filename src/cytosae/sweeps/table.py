@@ -17,12 +17,13 @@ from cytosae.concepts.evaluation.sampling import LATENTS
 from cytosae.report import files_of, overview, png_of_file, save, template, threshold_counts
 from cytosae.reproduction.paper import REPORTED
 from cytosae.sae import measured_on
-from cytosae.settings import EvaluateConfig
+from cytosae.settings import EvaluateConfig, TrainConfig, stored_names
 from cytosae.sweeps.spec import Run, Spec
 
 TABLE, CSV, RUNS, PAGE = "sweep.parquet", "sweep.csv", "runs.csv", "sweep.html"
 FIGURES = ("explained_variance", "l0", "dead", "silent")
 """On the cells that ``measured_on`` names, but the dead share, which is that of the last batches of the training."""
+_STORED = stored_names(TrainConfig)
 
 
 def write_results(
@@ -85,7 +86,7 @@ def table_of_runs(
             "setting": run.setting.name,
             "paper_variant": spec.variant(run.setting, run.layer, *layer_and_depth),
             "layer": run.layer,
-            **{name: getattr(run.config, name) for name in _varying(spec)},
+            **{_STORED[name]: getattr(run.config, name) for name in _varying(spec)},
             "seed": run.config.seed,
             "state": "diverged" if run.name in diverged else "trained",
         }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +30,7 @@ from cytosae.concepts.joining import joined_statistics
 from cytosae.concepts.storage import PER_LATENT, check_encoded_with, read_inputs
 from cytosae.errors import CytosaeError
 from cytosae.sae import SAE
-from cytosae.settings import EvaluateConfig
+from cytosae.settings import EvaluateConfig, to_stored
 from cytosae.tokens import TokenSource
 
 FIGURES, RESULT = "figures.csv", "quality.json"
@@ -105,7 +104,7 @@ def evaluate_study(
     result = without_nan(
         {
             "cytosae": __version__,
-            "parameters": asdict(config),
+            "parameters": to_stored(config),
             "inputs": inputs,
             "concepts": len(concepts),
             "cells": len(sample.cells),

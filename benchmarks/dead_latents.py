@@ -1,7 +1,7 @@
-"""What reviving dead latents, visiting them rarely, and a product in bfloat16 do to a training, over seeds.
+"""What a dead-latent loss, visiting dead latents rarely, and a product in bfloat16 do to a training, over seeds.
 
-``python -m benchmarks.revival --data ../shared/data/cells --scratch DIR`` trains on real cells with the built-in backbone;
-what is in DIR already is not done again.
+``python -m benchmarks.dead_latents --data ../shared/data/cells --scratch DIR`` trains on real cells with the
+built-in backbone; what is in DIR already is not done again.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ BASE = TrainConfig(
 )  # fmt: skip
 """The highest learning rate of the paper's grid: with it many latents die soon."""
 VARIANTS: dict[str, dict[str, Any]] = {
-    "none": {"revival": "none"},
+    "none": {"dead_latent_loss": "none"},
     "ghost": {},
     "ghost, float32": {"encoder": "float32"},
     "ghost, every 8": {"dead_every": 8},
-    "auxk": {"revival": "auxk"},
-    "auxk, every 8": {"revival": "auxk", "dead_every": 8},
-    "auxk, every 16": {"revival": "auxk", "dead_every": 16},
+    "auxk": {"dead_latent_loss": "auxk"},
+    "auxk, every 8": {"dead_latent_loss": "auxk", "dead_every": 8},
+    "auxk, every 16": {"dead_latent_loss": "auxk", "dead_every": 16},
 }
 FIGURES = ("explained_variance", "l0", "dead", "concepts", "seconds")
 

@@ -1,4 +1,4 @@
-"""An autoencoder that is there already, taken into a study instead of one trained on its tokens."""
+"""Import a trained autoencoder into a study instead of training one on its tokens."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from cytosae.settings import TrainConfig
 from cytosae.tokens import TokenSource
 
 
-def adopt(
-    source: TokenSource, given: Path, folder: Path, config: TrainConfig, inputs: Mapping[str, str]
+def import_sae(
+    source: TokenSource, trained: Path, folder: Path, config: TrainConfig, inputs: Mapping[str, str]
 ) -> dict[str, Any]:
     """Copy an autoencoder into a study and measure it on the study's tokens.
 
@@ -26,7 +26,7 @@ def adopt(
     ----------
     source
         The study's tokens.
-    given
+    trained
         Folder of the autoencoder (`SAE.save_pretrained`).
     folder
         ``sae/`` of the study.
@@ -45,7 +45,7 @@ def adopt(
     CytosaeError
         Not an autoencoder, or a full disk.
     """
-    sae = SAE.from_pretrained(given)
+    sae = SAE.from_pretrained(trained)
     rng = np.random.default_rng([config.seed, 5])
     rows = np.sort(rng.permutation(source.n_cells)[: config.evaluate_images])
     pieces = [rows[i : i + config.batch_images] for i in range(0, len(rows), config.batch_images)]
@@ -58,7 +58,7 @@ def adopt(
     with disk_errors(folder):
         for name in (WEIGHTS, CONFIG):
             with whole_file(folder / name) as partial:
-                shutil.copyfile(given / name, partial)
+                shutil.copyfile(trained / name, partial)
         outputs = {name: FileRecord.of(folder / name) for name in (WEIGHTS, CONFIG)}
         Manifest("sae", {"given": True}, dict(inputs), outputs, summary).save(folder)
     return summary

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from cytosae.sae.model import SAE
-from cytosae.sae.objectives import LOWEST, RECONSTRUCTION, auxk_count, ghost_scale, revival_weight
+from cytosae.sae.objectives import LOWEST, RECONSTRUCTION, auxk_count, dead_latent_weight, ghost_scale
 from cytosae.sae.split import Ranks, Split
 
 
@@ -119,7 +119,7 @@ def ghost(
         output = (scale * total).requires_grad_()
         term = RECONSTRUCTION[objective](residual, output).sum()
         (pull,) = torch.autograd.grad(term, output)
-    weight = revival_weight("ghost", reconstruction, term, latents.split.tokens)
+    weight = dead_latent_weight("ghost", reconstruction, term, latents.split.tokens)
     pull = (pull * scale * (weight / n)).to(kind)
     enc, dec = (centred.new_zeros(len(latents), x.shape[1]) for _ in range(2))
     by_bias = torch.zeros_like(bias)
@@ -183,5 +183,5 @@ def auxk_pull(x: Tensor, output: Tensor, objective: str) -> tuple[float, float, 
         output = output.requires_grad_()
         term = RECONSTRUCTION[objective](x, output).sum()
         (pull,) = torch.autograd.grad(term, output)
-    weight = revival_weight("auxk", term, term, Ranks())
+    weight = dead_latent_weight("auxk", term, term, Ranks())
     return float(term), float(weight), pull * (weight / len(x))

@@ -1,0 +1,30 @@
+"""Settings of every stage; the defaults are the paper's. Imports nothing heavy: the command line shows them."""
+
+from cytosae.settings.concepts import CONCEPT_THRESHOLD, EncodeConfig, EvaluateConfig
+from cytosae.settings.declaration import SEED, SHORT_SEED, from_stored, stored_names, to_stored
+from cytosae.settings.patients import BarcodeConfig, ClassifyConfig, CompareConfig, PatientConfig
+from cytosae.settings.tokens import HERE, BackboneConfig, EngineConfig, ImageConfig, StoreConfig, intensity_window
+from cytosae.settings.training import PRESETS, TrainConfig
+
+__all__ = [
+    "CONCEPT_THRESHOLD",
+    "HERE",
+    "PRESETS",
+    "SEED",
+    "SHORT_SEED",
+    "BackboneConfig",
+    "BarcodeConfig",
+    "ClassifyConfig",
+    "CompareConfig",
+    "EncodeConfig",
+    "EngineConfig",
+    "EvaluateConfig",
+    "ImageConfig",
+    "PatientConfig",
+    "StoreConfig",
+    "TrainConfig",
+    "from_stored",
+    "intensity_window",
+    "stored_names",
+    "to_stored",
+]

@@ -1,0 +1,60 @@
+"""Settings of the concepts and of their quality measures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cytosae.settings.declaration import SEED, SHORT_SEED, check, setting
+
+CONCEPT_THRESHOLD = -3.0
+"""A latent is a discovered concept where log10 of its mean activation is above it (sec. 2)."""
+
+
+@dataclass(frozen=True)
+class EncodeConfig:
+    """Settings of the encoding.
+
+    Raises
+    ------
+    CytosaeError
+        A value out of its range.
+    """
+
+    threshold: float = setting(
+        0.2, "tau: a patch is active where its activation is above it (Eq. 2; release)", minimum=0
+    )
+    references: int = setting(10, "reference images per latent (sec. 2)", minimum=1)
+    per_patient: int = setting(
+        1, "images of one patient among the reference images that are kept beside the strongest, at most", minimum=1
+    )
+    concept_threshold: float = setting(
+        CONCEPT_THRESHOLD, "a latent is a discovered concept where log10 of its mean activation is above it (sec. 2)"
+    )
+    draw_seed: int = setting(0, "fixes the draw of random reference images", minimum=0, maximum=SEED)
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """Settings of the quality measures.
+
+    Raises
+    ------
+    CytosaeError
+        A value out of its range.
+    """
+
+    cells: int = setting(4000, "cells on which the measures rest, drawn from all data sets, at most", minimum=50)
+    token_cells: int = setting(
+        512, "cells whose single tokens are looked at, for reconstruction and masks, at most", minimum=10
+    )
+    changed_cells: int = setting(
+        128, "cells that pass the backbone again with another stain, blurred and compressed, at most", minimum=10
+    )
+    draws: int = setting(200, "bootstrap draws for an interval", minimum=20)
+    seed: int = setting(0, "fixes the cells, the halves and all draws", minimum=0, maximum=SHORT_SEED)
+
+    def __post_init__(self) -> None:
+        check(self)

@@ -1,0 +1,88 @@
+"""Settings of barcodes and of what is asked of patients."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cytosae.settings.declaration import SEED, SHORT_SEED, check, setting
+
+
+@dataclass(frozen=True)
+class BarcodeConfig:
+    """Settings of the barcodes."""
+
+    by_cell_type: bool = setting(False, "a barcode of each cell type (column 'label') of each patient")
+    duplicates: bool = setting(
+        True, "look for cells that occur under two patients, as the same file or turned, resized, compressed anew"
+    )
+
+
+@dataclass(frozen=True)
+class ClassifyConfig:
+    """Settings of the classification of patients.
+
+    Raises
+    ------
+    CytosaeError
+        A value out of its range.
+    """
+
+    splits: int = setting(5, "folds, by patient, with the classes in like shares", minimum=2)
+    repeats: int = setting(5, "times that folds are drawn anew", minimum=1)
+    inner: int = setting(3, "folds of the training patients, in which the threshold is chosen", minimum=2)
+    step: float = setting(
+        0.5, "distance of the thresholds, log10 of mean activation, from -6 to 0 (Fig. 4A)", minimum=0.05
+    )
+    permutations: int = setting(200, "classifications of permuted labels, for the null", minimum=0)
+    bootstrap: int = setting(1000, "bootstrap draws of the patients, for intervals", minimum=20)
+    seed: int = setting(0, "fixes folds, permutations and draws", minimum=0, maximum=SHORT_SEED)
+
+    def __post_init__(self) -> None:
+        check(self)
+
+    @property
+    def thresholds(self) -> tuple[float, ...]:
+        """From -6 to 0."""
+        return tuple(round(-6 + self.step * i, 6) for i in range(int(6 / self.step + 1e-9) + 1))
+
+
+@dataclass(frozen=True)
+class CompareConfig:
+    """Settings of the comparison of two groups of patients.
+
+    Raises
+    ------
+    CytosaeError
+        A value out of its range.
+    """
+
+    top: int = setting(50, "latents most in favour of each side (sec. 3.3)", minimum=1)
+    prevalence: float = setting(
+        0.1, "a latent is tested where it occurs in at least this share of the patients of both groups", minimum=0
+    )
+    bootstrap: int = setting(1000, "bootstrap draws of the patients, for intervals", minimum=20)
+    permutations: int = setting(10_000, "permutations of the groups, for p values", minimum=0)
+    shown: int = setting(8, "latents of each side whose cells are drawn, where a study is given", minimum=1)
+    seed: int = setting(0, "fixes draws and permutations", minimum=0, maximum=SEED)
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+@dataclass(frozen=True)
+class PatientConfig:
+    """Settings of the page of a patient.
+
+    Raises
+    ------
+    CytosaeError
+        A value out of its range.
+    """
+
+    healthy: str = setting("healthy", "the group (diagnosis) of the healthy, with which every patient is compared")
+    concepts: int = setting(8, "unusual concepts shown, at most", minimum=1)
+    cells: int = setting(10, "cells shown, at most", minimum=1)
+    fdr: float = setting(0.1, "false-discovery rate up to which a concept is unusual", minimum=0)
+
+    def __post_init__(self) -> None:
+        check(self)

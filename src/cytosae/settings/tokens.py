@@ -1,0 +1,127 @@
+"""Settings from image to tokens: backbone, pixels, store, and who does the work."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from cytosae.errors import CytosaeError
+from cytosae.settings.declaration import check, setting
+
+
+@dataclass(frozen=True)
+class BackboneConfig:
+    """Which vision transformer makes the tokens, and after which block."""
+
+    backbone: str = setting(
+        "tiny",
+        "dinobloom-s|b|l|g, tiny (built in), a folder or file of weights, a model of the Hugging Face hub (owner/name), or "
+        "timm:NAME; see cytosae backbones list",
+    )
+    layer: int = setting(
+        -2,
+        "block whose output is taken: -2 is the second last (the paper's), 1 the first; counted from 1 or from the end",
+    )
+    dtype: str = setting(
+        "auto",
+        "precision of the backbone's products; auto takes bfloat16 where processor or GPU have it",
+        choices=("auto", "float32", "bfloat16", "float16"),
+    )
+    device: str = setting("auto", "auto, cpu, cuda, cuda:1, ...")
+    revision: str | None = setting(None, "revision of a hub model")
+    weights: Path | None = setting(None, "local weights for dinobloom-*: the .pth, .bin or .safetensors file")
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+_NUMBER = r"-?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?"
+_WINDOW = re.compile(rf"({_NUMBER})-({_NUMBER})", re.IGNORECASE)
+
+
+def intensity_window(text: str) -> tuple[float, float] | None:
+    """The values of an ``--intensity`` that become black and white; None for ``full`` and ``percentile``.
+
+    Raises
+    ------
+    CytosaeError
+        It is none of these.
+    """
+    if text in {"full", "percentile"}:
+        return None
+    match = _WINDOW.fullmatch(text)
+    if match is None or not float(match[1]) < float(match[2]) < float("inf"):
+        raise CytosaeError(
+            f"--intensity {text}: unknown; give full, percentile, or LOW-HIGH with LOW below HIGH, such as 0-4095."
+        )
+    return float(match[1]), float(match[2])
+
+
+@dataclass(frozen=True)
+class ImageConfig:
+    """How image files become pixels."""
+
+    intensity: str | None = setting(
+        None,
+        "images with more than 8 bits a channel become 8-bit: 'full' takes the whole range of the type (0 to 1 for floating "
+        "point), 'percentile' the 0.1th to the 99.9th percentile of each image, LOW-HIGH these values (0-4095) as black and "
+        "white. If left out such images are rejected",
+    )
+
+    def __post_init__(self) -> None:
+        check(self)
+        if self.intensity is not None:
+            intensity_window(self.intensity)
+
+
+@dataclass(frozen=True)
+class StoreConfig:
+    """How tokens are kept on disk."""
+
+    store_dtype: str = setting("float16", "precision of stored tokens", choices=("float16", "bfloat16"))
+    cells_per_shard: int = setting(256, "cells in one file of tokens", minimum=1)
+    batch_size: int = setting(32, "images that pass the backbone together", minimum=1)
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+@dataclass(frozen=True)
+class EngineConfig:
+    """Who embeds and encodes; what comes out does not depend on it.
+
+    Raises
+    ------
+    CytosaeError
+        A value out of its range, or an address without Ray.
+    """
+
+    engine: str = setting(
+        "local",
+        "local: this process, or several of this machine; ray: actors of a Ray cluster (needs cytosae[ray])",
+        choices=("local", "ray"),
+    )
+    replicas: int = setting(
+        0,
+        "copies of the model that work side by side, each in a process of its own; 0 is one, and with ray one a GPU (or "
+        "core) of the cluster",
+        minimum=0,
+    )
+    address: str | None = setting(
+        None, "of a running Ray cluster, such as host:6379 or auto; if left out one is started on this machine"
+    )
+
+    def __post_init__(self) -> None:
+        check(self)
+        if self.address is not None and self.engine != "ray":
+            raise CytosaeError(f"--address {self.address}: is that of a Ray cluster, add --engine ray.")
+
+    @property
+    def here(self) -> bool:
+        """Whether this process does the work itself."""
+        return self.engine == "local" and self.replicas <= 1
+
+
+HERE = EngineConfig()
+"""This process alone."""

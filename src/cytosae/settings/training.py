@@ -1,0 +1,141 @@
+"""Settings of the training; the defaults are the paper's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from cytosae.errors import CytosaeError
+from cytosae.settings.declaration import SEED, check, setting, to_stored
+
+_USED_BY = {
+    "k": ("topk", "batchtopk", "archetypal"),
+    "bandwidth": ("jumprelu",),
+    "points": ("archetypal",),
+    "relaxation": ("archetypal",),
+}
+"""Objectives that use a setting, for those that not all use."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything that a trained autoencoder depends on, beside its tokens.
+
+    The help text of every field says its meaning, its unit and where in the paper (CytoSAE) it comes from.
+
+    Raises
+    ------
+    CytosaeError
+        A value out of its range.
+    """
+
+    expansion: int = setting(64, "latents per dimension of a token (sec. 2: 16, 32, 64, 128)", minimum=1)
+    objective: str = setting(
+        "release",
+        "what is minimised. ReLU and L1 norm: 'release' divides the squared error by the token's norm and averages over "
+        "dimensions, 'squared' sums it over dimensions (Eq. 1). Squared error with another activation: 'topk' (Gao et al. "
+        "2024), 'batchtopk' (Bussmann et al. 2024; Matryoshka with --matryoshka-levels), 'jumprelu', 'gated' "
+        "(Rajamanoharan et al. 2024), 'archetypal' (Fel et al. 2025)",
+        choices=("release", "squared", "topk", "batchtopk", "jumprelu", "gated", "archetypal"),
+    )
+    k: int = setting(
+        32,
+        "latents active on a token: at most with topk and archetypal, on average with batchtopk (Gao et al. 2024)",
+        minimum=1,
+    )
+    bandwidth: float = setting(
+        0.05,
+        "jumprelu: width around a threshold in which activations teach it, and where thresholds start, in units of an "
+        "activation (Rajamanoharan et al. 2024: 0.001 for tokens of norm 1)",
+        minimum=1e-9,
+    )
+    archetypes: int = setting(
+        1024,
+        "archetypal: tokens of which every decoder direction is a mixture, drawn at the start (Fel et al. 2025)",
+        minimum=1,
+        stored="points",
+    )
+    relaxation: float = setting(
+        0.0,
+        "archetypal: how far a direction may leave the mixtures, in mean norms of the archetypes (Fel et al. 2025)",
+        minimum=0,
+    )
+    matryoshka_levels: int = setting(
+        1,
+        "Matryoshka levels: with 3 the first half of the latents and the first quarter have to reconstruct the "
+        "token by themselves too, so that coarse concepts stay whole (Matryoshka, Bussmann et al. 2025, where it is "
+        "--objective batchtopk); 1 is the paper's",
+        minimum=1,
+        stored="nested",
+    )
+    l1: float = setting(
+        8e-5,
+        "lambda, weight of the L1 norm of the latents (sec. 2); with jumprelu of their number, with gated of the gates' L1 "
+        "norm; not used where k sets the number",
+        minimum=0,
+    )
+    learning_rate: float = setting(4e-4, "of Adam, after warm-up (sec. 2)", minimum=0)
+    warmup_steps: int = setting(500, "steps in which the learning rate rises linearly (sec. 2)", minimum=0)
+    images: int = setting(1_000_000, "images seen in all, over many passes (release)", minimum=1)
+    batch_images: int = setting(64, "whole images in a batch (release)", minimum=1)
+    b_dec_init: str = setting(
+        "geometric-median",
+        "start of the decoder bias (sec. 2)",
+        choices=("geometric-median", "mean", "zeros"),
+    )
+    directions_init: str = setting(
+        "random",
+        "start of the latents' directions: 'random', or 'tokens', those of random training tokens, with the encoder tied to "
+        "them",
+        choices=("random", "tokens"),
+    )
+    init_images: int = setting(64, "images whose tokens give the start of bias and directions", minimum=1)
+    dead_latent_loss: str = setting(
+        "ghost",
+        "auxiliary loss of dead latents: 'ghost' gradients (sec. 2; Anthropic 2024), 'auxk', those nearest to firing on a "
+        "token reconstruct its residual (Gao et al. 2024), or 'none'",
+        choices=("ghost", "auxk", "none"),
+        stored="revival",
+    )
+    encoder: str = setting(
+        "auto",
+        "precision of the encoder's product, which tells the active latents; all that follows is float32 in any case. auto "
+        "takes bfloat16, several times faster, where the processor has it",
+        choices=("auto", "float32", "bfloat16"),
+    )
+    dead_every: int = setting(
+        1,
+        "dead latents take part in every step, or only in one of so many, which then counts for all of them; for "
+        "--dead-latent-loss auxk or none",
+        minimum=1,
+    )
+    dead_after: int = setting(64, "batches without firing after which a latent is dead (release)", minimum=1)
+    holdout: float = setting(
+        0.05, "share of cells kept out of training for its figures, where the table has no 'split'", minimum=0
+    )
+    evaluate_every: int = setting(500, "steps between two evaluations", minimum=1)
+    evaluate_images: int = setting(512, "cells in an evaluation, at most", minimum=1)
+    log_every: int = setting(10, "steps between two lines of the log", minimum=1)
+    seed: int = setting(0, "fixes initial weights, held-out cells and the order of images", minimum=0, maximum=SEED)
+
+    def __post_init__(self) -> None:
+        check(self)
+        if self.holdout >= 1:
+            raise CytosaeError(f"--holdout {self.holdout}: must be below 1, or no cell is left to train on.")
+
+    def recorded(self) -> dict[str, Any]:
+        """The settings that the objective uses, by name: what a training is told by, and compared by when it goes on."""
+        return {
+            name: value
+            for name, value in to_stored(self).items()
+            if self.objective in _USED_BY.get(name, (self.objective,))
+        }
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps: enough batches to see `images` images."""
+        return -(-self.images // self.batch_images)
+
+
+PRESETS = {"paper": TrainConfig(), "recommended": TrainConfig(objective="batchtopk", dead_latent_loss="auxk")}
+"""Settings of a training by the name that ``--preset`` gives them; where they differ stands in docs/choices.md."""
