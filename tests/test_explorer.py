@@ -533,7 +533,7 @@ def test_images_that_are_gone_or_broken(copied: Path) -> None:
     assert client.get(f"/api/cells/{SET}/2/image").content != good  # a file that changes is read anew
 
 
-def test_no_request_names_a_file(copied: Path, study: Path) -> None:
+def test_no_request_names_a_file(copied: Path, study: Path, capfd: pytest.CaptureFixture[str]) -> None:
     app = create_app(study, hosts=["export"])
     (study.parent / "secret.txt").write_text("nobody may read this")
     for path in (
@@ -566,7 +566,9 @@ def test_no_request_names_a_file(copied: Path, study: Path) -> None:
     table["path"] = table["path"].astype(str)
     table.loc[3, ["path", "cell_id"]] = ["/etc/passwd", "other"]
     table.to_parquet(copied / "cells.parquet")
-    assert "no longer that row" in refusal(opened(copied).get(f"/api/cells/{SET}/3/image"), 500)
+    address = f"/api/cells/{SET}/3/image"
+    assert "no longer that row" in refusal(opened(copied).get(address), 500)
+    assert f"explorer: {address}: other: no longer that row" in capfd.readouterr().err  # its output says so too
 
 
 def test_foreign_hosts_and_origins(study: Path, client: TestClient) -> None:

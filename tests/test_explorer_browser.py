@@ -150,6 +150,7 @@ def tab(browser: Any) -> Iterator[Callable[..., Any]]:
         page.set_default_timeout(20_000)
         page.faults = []
         page.on("pageerror", lambda error: page.faults.append(str(error)))
+        page.on("response", lambda one: page.faults.append(f"{one.status} {one.url}") if one.status == 500 else None)
         page.on("console", lambda said: page.faults.append(said.text) if said.type == "error" else None)
         return page
 

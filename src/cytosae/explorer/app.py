@@ -152,8 +152,10 @@ def _explain_problems(app: FastAPI) -> None:
     """Every error as one sentence."""
 
     @app.exception_handler(CytosaeError)
-    async def failed(_: Request, error: CytosaeError) -> JSONResponse:
+    async def failed(request: Request, error: CytosaeError) -> JSONResponse:
         status = 404 if isinstance(error, NotFound) else 422 if isinstance(error, Unanswerable) else 500
+        if status == 500:
+            say(f"explorer: {request.url.path}: {error}")
         return JSONResponse({"detail": str(error)}, status)
 
     @app.exception_handler(Exception)
