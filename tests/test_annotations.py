@@ -60,8 +60,8 @@ from cytosae.explorer.annotations.schemas import WorklistFile
 from cytosae.explorer.annotations.tabular import from_csv
 from cytosae.explorer.annotations.worklists import from_panel
 from cytosae.sae import SAE
-from cytosae.settings import EncodeConfig
-from cytosae.study import RunConfig, Study
+from cytosae.settings import BarcodeConfig, EncodeConfig
+from cytosae.study import stages
 from cytosae.tokens import TokenStore
 
 SAE_DIGEST = "d" * 64
@@ -921,7 +921,7 @@ def study(make_store: Callable[..., TokenStore], tmp_path: Path) -> tuple[Path, 
     sae.initialise(torch.Generator().manual_seed(0))
     folder = tmp_path / "a study"
     encode(store, sae, folder / "concepts")
-    Study(folder, RunConfig())._cohort()
+    stages.barcodes(folder, BarcodeConfig()).update()
     return folder, store
 
 
@@ -933,9 +933,8 @@ def up_to_date(folder: Path, store: TokenStore) -> list[str]:
         folder / "concepts", asdict(EncodeConfig()), encode_inputs(store, manifest.inputs["sae"])
     )
     stale = [] if reason is None else [f"concepts: {reason}"]
-    again = Study(folder, RunConfig())
-    again._cohort()
-    return stale + ([] if again.stages["cohort"]["skipped"] else [f"cohort: {again.stages['cohort']['why']}"])
+    again = stages.barcodes(folder, BarcodeConfig()).update()
+    return stale + ([] if again["skipped"] else [f"cohort: {again['why']}"])
 
 
 def contents(path: Path) -> dict[str, Any]:

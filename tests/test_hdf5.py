@@ -21,7 +21,8 @@ from cytosae.errors import CytosaeError
 from cytosae.explorer.annotations import name_latents, open_database
 from cytosae.explorer.reader import StudyReader
 from cytosae.sae import SAE
-from cytosae.study import RunConfig, Study
+from cytosae.settings import BarcodeConfig
+from cytosae.study import stages
 from cytosae.tokens import TokenStore
 from cytosae.tokens.foreign import open_foreign
 
@@ -58,7 +59,7 @@ def study(make_store: Callable[..., TokenStore]) -> Path:
     sae.save_pretrained(folder / "sae")
     store.cells.to_parquet(folder / "cells.parquet")
     encode(store, sae, folder / "concepts")
-    Study(folder, RunConfig())._cohort()
+    stages.barcodes(folder, BarcodeConfig()).update()
     return folder
 
 

@@ -1,4 +1,4 @@
-/** Shapes of the explorer's API; see the server's `explorer/schemas.py`. */
+/** Shapes of the explorer's API; see the server's `explorer/schemas/`. */
 
 export interface Measure {
   key: string;

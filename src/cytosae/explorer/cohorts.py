@@ -81,10 +81,10 @@ class Cohort:
         """What the barcodes tell of a patient."""
         data = self.barcodes
         known: dict[str, Any] = {str(name): _plain(value) for name, value in data.obs.iloc[row].items()}
-        told = {name: value for name, value in known.items() if name not in _FIELDS}
-        told |= {"id": str(data.obs_names[row]), "dataset": known["dataset"], "n_cells": known["n_cells"]}
-        diagnosis = told.get("diagnosis")
-        return s.PatientRow(**{**told, "diagnosis": None if diagnosis is None else str(diagnosis)})
+        fields = {name: value for name, value in known.items() if name not in _FIELDS}
+        fields |= {"id": str(data.obs_names[row]), "dataset": known["dataset"], "n_cells": known["n_cells"]}
+        diagnosis = fields.get("diagnosis")
+        return s.PatientRow(**{**fields, "diagnosis": None if diagnosis is None else str(diagnosis)})
 
     def patients(self) -> s.PatientList:
         """All patients."""
@@ -156,7 +156,7 @@ class Cohort:
 
     def _against(self, found: Against, of: DataSet, rows: NDArray[np.int64]) -> s.AgainstGroup:
         cells = [
-            s.ScoredCell(**_told(of, ref), score=found.scores[place])
+            s.ScoredCell(**_cell_fields(of, ref), score=found.scores[place])
             for place, ref in zip(found.shown, of.refs(rows[found.shown]), strict=True)
         ]
         return s.AgainstGroup(
@@ -177,7 +177,7 @@ class Cohort:
             classes=[s.ClassProbability(name=said.model.classes[c], probability=said.probability[c]) for c in order],
             concepts=[s.AddingConcept(latent=int(latent), adds=said.adds[latent]) for latent in said.concepts],
             cells=[
-                s.AddingCell(**_told(of, ref), adds=said.cells[place])
+                s.AddingCell(**_cell_fields(of, ref), adds=said.cells[place])
                 for place, ref in zip(said.shown, of.refs(rows[said.shown]), strict=True)
             ],
         )
@@ -244,11 +244,13 @@ class Cohort:
             values = of.activations(rows)[1][:, [latent]].toarray()[:, 0]
             best = int(values.argmax())
             (ref,) = of.refs(rows[[best]])
-            cells.append((of, {**_told(of, ref), "patient": str(data.obs_names[row]), "value": float(values[best])}))
+            cells.append(
+                (of, {**_cell_fields(of, ref), "patient": str(data.obs_names[row]), "value": float(values[best])})
+            )
         return sorted(cells, key=lambda cell: -cell[1]["value"])
 
 
-def _told(of: DataSet, ref: dict[str, Any]) -> dict[str, Any]:
+def _cell_fields(of: DataSet, ref: dict[str, Any]) -> dict[str, Any]:
     return {"dataset": of.name, **{key: ref[key] for key in ("row", "cell_id", "label")}}
 
 
