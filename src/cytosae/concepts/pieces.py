@@ -21,7 +21,7 @@ from cytosae.concepts.parts import Parts
 from cytosae.concepts.reduction import Partial, Roster
 from cytosae.engines import Tick, Work
 from cytosae.sae import SAE
-from cytosae.sae.activations import Activation
+from cytosae.sae.objectives import Activation
 from cytosae.settings import EncodeConfig
 from cytosae.tokens import TokenSource
 
