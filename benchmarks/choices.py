@@ -29,7 +29,8 @@ from cytosae.concepts import cell_activations
 from cytosae.concepts.quality import align, halves, recovery
 from cytosae.sae import SAE, evaluate
 from cytosae.sae.start import initialise, tie_encoder
-from cytosae.sae.step import dead_latents, new_state, step
+from cytosae.sae.state import dead_latents, new_state
+from cytosae.sae.step import step
 from cytosae.sae.trainer import _split, start_tokens
 from cytosae.settings import TrainConfig
 from cytosae.study import list_to, rendered

@@ -15,7 +15,8 @@ from benchmarks.timing import medians
 from cytosae.cells import COLUMNS, write_cells
 from cytosae.cells.table import FILE_COLUMNS
 from cytosae.sae import TrainConfig
-from cytosae.sae.step import new_state, step
+from cytosae.sae.state import new_state
+from cytosae.sae.step import step
 from cytosae.tokens import Layout, TokenStore, shuffled_batches
 from cytosae.tokens.store import CELLS, Shard, write_manifest, write_shard
 

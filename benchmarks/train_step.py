@@ -18,9 +18,9 @@ from torch import Tensor
 
 from benchmarks.peers import available
 from benchmarks.timing import medians
+from cytosae.sae import backends
 from cytosae.sae.active_latents import active
-from cytosae.sae.checkpoint import TrainState
-from cytosae.sae.step import _plain_step, _sparse_step, new_state
+from cytosae.sae.state import TrainState, new_state
 from cytosae.settings import TrainConfig
 
 PRODUCT_PIECE = 4096  # latents of the encoder's product that are made at once, when it is timed alone
@@ -74,9 +74,9 @@ def measure(
     )
     state = state_of(d_model, expansion, l0, x)
     functions: dict[str, Callable[[], object]] = {
-        "cytosae float32": lambda: _sparse_step(state, x, float32),
-        "cytosae bfloat16": lambda: _sparse_step(state, x, bfloat16),
-        "plain model": lambda: _plain_step(state, x, plain),
+        "cytosae float32": lambda: backends.fused(state, x, float32),
+        "cytosae bfloat16": lambda: backends.fused(state, x, bfloat16),
+        "plain model": lambda: backends.plain(state, x, plain),
         "encoder product float32": product(state, x, torch.float32),
         "encoder product bfloat16": product(state, x, torch.bfloat16),
     }
@@ -117,7 +117,7 @@ def measure_sweeps(
             config = TrainConfig(l1=1e-5, learning_rate=1e-9, warmup_steps=0, dead_latent_loss="none")
             configs = {dtype: replace(config, encoder=dtype) for dtype in ("float32", "bfloat16")}
             functions: dict[str, Callable[[], object]] = {
-                dtype: partial(_sparse_step, state, x, config) for dtype, config in configs.items()
+                dtype: partial(backends.fused, state, x, config) for dtype, config in configs.items()
             }
             found[f"{name} {value:g}"] = medians(functions, rounds)
     return found
@@ -135,7 +135,7 @@ def measure_dead(
 
     def steps(config: TrainConfig) -> None:
         for _ in range(config.dead_every):
-            _sparse_step(state, x, config)
+            backends.fused(state, x, config)
             state.step += 1
 
     configs = {
@@ -148,7 +148,7 @@ def measure_dead(
     }
     functions: dict[str, Callable[[], object]] = {
         f"plain model, {dead_latent_loss}": partial(
-            _plain_step, state, x, replace(plain, dead_latent_loss=dead_latent_loss)
+            backends.plain, state, x, replace(plain, dead_latent_loss=dead_latent_loss)
         )
         for dead_latent_loss in ("ghost", "auxk")
     }

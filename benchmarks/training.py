@@ -11,7 +11,7 @@ import torch
 
 from cytosae.backbones import load
 from cytosae.sae import train, training
-from cytosae.sae.checkpoint import TrainState
+from cytosae.sae.state import TrainState
 from cytosae.settings import TrainConfig
 from cytosae.study import list_to, rendered
 from cytosae.tokens import TokenStore, embed, layout_of

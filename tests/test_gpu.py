@@ -20,7 +20,7 @@ if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # read when Triton is first imported, so before anything that may do so
 
 from cytosae.sae import SAE, gpu, sparse
-from cytosae.sae.objectives import BatchFigures
+from cytosae.sae.loss import BatchFigures
 from test_sparse import clear_choice, far_from_zero, two_saes
 
 SHAPES = {

@@ -17,7 +17,7 @@ from cytosae.concepts.cell_ranges import RANGES
 from cytosae.engines import Partition
 from cytosae.errors import CytosaeError
 from cytosae.sae import SAE
-from cytosae.sae.activations import TopK
+from cytosae.sae.objectives import TopK
 from cytosae.settings import EvaluateConfig
 from cytosae.tokens import TokenStore
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, fields, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,13 +18,13 @@ from typer.testing import CliRunner
 from cytosae.cli.options import with_settings
 from cytosae.concepts import cell_activations, concept_maps
 from cytosae.errors import CytosaeError
-from cytosae.sae import SAE, TrainConfig, backward, evaluate, sparse
-from cytosae.sae.activations import ACTIVATIONS, activation_of
+from cytosae.sae import SAE, TrainConfig, backends, backward, evaluate, gpu, recorded, sparse
 from cytosae.sae.active_latents import active
-from cytosae.sae.checkpoint import CHECKPOINT, TrainState, load_checkpoint, save_checkpoint
-from cytosae.sae.objectives import OBJECTIVES
+from cytosae.sae.checkpoint import CHECKPOINT, load_checkpoint, save_checkpoint
+from cytosae.sae.objectives import ACTIVATIONS, OBJECTIVES, activation_of
 from cytosae.sae.start import initialise
-from cytosae.sae.step import new_state, step
+from cytosae.sae.state import TrainState, new_state
+from cytosae.sae.step import step
 from cytosae.settings import PRESETS, BackboneConfig
 from cytosae.study import RunConfig, Study
 
@@ -145,7 +146,7 @@ def test_archetypal_gradient_reaches_what_the_directions_are_made_of() -> None:
     config = TrainConfig(objective="archetypal", expansion=3, k=4, archetypes=9, relaxation=0.5)
     state = new_state(config, 6, CPU)
     state.sae.double()
-    made = state.archetypes
+    made = state.archetypal
     assert made is not None
     made.double()
     with torch.no_grad():
@@ -158,7 +159,7 @@ def test_archetypal_gradient_reaches_what_the_directions_are_made_of() -> None:
 
     made.zero_grad()
     weights = made.logits.exp() / made.logits.exp().sum(1, keepdim=True)
-    rows = weights @ made.points + made.shift
+    rows = weights @ made.archetypes + made.shift
     directions = rows / rows.norm(dim=1, keepdim=True)
     with torch.no_grad():
         h = state.sae.encode(x)
@@ -173,18 +174,18 @@ def test_archetypal_directions_stay_mixtures_of_tokens() -> None:
     for relaxation in (0.0, 0.2):
         config = replace(PLANTED["archetypal"], relaxation=relaxation, archetypes=40)
         state = started(config, x)
-        made = state.archetypes
+        made = state.archetypal
         assert made is not None
         for number in range(30):
             step(state, dictionary(number)[0], config)
-        points, w = made.points.numpy(), torch.softmax(made.logits, 1).detach()
-        assert all((np.abs(x.numpy() - point).max(1) < 1e-6).any() for point in points)  # b_dec started at zero
+        archetypes, w = made.archetypes.numpy(), torch.softmax(made.logits, 1).detach()
+        assert all((np.abs(x.numpy() - point).max(1) < 1e-6).any() for point in archetypes)  # b_dec started at zero
         assert float(w.min()) >= 0
         torch.testing.assert_close(w.sum(1), torch.ones(len(w)))
-        mixed = w @ made.points
+        mixed = w @ made.archetypes
         if relaxation:
             assert made.shift is not None
-            assert made.shift.norm(dim=1).max() <= 0.2 * made.points.norm(dim=1).mean() * 1.001
+            assert made.shift.norm(dim=1).max() <= 0.2 * made.archetypes.norm(dim=1).mean() * 1.001
             assert made.shift.norm(dim=1).max() > 0
             mixed = mixed + made.shift.detach()
         torch.testing.assert_close(state.sae.W_dec.detach(), mixed / mixed.norm(dim=1, keepdim=True))
@@ -307,6 +308,41 @@ def test_the_fast_step_trains_the_same(objective: str, matryoshka_levels: int, m
         assert (a - b).norm().item() < 2e-3 * a.norm().item(), name
 
 
+@pytest.mark.parametrize(
+    ("objective", "backend"),
+    [(name, "fused") for name in ("release", "squared", "topk", "batchtopk")]
+    + [("archetypal", "active"), ("jumprelu", "plain"), ("gated", "plain")],
+)
+def test_the_backend_of_a_training(objective: str, backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = TrainConfig(objective=objective, expansion=2, archetypes=5)
+    state = new_state(config, 4, CPU)
+    assert backends.choose(state, config) is getattr(backends, backend)
+    monkeypatch.setenv("CYTOSAE_BACKEND", "plain")
+    assert backends.choose(state, config) is backends.plain
+    monkeypatch.setenv("CYTOSAE_BACKEND", "fastest")
+    with pytest.raises(CytosaeError, match="CYTOSAE_BACKEND=fastest: unknown; choose one of auto, plain, kernels"):
+        backends.choose(state, config)
+    monkeypatch.setenv("CYTOSAE_BACKEND", "kernels")
+    if backend != "plain":
+        with pytest.raises(CytosaeError, match="needs a GPU and Triton"):
+            backends.choose(state, config)
+
+
+@pytest.mark.parametrize(("chosen", "backend"), [(None, "plain"), ("kernels", "kernels")])
+def test_kernels_of_a_gpu_are_used_only_if_chosen(
+    chosen: str | None, backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+
+    if chosen:
+        monkeypatch.setenv("CYTOSAE_BACKEND", chosen)
+    monkeypatch.setattr(gpu, "available", lambda: True)
+    for objective in ("release", "topk"):
+        config = TrainConfig(objective=objective, expansion=2)
+        state = new_state(config, 4, CPU)
+        monkeypatch.setitem(state.sae._parameters, "b_dec", SimpleNamespace(device=SimpleNamespace(type="cuda")))
+        assert backends.choose(state, config) is getattr(backends, backend if objective == "release" else "plain")
+
+
 def test_objectives_that_need_inactive_latents_are_not_given_to_the_fast_step() -> None:
     for objective in ("jumprelu", "gated"):
         sae = drawn(objective).float()
@@ -368,11 +404,11 @@ def test_a_checkpoint_goes_on_to_the_same_weights(objective: str, tmp_path: Path
 def test_settings_that_the_objective_does_not_use_are_not_recorded() -> None:
     """So what was trained before they were there is up to date still."""
     new = {"k", "bandwidth", "points", "relaxation"}
-    assert not new & set(TrainConfig().recorded())
-    assert new & set(TrainConfig(objective="batchtopk").recorded()) == {"k"}
-    assert new & set(TrainConfig(objective="jumprelu").recorded()) == {"bandwidth"}
-    assert new & set(TrainConfig(objective="archetypal").recorded()) == {"k", "points", "relaxation"}
-    assert TrainConfig(k=7).recorded() == TrainConfig().recorded()
+    assert not new & set(recorded(TrainConfig()))
+    assert new & set(recorded(TrainConfig(objective="batchtopk"))) == {"k"}
+    assert new & set(recorded(TrainConfig(objective="jumprelu"))) == {"bandwidth"}
+    assert new & set(recorded(TrainConfig(objective="archetypal"))) == {"k", "points", "relaxation"}
+    assert recorded(TrainConfig(k=7)) == recorded(TrainConfig())
 
 
 def test_every_objective_can_be_chosen() -> None:

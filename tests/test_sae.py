@@ -28,7 +28,8 @@ from cytosae.sae.checkpoint import CHECKPOINT, load_checkpoint, save_checkpoint
 from cytosae.sae.former import TrainedWork
 from cytosae.sae.joint import Member, train_together
 from cytosae.sae.start import start_from_tokens, start_of_bias
-from cytosae.sae.step import dead_latents, learning_rate, new_state, step
+from cytosae.sae.state import dead_latents, learning_rate, new_state
+from cytosae.sae.step import step
 from cytosae.tokens import TokenStore
 
 MakeStore = Callable[..., TokenStore]
@@ -473,7 +474,7 @@ def test_interrupted_training_ends_in_the_same_bytes(make_store: MakeStore, tmp_
 def test_the_resume_test_would_notice_a_part_that_is_not_restored(
     forget: str, make_store: MakeStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import cytosae.sae.training as module
+    import cytosae.sae.trainer as module
 
     def forgetful(path: Path, state: object) -> None:
         fresh = new_state(SMALL, 12, torch.device("cpu"))

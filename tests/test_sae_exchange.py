@@ -38,9 +38,9 @@ from cytosae.artefacts import FileRecord, Manifest, write_json
 from cytosae.cli.commands import app
 from cytosae.errors import CytosaeError
 from cytosae.sae import SAE
-from cytosae.sae.activations import BatchTopK, Gated, JumpReLU, ReLU, TopK
 from cytosae.sae.card import Evidence, card, evidence_of
 from cytosae.sae.foreign import import_sae, write_saelens
+from cytosae.sae.objectives import BatchTopK, Gated, JumpReLU, ReLU, TopK
 
 D, S, N = 12, 40, 30
 NAMES = ("W_enc", "b_enc", "W_dec", "b_dec")

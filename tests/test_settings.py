@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from cytosae.cli.options import with_settings
 from cytosae.errors import CytosaeError
+from cytosae.sae import recorded
 from cytosae.settings import BackboneConfig, StoreConfig, TrainConfig, from_stored, stored_names, to_stored
 from cytosae.sweeps.spec import read_spec
 
@@ -25,9 +26,9 @@ def test_names_on_disk_are_those_of_earlier_versions() -> None:
     stored = to_stored(CHANGED)
     assert [stored[name] for name in RENAMED.values()] == ["auxk", 4, 9]
     assert not RENAMED.keys() & stored.keys()
-    recorded = CHANGED.recorded()
-    assert recorded.items() <= stored.items()
-    assert set(RENAMED.values()) <= recorded.keys()
+    used = recorded(CHANGED)
+    assert used.items() <= stored.items()
+    assert set(RENAMED.values()) <= used.keys()
 
 
 @pytest.mark.parametrize(

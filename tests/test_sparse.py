@@ -18,11 +18,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from cytosae.concepts import cell_activations, concept_maps
-from cytosae.sae import SAE, TrainConfig, active_latents, backward, sparse
-from cytosae.sae import step as step_module
-from cytosae.sae.checkpoint import TrainState, load_checkpoint, save_checkpoint
-from cytosae.sae.objectives import auxk_count
-from cytosae.sae.step import dead_latents, new_state, step
+from cytosae.sae import SAE, TrainConfig, active_latents, backends, backward, sparse
+from cytosae.sae.checkpoint import load_checkpoint, save_checkpoint
+from cytosae.sae.loss import auxk_count
+from cytosae.sae.state import TrainState, dead_latents, new_state
+from cytosae.sae.step import step
 
 BLOCKS = st.sampled_from([4, 7, active_latents.TOKENS])  # tokens that are worked on together
 SHAPES = {
@@ -279,7 +279,7 @@ def test_the_way_is_chosen_by_the_measured_density(monkeypatch: pytest.MonkeyPat
     taken: list[str] = []
 
     def noted(name: str) -> Callable[..., object]:
-        function = getattr(step_module, name)
+        function = getattr(backends, name)
 
         def call(*arguments: object) -> object:
             taken.append(name)
@@ -288,14 +288,14 @@ def test_the_way_is_chosen_by_the_measured_density(monkeypatch: pytest.MonkeyPat
         return call
 
     monkeypatch.setattr(sparse, "DENSE", 0.1)
-    for name in ("_plain_step", "_sparse_step"):
-        monkeypatch.setattr(step_module, name, noted(name))
+    for name in ("plain", "fused"):
+        monkeypatch.setattr(backends, name, noted(name))
     state = new_state(CONFIG, 24, torch.device("cpu"))
     for number in range(60):
         before = state.l0
         step(state, planted(number), CONFIG)
-        assert (taken[-1] == "_sparse_step") == (before <= sparse.DENSE * state.sae.n_latents)
-    assert {"_plain_step", "_sparse_step"} == set(taken)
+        assert (taken[-1] == "fused") == (before <= sparse.DENSE * state.sae.n_latents)
+    assert {"plain", "fused"} == set(taken)
 
 
 def test_rarely_visited_dead_latents_rest_between_and_catch_up(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ from cytosae.errors import CytosaeError
 from cytosae.sae import TrainConfig, geometric_median, train
 from cytosae.sae.cost import training_bytes
 from cytosae.sae.probe import Probe, beyond_probes, fit_l0, never_fired, search, steps_until, summed_rate
-from cytosae.sae.step import learning_rate
+from cytosae.sae.state import learning_rate
 from cytosae.tokens import TokenStore
 from cytosae.tokens.inspection import mean_to_spread, oddities
 

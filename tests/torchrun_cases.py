@@ -17,9 +17,8 @@ import torch
 import torch.distributed as dist
 
 from cytosae.errors import CytosaeError, Interrupted
-from cytosae.sae import distributed, join, sparse, trainer, training
-from cytosae.sae import step as steps
-from cytosae.sae.objectives import BatchFigures
+from cytosae.sae import backends, distributed, join, sparse, trainer, training
+from cytosae.sae.loss import BatchFigures
 from cytosae.settings import TrainConfig
 from cytosae.tokens import TokenStore
 
@@ -62,7 +61,7 @@ def take_the_step_of_a_gpu(seen: dict[str, Any]) -> None:
 
     seen["kernels"] = 0
     sparse.backward = backward
-    steps._sparse_step = lambda state, x, config: steps._plain_step(state, x, config, along_active=True)
+    backends.fused = backends.active
 
 
 def run(store: Path, out: Path, case: dict[str, Any], rank: int) -> dict[str, Any]:

@@ -30,7 +30,7 @@ from cytosae.sae import SAE
 from cytosae.sae.checkpoint import CHECKPOINT, load_checkpoint
 from cytosae.sae.foreign import import_sae, write_saelens
 from cytosae.sae.former import TrainedWork
-from cytosae.sae.step import new_state
+from cytosae.sae.state import new_state
 from cytosae.sweeps.spec import read_spec
 from cytosae.tokens import TokenStore
 from cytosae.tokens.store import RECORD, read_manifest, read_records, write_record

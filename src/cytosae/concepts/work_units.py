@@ -22,7 +22,7 @@ from cytosae.concepts.cell_ranges import CellRanges
 from cytosae.concepts.reduction import CellTable, Statistics
 from cytosae.engines import Tick, Work
 from cytosae.sae import SAE
-from cytosae.sae.activations import Activation
+from cytosae.sae.objectives import Activation
 from cytosae.settings import EncodeConfig
 from cytosae.tokens import TokenSource
 

@@ -2,9 +2,10 @@
 
 from cytosae.sae.distributed import join
 from cytosae.sae.importing import import_sae
+from cytosae.sae.loss import backward, ghost_reconstruction, terms
 from cytosae.sae.metrics import HELD_OUT, TRAINING, ExplainedVariance, evaluate, measured_on
 from cytosae.sae.model import SAE
-from cytosae.sae.objectives import RECONSTRUCTION, backward, ghost_reconstruction, terms
+from cytosae.sae.objectives import RECONSTRUCTION, recorded
 from cytosae.sae.start import geometric_median
 from cytosae.sae.tracking import TRACKERS, read_metrics
 from cytosae.sae.trainer import training_inputs
@@ -27,6 +28,7 @@ __all__ = [
     "join",
     "measured_on",
     "read_metrics",
+    "recorded",
     "terms",
     "train",
     "training_inputs",

@@ -16,10 +16,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cytosae.sae import kernels
-from cytosae.sae.activations import BatchTopK, ReLU, TopK
 from cytosae.sae.dead_latents import ranges
 from cytosae.sae.model import SAE
-from cytosae.sae.split import among_largest
+from cytosae.sae.sharding import among_largest
 from cytosae.sae.threads import each, scratch, shares
 
 LATENTS, TOKENS = 512, 16 * 257
@@ -76,11 +75,11 @@ def active(sae: SAE, x: Tensor, dtype: str = "float32", latents: NDArray[np.int6
 
 
 def _active(sae: SAE, centred: Tensor, dtype: str, latents: NDArray[np.int64] | None) -> Active:
-    if isinstance(sae.activation, TopK):
-        return _largest_of_tokens(sae, centred, sae.activation, latents)
+    if (k := sae.activation.largest_of_token) is not None:
+        return _largest_of_tokens(sae, centred, k, latents)
     lowest = sae.activation.lowest()
     h = _above(sae, centred, dtype, latents, lowest)
-    if isinstance(sae.activation, ReLU):
+    if sae.activation.is_relu:
         return h
     of_entry = torch.from_numpy(h.latents())
     with torch.no_grad():
@@ -90,9 +89,10 @@ def _active(sae: SAE, centred: Tensor, dtype: str, latents: NDArray[np.int64] | 
 
 def active_in_training(sae: SAE, centred: Tensor, dtype: str, latents: NDArray[np.int64] | None) -> Active:
     """The same where a batch decides together which latents are active."""
-    if not isinstance(sae.activation, BatchTopK):
+    wanted, threshold = sae.activation.largest_of_batch(len(centred)), sae.activation.lowest()
+    if wanted is None or threshold is None:
         return _active(sae, centred, dtype, latents)
-    wanted, lowest = sae.activation.k * len(centred), 0.8 * sae.activation.log_threshold.detach().exp()
+    lowest = 0.8 * threshold
     h = _above(sae, centred, dtype, latents, lowest)
     while len(h) < wanted and lowest.any():  # the threshold of earlier batches is too high for this one
         lowest = lowest / 4 if lowest.max() > 1e-3 else torch.zeros_like(lowest)
@@ -102,17 +102,18 @@ def active_in_training(sae: SAE, centred: Tensor, dtype: str, latents: NDArray[n
     return h.where(h.values >= np.partition(h.values, -wanted)[-wanted])
 
 
-def _largest_of_tokens(sae: SAE, centred: Tensor, topk: TopK, latents: NDArray[np.int64] | None) -> Active:
+def _largest_of_tokens(sae: SAE, centred: Tensor, k: int, latents: NDArray[np.int64] | None) -> Active:
     """The k largest of each token that are above zero; of these those among `latents`."""
-    w, b, k = sae.W_enc.detach(), sae.b_enc.detach(), min(topk.k, sae.n_latents)
+    w, b = sae.W_enc.detach(), sae.b_enc.detach()
     centred = centred.detach()
-    places, values = torch.empty(len(centred), k, dtype=torch.int64), torch.empty(len(centred), k)
+    most = min(k, sae.n_latents)
+    places, values = torch.empty(len(centred), most, dtype=torch.int64), torch.empty(len(centred), most)
 
     def choose(first: int, last: int) -> None:
-        values[first:last], places[first:last] = largest(torch.addmm(b, centred[first:last], w), k)
+        values[first:last], places[first:last] = largest(torch.addmm(b, centred[first:last], w), most)
 
     each(choose, ranges(len(centred), ROWS))
-    kept, _ = among_largest(values, topk.k, sae.split.latents)
+    kept, _ = among_largest(values, k, sae.sharding.latents)
     h = by_latent(places, values * kept, sae.n_latents)
     active = h.values > 0
     if latents is not None:

@@ -1,4 +1,4 @@
-"""A training in the middle: one file from which it goes on to the same result."""
+"""The checkpoint of a training: one file from which it resumes to the same result."""
 
 from __future__ import annotations
 
@@ -6,73 +6,19 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from cytosae.artefacts import parse_json, whole_file
 from cytosae.errors import CytosaeError
-from cytosae.sae.archetypes import Archetypes
-from cytosae.sae.model import SAE
-from cytosae.sae.pretrained import stored_name
+from cytosae.sae.state import TrainState
 
 CHECKPOINT = "checkpoint.safetensors"
-MOMENTS = ("exp_avg", "exp_avg_sq")
-
-
-@dataclass
-class TrainState:
-    """Everything that the next step depends on.
-
-    The data position is the step itself: the order of images is a pure function of the seed
-    (`cytosae.tokens.shuffled_batches`).
-    """
-
-    sae: SAE
-    optimiser: torch.optim.Adam
-    since_fired: Tensor
-    """Batches since each latent last fired, int32 ``(n_latents,)``."""
-    rested: Tensor | None = None
-    """Steps in which each dead latent took no part since it last did, int32 ``(n_latents,)``; where they ever rest."""
-    step: int = 0
-    """Steps done."""
-    l0: float = float("inf")
-    """Active latents a token in the last step; says which way of computing the next one is faster."""
-    archetypes: Archetypes | None = None
-    """What the directions are made of, with the archetypal objective."""
-
-    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
-        """Everything that is learned, with its name in the checkpoint."""
-        for prefix, module in (("sae", self.sae), ("archetypes", self.archetypes)):
-            if module is not None:
-                yield from ((f"{prefix}.{stored_name(name)}", own) for name, own in module.named_parameters())
-
-    def tensors(self) -> dict[str, Tensor]:
-        """What is as large as the autoencoder, under its names in the checkpoint: the tensors themselves, no copies."""
-        found = {"since_fired": self.since_fired}
-        if self.rested is not None:
-            found["rested"] = self.rested
-        if self.archetypes is not None:
-            found["archetypes.points"] = self.archetypes.points
-        for name, parameter in self.named_parameters():
-            moments = self.optimiser.state[parameter]
-            if not moments:  # as Adam makes them in its first step
-                moments["step"] = torch.tensor(float(self.step), device=parameter.device)
-                moments.update({moment: torch.zeros_like(parameter) for moment in MOMENTS})
-            found[name] = parameter.detach()
-            found.update({f"adam.{moment}.{name.removeprefix('sae.')}": moments[moment] for moment in MOMENTS})
-        return found
-
-    def move_to(self, step: int, l0: float) -> None:
-        """Say that the tensors are those after so many steps."""
-        self.step, self.l0 = step, l0
-        for moments in self.optimiser.state.values():
-            moments["step"].fill_(step)
 
 
 def save_checkpoint(path: Path, state: TrainState, identity: dict[str, Any]) -> None:

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from cytosae.backbones import choose_precision
 from cytosae.sae.active_latents import active
-from cytosae.sae.checkpoint import TrainState
 from cytosae.sae.model import SAE
-from cytosae.sae.step import new_state, step
+from cytosae.sae.state import TrainState, new_state
+from cytosae.sae.step import step
 from cytosae.settings import TrainConfig
 
 SETTLED_L0 = 150

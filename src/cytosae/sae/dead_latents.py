@@ -12,9 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cytosae.sae.loss import LOWEST, auxk_count, dead_latent_weight, ghost_scale
 from cytosae.sae.model import SAE
-from cytosae.sae.objectives import LOWEST, RECONSTRUCTION, auxk_count, dead_latent_weight, ghost_scale
-from cytosae.sae.split import Ranks, Split
+from cytosae.sae.objectives import RECONSTRUCTION
+from cytosae.sae.sharding import AxisGroup, Sharding
 
 
 @dataclass(frozen=True)
@@ -69,14 +70,14 @@ class Dead:
     dec: Tensor
     bias: Tensor
     kind: torch.dtype
-    split: Split = Split()
+    sharding: Sharding = Sharding()
     """Of the autoencoder."""
 
     @classmethod
     def of(cls, sae: SAE, dead: Tensor, dtype: str) -> Dead:
         """Copies of the rows of an autoencoder."""
         kind = torch.bfloat16 if dtype == "bfloat16" else torch.float32
-        return cls(sae.W_enc.T[dead].to(kind), sae.W_dec[dead].to(kind), sae.b_enc[dead], kind, sae.split)
+        return cls(sae.W_enc.T[dead].to(kind), sae.W_dec[dead].to(kind), sae.b_enc[dead], kind, sae.sharding)
 
     def __len__(self) -> int:
         return len(self.bias)
@@ -111,15 +112,15 @@ def ghost(
         highest[first:last], total[first:last] = peak, summed
 
     pieces.each(weigh, pieces.of_tokens(n))
-    peak, ranks = highest, latents.split.latents
-    highest = ranks.highest(peak)
-    total = ranks.sum(total.mul_((peak - highest).exp_()))
+    peak, group = highest, latents.sharding.latents
+    highest = group.highest(peak)
+    total = group.sum(total.mul_((peak - highest).exp_()))
     scale = ghost_scale(total, residual)
     with torch.enable_grad():
         output = (scale * total).requires_grad_()
         term = RECONSTRUCTION[objective](residual, output).sum()
         (pull,) = torch.autograd.grad(term, output)
-    weight = dead_latent_weight("ghost", reconstruction, term, latents.split.tokens)
+    weight = dead_latent_weight("ghost", reconstruction, term, latents.sharding.tokens)
     pull = (pull * scale * (weight / n)).to(kind)
     enc, dec = (centred.new_zeros(len(latents), x.shape[1]) for _ in range(2))
     by_bias = torch.zeros_like(bias)
@@ -183,5 +184,5 @@ def auxk_pull(x: Tensor, output: Tensor, objective: str) -> tuple[float, float, 
         output = output.requires_grad_()
         term = RECONSTRUCTION[objective](x, output).sum()
         (pull,) = torch.autograd.grad(term, output)
-    weight = dead_latent_weight("auxk", term, term, Ranks())
+    weight = dead_latent_weight("auxk", term, term, AxisGroup())
     return float(term), float(weight), pull * (weight / len(x))

@@ -1,6 +1,6 @@
 """Training in several processes that torchrun started, on GPUs (NCCL) or CPUs (gloo), on one host or many.
 
-Either axis of ``(n_tokens, n_latents)`` is divided (`cytosae.sae.split`):
+Either axis of ``(n_tokens, n_latents)`` is divided (`cytosae.sae.sharding`):
 
 - the tokens ("data"): every process has all weights and takes its share of the images of each batch; gradients are summed;
 - the latents ("latents"): every process has an equal part of them, with its weights, moments and what is known of its dead,
@@ -31,9 +31,9 @@ from torch.distributed.rendezvous import rendezvous
 from cytosae.backbones import choose_device
 from cytosae.console import console
 from cytosae.errors import CytosaeError
-from cytosae.sae.checkpoint import TrainState
 from cytosae.sae.process_group import EmptyState, ProcessGroup, T
-from cytosae.sae.split import Ranks, Split
+from cytosae.sae.sharding import AxisGroup, Sharding
+from cytosae.sae.state import TrainState
 from cytosae.settings import TrainConfig
 
 PARALLEL = ("data", "latents")
@@ -76,7 +76,7 @@ def _reduce(whole: Tensor, how: Any = dist.ReduceOp.SUM) -> Tensor:
 
 
 class _Sum(torch.autograd.Function):
-    """See `Ranks.sum`."""
+    """See `AxisGroup.sum`."""
 
     @staticmethod
     def forward(ctx: Any, part: Tensor) -> Tensor:
@@ -87,7 +87,7 @@ class _Sum(torch.autograd.Function):
         return gradient
 
 
-class _All(Ranks):
+class _All(AxisGroup):
     """All processes."""
 
     def __init__(self) -> None:
@@ -120,28 +120,28 @@ class _TorchrunGroup(ProcessGroup):
             if parallel not in PARALLEL:
                 raise CytosaeError(f"--parallel {parallel}: unknown; choose one of {', '.join(PARALLEL)}.")
             self.device = _own_device(choose_device(device), int(os.environ["LOCAL_RANK"]))
-        self.split = Split(tokens=self.all) if parallel == "data" else Split(latents=self.all)
+        self.sharding = Sharding(tokens=self.all) if parallel == "data" else Sharding(latents=self.all)
 
     def check(self, config: TrainConfig, d_model: int) -> None:
         size, n_latents = self.all.size, config.expansion * d_model
-        if n_latents % self.split.latents.size:
+        if n_latents % self.sharding.latents.size:
             raise CytosaeError(
                 f"--parallel latents: {n_latents:,} latents cannot be divided among {size} processes. Start a number of "
                 "processes that divides them, or use --parallel data."
             )
-        if config.batch_images < self.split.tokens.size:
+        if config.batch_images < self.sharding.tokens.size:
             raise CytosaeError(
                 f"--parallel data: {size} processes, but a batch has {config.batch_images} images. Start fewer processes, "
                 "or use --parallel latents."
             )
-        if self.split.tokens.size > 1 and config.dead_every > 1:
+        if self.sharding.tokens.size > 1 and config.dead_every > 1:
             raise CytosaeError(
                 f"--parallel data: --dead-every {config.dead_every} has no meaning here, as all gradients are there in "
                 "every step. Leave it out, or use --parallel latents."
             )
 
     def description(self) -> str:
-        divided = "tokens" if self.split.tokens.size > 1 else "latents"
+        divided = "tokens" if self.sharding.tokens.size > 1 else "latents"
         return f"{self.all.size} processes ({self.device.type}) that share the {divided}"
 
     def maximum(self, *numbers: int) -> list[int]:
@@ -174,11 +174,11 @@ class _TorchrunGroup(ProcessGroup):
             yield item
 
     def local_part(self, batches: Iterator[NDArray[np.int64]]) -> Iterator[NDArray[np.int64]]:
-        ranks = self.split.tokens
-        return (np.array_split(batch, ranks.size)[ranks.rank] for batch in batches)
+        group = self.sharding.tokens
+        return (np.array_split(batch, group.size)[group.rank] for batch in batches)
 
     def scatter(self, begin: Callable[[torch.device], TrainState], blank: EmptyState) -> TrainState:
-        parts, whole = self.split.latents.size, None
+        parts, whole = self.sharding.latents.size, None
         with self.agreed():
             if self.first:  # all latents may be too many for a GPU
                 whole = begin(_CPU if parts > 1 else self.device)
@@ -189,11 +189,11 @@ class _TorchrunGroup(ProcessGroup):
         now = torch.tensor([whole.step, whole.l0] if whole is not None else [0, 0], dtype=torch.float64)
         step, l0 = _scattered(now, now, None).tolist()
         mine.move_to(int(step), l0)
-        mine.sae.split = self.split
+        mine.sae.sharding = self.sharding
         return mine
 
     def gather(self, state: TrainState, blank: EmptyState) -> TrainState | None:
-        parts = self.split.latents.size
+        parts = self.sharding.latents.size
         if parts == 1:
             return state if self.first else None
         whole = blank(_CPU, 1) if self.first else None

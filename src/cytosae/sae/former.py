@@ -23,6 +23,7 @@ from cytosae.artefacts import (
 )
 from cytosae.errors import CytosaeError
 from cytosae.sae.checkpoint import CHECKPOINT, read_identity
+from cytosae.sae.objectives import recorded
 from cytosae.sae.tracking import METRICS, read_metrics
 from cytosae.settings import TrainConfig, from_stored
 from cytosae.storage import StoredPath, remove_tree
@@ -106,7 +107,7 @@ class TrainedWork:
             return reason
         before, now = (
             {**asdict(TrainConfig()), **from_stored(TrainConfig, stored)}
-            for stored in (self.parameters, config.recorded())
+            for stored in (self.parameters, recorded(config))
         )
         for name in DURATION_ONLY:
             del before[name], now[name]

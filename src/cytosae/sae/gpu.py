@@ -1,4 +1,4 @@
-"""The gradients of `cytosae.sae.objectives` along the active latents alone, on a GPU.
+"""The gradients of `cytosae.sae.loss` along the active latents alone, on a GPU.
 
 As in `cytosae.sae.sparse` only the encoder's product has full width, is made in pieces, and leaves just the active
 latents. What follows it is made of two kernels without atomics, which repeat to the bit: dot products of the two rows
@@ -20,8 +20,9 @@ from torch import Tensor
 
 from cytosae.sae.active_latents import margin
 from cytosae.sae.dead_latents import Dead, Extra, Pieces, auxk_pull, ghost, nearest
+from cytosae.sae.loss import BatchFigures, dictionary_sizes, takes_part
 from cytosae.sae.model import SAE
-from cytosae.sae.objectives import RECONSTRUCTION, BatchFigures, dictionary_sizes, takes_part
+from cytosae.sae.objectives import RECONSTRUCTION
 from cytosae.sae.sparse import gradient_of
 
 try:
@@ -226,9 +227,9 @@ def _decode(sae: SAE, h: Active, ends: Tensor) -> Tensor:
     places = h.tokens[order].long() * sae.n_latents + latents
     firsts = torch.arange(h.n_tokens, device=ends.device) * sae.n_latents
     bounds = torch.searchsorted(places, torch.nn.functional.pad(ends, (1, 0))[:, None] + firsts)
-    outputs = sae.split.latents.once(sae.b_dec.detach()).expand(len(ends), h.n_tokens, -1).contiguous()
+    outputs = sae.sharding.latents.once(sae.b_dec.detach()).expand(len(ends), h.n_tokens, -1).contiguous()
     _add_sums(outputs, bounds, latents, h.values[order], _rows(sae.W_dec))
-    return sae.split.latents.sum(outputs)
+    return sae.sharding.latents.sum(outputs)
 
 
 def _dead_latent_gradients(
@@ -273,7 +274,7 @@ def backward(
     dead_latent_loss: str = "ghost",
     dtype: str = "float32",
 ) -> BatchFigures:
-    """Add the gradients of a batch's loss to ``.grad`` of the parameters; see `cytosae.sae.objectives.backward`.
+    """Add the gradients of a batch's loss to ``.grad`` of the parameters; see `cytosae.sae.loss.backward`.
 
     Parameters
     ----------
@@ -344,10 +345,10 @@ def _backward(
         g_bias[dead] += extra.bias
         term, weight = extra.term / n, extra.weight
     gradient_of(sae.b_enc).add_(g_bias)
-    gradient_of(sae.b_dec).add_(sae.split.latents.once(pulls[0].sum(0)) - sae.W_enc @ g_bias)
+    gradient_of(sae.b_dec).add_(sae.sharding.latents.once(pulls[0].sum(0)) - sae.W_enc @ g_bias)
     square = (x - outputs.detach()[-1]).square().sum() / sae.d_model
     of_latents = torch.stack([h.values.sum(dtype=torch.float64), h.values.new_tensor(len(h), dtype=torch.float64)])
-    sums = reconstruction.double(), square.double(), *sae.split.latents.sum(of_latents)
+    sums = reconstruction.double(), square.double(), *sae.sharding.latents.sum(of_latents)
     error_mean, mse, l1_mean, l0 = (torch.stack(sums) / n).tolist()
     loss = error_mean + l1 * l1_mean + weight * term
     return BatchFigures(loss, error_mean, l1_mean, term, mse, l0, h.starts.diff() > 0)

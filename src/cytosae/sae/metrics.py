@@ -89,7 +89,7 @@ def evaluate(
     ``explained_variance``; ``mse``, mean over tokens and dimensions; ``reconstruction``, ``l1`` and ``l0``, means over
     tokens; ``silent``, the share of latents that fired on none of these tokens; ``tokens``.
     """
-    device, ranks = sae.b_dec.device, sae.split.latents
+    device, group = sae.b_dec.device, sae.sharding.latents
     variance = ExplainedVariance(sae.d_model)
     sums = torch.zeros(3, dtype=torch.float64)
     fired = torch.zeros(sae.n_latents, dtype=torch.bool, device=device)
@@ -102,22 +102,22 @@ def evaluate(
                 fired |= torch.from_numpy(h.fired())
             else:
                 latents = sae.encode(x)
-                output = ranks.sum(ranks.once(sae.b_dec) + latents @ sae.W_dec)
+                output = group.sum(group.once(sae.b_dec) + latents @ sae.W_dec)
                 l1, l0 = latents.sum(), (latents > 0).sum()
                 fired |= (latents > 0).any(dim=0)
             variance.update(x, output)
             error = RECONSTRUCTION[objective](x, output).sum()
             sums += torch.stack([error, l1, l0]).to("cpu", torch.float64)
     n = max(1, variance.count)
-    sums[1:] = ranks.sum(sums[1:])
+    sums[1:] = group.sum(sums[1:])
     reconstruction, l1, l0 = (sums / n).tolist()
-    n_fired = int(ranks.sum(fired.sum().cpu()))
+    n_fired = int(group.sum(fired.sum().cpu()))
     return {
         "explained_variance": variance.value(),
         "mse": variance.error / (n * sae.d_model),
         "reconstruction": reconstruction,
         "l1": l1,
         "l0": l0,
-        "silent": 1 - n_fired / (sae.n_latents * ranks.size),
+        "silent": 1 - n_fired / (sae.n_latents * group.size),
         "tokens": variance.count,
     }

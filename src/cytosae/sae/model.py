@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cytosae.sae.activations import Activation, ReLU
+from cytosae.sae.objectives import Activation, ReLU
 from cytosae.sae.pretrained import Pretrained
-from cytosae.sae.split import Split
+from cytosae.sae.sharding import Sharding
 
 
 class SAE(Pretrained, nn.Module):
@@ -28,7 +28,7 @@ class SAE(Pretrained, nn.Module):
     metadata
         What is known of its making; kept in ``config.json``.
     activation
-        What takes the place of the ReLU (`cytosae.sae.activations`), with parameters of its own; kept in ``config.json``.
+        What takes the place of the ReLU (`cytosae.sae.objectives`), with parameters of its own; kept in ``config.json``.
         `encode` computes what it does after training.
 
     Attributes
@@ -56,13 +56,13 @@ class SAE(Pretrained, nn.Module):
         self.activation = (activation or ReLU()).sized(n_latents)
 
     @property
-    def split(self) -> Split:
-        """In training, which part of tokens and latents is here; everything, unless several processes train."""
-        return self.activation.split
+    def sharding(self) -> Sharding:
+        """The shard of tokens and latents that this process holds; all of both unless several processes train."""
+        return self.activation.sharding
 
-    @split.setter
-    def split(self, split: Split) -> None:
-        self.activation.split = split
+    @sharding.setter
+    def sharding(self, sharding: Sharding) -> None:
+        self.activation.sharding = sharding
 
     def pre_activations(self, x: Tensor) -> Tensor:
         """``W_enc (x - b_dec) + b_enc``: ``(n_tokens, d_model)`` to ``(n_tokens, n_latents)``."""
@@ -74,7 +74,7 @@ class SAE(Pretrained, nn.Module):
 
     def encode_some(self, x: Tensor, latents: Tensor) -> Tensor:
         """Activations of some latents: ``(..., d_model)`` to ``(..., n_chosen)``; `latents` are indices ``(n_chosen,)``."""
-        if not self.activation.of_each:
+        if self.activation.largest_of_token is not None:
             return self.encode(x)[..., latents]
         pre = (x - self.b_dec) @ self.W_enc[:, latents] + self.b_enc[latents]
         return self.activation(pre, self.b_enc[latents], latents)

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from cytosae import __version__
 from cytosae.artefacts import CONFIG, WEIGHTS, make_folder, read_json, sha256_file, whole_file, write_json
 from cytosae.errors import CytosaeError
-from cytosae.sae.activations import Activation, ReLU, activation_of
 from cytosae.sae.hub import fetch_from_hub, push_to_hub
+from cytosae.sae.objectives import Activation, ReLU, activation_of
 from cytosae.storage import place
 
 _FORMAT, _FORMAT_WITH_ACTIVATION = "cytosae-sae", "cytosae-sae-2"

@@ -23,7 +23,8 @@ from cytosae.sae.metrics import evaluate
 from cytosae.sae.model import SAE
 from cytosae.sae.objectives import OBJECTIVES, RECONSTRUCTION
 from cytosae.sae.start import initialise, start_of_bias
-from cytosae.sae.step import new_state, step
+from cytosae.sae.state import new_state
+from cytosae.sae.step import step
 from cytosae.settings import TrainConfig
 
 LEARNING_RATE = 4e-3

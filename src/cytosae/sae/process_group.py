@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cytosae.sae.checkpoint import TrainState
-from cytosae.sae.split import Split
+from cytosae.sae.sharding import Sharding
+from cytosae.sae.state import TrainState
 from cytosae.settings import TrainConfig
 
 T = TypeVar("T")
@@ -28,7 +28,7 @@ class ProcessGroup:
         Where this process computes.
     """
 
-    split = Split()
+    sharding = Sharding()
     first = True
     """Whether this process is the one that writes, logs and talks."""
 

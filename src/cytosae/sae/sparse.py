@@ -1,4 +1,4 @@
-"""The step of `cytosae.sae.objectives` along the active latents alone: the fast path on a CPU.
+"""The step of `cytosae.sae.loss` along the active latents alone: the fast path on a CPU.
 
 Only the product of the encoder has full width (`cytosae.sae.active_latents`); everything after it, forwards and backwards,
 follows the active latents. A gradient of the weights is never held whole either: `update` forms it row by row and lets Adam
@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cytosae.sae import kernels
-from cytosae.sae.activations import BatchTopK, ReLU
 from cytosae.sae.active_latents import LATENTS, ROWS, TOKENS, Active, active_in_training, by_latent, largest
 from cytosae.sae.dead_latents import Dead, Extra, Pieces, auxk_pull, ghost, nearest, ranges
+from cytosae.sae.loss import BatchFigures, dictionary_sizes, takes_part
 from cytosae.sae.model import SAE
-from cytosae.sae.objectives import RECONSTRUCTION, BatchFigures, dictionary_sizes, takes_part
+from cytosae.sae.objectives import RECONSTRUCTION
 from cytosae.sae.threads import each, shares
 
 DENSE = 0.03
@@ -46,13 +46,13 @@ def rows_of(weights: Tensor) -> Array:
 
 def decode(sae: SAE, h: Active, matryoshka_levels: int = 1) -> Tensor:
     """Reconstructed tokens by every Matryoshka level, ``(n_levels, n_tokens, d_model)``."""
-    outputs = sae.split.latents.once(sae.b_dec.detach()).expand(matryoshka_levels, h.n_tokens, -1).contiguous()
+    outputs = sae.sharding.latents.once(sae.b_dec.detach()).expand(matryoshka_levels, h.n_tokens, -1).contiguous()
     w_dec, ends = rows_of(sae.W_dec), np.array(dictionary_sizes(sae, matryoshka_levels))
     arguments = (h.starts, h.tokens, h.values, w_dec, ends)
     each(
         kernels.decode, ((*arguments, first, last, outputs.numpy()) for first, last in shares(h.n_tokens, TOKENS // 2))
     )
-    return sae.split.latents.sum(outputs)
+    return sae.sharding.latents.sum(outputs)
 
 
 @dataclass(frozen=True)
@@ -76,15 +76,15 @@ def forward(
     sae: SAE, x: Tensor, *, objective: str, l1: float, dead: Tensor | None = None, matryoshka_levels: int = 1,
     dead_latent_loss: str = "ghost", dtype: str = "float32", latents: NDArray[np.int64] | None = None,
 ) -> Pass:  # fmt: skip
-    """The loss of a batch, and how it depends on the outputs; see `cytosae.sae.objectives.backward`."""
-    if not sae.activation.along_active:
+    """The loss of a batch, and how it depends on the outputs; see `cytosae.sae.loss.backward`."""
+    if sae.activation.slope is None:
         raise ValueError(f"the loss of {sae.activation.name} depends on latents that are not active")
     n, centred = len(x), x - sae.b_dec.detach()
     h = active_in_training(sae, centred, dtype, latents)
     limit = None
-    if isinstance(sae.activation, BatchTopK):
-        limit = float(h.values.min()) if len(h) >= sae.activation.k * n > 0 else 0.0
-    l1 = l1 if isinstance(sae.activation, ReLU) else 0.0
+    if (most := sae.activation.largest_of_batch(n)) is not None:
+        limit = float(h.values.min()) if len(h) >= most > 0 else 0.0
+    l1 *= sae.activation.slope
     outputs = decode(sae, h, matryoshka_levels)
     reconstruction, pulls = torch.zeros(()), torch.empty_like(outputs)
     for first, last in ranges(n, TOKENS):  # larger arrays would come from the system anew in every step
@@ -102,7 +102,7 @@ def forward(
             )
         of_dead, weighted = extra.term / n, extra.weight * extra.term / n
     of_latents = torch.tensor([h.values.sum(dtype=np.float64), len(h)], dtype=torch.float64)
-    l1_norm, l0 = (sae.split.latents.sum(of_latents) / n).tolist()
+    l1_norm, l0 = (sae.sharding.latents.sum(of_latents) / n).tolist()
     reconstruction_value = reconstruction.item() / n
     figures = BatchFigures(
         reconstruction_value + l1 * l1_norm + weighted,
@@ -151,7 +151,7 @@ def backward(
     dead_latent_loss: str = "ghost",
     dtype: str = "float32",
 ) -> BatchFigures:
-    """Add the gradients of a batch's loss to ``.grad`` of the parameters; see `cytosae.sae.objectives.backward`.
+    """Add the gradients of a batch's loss to ``.grad`` of the parameters; see `cytosae.sae.loss.backward`.
 
     Parameters
     ----------
@@ -193,7 +193,7 @@ def backward(
         ((first, last, *arguments, found.l1, *outputs) for first, last in ranges(sae.n_latents, LATENTS)),
     )
     gradient_of(sae.b_enc).add_(g_bias)
-    pull = sae.split.latents.once(found.pulls[0].sum(0))
+    pull = sae.sharding.latents.once(found.pulls[0].sum(0))
     gradient_of(sae.b_dec).add_(pull - sae.W_enc.detach() @ g_bias)
     return found.figures
 
@@ -258,8 +258,8 @@ def update(
         )  # fmt: skip
 
     each(piece, ((number, *one) for number, one in enumerate(cuts)))
-    ranks = sae.split.latents
-    gradient = ranks.sum(ranks.once(found.pulls[0].sum(0)) - torch.from_numpy(to_b_dec.sum(0))).numpy()
+    group = sae.sharding.latents
+    gradient = group.sum(group.once(found.pulls[0].sum(0)) - torch.from_numpy(to_b_dec.sum(0))).numpy()
     one = np.float32(rate), np.float32(beta1), np.float32(beta2), root, epsilon
     of_b_dec = [rows_of(adam.state[sae.b_dec][name]) for name in ("exp_avg", "exp_avg_sq")]
     kernels.adam(rows_of(sae.b_dec), gradient, *of_b_dec, *one)

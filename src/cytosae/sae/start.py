@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from cytosae.sae.checkpoint import TrainState
 from cytosae.sae.model import SAE
+from cytosae.sae.state import TrainState
 from cytosae.settings import TrainConfig
 
 
@@ -96,10 +96,10 @@ def initialise(state: TrainState, x: Tensor, config: TrainConfig) -> None:
     """Bias and directions of a training that begins, from a sample of tokens ``(n_tokens, d_model)``."""
     sae = state.sae
     sae.b_dec.copy_(start_of_bias(x, config.b_dec_init))
-    if state.archetypes is not None:
+    if state.archetypal is not None:
         generator = torch.Generator().manual_seed(config.seed)
-        state.archetypes.start_from(x, sae.b_dec, generator)
-        state.archetypes.give_directions(sae.W_dec)
+        state.archetypal.start_from(x, sae.b_dec, generator)
+        state.archetypal.give_directions(sae.W_dec)
         tie_encoder(sae, x.to(sae.b_dec.device) - sae.b_dec, generator)
     elif config.directions_init == "tokens":
         start_from_tokens(sae, x, config.seed)

@@ -18,13 +18,16 @@ from cytosae.backbones import choose_precision
 from cytosae.cells import held_out
 from cytosae.console import say
 from cytosae.errors import CytosaeError
-from cytosae.sae.checkpoint import CHECKPOINT, TrainState, load_checkpoint, save_checkpoint
+from cytosae.sae import backends
+from cytosae.sae.checkpoint import CHECKPOINT, load_checkpoint, save_checkpoint
 from cytosae.sae.former import TrainedWork, former_folder, put_aside, refusal
+from cytosae.sae.loss import BatchFigures
 from cytosae.sae.metrics import HELD_OUT, PREFIXES, TRAINING, evaluate
-from cytosae.sae.objectives import BatchFigures
+from cytosae.sae.objectives import recorded
 from cytosae.sae.process_group import ProcessGroup
 from cytosae.sae.start import initialise
-from cytosae.sae.step import dead_latents, learning_rate, new_state, step
+from cytosae.sae.state import TrainState, dead_latents, learning_rate, new_state
+from cytosae.sae.step import step
 from cytosae.sae.tracking import METRICS, open_trackers
 from cytosae.settings import TrainConfig
 from cytosae.tokens import TokenSource
@@ -81,7 +84,7 @@ class Trainer:
             self.training, self.evaluation, self.measured_on = _split(source, config)
             inputs = training_inputs(source, config)
         self.checkpoint = folder / CHECKPOINT
-        self.identity = {"parameters": config.recorded(), "inputs": inputs, "version": VERSIONS["sae"]}
+        self.identity = {"parameters": recorded(config), "inputs": inputs, "version": VERSIONS["sae"]}
         self.held: dict[str, float] = {}
         self._empty_state = partial(new_state, config, source.layout.d_model)
 
@@ -95,13 +98,14 @@ class Trainer:
             return state
 
         self.state = self.process_group.scatter(begun, self._empty_state)
+        self.backend = backends.choose(self.state, config)
         say(
             f"sae: {config.expansion * source.layout.d_model:,} latents on {self.process_group.description()}, "
             f"{len(self.training):,} cells to train on, measured on {len(self.evaluation):,} {self.measured_on}, step "
             f"{self.state.step:,} of {config.steps:,}"
         )
         self._trackers = (
-            open_trackers(track, folder, self.state.step, config.recorded()) if self.process_group.first else []
+            open_trackers(track, folder, self.state.step, recorded(config)) if self.process_group.first else []
         )
 
     @property
@@ -121,7 +125,7 @@ class Trainer:
 
     def step(self, x: Tensor) -> str:
         """One step on the tokens of a batch, ``(n_tokens, d_model)``; a few words for the progress bar if it was logged."""
-        figures = step(self.state, x, self.config)
+        figures = step(self.state, x, self.config, self.backend)
         if not (self.ended or self.state.step % self.config.log_every == 0):
             return ""
         line = _line(self.state, x, figures, self.config)
@@ -220,12 +224,12 @@ def _in_pieces(source: TokenSource, rows: NDArray[np.int64], config: TrainConfig
 @torch.no_grad()
 def _line(state: TrainState, x: Tensor, figures: BatchFigures, config: TrainConfig) -> dict[str, float]:
     """The figures of a training batch, for the log."""
-    split, x = state.sae.split, x.double()
-    n = split.tokens.sum(torch.tensor(len(x), device=x.device))
-    mean = split.tokens.sum(x.sum(0)) / n
-    spread = float(split.tokens.sum((x - mean).square().sum()))
+    sharding, x = state.sae.sharding, x.double()
+    n = sharding.tokens.sum(torch.tensor(len(x), device=x.device))
+    mean = sharding.tokens.sum(x.sum(0)) / n
+    spread = float(sharding.tokens.sum((x - mean).square().sum()))
     error = figures.mse * float(n) * state.sae.d_model
-    n_dead = split.latents.sum(torch.tensor(len(dead_latents(state, config))))
+    n_dead = sharding.latents.sum(torch.tensor(len(dead_latents(state, config))))
     return {
         "images": state.step * config.batch_images,
         "loss": figures.loss,
@@ -234,7 +238,7 @@ def _line(state: TrainState, x: Tensor, figures: BatchFigures, config: TrainConf
         "l1": figures.l1,
         "l0": figures.l0,
         "explained_variance": 1 - error / spread if spread > 0 else float("nan"),
-        "dead": float(n_dead) / (state.sae.n_latents * split.latents.size),
+        "dead": float(n_dead) / (state.sae.n_latents * sharding.latents.size),
         "revival": figures.dead_latent_loss,
         "learning_rate": learning_rate(state.step - 1, config),
     }
@@ -259,7 +263,7 @@ def _finish(
     }
     layout = source.layout
     state.sae.metadata = {
-        "training": config.recorded(),
+        "training": recorded(config),
         "inputs": identity["inputs"],
         "backbone": layout.backbone,
         "n_tokens": layout.n_tokens,

@@ -4,11 +4,12 @@ from cytosae.settings.concepts import CONCEPT_THRESHOLD, EncodeConfig, EvaluateC
 from cytosae.settings.declaration import SEED, SHORT_SEED, from_stored, stored_names, to_stored
 from cytosae.settings.patients import BarcodeConfig, ClassifyConfig, CompareConfig, PatientConfig
 from cytosae.settings.tokens import HERE, BackboneConfig, EngineConfig, ImageConfig, StoreConfig, intensity_window
-from cytosae.settings.training import PRESETS, TrainConfig
+from cytosae.settings.training import OBJECTIVES, PRESETS, TrainConfig
 
 __all__ = [
     "CONCEPT_THRESHOLD",
     "HERE",
+    "OBJECTIVES",
     "PRESETS",
     "SEED",
     "SHORT_SEED",

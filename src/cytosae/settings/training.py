@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from cytosae.errors import CytosaeError
-from cytosae.settings.declaration import SEED, check, setting, to_stored
+from cytosae.settings.declaration import SEED, check, setting
 
-_USED_BY = {
-    "k": ("topk", "batchtopk", "archetypal"),
-    "bandwidth": ("jumprelu",),
-    "points": ("archetypal",),
-    "relaxation": ("archetypal",),
-}
-"""Objectives that use a setting, for those that not all use."""
+OBJECTIVES = ("release", "squared", "topk", "batchtopk", "jumprelu", "gated", "archetypal")
+"""Each is a module of `cytosae.sae.objectives`, which says which settings it uses."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +30,7 @@ class TrainConfig:
         "dimensions, 'squared' sums it over dimensions (Eq. 1). Squared error with another activation: 'topk' (Gao et al. "
         "2024), 'batchtopk' (Bussmann et al. 2024; Matryoshka with --matryoshka-levels), 'jumprelu', 'gated' "
         "(Rajamanoharan et al. 2024), 'archetypal' (Fel et al. 2025)",
-        choices=("release", "squared", "topk", "batchtopk", "jumprelu", "gated", "archetypal"),
+        choices=OBJECTIVES,
     )
     k: int = setting(
         32,
@@ -122,14 +116,6 @@ class TrainConfig:
         check(self)
         if self.holdout >= 1:
             raise CytosaeError(f"--holdout {self.holdout}: must be below 1, or no cell is left to train on.")
-
-    def recorded(self) -> dict[str, Any]:
-        """The settings that the objective uses, by name: what a training is told by, and compared by when it goes on."""
-        return {
-            name: value
-            for name, value in to_stored(self).items()
-            if self.objective in _USED_BY.get(name, (self.objective,))
-        }
 
     @property
     def steps(self) -> int:

@@ -15,7 +15,7 @@ from cytosae.cohort import BARCODES, COHORT, make_barcodes
 from cytosae.concepts import check_fit, encode, encode_inputs
 from cytosae.console import say
 from cytosae.engines import open_engine
-from cytosae.sae import SAE, import_sae, train, training_inputs
+from cytosae.sae import SAE, import_sae, recorded, train, training_inputs
 from cytosae.settings import (
     HERE,
     BackboneConfig,
@@ -81,7 +81,7 @@ def training(tokens: TokenSource, folder: Path, config: TrainConfig, *, device: 
     return Stage(
         "sae",
         folder,
-        config.recorded(),
+        recorded(config),
         training_inputs(tokens, config),
         lambda: train(tokens, folder, config, device=device, **options),
         to_stored(TrainConfig()),

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from cytosae.errors import CytosaeError
-from cytosae.sae.activations import Activation, Gated, ReLU, TopK
 from cytosae.sae.foreign.settings import short
 from cytosae.sae.model import SAE
+from cytosae.sae.objectives import Activation, Gated, ReLU, TopK
 
 _DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _LEAST = torch.finfo(torch.float32).tiny

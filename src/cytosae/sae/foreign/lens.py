@@ -28,9 +28,9 @@ from typing import Any
 from torch import Tensor
 
 from cytosae.errors import CytosaeError
-from cytosae.sae.activations import Activation, BatchTopK, Gated, JumpReLU, ReLU, TopK
 from cytosae.sae.foreign.equations import Found, check_kind, refuse, take
 from cytosae.sae.foreign.settings import flag, is_off, not_understood, short
+from cytosae.sae.objectives import Activation, BatchTopK, Gated, JumpReLU, ReLU, TopK
 from cytosae.settings import TrainConfig
 
 ARRAYS = ("W_enc", "b_enc", "W_dec", "b_dec")

@@ -12,11 +12,11 @@ from torch import Tensor
 from cytosae import __version__
 from cytosae.artefacts import claim, read_json, whole_file, write_json
 from cytosae.errors import CytosaeError
-from cytosae.sae.activations import BatchTopK, Gated, JumpReLU, ReLU, TopK
 from cytosae.sae.foreign.equations import Found
 from cytosae.sae.foreign.inert import plain
 from cytosae.sae.foreign.lens import of_lens
 from cytosae.sae.model import SAE
+from cytosae.sae.objectives import BatchTopK, Gated, JumpReLU, ReLU, TopK
 
 CONFIG, WEIGHTS = "cfg.json", "sae_weights.safetensors"
 _LAYOUT = "6.0.0"

@@ -21,8 +21,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cytosae.sae.activations.base import Latents
-from cytosae.sae.activations.threshold import Threshold
+from cytosae.sae.objectives.base import Latents, Objective, squared_error
+from cytosae.sae.objectives.threshold import Threshold
 
 
 class JumpReLU(Threshold):
@@ -46,6 +46,9 @@ class JumpReLU(Threshold):
         """See `Activation.in_training`."""
         h, active = _Jump.apply(pre, self.log_threshold.exp(), self.bandwidth)
         return Latents(h, active.sum(dim=-1))
+
+
+OBJECTIVE = Objective(squared_error, JumpReLU)
 
 
 class _Jump(torch.autograd.Function):

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 
-class Ranks:
+class AxisGroup:
     """The processes among which an axis is divided; of this class, this process alone."""
 
     rank = 0
@@ -42,14 +42,14 @@ class Ranks:
 
 
 @dataclass(frozen=True)
-class Split:
+class Sharding:
     """The processes among which tokens and latents are divided."""
 
-    tokens: Ranks = Ranks()
-    latents: Ranks = Ranks()
+    tokens: AxisGroup = AxisGroup()
+    latents: AxisGroup = AxisGroup()
 
 
-def among_largest(values: Tensor, k: int, ranks: Ranks) -> tuple[Tensor, Tensor]:
+def among_largest(values: Tensor, k: int, group: AxisGroup) -> tuple[Tensor, Tensor]:
     """Which of the largest values here are among the k largest of all parts.
 
     Parameters
@@ -62,9 +62,9 @@ def among_largest(values: Tensor, k: int, ranks: Ranks) -> tuple[Tensor, Tensor]
     Whether each is, ``(n, n_values)``, and the least of the k largest, ``(n, 1)``; both constants.
     """
     values = values.detach()
-    if ranks.size == 1:
+    if group.size == 1:
         return torch.ones_like(values, dtype=torch.bool), values.amin(-1, keepdim=True)
-    every = torch.cat(ranks.gather(values), 1)
+    every = torch.cat(group.gather(values), 1)
     largest, places = every.topk(min(k, every.shape[1]))
     kept = torch.zeros_like(every, dtype=torch.bool).scatter_(1, places, True)
-    return kept.chunk(ranks.size, 1)[ranks.rank], largest[:, -1:]
+    return kept.chunk(group.size, 1)[group.rank], largest[:, -1:]

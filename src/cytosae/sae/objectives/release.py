@@ -1,4 +1,4 @@
-"""ReLU, with the L1 norm against density (CytoSAE, section 2)."""
+"""The authors' release: ReLU, with the L1 norm against density (CytoSAE, section 2), and a relative squared error."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cytosae.sae.activations.base import ALL, Activation, Latents
+from cytosae.sae.objectives.base import ALL, Activation, Latents, Objective, relative_squared_error
 
 
 class ReLU(Activation):
@@ -15,7 +15,8 @@ class ReLU(Activation):
 
     name = "relu"
     equation = "h = ReLU(W_enc (x - b_dec) + b_enc)"
-    along_active = True
+    slope = 1.0
+    is_relu = True
 
     def forward(self, pre: Tensor, bias: Tensor, latents: Any = ALL) -> Tensor:
         """See `Activation.forward`."""
@@ -25,3 +26,6 @@ class ReLU(Activation):
         """See `Activation.in_training`."""
         h = torch.relu(pre)
         return Latents(h, h.sum(dim=-1))
+
+
+OBJECTIVE = Objective(relative_squared_error, ReLU)

@@ -12,8 +12,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from cytosae.sae.activations.base import Latents
-from cytosae.sae.activations.threshold import Threshold
+from cytosae.sae.objectives.base import Latents, Objective, squared_error
+from cytosae.sae.objectives.threshold import Threshold
 
 _BATCHES = 100
 """Over about so many of the last batches the threshold is averaged."""
@@ -31,26 +31,30 @@ class BatchTopK(Threshold):
 
     name = "batchtopk"
     settings = ("k",)
-    along_active = True
+    slope = 0.0
 
     def __init__(self, k: int, n_latents: int = 0) -> None:
         super().__init__(n_latents)
         self.k = k
         self.log_threshold = nn.Parameter(torch.full((n_latents,), _LEAST).log())
 
+    def largest_of_batch(self, n_tokens: int) -> int:
+        """See `Activation.largest_of_batch`."""
+        return self.k * n_tokens
+
     @torch.no_grad()
     def limit(self, pieces: Iterable[Tensor], n_tokens: int) -> Tensor | None:
         """The least activation that is among the k n largest; 0 where fewer are above zero."""
         largest = self.log_threshold.new_zeros(0)
-        wanted = self.k * int(self.split.tokens.sum(torch.tensor(n_tokens)))
+        wanted = self.k * int(self.sharding.tokens.sum(torch.tensor(n_tokens)))
         for pre in pieces:
             largest = torch.cat([largest, pre[pre > 0]])
             if len(largest) > wanted:
                 largest = largest.topk(wanted).values
-        for ranks in (self.split.tokens, self.split.latents):
-            if ranks.size > 1:  # all of them have to say equally much
+        for group in (self.sharding.tokens, self.sharding.latents):
+            if group.size > 1:  # all of them have to say equally much
                 padded = torch.cat([largest, largest.new_zeros(wanted - len(largest))])
-                largest = torch.cat(ranks.gather(padded))
+                largest = torch.cat(group.gather(padded))
                 largest = largest[largest > 0]
                 largest = largest.topk(min(wanted, len(largest))).values
         return largest.min() if len(largest) == wanted else largest.new_zeros(())
@@ -67,3 +71,6 @@ class BatchTopK(Threshold):
         before = self.log_threshold.exp()
         mean = before + (limit - before) / min(step, _BATCHES)
         self.log_threshold.copy_(mean.clamp_min(_LEAST).log())
+
+
+OBJECTIVE = Objective(squared_error, BatchTopK, set_by="k")

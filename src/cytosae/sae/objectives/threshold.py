@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from cytosae.sae.activations.base import ALL, Activation
+from cytosae.sae.objectives.base import ALL, Activation
 
 
 class Threshold(Activation):

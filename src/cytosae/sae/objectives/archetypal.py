@@ -1,4 +1,4 @@
-r"""Directions made of data points (Fel et al., "Archetypal SAE", 2025): what a latent stands for lies among the tokens.
+r"""Decoder directions mixed from tokens, the archetypes (Fel et al., "Archetypal SAE", 2025).
 
 .. math::
     D = A C + \Lambda, \qquad A \ge 0, \; A \mathbf 1 = \mathbf 1, \; \lVert\Lambda_s\rVert \le \delta
@@ -18,46 +18,50 @@ import math
 import torch
 from torch import Tensor, nn
 
+from cytosae.sae.objectives.base import Objective, squared_error
+from cytosae.sae.objectives.topk import TopK
+from cytosae.settings import TrainConfig
+
 _OWN = 0.9
-"""Share of one point in a direction at the start."""
+"""Share of one archetype in a direction at the start."""
 
 
-class Archetypes(nn.Module):
-    """What the directions are made of, in training.
+class ArchetypalDictionary(nn.Module):
+    """What the decoder directions are made of, in training.
 
     Parameters
     ----------
-    n_latents, n_points, d_model
+    n_latents, n_archetypes, d_model
         Directions, tokens that they are mixed from, and width.
     relaxation
-        delta, as a share of the mean norm of the points; with 0 there is no Lambda.
+        delta, as a share of the mean norm of the archetypes; with 0 there is no Lambda.
     generator
-        Of the draws at the start. Until `start_from` the points are random directions.
+        Of the draws at the start. Until `start_from` the archetypes are random directions.
     """
 
-    points: Tensor
-    """C, ``(n_points, d_model)``."""
+    archetypes: Tensor
+    """C, ``(n_archetypes, d_model)``."""
 
     def __init__(
-        self, n_latents: int, n_points: int, d_model: int, relaxation: float, generator: torch.Generator
+        self, n_latents: int, n_archetypes: int, d_model: int, relaxation: float, generator: torch.Generator
     ) -> None:
         super().__init__()
         self.delta = relaxation
-        self.register_buffer("points", torch.randn(n_points, d_model, generator=generator))
-        logits = torch.randn(n_latents, n_points, generator=generator)
-        own = torch.randint(n_points, (n_latents, 1), generator=generator)
-        self.logits = nn.Parameter(logits.scatter(1, own, math.log(max(1, n_points - 1) * _OWN / (1 - _OWN))))
+        self.register_buffer("archetypes", torch.randn(n_archetypes, d_model, generator=generator))
+        logits = torch.randn(n_latents, n_archetypes, generator=generator)
+        own = torch.randint(n_archetypes, (n_latents, 1), generator=generator)
+        self.logits = nn.Parameter(logits.scatter(1, own, math.log(max(1, n_archetypes - 1) * _OWN / (1 - _OWN))))
         self.shift = nn.Parameter(torch.zeros(n_latents, d_model)) if relaxation else None
 
     @torch.no_grad()
     def start_from(self, x: Tensor, centre: Tensor, generator: torch.Generator) -> None:
-        """Draw the points from tokens ``(n_tokens, d_model)``, of which there may be fewer than points."""
-        order = torch.randperm(len(x), generator=generator).repeat(-(-len(self.points) // len(x)))
-        self.points.copy_(x[order[: len(self.points)]].to(self.points.device) - centre)
+        """Draw the archetypes from tokens ``(n_tokens, d_model)``, of which there may be fewer than archetypes."""
+        order = torch.randperm(len(x), generator=generator).repeat(-(-len(self.archetypes) // len(x)))
+        self.archetypes.copy_(x[order[: len(self.archetypes)]].to(self.archetypes.device) - centre)
 
     def directions(self) -> Tensor:
         """D with rows of unit norm, ``(n_latents, d_model)``."""
-        mixed = torch.softmax(self.logits, dim=1) @ self.points
+        mixed = torch.softmax(self.logits, dim=1) @ self.archetypes
         return nn.functional.normalize(mixed if self.shift is None else mixed + self.shift, dim=1)
 
     def take_gradient(self, w_dec: nn.Parameter) -> None:
@@ -69,7 +73,14 @@ class Archetypes(nn.Module):
     def give_directions(self, w_dec: nn.Parameter) -> None:
         """Bring Lambda back into its bounds, and write the directions where the autoencoder has them."""
         if self.shift is not None:
-            most = self.delta * self.points.norm(dim=1).mean()
+            most = self.delta * self.archetypes.norm(dim=1).mean()
             norms = self.shift.norm(dim=1, keepdim=True)
             self.shift.mul_((most / norms.clamp_min(1e-12)).clamp_max(1))
         w_dec.copy_(self.directions())
+
+
+def _dictionary(config: TrainConfig, n_latents: int, d_model: int, generator: torch.Generator) -> ArchetypalDictionary:
+    return ArchetypalDictionary(n_latents, config.archetypes, d_model, config.relaxation, generator)
+
+
+OBJECTIVE = Objective(squared_error, TopK, set_by="k", further=("archetypes", "relaxation"), dictionary=_dictionary)

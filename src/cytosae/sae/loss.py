@@ -1,22 +1,16 @@
-"""What training minimises: reconstruction + lambda sparsity (+ a term that revives dead latents), per token.
-
-An objective is a reconstruction error and an activation (`cytosae.sae.activations`), which says what counts as sparsity;
-`OBJECTIVES` is the registry.
-"""
+"""What training minimises, per token: reconstruction + lambda sparsity (+ the dead-latent loss), and its gradients."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from cytosae.sae.activations import Activation, BatchTopK, Gated, JumpReLU, ReLU, TopK
 from cytosae.sae.model import SAE
-from cytosae.sae.split import Ranks, among_largest
-from cytosae.settings import TrainConfig
+from cytosae.sae.objectives import RECONSTRUCTION
+from cytosae.sae.sharding import AxisGroup, among_largest
 
 LOWEST = -40.0
 """Logarithm of the least activation in the ghost term, relative to a token's largest; exp of less is nothing beside it, but
@@ -26,51 +20,12 @@ AUXK_WEIGHT = 1 / 32
 _TINY = 1e-6  # keeps quotients finite where a norm or a loss is zero
 
 
-def relative_squared_error(target: Tensor, output: Tensor) -> Tensor:
-    """Squared error divided by the target's L2 norm, averaged over dimensions (the authors' release).
-
-    ``(n_tokens, d_model)`` twice to ``(n_tokens,)``.
-    """
-    return (output - target).square().mean(dim=-1) / (target.norm(dim=-1) + _TINY)
-
-
-def squared_error(target: Tensor, output: Tensor) -> Tensor:
-    """Squared error summed over dimensions (CytoSAE, Eq. 1); ``(n_tokens,)``."""
-    return (output - target).square().sum(dim=-1)
-
-
-@dataclass(frozen=True)
-class Objective:
-    """What `--objective` names."""
-
-    error: Callable[[Tensor, Tensor], Tensor]
-    """Reconstruction error, target and output to one value per token."""
-    activation: Callable[[TrainConfig], Activation]
-    """What becomes of pre-activations, and what counts as sparsity."""
-    set_by: str = "l1"
-    """The setting by which the number of active latents is chosen: ``l1``, or ``k``, which is that number."""
-
-
-OBJECTIVES: dict[str, Objective] = {
-    "release": Objective(relative_squared_error, lambda config: ReLU()),
-    "squared": Objective(squared_error, lambda config: ReLU()),
-    "topk": Objective(squared_error, lambda config: TopK(config.k), "k"),
-    "batchtopk": Objective(squared_error, lambda config: BatchTopK(config.k), "k"),
-    "jumprelu": Objective(squared_error, lambda config: JumpReLU(config.bandwidth)),
-    "gated": Objective(squared_error, lambda config: Gated()),
-    # What is its own are the directions: `cytosae.sae.archetypes`.
-    "archetypal": Objective(squared_error, lambda config: TopK(config.k), "k"),
-}
-RECONSTRUCTION = {name: objective.error for name, objective in OBJECTIVES.items()}
-"""Reconstruction error per token, by the name of the objective."""
-
-
 @dataclass
 class Terms:
     """The terms of the loss for some tokens, each ``(n_tokens,)``, and their latents ``(n_tokens, n_latents)``."""
 
     reconstruction: Tensor
-    """Mean over the nested dictionaries, with what the activation wants reconstructed beside."""
+    """Mean over the Matryoshka levels, with what the activation wants reconstructed beside."""
     sparsity: Tensor
     """What lambda weighs; the L1 norm of the latents for a ReLU."""
     dead_latent_loss: Tensor | None
@@ -80,18 +35,18 @@ class Terms:
 
 
 def dictionary_sizes(sae: SAE, matryoshka_levels: int) -> list[int]:
-    """Sizes of nested dictionaries, smallest first: all latents, the first half of them, half of these, ...
+    """Sizes of the Matryoshka levels, smallest first: all latents, the first half of them, half of these, ...
 
     Of an autoencoder that holds a part of the latents, how many of each dictionary are in it.
     """
-    n, ranks = sae.n_latents, sae.split.latents
-    sizes = [max(1, n * ranks.size >> level) for level in reversed(range(matryoshka_levels))]
-    return [min(max(0, size - n * ranks.rank), n) for size in sizes]
+    n, group = sae.n_latents, sae.sharding.latents
+    sizes = [max(1, n * group.size >> level) for level in reversed(range(matryoshka_levels))]
+    return [min(max(0, size - n * group.rank), n) for size in sizes]
 
 
 def takes_part(sae: SAE, dead: Tensor | None) -> bool:
     """Whether there is a term of the dead latents; those that are meant may be in other parts of the latents."""
-    return dead is not None and (len(dead) > 0 or sae.split.latents.size > 1)
+    return dead is not None and (len(dead) > 0 or sae.sharding.latents.size > 1)
 
 
 def terms(
@@ -116,10 +71,10 @@ def terms(
     dead
         Indices of the dead latents, ``(n_dead,)``; None or empty to leave them alone. Where the latents are divided, those
         of this part, and None only if there are none in any.
-    nested
+    matryoshka_levels
         Number of nested dictionaries, each of which has to reconstruct the token (Matryoshka SAE; Bussmann, Nabeshima,
         Karvonen and Nanda, 2025, with sizes that are fixed and L1 in place of BatchTopK); 1 is the plain autoencoder.
-    revival
+    dead_latent_loss
         What the dead latents have to do: ``ghost`` (`ghost_reconstruction`) or ``auxk`` (`auxk_reconstruction`).
     limit
         Of the batch, where the activation has one (`Activation.limit`).
@@ -127,12 +82,12 @@ def terms(
     error = RECONSTRUCTION[objective]
     pre = sae.pre_activations(x)
     latents = sae.activation.in_training(pre, sae.b_enc, limit)
-    h, ranks = latents.h, sae.split.latents
-    part = ranks.once(sae.b_dec)
+    h, group = latents.h, sae.sharding.latents
+    partial = group.once(sae.b_dec)
     errors, start = [], 0
     for end in dictionary_sizes(sae, matryoshka_levels):
-        part = part + h[:, start:end] @ sae.W_dec[start:end]
-        output = ranks.sum(part)
+        partial = partial + h[:, start:end] @ sae.W_dec[start:end]
+        output = group.sum(partial)
         errors.append(error(x, output))
         start = end
     term = None
@@ -143,7 +98,7 @@ def terms(
         term = error(x, output.detach() + auxk_reconstruction(sae, pre, dead))
     reconstruction = torch.stack(errors).mean(dim=0)
     if latents.auxiliary is not None:
-        frozen = ranks.sum(latents.auxiliary @ sae.W_dec.detach()) + sae.b_dec.detach()
+        frozen = group.sum(latents.auxiliary @ sae.W_dec.detach()) + sae.b_dec.detach()
         reconstruction = reconstruction + error(x, frozen)
     return Terms(reconstruction, latents.sparsity, term, output, h)
 
@@ -163,11 +118,11 @@ def ghost_reconstruction(sae: SAE, pre: Tensor, residual: Tensor, dead: Tensor) 
     dead
         Indices of the dead latents, ``(n_dead,)``.
     """
-    pre, ranks = pre[:, dead], sae.split.latents
+    pre, group = pre[:, dead], sae.sharding.latents
     # A constant factor per token cancels in the rescaling; this one keeps exp from overflowing.
     least = pre.detach().new_full((len(pre), 1), -torch.inf)  # of no dead latents
-    highest = ranks.highest(torch.cat([least, pre.detach()], dim=1).amax(dim=1, keepdim=True))
-    output = ranks.sum(torch.exp((pre - highest).clamp_min(LOWEST)) @ sae.W_dec[dead])
+    highest = group.highest(torch.cat([least, pre.detach()], dim=1).amax(dim=1, keepdim=True))
+    output = group.sum(torch.exp((pre - highest).clamp_min(LOWEST)) @ sae.W_dec[dead])
     return output * ghost_scale(output, residual)
 
 
@@ -189,13 +144,13 @@ def auxk_reconstruction(sae: SAE, pre: Tensor, dead: Tensor) -> Tensor:
     pre, dead
         See `ghost_reconstruction`.
     """
-    ranks = sae.split.latents
-    k = auxk_count(sae.d_model, int(ranks.sum(torch.tensor(len(dead)))))
+    group = sae.sharding.latents
+    k = auxk_count(sae.d_model, int(group.sum(torch.tensor(len(dead)))))
     values, places = pre[:, dead].topk(min(k, len(dead)))
     missing = values.detach().new_full((len(values), k - values.shape[1]), -torch.inf)  # parts are equally large
-    kept, last = among_largest(torch.cat([values.detach(), missing], dim=1), k, ranks)
+    kept, last = among_largest(torch.cat([values.detach(), missing], dim=1), k, group)
     values = torch.where(kept[:, : values.shape[1]], values - last.clamp_max(0), 0)
-    return ranks.sum(torch.zeros_like(pre[:, dead]).scatter(1, places, values) @ sae.W_dec[dead])
+    return group.sum(torch.zeros_like(pre[:, dead]).scatter(1, places, values) @ sae.W_dec[dead])
 
 
 def auxk_count(d_model: int, n_dead: int) -> int:
@@ -203,7 +158,7 @@ def auxk_count(d_model: int, n_dead: int) -> int:
     return min(n_dead, 2 ** max(0, round(math.log2(d_model / 2))))
 
 
-def dead_latent_weight(dead_latent_loss: str, reconstruction: Tensor, term: Tensor, tokens: Ranks) -> Tensor:
+def dead_latent_weight(dead_latent_loss: str, reconstruction: Tensor, term: Tensor, tokens: AxisGroup) -> Tensor:
     """The constant that a batch's term of the dead latents is multiplied by, from sums over its tokens.
 
     It makes the ghost term equal to the reconstruction term; AuxK's is fixed. `tokens` are the processes among which those
@@ -252,7 +207,7 @@ def backward(
     ----------
     x
         Tokens of the batch, ``(n_tokens, d_model)``.
-    objective, dead, nested, revival
+    objective, dead, matryoshka_levels, dead_latent_loss
         See `terms`.
     l1
         lambda.
@@ -260,10 +215,10 @@ def backward(
         Largest array tokens x latents to hold at once: the batch is worked through in pieces, with the same result. If
         None, one that stays in cache where there is one thread; several have to be worth waking.
     """
-    ranks = sae.split.latents
+    group = sae.sharding.latents
     if max_elements is None:
         # Processes that exchange parts of a piece need equal pieces, whatever the threads of each.
-        cached = x.device.type == "cpu" and (torch.get_num_threads() == 1 or ranks.size > 1)
+        cached = x.device.type == "cpu" and (torch.get_num_threads() == 1 or group.size > 1)
         max_elements = 1 << 20 if cached else 1 << 26
     pieces = x.split(max(1, max_elements // sae.n_latents))
     n_tokens = len(x)
@@ -274,7 +229,7 @@ def backward(
         # The ghost term's weight belongs to the whole batch, so it has to be known before the first piece's gradient.
         with torch.no_grad():
             parts = [terms(sae, p, objective, dead, matryoshka_levels, dead_latent_loss, limit) for p in pieces]
-            weight = _weight_of_parts(dead_latent_loss, parts, sae)
+            weight = _weight_of_pieces(dead_latent_loss, parts, sae)
     sums = torch.zeros(6, dtype=torch.float64)
     fired = torch.zeros(sae.n_latents, dtype=torch.bool, device=x.device)
     for piece in pieces:
@@ -282,7 +237,7 @@ def backward(
         loss = (part.reconstruction + l1 * part.sparsity).sum() / n_tokens
         of_dead = torch.zeros((), device=x.device)
         if part.dead_latent_loss is not None:
-            weight = _weight_of_parts(dead_latent_loss, [part], sae) if weight is None else weight
+            weight = _weight_of_pieces(dead_latent_loss, [part], sae) if weight is None else weight
             of_dead = part.dead_latent_loss.sum()
             loss = loss + weight * of_dead / n_tokens
         loss.backward()
@@ -292,7 +247,7 @@ def backward(
             square = (part.output - piece).square().sum() / sae.d_model
             whole = part.reconstruction, of_dead, square, part.sparsity, active, part.latents
             sums += torch.stack([figure.sum() for figure in whole]).to("cpu", torch.float64)
-    sums[3:] = ranks.sum(sums[3:])  # the others follow from the whole reconstruction
+    sums[3:] = group.sum(sums[3:])  # the others follow from the whole reconstruction
     reconstruction, of_all_dead, mse, sparsity, l0, l1_norm = (sums / n_tokens).tolist()
     total = reconstruction + l1 * sparsity + (0 if weight is None else float(weight) * of_all_dead)
     return BatchFigures(
@@ -301,7 +256,7 @@ def backward(
 
 
 @torch.no_grad()
-def _weight_of_parts(dead_latent_loss: str, parts: list[Terms], sae: SAE) -> Tensor:
+def _weight_of_pieces(dead_latent_loss: str, parts: list[Terms], sae: SAE) -> Tensor:
     of_dead = torch.stack([part.dead_latent_loss.sum() for part in parts if part.dead_latent_loss is not None]).sum()
     reconstruction = torch.stack([part.reconstruction.sum() for part in parts]).sum()
-    return dead_latent_weight(dead_latent_loss, reconstruction, of_dead, sae.split.tokens)
+    return dead_latent_weight(dead_latent_loss, reconstruction, of_dead, sae.sharding.tokens)

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cytosae.sae.activations.base import ALL, Activation, Latents
-from cytosae.sae.split import among_largest
+from cytosae.sae.objectives.base import ALL, Activation, Latents, Objective, squared_error
+from cytosae.sae.sharding import among_largest
 
 
 class TopK(Activation):
@@ -26,19 +26,26 @@ class TopK(Activation):
     name = "topk"
     equation = "h = ReLU(W_enc (x - b_dec) + b_enc) where it is one of the k largest of its token, else 0"
     settings = ("k",)
-    of_each = False
-    along_active = True
+    slope = 0.0
 
     def __init__(self, k: int, n_latents: int = 0) -> None:
         super().__init__(n_latents)
         self.k = k
 
+    @property
+    def largest_of_token(self) -> int:
+        """See `Activation.largest_of_token`."""
+        return self.k
+
     def forward(self, pre: Tensor, bias: Tensor, latents: Any = ALL) -> Tensor:
         """See `Activation.forward`."""
         values, places = pre.topk(min(self.k, pre.shape[-1]))
-        kept, _ = among_largest(values, self.k, self.split.latents)
+        kept, _ = among_largest(values, self.k, self.sharding.latents)
         return torch.zeros_like(pre).scatter(-1, places, torch.relu(values) * kept)
 
     def in_training(self, pre: Tensor, bias: Tensor, limit: Tensor | None) -> Latents:
         """See `Activation.in_training`."""
         return Latents(self(pre, bias), pre.new_zeros(len(pre)))
+
+
+OBJECTIVE = Objective(squared_error, TopK, set_by="k")

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cytosae.sae.activations.base import ALL, Activation, Latents
+from cytosae.sae.objectives.base import ALL, Activation, Latents, Objective, squared_error
 
 
 class Gated(Activation):
@@ -45,3 +45,6 @@ class Gated(Activation):
         """See `Activation.in_training`."""
         gate = torch.relu(pre)
         return Latents(self(pre, bias), gate.sum(dim=-1), gate)
+
+
+OBJECTIVE = Objective(squared_error, Gated)

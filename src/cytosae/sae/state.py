@@ -1,0 +1,94 @@
+"""A training in memory: everything that its next step depends on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from cytosae.sae.model import SAE
+from cytosae.sae.objectives import OBJECTIVES
+from cytosae.sae.objectives.archetypal import ArchetypalDictionary
+from cytosae.sae.pretrained import stored_name
+from cytosae.settings import TrainConfig
+
+MOMENTS = ("exp_avg", "exp_avg_sq")
+
+
+@dataclass
+class TrainState:
+    """Everything that the next step depends on.
+
+    The data position is the step itself: the order of images is a pure function of the seed
+    (`cytosae.tokens.shuffled_batches`).
+    """
+
+    sae: SAE
+    optimiser: torch.optim.Adam
+    since_fired: Tensor
+    """Batches since each latent last fired, int32 ``(n_latents,)``."""
+    rested: Tensor | None = None
+    """Steps in which each dead latent took no part since it last did, int32 ``(n_latents,)``; where they ever rest."""
+    step: int = 0
+    """Steps done."""
+    l0: float = float("inf")
+    """Active latents a token in the last step; says which way of computing the next one is faster."""
+    archetypal: ArchetypalDictionary | None = None
+    """What the decoder directions are made of, with the archetypal objective."""
+
+    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Everything that is learned, with its name in the checkpoint."""
+        for prefix, module in (("sae", self.sae), ("archetypes", self.archetypal)):
+            if module is not None:
+                yield from ((f"{prefix}.{stored_name(name)}", own) for name, own in module.named_parameters())
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What is as large as the autoencoder, under its names in the checkpoint: the tensors themselves, no copies."""
+        named = {"since_fired": self.since_fired}
+        if self.rested is not None:
+            named["rested"] = self.rested
+        if self.archetypal is not None:
+            named["archetypes.points"] = self.archetypal.archetypes
+        for name, parameter in self.named_parameters():
+            moments = self.optimiser.state[parameter]
+            if not moments:  # as Adam makes them in its first step
+                moments["step"] = torch.tensor(float(self.step), device=parameter.device)
+                moments.update({moment: torch.zeros_like(parameter) for moment in MOMENTS})
+            named[name] = parameter.detach()
+            named.update({f"adam.{moment}.{name.removeprefix('sae.')}": moments[moment] for moment in MOMENTS})
+        return named
+
+    def move_to(self, step: int, l0: float) -> None:
+        """Say that the tensors are those after so many steps."""
+        self.step, self.l0 = step, l0
+        for moments in self.optimiser.state.values():
+            moments["step"].fill_(step)
+
+
+def new_state(config: TrainConfig, d_model: int, device: torch.device, shards: int = 1) -> TrainState:
+    """Freshly drawn weights, optimiser and bookkeeping, with the latents of one of so many equal shards."""
+    objective, n_latents = OBJECTIVES[config.objective], config.expansion * d_model // shards
+    sae = SAE(d_model, n_latents, activation=objective.activation(config))
+    generator = torch.Generator().manual_seed(config.seed)
+    sae.initialise(generator)
+    made_of = objective.dictionary(config, n_latents, d_model, generator).to(device) if objective.dictionary else None
+    sae.to(device)
+    learned = [*sae.parameters(), *(made_of.parameters() if made_of else ())]
+    optimiser = torch.optim.Adam(learned, lr=config.learning_rate, fused=device.type in {"cpu", "cuda"})
+    since_fired = torch.zeros(n_latents, dtype=torch.int32, device=device)
+    if made_of:
+        made_of.give_directions(sae.W_dec)
+    rested = torch.zeros_like(since_fired) if config.dead_every > 1 else None
+    return TrainState(sae, optimiser, since_fired, rested, archetypal=made_of)
+
+
+def dead_latents(state: TrainState, config: TrainConfig) -> Tensor:
+    """Indices of the latents that fired on no token of the last `dead_after` batches."""
+    return (state.since_fired >= config.dead_after).nonzero().squeeze(1)
+
+
+def learning_rate(done: int, config: TrainConfig) -> float:
+    """Learning rate of the step after `done` steps: linear warm-up, then constant."""
+    return config.learning_rate * min(1.0, (done + 1) / max(1, config.warmup_steps))
