@@ -568,7 +568,7 @@ def test_no_request_names_a_file(copied: Path, study: Path, capfd: pytest.Captur
     table.to_parquet(copied / "cells.parquet")
     address = f"/api/cells/{SET}/3/image"
     assert "no longer that row" in refusal(opened(copied).get(address), 500)
-    assert f"explorer: {address}: other: no longer that row" in capfd.readouterr().err  # its output says so too
+    assert f"explorer: {address}: synthetic-" in capfd.readouterr().err  # its output says so too
 
 
 def test_foreign_hosts_and_origins(study: Path, client: TestClient) -> None:
