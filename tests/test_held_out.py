@@ -100,6 +100,7 @@ def test_studies_of_earlier_versions_are_no_longer_called_held_out(make_store: C
 def test_the_report_says_whose_figures_they_are(make_store: Callable[..., TokenStore]) -> None:
     from cytosae.cells import write_cells
     from cytosae.report import write_report
+    from cytosae.study import encoding
 
     store = trained(make_store, *NOBODY["no share"])
     study = store.folder.parent
