@@ -13,12 +13,11 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
 from cytosae.concepts.evaluation import LATENTS, MEASURES, measure_of
+from cytosae.concepts.quality import DENSE
 from cytosae.report.style import ACCENT, HISTOGRAM, INK, MUTED, NULL, RULE, axes_at, drawing, heading, number, text_at
 
 _NULLS = {measure.null for measure in MEASURES} - {""}
 _ARROWS = {"higher": " ↑", "lower": " ↓"}
-DENSE = 0.1
-"""A latent that fires on a larger share of the tokens is dense."""
 _COLUMNS = 4
 _PANEL, _NAMES, _ABOVE, _LINE, _BELOW = 3.4, 1.5, 0.45, 0.21, 0.4  # inches
 _TITLE, _TABLE = 0.4, 3.4

@@ -19,11 +19,11 @@ from cytosae.concepts.evaluation.registry import Evaluation, Measure, measuring
 from cytosae.concepts.evaluation.sampling import BATCH, DIRECTIONS, LATENTS, TOKEN_DIMENSIONS
 from cytosae.concepts.evaluation.table import aligned
 from cytosae.concepts.quality import Estimate, Finish
+from cytosae.concepts.quality.downstream import AMPLIFIED
 from cytosae.sae.active_latents import active
 from cytosae.storage import place
 from cytosae.tokens.live import embed_batch
 
-_AMPLIFIED = 3.0  # times the activation
 _LEAST = 20  # cells with a mask, or of a label
 
 
@@ -211,7 +211,7 @@ def _changes(
             "control": int(sample.concepts[other]),
         }
         for which, latent in (("", own), ("control_", other)):
-            for what, factor in (("removed", 0.0), ("amplified", _AMPLIFIED)):
+            for what, factor in (("removed", 0.0), ("amplified", AMPLIFIED)):
                 edited = q.changed(run.sae, tokens[mine], int(sample.concepts[latent]), factor)
                 after = probe.probabilities(q.pooled_output(finish, edited))
                 row[f"{which}{what}"] = float((after - before[mine])[:, column].mean())

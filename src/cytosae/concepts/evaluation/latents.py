@@ -17,7 +17,6 @@ from cytosae.concepts.storage import read_datasets, read_maps
 from cytosae.errors import CytosaeError
 from cytosae.sae import SAE
 
-_REDUNDANT = 0.9  # cosine
 _MOST_MATCHED = 6000  # concepts that are matched one to one: the time grows with the third power
 
 
@@ -104,7 +103,7 @@ def _known_mean(values: NDArray[np.float64]) -> float:
 )
 def redundancy(run: Evaluation) -> None:
     """Concepts whose directions are nearly the same."""
-    groups = q.redundancy_groups(run.sae.W_dec.detach().numpy()[run.sample.concepts], _REDUNDANT)
+    groups = q.redundancy_groups(run.sae.W_dec.detach().numpy()[run.sample.concepts])
     size = np.bincount(groups)
     run.per_concept["redundancy_group"] = groups
     run.table.add("concepts with a twin (share)", LATENTS, (size[groups] > 1).mean(), len(groups))
