@@ -20,7 +20,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
 from cytosae.analysis import classify, compare_groups
-from cytosae.cohort import pose, stratified_folds, sweep
+from cytosae.cohort import classification_task, stratified_folds, sweep
 from cytosae.cohort.linear import penalty
 from cytosae.settings import ClassifyConfig
 
@@ -53,16 +53,16 @@ def simulated(n_patients: int, n_latents: int, seed: int = 0) -> ad.AnnData:
 
 def by_scikit_learn(data: ad.AnnData, config: ClassifyConfig, fits: int) -> float:
     """Seconds of a fit on the barcodes of a training fold themselves, as a loop over folds and permutations would take."""
-    problem = pose(data, "diagnosis")
-    folds = stratified_folds(problem.target, problem.patients, config.splits, 1, config.seed)
-    train = folds.of[0] != 0
-    x = problem.barcodes[train]
+    task = classification_task(data, "diagnosis")
+    folds = stratified_folds(task.target, task.patients, config.splits, 1, config.seed)
+    train = folds.fold_of[0] != 0
+    x = task.barcodes[train]
     rng = np.random.default_rng(0)
     start = time.perf_counter()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         for _ in range(fits):
-            labels = rng.permutation(problem.target[train])
+            labels = rng.permutation(task.target[train])
             LogisticRegression(C=penalty(len(GROUPS), int(train.sum())), max_iter=2000).fit(x, labels)
     return (time.perf_counter() - start) / fits
 
@@ -86,8 +86,8 @@ def main() -> None:
         compare_groups(path, Path(folder) / "compare", GROUPS[0], GROUPS[2], adjust="laboratory")
         compared = time.perf_counter() - start - classified
     start = time.perf_counter()
-    problem = pose(data, "diagnosis")
-    sweep(problem, stratified_folds(problem.target, problem.patients, config.splits, config.repeats), config)
+    task = classification_task(data, "diagnosis")
+    sweep(task, stratified_folds(task.target, task.patients, config.splits, config.repeats), config)
     swept = time.perf_counter() - start
     fits = (given.permutations + config.repeats) * config.splits * len(config.thresholds) * (1 + config.inner)
     plain = by_scikit_learn(data, config, given.fits)

@@ -58,11 +58,11 @@ def product(state: TrainState, x: Tensor, dtype: torch.dtype) -> Callable[[], No
 def measure(
     tokens: int = 4112, d_model: int = 768, expansion: int = 64, l0: float = 150, rounds: int = 3, peers: bool = True
 ) -> dict[str, Any]:
-    """Tokens a second of all contenders, in one run, in turn.
+    """Tokens a second of all libraries, in one run, in turn.
 
     Returns
     -------
-    ``tokens_per_second`` by contender; ``encoder_product_share``, of the step in the same precision;
+    ``tokens_per_second`` by library; ``encoder_product_share``, of the step in the same precision;
     ``over_fastest_peer`` of each of ours; ``absent``, what could not be measured here and why.
     """
     x = torch.randn(tokens, d_model, generator=torch.Generator().manual_seed(0))

@@ -136,11 +136,11 @@ def patients(standing: dict[str, list[int]]) -> dict[str, Any]:
     result = classify(barcodes, STUDY / COHORT / "classification", tokens=STUDY / "tokens", leave_out="laboratory")
     page = STUDY / f"patient-{PATIENT}.html"
     show_patient(STUDY, PATIENT, page)
-    left = {row["contender"]: row for row in result["left_out"]["contenders"]}
+    left = {row["method"]: row for row in result["left_out"]["methods"]}
     return {
         "classification": [
-            {**row, "left_out": {key: left[row["contender"]][key] for key in ("value", "low", "high")}}
-            for row in result["contenders"]
+            {**row, "left_out": {key: left[row["method"]][key] for key in ("value", "low", "high")}}
+            for row in result["methods"]
         ],
         "null": result["null"],
         "diseases": planted_diseases(barcodes, standing),
@@ -215,7 +215,7 @@ def tell(summary: dict[str, Any]) -> None:
     )
     for row in summary["classification"]:
         interval = f"{row['value']:.2f} ({row['low']:.2f} to {row['high']:.2f})"
-        print(f"  {row['contender']:<40} {interval}   [{row['left_out']['value']:.2f}]")
+        print(f"  {row['method']:<40} {interval}   [{row['left_out']['value']:.2f}]")
     null, diseases = summary["null"], summary["diseases"]
     print(f"  {'permuted labels':<40} {null['mean']:.2f} ({null['low']:.2f} to {null['high']:.2f})")
     print(

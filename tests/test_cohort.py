@@ -1,7 +1,8 @@
-"""Barcodes, folds, classifiers, comparisons and guards: against loops by hand, scikit-learn, and planted truths."""
+"""Barcodes, folds, classifiers, comparisons and warnings: against loops by hand, scikit-learn, and planted truths."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -26,17 +27,19 @@ from cytosae.cohort import (
     association,
     barcode_correlation,
     cell_scores,
+    classification_task,
+    cohort_warnings,
     compare,
     disease_barcodes,
-    examine,
     given_folds,
-    judge_bags,
     make_barcodes,
+    methods_figure,
     most_different,
     patient_tokens,
-    pose,
+    predict_bags,
     read_barcodes,
     read_classifiers,
+    read_methods,
     selected,
     strata_of,
     stratified_folds,
@@ -46,7 +49,7 @@ from cytosae.cohort import (
     variance_between,
     write_classifiers,
 )
-from cytosae.cohort.classification import figures, judged_by, linear_judge, shuffled_within
+from cytosae.cohort.cross_validation import cross_validate, figures, linear_predictor, shuffled_within
 from cytosae.cohort.duplicates import shared_cells
 from cytosae.cohort.linear import fit, penalty, threshold_products
 from cytosae.cohort.multiple_instance import Bags
@@ -301,48 +304,48 @@ def cohort(seed: int = 0, n: int = 60, n_latents: int = 400, signal: float = 2.0
 
 
 def test_planted_classes_are_told_and_permuted_ones_are_not() -> None:
-    problem = pose(cohort(), "diagnosis")
-    folds = stratified_folds(problem.target, problem.patients, 4, 2)
-    found = sweep(problem, folds, QUICK)
-    told = figures(found.chosen, folds, problem.classes, QUICK)
+    task = classification_task(cohort(), "diagnosis")
+    folds = stratified_folds(task.target, task.patients, 4, 2)
+    found = sweep(task, folds, QUICK)
+    told = figures(found.chosen, folds, task.classes, QUICK)
     assert told["weighted_f1"] > 0.9
     assert told["low"] < told["weighted_f1"] < told["high"] or told["high"] == told["weighted_f1"] == 1
     assert (found.null < 0.65).all()
     assert abs(found.null.mean() - 1 / 3) < 0.1
-    wrong = problem.target[np.random.default_rng(5).permutation(len(problem.target))]
-    permuted = sweep(replace(problem, target=wrong), stratified_folds(wrong, problem.patients, 4, 2), QUICK)
+    wrong = task.target[np.random.default_rng(5).permutation(len(task.target))]
+    permuted = sweep(replace(task, target=wrong), stratified_folds(wrong, task.patients, 4, 2), QUICK)
     low, high = np.quantile(permuted.null, (0.0, 1.0))
-    assert low <= figures(permuted.chosen, folds, problem.classes, QUICK)["weighted_f1"] <= high + 0.1
+    assert low <= figures(permuted.chosen, folds, task.classes, QUICK)["weighted_f1"] <= high + 0.1
     # the sweep: what is above 10 has no latent left and tells nothing
-    assert found.kept[0] == 400
-    assert (np.diff(found.kept) <= 0).all()
+    assert found.n_latents[0] == 400
+    assert (np.diff(found.n_latents) <= 0).all()
 
 
 def test_threshold_and_concepts_know_only_the_training_patients() -> None:
-    """The images of judged patients decide neither which latents are kept nor the threshold."""
-    problem = pose(cohort(signal=1.5), "diagnosis")
-    folds = stratified_folds(problem.target, problem.patients, 4, 1)
+    """The images of test patients decide neither which latents are kept nor the threshold."""
+    task = classification_task(cohort(signal=1.5), "diagnosis")
+    folds = stratified_folds(task.target, task.patients, 4, 1)
     config = replace(QUICK, permutations=0)
-    before = sweep(problem, folds, config)
-    inside = folds.of[0] == 0
-    other = problem.data.copy()
+    before = sweep(task, folds, config)
+    inside = folds.fold_of[0] == 0
+    other = task.data.copy()
     other.layers["mean_activation"][inside] *= np.random.default_rng(0).uniform(0, 1000, 400).astype(np.float32)
     other.obs.loc[inside, "n_cells"] = 5
-    after = sweep(replace(problem, data=other), folds, config)
+    after = sweep(replace(task, data=other), folds, config)
     np.testing.assert_array_equal(before.chosen.probability[0, inside], after.chosen.probability[0, inside])
     assert before.choice[0, 0] == after.choice[0, 0]
     assert not np.array_equal(before.chosen.probability[0, ~inside], after.chosen.probability[0, ~inside])
 
 
-def test_every_fold_is_judged_by_a_model_that_does_not_know_its_labels() -> None:
-    problem = pose(cohort(), "diagnosis")
-    folds = stratified_folds(problem.target, problem.patients, 4, 1)
+def test_every_fold_is_predicted_by_a_model_that_does_not_know_its_labels() -> None:
+    task = classification_task(cohort(), "diagnosis")
+    folds = stratified_folds(task.target, task.patients, 4, 1)
     config = replace(QUICK, permutations=0)
-    before = sweep(problem, folds, config).chosen.probability[0]
-    inside = np.flatnonzero(folds.of[0] == 2)
-    changed = problem.target.copy()
+    before = sweep(task, folds, config).chosen.probability[0]
+    inside = np.flatnonzero(folds.fold_of[0] == 2)
+    changed = task.target.copy()
     changed[inside] = np.roll(changed[inside], 1)
-    after = sweep(replace(problem, target=changed), folds, config).chosen.probability[0]
+    after = sweep(replace(task, target=changed), folds, config).chosen.probability[0]
     np.testing.assert_array_equal(before[inside], after[inside])
 
 
@@ -350,17 +353,17 @@ def test_rows_of_a_patient_stay_together() -> None:
     target = np.repeat(np.arange(20) % 2, 2)
     patients = [f"P{i // 2}" for i in range(40)]
     folds = stratified_folds(target, patients, 5, 3, seed=1)
-    for of in folds.of:
+    for of in folds.fold_of:
         assert (of[::2] == of[1::2]).all()
         assert np.bincount(of).min() >= 6
-    assert not np.array_equal(folds.of[0], folds.of[1])
-    np.testing.assert_array_equal(folds.of, stratified_folds(target, patients, 5, 3, seed=1).of)
+    assert not np.array_equal(folds.fold_of[0], folds.fold_of[1])
+    np.testing.assert_array_equal(folds.fold_of, stratified_folds(target, patients, 5, 3, seed=1).fold_of)
 
 
 def test_folds_that_cannot_be() -> None:
     target = np.array([0, 0, 0, 1, 1, 1, 1])
     few = stratified_folds(target, list("abcdefg"), 5, 1)
-    assert few.of.max() == 2
+    assert few.fold_of.max() == 2
     assert "3 patients" in few.caveats[0]
     column = pd.Series(["x", "x", "y", "y", "x", "y", None])
     with pytest.raises(CytosaeError, match="'a'"):
@@ -368,9 +371,9 @@ def test_folds_that_cannot_be() -> None:
     with pytest.raises(CytosaeError, match="1 different"):
         given_folds(pd.Series(["x"] * 7), target, list("abcdefg"), "fold")
     given = given_folds(pd.Series(["x", "x", "x", "y", "y", "y", None]), target, list("abcdefg"), "site")
-    np.testing.assert_array_equal(given.of[0], [0, 0, 0, 1, 1, 1, -1])
-    assert any("cannot be told there" in caveat for caveat in given.caveats)
-    assert any("not judged" in caveat for caveat in given.caveats)
+    np.testing.assert_array_equal(given.fold_of[0], [0, 0, 0, 1, 1, 1, -1])
+    assert any("occur nowhere else" in caveat for caveat in given.caveats)
+    assert any("not predicted" in caveat for caveat in given.caveats)
 
 
 def test_permutations_keep_the_classes_of_every_fold() -> None:
@@ -412,60 +415,60 @@ def test_calibration_of_honest_and_of_boastful_models() -> None:
     assert sum(b["n"] for b in honest["bins"]) == 4000
 
 
-def test_other_features_are_judged_in_the_same_folds() -> None:
-    problem = pose(cohort(), "diagnosis")
-    folds = stratified_folds(problem.target, problem.patients, 4, 2)
-    answers = np.eye(3)[problem.target] * 10
-    assert judged_by(linear_judge(answers, problem), problem, folds).f1(50, 0).value == 1
+def test_other_features_are_predicted_in_the_same_folds() -> None:
+    task = classification_task(cohort(), "diagnosis")
+    folds = stratified_folds(task.target, task.patients, 4, 2)
+    answers = np.eye(3)[task.target] * 10
+    assert cross_validate(linear_predictor(answers, task), task, folds).f1(50, 0).value == 1
     noise = np.random.default_rng(0).random((60, 8))
-    assert judged_by(linear_judge(noise, problem), problem, folds).f1(50, 0).value < 0.6
+    assert cross_validate(linear_predictor(noise, task), task, folds).f1(50, 0).value < 0.6
 
 
 # What stands in the way
 
 
-def test_problems_that_cannot_be_posed() -> None:
+def test_tasks_that_are_refused() -> None:
     data = cohort()
     with pytest.raises(CytosaeError, match="no column 'stage'"):
-        pose(data, "stage")
+        classification_task(data, "stage")
     one = cohort(diagnosis=pd.Categorical(["AML"] * 60))
     with pytest.raises(CytosaeError, match=r"AML \(60\)"):
-        pose(one, "diagnosis")
-    with pytest.raises(CytosaeError, match="it is no class"):
-        pose(cohort(code=pd.Categorical([f"c{i // 2}" for i in range(60)])), "code")
+        classification_task(one, "diagnosis")
+    with pytest.raises(CytosaeError, match="too many to be classes"):
+        classification_task(cohort(code=pd.Categorical([f"c{i // 2}" for i in range(60)])), "code")
     few = ["AML"] * 25 + ["APL"] * 25 + ["rare"] + [None] * 9
-    posed = pose(cohort(diagnosis=pd.Categorical(few)), "diagnosis")
-    assert len(posed.target) == 50
-    assert posed.classes == ("AML", "APL")
-    assert any("9 of 60" in text for text in posed.caveats)
-    assert any("rare" in text for text in posed.caveats)
-    small = pose(cohort(diagnosis=pd.Categorical(["AML"] * 3 + ["APL"] * 57)), "diagnosis")
+    task = classification_task(cohort(diagnosis=pd.Categorical(few)), "diagnosis")
+    assert len(task.target) == 50
+    assert task.classes == ("AML", "APL")
+    assert any("9 of 60" in text for text in task.caveats)
+    assert any("rare" in text for text in task.caveats)
+    small = classification_task(cohort(diagnosis=pd.Categorical(["AML"] * 3 + ["APL"] * 57)), "diagnosis")
     assert any("smallest class has 3" in text for text in small.caveats)
     alike = cohort()
     alike.X[:] = 1
-    posed = pose(alike, "diagnosis")
-    assert any("alike" in text for text in posed.caveats)
-    folds = stratified_folds(posed.target, posed.patients, 4, 1)
-    assert figures(sweep(posed, folds, QUICK).chosen, folds, posed.classes, QUICK)["weighted_f1"] < 0.5
+    task = classification_task(alike, "diagnosis")
+    assert any("alike" in text for text in task.caveats)
+    folds = stratified_folds(task.target, task.patients, 4, 1)
+    assert figures(sweep(task, folds, QUICK).chosen, folds, task.classes, QUICK)["weighted_f1"] < 0.5
 
 
 def test_leaking_columns_are_reported_and_innocent_ones_are_not() -> None:
     diagnosis = cohort().obs["diagnosis"]
-    assert examine(cohort(), "diagnosis") == []
+    assert cohort_warnings(cohort(), "diagnosis") == []
     width = np.where(diagnosis == "healthy", "360", "400")
-    findings = examine(cohort(image_width=pd.Categorical(width)), "diagnosis")
-    assert [(f.kind, f.figures["column"]) for f in findings] == [("leak", "image_width")]
+    warnings = cohort_warnings(cohort(image_width=pd.Categorical(width)), "diagnosis")
+    assert [(f.kind, f.figures["column"]) for f in warnings] == [("leak", "image_width")]
     scanner = np.where(diagnosis == "APL", "new", "old")
-    findings = examine(
+    warnings = cohort_warnings(
         cohort(scanner=pd.Categorical(scanner), sex=pd.Categorical(["m", "f", "f", "m"] * 15)), "diagnosis"
     )
-    assert [(f.kind, f.figures["column"]) for f in findings] == [("confounder", "scanner")]
+    assert [(f.kind, f.figures["column"]) for f in warnings] == [("confounder", "scanner")]
     age = np.where(diagnosis == "healthy", 30, 60) + np.arange(60) % 7
-    assert [f.figures["column"] for f in examine(cohort(age=age), "diagnosis")] == ["age"]
+    assert [f.figures["column"] for f in cohort_warnings(cohort(age=age), "diagnosis")] == ["age"]
     several = cohort(conflicting_diagnoses=pd.Categorical([*["AML | APL"], *[None] * 59]))
-    assert [f.kind for f in examine(several, "diagnosis")] == ["conflict"]
+    assert [f.kind for f in cohort_warnings(several, "diagnosis")] == ["conflict"]
     twins = cohort(patient=pd.Categorical(["P0", "P0", *[f"P{i}" for i in range(2, 60)]]))
-    assert "different people" in examine(twins, "diagnosis")[0].text
+    assert "different people" in cohort_warnings(twins, "diagnosis")[0].text
 
 
 def test_what_was_not_looked_for_is_said(make_store: Callable[..., TokenStore], tmp_path: Path, capsys: Any) -> None:
@@ -473,10 +476,14 @@ def test_what_was_not_looked_for_is_said(make_store: Callable[..., TokenStore], 
     figures = make_barcodes([concepts], tmp_path / "b.h5ad", BarcodeConfig(duplicates=False))
     assert figures["shared_cells"] is None
     assert "not looked for" in capsys.readouterr().err
-    (finding,) = [one for one in examine(read_barcodes(tmp_path / "b.h5ad"), "diagnosis") if one.kind == "not checked"]
-    assert "not looked for" in finding.text
+    (warning,) = [
+        one for one in cohort_warnings(read_barcodes(tmp_path / "b.h5ad"), "diagnosis") if one.kind == "not checked"
+    ]
+    assert "not looked for" in warning.text
     assert make_barcodes([concepts], tmp_path / "c.h5ad")["shared_cells"] is not None
-    assert not [one for one in examine(read_barcodes(tmp_path / "c.h5ad"), "diagnosis") if one.kind == "not checked"]
+    assert not [
+        one for one in cohort_warnings(read_barcodes(tmp_path / "c.h5ad"), "diagnosis") if one.kind == "not checked"
+    ]
 
 
 def test_association_is_large_for_copies_and_nothing_for_noise() -> None:
@@ -624,22 +631,22 @@ def test_scores_of_cells_average_to_t() -> None:
 
 def test_contributions_add_up_from_patches_to_the_logit(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    problem = pose(cohort(), "diagnosis")
+    task = classification_task(cohort(), "diagnosis")
     rows = np.arange(60) % 4 != 0
-    model = trained(problem, rows, -3.0)
+    model = trained(task, rows, -3.0)
     write_classifiers(tmp_path / "models.safetensors", [model, model])
-    (_, model) = read_classifiers(tmp_path / "models.safetensors", problem.classes)
-    assert (model.weights[:, ~(problem.log_mean(rows) > -3)] == 0).all()
-    above = np.where(problem.log_mean(rows) > -3, problem.barcodes, 0)
-    reference = LogisticRegression(C=penalty(3, 45), max_iter=10_000, tol=1e-7).fit(above[rows], problem.target[rows])
+    (_, model) = read_classifiers(tmp_path / "models.safetensors", task.classes)
+    assert (model.weights[:, ~(task.log_mean(rows) > -3)] == 0).all()
+    above = np.where(task.log_mean(rows) > -3, task.barcodes, 0)
+    reference = LogisticRegression(C=penalty(3, 45), max_iter=10_000, tol=1e-7).fit(above[rows], task.target[rows])
     np.testing.assert_allclose(
-        model.probabilities(problem.barcodes[~rows]), reference.predict_proba(above[~rows]), atol=1e-2
+        model.probabilities(task.barcodes[~rows]), reference.predict_proba(above[~rows]), atol=1e-2
     )
     active = rng.random((20, 17, 400)) < 0.2  # cells x tokens x latents
     counts = sp.csr_matrix(active.sum(axis=1))
     barcode = np.asarray(counts.mean(axis=0))[0]
     logits, middle = model.logits(barcode)[0], model.logits(model.centre)[0]
-    for name in problem.classes:
+    for name in task.classes:
         c = model.classes.index(name)
         concepts = model.concept_contributions(barcode, name)
         expected = (logits[c] - logits.mean()) - (middle[c] - middle.mean())
@@ -650,11 +657,11 @@ def test_contributions_add_up_from_patches_to_the_logit(tmp_path: Path) -> None:
         own = (patches.sum() - float(model.centre @ model.direction(name))) / 20
         assert own == pytest.approx(cells[3], abs=1e-4)
     with pytest.raises(CytosaeError, match="not readable"):
-        read_classifiers(tmp_path / "none.safetensors", problem.classes)
+        read_classifiers(tmp_path / "none.safetensors", task.classes)
     assert isinstance(model, Classifier)
 
 
-# The deep contender
+# The deep baseline
 
 
 def test_attention_finds_the_one_cell_that_tells() -> None:
@@ -671,12 +678,12 @@ def test_attention_finds_the_one_cell_that_tells() -> None:
         start += 30
     everything = Bags(np.concatenate(cells), bags)
     train = np.arange(40) < 28
-    said = judge_bags(everything, target, train, ~train, 2)
+    said = predict_bags(everything, target, train, ~train, 2)
     assert (said.argmax(axis=1) == target[~train]).mean() >= 0.9
     np.testing.assert_allclose(said.sum(axis=1), 1, rtol=1e-5)
-    np.testing.assert_array_equal(said, judge_bags(everything, target, train, ~train, 2))
+    np.testing.assert_array_equal(said, predict_bags(everything, target, train, ~train, 2))
     shuffled = rng.permutation(target)
-    blind = judge_bags(everything, shuffled, train, ~train, 2)
+    blind = predict_bags(everything, shuffled, train, ~train, 2)
     assert (blind.argmax(axis=1) == target[~train]).mean() < 0.9
 
 
@@ -692,7 +699,7 @@ def test_tokens_of_patients(make_store: Callable[..., TokenStore], tmp_path: Pat
         mine = store.cells["patient"].eq(name).to_numpy(bool)
         np.testing.assert_allclose(found.cls[row], tokens[mine, 0].mean(axis=0), rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(found.patches[row], tokens[mine, 1:].mean(axis=(0, 1)), rtol=1e-4, atol=1e-5)
-        np.testing.assert_allclose(found.bags.cells[found.bags.of[row]], tokens[mine, 0], rtol=1e-5)
+        np.testing.assert_allclose(found.bags.cells[found.bags.rows[row]], tokens[mine, 0], rtol=1e-5)
     store.cells.loc[0, "patient"] = "somebody"
     with pytest.raises(CytosaeError, match="4 cells of P0, the barcode 5"):
         patient_tokens(store, data)
@@ -725,11 +732,11 @@ def test_alike_patients_of_a_group_stand_beside_each_other() -> None:
 
 @pytest.mark.parametrize("labels", [["A"] * 2 + ["B"] * 40, ["A"] * 2 + ["B"] * 2 + ["C"] * 2, ["A"] * 3 + ["B"] * 2])
 def test_two_patients_of_a_class_are_enough_for_a_figure_with_its_caveat(labels: list[str]) -> None:
-    problem = pose(cohort(n=len(labels), diagnosis=pd.Categorical(labels)), "diagnosis")
-    folds = stratified_folds(problem.target, problem.patients, 5, 2)
-    assert folds.of.max() == 1
+    task = classification_task(cohort(n=len(labels), diagnosis=pd.Categorical(labels)), "diagnosis")
+    folds = stratified_folds(task.target, task.patients, 5, 2)
+    assert folds.fold_of.max() == 1
     assert "smallest class has 2 patients: 2 folds" in folds.caveats[0]
-    told = figures(sweep(problem, folds, QUICK).chosen, folds, problem.classes, QUICK)
+    told = figures(sweep(task, folds, QUICK).chosen, folds, task.classes, QUICK)
     assert 0 <= told["weighted_f1"] <= 1
 
 
@@ -744,11 +751,11 @@ def test_a_threshold_for_unseen_laboratories_is_chosen_by_leaving_laboratories_o
     data.X[:, 6:12] += 3 * (target == np.arange(6)[:, None] % 3).T
     data.layers["active_cells"][:] = 50
     data.layers["mean_activation"][:] = 10.0 ** np.where(np.arange(60) < 6, -3.5, 0.5)
-    problem = pose(data, "diagnosis")
-    left_out = given_folds(problem.data.obs["laboratory"].astype(str), problem.target, problem.patients, "laboratory")
-    found = sweep(problem, left_out, replace(QUICK, permutations=0))
+    task = classification_task(data, "diagnosis")
+    left_out = given_folds(task.data.obs["laboratory"].astype(str), task.target, task.patients, "laboratory")
+    found = sweep(task, left_out, replace(QUICK, permutations=0))
     assert (found.choice > -3.5).all()
-    assert figures(found.chosen, left_out, problem.classes, QUICK)["weighted_f1"] > 0.7
+    assert figures(found.chosen, left_out, task.classes, QUICK)["weighted_f1"] > 0.7
     assert found.at[0].f1(0, 0).value < 0.3  # with the shortcut
 
 
@@ -760,3 +767,15 @@ def test_patients_of_two_data_sets_have_names_of_their_own() -> None:
     assert _with_dataset(plain).tolist() == ["1@a", "1@b", "2@a"]
     alike = pd.DataFrame({"patient": ["1", "1@b", "1\\"], "dataset": ["b@c", "c", "b@c"]})
     assert len(set(_with_dataset(alike))) == 3
+
+
+def test_a_classification_of_an_earlier_version_is_read(tmp_path: Path) -> None:
+    rows = [{"contender": "barcodes", "value": 0.5}]
+    (tmp_path / "classification.json").write_text(json.dumps({"contenders": rows}))
+    (tmp_path / "contenders.png").touch()
+    assert read_methods(tmp_path) == {"barcodes": rows[0]}
+    assert methods_figure(tmp_path).name == "contenders.png"
+    (tmp_path / "classification.json").write_text(json.dumps({"methods": [{"method": "barcodes", "value": 0.6}]}))
+    (tmp_path / "methods.png").touch()
+    assert read_methods(tmp_path)["barcodes"]["value"] == 0.6
+    assert methods_figure(tmp_path).name == "methods.png"

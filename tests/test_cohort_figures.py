@@ -17,9 +17,9 @@ from cytosae.report import (
     calibration_figure,
     comparison_scatter,
     confusion_figure,
-    contender_figure,
     correlation_map,
     disease_barcodes,
+    method_figure,
     patient_barcode,
     patient_map,
     save,
@@ -351,7 +351,7 @@ SWEEP = {
     "score": [0.7, 0.8, 0.75, NAN],
     "low": [0.6, 0.72, 0.7, NAN],
     "high": [0.75, 0.85, 0.8, NAN],
-    "kept": [10, 1000, 100, 0],
+    "n_latents": [10, 1000, 100, 0],
 }
 
 
@@ -387,17 +387,15 @@ def test_sweep_draws_scores_intervals_and_latents() -> None:
     assert_legible(figure)
 
 
-CONTENDERS = pd.DataFrame(
+METHODS = pd.DataFrame(
     {"value": [0.8, 0.7, NAN], "low": [0.7, 0.6, NAN], "high": [0.9, 0.75, NAN]},
     index=["barcodes", "tokens_mean", "none"],
 )
-LEFT_OUT = CONTENDERS.assign(
-    left_out_value=[0.6, NAN, NAN], left_out_low=[0.5, NAN, NAN], left_out_high=[0.7, NAN, NAN]
-)
+LEFT_OUT = METHODS.assign(left_out_value=[0.6, NAN, NAN], left_out_low=[0.5, NAN, NAN], left_out_high=[0.7, NAN, NAN])
 
 
-def test_contenders_are_dots_with_intervals_from_top_to_bottom() -> None:
-    figure = contender_figure(CONTENDERS, chance=0.2, null=(0.15, 0.3), title="Contenders")
+def test_methods_are_dots_with_intervals_from_top_to_bottom() -> None:
+    figure = method_figure(METHODS, chance=0.2, null=(0.15, 0.3), title="Methods")
     (axes,) = figure.axes
     whiskers, dots = axes.collections
     places = axes.get_yticks()
@@ -411,13 +409,13 @@ def test_contenders_are_dots_with_intervals_from_top_to_bottom() -> None:
     assert axes.lines[0].get_xdata() == [0.2, 0.2]
     entries = [text.get_text() for text in axes.get_legend().get_texts()]
     assert entries == ["permuted labels", "chance: 0.2", "value with interval"]
-    assert (axes.get_xlabel(), figure.get_suptitle()) == ("weighted F1", "Contenders")
-    assert contender_figure(CONTENDERS, title="x").axes[0].get_legend() is None
+    assert (axes.get_xlabel(), figure.get_suptitle()) == ("weighted F1", "Methods")
+    assert method_figure(METHODS, title="x").axes[0].get_legend() is None
     assert_legible(figure)
 
 
 def test_a_laboratory_left_out_is_hollow_beside_it() -> None:
-    figure = contender_figure(LEFT_OUT, title="x", score="accuracy")
+    figure = method_figure(LEFT_OUT, title="x", score="accuracy")
     (axes,) = figure.axes
     _, solid, whiskers, hollow = axes.collections
     assert to_hex(solid.get_facecolor()[0]) == BLUE
@@ -514,9 +512,9 @@ ODD: dict[str, Callable[[], Figure]] = {
     ),
     "sweep, one": lambda: threshold_sweep([-3], [0.5], [0.4], [0.6], [10]),
     "sweep, unknown": lambda: threshold_sweep([-1, -3], [NAN] * 2, [NAN] * 2, [NAN] * 2, [0, 0], chosen=-3, title="x"),
-    "contenders, none": lambda: contender_figure(CONTENDERS.iloc[:0], title="x"),
-    "contenders, one": lambda: contender_figure(LEFT_OUT.iloc[:1], null=(0.1, 0.2), title="x"),
-    "contenders, 20": lambda: contender_figure(
+    "methods, none": lambda: method_figure(METHODS.iloc[:0], title="x"),
+    "methods, one": lambda: method_figure(LEFT_OUT.iloc[:1], null=(0.1, 0.2), title="x"),
+    "methods, 20": lambda: method_figure(
         pd.DataFrame({"value": 0.5, "low": 0.5, "high": 0.5}, index=LONG_NAMES), title="x"
     ),
     "confusion, one": lambda: confusion_figure([[3]], ["x"], title="x"),
@@ -547,7 +545,7 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "map": lambda: patient_map(BARCODES[:, :2], GROUPS, title="x", note="two latents"),
     "comparison": lambda: comparison_scatter(MEANS[0], MEANS[1], [1, 2], [3], names=("a", "b")),
     "sweep": lambda: threshold_sweep(**SWEEP, null=(0.2, 0.3), chosen=-2, paper=(-3, 0.832, 0.044), title="x"),
-    "contenders": lambda: contender_figure(LEFT_OUT, chance=0.2, null=(0.1, 0.3), title="x"),
+    "methods": lambda: method_figure(LEFT_OUT, chance=0.2, null=(0.1, 0.3), title="x"),
     "confusion": lambda: confusion_figure(np.eye(5) * 20 + 0.4, DISEASES, title="x"),
     "calibration": lambda: calibration_figure(np.linspace(0.2, 1, 60), np.arange(60) % 3 > 0, ece=0.1, title="x"),
 }

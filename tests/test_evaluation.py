@@ -17,6 +17,7 @@ from conftest import assert_user_error, cytosae, figures, made_once
 from cytosae.analysis import attribute, compare_counts, evaluate, show_concept
 from cytosae.artefacts import Manifest, sae_weights_digest
 from cytosae.concepts import encode, evaluate_study
+from cytosae.concepts.evaluation import LATENTS, MEASURES, read_figures
 from cytosae.errors import CytosaeError
 from cytosae.sae import SAE
 from cytosae.settings import EvaluateConfig
@@ -49,9 +50,28 @@ def planted(make_store: Callable[..., TokenStore], kind: str) -> tuple[Path, Tok
     return folder, store
 
 
-def value(result: dict[str, Any], measure: str, contender: str = "latents") -> float:
-    (row,) = [r for r in result["figures"] if r["measure"].startswith(measure) and r["contender"] == contender]
+def value(result: dict[str, Any], measure: str, method: str = "latents") -> float:
+    (row,) = [r for r in result["figures"] if r["measure"].startswith(measure) and r["method"] == method]
     return float("nan") if row["value"] is None else row["value"]
+
+
+def assert_registered(result: dict[str, Any]) -> None:
+    """Every row belongs to one measure, and its method is the latents, a baseline or the null of that measure."""
+    for row in result["figures"]:
+        (measure,) = [measure for measure in MEASURES if row["measure"].startswith(measure.label)]
+        assert row["method"] in {LATENTS, *measure.baselines, measure.null}, row
+
+
+def test_the_page_lists_the_measures_of_the_registry() -> None:
+    rows = [f"| {m.label} | {m.says} | {m.better} | {m.null} | {m.source} |" for m in MEASURES]
+    page = (Path(__file__).parents[1] / "docs" / "quality.md").read_text()
+    assert "\n".join(rows) in page, "docs/quality.md: the table of measures is to be:\n" + "\n".join(rows)
+
+
+def test_a_table_of_an_earlier_version_is_read(tmp_path: Path) -> None:
+    (tmp_path / "quality").mkdir()
+    (tmp_path / "quality" / "figures.csv").write_text("measure,contender,value\nL0,latents,3\n")
+    assert read_figures(tmp_path).to_dict("records") == [{"measure": "L0", "method": "latents", "value": 3}]
 
 
 def test_planted_latents_are_recognised(make_store: Callable[..., TokenStore], tmp_path: Path) -> None:
@@ -61,6 +81,7 @@ def test_planted_latents_are_recognised(make_store: Callable[..., TokenStore], t
     other = SAE.from_pretrained(folder / "sae")
     other.save_pretrained(tmp_path / "again")
     result = evaluate_study(folder, store, CONFIG, attributes=tmp_path / "attributes.csv", against=[tmp_path / "again"])
+    assert_registered(result)
     assert value(result, "k-sparse probe, k = 1 ") > 0.98
     assert abs(value(result, "k-sparse probe, k = 1 ", "shuffled labels") - 0.5) < 0.1
     best = {row["value"]: row["auroc"]["value"] for row in result["attributes"]}
@@ -96,6 +117,7 @@ def test_planted_latents_are_recognised(make_store: Callable[..., TokenStore], t
 def test_constant_latents_are_rewarded_by_no_measure(make_store: Callable[..., TokenStore], tmp_path: Path) -> None:
     folder, store = planted(make_store, "constant")
     result = evaluate_study(folder, store, CONFIG)
+    assert_registered(result)
     for k in (1, 5, 20, "all"):
         assert value(result, f"k-sparse probe, k = {k} ") == 0.5
     assert [row["auroc"]["value"] for row in result["labels"]] == [0.5] * 3

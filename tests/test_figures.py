@@ -456,7 +456,7 @@ def test_patches_of_another_grid() -> None:
 
 
 def measures(*lines: tuple[str, str, float, float, float]) -> pd.DataFrame:
-    return pd.DataFrame(lines, columns=["measure", "contender", "value", "low", "high"])
+    return pd.DataFrame(lines, columns=["measure", "method", "value", "low", "high"])
 
 
 NAN = float("nan")
@@ -474,7 +474,7 @@ QUALITY = measures(
 )
 
 
-def test_quality_summary_draws_contenders_and_lists_the_rest() -> None:
+def test_quality_summary_draws_methods_and_lists_the_rest() -> None:
     figure = quality_summary(QUALITY, title="blood")
     probe, alignment, table = figure.axes
     assert figure.get_suptitle() == "blood"
@@ -495,7 +495,7 @@ def test_quality_summary_draws_contenders_and_lists_the_rest() -> None:
     assert probe.get_ylim()[0] > probe.get_ylim()[1]  # latents on top
     assert [t.get_text() for t in alignment.get_yticklabels()] == ["latents", "tokens"]
     assert texts(table) == [
-        *("0.871", "explained variance"),
+        *("0.871", "explained variance ↑"),
         *("2,936", "concepts", "2,822 to 3,050"),
         *("0.98", "ceiling", "whole image, 0.97 to 0.99"),
         *("no value", "broken"),
@@ -509,11 +509,11 @@ def test_quality_summary_draws_contenders_and_lists_the_rest() -> None:
 
 
 def test_quality_summary_of_many_measures() -> None:
-    contenders = ["tokens of the backbone", "latents", "shuffled labels", "random directions", "PCA"]
+    methods = ["tokens of the backbone", "latents", "shuffled labels", "random directions", "PCA"]
     lines = [
-        (f"attribute alignment of number {i}, k = 20 (AUROC)", contender, 0.5 + 0.02 * i, 0.4, 1.0)
+        (f"attribute alignment of number {i}, k = 20 (AUROC)", method, 0.5 + 0.02 * i, 0.4, 1.0)
         for i in range(23)
-        for contender in contenders[: 2 + i % 4]
+        for method in methods[: 2 + i % 4]
     ]
     lines += [(f"a measure with a long name, in one number only: {i}", "latents", i, 0.0, i) for i in range(30)]
     figure = quality_summary(measures(*lines), title="blood")

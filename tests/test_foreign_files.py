@@ -96,7 +96,7 @@ COMMANDS: dict[str, tuple[Run, str, tuple[str, ...]]] = {
     "classify": (
         lambda s, o: ["classify", f"{s}/cohort/barcodes.h5ad", "-o", f"{o}"],
         "out",
-        ("classification.json", "predictions.csv", "contenders.png", "models.safetensors"),
+        ("classification.json", "predictions.csv", "methods.png", "models.safetensors"),
     ),
     "compare": (
         lambda s, o: ["compare", f"{s}/cohort/barcodes.h5ad", "one", "two", "-o", f"{o}"],

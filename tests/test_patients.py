@@ -97,7 +97,7 @@ def test_barcodes_from_the_command_line(study: Path, tmp_path: Path) -> None:
 def test_classification_beside_all_others(study: Path) -> None:
     barcodes = study / "cohort" / "barcodes.h5ad"
     found = ask("classify", barcodes, "--tokens", study / "tokens", "--leave-out", "laboratory", *QUICK)
-    names = [row["contender"] for row in found["contenders"]]
+    names = [row["method"] for row in found["methods"]]
     assert names == [
         "barcodes, threshold chosen in training",
         "barcodes, threshold -3 (paper)",
@@ -106,24 +106,24 @@ def test_classification_beside_all_others(study: Path) -> None:
         "attention over CLS tokens",
         "cell-type fractions",
     ]
-    assert [row["contender"] for row in found["left_out"]["contenders"]] == names
+    assert [row["method"] for row in found["left_out"]["methods"]] == names
     assert found["left_out"]["folds"] == ["azure", "eosin", "reference"]
-    assert all(row["low"] <= row["value"] <= row["high"] for row in found["contenders"])
+    assert all(row["low"] <= row["value"] <= row["high"] for row in found["methods"])
     assert found["null"]["permutations"] == 19
     assert np.array(found["barcodes"]["confusion"]).sum() == pytest.approx(20)
     assert len(found["sweep"]) == 7
     assert found["sweep"][0]["latents"] >= found["sweep"][-1]["latents"]
     assert any("smallest class has 4" in text for text in found["caveats"])
-    assert found["findings"] == []
+    assert found["warnings"] == []
     folder = study / "cohort" / "classification"
     predictions = pd.read_csv(folder / "predictions.csv")
     assert len(predictions) == 20
     right = (predictions["truth"] == predictions["predicted"]).mean()
     assert right == pytest.approx(found["barcodes"]["accuracy"])
-    assert {p.stem for p in folder.glob("*.png")} == {"sweep", "contenders", "confusion", "calibration"}
+    assert {p.stem for p in folder.glob("*.png")} == {"sweep", "methods", "confusion", "calibration"}
     manifest = Manifest.load(folder)
     assert manifest is not None
-    assert set(manifest.outputs) == {"contenders.csv", "predictions.csv", "models.safetensors", "classification.json"}
+    assert set(manifest.outputs) == {"methods.csv", "predictions.csv", "models.safetensors", "classification.json"}
     before = (folder / "classification.json").read_bytes()
     ask("classify", barcodes, "--tokens", study / "tokens", "--leave-out", "laboratory", *QUICK)
     assert (folder / "classification.json").read_bytes() == before
@@ -136,8 +136,8 @@ def test_a_planted_leak_is_reported_before_anything_is_fitted(
     data.obs["image_width"] = pd.Categorical(np.where(data.obs["diagnosis"] == "healthy", "360", "224"))
     data.write_h5ad(tmp_path / "leak.h5ad")
     found = ask("classify", tmp_path / "leak.h5ad", "-o", tmp_path / "c", *QUICK)
-    assert [finding["kind"] for finding in found["findings"]] == ["leak"]
-    assert "image width tells the diagnosis" in found["findings"][0]["text"]
+    assert [warning["kind"] for warning in found["warnings"]] == ["leak"]
+    assert "image width predicts the diagnosis" in found["warnings"][0]["text"]
 
     def fitted(*_: object) -> None:
         raise RuntimeError("fitted")
@@ -146,7 +146,7 @@ def test_a_planted_leak_is_reported_before_anything_is_fitted(
     capsys.readouterr()
     with pytest.raises(RuntimeError, match="fitted"):
         classify(tmp_path / "leak.h5ad", tmp_path / "c")
-    assert "leak: image width tells the diagnosis" in capsys.readouterr().err  # said before anything is fitted
+    assert "leak: image width predicts the diagnosis" in capsys.readouterr().err  # said before anything is fitted
     assert "no column 'hospital'" in refused("classify", tmp_path / "leak.h5ad", "--leave-out", "hospital", *QUICK)
     assert "no column 'stage'" in refused("classify", tmp_path / "leak.h5ad", "--target", "stage")
     assert "no such file" in refused("classify", tmp_path / "none.h5ad")

@@ -113,7 +113,7 @@ def test_all_of_it_goes_through_to_the_table(done: tuple[Path, dict[str, Any]]) 
     panel = json.loads((folder / "panel.json").read_text())
     assert panel["format"] == "cytosae-worklist"
     classified = json.loads((folder / "study" / "cohort" / "classification" / "classification.json").read_text())
-    (paper,) = (row for row in classified["contenders"] if row["contender"] == "barcodes, threshold -3 (paper)")
+    (paper,) = (row for row in classified["methods"] if row["method"] == "barcodes, threshold -3 (paper)")
     assert table.loc["weighted F1 of patients at threshold -3", "obtained"] == pytest.approx(paper["value"])
 
 

@@ -1249,7 +1249,7 @@ def study(tmp_path: Path) -> Path:
     anndata.AnnData(np.zeros((1, S), np.float32), var=names).write_h5ad(folder / "concepts" / "pbc.h5ad")
     summary = {"datasets": {"pbc": {"cells": 17092, "concepts": 2936}}, "files": {"pbc": "pbc"}}
     Manifest("concepts", {"concept_threshold": -3.0}, {"sae": digest}, {}, summary).save(folder / "concepts")
-    row = {"measure": "monosemanticity", "contender": "latents", "value": 0.4321, "low": 0.4, "high": 0.46}
+    row = {"measure": "monosemanticity", "method": "latents", "value": 0.4321, "low": 0.4, "high": 0.46}
     (folder / "quality").mkdir()
     write_json(folder / "quality" / "quality.json", {"inputs": {"sae": digest}, "figures": [row]})
     return folder

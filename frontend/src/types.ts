@@ -195,7 +195,7 @@ export interface Comparison {
   top_first: Difference[];
   top_second: Difference[];
   caveats: string[];
-  findings: { kind: string; text: string }[];
+  warnings: { kind: string; text: string }[];
 }
 export interface SideCell extends MappedCell {
   dataset: string;

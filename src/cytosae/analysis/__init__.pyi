@@ -1,8 +1,8 @@
 from .classification import classify
 from .comparison import compare_groups
 from .concepts import attribute, show_concept
-from .patients import show_patient
-from .quality import compare_counts, evaluate
+from .evaluation import compare_counts, evaluate
+from .patient_page import show_patient
 from .suggestion import suggest
 from .viewing import Viewer, saved_backbone, study_store, study_tokens
 

@@ -1,4 +1,4 @@
-"""Can the diagnosis be told from the barcodes, and is it told better than by simpler means?"""
+"""Do barcodes predict the diagnosis, and do they predict it better than the baselines?"""
 
 from __future__ import annotations
 
@@ -12,26 +12,27 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cytosae.artefacts import FileRecord, Manifest, claim, sha256_file, write_csv, write_json
+from cytosae.artefacts import FileRecord, Manifest, claim, remove_outdated, sha256_file, write_csv, write_json
 from cytosae.cohort import (
     PAPER_THRESHOLD,
+    ClassificationTask,
     Classifier,
     Folds,
-    Judged,
     PatientTokens,
-    Problem,
+    Predictions,
     Sweep,
+    as_records,
     choose_threshold,
+    classification_task,
+    cohort_warnings,
     column_of,
-    contender_table,
-    examine,
+    cross_validate,
     figures,
     given_folds,
-    judge_bags,
-    judged_by,
-    linear_judge,
+    linear_predictor,
+    method_table,
     patient_tokens,
-    pose,
+    predict_bags,
     read_barcodes,
     stratified_folds,
     sweep,
@@ -39,15 +40,15 @@ from cytosae.cohort import (
     write_classifiers,
 )
 from cytosae.console import progress, say
-from cytosae.report import calibration_figure, confusion_figure, contender_figure, files_of, save, threshold_sweep
+from cytosae.report import calibration_figure, confusion_figure, files_of, method_figure, save, threshold_sweep
 from cytosae.settings import ClassifyConfig, to_stored
 from cytosae.tokens import TokenStore
 
 OURS = "barcodes, threshold chosen in training"
 PAPERS = f"barcodes, threshold {PAPER_THRESHOLD:g} (paper)"
-TABLE, PREDICTIONS, MODELS, RESULT = "contenders.csv", "predictions.csv", "models.safetensors", "classification.json"
-_FIGURES = ("sweep", "contenders", "confusion", "calibration")
-_CARRYING = 10  # concepts told for each prediction
+TABLE, PREDICTIONS, MODELS, RESULT = "methods.csv", "predictions.csv", "models.safetensors", "classification.json"
+_FIGURES = ("sweep", "methods", "confusion", "calibration")
+_CARRYING = 10  # concepts listed for each prediction
 
 
 def classify(
@@ -61,27 +62,27 @@ def classify(
     leave_out: str | None = None,
     cell_type: str | None = None,
 ) -> dict[str, Any]:
-    """Classify patients by their barcodes, beside simpler means, in the same folds.
+    """Classify patients by their barcodes, beside the baselines, in the same folds.
 
     Parameters
     ----------
     path
         Barcodes, of `cytosae.cohort.make_barcodes`.
     folder
-        Where the result goes: ``classification.json``, the table of contenders, a prediction for every patient with
+        Where the result goes: ``classification.json``, the table of methods, a prediction for every patient with
         the concepts that carry it, the classifiers and four figures.
     config
         Settings.
     target
-        Column to tell.
+        Column to predict.
     tokens
-        Tokens of the cells, for the contenders that are made of them.
+        Tokens of the cells, for the baselines that are made of them.
     folds
         Column with the fold of each patient; drawn if None.
     leave_out
         Column (laboratory) of which one value after the other is left out, as a second figure beside the first.
     cell_type
-        Where there are barcodes of each cell type, the one to take.
+        Cell type to use, if the barcodes are by cell type.
 
     Raises
     ------
@@ -91,98 +92,99 @@ def classify(
     config = config or ClassifyConfig()
     data = read_barcodes(path, cell_type)
     column_of(data, target)
-    findings = examine(data, target, config.seed)
-    for finding in findings:
-        say(f"{finding.kind}: {finding.text}")
-    problem = pose(data, target)
-    divided = [_divide(problem, config, folds)]
+    warnings = cohort_warnings(data, target, config.seed)
+    for warning in warnings:
+        say(f"{warning.kind}: {warning.text}")
+    task = classification_task(data, target)
+    divisions = [_divide(task, config, folds)]
     if leave_out is not None:
-        divided.append(given_folds(column_of(problem.data, leave_out), problem.target, problem.patients, leave_out))
-    caveats = [*problem.caveats, *(caveat for folds in divided for caveat in folds.caveats)]
+        divisions.append(given_folds(column_of(task.data, leave_out), task.target, task.patients, leave_out))
+    caveats = [*task.caveats, *(caveat for folds in divisions for caveat in folds.caveats)]
     for caveat in caveats:
         say(f"classification: {caveat}")
     drawn = [name for figure in _FIGURES for name in files_of(figure)]
-    claim(folder, "classification", [TABLE, PREDICTIONS, MODELS, RESULT, *drawn], unnamed=drawn)
+    names = [TABLE, PREDICTIONS, MODELS, RESULT, *drawn]
+    claim(folder, "classification", names, unnamed=drawn)
     source = None if tokens is None else TokenStore(tokens)
-    described = None if source is None else patient_tokens(source, problem.data)
-    found = [_contend(problem, folds, described, config, null=place == 0) for place, folds in enumerate(divided)]
-    swept, contenders = found[0]
-    threshold = choose_threshold(problem, config)
-    of = divided[0].of[0]
-    models = [trained(problem, np.ones(len(of), bool), threshold)]
-    models += [trained(problem, of != f, swept.choice[0, f]) for f in range(len(divided[0].names))]
+    described = None if source is None else patient_tokens(source, task.data)
+    (swept, methods), *others = [
+        _cross_validate(task, folds, described, config, null=place == 0) for place, folds in enumerate(divisions)
+    ]
+    threshold = choose_threshold(task, config)
+    fold_of = divisions[0].fold_of[0]
+    models = [trained(task, np.ones(len(fold_of), bool), threshold)]
+    models += [trained(task, fold_of != f, swept.choice[0, f]) for f in range(len(divisions[0].names))]
     result: dict[str, Any] = {
         "target": target,
-        "patients": len(problem.target),
-        "classes": dict(zip(problem.classes, np.bincount(problem.target).tolist(), strict=True)),
-        "folds": divided[0].what,
-        "findings": [finding.as_dict() for finding in findings],
+        "patients": len(task.target),
+        "classes": dict(zip(task.classes, np.bincount(task.target).tolist(), strict=True)),
+        "folds": divisions[0].description,
+        "warnings": [warning.as_dict() for warning in warnings],
         "caveats": caveats,
-        "contenders": _records(contender_table(contenders, OURS, config)),
+        "methods": as_records(method_table(methods, OURS, config)),
         "null": _null(swept),
-        "barcodes": figures(swept.chosen, divided[0], problem.classes, config),
+        "barcodes": figures(swept.chosen, divisions[0], task.classes, config),
         "sweep": _sweep_rows(swept, config),
         "chosen_thresholds": {f"{t:g}": n for t, n in sorted(Counter(swept.choice.ravel().tolist()).items())},
         "model": {
             "threshold": threshold,
             "latents": int((models[0].weights != 0).any(axis=0).sum()),
-            "rows": dict(zip(problem.data.obs_names, of.tolist(), strict=True)),
+            "rows": dict(zip(task.data.obs_names, fold_of.tolist(), strict=True)),
         },
     }
-    if leave_out is not None:
-        left, others = found[1]
+    for left_out, left_out_methods in others:
         result["left_out"] = {
             "column": leave_out,
-            "folds": list(divided[1].names),
-            "contenders": _records(contender_table(others, OURS, config)),
-            "barcodes": figures(left.chosen, divided[1], problem.classes, config),
+            "folds": list(divisions[1].names),
+            "methods": as_records(method_table(left_out_methods, OURS, config)),
+            "barcodes": figures(left_out.chosen, divisions[1], task.classes, config),
         }
-    _write(folder, path, problem, swept, models, of, result, config)
+    _write(folder, path, task, swept, models, fold_of, result, config)
+    remove_outdated(folder, "classification", names)
     return result
 
 
-def _divide(problem: Problem, config: ClassifyConfig, column: str | None) -> Folds:
+def _divide(task: ClassificationTask, config: ClassifyConfig, column: str | None) -> Folds:
     if column is not None:
-        return given_folds(column_of(problem.data, column), problem.target, problem.patients, column)
-    return stratified_folds(problem.target, problem.patients, config.splits, config.repeats, config.seed)
+        return given_folds(column_of(task.data, column), task.target, task.patients, column)
+    return stratified_folds(task.target, task.patients, config.splits, config.repeats, config.seed)
 
 
-def _contend(
-    problem: Problem, folds: Folds, tokens: PatientTokens | None, config: ClassifyConfig, *, null: bool
-) -> tuple[Sweep, dict[str, Judged]]:
-    """Barcodes and everything else in the same folds."""
-    total = sum(len(np.unique(of[of >= 0])) for of in folds.of)
+def _cross_validate(
+    task: ClassificationTask, folds: Folds, tokens: PatientTokens | None, config: ClassifyConfig, *, null: bool
+) -> tuple[Sweep, dict[str, Predictions]]:
+    """Barcodes and baselines in the same folds."""
     settings = config if null else ClassifyConfig(**{**asdict(config), "permutations": 0})
-    with progress(f"classification ({folds.what})", total, "folds") as bar:
-        swept = sweep(problem, folds, settings, bar.to)
-    contenders = {OURS: swept.chosen}
+    with progress(f"classification ({folds.description})", len(folds.splits), "folds") as bar:
+        swept = sweep(task, folds, settings, bar.to)
+    methods = {OURS: swept.chosen}
     if PAPER_THRESHOLD in config.thresholds:
-        contenders[PAPERS] = swept.at[config.thresholds.index(PAPER_THRESHOLD)]
+        methods[PAPERS] = swept.at[config.thresholds.index(PAPER_THRESHOLD)]
     if tokens is not None:
-        contenders["mean CLS token"] = judged_by(linear_judge(tokens.cls, problem), problem, folds)
-        contenders["mean patch token"] = judged_by(linear_judge(tokens.patches, problem), problem, folds)
-        with progress("multiple-instance model", total, "folds") as bar:
+        methods["mean CLS token"] = cross_validate(linear_predictor(tokens.cls, task), task, folds)
+        methods["mean patch token"] = cross_validate(linear_predictor(tokens.patches, task), task, folds)
+        with progress("multiple-instance model", len(folds.splits), "folds") as bar:
             done = 0
 
-            def judge(train: NDArray[np.bool_], judged: NDArray[np.bool_], seed: int) -> NDArray[np.float64]:
+            def predict(train: NDArray[np.bool_], test: NDArray[np.bool_], seed: int) -> NDArray[np.float64]:
                 nonlocal done
-                said = judge_bags(tokens.bags, problem.target, train, judged, len(problem.classes), seed)
+                probability = predict_bags(tokens.bags, task.target, train, test, len(task.classes), seed)
                 done += 1
                 bar.to(done)
-                return said
+                return probability
 
-            contenders["attention over CLS tokens"] = judged_by(judge, problem, folds, config.seed)
-    if "cell_types" in problem.data.obsm:
-        shares = np.nan_to_num(problem.data.obsm["cell_types"])
-        contenders["cell-type fractions"] = judged_by(linear_judge(shares, problem), problem, folds)
-    return swept, contenders
+            methods["attention over CLS tokens"] = cross_validate(predict, task, folds, config.seed)
+    if "cell_types" in task.data.obsm:
+        shares = np.nan_to_num(task.data.obsm["cell_types"])
+        methods["cell-type fractions"] = cross_validate(linear_predictor(shares, task), task, folds)
+    return swept, methods
 
 
 def _null(swept: Sweep) -> dict[str, Any] | None:
     if not len(swept.null):
         return None
     low, high = np.quantile(swept.null, (0.025, 0.975))
-    first = Judged(swept.chosen.probability[:1], swept.chosen.target, swept.chosen.units).f1(0, 0).value
+    first = Predictions(swept.chosen.probability[:1], swept.chosen.target, swept.chosen.units).f1(0, 0).value
     return {
         "permutations": len(swept.null),
         "mean": float(swept.null.mean()),
@@ -194,9 +196,9 @@ def _null(swept: Sweep) -> dict[str, Any] | None:
 
 def _sweep_rows(swept: Sweep, config: ClassifyConfig) -> list[dict[str, Any]]:
     rows = []
-    for place, (threshold, judged) in enumerate(zip(config.thresholds, swept.at, strict=True)):
-        f1 = judged.f1(config.bootstrap, config.seed)
-        row = {"threshold": threshold, "latents": float(swept.kept[place])}
+    for place, (threshold, predictions) in enumerate(zip(config.thresholds, swept.at, strict=True)):
+        f1 = predictions.f1(config.bootstrap, config.seed)
+        row = {"threshold": threshold, "latents": float(swept.n_latents[place])}
         row |= {"weighted_f1": f1.value, "low": f1.low, "high": f1.high}
         if len(swept.null):
             row |= {"null_mean": float(swept.null_at[:, place].mean())}
@@ -204,26 +206,24 @@ def _sweep_rows(swept: Sweep, config: ClassifyConfig) -> list[dict[str, Any]]:
     return rows
 
 
-def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    return [{str(k): v for k, v in row.items()} for row in table.reset_index().to_dict("records")]
-
-
-def _predictions(problem: Problem, swept: Sweep, models: list[Classifier], of: NDArray[np.int64]) -> pd.DataFrame:
-    """What was said of each patient, and the concepts that carry it in the classifier that had not seen the patient."""
+def _predictions(
+    task: ClassificationTask, swept: Sweep, models: list[Classifier], fold_of: NDArray[np.int64]
+) -> pd.DataFrame:
+    """The prediction of each patient, and the concepts that carry it in the classifier that had not seen the patient."""
     probability = swept.chosen.probability.mean(axis=0)
     rows = []
-    for row, name in enumerate(problem.data.obs_names):
-        if of[row] < 0:
+    for row, name in enumerate(task.data.obs_names):
+        if fold_of[row] < 0:
             continue
-        said = int(probability[row].argmax())
-        parts = models[1 + of[row]].concept_contributions(problem.barcodes[row], problem.classes[said])
+        predicted = int(probability[row].argmax())
+        parts = models[1 + fold_of[row]].concept_contributions(task.barcodes[row], task.classes[predicted])
         strongest = np.argsort(-parts, kind="stable")[:_CARRYING]
         rows.append(
             {
                 "patient": name,
-                "truth": problem.classes[problem.target[row]],
-                "predicted": problem.classes[said],
-                **{f"p {c}": p for c, p in zip(problem.classes, probability[row], strict=True)},
+                "truth": task.classes[task.target[row]],
+                "predicted": task.classes[predicted],
+                **{f"p {c}": p for c, p in zip(task.classes, probability[row], strict=True)},
                 "concepts": " ".join(f"{s}:{parts[s]:.3g}" for s in strongest if parts[s] > 0),
             }
         )
@@ -233,16 +233,16 @@ def _predictions(problem: Problem, swept: Sweep, models: list[Classifier], of: N
 def _write(
     folder: Path,
     path: Path,
-    problem: Problem,
+    task: ClassificationTask,
     swept: Sweep,
     models: list[Classifier],
-    of: NDArray[np.int64],
+    fold_of: NDArray[np.int64],
     result: Mapping[str, Any],
     config: ClassifyConfig,
 ) -> None:
-    table = pd.DataFrame(result["contenders"]).set_index("contender")
+    table = pd.DataFrame(result["methods"]).set_index("method")
     if "left_out" in result:
-        left = pd.DataFrame(result["left_out"]["contenders"]).set_index("contender")
+        left = pd.DataFrame(result["left_out"]["methods"]).set_index("method")
         table = table.join(left[["value", "low", "high"]].add_prefix("left_out_"))
     null = result["null"]
     band = None if null is None else (null["low"], null["high"])
@@ -253,16 +253,16 @@ def _write(
             *(rows[name].to_numpy() for name in ("threshold", "weighted_f1", "low", "high", "latents")),
             null=band,
             chosen=common,
-            title=f"Telling {result['target']}: which latents does it take?",
+            title=f"Predicting {result['target']}: which latents does it take?",
         ),
-        "contenders": contender_figure(
+        "methods": method_figure(
             table,
             null=band,
             left_out=result.get("left_out", {}).get("column", ""),
-            title=f"Telling {result['target']} of unseen patients",
+            title=f"Predicting {result['target']} of unseen patients",
         ),
         "confusion": confusion_figure(
-            np.array(result["barcodes"]["confusion"]), problem.classes, title="Barcodes: truth and prediction"
+            np.array(result["barcodes"]["confusion"]), task.classes, title="Barcodes: truth and prediction"
         ),
         "calibration": calibration_figure(
             *_confidence(swept.chosen), ece=result["barcodes"]["calibration"]["ece"], title="Barcodes: confidence"
@@ -271,7 +271,7 @@ def _write(
     for name, figure in drawn.items():
         save(figure, folder / name)
     write_csv(folder / TABLE, table, index=True)
-    write_csv(folder / PREDICTIONS, _predictions(problem, swept, models, of))
+    write_csv(folder / PREDICTIONS, _predictions(task, swept, models, fold_of))
     write_classifiers(folder / MODELS, models)
     write_json(folder / RESULT, dict(result))
     outputs = {name: FileRecord.of(folder / name) for name in (TABLE, PREDICTIONS, MODELS, RESULT)}
@@ -282,6 +282,6 @@ def _write(
     )
 
 
-def _confidence(judged: Judged) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    probability = judged.probability[:, judged.rows].mean(axis=0)
-    return probability.max(axis=1), probability.argmax(axis=1) == judged.target[judged.rows]
+def _confidence(predictions: Predictions) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    probability = predictions.probability[:, predictions.rows].mean(axis=0)
+    return probability.max(axis=1), probability.argmax(axis=1) == predictions.target[predictions.rows]

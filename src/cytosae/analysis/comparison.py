@@ -13,7 +13,16 @@ from numpy.typing import NDArray
 
 from cytosae.analysis.viewing import Viewer, study_tokens
 from cytosae.artefacts import FileRecord, Manifest, claim, sha256_file, write_csv
-from cytosae.cohort import Finding, column_of, compare, examine, most_different, read_barcodes, strata_of
+from cytosae.cohort import (
+    CohortWarning,
+    as_records,
+    cohort_warnings,
+    column_of,
+    compare,
+    most_different,
+    read_barcodes,
+    strata_of,
+)
 from cytosae.concepts import read_activations, read_concepts, read_datasets
 from cytosae.console import say
 from cytosae.errors import NotFound, Unanswerable
@@ -61,9 +70,9 @@ def compare_groups(
     """
     config = config or CompareConfig()
     data = read_barcodes(path, cell_type, concepts=None if study is None else study / "concepts")
-    found = compare_patients(data, first, second, config, target=target, adjust=adjust)
-    data, side, table, favour, caveats = found.data, found.side, found.table, found.favour, found.caveats
-    for text in [*(f"{finding.kind}: {finding.text}" for finding in found.findings), *caveats]:
+    compared = compare_patients(data, first, second, config, target=target, adjust=adjust)
+    data, side, table, favour = compared.data, compared.side, compared.table, compared.favour
+    for text in [*(f"{warning.kind}: {warning.text}" for warning in compared.warnings), *compared.caveats]:
         say(f"comparison: {text}")
     table["favours"] = ""
     for name, latents in zip((first, second), favour, strict=True):
@@ -82,19 +91,20 @@ def compare_groups(
     if study is not None:
         _draw_references(study, data, side, favour, (first, second), config.shown, folder, device)
     write_csv(folder / TABLE, table, index=True)
+    shown = table.drop(columns=["favours", "tested"])
     result = {
-        "first": {"name": first, "patients": int((side > 0).sum()), "latents": _records(table, favour[0])},
-        "second": {"name": second, "patients": int((side < 0).sum()), "latents": _records(table, favour[1])},
+        "first": {"name": first, "patients": int((side > 0).sum()), "latents": as_records(shown.loc[favour[0]])},
+        "second": {"name": second, "patients": int((side < 0).sum()), "latents": as_records(shown.loc[favour[1]])},
         "adjusted_for": adjust,
         "tested": int(table["tested"].sum()),
         "below_fdr_0.1": int((table["fdr"] <= 0.1).sum()),
-        "findings": [finding.as_dict() for finding in found.findings],
-        "caveats": caveats,
+        "warnings": [warning.as_dict() for warning in compared.warnings],
+        "caveats": compared.caveats,
         "table": f"{folder / TABLE}",
         "figure": f"{folder / 'scatter.png'}",
     }
     parameters = {**to_stored(config), "first": first, "second": second, "target": target, "adjust": adjust}
-    summary = {key: result[key] for key in ("tested", "below_fdr_0.1", "findings", "caveats")}
+    summary = {key: result[key] for key in ("tested", "below_fdr_0.1", "warnings", "caveats")}
     outputs = {TABLE: FileRecord.of(folder / TABLE)}
     Manifest("comparison", parameters, {"barcodes": sha256_file(path)}, outputs, summary).save(folder)
     return result
@@ -112,7 +122,7 @@ class Comparison:
     """Of `cytosae.cohort.compare`."""
     favour: tuple[NDArray[np.int64], NDArray[np.int64]]
     """The latents most in favour of each."""
-    findings: list[Finding]
+    warnings: list[CohortWarning]
     caveats: list[str]
 
 
@@ -136,9 +146,9 @@ def compare_patients(
     side = sides(column_of(data, target), first, second, target)
     caveats = _caveats(side, first, second)
     covariate = None if adjust is None else column_of(data, adjust)[side != 0]
-    kept, side = side != 0, side[side != 0]
-    data = ad.AnnData(np.asarray(data.X[kept]), data.obs[kept].copy(), data.var, uns=data.uns)  # without its layers
-    findings = examine(data, target, config.seed)
+    rows, side = side != 0, side[side != 0]
+    data = ad.AnnData(np.asarray(data.X[rows]), data.obs[rows].copy(), data.var, uns=data.uns)  # without its layers
+    warnings = cohort_warnings(data, target, config.seed)
     settings = {key: value for key, value in asdict(config).items() if key not in {"top", "shown", "bootstrap"}}
     try:
         table = compare(
@@ -146,7 +156,7 @@ def compare_patients(
         )
     except ValueError as error:
         raise Unanswerable(f"--adjust {adjust}: {error}; {first} and {second} cannot be compared within it.") from error
-    return Comparison(data, side, table, most_different(table, config.top), findings, caveats)
+    return Comparison(data, side, table, most_different(table, config.top), warnings, caveats)
 
 
 def sides(values: pd.Series, first: str, second: str, target: str) -> NDArray[np.int64]:
@@ -174,11 +184,6 @@ def _caveats(side: NDArray[np.int64], first: str, second: str) -> list[str]:
     ]
 
 
-def _records(table: pd.DataFrame, latents: NDArray[np.int64]) -> list[dict[str, Any]]:
-    rows = table.loc[latents].drop(columns=["favours", "tested"]).reset_index()
-    return [{str(k): v for k, v in row.items()} for row in rows.to_dict("records")]
-
-
 def _draw_references(
     study: Path,
     data: ad.AnnData,
@@ -190,9 +195,9 @@ def _draw_references(
     device: str,
 ) -> None:
     """The cells of both sides that have most of each latent, one of a patient, as a figure for each side's latents."""
-    of = dict(zip(data.obs["dataset"].astype(str) + "\n" + data.obs["patient"].astype(str), side, strict=True))
+    side_of = dict(zip(data.obs["dataset"].astype(str) + "\n" + data.obs["patient"].astype(str), side, strict=True))
     latents = np.concatenate([chosen[:shown] for chosen in favour])
-    tops = [_strongest(study / "concepts", of, latents, sign) for sign in (1, -1)]
+    tops = [_strongest(study / "concepts", side_of, latents, sign) for sign in (1, -1)]
     with study_tokens(study, device=device) as source:
         viewer = Viewer(study, source)
         for name, chosen in zip(("first", "second"), favour, strict=True):
@@ -216,7 +221,7 @@ def _beside(name: str, first: Row, second: Row) -> Row:
 
 
 def _strongest(
-    concepts: Path, of: dict[str, int], latents: NDArray[np.int64], sign: int
+    concepts: Path, side_of: dict[str, int], latents: NDArray[np.int64], sign: int
 ) -> dict[int, tuple[list[str], list[float]]]:
     """For each latent the cells of one side with the largest m_i[s], one of a patient: names and values."""
     tables = []
@@ -225,7 +230,7 @@ def _strongest(
         if "patient" not in obs:
             continue
         key = dataset + "\n" + obs["patient"].astype(str)
-        rows = np.flatnonzero((key.map(of).fillna(0) == sign).to_numpy())
+        rows = np.flatnonzero((key.map(side_of).fillna(0) == sign).to_numpy())
         if not len(rows):
             continue
         means = read_activations(concepts, dataset, rows, latents)[1].toarray()
@@ -233,9 +238,9 @@ def _strongest(
             pd.DataFrame(means, columns=range(len(latents))).assign(cell=obs.index[rows], key=key.iloc[rows].to_numpy())
         )
     cells = pd.concat(tables, ignore_index=True)
-    found = {}
+    strongest = {}
     for place, latent in enumerate(latents):
         order = cells.iloc[np.argsort(-cells[place].to_numpy(), kind="stable")].drop_duplicates("key").head(_EACH)
         order = order[order[place] > 0]
-        found[int(latent)] = order["cell"].astype(str).tolist(), order[place].tolist()
-    return found
+        strongest[int(latent)] = order["cell"].astype(str).tolist(), order[place].tolist()
+    return strongest

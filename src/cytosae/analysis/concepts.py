@@ -110,14 +110,14 @@ def attribute(
         about = source.cells.iloc[int(row[0])]
         common = is_common(joined_statistics(folder / "concepts")[about["dataset"], "activation_frequency"], share)
         tokens = viewer.tokens(row)[0]
-        found = cell_concepts(viewer.sae, tokens, viewer.grid, common, top=top)
-        table = found.table.copy()
+        concepts = cell_concepts(viewer.sae, tokens, viewer.grid, common, top=top)
+        table = concepts.table.copy()
         if not pd.isna(about["mask"]):
             try:
                 tissues = patch_tissues(place(about["mask"]), viewer.grid)
             except UnreadableImage as error:
                 raise CytosaeError(f"{about['mask']}: the mask of {cell} cannot be read: {error}.") from error
-            table = table.join(tissue_shares(found.maps, tissues))
+            table = table.join(tissue_shares(concepts.maps, tissues))
         result: dict[str, Any] = {
             "cell": cell,
             "label": None if pd.isna(about["label"]) else about["label"],
@@ -137,7 +137,7 @@ def attribute(
                     _beside(
                         viewer.title(int(latent)),
                         image,
-                        found,
+                        concepts,
                         place,
                         viewer.references(latent, about["dataset"], count=6),
                     )
@@ -156,12 +156,12 @@ def attribute(
     return result
 
 
-def _beside(title: str, image: NDArray[np.uint8], found: CellConcepts, place: int, references: Row) -> Row:
+def _beside(title: str, image: NDArray[np.uint8], concepts: CellConcepts, place: int, references: Row) -> Row:
     """A concept of a cell: the cell itself first, its reference images after it."""
     return Row(
         title,
         [image, *references.images],
-        [found.maps[place], *references.maps],
+        [concepts.maps[place], *references.maps],
         ["this cell", *references.labels],
-        [found.table["mean_activation"].iloc[place], *references.values],
+        [concepts.table["mean_activation"].iloc[place], *references.values],
     )

@@ -115,7 +115,7 @@ def suggest(
     sparsity = fit_l0(probes, l0, beyond_probes(config)) if set_by == "l1" else None
     close = near(probes, l0)
     unexplained = fit(close, [max(1e-6, 1 - p.explained_variance) for p in close])
-    found = fit(close, [max(1, p.concepts) for p in close])
+    concepts_fit = fit(close, [max(1, p.concepts) for p in close])
     settled = float(np.median([p.settled for p in close]))
     rows = []
     for expansion in expansions:
@@ -124,7 +124,7 @@ def suggest(
             one = replace(one, l1=_rounded(sparsity.l1(l0, expansion)))
         rows.append(
             {
-                **_expected(one, getattr(one, set_by), unexplained, found, d_model),
+                **_expected(one, getattr(one, set_by), unexplained, concepts_fit, d_model),
                 **(_sparsity(one, sparsity, config.l1) if sparsity is not None else {"k": one.k}),
                 **_cost(one, sample.train, store, l0, steps_until(settled, one)),
             }
@@ -151,8 +151,8 @@ def _sample(store: TokenStore, config: TrainConfig) -> Sample:
     rows = training[: min(_CELLS, at_most)]
     others = rng.permutation(np.flatnonzero(kept_out))[: min(_HELD, at_most)]
     if len(others) < _LEAST:  # the training's own held-out cells are too few to tell anything
-        kept = min(_HELD, len(rows) // 4)
-        rows, others = rows[kept:], rows[:kept]
+        n_held = min(_HELD, len(rows) // 4)
+        rows, others = rows[n_held:], rows[:n_held]
     if len(rows) < _LEAST or len(others) < 2:
         raise CytosaeError(
             f"{store.folder}: {store.n_cells} cells, of which {len(training)} are to train on: too few to tell a lambda "
@@ -172,15 +172,15 @@ def _tokens(sample: Sample, config: TrainConfig) -> dict[str, Any]:
     x = sample.train[: 16 * BATCH]
     narrowest = replace(config, expansion=narrow(config, x.shape[1])[0], l1=0.0)
     centred, plain = (never_fired(sample.train, narrowest, centre, _FIRST_STEPS) for centre in (True, False))
-    found: Oddities = oddities(sample.held, sample.has_cls)
+    odd: Oddities = oddities(sample.held, sample.has_cls)
     return {
         "mean_to_spread": mean_to_spread(x),
         "mean_to_spread_centred": mean_to_spread(x, geometric_median(x)),
         "never_fired_uncentred": plain,
         "never_fired_centred": centred,
         "centring_helps": plain - centred > _CENTRING,
-        **asdict(found),
-        "constant": list(found.constant),
+        **asdict(odd),
+        "constant": list(odd.constant),
     }
 
 
@@ -215,13 +215,13 @@ def _sparsity(one: TrainConfig, sparsity: Fit, planned: float) -> dict[str, Any]
     }
 
 
-def _expected(one: TrainConfig, value: float, unexplained: Fit, found: Fit, d_model: int) -> dict[str, Any]:
+def _expected(one: TrainConfig, value: float, unexplained: Fit, concepts_fit: Fit, d_model: int) -> dict[str, Any]:
     n_latents = one.expansion * d_model
     return {
         "expansion": one.expansion,
         "n_latents": n_latents,
         "explained_variance": 1 - min(1.0, math.exp(unexplained.log(value, one.expansion))),
-        "concepts": round(min(n_latents, math.exp(found.log(value, one.expansion)))),
+        "concepts": round(min(n_latents, math.exp(concepts_fit.log(value, one.expansion)))),
     }
 
 

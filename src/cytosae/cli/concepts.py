@@ -39,7 +39,7 @@ def evaluate(
     if as_json:
         answer(result, as_json)
         return
-    answer({f"{row['measure']} | {row['contender']}": with_interval(row) for row in result["figures"]}, as_json)
+    answer({f"{row['measure']} | {row['method']}": with_interval(row) for row in result["figures"]}, as_json)
 
 
 @concepts_app.command()

@@ -56,14 +56,15 @@ def barcodes(
 def classify(
     barcodes: Annotated[Path, typer.Argument(help="File made by `cytosae barcodes`.")],
     settings: ClassifyConfig,
-    target: Annotated[str, typer.Option(help="Column of the patients to tell.")] = "diagnosis",
+    target: Annotated[str, typer.Option(help="Column to predict.")] = "diagnosis",
     tokens: Annotated[
         Path | None,
         typer.Option("--tokens", help="Tokens of these cells, to compare with means and attention over them."),
     ] = None,
     folds: Annotated[str | None, typer.Option("--folds", help="Column with the fold of each patient.")] = None,
     leave_out: Annotated[
-        str | None, typer.Option("--leave-out", help="Column such as laboratory: also judge each by all the others.")
+        str | None,
+        typer.Option("--leave-out", help="Column such as laboratory: also leave out each value in turn."),
     ] = None,
     cell_type: CellType = None,
     output: Annotated[
@@ -71,10 +72,10 @@ def classify(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Tell the diagnosis of patients from their barcodes, judged on patients that the model never saw.
+    """Predict the diagnosis of patients from their barcodes, cross-validated over patients.
 
-    Leaks and confounders are reported first. Weighted F1 with interval and permutation null, beside other contenders
-    in the same folds; the threshold of the latents is chosen inside the training patients.
+    Warnings of leaks and confounders come first. Weighted F1 with interval and permutation null, beside baselines in
+    the same folds; the threshold of the latents is chosen inside the training patients.
     """
     from cytosae.analysis import classify as classify_patients
     from cytosae.cohort import CLASSIFICATION
@@ -86,12 +87,10 @@ def classify(
     if as_json:
         answer(result, as_json)
         return
-    lines = {row["contender"]: with_interval(row) for row in result["contenders"]}
+    lines = {row["method"]: with_interval(row) for row in result["methods"]}
     if "left_out" in result:
         column = result["left_out"]["column"]
-        lines |= {
-            f"{row['contender']}, {column} left out": with_interval(row) for row in result["left_out"]["contenders"]
-        }
+        lines |= {f"{row['method']}, {column} left out": with_interval(row) for row in result["left_out"]["methods"]}
     if (null := result["null"]) is not None:
         lines["permuted labels"] = f"{null['mean']:.4g} ({null['low']:.4g} to {null['high']:.4g}), p {null['p']:.3g}"
     answer({f"weighted F1 | {name}": line for name, line in lines.items()} | {"folder": f"{folder}"}, as_json)

@@ -37,7 +37,7 @@ def reproduce(
         ),
     ] = None,
     store: Annotated[
-        bool, typer.Option("--store", help="Keep the tokens of all data sets, for the contenders made of tokens.")
+        bool, typer.Option("--store", help="Keep the tokens of all data sets, for the baselines made of tokens.")
     ] = False,
     only: Annotated[
         list[str],

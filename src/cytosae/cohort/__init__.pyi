@@ -6,26 +6,35 @@ from .barcodes import (
     pooled_mean_activation,
     variance_between,
 )
-from .classification import (
+from .baselines import PatientTokens, patient_tokens
+from .cross_validation import (
     PAPER_THRESHOLD,
-    Judged,
+    Predictions,
     Sweep,
     choose_threshold,
-    contender_table,
+    cross_validate,
     figures,
-    judged_by,
-    linear_judge,
+    linear_predictor,
+    method_table,
     sweep,
 )
-from .comparison import compare, most_different, strata_of
-from .contenders import PatientTokens, patient_tokens
+from .differences import as_records, compare, most_different, strata_of
 from .explanation import Classifier, read_classifiers, trained, write_classifiers
 from .folds import Folds, given_folds, stratified_folds
-from .guards import Finding, association, examine
-from .multiple_instance import Bags, judge_bags
-from .patients import RULE, cell_scores, selected, unusual
-from .problem import Problem, column_of, pose
-from .storage import BARCODES, CLASSIFICATION, COHORT, is_barcodes, read_barcodes, why_of_others
+from .multiple_instance import Bags, predict_bags
+from .outliers import RULE, cell_scores, selected, unusual
+from .storage import (
+    BARCODES,
+    CLASSIFICATION,
+    COHORT,
+    is_barcodes,
+    methods_figure,
+    read_barcodes,
+    read_methods,
+    why_of_others,
+)
+from .task import ClassificationTask, classification_task, column_of
+from .warnings import CohortWarning, association, cohort_warnings
 
 __all__ = [
     "BARCODES",
@@ -35,35 +44,38 @@ __all__ = [
     "RULE",
     "Bags",
     "BarcodeSums",
+    "ClassificationTask",
     "Classifier",
-    "Finding",
+    "CohortWarning",
     "Folds",
-    "Judged",
     "PatientTokens",
-    "Problem",
+    "Predictions",
     "Sweep",
+    "as_records",
     "association",
     "barcode_correlation",
     "cell_scores",
     "choose_threshold",
+    "classification_task",
+    "cohort_warnings",
     "column_of",
     "compare",
-    "contender_table",
+    "cross_validate",
     "disease_barcodes",
-    "examine",
     "figures",
     "given_folds",
     "is_barcodes",
-    "judge_bags",
-    "judged_by",
-    "linear_judge",
+    "linear_predictor",
     "make_barcodes",
+    "method_table",
+    "methods_figure",
     "most_different",
     "patient_tokens",
     "pooled_mean_activation",
-    "pose",
+    "predict_bags",
     "read_barcodes",
     "read_classifiers",
+    "read_methods",
     "selected",
     "strata_of",
     "stratified_folds",

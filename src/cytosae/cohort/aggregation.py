@@ -81,10 +81,10 @@ def make_barcodes(
         for part in parts:
             for start, counts, means in stream_concepts(part.folder, part.dataset):
                 inside = part.obs["row"].between(start, start + counts.shape[0] - 1).to_numpy()
-                whose = np.full(counts.shape[0], -1)
+                patient_codes = np.full(counts.shape[0], -1)
                 rows = part.obs["row"].to_numpy()[inside] - start
-                whose[rows] = codes[done : done + len(rows)]
-                sums.add(counts, means, whose)
+                patient_codes[rows] = codes[done : done + len(rows)]
+                sums.add(counts, means, patient_codes)
                 done += len(rows)
                 bar.to(done)
     cells = pd.concat([part.obs for part in parts], ignore_index=True)
@@ -134,12 +134,12 @@ def _diagnoses(obs: pd.DataFrame) -> dict[str, int]:
 
 def _between(data: ad.AnnData) -> dict[str, float]:
     """Share of the barcodes' variance between the groups of each column that groups the patients."""
-    found = {}
+    variances = {}
     for column in schema.grouping(schema.BARCODES, data.obs.columns, keys=("dataset", "cell_type")):
         values = data.obs[column]
         if isinstance(values.dtype, pd.CategoricalDtype) and 1 < values.nunique() <= data.n_obs // 2:
-            found[str(column)] = variance_between(data.X, values.cat.codes.to_numpy())
-    return found
+            variances[str(column)] = variance_between(data.X, values.cat.codes.to_numpy())
+    return variances
 
 
 def _read(folders: Sequence[Path], datasets: Sequence[str], config: BarcodeConfig) -> tuple[list[_Cells], int]:
@@ -167,10 +167,10 @@ def _read(folders: Sequence[Path], datasets: Sequence[str], config: BarcodeConfi
             for column in needed:
                 if column not in obs:
                     obs[column] = None
-            kept = obs[obs[needed].notna().all(axis=1)].copy()
-            left_out += len(obs) - len(kept)
-            if len(kept):
-                parts.append(_Cells(folder, name, kept.astype(dict.fromkeys(needed, str))))
+            usable = obs[obs[needed].notna().all(axis=1)].copy()
+            left_out += len(obs) - len(usable)
+            if len(usable):
+                parts.append(_Cells(folder, name, usable.astype(dict.fromkeys(needed, str))))
     if not parts:
         raise CytosaeError(
             f"{folders[0]}: none of {left_out:,} cells has a {' and a '.join(needed)}. Barcodes need a column "
@@ -258,8 +258,8 @@ def _anndata(
         data.uns["cell_types"] = counts.columns.to_numpy(dtype=object)
     if "diagnosis" in obs and not config.by_cell_type:
         diagnoses = obs["diagnosis"].cat
-        found = disease_barcodes(data.X, diagnoses.codes, len(diagnoses.categories))
-        data.varm["disease_barcodes"] = found.T
+        barcodes = disease_barcodes(data.X, diagnoses.codes, len(diagnoses.categories))
+        data.varm["disease_barcodes"] = barcodes.T
         data.uns["diseases"] = diagnoses.categories.to_numpy(dtype=object)
     return data
 

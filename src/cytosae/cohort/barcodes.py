@@ -113,10 +113,10 @@ def disease_barcodes(barcodes: ArrayLike, diseases: ArrayLike, n_diseases: int) 
     ``(n_diseases, n_latents)``; NaN for a disease without patients.
     """
     values, codes = np.asarray(barcodes), np.asarray(diseases)
-    found = np.full((n_diseases, values.shape[1]), np.nan)
+    means = np.full((n_diseases, values.shape[1]), np.nan)
     for disease in np.unique(codes[codes >= 0]):
-        found[disease] = values[codes == disease].mean(axis=0, dtype=np.float64)
-    return found
+        means[disease] = values[codes == disease].mean(axis=0, dtype=np.float64)
+    return means
 
 
 def pooled_mean_activation(means: ArrayLike, active: ArrayLike, n_cells: ArrayLike) -> NDArray[np.float64]:

@@ -105,9 +105,9 @@ class _Nearest:
         order = np.lexsort((other, distance, row))
         row, other, distance = row[order], other[order], distance[order]
         rank = np.arange(len(row)) - np.searchsorted(row, np.arange(self.n_rows))[row]
-        kept = rank < NEAREST
-        self._clear(row[kept], other[kept], distance[kept])
-        return row[kept], other[kept]
+        nearest = rank < NEAREST
+        self._clear(row[nearest], other[nearest], distance[nearest])
+        return row[nearest], other[nearest]
 
 
 def _boxes(prints: NDArray[np.float32]) -> list[NDArray[np.int64]]:
@@ -126,13 +126,13 @@ def _boxes(prints: NDArray[np.float32]) -> list[NDArray[np.int64]]:
 
 def correlations(grey: Grey, pairs: NDArray[np.int64]) -> NDArray[np.float32]:
     """Largest correlation of each pair of images over the eight turns and mirrorings of the second, ``(n_pairs,)``."""
-    found = np.zeros(len(pairs), np.float32)
+    largest = np.zeros(len(pairs), np.float32)
     for start in range(0, len(pairs), _TOGETHER):
         part = slice(start, start + _TOGETHER)
         first, second = (unit_vectors(grey[pairs[part, side]]) for side in (0, 1))
         turns = (np.rot90(mirrored, k, (1, 2)) for mirrored in (second, second[:, :, ::-1]) for k in range(4))
-        found[part] = np.max([np.einsum("nij,nij->n", first, turned) for turned in turns], axis=0)
-    return found
+        largest[part] = np.max([np.einsum("nij,nij->n", first, turned) for turned in turns], axis=0)
+    return largest
 
 
 def shared_cells(
@@ -169,12 +169,12 @@ def shared_cells(
     pairs = dict.fromkeys(_same_files(hashes, codes), 1.0)
     rows = np.flatnonzero(readable)
     candidates = rows[near_pairs(prints[rows], codes[rows])]
-    found = correlations(grey, candidates)
-    for position in np.argsort(-found, kind="stable"):
-        if found[position] < SAME:
+    similarity = correlations(grey, candidates)
+    for position in np.argsort(-similarity, kind="stable"):
+        if similarity[position] < SAME:
             break
         first, second = candidates[position].tolist()
-        pairs.setdefault((first, second), float(found[position]))
+        pairs.setdefault((first, second), float(similarity[position]))
     table = [(names[a], patients[a], names[b], patients[b], value) for (a, b), value in pairs.items()]
     return pd.DataFrame(table, columns=["cell", "patient", "other_cell", "other_patient", "correlation"])
 

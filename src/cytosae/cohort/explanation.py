@@ -14,7 +14,7 @@ from safetensors.numpy import load_file, save_file
 
 from cytosae.artefacts import whole_file
 from cytosae.cohort.linear import fit
-from cytosae.cohort.problem import Problem
+from cytosae.cohort.task import ClassificationTask
 from cytosae.errors import CytosaeError
 
 
@@ -42,8 +42,8 @@ class Classifier:
 
     def direction(self, name: str) -> NDArray[np.float64]:
         """What one more active patch a cell adds to a logit, over the mean of all classes; ``(n_latents,)``."""
-        of = self.classes.index(name)
-        return np.asarray(self.weights[of] - self.weights.mean(axis=0), np.float64)
+        row = self.weights[self.classes.index(name)]
+        return np.asarray(row - self.weights.mean(axis=0), np.float64)
 
     def concept_contributions(self, barcode: ArrayLike, name: str) -> NDArray[np.float64]:
         """What each latent adds to the logit of a class, over the mean training patient and the mean of all classes.
@@ -86,14 +86,14 @@ class Classifier:
         return active.astype(np.float64) @ self.direction(name)
 
 
-def trained(problem: Problem, rows: NDArray[np.bool_], threshold: float) -> Classifier:
+def trained(task: ClassificationTask, rows: NDArray[np.bool_], threshold: float) -> Classifier:
     """The classifier of some patients with the latents that lie above a threshold in their images."""
-    kept = problem.log_mean(rows) > threshold
-    features = np.where(kept, problem.barcodes[rows], np.float32(0))
+    above = task.log_mean(rows) > threshold
+    features = np.where(above, task.barcodes[rows], np.float32(0))
     wide = features.astype(np.float64)
-    model = fit(wide @ wide.T, problem.target[None, rows], len(problem.classes))
+    model = fit(wide @ wide.T, task.target[None, rows], len(task.classes))
     weights = model.weights(wide)[0].astype(np.float32)
-    return Classifier(problem.classes, weights, model.intercept[0].astype(np.float32), features.mean(axis=0))
+    return Classifier(task.classes, weights, model.intercept[0].astype(np.float32), features.mean(axis=0))
 
 
 def write_classifiers(path: Path, models: Sequence[Classifier]) -> None:

@@ -1,4 +1,4 @@
-"""Who is judged by whom: divisions of the patients, with all rows of a patient on one side."""
+"""Folds of cross-validation: divisions of the patients, with all rows of a patient on one side."""
 
 from __future__ import annotations
 
@@ -16,22 +16,27 @@ from cytosae.errors import CytosaeError
 
 @dataclass(frozen=True)
 class Folds:
-    """One or several divisions of the same patients; in each, every row is judged once."""
+    """One or several divisions of the same patients; in each, every row is predicted once."""
 
-    of: NDArray[np.int64]
-    """Fold of each row, negative for rows that are never judged (and always trained on), ``(n_repeats, n_rows)``."""
+    fold_of: NDArray[np.int64]
+    """Fold of each row, negative for rows that are never predicted (and always trained on), ``(n_repeats, n_rows)``."""
     names: tuple[str, ...]
     """Names of the folds."""
-    what: str
+    description: str
     """How they were drawn, in words."""
-    given: bool = False
+    from_column: bool = False
     """The folds are those of a column, such as laboratories."""
     caveats: tuple[str, ...] = ()
 
     @property
     def n_repeats(self) -> int:
         """Divisions."""
-        return len(self.of)
+        return len(self.fold_of)
+
+    @property
+    def splits(self) -> list[tuple[int, int]]:
+        """Division and fold of every prediction."""
+        return [(repeat, int(fold)) for repeat, row in enumerate(self.fold_of) for fold in np.unique(row[row >= 0])]
 
 
 def stratified_folds(
@@ -54,24 +59,25 @@ def stratified_folds(
         fewer = max(2, smallest)
         caveats.append(f"{splits} folds asked for, but the smallest class has {smallest} patients: {fewer} folds")
         splits = fewer
-    of = np.empty((repeats, len(target)), np.int64)
+    fold_of = np.empty((repeats, len(target)), np.int64)
     for repeat in range(repeats):
         divided = StratifiedGroupKFold(splits, shuffle=True, random_state=(seed + repeat) % 2**32)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # a class with one patient is in one fold
-            for fold, (_, judged) in enumerate(divided.split(target, target, groups)):
-                of[repeat, judged] = fold
-    what = f"{splits} folds by patient, drawn {repeats} times" if repeats > 1 else f"{splits} folds by patient"
-    return Folds(of, tuple(f"fold {fold + 1}" for fold in range(splits)), what, caveats=tuple(caveats))
+            for fold, (_, test) in enumerate(divided.split(target, target, groups)):
+                fold_of[repeat, test] = fold
+    drawn = f", drawn {repeats} times" if repeats > 1 else ""
+    names = tuple(f"fold {fold + 1}" for fold in range(splits))
+    return Folds(fold_of, names, f"{splits} folds by patient{drawn}", caveats=tuple(caveats))
 
 
 def given_folds(column: pd.Series, target: NDArray[np.integer], groups: Sequence[str], what: str) -> Folds:
-    """The folds that a column names: each value is judged once by a model trained on all others.
+    """The folds that a column names: each value is predicted once by a model trained on all others.
 
     Parameters
     ----------
     column
-        Of each row: the fold, or the laboratory that is left out; rows without a value are trained on and never judged.
+        Of each row: the fold, or the laboratory that is left out; rows without a value are trained on and never predicted.
     what
         Name of the column, for messages.
 
@@ -85,7 +91,7 @@ def given_folds(column: pd.Series, target: NDArray[np.integer], groups: Sequence
     if (several > 1).any():
         patients = several.index[several > 1]
         raise CytosaeError(
-            f"{what}: {len(patients)} patients are in two folds, the first is {patients[0]!r}. A model would be judged on a "
+            f"{what}: {len(patients)} patients are in two folds, the first is {patients[0]!r}. A model would be tested on a "
             "patient that it knows: give every patient one fold."
         )
     codes, names = pd.factorize(fold, sort=True)
@@ -95,7 +101,7 @@ def given_folds(column: pd.Series, target: NDArray[np.integer], groups: Sequence
     for code, name in enumerate(names):
         unseen = np.setdiff1d(target[codes == code], target[codes != code])
         if len(unseen):
-            caveats.append(f"{what} {name}: {len(unseen)} of its classes occur nowhere else and cannot be told there")
+            caveats.append(f"{what} {name}: {len(unseen)} of its classes occur nowhere else")
     if (codes < 0).any():
-        caveats.append(f"{what}: {(codes < 0).sum()} patients have no value, they are trained on and not judged")
+        caveats.append(f"{what}: {(codes < 0).sum()} patients have no value, they are trained on and not predicted")
     return Folds(codes[None].astype(np.int64), tuple(map(str, names)), f"one {what} left out", True, tuple(caveats))

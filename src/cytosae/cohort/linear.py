@@ -42,13 +42,13 @@ def threshold_products(
     cuts, place = np.unique(np.asarray(thresholds, float), return_inverse=True)
     level = np.searchsorted(cuts, np.asarray(log_mean), side="left")  # how many of the thresholds it is above
     products = np.zeros((len(cuts), len(features), len(features)))
-    kept = np.zeros(len(cuts), np.int64)
+    counts = np.zeros(len(cuts), np.int64)
     for cut in range(len(cuts)):
         columns = features[:, level == cut + 1]
         products[cut] = columns @ columns.T
-        kept[cut] = columns.shape[1]
+        counts[cut] = columns.shape[1]
     products = np.cumsum(products[::-1], axis=0)[::-1]
-    return products[place], np.cumsum(kept[::-1])[::-1][place]
+    return products[place], np.cumsum(counts[::-1])[::-1][place]
 
 
 @dataclass(frozen=True)

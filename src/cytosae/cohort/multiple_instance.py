@@ -38,7 +38,7 @@ class Bags:
 
     cells: NDArray[np.float32]
     """CLS tokens of all cells, ``(n_cells, d_model)``."""
-    of: Sequence[NDArray[np.int64]]
+    rows: Sequence[NDArray[np.int64]]
     """Cells of each patient, ``(n_patients,)``."""
 
 
@@ -53,21 +53,21 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def judge_bags(
+def predict_bags(
     bags: Bags,
     target: NDArray[np.integer],
     train: NDArray[np.bool_],
-    judged: NDArray[np.bool_],
+    test: NDArray[np.bool_],
     n_classes: int,
     seed: int = 0,
 ) -> NDArray[np.float64]:
-    """Train on some patients, judge others; ``(n_judged, n_classes)`` probabilities.
+    """Train on some patients, predict others; ``(n_test, n_classes)`` probabilities.
 
     Tokens are standardised over the training patients' cells. In training at most 128 cells of a patient are drawn
-    for each step, in judging all are seen. Classes count alike, however many patients they have.
+    for each step, in prediction all are seen. Classes count alike, however many patients they have.
     """
     rows = np.flatnonzero(train)
-    seen = np.concatenate([bags.of[int(row)] for row in rows])
+    seen = np.concatenate([bags.rows[int(row)] for row in rows])
     centre, spread = bags.cells[seen].mean(axis=0), bags.cells[seen].std(axis=0) + 1e-6
     rng = np.random.default_rng(seed)
     with torch.random.fork_rng(), _one_thread():
@@ -79,7 +79,7 @@ def judge_bags(
 
         def batch(patients: NDArray[np.int64], most: int | None) -> tuple[torch.Tensor, torch.Tensor]:
             chosen = [
-                rng.choice(bags.of[p], most, replace=False) if most and len(bags.of[p]) > most else bags.of[p]
+                rng.choice(bags.rows[p], most, replace=False) if most and len(bags.rows[p]) > most else bags.rows[p]
                 for p in patients
             ]
             longest = max(map(len, chosen))
@@ -101,5 +101,5 @@ def judge_bags(
                 optimiser.step()
         model.eval()
         with torch.no_grad():
-            found = [model(*batch(np.array([p]), None)).softmax(dim=1)[0].numpy() for p in np.flatnonzero(judged)]
-    return np.stack(found).astype(np.float64)
+            probabilities = [model(*batch(np.array([p]), None)).softmax(dim=1)[0].numpy() for p in np.flatnonzero(test)]
+    return np.stack(probabilities).astype(np.float64)

@@ -76,16 +76,16 @@ def calibration(probability: ArrayLike, truth: ArrayLike, bins: int = 8) -> dict
     """
     p, true = np.asarray(probability, float), np.asarray(truth)
     confidence, correct = p.max(axis=1), p.argmax(axis=1) == true
-    found = []
+    by_bin = []
     for rows in np.array_split(np.argsort(confidence, kind="stable"), min(bins, len(p))):
-        found.append(
+        by_bin.append(
             {"n": len(rows), "confidence": float(confidence[rows].mean()), "correct": float(correct[rows].mean())}
         )
     truth_matrix = np.eye(p.shape[1])[true]
     of_truth = np.clip(p[np.arange(len(p)), true], 1e-15, 1)
     return {
-        "ece": float(sum(b["n"] * abs(b["confidence"] - b["correct"]) for b in found) / len(p)),
+        "ece": float(sum(b["n"] * abs(b["confidence"] - b["correct"]) for b in by_bin) / len(p)),
         "brier": float(((p - truth_matrix) ** 2).sum(axis=1).mean()),
         "log_loss": float(-np.log(of_truth).mean()),
-        "bins": found,
+        "bins": by_bin,
     }

@@ -11,12 +11,16 @@ import h5py
 import pandas as pd
 from anndata.io import read_elem
 
-from cytosae.artefacts import MANIFEST, reading_hdf5, same_weights
+from cytosae.artefacts import MANIFEST, read_json, reading_hdf5, same_weights
 from cytosae.concepts import read_inputs, read_parameters
 from cytosae.errors import CytosaeError
 
 COHORT, BARCODES, CLASSIFICATION = "cohort", "barcodes.h5ad", "classification"
 """Where a study keeps its barcodes (folder and file), and the folder of their classification beside them."""
+
+METHODS = "methods"
+_FORMERLY, _FORMERLY_A_ROW = "contenders", "contender"
+"""What earlier versions called the methods of a classification and the column with their names."""
 
 _AGAIN = "Make it again with `cytosae barcodes`."
 
@@ -128,3 +132,16 @@ def read_barcodes(
     chosen = data[(data.obs["cell_type"] == cell_type).to_numpy()].copy()
     chosen.obs_names = pd.Index(chosen.obs_names.str.removesuffix(f" | {cell_type}"))
     return chosen
+
+
+def read_methods(folder: Path) -> dict[str, dict[str, Any]]:
+    """The rows of ``classification.json`` by method."""
+    result = read_json(folder / "classification.json")
+    rows = result[METHODS] if METHODS in result else result[_FORMERLY]
+    return {row.get("method", row.get(_FORMERLY_A_ROW)): row for row in rows}
+
+
+def methods_figure(folder: Path) -> Path:
+    """The figure of the methods of a classification."""
+    path = folder / f"{METHODS}.png"
+    return path if path.is_file() else folder / f"{_FORMERLY}.png"

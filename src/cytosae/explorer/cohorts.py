@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cytosae.analysis.comparison import compare_patients, sides
-from cytosae.analysis.findings import (
+from cytosae.analysis.one_patient import (
     LEAST,
     Against,
     Patient,
@@ -25,7 +25,7 @@ from cytosae.analysis.findings import (
     reference_groups,
 )
 from cytosae.artefacts import sha256_file
-from cytosae.cohort import CLASSIFICATION, column_of, read_barcodes
+from cytosae.cohort import CLASSIFICATION, as_records, column_of, read_barcodes
 from cytosae.concepts import schema
 from cytosae.errors import CytosaeError, NotFound
 from cytosae.explorer.activations import Activations
@@ -171,7 +171,7 @@ class Cohort:
     def _prediction(self, patient: Patient, said: Prediction, of: DataSet, rows: NDArray[np.int64]) -> s.Predicted:
         order = np.argsort(-said.probability, kind="stable")
         return s.Predicted(
-            predicted=said.said,
+            predicted=said.predicted,
             truth=patient.known(said.target),
             unseen=said.unseen,
             classes=[s.ClassProbability(name=said.model.classes[c], probability=said.probability[c]) for c in order],
@@ -196,7 +196,7 @@ class Cohort:
         seen = np.flatnonzero((table["first"].to_numpy() > 0) | (table["second"].to_numpy() > 0))
         difference = np.abs(table["difference"].to_numpy()[seen])
         latents = seen[np.argsort(-difference, kind="stable")[:_SCATTER]]
-        tops = [[s.Difference(**record) for record in _records(table, chosen)] for chosen in found.favour]
+        tops = [[s.Difference(**row) for row in as_records(table.loc[chosen])] for chosen in found.favour]
         return s.ComparisonInfo(
             first=s.PatientGroup(name=first, patients=int((found.side > 0).sum())),
             second=s.PatientGroup(name=second, patients=int((found.side < 0).sum())),
@@ -209,7 +209,7 @@ class Cohort:
             top_first=tops[0],
             top_second=tops[1],
             caveats=found.caveats,
-            findings=[s.FindingText(kind=finding.kind, text=finding.text) for finding in found.findings],
+            warnings=[s.WarningText(kind=warning.kind, text=warning.text) for warning in found.warnings],
         )
 
     def compared_images(self, first: str, second: str, latent: int) -> s.ComparisonImages:
@@ -268,11 +268,6 @@ def _plain(value: Any) -> str | float | int | None:
     if isinstance(value, bool | np.bool_):
         return str(bool(value)).lower()
     return value.item() if isinstance(value, np.number) else value if isinstance(value, int | float) else str(value)
-
-
-def _records(table: pd.DataFrame, latents: NDArray[np.int64]) -> list[dict[str, Any]]:
-    rows = table.loc[latents].reset_index()[list(s.Difference.model_fields)].to_dict("records")
-    return [{str(k): v for k, v in row.items()} for row in rows]
 
 
 def _beside(

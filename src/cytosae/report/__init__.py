@@ -1,10 +1,10 @@
 """The figures of a study and one shareable HTML page. Leaves ``report/index.html``."""
 
 from cytosae.report.barcodes import BARCODE_FIGURES, barcode_figures
-from cytosae.report.classification import (
+from cytosae.report.classification_figures import (
     calibration_figure,
     confusion_figure,
-    contender_figure,
+    method_figure,
     threshold_sweep,
 )
 from cytosae.report.cohort import (
@@ -21,7 +21,7 @@ from cytosae.report.overlays import enlarge, multiplied, overlay
 from cytosae.report.overview import overview, threshold_counts
 from cytosae.report.page import PAGE, report_inputs, strongest, write_report
 from cytosae.report.patient import Concept, Section, Tile, is_patient_page, patient_page
-from cytosae.report.quality import density_histogram, quality_summary
+from cytosae.report.quality_figures import density_histogram, quality_summary
 from cytosae.report.style import files_of, number, refuse_foreign_figure, save
 
 __all__ = [
@@ -35,13 +35,13 @@ __all__ = [
     "calibration_figure",
     "comparison_scatter",
     "confusion_figure",
-    "contender_figure",
     "correlation_map",
     "density_histogram",
     "disease_barcodes",
     "enlarge",
     "files_of",
     "is_patient_page",
+    "method_figure",
     "multiplied",
     "number",
     "overlay",

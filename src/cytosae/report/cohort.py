@@ -128,36 +128,36 @@ def patient_barcode(
     """
     own, group = np.asarray(values, dtype=float), pd.DataFrame(np.atleast_2d(np.asarray(reference, dtype=float)))
     mean = group.mean().to_numpy()
-    kept = np.flatnonzero(np.maximum(own, mean) > 0)  # never so with NaN
-    kept = kept[np.lexsort((-own[kept], -mean[kept]))]
-    gap = np.log1p(own[kept]) - np.log1p(mean[kept])
+    shown = np.flatnonzero(np.maximum(own, mean) > 0)  # never so with NaN
+    shown = shown[np.lexsort((-own[shown], -mean[shown]))]
+    gap = np.log1p(own[shown]) - np.log1p(mean[shown])
     chosen = np.argsort(-np.abs(gap), kind="stable")[:named]
-    largest = max(own[kept].max(initial=0), mean[kept].max(initial=0)) or 1.0
+    largest = max(own[shown].max(initial=0), mean[shown].max(initial=0)) or 1.0
     left, width, panel, top = 0.75, 7.4, 1.5, 0.9
     more, less, mean_of = chosen[gap[chosen] > 0], chosen[gap[chosen] < 0], f"mean of {counted(len(group), 'patient')}"
     sides = [(name, "the patient", own, ORANGE, more, "more"), (reference_name, mean_of, mean, BLUE, less, "less")]
     with drawing(left + width + 1.7, top + 2 * panel + 0.8, layout=None) as figure:
         heading(figure, wrapped(title or f"{name} beside {reference_name}", 100, 1))
-        for down, (whose, what, counts, colour, at, than) in enumerate(sides):
+        for down, (side, what, counts, colour, at, than) in enumerate(sides):
             axes = axes_at(figure, left, top + down * panel, width, panel)
-            bars, each = pooled(counts[None, kept], width)
-            axes.stairs(bars[0], np.linspace(0, len(kept), bars.shape[1] + 1), fill=True, color=NULL, linewidth=0)
-            axes.set(xlim=(0, max(len(kept), 1)), xticks=[])
+            bars, each = pooled(counts[None, shown], width)
+            axes.stairs(bars[0], np.linspace(0, len(shown), bars.shape[1] + 1), fill=True, color=NULL, linewidth=0)
+            axes.set(xlim=(0, max(len(shown), 1)), xticks=[])
             count_scale(axes, largest)
             if down:
                 axes.invert_yaxis()
                 axes.yaxis.get_major_ticks()[0].label1.set_visible(False)  # 0 stands above
             axes.spines["bottom"].set_visible(False)
             axes.axhline(0, color=INK, linewidth=0.8)
-            thick = np.clip(370 / max(len(kept), 1), 1.8, 10)
-            axes.vlines(at + 0.5, 0, counts[kept[at]], color=colour, linewidth=thick)
-            flags(axes, at + 0.5, counts[kept[at]], kept[at], colour, "bottom" if down else "top")
+            thick = np.clip(370 / max(len(shown), 1), 1.8, 10)
+            axes.vlines(at + 0.5, 0, counts[shown[at]], color=colour, linewidth=thick)
+            flags(axes, at + 0.5, counts[shown[at]], shown[at], colour, "bottom" if down else "top")
             beside, middle = left + width + 0.12, top + (down + 0.5) * panel
-            text_at(figure, beside, middle - 0.1, wrapped(whose, 19), va="bottom", fontsize=9.5)
+            text_at(figure, beside, middle - 0.1, wrapped(side, 19), va="bottom", fontsize=9.5)
             text_at(figure, beside, middle - 0.06, what, fontsize=8, color=MUTED)
             legend = f"numbers: {than} than\nthe mean" * bool(len(at))
             text_at(figure, beside, middle + 0.12, legend, fontsize=8, color=colour)
-        notes = f"{len(kept):,} latents active in either, of {len(own):,}, by falling mean of the group"
+        notes = f"{len(shown):,} latents active in either, of {len(own):,}, by falling mean of the group"
         notes += f"; each bar is the maximum of up to {each} neighbours" * (each > 1)
         notes += f"; {np.isnan(own + mean).sum():,} without a value" * bool(np.isnan(own + mean).any())
         text_at(figure, left, top + 2 * panel + 0.52, notes, fontsize=8, color=MUTED)
@@ -185,8 +185,8 @@ def correlation_map(correlation: ArrayLike, groups: Sequence[str], *, title: str
     order = np.concatenate([np.zeros(0, dtype=int), *rows_of.values()])
     values = np.asarray(correlation, dtype=float)[np.ix_(order, order)]
     pairs = values[np.triu_indices(len(values), 1)]
-    found = pairs[np.isfinite(pairs)]
-    low, high = (found.min(), found.max()) if len(found) else (-1.0, 1.0)
+    finite = pairs[np.isfinite(pairs)]
+    low, high = (finite.min(), finite.max()) if len(finite) else (-1.0, 1.0)
     pad = 0.005 * (low == high)
     labels = [f"{wrapped(name, 20)} ({len(rows):,})" for name, rows in rows_of.items()]
     ends = np.cumsum([len(rows) for rows in rows_of.values()]) / max(len(order), 1)
@@ -203,9 +203,9 @@ def correlation_map(correlation: ArrayLike, groups: Sequence[str], *, title: str
         axes.vlines(ends[:-1], 0, 1, color="white", linewidth=0.9)
         flags(axes, np.zeros(len(labels)), middles, labels, INK, "left")
         flags(axes, middles, np.ones(len(labels)), labels, INK, "bottom")
-        span = f", {low:.3g} to {high:.3g} off the diagonal" * bool(len(found))
+        span = f", {low:.3g} to {high:.3g} off the diagonal" * bool(len(finite))
         key_at(figure, picture, names + edge + 0.2, top, 2.8, f"correlation{span}")
-        if missing := len(pairs) - len(found):
+        if missing := len(pairs) - len(finite):
             note = f"grey: {missing:,} pairs\nwithout a value"
             text_at(figure, names + edge + 0.2, top + 3, note, fontsize=8, color=MUTED)
     return figure

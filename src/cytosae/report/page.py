@@ -26,15 +26,16 @@ from cytosae.artefacts import (
     whole_file,
 )
 from cytosae.cells import UnreadableImage, intensities, load_squashed, read_cells
-from cytosae.cohort import BARCODES, CLASSIFICATION, COHORT, read_barcodes, why_of_others
+from cytosae.cohort import BARCODES, CLASSIFICATION, COHORT, methods_figure, read_barcodes, why_of_others
 from cytosae.concepts import NAMES, read_concepts, read_datasets, read_maps, read_names
+from cytosae.concepts.evaluation import read_figures
 from cytosae.console import progress, say
 from cytosae.errors import CytosaeError
 from cytosae.report.barcodes import BARCODE_FIGURES, barcode_figures
 from cytosae.report.curves import training_curves
 from cytosae.report.inline import jpeg, png_of_file, template
 from cytosae.report.overview import overview, threshold_counts
-from cytosae.report.quality import quality_summary
+from cytosae.report.quality_figures import quality_summary
 from cytosae.report.style import files_of, save
 from cytosae.sae import measured_on, read_metrics
 from cytosae.storage import StoredPath, place
@@ -58,8 +59,8 @@ def report_inputs(study: Path) -> dict[str, str]:
         inputs[stage] = manifest.fingerprint()
     further = {"quality": study / "quality", COHORT: study / COHORT, CLASSIFICATION: study / COHORT / CLASSIFICATION}
     for name, folder in further.items():
-        if (found := Manifest.load(folder)) is not None and (name == "quality" or not why_no_patients(study)):
-            inputs[name] = found.fingerprint()
+        if (made := Manifest.load(folder)) is not None and (name == "quality" or not why_no_patients(study)):
+            inputs[name] = made.fingerprint()
     return inputs
 
 
@@ -105,8 +106,8 @@ def write_report(study: Path) -> dict[str, Any]:
     assert sae is not None
     trained = "given" not in sae.parameters
     if trained:
-        whose = measured_on(sae.summary, sae.inputs)
-        save(training_curves(read_metrics(study / "sae"), whose), figures / "training")
+        measured = measured_on(sae.summary, sae.inputs)
+        save(training_curves(read_metrics(study / "sae"), measured), figures / "training")
     names = read_names(study / "concepts") | read_names(study / "concepts", NAMES)  # without raters in older files
     datasets, means = [], {}
     for index, (name, summary) in enumerate(numbers):
@@ -223,8 +224,7 @@ def _quality(study: Path, figures: Path) -> str | None:
     """The summary of the quality measures, where they have been taken of these concepts."""
     if not _is_measured(study):
         return None
-    table = pd.read_csv(study / "quality" / "figures.csv")
-    save(quality_summary(table, title=study.absolute().name), figures / "quality")
+    save(quality_summary(read_figures(study), title=study.absolute().name), figures / "quality")
     return png_of_file(figures / "quality.png")
 
 
@@ -246,11 +246,10 @@ def _patients(study: Path, figures: Path) -> dict[str, str]:
         return {}
     data = read_barcodes(path, pooled=True)
     drawn = {name: png_of_file(figures / f"{name}.png") for name in barcode_figures(data, figures)}
-    told = Manifest.load(path.parent / CLASSIFICATION)
-    if told is not None and told.inputs.get("barcodes") == sha256_file(path):
-        drawn |= {
-            name: png_of_file(path.parent / CLASSIFICATION / f"{name}.png") for name in ("contenders", "confusion")
-        }
+    classification = Manifest.load(path.parent / CLASSIFICATION)
+    if classification is not None and classification.inputs.get("barcodes") == sha256_file(path):
+        folder = path.parent / CLASSIFICATION
+        drawn |= {"methods": png_of_file(methods_figure(folder)), "confusion": png_of_file(folder / "confusion.png")}
     return drawn
 
 

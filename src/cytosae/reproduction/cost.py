@@ -34,8 +34,8 @@ def units(recipe: Recipe, steps: Iterable[Step]) -> tuple[dict[tuple[str, int], 
     measured: dict[str, dict[int, float]] = {}
     for kind, expansion in sorted(wanted):
         measured.setdefault(kind, {})[expansion] = _unit(kind, expansion, recipe, backbone, device)
-    found = {kind: rising(of_kind) for kind, of_kind in measured.items()}
-    return {(kind, expansion): taken for kind, of_kind in found.items() for expansion, taken in of_kind.items()}, what
+    rates = {kind: rising(of_kind) for kind, of_kind in measured.items()}
+    return {(kind, expansion): taken for kind, of_kind in rates.items() for expansion, taken in of_kind.items()}, what
 
 
 def _unit(kind: str, expansion: int, recipe: Recipe, backbone: Backbone, device: torch.device) -> float:
@@ -76,8 +76,8 @@ def _backbone(recipe: Recipe) -> tuple[Backbone, str]:
     with tempfile.TemporaryDirectory() as folder:
         Dinov2Model(shape).save_pretrained(folder)
         loaded = load(folder, layer=config.layer, dtype=config.dtype, device=config.device)
-    told = f"random weights, {d_model} wide and {depth} deep: {config.backbone} is not on this machine"
-    return loaded, told
+    description = f"random weights, {d_model} wide and {depth} deep: {config.backbone} is not on this machine"
+    return loaded, description
 
 
 def seconds_of(step: Step, units: dict[tuple[str, int], float]) -> float | None:

@@ -36,7 +36,7 @@ class Recipe:
     sae
         Folder of an autoencoder that takes the place of the chosen one of the first seed, such as the released one.
     store
-        Keep the tokens of all data sets, for the classification's contenders that are made of tokens.
+        Keep the tokens of all data sets, for the classification's baselines that are made of tokens.
     restart, drop_missing
         See `cytosae.study.Study`.
     """

@@ -32,18 +32,18 @@ def planned(recipe: Recipe, only: Collection[str] = ()) -> dict[str, Any]:
     chosen = _chosen(steps(recipe), only)
     lacking = _lacking(chosen)
     seconds, what = units(recipe, chosen)
-    told = []
+    plan = []
     for one in chosen:
         state = "done" if one.done else "lacks" if one.lacks else "waits" if one.name in lacking else "ready"
         took = None if one.done else seconds_of(one, seconds)
         why = lacking.get(one.name)
-        told.append(
+        plan.append(
             {"name": one.name, "of": one.of, "needs": list(one.needs), "state": state, "why": why, "seconds": took}
         )
     return {
-        "steps": told,
-        "seconds": sum(one["seconds"] or 0 for one in told if one["state"] == "ready"),
-        "seconds_of_all": sum(one["seconds"] or 0 for one in told),
+        "steps": plan,
+        "seconds": sum(one["seconds"] or 0 for one in plan if one["state"] == "ready"),
+        "seconds_of_all": sum(one["seconds"] or 0 for one in plan),
         "measured_on": what,
     }
 
@@ -96,9 +96,9 @@ def _kinds(all_steps: list[Step]) -> list[str]:
 
 def _lacking(chosen: list[Step]) -> dict[str, str]:
     """Steps that cannot be run, and why."""
-    found: dict[str, str] = {}
+    lacking: dict[str, str] = {}
     for one in chosen:
-        why = one.lacks or next((f"needs {name!r}" for name in one.needs if name in found), None)
+        why = one.lacks or next((f"needs {name!r}" for name in one.needs if name in lacking), None)
         if why is not None and not one.done:
-            found[one.name] = why
-    return found
+            lacking[one.name] = why
+    return lacking

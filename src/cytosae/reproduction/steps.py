@@ -92,10 +92,10 @@ def _training(recipe: Recipe) -> Iterator[Step]:
         )
     for variant, seed in recipe.members:
         config, tokens = recipe.training_of(variant, seed), recipe.tokens(VARIANTS[variant].layer)
-        of = "section 2" if variant == CHOSEN else "section 3.4"
+        section = "section 2" if variant == CHOSEN else "section 3.4"
         yield Step(
             f"train {variant}-{seed}",
-            of,
+            section,
             partial(_train, recipe, variant, seed),
             (f"tokens {tokens.name}",),
             {(TRAIN, config.expansion): config.steps},
@@ -103,7 +103,7 @@ def _training(recipe: Recipe) -> Iterator[Step]:
         )
         yield Step(
             f"concepts {variant}-{seed}",
-            of,
+            section,
             partial(_encode, recipe, variant, seed),
             (f"train {variant}-{seed}",),
             {(ENCODE, config.expansion): cells},

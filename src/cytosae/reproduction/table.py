@@ -10,9 +10,10 @@ import numpy as np
 import pandas as pd
 
 from cytosae import __version__
-from cytosae.artefacts import FileRecord, Manifest, claim, read_json, whole_file, write_csv
+from cytosae.analysis.classification import PAPERS
+from cytosae.artefacts import FileRecord, Manifest, claim, whole_file, write_csv
 from cytosae.cells.datasets import TABLE as CELLS
-from cytosae.cohort import BARCODES, CLASSIFICATION, COHORT, why_of_others
+from cytosae.cohort import BARCODES, CLASSIFICATION, COHORT, read_methods, why_of_others
 from cytosae.concepts import read_datasets
 from cytosae.report import files_of, png_of_file, template
 from cytosae.reproduction.paper import CHOSEN, FIRST, PATIENTS, REPORTED, SECOND, TRAINING_SET
@@ -24,7 +25,7 @@ _FIGURES = {
     "Figure 2: all latents on the training set": "study/report/figures/overview-0.png",
     "Figure 3: a patch of an eosinophil, its concepts, and their reference images": "figures/figure-3.png",
     "Figure 4: classification of patients, and the sweep of the threshold": "study/cohort/classification/sweep.png",
-    "Figure 4: beside other ways": "study/cohort/classification/contenders.png",
+    "Figure 4: beside the baselines": "study/cohort/classification/methods.png",
     "Figure 5: two diseases": "comparison/scatter.png",
     f"Figure 5: concepts of {FIRST}": "comparison/references-first.png",
     f"Figure 5: concepts of {SECOND}": "comparison/references-second.png",
@@ -66,10 +67,10 @@ def write_results(recipe: Recipe) -> dict[str, Any]:
 
 def compared(recipe: Recipe) -> pd.DataFrame:
     """A row for each figure of the paper: what it reports, what came out, and over how many trainings."""
-    found = _obtained(recipe)
+    obtained = _obtained(recipe)
     rows = []
     for one in REPORTED:
-        values = np.array(found.get(one.key, []), dtype=float)
+        values = np.array(obtained.get(one.key, []), dtype=float)
         rows.append(
             {
                 "where": one.where,
@@ -87,37 +88,35 @@ def compared(recipe: Recipe) -> pd.DataFrame:
 
 def _obtained(recipe: Recipe) -> Mapping[str, list[float]]:
     """The recipe's figures by key; those that are not there yet are missing."""
-    found: dict[str, list[float]] = {}
+    figures: dict[str, list[float]] = {}
     for variant, seed in recipe.members:
         if Manifest.load(recipe.concepts_of(variant, seed)) is not None:
             concepts = read_datasets(recipe.concepts_of(variant, seed))[TRAINING_SET]["concepts"]
-            found.setdefault(f"concepts {variant}", []).append(concepts)
+            figures.setdefault(f"concepts {variant}", []).append(concepts)
         if (trained := Manifest.load(recipe.sae_of(variant, seed))) is not None:
-            found.setdefault(f"dead {variant}", []).append(trained.summary["dead"])
-            found.setdefault(f"l0 {variant}", []).append(trained.summary["l0"])
-    pairs = zip(found.get("l0 lambda-by-10", []), found.get(f"l0 {CHOSEN}", []), strict=False)
+            figures.setdefault(f"dead {variant}", []).append(trained.summary["dead"])
+            figures.setdefault(f"l0 {variant}", []).append(trained.summary["l0"])
+    pairs = zip(figures.get("l0 lambda-by-10", []), figures.get(f"l0 {CHOSEN}", []), strict=False)
     if ratios := [low / chosen for low, chosen in pairs if chosen]:
-        found["l0 lambda-by-10 over chosen"] = ratios
+        figures["l0 lambda-by-10 over chosen"] = ratios
     if Manifest.load(recipe.study / "concepts") is not None:
         for name, summary in read_datasets(recipe.study / "concepts").items():
-            found[f"cells {name}"] = [summary["cells"]]
-    found |= _of_patients(recipe.study / COHORT)
-    found |= _of_experts(recipe.study)
-    return found
+            figures[f"cells {name}"] = [summary["cells"]]
+    figures |= _of_patients(recipe.study / COHORT)
+    figures |= _of_experts(recipe.study)
+    return figures
 
 
 def _of_patients(folder: Path) -> dict[str, list[float]]:
-    found: dict[str, list[float]] = {}
+    figures: dict[str, list[float]] = {}
     path, concepts = folder / BARCODES, folder.parent / "concepts"
     if path.is_file() and Manifest.load(concepts) is not None and why_of_others(path, concepts):
-        return found
+        return figures
     if (cohort := Manifest.load(folder)) is not None and path.is_file():
-        found[f"patients {PATIENTS}"] = [cohort.summary["patients"]]
-    if Manifest.load(folder / CLASSIFICATION) is not None:
-        for row in read_json(folder / CLASSIFICATION / "classification.json")["contenders"]:
-            if row["contender"] == "barcodes, threshold -3 (paper)":
-                found["weighted F1"] = [row["value"]]
-    return found
+        figures[f"patients {PATIENTS}"] = [cohort.summary["patients"]]
+    if Manifest.load(folder / CLASSIFICATION) is not None and PAPERS in (rows := read_methods(folder / CLASSIFICATION)):
+        figures["weighted F1"] = [rows[PAPERS]["value"]]
+    return figures
 
 
 def _of_experts(study: Path) -> dict[str, list[float]]:
@@ -127,14 +126,14 @@ def _of_experts(study: Path) -> dict[str, list[float]]:
 
     if not (study / "annotations.sqlite").is_file():
         return {}
-    found: dict[str, list[float]] = {}
+    figures: dict[str, list[float]] = {}
     database = open_database(study, default_address(study))
     try:
         with database.reading() as session:
             for worklist in listed(session):
-                told = summarise(session, worklist.id).specific
-                if told is not None and told.y and told.disease in (FIRST, SECOND):
-                    found[f"specific {told.disease}"] = [told.x]
+                specific = summarise(session, worklist.id).specific
+                if specific is not None and specific.y and specific.disease in (FIRST, SECOND):
+                    figures[f"specific {specific.disease}"] = [specific.x]
     finally:
         database.close()
-    return found
+    return figures

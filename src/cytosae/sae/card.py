@@ -28,7 +28,7 @@ _USE = """\
 ## Intended use
 
 Research only, not for diagnosis. It describes images of the kind it was trained on. A concept is a pattern that the backbone
-distinguishes; it is no finding before experts have judged it."""
+distinguishes; it means nothing before experts have annotated it."""
 _LOADING = """\
 ## How to load it
 
@@ -170,7 +170,7 @@ def _quality(evidence: Evidence) -> str:
         if row.get("value") is not None:
             low, high = (row.get(end) for end in ("low", "high"))
             interval = "" if low is None or high is None else f"{_number(low)} to {_number(high)}"
-            rows.append((row["measure"], row["contender"], _number(row["value"]), interval))
+            rows.append((row["measure"], row.get("method", row.get("contender")), _number(row["value"]), interval))
     if not rows:
         return ""
     heading = "## Quality\n\nMeasured by `cytosae evaluate`, beside baselines and nulls:\n\n"

@@ -6,14 +6,16 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from cytosae.analysis import saved_backbone, study_store, study_tokens
-from cytosae.artefacts import Manifest, read_json
+from cytosae.artefacts import read_json
 from cytosae.backbones import resolve_layer
 from cytosae.cells import read_attributes, read_cells
 from cytosae.concepts import evaluate_study
+from cytosae.concepts.evaluation import quality_inputs
 from cytosae.console import say
 from cytosae.errors import CytosaeError
 from cytosae.interrupts import StopFlag
@@ -69,14 +71,14 @@ class Sweep:
 
     def runs(self) -> list[Run]:
         """Every training, all seeds of a setting one after the other."""
-        found = []
+        runs = []
         for setting in self.spec.settings:
             layer = self.base_layer if setting.layer is None else resolve_layer(setting.layer, self.depth) + 1
             for seed in self.spec.seeds:
                 name = re.sub(r"[^\w.+=-]+", "_", f"{setting.name}_seed={seed}")
                 folder = self.folder / MEMBERS / name
-                found.append(Run(setting, layer, replace(setting.config, seed=seed), folder))
-        return found
+                runs.append(Run(setting, layer, replace(setting.config, seed=seed), folder))
+        return runs
 
     @contextmanager
     def tokens(self, layer: int) -> Iterator[TokenSource]:
@@ -205,26 +207,15 @@ def _evaluate(
             say(f"quality: the backbone cannot be loaded: {error}")
     for run in runs:
         others = [one.folder / "sae" for one in runs if one.setting == run.setting and one != run]
-        folder = run.folder / "quality"
-        manifest = Manifest.load(folder)
-        concepts = Manifest.load(run.folder / "concepts")
-        assert concepts is not None
-        if manifest is not None and _same_quality(manifest, concepts, config, len(others), attributes):
-            say(f"quality {run.name}: up to date")
-            continue
         try:
-            evaluate_study(run.folder, source, config, backbone=backbone, attributes=attributes, against=others)
+            Stage(
+                f"quality {run.name}",
+                run.folder / "quality",
+                to_stored(config),
+                quality_inputs(run.folder, attributes, others),
+                partial(
+                    evaluate_study, run.folder, source, config, backbone=backbone, attributes=attributes, against=others
+                ),
+            ).update()
         except CytosaeError as error:
             say(f"quality {run.name}: left out: {error}")
-
-
-def _same_quality(
-    made: Manifest, concepts: Manifest, config: EvaluateConfig, others: int, attributes: Path | None
-) -> bool:
-    """Whether the measures were made of these concepts, with these settings, beside as many seeds."""
-    return (
-        dict(made.parameters) == to_stored(config)
-        and {name: made.inputs.get(name) for name in concepts.inputs} == dict(concepts.inputs)
-        and sum(name.startswith("against") for name in made.inputs) == others
-        and ("attributes" in made.inputs) == (attributes is not None)
-    )

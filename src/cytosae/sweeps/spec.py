@@ -118,16 +118,16 @@ def read_spec(path: Path) -> Spec:
     base = _settings(path, "base", raw.get("base") or {})
     seeds = _seeds(path, raw.get("seeds", 1))
     config = _config(path, base)
-    found: dict[tuple[Any, ...], Setting] = {}
+    settings: dict[tuple[Any, ...], Setting] = {}
     for varied in _varied(path, raw):
         changed = {key: value for key, value in varied.items() if value != {**asdict(config), **base}.get(key)}
         name = ", ".join(f"{_STORED.get(key, key)}={value}" for key, value in changed.items()) or "base"
         setting = Setting(name, _config(path, {**base, **changed}), {**base, **changed}.get(LAYER), changed)
-        found.setdefault((setting.config, setting.layer), setting)
+        settings.setdefault((setting.config, setting.layer), setting)
     thresholds = raw.get("thresholds", list(THRESHOLDS))
     if not isinstance(thresholds, list) or not all(_is_number(value) for value in thresholds):
         raise CytosaeError(f"{path}: thresholds {_shown(thresholds)}: a list of finite numbers is expected.")
-    return Spec(tuple(found.values()), seeds, tuple(sorted(map(float, thresholds))), config)
+    return Spec(tuple(settings.values()), seeds, tuple(sorted(map(float, thresholds))), config)
 
 
 def _varied(path: Path, raw: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -141,52 +141,52 @@ def _varied(path: Path, raw: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         lists = _lists(path, "grid", raw["grid"])
         for combination in itertools.product(*lists.values()):
             yield dict(zip(lists, combination, strict=True))
-    given = raw.get("list") or []
-    if not isinstance(given, list):
+    entries = raw.get("list") or []
+    if not isinstance(entries, list):
         raise CytosaeError(f"{path}: list: a list of mappings is expected.")
-    for number, one in enumerate(given, 1):
+    for number, one in enumerate(entries, 1):
         yield _settings(path, f"list, entry {number}", one)
 
 
 def _lists(path: Path, where: str, raw: Any) -> dict[str, list[Any]]:
     if not isinstance(raw, dict):
         raise CytosaeError(f"{path}: {where}: a list of values by setting is expected.")
-    found = {}
+    lists = {}
     for key, values in raw.items():
         if not isinstance(values, list) or not values:
             raise CytosaeError(f"{path}: {where}: {key}: a list of values is expected, not {values!r}.")
         settings = [_settings(path, where, {key: value}) for value in values]
-        found[next(iter(settings[0]))] = [value for one in settings for value in one.values()]
-    return found
+        lists[next(iter(settings[0]))] = [value for one in settings for value in one.values()]
+    return lists
 
 
 def _settings(path: Path, where: str, raw: Any) -> dict[str, Any]:
     """Settings with values of their types; YAML reads 8e-5 as text, where 8.0e-5 is a number."""
     if not isinstance(raw, dict):
         raise CytosaeError(f"{path}: {where}: settings with their values are expected, not {raw!r}.")
-    found = {}
+    settings: dict[str, Any] = {}
     for written, value in raw.items():
         key = _NAMES.get(written, written)
         if key != LAYER and key not in _STORED:
             raise CytosaeError(f"{path}: {where}: {key!r} is unknown; there are {LAYER}, {', '.join(_STORED)}.")
-        if key in found:
+        if key in settings:
             raise CytosaeError(
                 f"{path}: {where}: {key} and its earlier name {_STORED[key]} are both there. Remove one."
             )
         kind = int if key == LAYER else _HINTS[key]
-        found[key] = value
+        settings[key] = value
         if kind is float:
             try:
-                found[key] = float(value)
+                settings[key] = float(value)
             except (TypeError, ValueError):
                 raise CytosaeError(f"{path}: {where}: {key}: {_shown(value)} is not a number.") from None
             except OverflowError:
-                found[key] = math.inf
-            if not math.isfinite(found[key]):
+                settings[key] = math.inf
+            if not math.isfinite(settings[key]):
                 raise CytosaeError(f"{path}: {where}: {key}: {_shown(value)} is not a finite number.")
         elif isinstance(kind, type) and type(value) is not kind:
             raise CytosaeError(f"{path}: {where}: {key}: {_shown(value)} is not of the kind {kind.__name__}.")
-    return found
+    return settings
 
 
 def _config(path: Path, settings: Mapping[str, Any]) -> TrainConfig:

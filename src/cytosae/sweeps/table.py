@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from cytosae import __version__
 from cytosae.artefacts import FileRecord, Manifest, claim, whole_file, write_csv
 from cytosae.concepts import is_concept, read_concepts, read_datasets
-from cytosae.concepts.evaluation.sampling import LATENTS
+from cytosae.concepts.evaluation import FIGURES as QUALITY
+from cytosae.concepts.evaluation import LATENTS, read_figures
 from cytosae.report import files_of, overview, png_of_file, save, template, threshold_counts
 from cytosae.reproduction.paper import REPORTED
 from cytosae.sae import measured_on
@@ -100,8 +101,8 @@ def table_of_runs(
         for dataset in read_datasets(run.folder / "concepts"):
             means = _means(run.folder, dataset)
             counts = {f"concepts_at_{value:g}": int(is_concept(means, value).sum()) for value in spec.thresholds}
-            whose = measured_on(made.summary, made.inputs)
-            rows.append({**about, "dataset": dataset, "measured_on": whose, **trained, **counts, **measures})
+            measured = measured_on(made.summary, made.inputs)
+            rows.append({**about, "dataset": dataset, "measured_on": measured, **trained, **counts, **measures})
     return pd.DataFrame(rows)
 
 
@@ -118,11 +119,10 @@ def _means(folder: Path, dataset: str) -> NDArray[np.float64]:
 
 def _quality(folder: Path) -> dict[str, float]:
     """What `cytosae evaluate` says of the latents, by measure; nothing where it had too few concepts."""
-    path = folder / "quality" / "figures.csv"
-    if not path.is_file():
+    if not (folder / "quality" / QUALITY).is_file():
         return {}
-    figures = pd.read_csv(path)
-    own = figures[figures["contender"] == LATENTS]
+    figures = read_figures(folder)
+    own = figures[figures["method"] == LATENTS]
     return {f"quality: {measure}": float(value) for measure, value in zip(own["measure"], own["value"], strict=True)}
 
 
@@ -152,9 +152,9 @@ def over_seeds(each: pd.DataFrame) -> pd.DataFrame:
                 row[name] = values.mean() if len(values) else None
                 row[f"{name}_deviation"] = values.std(ddof=1) if len(values) > 1 else None
             rows.append(row)
-    found = pd.DataFrame(rows)
-    numbers = [name for name in map(str, found) if name in figures or name.removesuffix("_deviation") in figures]
-    return found.astype(dict.fromkeys(numbers, float))
+    table = pd.DataFrame(rows)
+    numbers = [name for name in map(str, table) if name in figures or name.removesuffix("_deviation") in figures]
+    return table.astype(dict.fromkeys(numbers, float))
 
 
 def paper_beside(table: pd.DataFrame) -> list[dict[str, Any]]:
@@ -212,7 +212,7 @@ def _draw(folder: Path, runs: Sequence[Run]) -> list[tuple[str, Path]]:
     """Counts over thresholds of all settings, and all latents of the first training of each expansion and layer."""
     if not runs:
         return []
-    found: list[tuple[str, Path]] = []
+    figures: list[tuple[str, Path]] = []
     for number, dataset in enumerate(read_datasets(runs[0].folder / "concepts")):
         lines: dict[str, list[NDArray[np.float64]]] = {}
         shown: set[tuple[int, int]] = set()
@@ -220,7 +220,7 @@ def _draw(folder: Path, runs: Sequence[Run]) -> list[tuple[str, Path]]:
             lines.setdefault(run.setting.name, []).append(_means(run.folder, dataset))
         path = folder / _counts(number)
         save(threshold_counts({name: np.stack(means) for name, means in lines.items()}), path)
-        found.append((f"{dataset}: concepts above a threshold, by setting", path.with_name(f"{path.name}.png")))
+        figures.append((f"{dataset}: concepts above a threshold, by setting", path.with_name(f"{path.name}.png")))
         for run in runs:
             key = run.config.expansion, run.layer
             if key in shown:
@@ -230,5 +230,5 @@ def _draw(folder: Path, runs: Sequence[Run]) -> list[tuple[str, Path]]:
             path = folder / _overview(number, run)
             save(overview(data.var, title=f"{dataset}, expansion {key[0]}, layer {key[1]}"), path)
             title = f"{dataset}: all latents, {run.setting.name}, seed {run.config.seed}"
-            found.append((title, path.with_name(f"{path.name}.png")))
-    return found
+            figures.append((title, path.with_name(f"{path.name}.png")))
+    return figures

@@ -1,4 +1,7 @@
-"""All quality measures of a study: each figure beside its baselines and its null, with an interval."""
+"""All quality measures of a study: each figure beside its baselines and its null, with an interval.
+
+To add a measure, write a function with `measuring` in a file of this folder and list it in `STEPS`.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +27,9 @@ from cytosae.artefacts import (
 from cytosae.backbones import Backbone
 from cytosae.cells import read_attributes
 from cytosae.concepts.evaluation import images, labels, latents
+from cytosae.concepts.evaluation.registry import Evaluation, Measure
 from cytosae.concepts.evaluation.sampling import LATENTS, draw_sample
-from cytosae.concepts.evaluation.table import Table
+from cytosae.concepts.evaluation.table import FIGURES, read_figures
 from cytosae.concepts.joining import joined_statistics
 from cytosae.concepts.storage import PER_LATENT, check_encoded_with, read_inputs
 from cytosae.errors import CytosaeError
@@ -33,7 +37,30 @@ from cytosae.sae import SAE
 from cytosae.settings import EvaluateConfig, to_stored
 from cytosae.tokens import TokenSource
 
-FIGURES, RESULT = "figures.csv", "quality.json"
+__all__ = ["FIGURES", "LATENTS", "MEASURES", "RESULT", "evaluate_study", "measure_of", "quality_inputs", "read_figures"]
+
+RESULT = "quality.json"
+STEPS = (
+    latents.reconstruction,
+    labels.entropy,
+    labels.monosemanticity,
+    labels.label_measures,
+    labels.attribute_alignment,
+    images.localisation,
+    latents.coherence,
+    latents.redundancy,
+    latents.stability,
+    labels.consistency,
+    images.robustness,
+    images.downstream,
+)
+"""In the order of the table; `cytosae.concepts.evaluation.images.downstream` needs what `label_measures` leaves."""
+MEASURES = tuple(measure for step in STEPS for measure in step.measures)
+
+
+def measure_of(row: str) -> Measure | None:
+    """The measure of a row of the table, such as ``localisation of nucleus (AUROC)``; None if it is of another version."""
+    return next((measure for measure in MEASURES if row.startswith(measure.label)), None)
 
 
 def evaluate_study(
@@ -81,26 +108,24 @@ def evaluate_study(
     noted = None if attributes is None else read_attributes(attributes, source.cells)
     others = latents.other_directions(sae, against)
     claim(folder / "quality", "quality", (RESULT, FIGURES, PER_LATENT))
-    table, every, about = Table(), _every(statistics), pd.DataFrame({"latent": concepts})
     finish = backbone.output if backbone is not None and backbone.can_finish else None
     sample = draw_sample(source, concepts_folder, concepts, config, finish)
-    result: dict[str, Any] = {}
-    latents.reconstruction(table, every, result, sae, source, sample, config)
-    labels.entropy(table, sample, concepts_folder, config)
-    labels.monosemanticity(table, about, sample, config)
-    labels.label_measures(table, about, result, sae, sample, config)
-    if noted is None:
-        table.skip("attribute alignment", "no table of expert attributes (--attributes)")
-    else:
-        labels.attribute_alignment(table, result, sample, noted.iloc[sample.cells["row"]], config)
-    images.localisation(table, about, result, sae, source, sample, config)
-    latents.coherence(table, about, concepts_folder, config)
-    latents.redundancy(table, about, sae, concepts)
-    latents.stability(table, sae, concepts, others, config)
-    labels.consistency(table, about, sample)
-    images.robustness(table, about, sae, source, sample, backbone, config)
-    images.downstream(table, result, sae, source, sample, finish, config)
-    inputs = _inputs(folder, attributes, against)
+    run = Evaluation(
+        folder=concepts_folder,
+        source=source,
+        sae=sae,
+        sample=sample,
+        config=config,
+        backbone=backbone,
+        finish=finish,
+        attributes=None if noted is None else noted.iloc[sample.cells["row"]],
+        others=others,
+        per_latent=_per_latent(statistics),
+        per_concept=pd.DataFrame({"latent": concepts}),
+    )
+    for step in STEPS:
+        step.run(run)
+    inputs = quality_inputs(folder, attributes, against)
     result = without_nan(
         {
             "cytosae": __version__,
@@ -108,17 +133,17 @@ def evaluate_study(
             "inputs": inputs,
             "concepts": len(concepts),
             "cells": len(sample.cells),
-            "gains": table.gains(LATENTS),
-            "figures": table.frame().astype(object).to_dict("records"),
-            **result,
-            "skipped": table.skipped,
+            "gains": run.table.gains(LATENTS),
+            "figures": run.table.frame().astype(object).to_dict("records"),
+            **run.details,
+            "skipped": run.table.skipped,
         }
     )
-    _write(folder, result, table.frame(), every.merge(about, on="latent", how="left"))
+    _write(folder, result, run.table.frame(), run.per_latent.merge(run.per_concept, on="latent", how="left"))
     return result
 
 
-def _inputs(folder: Path, attributes: Path | None, against: Sequence[Path]) -> dict[str, str]:
+def quality_inputs(folder: Path, attributes: Path | None, against: Sequence[Path]) -> dict[str, str]:
     """Digests of what the measures depend on."""
     inputs = read_inputs(folder / "concepts")
     if attributes is not None:
@@ -132,18 +157,18 @@ def _write(
     folder: Path,
     result: dict[str, Any],
     figures: pd.DataFrame,
-    about: pd.DataFrame,
+    per_latent: pd.DataFrame,
 ) -> None:
     target = folder / "quality"
     write_json(target / RESULT, result)
     write_csv(target / FIGURES, figures)
     with whole_file(target / PER_LATENT) as partial:
-        about.to_parquet(partial, index=False)
+        per_latent.to_parquet(partial, index=False)
     outputs = {name: FileRecord.of(target / name) for name in (RESULT, FIGURES, PER_LATENT)}
     Manifest("quality", result["parameters"], result["inputs"], outputs, {"concepts": result["concepts"]}).save(target)
 
 
-def _every(statistics: pd.DataFrame) -> pd.DataFrame:
+def _per_latent(statistics: pd.DataFrame) -> pd.DataFrame:
     """All latents with their statistics in every data set."""
     flat = {"/".join(column): statistics[column].to_numpy() for column in statistics.columns}
     return pd.DataFrame({"latent": np.arange(len(statistics)), **flat})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,34 +11,34 @@ import scipy.sparse as sp
 import torch
 from numpy.typing import NDArray
 
-from cytosae.backbones import Backbone, choose_precision
+from cytosae.backbones import choose_precision
 from cytosae.cells import PERTURBATIONS, TISSUES, UnreadableImage, intensities, load_squashed, patch_tissues
 from cytosae.concepts import quality as q
 from cytosae.concepts.activations import cell_activations
-from cytosae.concepts.evaluation.sampling import BATCH, LATENTS, Sample
-from cytosae.concepts.evaluation.table import Table, aligned
+from cytosae.concepts.evaluation.registry import Evaluation, Measure, measuring
+from cytosae.concepts.evaluation.sampling import BATCH, DIRECTIONS, LATENTS, TOKEN_DIMENSIONS
+from cytosae.concepts.evaluation.table import aligned
 from cytosae.concepts.quality import Estimate, Finish
-from cytosae.sae import SAE
+from cytosae.concepts.quality.downstream import AMPLIFIED
 from cytosae.sae.active_latents import active
-from cytosae.settings import EvaluateConfig
 from cytosae.storage import place
-from cytosae.tokens import TokenSource
 from cytosae.tokens.live import embed_batch
 
-_AMPLIFIED = 3.0  # times the activation
 _LEAST = 20  # cells with a mask, or of a label
 
 
-def localisation(
-    table: Table,
-    about: pd.DataFrame,
-    result: dict[str, Any],
-    sae: SAE,
-    source: TokenSource,
-    sample: Sample,
-    config: EvaluateConfig,
-) -> None:
+@measuring(
+    Measure(
+        "localisation",
+        "AUROC of the best latent for patches that are mostly nucleus, cytoplasm, background",
+        "higher",
+        (TOKEN_DIMENSIONS, *DIRECTIONS),
+        "shuffled masks",
+    )
+)
+def localisation(run: Evaluation) -> None:
     """Does one latent find nucleus, cytoplasm and background? Patches against masks."""
+    table, source, sample, config = run.table, run.source, run.sample, run.config
     masks = source.cells["mask"].notna().to_numpy()
     rows = np.random.default_rng(config.seed).permutation(np.flatnonzero(masks))[: config.token_cells]
     rows = np.sort(rows)
@@ -54,53 +54,54 @@ def localisation(
     truth = np.moveaxis(cover, 1, -1).reshape(-1, len(TISSUES)) > 0.5
     tokens = torch.cat(list(source.stream([rows[i : i + BATCH] for i in range(0, len(rows), BATCH)])))
     patches = tokens[:, 1:].float().flatten(0, 1)
-    h = active(sae, patches, choose_precision("auto", "cpu"), sample.concepts)
-    latents = sp.csc_matrix((h.values, h.tokens, h.starts), shape=(len(patches), sae.n_latents))[:, sample.concepts]
+    h = active(run.sae, patches, choose_precision("auto", "cpu"), sample.concepts)
+    latents = sp.csc_matrix((h.values, h.tokens, h.starts), shape=(len(patches), run.sae.n_latents))[:, sample.concepts]
     per_cell = down * across
-    whose = pd.factorize(source.cells["patient"].iloc[rows])[0]
-    codes = q.group_codes(len(rows), whose)
+    codes = q.group_codes(len(rows), pd.factorize(source.cells["patient"].iloc[rows])[0])
     choosing = np.repeat(q.halves(len(rows), codes, config.seed), per_cell)
     units = np.repeat(codes, per_cell)
     turned = np.roll(truth.reshape(len(rows), per_cell, -1), 1, axis=0).reshape(truth.shape)
     centred = patches.numpy() - sample.middle
     directions = sample.directions()
-    for contender in (LATENTS, *directions, "shuffled masks"):
-        scores = centred @ directions[contender] if contender in directions else latents
-        against = turned if contender == "shuffled masks" else truth
-        found = q.align(scores, against, choosing, units, config.draws, config.seed)
+    for method in (LATENTS, *directions, "shuffled masks"):
+        scores = centred @ directions[method] if method in directions else latents
+        against = turned if method == "shuffled masks" else truth
+        best = q.align(scores, against, choosing, units, config.draws, config.seed)
         for column, tissue in enumerate(TISSUES):
-            estimate = Estimate.of(found.area[column], found.draws[:, column])
-            table.add(f"localisation of {tissue} (AUROC)", contender, estimate, len(rows))
-        table.add("localisation, mean of three (AUROC)", contender, found.mean(), len(rows))
-        if contender == LATENTS:
-            result["tissues"] = aligned(TISSUES, found, sample.concepts)
+            estimate = Estimate.of(best.area[column], best.draws[:, column])
+            table.add(f"localisation of {tissue} (AUROC)", method, estimate, len(rows))
+        table.add("localisation, mean of three (AUROC)", method, best.mean(), len(rows))
+        if method == LATENTS:
+            run.details["tissues"] = aligned(TISSUES, best, sample.concepts)
     mass = np.asarray(latents.T @ np.moveaxis(cover, 1, -1).reshape(-1, len(TISSUES)))
     total = np.asarray(latents.sum(axis=0)).ravel()
     for column, tissue in enumerate(TISSUES):
-        about[f"{tissue}_share"] = np.divide(mass[:, column], total, out=np.full(len(total), np.nan), where=total > 0)
+        share = np.divide(mass[:, column], total, out=np.full(len(total), np.nan), where=total > 0)
+        run.per_concept[f"{tissue}_share"] = share
 
 
-def robustness(
-    table: Table,
-    about: pd.DataFrame,
-    sae: SAE,
-    source: TokenSource,
-    sample: Sample,
-    backbone: Backbone | None,
-    config: EvaluateConfig,
-) -> None:
+@measuring(
+    Measure(
+        "robustness",
+        "is a concept as active when the cell is stained otherwise, blurred, compressed",
+        "higher",
+        null="shuffled cells",
+    )
+)
+def robustness(run: Evaluation) -> None:
     """Is a concept as active when the same cell is stained otherwise, out of focus, or compressed?"""
+    sample, backbone = run.sample, run.backbone
     if backbone is None:
-        table.skip("robustness", "the backbone is not at hand")
+        run.table.skip("robustness", "the backbone is not at hand")
         return
-    rows = sample.some(config.changed_cells)
+    rows = sample.some(run.config.changed_cells)
     try:
         cells, size = sample.cells.iloc[rows], backbone.info.image_size
         pixels = [
             load_squashed(place(path), size, how) for path, how in zip(cells["path"], intensities(cells), strict=True)
         ]
     except UnreadableImage as error:
-        table.skip("robustness", f"an image of the study cannot be read ({error})")
+        run.table.skip("robustness", f"an image of the study cannot be read ({error})")
         return
 
     model, names = backbone, sample.cells["cell_id"].iloc[rows].tolist()
@@ -109,34 +110,47 @@ def robustness(
         parts = []
         for start in range(0, len(images), BATCH):
             some = torch.from_numpy(np.stack(images[start : start + BATCH]))
-            tokens = embed_batch(model, some, names[start : start + BATCH], source.layout.dtype)
-            parts.append(cell_activations(sae, tokens)[1][:, sample.concepts].toarray())
+            tokens = embed_batch(model, some, names[start : start + BATCH], run.source.layout.dtype)
+            parts.append(cell_activations(run.sae, tokens)[1][:, sample.concepts].toarray())
         return np.concatenate(parts)
 
     before = mean_of(pixels)
     for name, change in PERTURBATIONS.items():
         after = mean_of([change(image) for image in pixels])
-        found = q.column_correlation(before, after)
-        measure = f"robustness to {name} (r)"
-        about[f"robustness_{name}"] = found
-        n = int(np.isfinite(found).sum())
-        table.add(measure, LATENTS, Estimate.mean(found, config.draws), n)
-        other = q.column_correlation(before, np.roll(after, 1, axis=0))
-        table.add(measure, "shuffled cells", Estimate.mean(other, config.draws), n)
+        run.per_concept[f"robustness_{name}"] = correlation = q.column_correlation(before, after)
+        run.mean(f"robustness to {name} (r)", LATENTS, correlation)
+        shuffled = q.column_correlation(before, np.roll(after, 1, axis=0))
+        run.mean(f"robustness to {name} (r)", "shuffled cells", shuffled)
 
 
-def downstream(
-    table: Table,
-    result: dict[str, Any],
-    sae: SAE,
-    source: TokenSource,
-    sample: Sample,
-    finish: Finish | None,
-    config: EvaluateConfig,
-) -> None:
+@measuring(
+    Measure(
+        "output probe",
+        "accuracy of a linear probe on the backbone's output when tokens are replaced by their reconstruction",
+        "higher",
+        ("original tokens", "reconstructed tokens"),
+        "mean token alone",
+    ),
+    Measure(
+        "concept removed",
+        "what that does to the output probe: probability and recall of the label it stands for",
+        baselines=("best concept",),
+        null="random concept",
+    ),
+    Measure(
+        "concept amplified",
+        "the same where the concept is amplified",
+        baselines=("best concept",),
+        null="random concept",
+    ),
+)
+def downstream(run: Evaluation) -> None:
     """The backbone's output when tokens are replaced by their reconstruction, and when a concept is removed or amplified."""
+    sample, config, finish = run.sample, run.config, run.finish
     if finish is None or sample.outputs is None:
-        table.skip("downstream measures", "the later blocks of the backbone are not at hand, or need register tokens")
+        run.table.skip(
+            "downstream measures", "the later blocks of the backbone are not at hand, or need register tokens"
+        )
         return
     counts = np.bincount(sample.labels[sample.labels >= 0])
     usable = np.isin(sample.labels, np.flatnonzero(counts >= _LEAST))
@@ -144,14 +158,16 @@ def downstream(
     test = np.flatnonzero(usable & ~sample.choosing)
     labels = sample.labels
     if len(np.unique(labels[train])) < 2:
-        table.skip("downstream measures", f"fewer than two labels with {_LEAST} cells")
+        run.table.skip("downstream measures", f"fewer than two labels with {_LEAST} cells")
         return
     probe = q.OutputProbe.fit(sample.outputs[train], labels[train])
     test = test[np.isin(labels[test], probe.model.classes_)]
     test = np.sort(np.random.default_rng(config.seed).permutation(test)[: config.token_cells])
-    stream = source.stream([sample.cells["row"].to_numpy()[test[i : i + BATCH]] for i in range(0, len(test), BATCH)])
+    stream = run.source.stream(
+        [sample.cells["row"].to_numpy()[test[i : i + BATCH]] for i in range(0, len(test), BATCH)]
+    )
     tokens = torch.cat([t.float() for t in stream])
-    replaced = torch.cat([q.reconstructed(sae, part) for part in tokens.split(BATCH)])
+    replaced = torch.cat([q.reconstructed(run.sae, part) for part in tokens.split(BATCH)])
     mean = torch.from_numpy(sample.mean_tokens.mean(axis=0)).expand(1, tokens.shape[1], -1)
     plain = q.pooled_output(finish, tokens)
     outputs = {
@@ -159,30 +175,26 @@ def downstream(
         "reconstructed tokens": q.pooled_output(finish, replaced),
         "mean token alone": np.repeat(q.pooled_output(finish, mean), len(test), axis=0),
     }
-    for contender, output in outputs.items():
+    for method, output in outputs.items():
         figure = probe.balanced_accuracy(output, labels[test], config.draws, config.seed)
-        table.add("output probe (balanced accuracy)", contender, figure, len(test))
-    result["concept_changes"] = _changes(table, sae, sample, finish, probe, tokens, plain, test, result, config)
+        run.table.add("output probe (balanced accuracy)", method, figure, len(test))
+    run.details["concept_changes"] = _changes(run, finish, probe, tokens, plain, test)
 
 
 def _changes(
-    table: Table,
-    sae: SAE,
-    sample: Sample,
+    run: Evaluation,
     finish: Finish,
     probe: q.OutputProbe,
     tokens: torch.Tensor,
     plain: NDArray[np.float32],
     test: NDArray[np.int64],
-    result: Mapping[str, Any],
-    config: EvaluateConfig,
 ) -> list[dict[str, Any]]:
     """What removing or amplifying a label's best concept does to its probability; beside it another concept, as active."""
-    before = probe.probabilities(plain)
+    sample, before = run.sample, probe.probabilities(plain)
     means = sample.means[test].toarray()
     position = {int(latent): column for column, latent in enumerate(sample.concepts)}
     rows: list[dict[str, Any]] = []
-    for entry in result.get("labels", []):
+    for entry in run.details.get("labels", []):
         code = sample.label_names.index(entry["value"])
         mine = np.flatnonzero(sample.labels[test] == code)
         if code not in probe.model.classes_ or len(mine) < 5:
@@ -199,8 +211,8 @@ def _changes(
             "control": int(sample.concepts[other]),
         }
         for which, latent in (("", own), ("control_", other)):
-            for what, factor in (("removed", 0.0), ("amplified", _AMPLIFIED)):
-                edited = q.changed(sae, tokens[mine], int(sample.concepts[latent]), factor)
+            for what, factor in (("removed", 0.0), ("amplified", AMPLIFIED)):
+                edited = q.changed(run.sae, tokens[mine], int(sample.concepts[latent]), factor)
                 after = probe.probabilities(q.pooled_output(finish, edited))
                 row[f"{which}{what}"] = float((after - before[mine])[:, column].mean())
                 hits = (after.argmax(axis=1) == column).mean() - (before[mine].argmax(axis=1) == column).mean()
@@ -208,7 +220,7 @@ def _changes(
         rows.append(row)
     for what in ("removed", "amplified") if rows else ():
         for unit, suffix in (("probability", ""), ("accuracy", "_accuracy")):
-            for contender, which in (("best concept", ""), ("random concept", "control_")):
-                figure = Estimate.mean([r[f"{which}{what}{suffix}"] for r in rows], config.draws)
-                table.add(f"concept {what} (change of {unit})", contender, figure, len(rows))
+            for method, which in (("best concept", ""), ("random concept", "control_")):
+                values = [row[f"{which}{what}{suffix}"] for row in rows]
+                run.mean(f"concept {what} (change of {unit})", method, values)
     return rows

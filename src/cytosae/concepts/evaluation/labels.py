@@ -2,104 +2,124 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
-
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from cytosae.concepts import quality as q
-from cytosae.concepts.evaluation.sampling import LATENTS, Sample
-from cytosae.concepts.evaluation.table import Table, aligned
-from cytosae.concepts.quality import Estimate
+from cytosae.concepts.evaluation.registry import Evaluation, Measure, measuring
+from cytosae.concepts.evaluation.sampling import DIRECTIONS, LATENTS, TOKENS
+from cytosae.concepts.evaluation.table import aligned
 from cytosae.concepts.statistics import label_entropy
 from cytosae.concepts.storage import read_concepts, read_datasets
-from cytosae.sae import SAE
-from cytosae.settings import EvaluateConfig
 
 _KS = (1, 5, 20, q.ALL)
 _SHUFFLED = "shuffled labels"
 _LEAST = 10  # cells of a value on either side
 
 
-def entropy(table: Table, sample: Sample, folder: Path, config: EvaluateConfig) -> None:
+@measuring(
+    Measure(
+        "label entropy",
+        "how mixed the labels of the reference images are",
+        "lower",
+        null=_SHUFFLED,
+        source="Dasdelen et al. 2025",
+    )
+)
+def entropy(run: Evaluation) -> None:
     """Label entropy of the reference images, and when the labels are shuffled among the cells."""
-    rng = np.random.default_rng(config.seed)
-    for name in read_datasets(folder):
-        data = read_concepts(folder, name, matrices=False)
-        if "label" in data.obs:
-            codes = data.obs["label"].cat.codes.to_numpy().astype(np.int64)
-            cells, values = (
-                data.varm["reference_cells"][sample.concepts],
-                data.varm["reference_values"][sample.concepts],
-            )
-            measure = f"label entropy, {name} (nats)"
-            for contender, labels in ((LATENTS, codes), (_SHUFFLED, rng.permutation(codes))):
-                entropy = label_entropy(values, np.where(cells >= 0, labels[cells], -1))
-                table.add(
-                    measure,
-                    contender,
-                    Estimate.mean(entropy, config.draws, config.seed),
-                    int(np.isfinite(entropy).sum()),
-                )
+    rng, concepts = np.random.default_rng(run.config.seed), run.sample.concepts
+    for name in read_datasets(run.folder):
+        data = read_concepts(run.folder, name, matrices=False)
+        if "label" not in data.obs:
+            continue
+        codes = data.obs["label"].cat.codes.to_numpy().astype(np.int64)
+        cells, values = (data.varm[f"reference_{what}"][concepts] for what in ("cells", "values"))
+        for method, labels in ((LATENTS, codes), (_SHUFFLED, rng.permutation(codes))):
+            mixed = label_entropy(values, np.where(cells >= 0, labels[cells], -1))
+            run.mean(f"label entropy, {name} (nats)", method, mixed)
 
 
-def monosemanticity(table: Table, about: pd.DataFrame, sample: Sample, config: EvaluateConfig) -> None:
+@measuring(
+    Measure(
+        "monosemanticity",
+        "similarity of the images that activate a latent, weighted by how strongly; of centred embeddings, so that random "
+        "images score about 0",
+        "higher",
+        DIRECTIONS,
+        "shuffled cells",
+        "Pach et al. 2025",
+    )
+)
+def monosemanticity(run: Evaluation) -> None:
+    """Are the images of a latent alike?"""
+    sample = run.sample
     d = sample.mean_tokens.shape[1]
     embeddings = sample.mean_tokens if sample.outputs is None else sample.outputs[:, :d]
-    measure = "monosemanticity"
-    rng = np.random.default_rng(config.seed)
-    shuffled = sample.means[rng.permutation(len(sample.cells))]
-    for contender, values in {LATENTS: sample.means, **sample.projected, "shuffled cells": shuffled}.items():
-        found = q.monosemanticity(sp.csc_matrix(values), embeddings)
-        table.add(measure, contender, Estimate.mean(found, config.draws, config.seed), int(np.isfinite(found).sum()))
-        if contender == LATENTS:
-            about["monosemanticity"] = found
+    shuffled = sample.means[np.random.default_rng(run.config.seed).permutation(len(sample.cells))]
+    for method, values in {LATENTS: sample.means, **sample.projected, "shuffled cells": shuffled}.items():
+        scores = q.monosemanticity(sp.csc_matrix(values), embeddings)
+        run.mean("monosemanticity", method, scores)
+        if method == LATENTS:
+            run.per_concept["monosemanticity"] = scores
 
 
-def _truths(sample: Sample, column: pd.Series) -> tuple[list[str], NDArray[np.bool_]]:
+def _truths(column: pd.Series) -> tuple[list[str], NDArray[np.bool_]]:
     """A yes or no for every value of a column, ``(n_cells, n_values)``."""
     values = sorted(column.dropna().unique())
     member = [(column == value).fillna(False).to_numpy(bool) for value in values]
     return values, np.stack(member, axis=1) if values else np.zeros((len(column), 0), bool)
 
 
-def label_measures(
-    table: Table, about: pd.DataFrame, result: dict[str, Any], sae: SAE, sample: Sample, config: EvaluateConfig
-) -> None:
+@measuring(
+    Measure(
+        "k-sparse probe",
+        "how well k latents predict a cell label against the rest, k = 1, 5, 20, all",
+        "higher",
+        (TOKENS, *DIRECTIONS),
+        _SHUFFLED,
+        "Gurnee et al. 2023; Gao et al. 2024",
+    ),
+    Measure(
+        "feature absorption",
+        "cells of a label whose own latents are silent while a more special one carries the label's direction",
+        "lower",
+        source="Chanin et al. 2024",
+    ),
+)
+def label_measures(run: Evaluation) -> None:
     """k-sparse probes, the best latent for each label, feature absorption."""
-    known = sample.labels >= 0
+    sample, config = run.sample, run.config
+    known, fitted, test = sample.labels >= 0, sample.choosing & (sample.labels >= 0), sample.held_out
     if len(sample.label_names) < 2:
-        table.skip("probes of cell labels", "fewer than two labels are known")
+        run.table.skip("probes of cell labels", "fewer than two labels are known")
         return
     shuffled = sample.labels.copy()
     shuffled[known] = np.random.default_rng(config.seed).permutation(sample.labels[known])
-    contenders = sample.scores()
-    for name, features in {**contenders, _SHUFFLED: contenders[LATENTS]}.items():
+    methods = sample.scores()
+    for name, features in {**methods, _SHUFFLED: methods[LATENTS]}.items():
         labels = shuffled if name == _SHUFFLED else sample.labels
-        found = q.sparse_probes(features, labels, sample.choosing, _KS, sample.codes, config.draws, config.seed)
-        for k, estimate in found.items():
-            measure = f"k-sparse probe, k = {k or 'all'} (AUROC)"
-            table.add(measure, name, estimate, int((known & ~sample.choosing).sum()))
-    names, truth = _truths(sample, sample.cells["label"])
-    best_of = q.align(sample.means, truth, sample.choosing & known, sample.codes, config.draws, config.seed)
-    result["labels"] = aligned(names, best_of, sample.concepts)
-    judged = q.auroc(sample.means[known & ~sample.choosing], truth[known & ~sample.choosing])
-    fitted = q.auroc(sample.means[known & sample.choosing], truth[known & sample.choosing])
-    best = np.nan_to_num(fitted, nan=-1).argmax(axis=1)
-    about["best_label"] = [names[b] for b in best]
-    about["best_label_auroc"] = judged[np.arange(len(best)), best]
-    result["absorption"], rates = [], []
-    dense, directions = contenders[LATENTS], sae.W_dec.detach().numpy()[sample.concepts]
+        probes = q.sparse_probes(features, labels, sample.choosing, _KS, sample.codes, config.draws, config.seed)
+        for k, estimate in probes.items():
+            run.table.add(f"k-sparse probe, k = {k or 'all'} (AUROC)", name, estimate, int(test.sum()))
+    names, truth = _truths(sample.cells["label"])
+    best_of = q.align(sample.means, truth, fitted, sample.codes, config.draws, config.seed)
+    run.details["labels"] = aligned(names, best_of, sample.concepts)
+    best = np.nan_to_num(q.auroc(sample.means[fitted], truth[fitted]), nan=-1).argmax(axis=1)
+    run.per_concept["best_label"] = [names[b] for b in best]
+    areas = q.auroc(sample.means[test], truth[test])
+    run.per_concept["best_label_auroc"] = areas[np.arange(len(best)), best]
+    rows, rates = [], []
+    dense, directions = methods[LATENTS], run.sae.W_dec.detach().numpy()[sample.concepts]
     for column, name in enumerate(names):
         absorbed = q.absorption(
             dense[known], sample.mean_tokens[known], directions, truth[known, column], sample.choosing[known]
         )
         if absorbed is not None:
             rates.append(absorbed.rate)
-            result["absorption"].append(
+            rows.append(
                 {
                     "label": name,
                     "latents": sample.concepts[absorbed.own].tolist(),
@@ -108,54 +128,73 @@ def label_measures(
                     "absorbed": absorbed.absorbed,
                 }
             )
+    run.details["absorption"] = rows
     if rates:
-        table.add("feature absorption (share of cells)", LATENTS, Estimate.mean(rates, config.draws), len(rates))
+        run.mean("feature absorption (share of cells)", LATENTS, rates)
 
 
-def attribute_alignment(
-    table: Table, result: dict[str, Any], sample: Sample, attributes: pd.DataFrame, config: EvaluateConfig
-) -> None:
-    """For every value of every attribute the best latent, chosen on one half of the cells and judged on the other."""
+@measuring(
+    Measure(
+        "attribute alignment",
+        "AUROC of the best latent for each value of each expert attribute",
+        "higher",
+        (TOKENS, *DIRECTIONS),
+        _SHUFFLED,
+        "after Tsutsui et al. 2023",
+    )
+)
+def attribute_alignment(run: Evaluation) -> None:
+    """For every value of every attribute the best latent, chosen on one half of the cells and tested on the other."""
+    sample, config, attributes = run.sample, run.config, run.attributes
+    if attributes is None:
+        run.table.skip("attribute alignment", "no table of expert attributes (--attributes)")
+        return
     rows = np.flatnonzero(attributes.notna().any(axis=1).to_numpy())
     names: list[str] = []
     truths = []
     for name in attributes.columns:
-        values, member = _truths(sample, attributes[name])
+        values, member = _truths(attributes[name])
         for value, column in zip(values, member.T, strict=True):
             if min(column[rows][sample.choosing[rows]].sum(), column[rows][~sample.choosing[rows]].sum()) >= _LEAST:
                 names.append(f"{name}: {value}")
                 truths.append(column[rows])
     if not truths:
-        table.skip("attribute alignment", f"no attribute has {_LEAST} cells of a value on both sides")
+        run.table.skip("attribute alignment", f"no attribute has {_LEAST} cells of a value on both sides")
         return
     truth = np.stack(truths, axis=1)
     shuffled = truth[np.random.default_rng(config.seed).permutation(len(rows))]
-    contenders = sample.scores(both_signs=True)
-    for contender, scores in {**contenders, _SHUFFLED: contenders[LATENTS]}.items():
-        against = shuffled if contender == _SHUFFLED else truth
-        found = q.align(scores[rows], against, sample.choosing[rows], sample.codes[rows], config.draws, config.seed)
-        table.add("attribute alignment (AUROC)", contender, found.mean(), len(rows))
-        if contender == LATENTS:
-            result["attributes"] = aligned(names, found, sample.concepts)
+    methods = sample.scores(both_signs=True)
+    for method, scores in {**methods, _SHUFFLED: methods[LATENTS]}.items():
+        against = shuffled if method == _SHUFFLED else truth
+        best = q.align(scores[rows], against, sample.choosing[rows], sample.codes[rows], config.draws, config.seed)
+        run.table.add("attribute alignment (AUROC)", method, best.mean(), len(rows))
+        if method == LATENTS:
+            run.details["attributes"] = aligned(names, best, sample.concepts)
 
 
-def consistency(table: Table, about: pd.DataFrame, sample: Sample) -> None:
+@measuring(
+    Measure(
+        "consistency across data sets",
+        "does a concept prefer the same labels in each data set that shares them",
+        "higher",
+        null="shuffled latents",
+    )
+)
+def consistency(run: Evaluation) -> None:
     """Do concepts prefer the same labels in every data set?"""
-    known = sample.cells["label"].notna().to_numpy()
-    counts = pd.crosstab(sample.cells["label"][known], sample.cells["dataset"][known])
+    cells = run.sample.cells
+    known = cells["label"].notna().to_numpy()
+    counts = pd.crosstab(cells["label"][known], cells["dataset"][known])
     shared = sorted(counts.index[(counts >= 5).sum(axis=1) >= 2])
     datasets = [name for name in counts.columns if (counts.loc[shared, name] >= 5).all()] if shared else []
     if len(datasets) < 2 or len(shared) < 3:
-        table.skip("consistency across data sets", "needs two data sets that share three labels, five cells of each")
+        reason = "needs two data sets that share three labels, five cells of each"
+        run.table.skip("consistency across data sets", reason)
         return
     profiles = {}
     for name in datasets:
-        mine = known & (sample.cells["dataset"] == name).to_numpy()
-        profiles[name] = q.label_profiles(sample.means[mine], sample.cells["label"][mine].to_numpy(object), shared)
-    measure = "consistency across data sets (r)"
-    found = q.consistency(profiles)
-    about["consistency"] = found
-    table.add(measure, LATENTS, Estimate.mean(found), int(np.isfinite(found).sum()))
-    table.add(
-        measure, "shuffled latents", Estimate.mean(q.consistency(profiles, shift=1)), int(np.isfinite(found).sum())
-    )
+        rows = known & (cells["dataset"] == name).to_numpy()
+        profiles[name] = q.label_profiles(run.sample.means[rows], cells["label"][rows].to_numpy(object), shared)
+    run.per_concept["consistency"] = correlation = q.consistency(profiles)
+    run.mean("consistency across data sets (r)", LATENTS, correlation)
+    run.mean("consistency across data sets (r)", "shuffled latents", q.consistency(profiles, shift=1))

@@ -1,4 +1,4 @@
-"""The cells on which the quality measures rest: what latents and simpler directions say of each, read in one pass."""
+"""The cells on which the quality measures rest: scores of latents and of simpler directions, read in one pass."""
 
 from __future__ import annotations
 
@@ -27,8 +27,9 @@ BATCH = 32
 _FITTED = 64  # cells whose tokens give the principal components
 
 LATENTS, TOKENS, PRINCIPAL, RANDOM = "latents", "mean token", "principal components", "random directions"
-EXAMPLES = "random tokens"
-"""Who takes part in a comparison; all but the latents are baselines."""
+EXAMPLES, TOKEN_DIMENSIONS = "random tokens", "token dimensions"
+"""Methods that are compared; all but the latents are baselines."""
+DIRECTIONS = (PRINCIPAL, RANDOM, EXAMPLES)
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Sample:
     outputs: NDArray[np.float32] | None
     """The backbone's output, CLS and mean patch, ``(n_cells, 2 d_model)``; None without the later blocks."""
     baselines: dict[str, NDArray[np.float32]]
-    """Directions among tokens by contender, ``(d_model, n)``: principal components with both signs, and as many as there are
+    """Directions among tokens by method, ``(d_model, n)``: principal components with both signs, and as many as there are
     concepts that are random or those of random tokens."""
     middle: NDArray[np.float32]
     """Mean token of the cells to which the directions were fitted, ``(d_model,)``."""
@@ -61,13 +62,18 @@ class Sample:
 
     @cached_property
     def choosing(self) -> NDArray[np.bool_]:
-        """The half of the cells on which is chosen; the other half judges. Patients are on one side."""
+        """The half of the cells on which is chosen; the other half tests. Patients are on one side."""
         return halves(len(self.cells), self.codes, self.seed)
 
     @cached_property
     def labels(self) -> NDArray[np.int64]:
         """Number of each cell's label among `label_names`, -1 where unknown."""
         return np.asarray(pd.factorize(self.cells["label"], sort=True)[0], dtype=np.int64)
+
+    @property
+    def held_out(self) -> NDArray[np.bool_]:
+        """Labelled cells of the half that tests."""
+        return ~self.choosing & (self.labels >= 0)
 
     @property
     def label_names(self) -> list[str]:
@@ -79,7 +85,7 @@ class Sample:
         return np.sort(np.random.default_rng(self.seed).permutation(len(self.cells))[:count])
 
     def scores(self, both_signs: bool = False) -> dict[str, NDArray[np.float32]]:
-        """What each contender says of a cell, ``(n_cells, n_scores)``.
+        """Scores of each method for each cell, ``(n_cells, n_scores)``.
 
         Parameters
         ----------
@@ -90,9 +96,9 @@ class Sample:
         return {LATENTS: self.means.toarray(), TOKENS: tokens, **self.projected}
 
     def directions(self) -> dict[str, NDArray[np.float32]]:
-        """Directions among single tokens by contender, ``(d_model, n)``; scores are projections of ``x - middle``."""
+        """Directions among single tokens by method, ``(d_model, n)``; scores are projections of ``x - middle``."""
         eye = np.eye(len(self.middle), dtype=np.float32)
-        return {"token dimensions": np.hstack([eye, -eye]), **self.baselines}
+        return {TOKEN_DIMENSIONS: np.hstack([eye, -eye]), **self.baselines}
 
 
 def draw_sample(
@@ -166,7 +172,7 @@ def _stream(source: TokenSource, rows: NDArray[np.int64], done: Callable[[int], 
 
 def _means(folder: Path, cells: pd.DataFrame, concepts: NDArray[np.int64]) -> sp.csr_matrix:
     """m_i[s] of the cells, in their order."""
-    found: list[sp.csr_matrix] = []
+    parts: list[sp.csr_matrix] = []
     places: list[NDArray[np.int64]] = []
     for name in read_datasets(folder):
         mine = np.flatnonzero((cells["dataset"] == name).to_numpy())
@@ -176,7 +182,7 @@ def _means(folder: Path, cells: pd.DataFrame, concepts: NDArray[np.int64]) -> sp
             raise CytosaeError(
                 f"{folder}: data set {name!r} lacks cells of the study. Run `cytosae run` or `cytosae encode` again."
             )
-        found.append(read_activations(folder, name, rows, concepts)[1])
+        parts.append(read_activations(folder, name, rows, concepts)[1])
         places.append(mine)
-    stacked = sp.vstack(found, format="csr")
+    stacked = sp.vstack(parts, format="csr")
     return stacked[np.argsort(np.concatenate(places), kind="stable")]

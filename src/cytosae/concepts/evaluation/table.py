@@ -1,8 +1,9 @@
-"""Figures as they are found."""
+"""The table of the quality measures."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,20 +13,22 @@ from numpy.typing import NDArray
 from cytosae.concepts.quality import Alignment, Estimate
 from cytosae.console import say
 
+FIGURES = "figures.csv"
+
 
 class Table:
-    """Figures as they are found: a row for each measure and contender."""
+    """A row for each measure and method."""
 
     def __init__(self) -> None:
         self.rows: list[dict[str, Any]] = []
         self.skipped: dict[str, str] = {}
         self.estimates: dict[tuple[str, str], Estimate] = {}
 
-    def add(self, measure: str, contender: str, figure: Estimate | float, n: int | None = None) -> None:
+    def add(self, measure: str, method: str, figure: Estimate | float, n: int | None = None) -> None:
         """Add a figure; a plain number has no interval."""
         estimate = figure if isinstance(figure, Estimate) else Estimate(float(figure))
-        self.estimates[measure, contender] = estimate
-        self.rows.append({"measure": measure, "contender": contender, **with_ends(estimate), "n": n})
+        self.estimates[measure, method] = estimate
+        self.rows.append({"measure": measure, "method": method, **with_ends(estimate), "n": n})
 
     def skip(self, measure: str, why: str) -> None:
         """Say why a measure is not there."""
@@ -33,7 +36,7 @@ class Table:
         say(f"quality: no {measure}: {why}")
 
     def gains(self, ours: str) -> list[dict[str, Any]]:
-        """By how much `ours` is ahead of each other contender, where both were drawn with the same cells."""
+        """By how much `ours` is ahead of each other method, where both were drawn with the same cells."""
         return [
             {"measure": measure, "over": other, **with_ends(self.estimates[measure, ours].gain_over(theirs))}
             for (measure, other), theirs in self.estimates.items()
@@ -43,7 +46,7 @@ class Table:
 
     def frame(self) -> pd.DataFrame:
         """All figures."""
-        return pd.DataFrame(self.rows, columns=["measure", "contender", "value", "low", "high", "n"])
+        return pd.DataFrame(self.rows, columns=["measure", "method", "value", "low", "high", "n"])
 
 
 def with_ends(estimate: Estimate) -> dict[str, float]:
@@ -51,11 +54,16 @@ def with_ends(estimate: Estimate) -> dict[str, float]:
     return {"value": estimate.value, "low": estimate.low, "high": estimate.high}
 
 
-def aligned(names: Sequence[str], found: Alignment, concepts: NDArray[np.int64]) -> list[dict[str, Any]]:
+def aligned(names: Sequence[str], alignment: Alignment, concepts: NDArray[np.int64]) -> list[dict[str, Any]]:
     """The best latent for each of some truths, with its AUROC, for JSON; those without a figure are left out."""
     rows = []
     for column, name in enumerate(names):
-        if found.best[column] >= 0:
-            estimate = Estimate.of(found.area[column], found.draws[:, column])
-            rows.append({"value": name, "latent": int(concepts[found.best[column]]), "auroc": with_ends(estimate)})
+        if alignment.best[column] >= 0:
+            estimate = Estimate.of(alignment.area[column], alignment.draws[:, column])
+            rows.append({"value": name, "latent": int(concepts[alignment.best[column]]), "auroc": with_ends(estimate)})
     return rows
+
+
+def read_figures(study: Path) -> pd.DataFrame:
+    """The table of a study's quality measures; what is the column ``method`` was ``contender`` in earlier versions."""
+    return pd.read_csv(study / "quality" / FIGURES).rename(columns={"contender": "method"})

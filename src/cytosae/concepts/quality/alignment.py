@@ -1,7 +1,7 @@
-"""How well does one latent tell what an expert sees? Chosen on some cells, judged on others.
+"""How well does one latent predict what an expert sees? Chosen on some cells, tested on others.
 
 A score that is constant gets 0.5, whatever the truth. A latent that knows the answers of the cells on which it is chosen
-gains nothing by it, since others judge.
+gains nothing by it, since it is tested on others.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def auroc_draws(score: ArrayLike, truth: ArrayLike, weights: ArrayLike) -> NDArr
 
 @dataclass(frozen=True)
 class Alignment:
-    """The best score for each truth, chosen on some samples and judged on others."""
+    """The best score for each truth, chosen on some samples and tested on others."""
 
     best: NDArray[np.int64]
     """Index of the chosen score, ``(n_truths,)``; -1 where either side lacks the truth."""
@@ -112,7 +112,7 @@ def align(
     draws: int = 200,
     seed: int = 0,
 ) -> Alignment:
-    """Find the best score for each truth on the choosing samples and judge it on the others, by AUROC.
+    """Find the best score for each truth on the choosing samples and test it on the others, by AUROC.
 
     Parameters
     ----------
@@ -129,17 +129,17 @@ def align(
     """
     values = scores.tocsr() if sp.issparse(scores) else np.asarray(scores)
     positive, chosen = np.asarray(truth, bool), np.asarray(choosing, bool)
-    judged = ~chosen
+    test = ~chosen
     areas = auroc(values[chosen], positive[chosen])
-    usable = np.isfinite(areas).all(axis=0) & positive[judged].any(axis=0) & ~positive[judged].all(axis=0)
+    usable = np.isfinite(areas).all(axis=0) & positive[test].any(axis=0) & ~positive[test].all(axis=0)
     best = np.where(usable, np.nan_to_num(areas, nan=-1).argmax(axis=0), -1)
     units = np.arange(len(positive)) if codes is None else np.asarray(codes)
-    weights = bootstrap_weights(units[judged], draws, seed)
+    weights = bootstrap_weights(units[test], draws, seed)
     area, drawn = np.full(positive.shape[1], np.nan), np.full((draws, positive.shape[1]), np.nan)
-    kept = values[judged]
+    test_values = values[test]
     for column in np.flatnonzero(best >= 0):
-        score = kept[:, [best[column]]]
+        score = test_values[:, [best[column]]]
         score = (score.toarray() if sp.issparse(score) else score)[:, 0]
-        area[column] = auroc(score[:, None], positive[judged][:, [column]])[0, 0]
-        drawn[:, column] = auroc_draws(score, positive[judged][:, column], weights)
+        area[column] = auroc(score[:, None], positive[test][:, [column]])[0, 0]
+        drawn[:, column] = auroc_draws(score, positive[test][:, column], weights)
     return Alignment(best, area, drawn)

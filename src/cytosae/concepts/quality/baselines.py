@@ -65,7 +65,7 @@ def strongest(scores: ArrayLike, count: int) -> NDArray[np.float32]:
     scores = np.asarray(scores, dtype=np.float32)
     count = min(count, scores.shape[1])
     order = np.argpartition(scores, -count, axis=1)[:, -count:]
-    kept = np.zeros_like(scores)
+    strong = np.zeros_like(scores)
     lowest = np.nextafter(scores.min(), np.float32(-np.inf))
-    np.put_along_axis(kept, order, np.take_along_axis(scores, order, axis=1) - lowest, axis=1)
-    return kept
+    np.put_along_axis(strong, order, np.take_along_axis(scores, order, axis=1) - lowest, axis=1)
+    return strong

@@ -52,7 +52,11 @@ def consistency(profiles: Mapping[str, NDArray[np.floating]], shift: int = 0) ->
     ``(n_latents,)``; NaN where a latent is silent, or equally active on all labels, in all but one of the data sets.
     """
     arrays = list(profiles.values())
-    found = [column_correlation(a, np.roll(b, shift, axis=1)) for i, a in enumerate(arrays) for b in arrays[i + 1 :]]
-    known = np.isfinite(found)
+    correlations = [
+        column_correlation(a, np.roll(b, shift, axis=1)) for i, a in enumerate(arrays) for b in arrays[i + 1 :]
+    ]
+    known = np.isfinite(correlations)
     count = known.sum(axis=0)
-    return np.divide(np.where(known, found, 0).sum(axis=0), count, out=np.full(len(count), np.nan), where=count > 0)
+    return np.divide(
+        np.where(known, correlations, 0).sum(axis=0), count, out=np.full(len(count), np.nan), where=count > 0
+    )

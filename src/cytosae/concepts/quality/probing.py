@@ -51,7 +51,7 @@ def sparse_probes(
 ) -> dict[int, Estimate]:
     """AUROC of probes on the k features that tell each label best, one label against the rest, mean over labels.
 
-    Features are chosen by the difference of their means, and probes fitted, on the choosing cells; the others judge. A
+    Features are chosen by the difference of their means, and probes fitted, on the choosing cells; the others test. A
     feature that is constant tells nothing and gets 0.5; one that leaks the labels of the choosing cells alone gains nothing.
 
     Parameters

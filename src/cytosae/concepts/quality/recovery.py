@@ -9,7 +9,7 @@ from cytosae.concepts.quality.alignment import Alignment, align
 
 
 def recovery(scores: ArrayLike, truth: ArrayLike, images: ArrayLike) -> Alignment:
-    """Find the best score for each truth on half of the images and judge it on the others.
+    """Find the best score for each truth on half of the images and test it on the others.
 
     Parameters
     ----------
@@ -18,7 +18,7 @@ def recovery(scores: ArrayLike, truth: ArrayLike, images: ArrayLike) -> Alignmen
     truth
         ``(n_patches, n_truths)``, boolean: whether the patch shows the planted concept.
     images
-        Image of each patch, ``(n_patches,)``; even ones choose, odd ones judge, in rising order.
+        Image of each patch, ``(n_patches,)``; even ones choose, odd ones test, in rising order.
     """
     _, number = np.unique(np.asarray(images), return_inverse=True)
     return align(np.asarray(scores), truth, number % 2 == 0, draws=0)

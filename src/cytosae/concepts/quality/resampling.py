@@ -1,4 +1,4 @@
-"""Cells drawn apart and drawn again: halves to choose on and to judge on, and intervals. Patients stay whole."""
+"""Cells drawn apart and drawn again: halves to choose on and to test on, and intervals. Patients stay whole."""
 
 from __future__ import annotations
 

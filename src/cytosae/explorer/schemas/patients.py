@@ -143,7 +143,7 @@ class Scatter(BaseModel):
     second: list[Number]
 
 
-class FindingText(BaseModel):
+class WarningText(BaseModel):
     """A leak or confounder."""
 
     kind: str
@@ -160,7 +160,7 @@ class ComparisonInfo(BaseModel):
     top_first: list[Difference]
     top_second: list[Difference]
     caveats: list[str]
-    findings: list[FindingText]
+    warnings: list[WarningText]
 
 
 class PatientCell(BaseModel):

@@ -1,4 +1,4 @@
-"""What is to be told from the barcodes, for which patients; and what stands in the way."""
+"""A classification task: the patients with a known class, and what limits it."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from cytosae.cohort.barcodes import pooled_mean_activation
 from cytosae.errors import CytosaeError, NotFound
 
 LEAST = 2
-"""Patients of a class, at least: one to learn from and one to judge."""
+"""Patients of a class, at least: one to train on and one to predict."""
 
 
 @dataclass(frozen=True)
-class Problem:
+class ClassificationTask:
     """Patients with a known class."""
 
     data: ad.AnnData
@@ -59,7 +59,7 @@ def column_of(data: ad.AnnData, name: str) -> pd.Series:
     return values.where(values.notna(), None)
 
 
-def pose(data: ad.AnnData, target: str) -> Problem:
+def classification_task(data: ad.AnnData, target: str) -> ClassificationTask:
     """The patients whose class is known, and the caveats.
 
     Raises
@@ -77,23 +77,20 @@ def pose(data: ad.AnnData, target: str) -> Problem:
         caveats.append(f"left out, since they have one patient: {', '.join(map(str, small))}")
     classes = [name for name in sizes.index if sizes[name] >= LEAST]
     if len(classes) < 2:
-        found = ", ".join(f"{name} ({size})" for name, size in sizes.items()) or "none"
-        raise CytosaeError(
-            f"column {target!r}: two classes with two patients each are needed to tell them apart; found {found}."
-        )
+        shown = ", ".join(f"{name} ({size})" for name, size in sizes.items()) or "none"
+        raise CytosaeError(f"column {target!r}: two classes with two patients each are needed; the column has {shown}.")
     if len(classes) > max(10, len(patients) // 3):
         raise CytosaeError(
-            f"column {target!r}: has {len(classes)} values for {len(patients)} patients; it is no class."
+            f"column {target!r}: has {len(classes)} values for {len(patients)} patients, too many to be classes; choose "
+            "another `--target`."
         )
     if (few := int(sizes[classes].min())) < 10:
         caveats.append(f"the smallest class has {few} patients: read the intervals, not the figures")
-    kept = values.isin(classes).to_numpy()
-    chosen = data[kept].copy()
+    included = values.isin(classes).to_numpy()
+    chosen = data[included].copy()
     names = tuple(sorted(map(str, classes)))
-    codes = pd.Categorical(values[kept].astype(str), categories=names).codes.astype(np.int64)
-    problem = Problem(chosen, codes, names, tuple(caveats))
-    if np.ptp(problem.barcodes, axis=0).max(initial=0) == 0:
-        problem = replace(
-            problem, caveats=(*caveats, "all barcodes are alike: there is nothing to tell patients apart")
-        )
-    return problem
+    codes = pd.Categorical(values[included].astype(str), categories=names).codes.astype(np.int64)
+    task = ClassificationTask(chosen, codes, names, tuple(caveats))
+    if np.ptp(task.barcodes, axis=0).max(initial=0) == 0:
+        task = replace(task, caveats=(*caveats, "all barcodes are alike: nothing distinguishes the patients"))
+    return task

@@ -12,40 +12,40 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
+from cytosae.concepts.evaluation import LATENTS, MEASURES, measure_of
+from cytosae.concepts.quality import DENSE
 from cytosae.report.style import ACCENT, HISTOGRAM, INK, MUTED, NULL, RULE, axes_at, drawing, heading, number, text_at
 
-LATENTS = "latents"
-"""The contender that the others are there to be compared with."""
-DENSE = 0.1
-"""A latent that fires on a larger share of the tokens is dense."""
+_NULLS = {measure.null for measure in MEASURES} - {""}
+_ARROWS = {"higher": " ↑", "lower": " ↓"}
 _COLUMNS = 4
 _PANEL, _NAMES, _ABOVE, _LINE, _BELOW = 3.4, 1.5, 0.45, 0.21, 0.4  # inches
 _TITLE, _TABLE = 0.4, 3.4
 
 
 def quality_summary(figures: pd.DataFrame, *, title: str) -> Figure:
-    """All measures of an autoencoder and its concepts, each beside its contenders.
+    """All measures of an autoencoder and its concepts, each beside its baselines and its null.
 
     Parameters
     ----------
     figures
-        One line for each measure and contender, with ``measure``, ``contender``, ``value``, and ``low`` and ``high`` of
+        One line for each measure and method, with ``measure``, ``method``, ``value``, and ``low`` and ``high`` of
         its interval (NaN where there is none). Measures keep the order of the table.
     title
         Over the figure.
 
     Returns
     -------
-    A panel for each measure with two contenders or more, a table of the others. The contender "latents" stands on top
-    in colour, those whose name begins with "shuffled" or "random" at the bottom in grey.
+    A panel for each measure with two methods or more, a table of the others. The method "latents" stands on top in
+    colour, the nulls of the registry at the bottom in grey. An arrow says which way is better.
 
     Raises
     ------
     ValueError
-        A measure has two lines of one contender.
+        A measure has two lines of one method.
     """
-    if (twice := figures.duplicated(["measure", "contender"])).any():
-        raise ValueError(f"more than one line for {' and '.join(figures[twice].iloc[0][['measure', 'contender']])}")
+    if (twice := figures.duplicated(["measure", "method"])).any():
+        raise ValueError(f"more than one line for {' and '.join(figures[twice].iloc[0][['measure', 'method']])}")
     measures = [(str(name), lines) for name, lines in figures.groupby("measure", sort=False)]
     panels = [(name, _ranked(lines)) for name, lines in measures if len(lines) > 1]
     entries = [_entry(name, lines.iloc[0]) for name, lines in measures if len(lines) == 1]
@@ -59,7 +59,7 @@ def quality_summary(figures: pd.DataFrame, *, title: str) -> Figure:
         for place, (name, lines) in enumerate(panels):
             down, across = divmod(place, _COLUMNS)
             left, above = 0.1 + across * _PANEL, _TITLE + sum(heights[:down])
-            text_at(figure, left, above + 0.16, _shortened(name, 44), fontsize=9.5)
+            text_at(figure, left, above + 0.16, _shortened(name, 44) + _arrow(name), fontsize=9.5)
             box = (left + _NAMES, above + _ABOVE, _PANEL - _NAMES - 0.25, len(lines) * _LINE)
             _panel(axes_at(figure, *box), lines)
         if entries:
@@ -71,12 +71,14 @@ def quality_summary(figures: pd.DataFrame, *, title: str) -> Figure:
 
 def _ranked(lines: pd.DataFrame) -> pd.DataFrame:
     """The lines of a measure from top to bottom."""
-    rank = [0 if name == LATENTS else 2 if _is_null(name) else 1 for name in lines["contender"]]
+    rank = [0 if name == LATENTS else 2 if name in _NULLS else 1 for name in lines["method"]]
     return lines.iloc[np.argsort(rank, kind="stable")]
 
 
-def _is_null(contender: str) -> bool:
-    return contender.startswith(("shuffled", "random"))
+def _arrow(row: str) -> str:
+    """Which way is better."""
+    measure = measure_of(row)
+    return "" if measure is None else _ARROWS.get(measure.better, "")
 
 
 def _shortened(text: str, length: int) -> str:
@@ -84,8 +86,8 @@ def _shortened(text: str, length: int) -> str:
 
 
 def _panel(axes: Axes, lines: pd.DataFrame) -> None:
-    names = lines["contender"].tolist()
-    colours = [ACCENT if name == LATENTS else NULL if _is_null(name) else INK for name in names]
+    names = lines["method"].tolist()
+    colours = [ACCENT if name == LATENTS else NULL if name in _NULLS else INK for name in names]
     places = np.arange(len(lines))
     axes.hlines(places, lines["low"], lines["high"], colors=colours, linewidth=1.4)
     axes.scatter(lines["value"], places, c=colours, s=[34 if name == LATENTS else 22 for name in names], zorder=3)
@@ -101,13 +103,13 @@ def _panel(axes: Axes, lines: pd.DataFrame) -> None:
     axes.margins(x=0.12)
     axes.xaxis.set_major_locator(MaxNLocator(4))
     for label, name, colour in zip(axes.get_yticklabels(), names, colours, strict=True):
-        label.set_color(MUTED if _is_null(name) else colour)
+        label.set_color(MUTED if name in _NULLS else colour)
         label.set_fontweight("bold" if name == LATENTS else "normal")
 
 
 @dataclass(frozen=True)
 class _Entry:
-    """A measure without contenders, as lines of the table."""
+    """A measure of one method, as lines of the table."""
 
     measure: list[str]
     value: str
@@ -119,10 +121,10 @@ class _Entry:
 
 
 def _entry(measure: str, line: pd.Series) -> _Entry:
-    detail = [] if line["contender"] == LATENTS else [line["contender"]]
+    detail = [] if line["method"] == LATENTS else [line["method"]]
     if np.isfinite([line["low"], line["high"]]).all():
         detail.append(f"{number(line['low'])} to {number(line['high'])}")
-    return _Entry(textwrap.wrap(measure, 36), number(line["value"]), ", ".join(detail))
+    return _Entry(textwrap.wrap(measure + _arrow(measure), 36), number(line["value"]), ", ".join(detail))
 
 
 def _table(axes: Axes, entries: list[_Entry]) -> None:

@@ -1,4 +1,4 @@
-"""What else could tell the diagnosis: the same patients described by their tokens instead of their concepts."""
+"""Features of the baselines: the same patients described by their tokens instead of their concepts."""
 
 from __future__ import annotations
 
@@ -50,11 +50,11 @@ def patient_tokens(source: TokenSource, data: ad.AnnData) -> PatientTokens:
     obs = data.obs[["dataset", "patient", *(["cell_type"] if "cell_type" in data.obs else [])]].astype(str)
     places = {name: row for row, name in enumerate(obs.agg("\n".join, axis=1))}
     row_of = key.map(places).fillna(-1).to_numpy(np.int64)
-    found = np.bincount(row_of[row_of >= 0], minlength=data.n_obs)
-    if (wrong := np.flatnonzero(found != data.obs["n_cells"].to_numpy())).size:
+    counts = np.bincount(row_of[row_of >= 0], minlength=data.n_obs)
+    if (wrong := np.flatnonzero(counts != data.obs["n_cells"].to_numpy())).size:
         row = int(wrong[0])
         raise CytosaeError(
-            f"the tokens have {found[row]} cells of {data.obs_names[row]}, the barcode {data.obs['n_cells'].iloc[row]}. "
+            f"the tokens have {counts[row]} cells of {data.obs_names[row]}, the barcode {data.obs['n_cells'].iloc[row]}. "
             "Give the tokens of the cells that the barcodes were made of."
         )
     wanted = np.flatnonzero(row_of >= 0)
@@ -68,6 +68,6 @@ def patient_tokens(source: TokenSource, data: ad.AnnData) -> PatientTokens:
             patches[done : done + len(tokens)] = tokens[:, 1:].float().mean(dim=1).numpy()
             done += len(tokens)
             bar.to(done)
-    of = [np.flatnonzero(row_of[wanted] == row) for row in range(data.n_obs)]
-    means = [np.stack([values[rows].mean(axis=0) for rows in of]) for values in (cls, patches)]
-    return PatientTokens(means[0], means[1], Bags(cls, of))
+    rows_of = [np.flatnonzero(row_of[wanted] == row) for row in range(data.n_obs)]
+    means = [np.stack([values[rows].mean(axis=0) for rows in rows_of]) for values in (cls, patches)]
+    return PatientTokens(means[0], means[1], Bags(cls, rows_of))

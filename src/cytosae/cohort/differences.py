@@ -123,8 +123,8 @@ def _deviation(values: NDArray[np.float32], pairs: _Pairs) -> NDArray[np.float64
         squares += len(rows) * values[rows].var(axis=0, dtype=np.float64)
         freedom += len(rows) - 1
     with np.errstate(invalid="ignore", divide="ignore"):
-        found = np.sqrt(squares / freedom)
-    return np.where(found > 0, found, np.nan)
+        deviation = np.sqrt(squares / freedom)
+    return np.where(deviation > 0, deviation, np.nan)
 
 
 def _area(values: NDArray[np.float32], pairs: _Pairs) -> NDArray[np.float64]:
@@ -154,8 +154,8 @@ def _quantiles(
     low, high = np.full(values.shape[1], np.nan), np.full(values.shape[1], np.nan)
     for start in range(0, values.shape[1] if len(drawn) else 0, _BLOCK):
         block = slice(start, start + _BLOCK)
-        found = np.sort((drawn @ values[:, block]).T.copy(), axis=1)
-        low[block], high[block] = (np.quantile(found, q, axis=1) for q in (0.025, 0.975))
+        means = np.sort((drawn @ values[:, block]).T.copy(), axis=1)
+        low[block], high[block] = (np.quantile(means, q, axis=1) for q in (0.025, 0.975))
     return low, high
 
 
@@ -175,11 +175,11 @@ def _permutation_p(
     p = np.empty(values.shape[1])
     for start in range(0, values.shape[1], _BLOCK):
         block = values[:, start : start + _BLOCK]
-        found = np.abs(contrast @ (block - block.mean(axis=0)))
-        p[start : start + _BLOCK] = (found >= found[0] * (1 - 1e-5)).mean(axis=0)
+        difference = np.abs(contrast @ (block - block.mean(axis=0)))
+        p[start : start + _BLOCK] = (difference >= difference[0] * (1 - 1e-5)).mean(axis=0)
     return p
 
 
-def as_records(table: pd.DataFrame, latents: NDArray[np.int64]) -> list[dict[str, Any]]:
-    """Rows of some latents, in this order, for JSON."""
-    return [{str(k): v for k, v in row.items()} for row in table.loc[latents].reset_index().to_dict("records")]
+def as_records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows of a table with their index, for JSON."""
+    return [{str(k): v for k, v in row.items()} for row in table.reset_index().to_dict("records")]

@@ -18,6 +18,7 @@ from cytosae.artefacts import Manifest, read_json
 from cytosae.cohort import (
     RULE,
     Classifier,
+    as_records,
     cell_scores,
     column_of,
     read_barcodes,
@@ -138,7 +139,7 @@ def reference_groups(
     """The wanted groups that are large enough to be a reference; why others are not, and which are small, goes to the
     caveats.
     """
-    found = {}
+    large = {}
     for name in dict.fromkeys(wanted):
         rows = groups.get(name, np.array([], np.int64))
         if len(rows) < LEAST:
@@ -149,8 +150,8 @@ def reference_groups(
             continue
         if len(rows) < FEW:
             caveats.append(f"{name}: {len(rows)} other patients are few; a t of 4 may be chance")
-        found[name] = rows
-    return found
+        large[name] = rows
+    return large
 
 
 @dataclass(frozen=True)
@@ -174,8 +175,7 @@ class Against:
 
     def records(self) -> list[dict[str, Any]]:
         """The chosen concepts with their figures."""
-        rows = self.table.loc[self.chosen].reset_index().to_dict("records")
-        return [{str(k): v for k, v in row.items()} for row in rows]
+        return as_records(self.table.loc[self.chosen])
 
 
 def look_against(patient: Patient, name: str, rows: NDArray[np.int64], config: PatientConfig) -> Against:
@@ -205,7 +205,7 @@ class Prediction:
     target: str
     probability: NDArray[np.float64]
     """Of each class, ``(n_classes,)``."""
-    said: str
+    predicted: str
     unseen: bool
     """Whether the classifier was made without this patient."""
     adds: NDArray[np.float64]
@@ -244,15 +244,15 @@ def predict(
     unseen = fold >= 0 or patient.name not in result["model"]["rows"]
     model: Classifier = models[1 + fold]
     probability = model.probabilities(patient.barcode)[0]
-    said = model.classes[int(probability.argmax())]
-    adds = model.concept_contributions(patient.barcode, said)
+    predicted = model.classes[int(probability.argmax())]
+    adds = model.concept_contributions(patient.barcode, predicted)
     carrying = np.argsort(-adds, kind="stable")[:CARRYING]
-    cells = model.cell_contributions(patient.counts, said)
+    cells = model.cell_contributions(patient.counts, predicted)
     return Prediction(
         model,
         str(result["target"]),
         probability,
-        said,
+        predicted,
         bool(unseen),
         adds,
         carrying[adds[carrying] > 0],

@@ -1,4 +1,4 @@
-"""What could make a classifier look better than it is: found before anything is fitted."""
+"""Warnings before anything is fitted: what could make a classifier look better than it is."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ DRAWS, LEVEL, BINS = 5000, 0.01, 5
 
 
 @dataclass(frozen=True)
-class Finding:
+class CohortWarning:
     """Something that a reader has to know before the figures."""
 
     kind: str
-    """``leak`` (the answer is in the data), ``confounder`` (something else tells it too), ``conflict``, ``not checked``."""
+    """``leak`` (the answer is in the data), ``confounder`` (so does something else), ``conflict``, ``not checked``."""
     text: str
     figures: dict[str, Any]
 
@@ -31,7 +31,7 @@ class Finding:
 
 
 def association(column: ArrayLike, target: ArrayLike, draws: int = DRAWS, seed: int = 0) -> tuple[float, float]:
-    """How much a column tells of the class of a patient: Cramer's V without its bias (Bergsma, 2013), and its
+    """How strongly a column is associated with the class of a patient: Cramer's V without its bias (Bergsma, 2013), and its
     permutation p.
 
     Parameters
@@ -58,22 +58,22 @@ def association(column: ArrayLike, target: ArrayLike, draws: int = DRAWS, seed: 
         return float(((table - expected) ** 2 / expected).sum())
 
     rng = np.random.default_rng(seed)
-    found = chi(classes)
+    observed = chi(classes)
     null = np.array([chi(rng.permutation(classes)) for _ in range(draws)])
-    phi = max(0.0, found / n - (r - 1) * (k - 1) / (n - 1))
+    phi = max(0.0, observed / n - (r - 1) * (k - 1) / (n - 1))
     smaller = min(r - (r - 1) ** 2 / (n - 1), k - (k - 1) ** 2 / (n - 1)) - 1
     v = float(np.sqrt(phi / smaller)) if smaller > 0 else 0.0
-    return min(1.0, v), float((1 + (null >= found - 1e-9).sum()) / (1 + draws))
+    return min(1.0, v), float((1 + (null >= observed - 1e-9).sum()) / (1 + draws))
 
 
-def examine(data: ad.AnnData, target: str, seed: int = 0) -> list[Finding]:
+def cohort_warnings(data: ad.AnnData, target: str, seed: int = 0) -> list[CohortWarning]:
     """Look for leaks and confounders in the barcodes of patients.
 
-    Found are: patients with two diagnoses; cells that occur under two patients; image size or file format that tells
-    the class; any other column of the patients that does (laboratory, scanner, sex), from a permutation p of 0.01
-    divided by the number of columns looked at.
+    Checked are: patients with two diagnoses; cells that occur under two patients; image size or file format that
+    predicts the class; any other column of the patients that does (laboratory, scanner, sex), from a permutation p of
+    0.01 divided by the number of columns looked at.
     """
-    found = []
+    warnings = []
     obs = data.obs
     if (
         target == "diagnosis"
@@ -82,13 +82,13 @@ def examine(data: ad.AnnData, target: str, seed: int = 0) -> list[Finding]:
     ):
         first = f"{several.index[0]} ({several.iloc[0]})"
         text = f"{len(several)} patients have more than one diagnosis and are left out, the first is {first}"
-        found.append(Finding("conflict", text, {"patients": several.astype(str).to_dict()}))
-    found += _same_name(obs, target)
+        warnings.append(CohortWarning("conflict", text, {"patients": several.astype(str).to_dict()}))
+    warnings += _same_name(obs, target)
     about = data.uns["cytosae"]
-    found += _shared(about.get("shared_cells"))
+    warnings += _shared(about.get("shared_cells"))
     if not about.get("parameters", {}).get("duplicates", True):
         text = "cells that occur under two patients were not looked for (--no-duplicates)"
-        found.append(Finding("not checked", text, {}))
+        warnings.append(CohortWarning("not checked", text, {}))
     known = obs[obs[target].notna()]
     columns = schema.grouping(BARCODES, obs.columns, keys=("dataset",))
     columns = [c for c in columns if c != target and known[c].nunique(dropna=False) > 1]
@@ -99,18 +99,16 @@ def examine(data: ad.AnnData, target: str, seed: int = 0) -> list[Finding]:
             continue
         figures = {"column": column, "cramers_v": v, "p": p}
         if column in IMAGE_COLUMNS:
-            what = column.replace("_", " ")
-            text = (
-                f"{what} tells the {target} (Cramer's V {v:.2f}, p {p:.2g}): the images of the classes differ as files"
-            )
-            found.append(Finding("leak", text, figures))
+            name = column.replace("_", " ")
+            text = f"{name} predicts the {target} (Cramer's V {v:.2f}, p {p:.2g}): the images of the classes differ as files"
+            warnings.append(CohortWarning("leak", text, figures))
         else:
-            text = f"{column} tells the {target} (Cramer's V {v:.2f}, p {p:.2g}): leave one out, or adjust for it"
-            found.append(Finding("confounder", text, figures))
-    return found
+            text = f"{column} predicts the {target} (Cramer's V {v:.2f}, p {p:.2g}): leave one out, or adjust for it"
+            warnings.append(CohortWarning("confounder", text, figures))
+    return warnings
 
 
-def _same_name(obs: pd.DataFrame, target: str) -> list[Finding]:
+def _same_name(obs: pd.DataFrame, target: str) -> list[CohortWarning]:
     """Rows of one name, in two data sets, that are said to be of different classes."""
     per = obs.groupby(obs["patient"].astype(str), observed=True)[target].nunique()
     several = per.index[per > 1]
@@ -120,16 +118,16 @@ def _same_name(obs: pd.DataFrame, target: str) -> list[Finding]:
         f"{len(several)} names of patients have another {target} in another data set, the first is {several[0]}: if they "
         "are different people, give them different names"
     )
-    return [Finding("conflict", text, {"patients": list(several)})]
+    return [CohortWarning("conflict", text, {"patients": list(several)})]
 
 
-def _shared(pairs: pd.DataFrame | None) -> list[Finding]:
+def _shared(pairs: pd.DataFrame | None) -> list[CohortWarning]:
     if pairs is None or not len(pairs):
         return []
     first = pairs.iloc[0]
     patients = pd.concat([pairs["patient"], pairs["other_patient"]]).nunique()
     text = (
         f"{len(pairs)} cells occur under two patients ({patients} patients), the first is {first['cell']} of "
-        f"{first['patient']} and {first['other_cell']} of {first['other_patient']}: one may be judged by the other"
+        f"{first['patient']} and {first['other_cell']} of {first['other_patient']}: one may predict the other"
     )
-    return [Finding("leak", text, {"pairs": pairs.to_dict("records")})]
+    return [CohortWarning("leak", text, {"pairs": pairs.to_dict("records")})]

@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from cytosae.analysis.findings import (
+from cytosae.analysis.one_patient import (
     Against,
     Patient,
     Prediction,
@@ -78,12 +78,12 @@ def show_patient(
     groups = _groups(patient, config.healthy, caveats)
     with study_tokens(study, device=device) as source:
         viewer = Viewer(study, source)
-        found = {title: _against(patient, viewer, title, group, config) for title, group in groups.items()}
-        said = predict(patient, folder, sha256_file(path), config, caveats)
-        predicted = None if said is None else _prediction(patient, viewer, said)
+        against = {title: _against(patient, viewer, title, group, config) for title, group in groups.items()}
+        prediction = predict(patient, folder, sha256_file(path), config, caveats)
+        predicted = None if prediction is None else _prediction(patient, viewer, prediction)
     for caveat in caveats:
         say(f"patient: {caveat}")
-    sections = [section for section, _ in found.values()]
+    sections = [section for section, _ in against.values()]
     if predicted is not None:
         sections.insert(0, predicted[0])
     facts = [("cells", f"{len(patient.cells):,}"), ("concepts in the cells", f"{int((patient.barcode > 0).sum()):,}")]
@@ -95,7 +95,7 @@ def show_patient(
         "patient": patient.name,
         "page": f"{page}",
         "cells": len(patient.cells),
-        "against": {title: figures for title, (_, figures) in found.items()},
+        "against": {title: figures for title, (_, figures) in against.items()},
         "prediction": None if predicted is None else predicted[1],
         "caveats": caveats,
     }
@@ -119,42 +119,43 @@ def _against(
     patient: Patient, viewer: Viewer, name: str, rows: NDArray[np.int64], config: PatientConfig
 ) -> tuple[Section, dict[str, Any]]:
     """What is unusual against a group, as a section and as figures."""
-    found = look_against(patient, name, rows, config)
+    unusual = look_against(patient, name, rows, config)
     own = name == patient.known("diagnosis")
-    whose = f"the other {len(rows)} patients with {name}" if own else f"the {len(rows)} {name} patients"
+    group_name = f"the other {len(rows)} patients with {name}" if own else f"the {len(rows)} {name} patients"
     figures: dict[str, Any] = {
         "patients": len(rows),
-        "rule": found.rule,
-        "tested": int(found.table["fdr"].notna().sum()),
-        "unusual": found.count,
-        "concepts": found.records(),
-        "cells": [{"cell": str(patient.cells.index[i]), "score": float(found.scores[i])} for i in found.shown],
+        "rule": unusual.rule,
+        "tested": int(unusual.table["fdr"].notna().sum()),
+        "unusual": unusual.count,
+        "concepts": unusual.records(),
+        "cells": [{"cell": str(patient.cells.index[i]), "score": float(unusual.scores[i])} for i in unusual.shown],
     }
     nothing = ""
-    if not found.count:
-        nothing = (
-            f"No concept is unusual by this rule. For orientation, the {len(found.chosen)} that come closest are shown."
-        )
+    if not unusual.count:
+        closest = f"the {len(unusual.chosen)} that come closest are shown"
+        nothing = f"No concept is unusual by this rule. For orientation, {closest}."
     group = np.asarray(patient.data.X[rows], np.float32)
     drawn = patient_barcode(patient.barcode, group, name=patient.name, reference_name=name, title=None)
-    title = f"Unusual against {whose}"
-    if not len(found.chosen):
-        return Section(title, found.rule, [drawn], nothing=nothing), figures
-    return Section(title, found.rule, [drawn], *_shown_against(patient, viewer, found), nothing), figures
+    title = f"Unusual against {group_name}"
+    if not len(unusual.chosen):
+        return Section(title, unusual.rule, [drawn], nothing=nothing), figures
+    return Section(title, unusual.rule, [drawn], *_shown_against(patient, viewer, unusual), nothing), figures
 
 
-def _shown_against(patient: Patient, viewer: Viewer, found: Against) -> tuple[list[Tile], list[Concept]]:
+def _shown_against(patient: Patient, viewer: Viewer, unusual: Against) -> tuple[list[Tile], list[Concept]]:
     """The cells that carry what is unusual, and each concept with its cells."""
     weights = np.zeros(patient.data.n_vars)
-    weights[found.chosen] = 1 / found.table.loc[found.chosen, "scale"]
-    cells = _tiles(patient, viewer, found.shown, weights, [f"score {number(found.scores[i])}" for i in found.shown])
+    weights[unusual.chosen] = 1 / unusual.table.loc[unusual.chosen, "scale"]
+    cells = _tiles(
+        patient, viewer, unusual.shown, weights, [f"score {number(unusual.scores[i])}" for i in unusual.shown]
+    )
     concepts = [
         Concept(
             viewer.title(int(latent)),
-            _facts(found.table.loc[latent], found.name, len(found.rows)),
+            _facts(unusual.table.loc[latent], unusual.name, len(unusual.rows)),
             _concept_tiles(patient, viewer, int(latent)),
         )
-        for latent in found.chosen
+        for latent in unusual.chosen
     ]
     return cells, concepts
 
@@ -208,31 +209,31 @@ def _active(viewer: Viewer, tokens: torch.Tensor, latents: NDArray[np.int64], th
     return (viewer.sae.encode(tokens)[:, torch.from_numpy(latents)] > threshold).double().numpy()
 
 
-def _prediction(patient: Patient, viewer: Viewer, found: Prediction) -> tuple[Section, dict[str, Any]]:
+def _prediction(patient: Patient, viewer: Viewer, prediction: Prediction) -> tuple[Section, dict[str, Any]]:
     """What the classifier says, and the concepts and cells that carry it, as a section and as figures."""
-    model, said, probability = found.model, found.said, found.probability
+    model, predicted, probability = prediction.model, prediction.predicted, prediction.probability
     ranked = ", ".join(f"{model.classes[c]} {probability[c]:.0%}" for c in np.argsort(-probability)[:3])
-    known = patient.known(found.target)
+    known = patient.known(prediction.target)
     text = (
         f"{ranked}{'' if known is None else f' (the table says {known})'}, by a logistic regression on barcodes that "
-        f"{'has not seen this patient' if found.unseen else 'HAS SEEN this patient'}. The model is a sum, so what a concept "
+        f"{'has not seen' if prediction.unseen else 'HAS SEEN'} this patient. The model is a sum, so what a concept "
         "adds to the class (over the mean of all classes, from the mean patient) is the sum of what the cells add, and "
         "theirs of what the patches add. The concepts and cells that add most are shown."
     )
-    notes = [f"adds {found.cells[i]:+.2g}" for i in found.shown]
+    notes = [f"adds {prediction.cells[i]:+.2g}" for i in prediction.shown]
     section = Section(
         "Prediction",
         text,
-        cells=_tiles(patient, viewer, found.shown, model.direction(said), notes),
+        cells=_tiles(patient, viewer, prediction.shown, model.direction(predicted), notes),
         concepts=[
-            Concept(viewer.title(int(s)), [f"adds {found.adds[s]:+.2g}"], _concept_tiles(patient, viewer, int(s)))
-            for s in found.concepts
+            Concept(viewer.title(int(s)), [f"adds {prediction.adds[s]:+.2g}"], _concept_tiles(patient, viewer, int(s)))
+            for s in prediction.concepts
         ],
     )
     return section, {
         "classes": dict(zip(model.classes, probability.tolist(), strict=True)),
-        "predicted": said,
-        "unseen": found.unseen,
-        "concepts": [{"latent": int(s), "adds": float(found.adds[s])} for s in found.concepts],
-        "cells": [{"cell": str(patient.cells.index[i]), "adds": float(found.cells[i])} for i in found.shown],
+        "predicted": predicted,
+        "unseen": prediction.unseen,
+        "concepts": [{"latent": int(s), "adds": float(prediction.adds[s])} for s in prediction.concepts],
+        "cells": [{"cell": str(patient.cells.index[i]), "adds": float(prediction.cells[i])} for i in prediction.shown],
     }

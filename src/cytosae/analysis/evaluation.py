@@ -69,7 +69,7 @@ def compare_counts(folders: Sequence[Path], figure: Path, dataset: str | None = 
     """
     name = dataset or next(iter(read_datasets(folders[0])))
     lines: dict[str, list[NDArray[np.float64]]] = {}
-    found: dict[str, int] = {}
+    counts: dict[str, int] = {}
     for folder in folders:
         if name not in read_datasets(folder):
             raise CytosaeError(f"{folder}: has no data set {name!r}; it has {', '.join(read_datasets(folder))}.")
@@ -77,6 +77,6 @@ def compare_counts(folders: Sequence[Path], figure: Path, dataset: str | None = 
         backbone = data.uns["cytosae"]["backbone"]
         line = f"expansion {data.n_vars / backbone['d_model']:g}, layer {int(backbone['layer']) + 1}"
         lines.setdefault(line, []).append(data.var["mean_activation"].to_numpy())
-        found[f"{folder}"] = int(data.var["is_concept"].sum())
+        counts[f"{folder}"] = int(data.var["is_concept"].sum())
     save(threshold_counts({line: np.stack(means) for line, means in lines.items()}), figure)
-    return {"dataset": name, "concepts": found, "figure": f"{figure}.png"}
+    return {"dataset": name, "concepts": counts, "figure": f"{figure}.png"}

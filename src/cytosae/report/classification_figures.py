@@ -1,4 +1,4 @@
-"""Can diseases be told from barcodes? Scores over thresholds, beside other features, and where they go wrong."""
+"""Figures of a classification: scores over thresholds, beside the baselines, confusion and calibration."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ def threshold_sweep(
     score: ArrayLike,
     low: ArrayLike,
     high: ArrayLike,
-    kept: ArrayLike,
+    n_latents: ArrayLike,
     *,
     null: tuple[float, float] | None = None,
     chosen: float | None = None,
     paper: tuple[float, float, float] | None = None,
     title: str | None = None,
 ) -> Figure:
-    """How well diseases are told apart with fewer and fewer latents (CytoSAE, Fig. 4A).
+    """How well diseases are predicted with fewer and fewer latents (CytoSAE, Fig. 4A).
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ def threshold_sweep(
         Of log10 mean activation, ``(n_thresholds,)``; latents at or below one are left out.
     score, low, high
         Weighted F1 at each threshold and its interval, ``(n_thresholds,)``; NaN where there is none.
-    kept
+    n_latents
         Latents left at each threshold, ``(n_thresholds,)``.
     null
         Interval of the score with permuted labels.
@@ -61,7 +61,9 @@ def threshold_sweep(
         Over the figure.
     """
     order = np.argsort(np.asarray(thresholds, dtype=float), kind="stable")
-    x, y, below, above, left = (np.asarray(part, dtype=float)[order] for part in (thresholds, score, low, high, kept))
+    x, y, below, above, left = (
+        np.asarray(part, dtype=float)[order] for part in (thresholds, score, low, high, n_latents)
+    )
     with drawing(6.4, 4.9) as figure:
         upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
         if null is not None:
@@ -90,7 +92,7 @@ def threshold_sweep(
     return figure
 
 
-def contender_figure(
+def method_figure(
     table: pd.DataFrame,
     *,
     chance: float | None = None,
@@ -99,13 +101,13 @@ def contender_figure(
     score: str = "weighted F1",
     title: str,
 ) -> Figure:
-    """A score of several features or models, best seen beside chance.
+    """A score of several methods, best seen beside chance.
 
     Parameters
     ----------
     table
-        Index: contenders, drawn from top to bottom. Columns ``value``, ``low`` and ``high``; with another laboratory's
-        patients judged in turn, ``left_out_value``, ``left_out_low`` and ``left_out_high`` too. NaN where there is none.
+        Index: methods, drawn from top to bottom. Columns ``value``, ``low`` and ``high``; with another laboratory's
+        patients left out in turn, ``left_out_value``, ``left_out_low`` and ``left_out_high`` too. NaN where there is none.
     chance
         The score of guessing.
     null

@@ -57,7 +57,7 @@ def unusual(
     One patient against a small group, as Crawford and Howell (1998), with n - 1 degrees of freedom. Their variance
     s^2 (1 + 1 / n) takes the patient to be measured as well as the group; barcodes are means of samples of cells, so
     here it is the variance between patients ``max(s^2 - mean(errors^2), 0)`` plus ``error^2`` plus ``s^2 / n``. A
-    concept in a single cell of a patient has an error as large as its barcode, and is no finding.
+    concept in a single cell of a patient has an error as large as its barcode, and is not unusual.
     """
     values, others = np.asarray(patient, np.float64), np.asarray(group, np.float64)
     n = len(others)
