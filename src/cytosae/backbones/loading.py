@@ -50,7 +50,7 @@ def load(
     ----------
     name
         ``dinobloom-s|b|l|g``; ``tiny``, the built-in one; a folder of a model of transformers of one of the kinds in
-        `cytosae.backbones.transformer.TYPES`; a file of DinoBloom weights (.pth, .bin, .safetensors); a hub repository
+        `cytosae.backbones.families.FAMILIES`; a file of DinoBloom weights (.pth, .bin, .safetensors); a hub repository
         ``owner/name`` of such a model, also DinoBloom in timm's form; or ``timm:NAME``, a vision transformer of timm.
         What exists on disk comes before the hub.
     layer
@@ -147,7 +147,7 @@ def _named(name: str, revision: str | None) -> tuple[Tower, str, str | None]:
 def _folder(folder: Path, name: str) -> Tower:
     if not transformer.is_timm(folder):
         model = transformer.read_model(folder, name)
-        stated = preprocessing.of_transformers(folder, name, transformer.family_normalisation(model))
+        stated = preprocessing.of_transformers(folder, name, transformer.family_of(model).normalisation)
         return transformer.take_apart(model, INPUT_SIZE, name, stated)
     found = [path for path in (folder / "model.safetensors", folder / "pytorch_model.bin") if path.is_file()]
     if not found:
