@@ -149,10 +149,10 @@ def _folder(folder: Path, name: str) -> Tower:
         model = transformer.read_model(folder, name)
         stated = preprocessing.of_transformers(folder, name, transformer.family_of(model).normalisation)
         return transformer.take_apart(model, INPUT_SIZE, name, stated)
-    found = [path for path in (folder / "model.safetensors", folder / "pytorch_model.bin") if path.is_file()]
-    if not found:
+    weights = [path for path in (folder / "model.safetensors", folder / "pytorch_model.bin") if path.is_file()]
+    if not weights:
         raise CytosaeError(f"{name}: a model of timm without model.safetensors; give a whole copy of its repository.")
-    return _file(found[0], preprocessing.of_timm(folder, name, IMAGENET))
+    return _file(weights[0], preprocessing.of_timm(folder, name, IMAGENET))
 
 
 def _file(path: Path, normalisation: Normalisation = IMAGENET) -> Tower:
@@ -162,11 +162,11 @@ def _file(path: Path, normalisation: Normalisation = IMAGENET) -> Tower:
 
 def _dinobloom(name: str, path: Path) -> Tower:
     tower = _file(path)
-    found = (tower.d_model, len(tower.blocks))
-    if found != SHAPES[name]:
-        fitting = [other for other, shape in SHAPES.items() if shape == found]
+    shape = (tower.d_model, len(tower.blocks))
+    if shape != SHAPES[name]:
+        fitting = [other for other, known in SHAPES.items() if known == shape]
         raise CytosaeError(
-            f"{path}: holds a model of width {found[0]} and {found[1]} blocks{f' ({fitting[0]})' if fitting else ''}, but "
+            f"{path}: holds a model of width {shape[0]} and {shape[1]} blocks{f' ({fitting[0]})' if fitting else ''}, but "
             f"{name} has {SHAPES[name][0]} and {SHAPES[name][1]}. Give the file that belongs to this size, or give the "
             "file itself as --backbone."
         )

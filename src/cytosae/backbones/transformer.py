@@ -124,10 +124,10 @@ def family_of(model: Any) -> Family:
 def _json(path: Path) -> dict[str, Any]:
     """A JSON object from a file; empty where there is none to be read."""
     try:
-        found = parse_json(path.read_text(encoding="utf-8"))
+        content = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return content if isinstance(content, dict) else {}
 
 
 def _used(name: str) -> bool:
