@@ -147,7 +147,7 @@ def fetch(name: str, *, source: str = "hub", output: Path | None = None) -> dict
     file, commit = _fetch_file(name, source, output) if name in HUB_FILES else (None, None)
     backbone = load(name, layer=-1, dtype="float32", device="cpu", weights=file)
     info = backbone.info
-    found = {
+    described = {
         "name": name,
         "source": source if file else info.source,
         "revision": info.revision or commit,
@@ -156,7 +156,7 @@ def fetch(name: str, *, source: str = "hub", output: Path | None = None) -> dict
         "n_tokens": info.n_tokens,
         "fingerprint": info.fingerprint,
     }
-    return found if file is None else {**found, "file": str(file), "sha256": sha256_file(file)}
+    return described if file is None else {**described, "file": str(file), "sha256": sha256_file(file)}
 
 
 def _fetch_file(name: str, source: str, output: Path | None) -> tuple[Path, str | None]:

@@ -61,7 +61,7 @@ def hub_model(repository: str, revision: str | None) -> tuple[Path, str]:
                     f"{repository}: the Hugging Face hub did not give its weights ({in_short(error)}). Check the "
                     "network and HF_HUB_OFFLINE, or give a local folder."
                 ) from error
-        if any(found for pattern in patterns for found in folder.glob(pattern)):
+        if any(file for pattern in patterns for file in folder.glob(pattern)):
             return folder, commit
     raise CytosaeError(
         f"{repository}: holds (or its cached copy holds) no {_SAFE[0]} and no {_PICKLED[0]}. Check the name, the network "

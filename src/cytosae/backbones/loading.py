@@ -50,7 +50,7 @@ def load(
     ----------
     name
         ``dinobloom-s|b|l|g``; ``tiny``, the built-in one; a folder of a model of transformers of one of the kinds in
-        `cytosae.backbones.transformer.TYPES`; a file of DinoBloom weights (.pth, .bin, .safetensors); a hub repository
+        `cytosae.backbones.families.FAMILIES`; a file of DinoBloom weights (.pth, .bin, .safetensors); a hub repository
         ``owner/name`` of such a model, also DinoBloom in timm's form; or ``timm:NAME``, a vision transformer of timm.
         What exists on disk comes before the hub.
     layer
@@ -147,12 +147,12 @@ def _named(name: str, revision: str | None) -> tuple[Tower, str, str | None]:
 def _folder(folder: Path, name: str) -> Tower:
     if not transformer.is_timm(folder):
         model = transformer.read_model(folder, name)
-        stated = preprocessing.of_transformers(folder, name, transformer.family_normalisation(model))
+        stated = preprocessing.of_transformers(folder, name, transformer.family_of(model).normalisation)
         return transformer.take_apart(model, INPUT_SIZE, name, stated)
-    found = [path for path in (folder / "model.safetensors", folder / "pytorch_model.bin") if path.is_file()]
-    if not found:
+    weights = [path for path in (folder / "model.safetensors", folder / "pytorch_model.bin") if path.is_file()]
+    if not weights:
         raise CytosaeError(f"{name}: a model of timm without model.safetensors; give a whole copy of its repository.")
-    return _file(found[0], preprocessing.of_timm(folder, name, IMAGENET))
+    return _file(weights[0], preprocessing.of_timm(folder, name, IMAGENET))
 
 
 def _file(path: Path, normalisation: Normalisation = IMAGENET) -> Tower:
@@ -162,11 +162,11 @@ def _file(path: Path, normalisation: Normalisation = IMAGENET) -> Tower:
 
 def _dinobloom(name: str, path: Path) -> Tower:
     tower = _file(path)
-    found = (tower.d_model, len(tower.blocks))
-    if found != SHAPES[name]:
-        fitting = [other for other, shape in SHAPES.items() if shape == found]
+    shape = (tower.d_model, len(tower.blocks))
+    if shape != SHAPES[name]:
+        fitting = [other for other, known in SHAPES.items() if known == shape]
         raise CytosaeError(
-            f"{path}: holds a model of width {found[0]} and {found[1]} blocks{f' ({fitting[0]})' if fitting else ''}, but "
+            f"{path}: holds a model of width {shape[0]} and {shape[1]} blocks{f' ({fitting[0]})' if fitting else ''}, but "
             f"{name} has {SHAPES[name][0]} and {SHAPES[name][1]}. Give the file that belongs to this size, or give the "
             "file itself as --backbone."
         )

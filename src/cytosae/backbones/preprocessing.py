@@ -51,8 +51,8 @@ def of_transformers(folder: Path, name: str, family: Normalisation) -> Normalisa
                 f"{name}: {file} asks for {key}, which changes the pixels in a way that is not known here. Its tokens would "
                 "be others than those that it was made for."
             )
-    if (told := _geometry(stated)) is not None:
-        _say(name, told)
+    if (differences := _geometry(stated)) is not None:
+        _say(name, differences)
     mean, std = family
     if not stated.get("do_normalize", True):
         mean, std = NONE
@@ -74,15 +74,15 @@ def of_timm(folder: Path, name: str, family: Normalisation) -> Normalisation:
     inner = config.get("pretrained_cfg")
     stated = {**config, **inner} if isinstance(inner, dict) else config
     size, crop = stated.get("input_size"), stated.get("crop_pct")
-    told = []
+    differences = []
     if isinstance(size, list) and size[-2:] != [INPUT_SIZE, INPUT_SIZE]:
-        told.append(f"images of {' x '.join(map(str, size[-2:]))} px")
+        differences.append(f"images of {' x '.join(map(str, size[-2:]))} px")
     if isinstance(crop, int | float) and crop != 1:
-        told.append(f"the middle {crop:.1%} of the image")
+        differences.append(f"the middle {crop:.1%} of the image")
     if stated.get("interpolation") not in (None, "", "bilinear"):
-        told.append(f"{stated['interpolation']} interpolation")
-    if told:
-        _say(name, ", ".join(told))
+        differences.append(f"{stated['interpolation']} interpolation")
+    if differences:
+        _say(name, ", ".join(differences))
     if "mean" not in stated and "std" not in stated:
         return family
     return _three(stated, "mean", name, "config.json"), _three(stated, "std", name, "config.json")
@@ -97,14 +97,14 @@ def read_object(path: Path, name: str) -> dict[str, Any]:
         It cannot be read, or holds something else.
     """
     try:
-        found = parse_json(path.read_text(encoding="utf-8"))
+        content = parse_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
         raise CytosaeError(f"{name}: {path.name} cannot be read ({error}). Correct it, or fetch it again.") from error
-    if not isinstance(found, dict):
+    if not isinstance(content, dict):
         raise CytosaeError(f"{name}: {path.name} holds no settings. Correct it, or fetch it again.")
-    return found
+    return content
 
 
 def _stated(folder: Path, name: str) -> tuple[str, dict[str, Any]]:
@@ -129,27 +129,27 @@ def _factor(stated: dict[str, Any], name: str, file: str) -> float:
 
 def _geometry(stated: dict[str, Any]) -> str | None:
     """What it does that squashing to `INPUT_SIZE` does not; None where there is nothing."""
-    told = []
+    differences = []
     if stated.get("do_resize", "size" in stated):
         size = stated.get("size")
         square = {"height": INPUT_SIZE, "width": INPUT_SIZE}
         if size is not None and size != square and size != INPUT_SIZE:
             sides = size if isinstance(size, dict) else {"side": size}
-            told.append(
+            differences.append(
                 "resizes to " + ", ".join(f"{key.replace('_', ' ')} {value} px" for key, value in sides.items())
             )
         resample = stated.get("resample")
         if isinstance(resample, int) and 0 <= resample < len(_FILTERS) and _FILTERS[resample] != "bilinear":
-            told.append(f"{_FILTERS[resample]} interpolation")
+            differences.append(f"{_FILTERS[resample]} interpolation")
     if stated.get("do_center_crop"):
-        told.append("cuts out the middle")
-    told += [key for key in _GEOMETRY[2:] if stated.get(key)]
-    return ", ".join(told) or None
+        differences.append("cuts out the middle")
+    differences += [key for key in _GEOMETRY[2:] if stated.get(key)]
+    return ", ".join(differences) or None
 
 
-def _say(name: str, told: str) -> None:
+def _say(name: str, differences: str) -> None:
     say(
-        f"{name}: was made for other images ({told}). Here images are squashed to {INPUT_SIZE} x {INPUT_SIZE} px, "
+        f"{name}: was made for other images ({differences}). Here images are squashed to {INPUT_SIZE} x {INPUT_SIZE} px, "
         "bilinear, whole."
     )
 

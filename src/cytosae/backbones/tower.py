@@ -55,12 +55,12 @@ def fingerprint(about: Mapping[str, Any], weights: Mapping[str, Tensor], used: C
     used
         Whether the weight of a name has a part in the tokens.
     """
-    found = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
+    checksum = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
     for name, value in sorted(weights.items()):
         if used(name):
-            found.update(name.encode())
-            found.update(value.contiguous().float().numpy().tobytes())
-    return found.hexdigest()
+            checksum.update(name.encode())
+            checksum.update(value.contiguous().float().numpy().tobytes())
+    return checksum.hexdigest()
 
 
 def fitting_patch(size: Any, channels: int, image_size: int, name: str) -> int:

@@ -54,9 +54,9 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 def _refusal(path: Path, error: pickle.UnpicklingError) -> CytosaeError:
     message = str(error)
-    if found := re.search(r"GLOBAL (\S+)|reduce for unrecognized function (.+)", message):
+    if match := re.search(r"GLOBAL (\S+)|reduce for unrecognized function (.+)", message):
         return CytosaeError(
-            f"{path}: refused, since it holds more than weights ({found[1] or found[2]}). Nothing in it was run. Get the "
+            f"{path}: refused, since it holds more than weights ({match[1] or match[2]}). Nothing in it was run. Get the "
             "file from the authors' own record, or save its tensors as .safetensors on a machine where you trust it."
         )
     return CytosaeError(

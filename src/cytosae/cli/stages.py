@@ -22,7 +22,15 @@ from cytosae.cli.options import (
     Workers,
     with_settings,
 )
-from cytosae.settings import HERE, BackboneConfig, EncodeConfig, EngineConfig, ImageConfig, StoreConfig, TrainConfig
+from cytosae.settings import (
+    IN_PROCESS,
+    BackboneConfig,
+    EncodeConfig,
+    EngineConfig,
+    ImageConfig,
+    StoreConfig,
+    TrainConfig,
+)
 
 stages_app = Commands()
 
@@ -196,7 +204,7 @@ def _source(
     cells: Path,
     tokens: Path | None,
     backbone: BackboneConfig,
-    engine: EngineConfig = HERE,
+    engine: EngineConfig = IN_PROCESS,
     rounding: StoreConfig | None = None,
 ) -> Any:
     """Tokens from a store where one is given, otherwise made on the fly and rounded as such a store does."""

@@ -18,7 +18,7 @@ def open_engine(config: EngineConfig) -> Iterator[Engine]:
     CytosaeError
         Ray is not installed, or no cluster answers.
     """
-    if config.here:
+    if config.in_process:
         yield LocalEngine()
     elif config.engine == "ray":
         from cytosae.engines.cluster import RayEngine  # imports ray

@@ -83,18 +83,18 @@ class RayEngine:
                 else:
                     ray.init(address=address)
             except (ConnectionError, RuntimeError, ValueError) as error:
-                said = (str(error).strip().splitlines() or [""])[0]
-                raise CytosaeError(f"--address {address or 'left out'}: no Ray cluster ({said}).") from error
-        there = ray.cluster_resources()
-        kind = "GPU" if there.get("GPU") else "CPU"
-        room = max(1, int(there.get(kind, 0)))
+                reason = (str(error).strip().splitlines() or [""])[0]
+                raise CytosaeError(f"--address {address or 'left out'}: no Ray cluster ({reason}).") from error
+        resources = ray.cluster_resources()
+        kind = "GPU" if resources.get("GPU") else "CPU"
+        room = max(1, int(resources.get(kind, 0)))
         self.replicas = min(replicas or room, room)
         self._options = {"num_cpus": 1, "num_gpus": int(kind == "GPU")}
         self._actors: list[Any] = []
 
     def _actor(self) -> Any:
-        kept = {"max_restarts": -1, "max_task_retries": RETRIES}
-        return self._ray.remote(_Replica).options(**self._options, **kept).remote()
+        restarts = {"max_restarts": -1, "max_task_retries": RETRIES}
+        return self._ray.remote(_Replica).options(**self._options, **restarts).remote()
 
     def map(self, factory: WorkFactory, units: Iterable[Any], tick: Tick) -> Iterator[Any]:
         """See `Engine.map`.
@@ -112,7 +112,7 @@ class RayEngine:
         self._actors = self._actors or [self._actor() for _ in range(self.replicas)]
         # An actor for which the cluster has no room yet is given nothing.
         starting = {actor.__ray_ready__.remote(): actor for actor in self._actors}
-        given: dict[Any, Any] = {}
+        assigned: dict[Any, Any] = {}
         load: Counter[Any] = Counter()
         ready: list[Any] = []
         while True:
@@ -121,16 +121,16 @@ class RayEngine:
                 if unit is None:
                     break
                 actor = ready[0]
-                given[actor.do.remote(reference, unit)] = actor
+                assigned[actor.do.remote(reference, unit)] = actor
                 load[actor] += 1
                 ready.sort(key=load.__getitem__)
-            if ready and not given:
+            if ready and not assigned:
                 return
-            (done,), _ = ray.wait([*given, *starting])
+            (done,), _ = ray.wait([*assigned, *starting])
             if done in starting:
                 ready.insert(0, starting.pop(done))
                 continue
-            actor = given.pop(done)
+            actor = assigned.pop(done)
             load[actor] -= 1
             ready.sort(key=load.__getitem__)
             result, cells = self._result(done)
@@ -145,7 +145,7 @@ class RayEngine:
             raise error.cause from error
         except errors.RayActorError as error:
             raise CytosaeError(
-                f"the Ray cluster could start no worker, or lost {RETRIES + 1} at the same piece of work. Is the same "
+                f"the Ray cluster could start no worker, or lost {RETRIES + 1} at the same work unit. Is the same "
                 "cytosae installed on all its machines, and is there memory for so many --replicas? Finished work is kept. "
                 "Ray says: " + " ".join(str(error).split())[:500]
             ) from error

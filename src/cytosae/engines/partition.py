@@ -1,4 +1,4 @@
-"""A part of the work units, for processes that know nothing of one another: the tasks of a Slurm array, for instance."""
+"""A partition of the work units, for processes that know nothing of one another: the tasks of a Slurm array, say."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Partition:
         Raises
         ------
         CytosaeError
-            Not such a fraction, or no such part.
+            Not such a fraction, or no such partition.
         """
         number, slash, count = text.partition("/")
         if not (slash and number.isdecimal() and count.isdecimal()) or not 1 <= int(number) <= int(count):

@@ -19,7 +19,7 @@ from cytosae.sae import kernels
 from cytosae.sae.dead_latents import ranges
 from cytosae.sae.model import SAE
 from cytosae.sae.sharding import among_largest
-from cytosae.sae.threads import each, scratch, shares
+from cytosae.sae.threads import each, scratch, thread_ranges
 
 LATENTS, TOKENS = 512, 16 * 257
 """Size of the pieces of the encoder's product, and of the blocks of tokens that are worked on one after the other."""
@@ -52,10 +52,10 @@ class Active:
         """Latent of each entry, ``(n_entries,)``."""
         return np.repeat(np.arange(len(self.starts) - 1), np.diff(self.starts))
 
-    def where(self, kept: NDArray[np.bool_]) -> Active:
+    def where(self, chosen: NDArray[np.bool_]) -> Active:
         """Some of the entries; `kept` says of each whether it stays."""
-        starts = np.concatenate([[0], np.cumsum(kept)])[self.starts]
-        return Active(starts, self.tokens[kept], self.values[kept], self.n_tokens)
+        starts = np.concatenate([[0], np.cumsum(chosen)])[self.starts]
+        return Active(starts, self.tokens[chosen], self.values[chosen], self.n_tokens)
 
 
 def active(sae: SAE, x: Tensor, dtype: str = "float32", latents: NDArray[np.int64] | None = None) -> Active:
@@ -113,8 +113,8 @@ def _largest_of_tokens(sae: SAE, centred: Tensor, k: int, latents: NDArray[np.in
         values[first:last], places[first:last] = largest(torch.addmm(b, centred[first:last], w), most)
 
     each(choose, ranges(len(centred), ROWS))
-    kept, _ = among_largest(values, k, sae.sharding.latents)
-    h = by_latent(places, values * kept, sae.n_latents)
+    is_largest, _ = among_largest(values, k, sae.sharding.latents)
+    h = by_latent(places, values * is_largest, sae.n_latents)
     active = h.values > 0
     if latents is not None:
         active &= np.isin(h.latents(), latents)
@@ -145,7 +145,7 @@ def _above(sae: SAE, centred: Tensor, dtype: str, latents: NDArray[np.int64] | N
     ends = starts[:-1].copy()
     for offset, block in blocks:
         entries = block.starts, block.tokens, block.values, offset, tokens, values, ends
-        each(kernels.append, ((first, last, *entries) for first, last in shares(sae.n_latents)))
+        each(kernels.append, ((first, last, *entries) for first, last in thread_ranges(sae.n_latents)))
     return Active(starts, tokens, values, len(centred))
 
 
@@ -161,7 +161,7 @@ def _above_of_some(
     longest = float(centred.norm(dim=1).max()) if len(centred) else 0.0
     n = len(centred)
 
-    def piece(first: int, last: int) -> tuple[Array, Array, Array]:
+    def chunk(first: int, last: int) -> tuple[Array, Array, Array]:
         weights = w[first:last] if chosen is None else w[chosen[first:last]]
         bias = b[first:last] if chosen is None else b[chosen[first:last]]
         tokens, values = scratch(last - first, n)
@@ -180,13 +180,13 @@ def _above_of_some(
         kernels.pack(tokens, values, counts, *packed)
         return counts, *packed
 
-    parts = each(piece, ranges(sae.n_latents if chosen is None else len(chosen), LATENTS))
+    chunks = each(chunk, ranges(sae.n_latents if chosen is None else len(chosen), LATENTS))
     counts = np.zeros(sae.n_latents, np.int64)
-    if parts:
-        counts[slice(None) if latents is None else latents] = np.concatenate([part[0] for part in parts])
+    if chunks:
+        counts[slice(None) if latents is None else latents] = np.concatenate([one[0] for one in chunks])
     starts = np.concatenate([[0], np.cumsum(counts)])
-    tokens = np.concatenate([part[1] for part in parts]) if parts else np.empty(0, np.int32)
-    values = np.concatenate([part[2] for part in parts]) if parts else np.empty(0, np.float32)
+    tokens = np.concatenate([one[1] for one in chunks]) if chunks else np.empty(0, np.int32)
+    values = np.concatenate([one[2] for one in chunks]) if chunks else np.empty(0, np.float32)
     if lowest is not None:
         values += np.repeat(lowest.numpy(), counts)
     return Active(starts, tokens, values, n)
@@ -228,13 +228,18 @@ def by_cell(h: Active, n_tokens: int, threshold: float) -> tuple[sp.csr_matrix, 
         size = int(h.starts[last] - h.starts[first])
         cells, counts, sums = np.empty(size, np.int32), np.empty(size, np.int32), np.empty(size, np.float64)
         ends = np.empty(last - first, np.int64)
-        found = kernels.by_cell(
+        n_entries = kernels.by_cell(
             h.starts, h.tokens, h.values, n_tokens, np.float32(threshold), first, last, cells, counts, sums, ends
         )
-        return cells[:found], counts[:found], (sums[:found] / n_tokens).astype(np.float32), np.diff(ends, prepend=0)
+        return (
+            cells[:n_entries],
+            counts[:n_entries],
+            (sums[:n_entries] / n_tokens).astype(np.float32),
+            np.diff(ends, prepend=0),
+        )
 
-    parts = each(some, ranges(n_latents, LATENTS))
-    cells, counts, means, lengths = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    blocks = each(some, ranges(n_latents, LATENTS))
+    cells, counts, means, lengths = (np.concatenate(arrays) for arrays in zip(*blocks, strict=True))
     starts, shape = np.concatenate([[0], np.cumsum(lengths)]), (h.n_tokens // n_tokens, n_latents)
     matrices = [sp.csc_matrix((data, cells, starts), shape=shape).tocsr() for data in (counts, means)]
     matrices[0].eliminate_zeros()

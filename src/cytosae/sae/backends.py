@@ -116,8 +116,8 @@ def fused(state: TrainState, x: Tensor, config: TrainConfig) -> BatchFigures:
         rested[dead] += 1
     with_loss = _in_dead_latent_loss(state, config) if visited else None
     dtype = choose_precision(config.encoder, "cpu")
-    found = sparse.forward(sae, x, **_loss(config, with_loss), dtype=dtype, latents=None if visited else latents)
-    _check_finite(found.figures, state)
+    forward = sparse.forward(sae, x, **_loss(config, with_loss), dtype=dtype, latents=None if visited else latents)
+    _check_finite(forward.figures, state)
     for parameter in sae.parameters():
         moments = state.optimiser.state[parameter]
         for name in MOMENTS:
@@ -125,8 +125,8 @@ def fused(state: TrainState, x: Tensor, config: TrainConfig) -> BatchFigures:
                 moments[name] = torch.zeros_like(parameter)
         moments["step"] = torch.tensor(float(state.step + 1))
     adam = sparse.Adam(state.optimiser.state, state.step + 1, learning_rate(state.step, config))
-    sparse.update(sae, found, adam, with_loss, latents, lengths)
-    return found.figures
+    sparse.update(sae, forward, adam, with_loss, latents, lengths)
+    return forward.figures
 
 
 def _check_finite(figures: BatchFigures, state: TrainState) -> None:

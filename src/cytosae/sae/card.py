@@ -94,7 +94,7 @@ def card(sae: SAE, name: str, licence: str, evidence: Evidence | None = None) ->
         Of a study of this autoencoder.
     """
     evidence, metadata = evidence or Evidence(), published(sae.metadata)
-    parts = [
+    sections = [
         _header(metadata, licence),
         f"# {name.split('/')[-1]}",
         _WHAT.format(n_latents=sae.n_latents, d_model=sae.d_model, equation=sae.activation.equation),
@@ -108,7 +108,7 @@ def card(sae: SAE, name: str, licence: str, evidence: Evidence | None = None) ->
         _making(metadata),
         f"## Licence\n\n{licence}",
     ]
-    return "\n\n".join(part for part in parts if part) + "\n"
+    return "\n\n".join(section for section in sections if section) + "\n"
 
 
 def _header(metadata: Mapping[str, Any], licence: str) -> str:
@@ -147,13 +147,13 @@ def _figures(metadata: Mapping[str, Any]) -> str:
         "mse": "mean squared error",
         "tokens": "tokens",
     }
-    rows = [(said, _number(held[key])) for key, said in names.items() if held.get(key) is not None]
-    said = (
+    rows = [(label, _number(held[key])) for key, label in names.items() if held.get(key) is not None]
+    table = (
         _table((f"on {measured_on(held, metadata.get('inputs') or {})}", ""), rows)
         if rows
         else "Explained variance, L0 and dead share were not measured."
     )
-    return f"## Figures\n\n{said}"
+    return f"## Figures\n\n{table}"
 
 
 def _datasets(evidence: Evidence) -> str:
@@ -185,13 +185,13 @@ def _names(evidence: Evidence) -> str:
 
 def _making(metadata: Mapping[str, Any]) -> str:
     if imported := metadata.get("imported"):
-        told = f"Imported from `{imported['file']}` (format {imported['format']}, SHA-256 `{imported['sha256']}`)."
+        origin = f"Imported from `{imported['file']}` (format {imported['format']}, SHA-256 `{imported['sha256']}`)."
         changes = "".join(f"\n- {change}" for change in imported["changes"]) or " Every array is as it was there."
         if ignored := imported.get("ignored"):
             changes += (
                 "\n\nSettings that were not understood and have no part in it: " + _cell("; ".join(ignored)) + "."
             )
-        return f"## How it was made\n\n{told}{changes}\n\n" + _settings(imported["configuration"])
+        return f"## How it was made\n\n{origin}{changes}\n\n" + _settings(imported["configuration"])
     if training := metadata.get("training"):
         return "## How it was made\n\n" + _settings(training)
     return ""

@@ -32,13 +32,13 @@ def save_checkpoint(path: Path, state: TrainState, identity: dict[str, Any]) -> 
     tensors = {**state.tensors(), "random_state": torch.get_rng_state()}
     # One entry: safetensors writes several in an order that changes from run to run.
     progress = {"step": state.step, "l0": str(state.l0), "identity": identity}
-    kept = {key: value.cpu().contiguous() for key, value in tensors.items()}
+    stored = {key: value.cpu().contiguous() for key, value in tensors.items()}
     checksum = _checksum(progress)
-    for name in sorted(kept):
-        _add(checksum, name, kept[name])
+    for name in sorted(stored):
+        _add(checksum, name, stored[name])
     about = {"cytosae": json.dumps({**progress, "sha256": checksum.hexdigest()})}
     with whole_file(path) as partial:
-        save_file(kept, partial, metadata=about)
+        save_file(stored, partial, metadata=about)
 
 
 def _checksum(progress: Mapping[str, Any]) -> hashlib._Hash:

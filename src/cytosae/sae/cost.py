@@ -39,11 +39,11 @@ def seconds(work: Callable[[], Any], device: torch.device) -> float:
 
 def rising(measured: Mapping[int, float]) -> dict[int, float]:
     """Seconds by expansion, none above those of a larger one: where fewer latents took longer, the moment was a bad one."""
-    found: dict[int, float] = {}
+    times: dict[int, float] = {}
     least = float("inf")
     for expansion in sorted(measured, reverse=True):
-        found[expansion] = least = min(least, measured[expansion])
-    return found
+        times[expansion] = least = min(least, measured[expansion])
+    return times
 
 
 def step_seconds(config: TrainConfig, x: Tensor, l0: float | None = SETTLED_L0) -> float:

@@ -40,7 +40,7 @@ class Extra:
 
 
 @dataclass(frozen=True)
-class Pieces:
+class Chunks:
     """How the work is cut, and what runs the pieces."""
 
     tokens: int
@@ -74,7 +74,7 @@ class Dead:
     """Of the autoencoder."""
 
     @classmethod
-    def of(cls, sae: SAE, dead: Tensor, dtype: str) -> Dead:
+    def from_sae(cls, sae: SAE, dead: Tensor, dtype: str) -> Dead:
         """Copies of the rows of an autoencoder."""
         kind = torch.bfloat16 if dtype == "bfloat16" else torch.float32
         return cls(sae.W_enc.T[dead].to(kind), sae.W_dec[dead].to(kind), sae.b_enc[dead], kind, sae.sharding)
@@ -85,7 +85,7 @@ class Dead:
 
 @torch.no_grad()
 def ghost(
-    latents: Dead, centred: Tensor, residual: Tensor, objective: str, reconstruction: Tensor, pieces: Pieces
+    latents: Dead, centred: Tensor, residual: Tensor, objective: str, reconstruction: Tensor, chunks: Chunks
 ) -> Extra:
     """The ghost term (`objectives.ghost_reconstruction`).
 
@@ -104,14 +104,14 @@ def ghost(
 
     def weigh(first: int, last: int) -> None:
         peak, summed = centred.new_full((last - first, 1), -torch.inf), centred.new_zeros(last - first, x.shape[1])
-        for low, high in pieces.of_latents(len(latents)):
+        for low, high in chunks.of_latents(len(latents)):
             pre = (x[first:last] @ w_enc[low:high].T).float().add_(bias[low:high])
             higher = torch.maximum(peak, pre.amax(1, keepdim=True))
             summed.mul_((peak - higher).exp_()).add_((_exp(pre, higher).to(kind) @ w_dec[low:high]).float())
             peak = higher
         highest[first:last], total[first:last] = peak, summed
 
-    pieces.each(weigh, pieces.of_tokens(n))
+    chunks.each(weigh, chunks.of_tokens(n))
     peak, group = highest, latents.sharding.latents
     highest = group.highest(peak)
     total = group.sum(total.mul_((peak - highest).exp_()))
@@ -126,7 +126,7 @@ def ghost(
     by_bias = torch.zeros_like(bias)
 
     def gradients(low: int, high: int) -> None:
-        for first, last in pieces.of_tokens(n):
+        for first, last in chunks.of_tokens(n):
             pre = (x[first:last] @ w_enc[low:high].T).float().add_(bias[low:high])
             activations = _exp(pre, highest[first:last])
             dec[low:high].add_((activations.to(kind).T @ pull[first:last]).float())
@@ -134,7 +134,7 @@ def ghost(
             enc[low:high].add_((by_pre.to(kind).T @ x[first:last]).float())
             by_bias[low:high].add_(by_pre.sum(0))
 
-    pieces.each(gradients, pieces.of_latents(len(latents)))
+    chunks.each(gradients, chunks.of_latents(len(latents)))
     return Extra(enc, dec, by_bias, float(term), float(weight))
 
 
@@ -145,7 +145,7 @@ def _exp(pre: Tensor, highest: Tensor) -> Tensor:
 
 @torch.no_grad()
 def nearest(
-    latents: Dead, centred: Tensor, pieces: Pieces, largest: Callable[[Tensor, int], tuple[Tensor, Tensor]]
+    latents: Dead, centred: Tensor, chunks: Chunks, largest: Callable[[Tensor, int], tuple[Tensor, Tensor]]
 ) -> tuple[Tensor, Tensor]:
     """The dead latents that come nearest to firing on each token, and what they give to its residual (AuxK).
 
@@ -164,10 +164,10 @@ def nearest(
 
     def choose(first: int, last: int) -> None:
         pre = (x[first:last] @ latents.enc.T).float().add_(latents.bias)
-        found, places[first:last] = largest(pre, k)
-        values[first:last] = found - found.amin(1, keepdim=True).clamp_max(0)
+        largest_values, places[first:last] = largest(pre, k)
+        values[first:last] = largest_values - largest_values.amin(1, keepdim=True).clamp_max(0)
 
-    pieces.each(choose, pieces.of_tokens(len(x)))
+    chunks.each(choose, chunks.of_tokens(len(x)))
     return places, values
 
 

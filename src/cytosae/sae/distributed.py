@@ -79,8 +79,8 @@ class _Sum(torch.autograd.Function):
     """See `AxisGroup.sum`."""
 
     @staticmethod
-    def forward(ctx: Any, part: Tensor) -> Tensor:
-        return _reduce(part.clone(memory_format=torch.contiguous_format))
+    def forward(ctx: Any, shard: Tensor) -> Tensor:
+        return _reduce(shard.clone(memory_format=torch.contiguous_format))
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
@@ -93,20 +93,20 @@ class _All(AxisGroup):
     def __init__(self) -> None:
         self.rank, self.size = dist.get_rank(), dist.get_world_size()
 
-    def sum(self, part: Tensor) -> Tensor:
-        return torch.as_tensor(_Sum.apply(part))
+    def sum(self, shard: Tensor) -> Tensor:
+        return torch.as_tensor(_Sum.apply(shard))
 
-    def sum_(self, part: Tensor) -> None:
-        _reduce(part)
+    def sum_(self, shard: Tensor) -> None:
+        _reduce(shard)
 
-    def highest(self, part: Tensor) -> Tensor:
-        return _reduce(part.clone(memory_format=torch.contiguous_format), dist.ReduceOp.MAX)
+    def highest(self, shard: Tensor) -> Tensor:
+        return _reduce(shard.clone(memory_format=torch.contiguous_format), dist.ReduceOp.MAX)
 
-    def gather(self, part: Tensor) -> list[Tensor]:
-        parts = [torch.empty_like(part, memory_format=torch.contiguous_format) for _ in range(self.size)]
+    def gather(self, shard: Tensor) -> list[Tensor]:
+        shards = [torch.empty_like(shard, memory_format=torch.contiguous_format) for _ in range(self.size)]
         with _exchange():
-            dist.all_gather(parts, part.contiguous())
-        return parts
+            dist.all_gather(shards, shard.contiguous())
+        return shards
 
 
 class _TorchrunGroup(ProcessGroup):
@@ -156,13 +156,13 @@ class _TorchrunGroup(ProcessGroup):
             raise
         except CytosaeError as error:
             message = str(error).encode()
-        whose, length = self.maximum((self.all.size - self.all.rank) * bool(message), len(message))
-        if whose:  # of several the first
-            said = torch.zeros(length, dtype=torch.uint8)
-            said[: len(message)] = torch.tensor(list(message), dtype=torch.uint8)
+        speaker, length = self.maximum((self.all.size - self.all.rank) * bool(message), len(message))
+        if speaker:  # of several the first
+            received = torch.zeros(length, dtype=torch.uint8)
+            received[: len(message)] = torch.tensor(list(message), dtype=torch.uint8)
             with _exchange():
-                dist.broadcast(said, self.all.size - whose)
-            raise CytosaeError(bytes(said.tolist()).rstrip(b"\0").decode())
+                dist.broadcast(received, self.all.size - speaker)
+            raise CytosaeError(bytes(received.tolist()).rstrip(b"\0").decode())
 
     def each(self, items: Iterable[T]) -> Iterator[T]:
         coming, end = iter(items), object()
@@ -173,73 +173,72 @@ class _TorchrunGroup(ProcessGroup):
                 return
             yield item
 
-    def local_part(self, batches: Iterator[NDArray[np.int64]]) -> Iterator[NDArray[np.int64]]:
+    def local_shard(self, batches: Iterator[NDArray[np.int64]]) -> Iterator[NDArray[np.int64]]:
         group = self.sharding.tokens
         return (np.array_split(batch, group.size)[group.rank] for batch in batches)
 
     def scatter(self, begin: Callable[[torch.device], TrainState], blank: EmptyState) -> TrainState:
-        parts, whole = self.sharding.latents.size, None
+        n_shards, whole = self.sharding.latents.size, None
         with self.agreed():
             if self.first:  # all latents may be too many for a GPU
-                whole = begin(_CPU if parts > 1 else self.device)
-        mine = whole if whole is not None and parts == 1 else blank(self.device, parts)
-        there = whole.tensors() if whole is not None else {}
-        for name, tensor in mine.tensors().items():
-            tensor.copy_(_scattered(there.get(name), tensor, _axis(name, parts)))
+                whole = begin(_CPU if n_shards > 1 else self.device)
+        own = whole if whole is not None and n_shards == 1 else blank(self.device, n_shards)
+        tensors = whole.tensors() if whole is not None else {}
+        for name, tensor in own.tensors().items():
+            tensor.copy_(_scattered(tensors.get(name), tensor, _axis(name, n_shards)))
         now = torch.tensor([whole.step, whole.l0] if whole is not None else [0, 0], dtype=torch.float64)
         step, l0 = _scattered(now, now, None).tolist()
-        mine.move_to(int(step), l0)
-        mine.sae.sharding = self.sharding
-        return mine
+        own.move_to(int(step), l0)
+        own.sae.sharding = self.sharding
+        return own
 
     def gather(self, state: TrainState, blank: EmptyState) -> TrainState | None:
-        parts = self.sharding.latents.size
-        if parts == 1:
+        n_shards = self.sharding.latents.size
+        if n_shards == 1:
             return state if self.first else None
         whole = blank(_CPU, 1) if self.first else None
-        there = whole.tensors() if whole is not None else {}
+        tensors = whole.tensors() if whole is not None else {}
         for name, tensor in state.tensors().items():
-            axis = _axis(name, parts)
+            axis = _axis(name, n_shards)
             if axis is not None:
-                pieces = _gathered(tensor)
-                if pieces:
-                    torch.cat(pieces, axis, out=there[name])
-            elif there:
-                there[name].copy_(tensor)
+                if gathered := _gathered(tensor):
+                    torch.cat(gathered, axis, out=tensors[name])
+            elif tensors:
+                tensors[name].copy_(tensor)
         if whole is not None:
             whole.move_to(state.step, state.l0)
         return whole
 
 
-def _axis(name: str, parts: int) -> int | None:
+def _axis(name: str, n_shards: int) -> int | None:
     """Axis along which a tensor of the state is divided."""
     last = name.rpartition(".")[2]
-    if parts == 1 or last in _WHOLE:
+    if n_shards == 1 or last in _WHOLE:
         return None
     return 1 if last == "W_enc" else 0
 
 
 def _scattered(whole: Tensor | None, like: Tensor, axis: int | None) -> Tensor:
     """What the first process has: all of it, or this process's part."""
-    mine = torch.empty(like.shape, dtype=like.dtype)
+    own = torch.empty(like.shape, dtype=like.dtype)
     with _exchange():
         if axis is None:
             if whole is not None:
-                mine.copy_(whole)
-            dist.broadcast(mine, 0)
+                own.copy_(whole)
+            dist.broadcast(own, 0)
         else:
-            parts = whole.chunk(dist.get_world_size(), axis) if whole is not None else ()
-            dist.scatter(mine, [part.contiguous() for part in parts] or None, 0)
-    return mine
+            shards = whole.chunk(dist.get_world_size(), axis) if whole is not None else ()
+            dist.scatter(own, [shard.contiguous() for shard in shards] or None, 0)
+    return own
 
 
-def _gathered(part: Tensor) -> list[Tensor]:
+def _gathered(shard: Tensor) -> list[Tensor]:
     """The parts of all processes in the first, nothing in the others."""
-    part = part.cpu().contiguous()
-    parts = [torch.empty_like(part) for _ in range(dist.get_world_size())] if dist.get_rank() == 0 else []
+    shard = shard.cpu().contiguous()
+    shards = [torch.empty_like(shard) for _ in range(dist.get_world_size())] if dist.get_rank() == 0 else []
     with _exchange():
-        dist.gather(part, parts or None, 0)
-    return parts
+        dist.gather(shard, shards or None, 0)
+    return shards
 
 
 def join(parallel: str = "data", device: str = "auto") -> AbstractContextManager[ProcessGroup]:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from cytosae.sae.active_latents import margin
-from cytosae.sae.dead_latents import Dead, Extra, Pieces, auxk_pull, ghost, nearest
+from cytosae.sae.dead_latents import Chunks, Dead, Extra, auxk_pull, ghost, nearest
 from cytosae.sae.loss import BatchFigures, dictionary_sizes, takes_part
 from cytosae.sae.model import SAE
 from cytosae.sae.objectives import RECONSTRUCTION
@@ -60,12 +60,12 @@ def _count(
     latent = tl.program_id(0).to(tl.int64)
     b = tl.load(bias + latent)
     limit = -tl.load(margin + latent)
-    found = tl.zeros([SEARCH], tl.int32)
+    above = tl.zeros([SEARCH], tl.int32)
     for first in range(0, n, SEARCH):
         token = first + tl.arange(0, SEARCH)
         pre = tl.load(product + latent * n + token, mask=token < n, other=float("-inf")).to(tl.float32) + b
-        found += (pre > limit).to(tl.int32)
-    tl.store(counts + latent, tl.sum(found, 0))
+        above += (pre > limit).to(tl.int32)
+    tl.store(counts + latent, tl.sum(above, 0))
 
 
 @_kernel
@@ -81,11 +81,11 @@ def _fill(
     for first in range(0, n, SEARCH):
         token = first + tl.arange(0, SEARCH)
         pre = tl.load(product + latent * n + token, mask=token < n, other=float("-inf")).to(tl.float32) + b
-        found = pre > limit
-        places = place + tl.cumsum(found.to(tl.int32), 0) - 1
-        tl.store(tokens + places, token, mask=found)
-        tl.store(values + places, pre, mask=found)
-        place += tl.sum(found.to(tl.int32), 0)
+        above = pre > limit
+        places = place + tl.cumsum(above.to(tl.int32), 0) - 1
+        tl.store(tokens + places, token, mask=above)
+        tl.store(values + places, pre, mask=above)
+        place += tl.sum(above.to(tl.int32), 0)
 
 
 @_kernel
@@ -202,9 +202,9 @@ def _active(sae: SAE, centred: Tensor, dtype: str) -> Active:
     if not rough:
         return h
     _dots[(len(b),)](h.starts, h.tokens, centred, w, b, h.values, torch.empty_like(b), sae.d_model, **_TILE)
-    kept = h.values > 0
-    places = torch.searchsorted(kept.nonzero().squeeze(1), h.starts)
-    return _of_counts(places.diff(), h.tokens[kept], h.values[kept], n)
+    is_active = h.values > 0
+    places = torch.searchsorted(is_active.nonzero().squeeze(1), h.starts)
+    return _of_counts(places.diff(), h.tokens[is_active], h.values[is_active], n)
 
 
 def _of_counts(counts: Tensor, tokens: Tensor, values: Tensor, n_tokens: int) -> Active:
@@ -237,10 +237,10 @@ def _dead_latent_gradients(
     reconstruction: Tensor, dtype: str,
 ) -> Extra:  # fmt: skip
     """Gradients of the dead latents' term; see `cytosae.sae.dead_latents`."""
-    latents = Dead.of(sae, dead, dtype)
+    latents = Dead.from_sae(sae, dead, dtype)
     if dead_latent_loss == "ghost":
-        return ghost(latents, centred, x - output, objective, reconstruction, Pieces(len(x), LATENTS, _one_by_one))
-    places, values = nearest(latents, centred, Pieces(TOKENS, LATENTS, _one_by_one), torch.topk)
+        return ghost(latents, centred, x - output, objective, reconstruction, Chunks(len(x), LATENTS, _one_by_one))
+    places, values = nearest(latents, centred, Chunks(TOKENS, LATENTS, _one_by_one), torch.topk)
     n, k = places.shape
     w_dec, bounds = sae.W_dec[dead], torch.arange(0, n * k + 1, k, device=x.device)
     raised = output.clone()

@@ -61,10 +61,10 @@ class Trained:
 
 def streams(members: Iterable[Member]) -> list[list[Member]]:
     """Members that see the same tokens in the same order, together; the order depends on the seed, as it does alone."""
-    found: dict[tuple[Any, ...], list[Member]] = {}
+    by_tokens: dict[tuple[Any, ...], list[Member]] = {}
     for member in members:
-        found.setdefault(tuple(getattr(member.config, name) for name in _STREAM), []).append(member)
-    return list(found.values())
+        by_tokens.setdefault(tuple(getattr(member.config, name) for name in _STREAM), []).append(member)
+    return list(by_tokens.values())
 
 
 def train_together(

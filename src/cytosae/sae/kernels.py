@@ -33,10 +33,10 @@ def _sortable(bits):
 @_compiled
 def sortable(bits):
     """Bits of bfloat16 numbers, as int16, to int16 numbers of the same order, ``(n,)``."""
-    found = np.empty_like(bits)
+    keys = np.empty_like(bits)
     for i in range(bits.shape[0]):
-        found[i] = _sortable(bits[i])
-    return found
+        keys[i] = _sortable(bits[i])
+    return keys
 
 
 @_compiled
@@ -228,7 +228,7 @@ def update(
 @_compiled
 def _above(row, limit, places):
     """Where a row is above the limit; returns how often."""
-    n, found = row.shape[0], 0
+    n, count = row.shape[0], 0
     whole = n - n % BLOCK
     for start in range(0, whole, BLOCK):
         some = np.uint8(0)
@@ -236,12 +236,12 @@ def _above(row, limit, places):
             some |= np.uint8(row[start + j] > limit)
         if some:
             for j in range(start, start + BLOCK):
-                places[found] = j
-                found += row[j] > limit
+                places[count] = j
+                count += row[j] > limit
     for j in range(whole, n):
-        places[found] = j
-        found += row[j] > limit
-    return found
+        places[count] = j
+        count += row[j] > limit
+    return count
 
 
 @_compiled
@@ -263,12 +263,12 @@ def largest(rows, k, places, values):
             n_some = n
             some[:n] = np.arange(n)
         passed = row[some[:n_some]]
-        last, found = np.partition(passed, n_some - k)[n_some - k], 0
+        last, count = np.partition(passed, n_some - k)[n_some - k], 0
         for equal in range(2):  # first those above the k-th, then as many as still fit of those equal to it
             for c in range(n_some):
-                if found < k and (passed[c] == last if equal else passed[c] > last):
-                    places[i, found], values[i, found] = some[c], passed[c]
-                    found += 1
+                if count < k and (passed[c] == last if equal else passed[c] > last):
+                    places[i, count], values[i, count] = some[c], passed[c]
+                    count += 1
 
 
 @_compiled

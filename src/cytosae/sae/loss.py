@@ -148,8 +148,8 @@ def auxk_reconstruction(sae: SAE, pre: Tensor, dead: Tensor) -> Tensor:
     k = auxk_count(sae.d_model, int(group.sum(torch.tensor(len(dead)))))
     values, places = pre[:, dead].topk(min(k, len(dead)))
     missing = values.detach().new_full((len(values), k - values.shape[1]), -torch.inf)  # parts are equally large
-    kept, last = among_largest(torch.cat([values.detach(), missing], dim=1), k, group)
-    values = torch.where(kept[:, : values.shape[1]], values - last.clamp_max(0), 0)
+    is_largest, last = among_largest(torch.cat([values.detach(), missing], dim=1), k, group)
+    values = torch.where(is_largest[:, : values.shape[1]], values - last.clamp_max(0), 0)
     return group.sum(torch.zeros_like(pre[:, dead]).scatter(1, places, values) @ sae.W_dec[dead])
 
 
@@ -212,7 +212,7 @@ def backward(
     l1
         lambda.
     max_elements
-        Largest array tokens x latents to hold at once: the batch is worked through in pieces, with the same result. If
+        Largest array tokens x latents to hold at once: the batch is worked through in chunks, with the same result. If
         None, one that stays in cache where there is one thread; several have to be worth waking.
     """
     group = sae.sharding.latents
@@ -220,32 +220,32 @@ def backward(
         # Processes that exchange parts of a piece need equal pieces, whatever the threads of each.
         cached = x.device.type == "cpu" and (torch.get_num_threads() == 1 or group.size > 1)
         max_elements = 1 << 20 if cached else 1 << 26
-    pieces = x.split(max(1, max_elements // sae.n_latents))
+    chunks = x.split(max(1, max_elements // sae.n_latents))
     n_tokens = len(x)
     with torch.no_grad():
-        limit = sae.activation.limit((sae.pre_activations(piece) for piece in pieces), n_tokens)
+        limit = sae.activation.limit((sae.pre_activations(chunk) for chunk in chunks), n_tokens)
     weight: Tensor | None = None
-    if takes_part(sae, dead) and len(pieces) > 1 and dead_latent_loss == "ghost":
+    if takes_part(sae, dead) and len(chunks) > 1 and dead_latent_loss == "ghost":
         # The ghost term's weight belongs to the whole batch, so it has to be known before the first piece's gradient.
         with torch.no_grad():
-            parts = [terms(sae, p, objective, dead, matryoshka_levels, dead_latent_loss, limit) for p in pieces]
-            weight = _weight_of_pieces(dead_latent_loss, parts, sae)
+            evaluated = [terms(sae, p, objective, dead, matryoshka_levels, dead_latent_loss, limit) for p in chunks]
+            weight = _weight_of_chunks(dead_latent_loss, evaluated, sae)
     sums = torch.zeros(6, dtype=torch.float64)
     fired = torch.zeros(sae.n_latents, dtype=torch.bool, device=x.device)
-    for piece in pieces:
-        part = terms(sae, piece, objective, dead, matryoshka_levels, dead_latent_loss, limit)
-        loss = (part.reconstruction + l1 * part.sparsity).sum() / n_tokens
+    for chunk in chunks:
+        own = terms(sae, chunk, objective, dead, matryoshka_levels, dead_latent_loss, limit)
+        loss = (own.reconstruction + l1 * own.sparsity).sum() / n_tokens
         of_dead = torch.zeros((), device=x.device)
-        if part.dead_latent_loss is not None:
-            weight = _weight_of_pieces(dead_latent_loss, [part], sae) if weight is None else weight
-            of_dead = part.dead_latent_loss.sum()
+        if own.dead_latent_loss is not None:
+            weight = _weight_of_chunks(dead_latent_loss, [own], sae) if weight is None else weight
+            of_dead = own.dead_latent_loss.sum()
             loss = loss + weight * of_dead / n_tokens
         loss.backward()
         with torch.no_grad():
-            active = part.latents > 0
+            active = own.latents > 0
             fired |= active.any(dim=0)
-            square = (part.output - piece).square().sum() / sae.d_model
-            whole = part.reconstruction, of_dead, square, part.sparsity, active, part.latents
+            square = (own.output - chunk).square().sum() / sae.d_model
+            whole = own.reconstruction, of_dead, square, own.sparsity, active, own.latents
             sums += torch.stack([figure.sum() for figure in whole]).to("cpu", torch.float64)
     sums[3:] = group.sum(sums[3:])  # the others follow from the whole reconstruction
     reconstruction, of_all_dead, mse, sparsity, l0, l1_norm = (sums / n_tokens).tolist()
@@ -256,7 +256,7 @@ def backward(
 
 
 @torch.no_grad()
-def _weight_of_pieces(dead_latent_loss: str, parts: list[Terms], sae: SAE) -> Tensor:
-    of_dead = torch.stack([part.dead_latent_loss.sum() for part in parts if part.dead_latent_loss is not None]).sum()
-    reconstruction = torch.stack([part.reconstruction.sum() for part in parts]).sum()
+def _weight_of_chunks(dead_latent_loss: str, evaluated: list[Terms], sae: SAE) -> Tensor:
+    of_dead = torch.stack([own.dead_latent_loss.sum() for own in evaluated if own.dead_latent_loss is not None]).sum()
+    reconstruction = torch.stack([own.reconstruction.sum() for own in evaluated]).sum()
     return dead_latent_weight(dead_latent_loss, reconstruction, of_dead, sae.sharding.tokens)

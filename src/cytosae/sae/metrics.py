@@ -94,8 +94,8 @@ def evaluate(
     sums = torch.zeros(3, dtype=torch.float64)
     fired = torch.zeros(sae.n_latents, dtype=torch.bool, device=device)
     for batch in batches:
-        for piece in batch.reshape(-1, sae.d_model).split(max(1, max_elements // sae.n_latents)):
-            x = piece.to(device, torch.float32)
+        for chunk in batch.reshape(-1, sae.d_model).split(max(1, max_elements // sae.n_latents)):
+            x = chunk.to(device, torch.float32)
             if device.type == "cpu":
                 h = active(sae, x, dtype)
                 output, l1, l0 = decode(sae, h)[-1], torch.from_numpy(h.values).sum(), torch.tensor(len(h))

@@ -134,8 +134,8 @@ class Pretrained(nn.Module):
         try:
             sizes = {name: described[name] for name in ("d_model", "n_latents")}
             if wrong := {name: size for name, size in sizes.items() if not isinstance(size, int) or size < 1}:
-                said = ", ".join(f"{name} {size!r}" for name, size in wrong.items())
-                raise CytosaeError(f"{config}: says {said}; expected whole numbers from 1. Copy the folder again.")
+                listed = ", ".join(f"{name} {size!r}" for name, size in wrong.items())
+                raise CytosaeError(f"{config}: says {listed}; expected whole numbers from 1. Copy the folder again.")
             activation = activation_of(described.get("activation"))
             model = cls(described["d_model"], described["n_latents"], described.get("metadata"), activation)
             if not decoder:

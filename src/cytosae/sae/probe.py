@@ -120,11 +120,11 @@ def fit_l0(probes: Sequence[Probe], l0: float, beyond: float = 0.0) -> Fit:
         L0 does not fall with lambda, so that no lambda can be told.
     """
     chosen = near(probes, l0)
-    found = fit(chosen, [p.l0 for p in chosen])
-    if not found.coefficients[1] < 0:
+    fitted = fit(chosen, [p.l0 for p in chosen])
+    if not fitted.coefficients[1] < 0:
         seen = ", ".join(f"{p.l0:.3g} at {p.l1:.2g}" for p in probes)
         raise CytosaeError(f"--l0 {l0:g}: in short trainings L0 did not fall with lambda ({seen}). Try another --l0.")
-    return replace(found, floor=math.hypot(_FLOOR, _DRIFT * beyond))
+    return replace(fitted, floor=math.hypot(_FLOOR, _DRIFT * beyond))
 
 
 def near(probes: Sequence[Probe], l0: float) -> list[Probe]:
@@ -148,22 +148,22 @@ def search(run: Callable[[int, float], Probe], l0: float, expansions: Sequence[i
     first
         lambda of the first probe.
     """
-    found = [run(expansions[0], first)]
-    while abs(_off(found[-1], l0)) > math.log(_CLOSE) and len(found) < _TRIES:
-        found.append(run(expansions[0], _next(found, l0)))
+    probes = [run(expansions[0], first)]
+    while abs(_off(probes[-1], l0)) > math.log(_CLOSE) and len(probes) < _TRIES:
+        probes.append(run(expansions[0], _next(probes, l0)))
     for expansion in expansions:
-        l1 = _next(found, l0) if expansion == expansions[0] else fit_l0(found, l0).l1(l0, expansion)
-        found += [run(expansion, l1 / _SPREAD), run(expansion, l1 * _SPREAD)]
-    return found
+        l1 = _next(probes, l0) if expansion == expansions[0] else fit_l0(probes, l0).l1(l0, expansion)
+        probes += [run(expansion, l1 / _SPREAD), run(expansion, l1 * _SPREAD)]
+    return probes
 
 
 def _off(probe: Probe, l0: float) -> float:
     return math.log(max(probe.l0, 0.1) / l0)
 
 
-def _next(found: Sequence[Probe], l0: float) -> float:
+def _next(probes: Sequence[Probe], l0: float) -> float:
     """lambda that should give the wanted L0: by the two probes around it, or else the nearest two, and not far from one."""
-    ordered = sorted(found, key=lambda p: abs(_off(p, l0)))
+    ordered = sorted(probes, key=lambda p: abs(_off(p, l0)))
     nearest, *others = ordered
     across = [p for p in others if _off(p, l0) * _off(nearest, l0) < 0]
     slope = -1.0  # what is mostly seen
@@ -259,11 +259,11 @@ def probe(x: Tensor, held: Tensor, config: TrainConfig, threshold: float) -> Pro
         if state.l0 > _TENTH * state.sae.n_latents:
             settled = summed
     figures = evaluate(state.sae, [held], config.objective)
-    found = _concepts(state.sae, held, threshold)
+    concepts = _concepts(state.sae, held, threshold)
     # The share falls about exponentially from a half; that of a narrow autoencoder stops on the way.
     settled *= math.log(0.5 / sparse.DENSE) / math.log(0.5 / _TENTH)
     set_to = getattr(config, OBJECTIVES[config.objective].set_by)
-    return Probe(config.expansion, set_to, figures["l0"], figures["explained_variance"], found, settled)
+    return Probe(config.expansion, set_to, figures["l0"], figures["explained_variance"], concepts, settled)
 
 
 def never_fired(x: Tensor, config: TrainConfig, centred: bool, steps: int) -> float:

@@ -16,7 +16,7 @@ from cytosae.settings import TrainConfig
 
 T = TypeVar("T")
 EmptyState = Callable[[torch.device, int], TrainState]
-"""Makes a state on a device, for one of so many equal parts of the latents, to be filled."""
+"""Makes a state on a device, for one of so many equal shards of the latents, to be filled."""
 
 
 class ProcessGroup:
@@ -54,12 +54,12 @@ class ProcessGroup:
         """The items, equally many in all processes; a `CytosaeError` of one in getting its next is raised in all."""
         return items
 
-    def local_part(self, batches: Iterator[NDArray[np.int64]]) -> Iterator[NDArray[np.int64]]:
+    def local_shard(self, batches: Iterator[NDArray[np.int64]]) -> Iterator[NDArray[np.int64]]:
         """The cells of each batch whose tokens this process takes."""
         return batches
 
     def scatter(self, begin: Callable[[torch.device], TrainState], blank: EmptyState) -> TrainState:
-        """This process's part of the state that the first process begins with."""
+        """This process's shard of the state that the first process begins with."""
         return begin(self.device)
 
     def gather(self, state: TrainState, blank: EmptyState) -> TrainState | None:

@@ -18,11 +18,11 @@ from torch import Tensor
 
 from cytosae.sae import kernels
 from cytosae.sae.active_latents import LATENTS, ROWS, TOKENS, Active, active_in_training, by_latent, largest
-from cytosae.sae.dead_latents import Dead, Extra, Pieces, auxk_pull, ghost, nearest, ranges
+from cytosae.sae.dead_latents import Chunks, Dead, Extra, auxk_pull, ghost, nearest, ranges
 from cytosae.sae.loss import BatchFigures, dictionary_sizes, takes_part
 from cytosae.sae.model import SAE
 from cytosae.sae.objectives import RECONSTRUCTION
-from cytosae.sae.threads import each, shares
+from cytosae.sae.threads import each, thread_ranges
 
 DENSE = 0.03
 """Share of active latents above which whole matrix products are faster."""
@@ -50,7 +50,8 @@ def decode(sae: SAE, h: Active, matryoshka_levels: int = 1) -> Tensor:
     w_dec, ends = rows_of(sae.W_dec), np.array(dictionary_sizes(sae, matryoshka_levels))
     arguments = (h.starts, h.tokens, h.values, w_dec, ends)
     each(
-        kernels.decode, ((*arguments, first, last, outputs.numpy()) for first, last in shares(h.n_tokens, TOKENS // 2))
+        kernels.decode,
+        ((*arguments, first, last, outputs.numpy()) for first, last in thread_ranges(h.n_tokens, TOKENS // 2)),
     )
     return sae.sharding.latents.sum(outputs)
 
@@ -123,21 +124,21 @@ def _dead_latent_gradients(
     reconstruction: Tensor, dtype: str,
 ) -> Extra:  # fmt: skip
     """Gradients of the dead latents' term; see `cytosae.sae.dead_latents`."""
-    latents = Dead.of(sae, dead, dtype)
+    latents = Dead.from_sae(sae, dead, dtype)
     if dead_latent_loss == "ghost":
-        pieces = Pieces(TOKENS // 4, LATENTS, each)
-        return ghost(latents, centred, x - output, objective, reconstruction, pieces)
-    places, values = nearest(latents, centred, Pieces(ROWS, LATENTS, each), largest)
+        chunks = Chunks(TOKENS // 4, LATENTS, each)
+        return ghost(latents, centred, x - output, objective, reconstruction, chunks)
+    places, values = nearest(latents, centred, Chunks(ROWS, LATENTS, each), largest)
     h, n = by_latent(places, values, len(dead)), len(places)
     w_dec, raised, ends = rows_of(sae.W_dec[dead]), output.clone()[None], np.array([len(dead)])
     entries = h.starts, h.tokens, h.values, w_dec
-    each(kernels.decode, ((*entries, ends, first, last, raised.numpy()) for first, last in shares(n)))
+    each(kernels.decode, ((*entries, ends, first, last, raised.numpy()) for first, last in thread_ranges(n)))
     term, weight, pull = auxk_pull(x, raised[0], objective)
-    found = Extra.zeros(len(dead), sae.d_model, term, weight)
+    extra = Extra.zeros(len(dead), sae.d_model, term, weight)
     others = (*entries, pull[None].numpy(), ends, centred.numpy(), np.float32(0))
-    outputs = found.enc.numpy(), found.dec.numpy(), found.bias.numpy()
+    outputs = extra.enc.numpy(), extra.dec.numpy(), extra.bias.numpy()
     each(kernels.gradients, ((low, high, *others, *outputs) for low, high in ranges(len(dead), LATENTS)))
-    return found
+    return extra
 
 
 def backward(
@@ -158,7 +159,7 @@ def backward(
     dtype
         Of the encoder's product, and of those of the dead latents' term: ``float32`` or ``bfloat16``.
     """
-    found = forward(
+    done = forward(
         sae,
         x,
         objective=objective,
@@ -173,29 +174,29 @@ def backward(
             parameter.grad = torch.zeros_like(parameter)
     g_enc, g_dec = gradient_of(sae.W_enc).T, gradient_of(sae.W_dec)
     g_bias = torch.zeros_like(sae.b_enc)
-    if found.extra is not None and dead is not None:
-        g_enc[dead] += found.extra.enc
-        g_dec[dead] += found.extra.dec
-        g_bias[dead] += found.extra.bias
-    h = found.h
+    if done.extra is not None and dead is not None:
+        g_enc[dead] += done.extra.enc
+        g_dec[dead] += done.extra.dec
+        g_bias[dead] += done.extra.bias
+    h = done.h
     arguments = (
         h.starts,
         h.tokens,
         h.values,
         rows_of(sae.W_dec),
-        found.pulls.numpy(),
-        found.ends,
-        found.centred.numpy(),
+        done.pulls.numpy(),
+        done.ends,
+        done.centred.numpy(),
     )
     outputs = (rows_of(g_enc), g_dec.numpy(), g_bias.numpy())
     each(
         kernels.gradients,
-        ((first, last, *arguments, found.l1, *outputs) for first, last in ranges(sae.n_latents, LATENTS)),
+        ((first, last, *arguments, done.l1, *outputs) for first, last in ranges(sae.n_latents, LATENTS)),
     )
     gradient_of(sae.b_enc).add_(g_bias)
-    pull = sae.sharding.latents.once(found.pulls[0].sum(0))
+    pull = sae.sharding.latents.once(done.pulls[0].sum(0))
     gradient_of(sae.b_dec).add_(pull - sae.W_enc.detach() @ g_bias)
-    return found.figures
+    return done.figures
 
 
 def gradient_of(parameter: Tensor) -> Tensor:
@@ -219,7 +220,7 @@ class Adam:
 
 @torch.no_grad()
 def update(
-    sae: SAE, found: Pass, adam: Adam, dead: Tensor | None, latents: NDArray[np.int64], lengths: NDArray[np.int64]
+    sae: SAE, done: Pass, adam: Adam, dead: Tensor | None, latents: NDArray[np.int64], lengths: NDArray[np.int64]
 ) -> None:
     """One step of Adam on the loss of `forward`, with the decoder's rows kept at unit norm.
 
@@ -232,7 +233,7 @@ def update(
     lengths
         For how many steps each of them takes this one, ``(n_chosen,)``: as if the gradient had been the same in all.
     """
-    h, (beta1, beta2) = found.h, adam.betas
+    h, (beta1, beta2) = done.h, adam.betas
     moments = [[adam.state[p][name] for name in ("exp_avg", "exp_avg_sq")] for p in (sae.W_enc, sae.b_enc, sae.W_dec)]
     moments[0] = [moment.T for moment in moments[0]]
     rate = adam.rate / (1 - beta1**adam.number)
@@ -240,8 +241,8 @@ def update(
     rates = (rate * lengths).astype(np.float32)
     betas1, betas2 = (np.power(beta, lengths).astype(np.float32) for beta in (beta1, beta2))
     place = np.full(sae.n_latents, -1, np.int64)
-    extra = found.extra or Extra.zeros(0, sae.d_model)
-    if dead is not None and found.extra is not None:
+    extra = done.extra or Extra.zeros(0, sae.d_model)
+    if dead is not None and done.extra is not None:
         place[dead.numpy()] = np.arange(len(dead))
     g_bias = np.zeros(sae.n_latents, np.float32)
     cuts = ranges(len(latents), LATENTS)
@@ -249,17 +250,17 @@ def update(
     weights = [rows_of(p) for p in (sae.W_enc.T, sae.b_enc, sae.W_dec)]
     of_all = [rows_of(moment) for pair in moments for moment in pair]
 
-    def piece(number: int, first: int, last: int) -> None:
+    def update_rows(number: int, first: int, last: int) -> None:
         chosen = latents[first:last]
         kernels.update(
-            chosen, h.starts, h.tokens, h.values, *weights, found.pulls.numpy(), found.ends, found.centred.numpy(),
-            found.l1, place[chosen], extra.enc.numpy(), extra.dec.numpy(), extra.bias.numpy(), *of_all,
+            chosen, h.starts, h.tokens, h.values, *weights, done.pulls.numpy(), done.ends, done.centred.numpy(),
+            done.l1, place[chosen], extra.enc.numpy(), extra.dec.numpy(), extra.bias.numpy(), *of_all,
             rates[first:last], betas1[first:last], betas2[first:last], root, epsilon, g_bias, to_b_dec[number],
         )  # fmt: skip
 
-    each(piece, ((number, *one) for number, one in enumerate(cuts)))
+    each(update_rows, ((number, *one) for number, one in enumerate(cuts)))
     group = sae.sharding.latents
-    gradient = group.sum(group.once(found.pulls[0].sum(0)) - torch.from_numpy(to_b_dec.sum(0))).numpy()
+    gradient = group.sum(group.once(done.pulls[0].sum(0)) - torch.from_numpy(to_b_dec.sum(0))).numpy()
     one = np.float32(rate), np.float32(beta1), np.float32(beta2), root, epsilon
     of_b_dec = [rows_of(adam.state[sae.b_dec][name]) for name in ("exp_avg", "exp_avg_sq")]
     kernels.adam(rows_of(sae.b_dec), gradient, *of_b_dec, *one)

@@ -79,7 +79,7 @@ def scratch(rows: int, columns: int) -> tuple[NDArray[np.int32], NDArray[np.floa
     return tokens.reshape(rows, columns), values.view(np.float32).reshape(rows, columns)
 
 
-def shares(n: int, most: int | None = None) -> list[tuple[int, int]]:
+def thread_ranges(n: int, most: int | None = None) -> list[tuple[int, int]]:
     """One range for each thread, or more of them that are no longer than `most`."""
-    share = max(1, -(-n // torch.get_num_threads()))
-    return ranges(n, share if most is None else min(share, most))
+    size = max(1, -(-n // torch.get_num_threads()))
+    return ranges(n, size if most is None else min(size, most))

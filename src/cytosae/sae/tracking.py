@@ -29,11 +29,11 @@ class JsonLines:
 
     def __init__(self, folder: Path, step: int) -> None:
         path = folder / METRICS
-        kept = [line for line in read_metrics(folder) if line["step"] <= step] if step else []
+        lines = [line for line in read_metrics(folder) if line["step"] <= step] if step else []
         with whole_file(path) as partial:
-            partial.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+            partial.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
         self._file = path.open("a", encoding="utf-8", buffering=1)
-        self._start = time.monotonic() - (kept[-1]["seconds"] if kept else 0.0)
+        self._start = time.monotonic() - (lines[-1]["seconds"] if lines else 0.0)
 
     def log(self, step: int, figures: Mapping[str, Any]) -> None:
         """Append a line; ``seconds`` counts the time spent training."""

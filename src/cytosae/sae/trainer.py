@@ -180,12 +180,12 @@ def _split(source: TokenSource, config: TrainConfig) -> tuple[NDArray[np.int64],
         raise CytosaeError(
             f"No cell is left to train on: all {len(kept_out)} cells are held out. Check the column 'split'."
         )
-    whose = HELD_OUT if len(held) else TRAINING
+    measured_on = HELD_OUT if len(held) else TRAINING
     if not len(held):
         held = training
         say(f"sae: no cell is held out ({_why_none(source, config)}): all figures are those of training cells")
     order = np.random.default_rng([config.seed, 2]).permutation(len(held))[: config.evaluate_images]
-    return training, np.sort(held[order]), whose
+    return training, np.sort(held[order]), measured_on
 
 
 def _why_none(source: TokenSource, config: TrainConfig) -> str:
@@ -251,7 +251,7 @@ def _finish(
     state: TrainState,
     identity: dict[str, Any],
     held: dict[str, float],
-    whose: str,
+    measured_on: str,
 ) -> dict[str, Any]:
     summary: dict[str, Any] = {
         **held,
@@ -259,7 +259,7 @@ def _finish(
         "n_latents": state.sae.n_latents,
         "steps": state.step,
         "images": state.step * config.batch_images,
-        "measured_on": whose,
+        "measured_on": measured_on,
     }
     layout = source.layout
     state.sae.metadata = {
@@ -268,7 +268,7 @@ def _finish(
         "backbone": layout.backbone,
         "n_tokens": layout.n_tokens,
         "store_dtype": layout.dtype,
-        PREFIXES[whose]: summary,
+        PREFIXES[measured_on]: summary,
     }
     with disk_errors(folder):
         save_checkpoint(folder / CHECKPOINT, state, identity)

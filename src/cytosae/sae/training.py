@@ -114,7 +114,7 @@ def claim_training(folder: Path, *further: str) -> None:
 def _train(trainer: Trainer, readers: int, checkpoint_seconds: float, stop: StopFlag) -> dict[str, Any]:
     config, group = trainer.config, trainer.process_group
     batches = shuffled_batches(trainer.training, config.batch_images, config.seed, start=trainer.state.step)
-    tokens = trainer.source.stream(group.local_part(batches), readers=readers)
+    tokens = trainer.source.stream(group.local_shard(batches), readers=readers)
     coming = iter(group.each(tokens))
     saved = time.monotonic()
     try:

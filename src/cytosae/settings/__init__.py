@@ -3,12 +3,12 @@
 from cytosae.settings.concepts import CONCEPT_THRESHOLD, EncodeConfig, EvaluateConfig
 from cytosae.settings.declaration import SEED, SHORT_SEED, from_stored, stored_names, to_stored
 from cytosae.settings.patients import BarcodeConfig, ClassifyConfig, CompareConfig, PatientConfig
-from cytosae.settings.tokens import HERE, BackboneConfig, EngineConfig, ImageConfig, StoreConfig, intensity_window
+from cytosae.settings.tokens import IN_PROCESS, BackboneConfig, EngineConfig, ImageConfig, StoreConfig, intensity_window
 from cytosae.settings.training import OBJECTIVES, PRESETS, TrainConfig
 
 __all__ = [
     "CONCEPT_THRESHOLD",
-    "HERE",
+    "IN_PROCESS",
     "OBJECTIVES",
     "PRESETS",
     "SEED",

@@ -115,13 +115,13 @@ class EngineConfig:
     def __post_init__(self) -> None:
         check(self)
         if self.address is not None and self.engine != "ray":
-            raise CytosaeError(f"--address {self.address}: is that of a Ray cluster, add --engine ray.")
+            raise CytosaeError(f"--address {self.address}: needs --engine ray.")
 
     @property
-    def here(self) -> bool:
+    def in_process(self) -> bool:
         """Whether this process does the work itself."""
         return self.engine == "local" and self.replicas <= 1
 
 
-HERE = EngineConfig()
+IN_PROCESS = EngineConfig()
 """This process alone."""

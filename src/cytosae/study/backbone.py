@@ -37,7 +37,7 @@ def backbone_for(
     """What gives the backbone to whoever embeds: this process, or replicas, each of which loads it in the layout's
     precision, whatever folder it works in.
     """
-    if engine.here:
+    if engine.in_process:
         return here
     name, weights = config.backbone, config.weights
     if name not in NAMES and (folder := Path(name).expanduser()).exists():

@@ -17,7 +17,7 @@ from cytosae.console import say
 from cytosae.engines import open_engine
 from cytosae.sae import SAE, import_sae, recorded, train, training_inputs
 from cytosae.settings import (
-    HERE,
+    IN_PROCESS,
     BackboneConfig,
     BarcodeConfig,
     EncodeConfig,
@@ -40,7 +40,7 @@ def update_tokens(
     config: StoreConfig,
     *,
     workers: int | None = None,
-    engine: EngineConfig = HERE,
+    engine: EngineConfig = IN_PROCESS,
     settings: BackboneConfig | None = None,
 ) -> dict[str, Any]:
     """Make the token store of these cells where it is not up to date; its figures.
@@ -106,7 +106,7 @@ def encoding(
     config: EncodeConfig,
     *,
     device: str,
-    engine: EngineConfig = HERE,
+    engine: EngineConfig = IN_PROCESS,
 ) -> Stage:
     """The concepts of an autoencoder on these tokens."""
 

@@ -8,7 +8,7 @@ from typing import Any
 from cytosae.artefacts import CONFIG, WEIGHTS, sha256_file
 from cytosae.errors import CytosaeError
 from cytosae.sae.foreign import dictionary_learning, overcomplete, release, saelens, saev
-from cytosae.sae.foreign.equations import Found
+from cytosae.sae.foreign.equations import ForeignSAE
 from cytosae.sae.foreign.inert import read_checkpoint
 from cytosae.sae.model import SAE
 
@@ -52,11 +52,11 @@ def import_sae(source: str | Path, kind: str = "auto") -> SAE:
             kind = _kind_of_folder(path)
         if kind != "saelens":
             raise CytosaeError(f"{path}: a folder; for --format {kind} give the file itself.")
-        found, file = saelens.read(path), path / saelens.WEIGHTS
+        imported, file = saelens.read(path), path / saelens.WEIGHTS
     else:
-        kind, found = _read_file(path, kind)
+        kind, imported = _read_file(path, kind)
         file = path
-    return found.to_sae({"format": kind, "file": file.name, "sha256": sha256_file(file)})
+    return imported.to_sae({"format": kind, "file": file.name, "sha256": sha256_file(file)})
 
 
 def _kind_of_folder(path: Path) -> str:
@@ -70,7 +70,7 @@ def _kind_of_folder(path: Path) -> str:
     )
 
 
-def _read_file(path: Path, kind: str) -> tuple[str, Found]:
+def _read_file(path: Path, kind: str) -> tuple[str, ForeignSAE]:
     if kind == "saelens":
         raise CytosaeError(f"{path}: a file; SAELens saves a folder, give that.")
     if kind == "auto" and saev.matches(path):

@@ -15,7 +15,7 @@ from typing import Any
 
 from cytosae.artefacts import read_json
 from cytosae.errors import CytosaeError
-from cytosae.sae.foreign.equations import Found, refuse, take
+from cytosae.sae.foreign.equations import ForeignSAE, refuse, take
 from cytosae.sae.foreign.inert import plain
 from cytosae.sae.foreign.settings import not_understood, short
 
@@ -49,7 +49,7 @@ def matches(content: Any) -> bool:
     return {"encoder.weight", "decoder.weight"} <= set(content) or {"W_enc", "W_dec", "threshold"} <= set(content)
 
 
-def read(path: Path, content: Any) -> Found:
+def read(path: Path, content: Any) -> ForeignSAE:
     """The arrays, transposed; the encoder of AutoEncoderNew is given its centring."""
     config = read_json(path.with_name(CONFIG)) if path.with_name(CONFIG).is_file() else {}
     if not isinstance(content, Mapping):
@@ -66,14 +66,14 @@ def read(path: Path, content: Any) -> Found:
     settings = plain(config)
     merged = _merged(settings)
     ignored = not_understood(path.with_name(CONFIG), merged, _KNOWN)
-    found = Found(path, encoder.T, b_enc, decoder.T, b_dec, settings, ignored=ignored)
-    found.check_sizes(path.with_name(CONFIG), merged, ("activation_dim", "d_submodule"), ("dict_size",))
-    return found if bias == "bias" else found.shifted()
+    imported = ForeignSAE(path, encoder.T, b_enc, decoder.T, b_dec, settings, ignored=ignored)
+    imported.check_sizes(path.with_name(CONFIG), merged, ("activation_dim", "d_submodule"), ("dict_size",))
+    return imported if bias == "bias" else imported.shifted()
 
 
 def _merged(settings: Any) -> dict[str, Any]:
     """Settings of all parts of the file together."""
     if not isinstance(settings, dict):
         return {}
-    parts = [settings.get(part) for part in ("trainer", "buffer")]
-    return {**settings, **{k: v for part in parts if isinstance(part, dict) for k, v in part.items()}}
+    sections = [settings.get(section) for section in ("trainer", "buffer")]
+    return {**settings, **{k: v for section in sections if isinstance(section, dict) for k, v in section.items()}}

@@ -21,7 +21,7 @@ _LEAST = torch.finfo(torch.float32).tiny
 
 
 @dataclass(frozen=True)
-class Found:
+class ForeignSAE:
     """An autoencoder from elsewhere, in our equations.
 
     .. math::
@@ -87,7 +87,7 @@ class Found:
         own = {"W_enc": self.W_enc, "b_enc": self.b_enc, "W_dec": self.W_dec, "b_dec": self.b_dec}
         return {**own, **self.parameters}
 
-    def with_settings(self, configuration: Mapping[str, Any], ignored: tuple[str, ...] = ()) -> Found:
+    def with_settings(self, configuration: Mapping[str, Any], ignored: tuple[str, ...] = ()) -> ForeignSAE:
         """With its settings as they were found, and those of them that are not understood."""
         return replace(self, configuration=configuration, ignored=ignored)
 
@@ -112,15 +112,15 @@ class Found:
                         "weights are not of the same autoencoder: get both again from where it was trained."
                     )
 
-    def with_activation(self, activation: Activation) -> Found:
+    def with_activation(self, activation: Activation) -> ForeignSAE:
         """With one that has no parameters."""
         return replace(self, activation=activation)
 
-    def changed(self, said: str, **arrays: Any) -> Found:
+    def changed(self, change: str, **arrays: Any) -> ForeignSAE:
         """The same with other arrays, and what was done said."""
-        return replace(self, changes=(*self.changes, said), **arrays)
+        return replace(self, changes=(*self.changes, change), **arrays)
 
-    def shifted(self) -> Found:
+    def shifted(self) -> ForeignSAE:
         """The same function where the encoder was given x and not x - b_dec.
 
         ``W_enc x + b = W_enc (x - b_dec) + (b + W_enc b_dec)``; the new bias is computed in float64.
@@ -128,38 +128,38 @@ class Found:
         if not self.b_dec.any():
             return self
         shift = self.b_dec.double() @ self.W_enc.double()
-        said = "b_enc: W_enc b_dec added, since the encoder was given x and not x - b_dec"
-        found = self.changed(said, b_enc=(self.b_enc.double() + shift).float())
+        change = "b_enc: W_enc b_dec added, since the encoder was given x and not x - b_dec"
+        shifted = self.changed(change, b_enc=(self.b_enc.double() + shift).float())
         if not isinstance(self.activation, Gated):
-            return found
+            return shifted
         bias = self.parameters["b_mag"].double() + self.parameters["r_mag"].double().exp() * shift
-        said = "b_mag: exp(r_mag) W_enc b_dec added, for the same reason"
-        return found.changed(said, parameters={**self.parameters, "b_mag": bias.float()})
+        change = "b_mag: exp(r_mag) W_enc b_dec added, for the same reason"
+        return shifted.changed(change, parameters={**self.parameters, "b_mag": bias.float()})
 
-    def scaled_by_directions(self) -> Found:
+    def scaled_by_directions(self) -> ForeignSAE:
         """The same function where pre-activations were multiplied by the norms of the directions, and h divided by them.
 
         The norms go into the encoder and out of the directions; computed in float64.
         """
         norms = self.W_dec.double().norm(dim=1).clamp_min(1e-8)  # as SAELens does
-        said = "W_enc, b_enc: multiplied by the norms of the directions, and W_dec divided by them"
+        change = "W_enc, b_enc: multiplied by the norms of the directions, and W_dec divided by them"
         return self.changed(
-            said + " (rescale_acts_by_decoder_norm)",
+            change + " (rescale_acts_by_decoder_norm)",
             W_enc=(self.W_enc.double() * norms).float(),
             b_enc=(self.b_enc.double() * norms).float(),
             W_dec=(self.W_dec.double() / norms[:, None]).float(),
         )
 
-    def with_thresholds(self, threshold: Tensor, activation: Activation) -> Found:
+    def with_thresholds(self, threshold: Tensor, activation: Activation) -> ForeignSAE:
         """With the latents that are not above their threshold set to 0; a ReLU where no threshold is above 0."""
         replace(self, parameters={"threshold": threshold})  # to look at its shape and numbers
         if not (threshold > 0).any():
             return self
-        said = "log_threshold: logarithm of the thresholds, rounded to float32"
+        change = "log_threshold: logarithm of the thresholds, rounded to float32"
         if (threshold <= 0).any():
-            said += f"; {_LEAST:.1e} for those that are not above 0, which are a ReLU"
+            change += f"; {_LEAST:.1e} for those that are not above 0, which are a ReLU"
         logarithm = threshold.double().clamp_min(_LEAST).log().float()
-        return self.changed(said, activation=activation, parameters={"log_threshold": logarithm})
+        return self.changed(change, activation=activation, parameters={"log_threshold": logarithm})
 
     def to_sae(self, origin: Mapping[str, Any]) -> SAE:
         """The autoencoder.

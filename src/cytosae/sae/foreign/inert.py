@@ -66,20 +66,20 @@ class Inert:
     """An object of a class that is not here: its fields and nothing else."""
 
     fields: Mapping[str, Any] = {}
-    given: tuple[Any, ...] = ()
+    arguments: tuple[Any, ...] = ()
     """What it was made with."""
     known_as = ""
     """Full name of its class in the Python of today."""
 
-    def __new__(cls, *given: Any) -> Inert:
+    def __new__(cls, *arguments: Any) -> Inert:
         """An empty object; what ``NEWOBJ`` asks for."""
         made = super().__new__(cls)
-        made.given = given
+        made.arguments = arguments
         return made
 
-    def __init__(self, *given: Any) -> None:
+    def __init__(self, *arguments: Any) -> None:
         """What ``REDUCE`` asks for, and no other opcode: refuse, unless it only stands for a value."""
-        member_of_enum = _is_class_of_others(self.known_as) and len(given) == 1 and _is_plain(given[0])
+        member_of_enum = _is_class_of_others(self.known_as) and len(arguments) == 1 and _is_plain(arguments[0])
         if self.known_as not in _VALUES and not member_of_enum:
             raise _Called(class_name(type(self)))
 
@@ -215,30 +215,30 @@ def _plain(value: Any, depth: int, left: list[int]) -> Any:
 
 def _value_of(value: Inert, depth: int, left: list[int]) -> Any:
     """A number or text where an object stands for one; otherwise its fields, or what it was made with."""
-    name, given = value.known_as, value.given
-    if name.startswith("pathlib.") and all(isinstance(part, str) for part in given):
+    name, arguments = value.known_as, value.arguments
+    if name.startswith("pathlib.") and all(isinstance(part, str) for part in arguments):
         kind = PureWindowsPath if "Windows" in name else PurePosixPath
-        return str(kind(*given))
+        return str(kind(*arguments))
     if name.startswith(_NUMPY):
         return _plain(_numbers(value), depth, left)
     if name == "numpy.dtype":
-        return str(given[0]) if given else name
-    if name in _DATES and len(given) == 1 and isinstance(given[0], bytes):
+        return str(arguments[0]) if arguments else name
+    if name in _DATES and len(arguments) == 1 and isinstance(arguments[0], bytes):
         with suppress(TypeError, ValueError):
-            return str(_DATES[name](given[0]))  # type: ignore[call-arg, arg-type]
-    if value.fields or not given:
+            return str(_DATES[name](arguments[0]))  # type: ignore[call-arg, arg-type]
+    if value.fields or not arguments:
         return _plain(dict(value.fields), depth - 1, left)
-    told = [_plain(one, depth - 1, left) for one in given]
-    if len(told) == 1 and _is_class_of_others(name):
-        return told[0]  # a member of an enum, by its value
-    return f"{type(value).__qualname__}({', '.join(map(str, told))})"
+    values = [_plain(one, depth - 1, left) for one in arguments]
+    if len(values) == 1 and _is_class_of_others(name):
+        return values[0]  # a member of an enum, by its value
+    return f"{type(value).__qualname__}({', '.join(map(str, values))})"
 
 
 def _numbers(value: Inert) -> Any:
     """What a number or an array of numpy holds; its kind where that is neither numbers nor text."""
     try:
         if type(value).__qualname__ == "scalar":
-            dtype, raw = value.given
+            dtype, raw = value.arguments
             return np.frombuffer(raw, _dtype(dtype))[0].item()
         _, shape, dtype, fortran, raw = value.fields["state"]
         if isinstance(raw, Inert):
@@ -251,8 +251,8 @@ def _numbers(value: Inert) -> Any:
 
 
 def _dtype(described: Inert) -> np.dtype[Any]:
-    name, order = described.given[0], described.fields["state"][1]
-    found = np.dtype(str(name))
-    if found.kind not in _PLAIN_KINDS:
+    name, order = described.arguments[0], described.fields["state"][1]
+    dtype = np.dtype(str(name))
+    if dtype.kind not in _PLAIN_KINDS:
         raise TypeError(f"numpy's {name}")
-    return found.newbyteorder(order)
+    return dtype.newbyteorder(order)

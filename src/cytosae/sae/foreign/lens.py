@@ -28,7 +28,7 @@ from typing import Any
 from torch import Tensor
 
 from cytosae.errors import CytosaeError
-from cytosae.sae.foreign.equations import Found, check_kind, refuse, take
+from cytosae.sae.foreign.equations import ForeignSAE, check_kind, refuse, take
 from cytosae.sae.foreign.settings import flag, is_off, not_understood, short
 from cytosae.sae.objectives import Activation, BatchTopK, Gated, JumpReLU, ReLU, TopK
 from cytosae.settings import TrainConfig
@@ -95,7 +95,7 @@ _WHY = {
 }
 
 
-def of_lens(path: Path, settings: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Found:
+def of_lens(path: Path, settings: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> ForeignSAE:
     """The autoencoder of such settings and tensors.
 
     Parameters
@@ -116,27 +116,27 @@ def of_lens(path: Path, settings: Mapping[str, Any], tensors: Mapping[str, Tenso
     architecture, activation = _architecture(path, settings)
     state = dict(tensors)
     scale = _scale(path, settings, state)
-    found = _equations(path, settings, state, architecture, activation)
-    found.check_sizes(path, settings, ("d_in",), ("d_sae",))
-    if not isinstance(found.activation, TopK) and not is_off(kwargs := settings.get("activation_fn_kwargs")):
+    imported = _equations(path, settings, state, architecture, activation)
+    imported.check_sizes(path, settings, ("d_in",), ("d_sae",))
+    if not isinstance(imported.activation, TopK) and not is_off(kwargs := settings.get("activation_fn_kwargs")):
         ignored = (*ignored, f"activation_fn_kwargs: {kwargs}")
     if scale is not None:
-        if tuple(scale.shape) != (n_latents := len(found.W_dec),):
+        if tuple(scale.shape) != (n_latents := len(imported.W_dec),):
             raise CytosaeError(
                 f"{path}: its scaling factors have the shape {tuple(scale.shape)}; expected ({n_latents},)."
             )
-        said = "W_dec: rows multiplied by finetuning_scaling_factor"
-        found = found.changed(said, W_dec=found.W_dec * scale[:, None])
-    found = found.with_settings(settings, ignored)
-    return found if flag(path, settings, "apply_b_dec_to_input", True) else found.shifted()
+        change = "W_dec: rows multiplied by finetuning_scaling_factor"
+        imported = imported.changed(change, W_dec=imported.W_dec * scale[:, None])
+    imported = imported.with_settings(settings, ignored)
+    return imported if flag(path, settings, "apply_b_dec_to_input", True) else imported.shifted()
 
 
 def _architecture(path: Path, settings: Mapping[str, Any]) -> tuple[str, str]:
     """Architecture and activation, both known."""
     architecture = settings.get("architecture") or "standard"
-    told = {name: settings[name] for name in _ACTIVATION if settings.get(name) is not None}
+    named = {name: settings[name] for name in _ACTIVATION if settings.get(name) is not None}
     # A function is told by its full name, such as torch.nn.functional.relu.
-    names = {str(value).rpartition(".")[2].lower().replace("_", "") for value in told.values()} or {"relu"}
+    names = {str(value).rpartition(".")[2].lower().replace("_", "") for value in named.values()} or {"relu"}
     if not isinstance(architecture, str):
         raise CytosaeError(
             f"{path}: the setting architecture is {short(architecture)}; expected one name, such as {_ARCHITECTURES[0]!r}. "
@@ -145,12 +145,12 @@ def _architecture(path: Path, settings: Mapping[str, Any]) -> tuple[str, str]:
     if architecture not in _ARCHITECTURES:
         raise refuse(path, f"the architecture {architecture!r}", _WHY.get(architecture, "computes something else"))
     if len(names) > 1:
-        raise CytosaeError(f"{path}: says of its activation {told}, which cannot all be. Correct whichever is wrong.")
+        raise CytosaeError(f"{path}: says of its activation {named}, which cannot all be. Correct whichever is wrong.")
     activation = names.pop()
     if activation == "topk" and architecture == "standard":
         architecture = "topk"
     if activation != "relu" and activation != architecture:
-        raise refuse(path, f"the activation {', '.join(map(repr, told.values()))}", "takes the place of the ReLU")
+        raise refuse(path, f"the activation {', '.join(map(repr, named.values()))}", "takes the place of the ReLU")
     for name in ("rescale_acts_by_decoder_norm", "k"):
         if not is_off(value := settings.get(name)) and architecture not in ("topk", *_OF_BATCHES):
             raise refuse(path, f"{name} {value!r} with the architecture {architecture!r}", "belongs to a TopK")
@@ -159,19 +159,21 @@ def _architecture(path: Path, settings: Mapping[str, Any]) -> tuple[str, str]:
 
 def _equations(
     path: Path, settings: Mapping[str, Any], state: dict[str, Tensor], architecture: str, activation: str
-) -> Found:
+) -> ForeignSAE:
     what = f"an autoencoder of the architecture {architecture!r}"
     if architecture == "gated":
         state.pop("b_enc", None)  # vit_prisma saves one that its gated autoencoder does not look at
         W_enc, W_dec, b_dec, b_gate, r_mag, b_mag = take(path, state, ("W_enc", "W_dec", "b_dec", *_GATE), what)
-        return Found(path, W_enc, b_gate, W_dec, b_dec, activation=Gated(), parameters={"r_mag": r_mag, "b_mag": b_mag})
+        return ForeignSAE(
+            path, W_enc, b_gate, W_dec, b_dec, activation=Gated(), parameters={"r_mag": r_mag, "b_mag": b_mag}
+        )
     threshold = {"jumprelu": ("threshold",), **dict.fromkeys(_OF_BATCHES, ("topk_threshold",))}.get(architecture, ())
     W_enc, b_enc, W_dec, b_dec, *thresholds = take(path, state, (*ARRAYS, *threshold), what)
-    found = Found(path, W_enc, b_enc, W_dec, b_dec, activation=ReLU())
+    imported = ForeignSAE(path, W_enc, b_enc, W_dec, b_dec, activation=ReLU())
     if flag(path, settings, "rescale_acts_by_decoder_norm", False):
-        found = found.scaled_by_directions()
+        imported = imported.scaled_by_directions()
     if architecture == "topk":
-        return found.with_activation(TopK(_k(path, settings)))
+        return imported.with_activation(TopK(_k(path, settings)))
     if thresholds:
         values = thresholds[0]
         if architecture in _OF_BATCHES:
@@ -180,16 +182,16 @@ def _equations(
                     f"{path}: topk_threshold has the shape {tuple(values.shape)}; expected one value, as SAELens saves it."
                 )
             values = values.reshape(1).expand(len(b_enc))
-        return found.with_thresholds(values, _thresholded(settings, architecture))
-    return found
+        return imported.with_thresholds(values, _thresholded(settings, architecture))
+    return imported
 
 
 def _k(path: Path, settings: Mapping[str, Any]) -> int:
     kwargs = settings.get("activation_fn_kwargs") or {}
     if not isinstance(kwargs, Mapping) or set(kwargs) - {"k"}:
         raise refuse(path, f"a TopK with activation_fn_kwargs {kwargs}", "can compute something else than TopK with k")
-    told = [one for one in (settings.get("k"), kwargs.get("k")) if one is not None]
-    k = _whole(told[0]) if told and all(one == told[0] for one in told) else None
+    counts = [one for one in (settings.get("k"), kwargs.get("k")) if one is not None]
+    k = _whole(counts[0]) if counts and all(one == counts[0] for one in counts) else None
     if k is None:
         raise CytosaeError(
             f"{path}: a TopK that says of its k: {short(settings.get('k'))}, and in activation_fn_kwargs: "
@@ -210,8 +212,8 @@ def _thresholded(settings: Mapping[str, Any], architecture: str) -> Activation:
     metadata = settings.get("metadata")
     metadata = metadata if isinstance(metadata, Mapping) else {}
     details = metadata.get("training_architecture_details")
-    told = {**settings, **details} if isinstance(details, Mapping) else settings
-    k, bandwidth = _whole(told.get("k")), told.get("jumprelu_bandwidth")
+    merged = {**settings, **details} if isinstance(details, Mapping) else settings
+    k, bandwidth = _whole(merged.get("k")), merged.get("jumprelu_bandwidth")
     trained = metadata.get("training_architecture") or architecture
     if trained in _OF_BATCHES and k is not None:
         return BatchTopK(k)

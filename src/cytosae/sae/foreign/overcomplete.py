@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from cytosae.errors import CytosaeError
-from cytosae.sae.foreign.equations import Found, check_kind, refuse, take
+from cytosae.sae.foreign.equations import ForeignSAE, check_kind, refuse, take
 from cytosae.sae.foreign.inert import Inert, class_name, plain
 
 _EPS = 1e-5
@@ -51,7 +51,7 @@ def is_state(content: Any) -> bool:
     return isinstance(content, Mapping) and "dictionary._weights" in content
 
 
-def read(path: Path, content: Any) -> Found:
+def read(path: Path, content: Any) -> ForeignSAE:
     """The arrays; batch norm and multiplier are folded in."""
     if is_module(content):
         return _of_module(path, content)
@@ -69,35 +69,35 @@ def read(path: Path, content: Any) -> Found:
             f"{path}: the rows of dictionary._weights are not of unit norm, so the dictionary is normalised in another way "
             "than overcomplete's default, which a state_dict does not tell. Save the module: torch.save(sae.eval(), file)."
         )
-    said = "W_dec: dictionary._weights brought to unit norm, the default of overcomplete, times exp(multiplier)"
-    return _found(path, content, dictionary / (norms + 1e-8) * factor.reshape(()).exp(), (said,))
+    change = "W_dec: dictionary._weights brought to unit norm, the default of overcomplete, times exp(multiplier)"
+    return _foreign_sae(path, content, dictionary / (norms + 1e-8) * factor.reshape(()).exp(), (change,))
 
 
-def _of_module(path: Path, module: Inert) -> Found:
+def _of_module(path: Path, module: Inert) -> ForeignSAE:
     kind = type(module).__qualname__
     if kind != "SAE":
         raise refuse(path, f"{kind} of overcomplete", _OTHERS.get(kind, "computes something else"))
-    parts = _fields(module, "_modules")
-    dictionary = _fields(parts.get("dictionary"))
+    modules = _fields(module, "_modules")
+    dictionary = _fields(modules.get("dictionary"))
     fused = dictionary.get("_fused_dictionary")
     if module.fields.get("training") is not False or not isinstance(fused, Tensor):
         raise CytosaeError(f"{path}: was saved while it trained. Save it ready for use: torch.save(sae.eval(), file).")
-    encoder = parts.get("encoder")
+    encoder = modules.get("encoder")
     activation = _fields(encoder, "_modules").get("final_activation")
     if type(encoder).__qualname__ != "MLPEncoder" or type(activation).__qualname__ != "ReLU":
         name = f"an encoder {type(encoder).__qualname__} with {type(activation).__qualname__}"
         raise refuse(path, name, "is not one linear map and a ReLU")
     check_kind(path, "the dictionary", fused)
-    found = _found(path, _tensors(path, module), fused.detach(), ())
-    found.check_sizes(path, plain(dictionary), ("in_dimensions", "dimensions"), ("nb_concepts", "nb_components"))
-    return found
+    imported = _foreign_sae(path, _tensors(path, module), fused.detach(), ())
+    imported.check_sizes(path, plain(dictionary), ("in_dimensions", "dimensions"), ("nb_concepts", "nb_components"))
+    return imported
 
 
 def _fields(module: Any, name: str | None = None) -> Mapping[str, Any]:
     """The fields of a module, or one of them that holds others; empty where there are none."""
-    found = getattr(module, "fields", {})
-    found = found if name is None else found.get(name)
-    return found if isinstance(found, Mapping) else {}
+    fields = getattr(module, "fields", {})
+    fields = fields if name is None else fields.get(name)
+    return fields if isinstance(fields, Mapping) else {}
 
 
 def _tensors(path: Path, module: Any, prefix: str = "") -> dict[str, Tensor]:
@@ -108,13 +108,13 @@ def _tensors(path: Path, module: Any, prefix: str = "") -> dict[str, Tensor]:
     own = {**_fields(module, "_parameters"), **_fields(module, "_buffers")}
     if fields.get("_forward_hooks") or fields.get("_forward_pre_hooks"):
         raise CytosaeError(f"{path}: its part {prefix or 'itself'} has hooks, which can change what it computes.")
-    found = {f"{prefix}{name}": value for name, value in own.items() if isinstance(value, Tensor)}
-    for name, part in _fields(module, "_modules").items():
-        found |= _tensors(path, part, f"{prefix}{name}.")
-    return found
+    tensors = {f"{prefix}{name}": value for name, value in own.items() if isinstance(value, Tensor)}
+    for name, submodule in _fields(module, "_modules").items():
+        tensors |= _tensors(path, submodule, f"{prefix}{name}.")
+    return tensors
 
 
-def _found(path: Path, state: Mapping[str, Any], dictionary: Tensor, changes: tuple[str, ...]) -> Found:
+def _foreign_sae(path: Path, state: Mapping[str, Any], dictionary: Tensor, changes: tuple[str, ...]) -> ForeignSAE:
     rest = {k: v for k, v in state.items() if k not in _DICTIONARY and not str(k).endswith("num_batches_tracked")}
     normed = any(name in rest for name in _NORM)
     what = "an SAE of overcomplete with a linear encoder"
@@ -130,4 +130,4 @@ def _found(path: Path, state: Mapping[str, Any], dictionary: Tensor, changes: tu
         weight, bias = (weight.double() * gain[:, None]).float(), ((bias.double() - mean) * gain + shift).float()
         changes += ("W_enc and b_enc: batch norm folded in, with the mean and variance of the training",)
     centre = torch.zeros(dictionary.shape[-1:])  # and so there is nothing to shift
-    return Found(path, weight.T, bias, dictionary, centre, changes=changes)
+    return ForeignSAE(path, weight.T, bias, dictionary, centre, changes=changes)

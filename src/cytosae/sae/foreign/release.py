@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from cytosae.errors import CytosaeError
-from cytosae.sae.foreign.equations import Found
+from cytosae.sae.foreign.equations import ForeignSAE
 from cytosae.sae.foreign.inert import Inert, class_name, plain
 from cytosae.sae.foreign.lens import of_lens
 
@@ -24,7 +24,7 @@ def matches(content: Any) -> bool:
     return isinstance(content, Mapping) and "state_dict" in content
 
 
-def read(path: Path, content: Any) -> Found:
+def read(path: Path, content: Any) -> ForeignSAE:
     """The arrays, and the fields of the configuration object."""
     if not matches(content):
         raise CytosaeError(f"{path}: no dictionary with 'state_dict' and 'cfg', as CytoSAE and PatchSAE save it.")

@@ -12,7 +12,7 @@ from torch import Tensor
 from cytosae import __version__
 from cytosae.artefacts import claim, read_json, whole_file, write_json
 from cytosae.errors import CytosaeError
-from cytosae.sae.foreign.equations import Found
+from cytosae.sae.foreign.equations import ForeignSAE
 from cytosae.sae.foreign.inert import plain
 from cytosae.sae.foreign.lens import of_lens
 from cytosae.sae.model import SAE
@@ -28,7 +28,7 @@ def matches(path: Path) -> bool:
     return (path / CONFIG).is_file() and (path / WEIGHTS).is_file()
 
 
-def read(path: Path) -> Found:
+def read(path: Path) -> ForeignSAE:
     """What a folder holds."""
     for name in (CONFIG, WEIGHTS):
         if not (path / name).is_file():

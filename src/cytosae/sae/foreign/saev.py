@@ -15,7 +15,7 @@ from typing import Any
 
 from cytosae.artefacts import parse_json
 from cytosae.errors import CytosaeError
-from cytosae.sae.foreign.equations import Found, refuse, take
+from cytosae.sae.foreign.equations import ForeignSAE, refuse, take
 from cytosae.sae.foreign.inert import plain, read_checkpoint
 from cytosae.sae.foreign.lens import ARRAYS
 from cytosae.sae.foreign.settings import not_understood, short
@@ -39,7 +39,7 @@ def matches(path: Path) -> bool:
         return file.read(1) == b"{"
 
 
-def read(path: Path, *, centred: bool | None = None) -> Found:
+def read(path: Path, *, centred: bool | None = None) -> ForeignSAE:
     """The arrays; where the encoder is given x itself, that is folded into `b_enc`.
 
     Parameters
@@ -68,8 +68,8 @@ def read(path: Path, *, centred: bool | None = None) -> Found:
     config = header.get("cfg")
     settings = {**header, **config} if isinstance(config, dict) else header
     ignored = not_understood(path, settings, _KNOWN)
-    found = Found(path, W_enc, b_enc, W_dec, b_dec, plain(header), ignored=ignored)
-    found.check_sizes(path, settings, ("d_model", "d_vit"), ("d_sae",))
+    imported = ForeignSAE(path, W_enc, b_enc, W_dec, b_dec, plain(header), ignored=ignored)
+    imported.check_sizes(path, settings, ("d_model", "d_vit"), ("d_sae",))
     if centred is None:
         if schema == 1 and b_dec.any():
             raise CytosaeError(
@@ -77,7 +77,7 @@ def read(path: Path, *, centred: bool | None = None) -> Found:
                 "that trained it computes W_enc (x - b_dec), say --format saev-centred, if W_enc x, --format saev-uncentred."
             )
         centred = schema is None
-    return found if centred else found.shifted()
+    return imported if centred else imported.shifted()
 
 
 def _activation(header: dict[str, Any]) -> str:

@@ -81,5 +81,5 @@ def _leaves(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str
 
 def short(value: Any) -> str:
     """A value of a setting, as a message tells it."""
-    told = str(value)
-    return told if len(told) <= _LONGEST else f"{told[:_LONGEST]}..."
+    text = str(value)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."

@@ -94,7 +94,7 @@ class Activation(nn.Module, ABC):
             Which they are, as an index; has to be all where `largest_of_token` is not None.
         """
 
-    def limit(self, pieces: Iterable[Tensor], n_tokens: int) -> Tensor | None:
+    def limit(self, chunks: Iterable[Tensor], n_tokens: int) -> Tensor | None:
         """What the latents of a batch depend on beside their token; None for nothing.
 
         Parameters

@@ -43,11 +43,11 @@ class BatchTopK(Threshold):
         return self.k * n_tokens
 
     @torch.no_grad()
-    def limit(self, pieces: Iterable[Tensor], n_tokens: int) -> Tensor | None:
+    def limit(self, chunks: Iterable[Tensor], n_tokens: int) -> Tensor | None:
         """The least activation that is among the k n largest; 0 where fewer are above zero."""
         largest = self.log_threshold.new_zeros(0)
         wanted = self.k * int(self.sharding.tokens.sum(torch.tensor(n_tokens)))
-        for pre in pieces:
+        for pre in chunks:
             largest = torch.cat([largest, pre[pre > 0]])
             if len(largest) > wanted:
                 largest = largest.topk(wanted).values

@@ -40,8 +40,8 @@ class TopK(Activation):
     def forward(self, pre: Tensor, bias: Tensor, latents: Any = ALL) -> Tensor:
         """See `Activation.forward`."""
         values, places = pre.topk(min(self.k, pre.shape[-1]))
-        kept, _ = among_largest(values, self.k, self.sharding.latents)
-        return torch.zeros_like(pre).scatter(-1, places, torch.relu(values) * kept)
+        is_largest, _ = among_largest(values, self.k, self.sharding.latents)
+        return torch.zeros_like(pre).scatter(-1, places, torch.relu(values) * is_largest)
 
     def in_training(self, pre: Tensor, bias: Tensor, limit: Tensor | None) -> Latents:
         """See `Activation.in_training`."""
