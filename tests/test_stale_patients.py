@@ -22,7 +22,7 @@ from cytosae.explorer.opened import Opened
 from cytosae.report import report_inputs, write_report
 from cytosae.sae import SAE
 from cytosae.settings import BarcodeConfig, EncodeConfig
-from cytosae.study import RunConfig, Study
+from cytosae.study.stages import barcodes
 from cytosae.tokens import TokenStore
 
 CELLS = 48
@@ -57,7 +57,7 @@ def study(make_store: Callable[..., TokenStore]) -> tuple[Path, TokenStore]:
     tokens = torch.randn(CELLS, 7, 8, generator=torch.Generator().manual_seed(0))
     store = make_store(tokens, **COLUMNS)
     folder = finished(store, drawn())
-    Study(folder, RunConfig())._cohort()
+    barcodes(folder, BarcodeConfig()).update()
     return folder, store
 
 
@@ -140,7 +140,7 @@ def test_barcodes_by_cell_type_pool_to_those_of_the_patients(study: tuple[Path, 
 
 def test_a_study_with_barcodes_by_cell_type_has_report_and_patients(study: tuple[Path, TokenStore]) -> None:
     folder, _ = study
-    Study(folder, RunConfig(barcodes=BarcodeConfig(by_cell_type=True)))._cohort()
+    barcodes(folder, BarcodeConfig(by_cell_type=True)).update()
     assert "cell_type" in read_barcodes(folder / "cohort" / "barcodes.h5ad", "blast").obs
     write_report(folder)
     assert "<h2>Patients</h2>" in (folder / "report" / "index.html").read_text()
