@@ -134,7 +134,7 @@ class ProcessEngine:
         how = f"was killed by signal {-code}" if code is not None and code < 0 else f"ended with code {code}"
         if lost.attempts == ATTEMPTS:
             raise CytosaeError(
-                f"a worker process {how}, as those before it that worked on the same work unit: too little memory for so many "
+                f"a worker process {how}, as those before it on the same work unit: too little memory for so many "
                 "replicas? Finished work is kept; run the same command with fewer --replicas."
             )
         say(f"a worker process {how}; what it worked on is made again")
