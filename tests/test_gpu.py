@@ -20,7 +20,7 @@ if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # read when Triton is first imported, so before anything that may do so
 
 from cytosae.sae import SAE, gpu, sparse
-from cytosae.sae.loss import BatchFigures
+from cytosae.sae.loss import BatchFigures, Loss
 from test_sparse import clear_choice, far_from_zero, two_saes
 
 SHAPES = {
@@ -58,15 +58,9 @@ def both(
 ) -> tuple[SAE, BatchFigures, BatchFigures]:  # fmt: skip
     """A copy with the gradients of the GPU's step, its figures, and those of the CPU's, whose gradients `sae` has."""
     other = copy.deepcopy(sae).to(device)
-    loss = {
-        "objective": objective,
-        "l1": l1,
-        "dead": dead,
-        "matryoshka_levels": matryoshka_levels,
-        "dead_latent_loss": dead_latent_loss,
-    }
-    found = gpu.backward(other, x.to(device), **loss, dtype=dtype)
-    return other.cpu(), found, sparse.backward(sae, x, **loss)
+    loss = Loss(objective, l1, dead, matryoshka_levels, dead_latent_loss)
+    found = gpu.backward(other, x.to(device), loss, dtype=dtype)
+    return other.cpu(), found, sparse.backward(sae, x, loss)
 
 
 def apart(sae: SAE, other: SAE) -> dict[str, float]:
@@ -171,7 +165,7 @@ def test_gradients_are_added_and_repeat_to_the_bit(device: str) -> None:
     x = torch.randn(30, 20, generator=generator).to(device)
     once, again, twice = (copy.deepcopy(sae).to(device) for _ in range(3))
     for model in (once, again, twice, twice):
-        gpu.backward(model, x, objective="squared", l1=0.1, matryoshka_levels=2)
+        gpu.backward(model, x, Loss(objective="squared", l1=0.1, matryoshka_levels=2))
     assert max(apart(once, again).values()) == 0
     for parameter in once.parameters():
         assert parameter.grad is not None
@@ -184,10 +178,10 @@ def test_what_it_cannot_work_on_is_refused(device: str, monkeypatch: pytest.Monk
     x = torch.zeros(3, 4, device=device)
     sae.W_enc = torch.nn.Parameter(sae.W_enc.detach().contiguous())
     with pytest.raises(ValueError, match="one row of memory per latent"):
-        gpu.backward(sae, x, objective="release", l1=0.0)
+        gpu.backward(sae, x, Loss(objective="release", l1=0.0))
     monkeypatch.setattr(gpu, "_interpreted", lambda: False)
     with pytest.raises(ValueError, match="not on a GPU"):
-        gpu.backward(sae, x.cpu(), objective="release", l1=0.0)
+        gpu.backward(sae, x.cpu(), Loss(objective="release", l1=0.0))
 
 
 def test_without_triton_it_can_be_imported_but_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -201,7 +195,7 @@ def test_without_triton_it_can_be_imported_but_not_used(monkeypatch: pytest.Monk
     spec.loader.exec_module(module)
     assert not module.available()
     with pytest.raises(ImportError, match="pip install triton"):
-        module.backward(SAE(4, 6), torch.zeros(3, 4), objective="release", l1=0.0)
+        module.backward(SAE(4, 6), torch.zeros(3, 4), Loss(objective="release", l1=0.0))
 
 
 COMPILE = """

@@ -18,9 +18,10 @@ from typer.testing import CliRunner
 from cytosae.cli.options import with_settings
 from cytosae.concepts import cell_activations, concept_maps
 from cytosae.errors import CytosaeError
-from cytosae.sae import SAE, TrainConfig, backends, backward, evaluate, gpu, recorded, sparse
+from cytosae.sae import SAE, TrainConfig, backends, backward, evaluate, recorded, sparse
 from cytosae.sae.active_latents import active
 from cytosae.sae.checkpoint import CHECKPOINT, load_checkpoint, save_checkpoint
+from cytosae.sae.loss import Loss
 from cytosae.sae.objectives import ACTIVATIONS, OBJECTIVES, activation_of
 from cytosae.sae.start import initialise
 from cytosae.sae.state import TrainState, new_state
@@ -103,7 +104,7 @@ def test_gradients_equal_the_formulas(objective: str, pieces: int, matryoshka_le
         ours, theirs = drawn(objective, seed=seed), drawn(objective, seed=seed)
         elements = ours.n_latents * -(-12 // pieces)
         figures = backward(
-            ours, x, objective=objective, l1=0.3, matryoshka_levels=matryoshka_levels, max_elements=elements
+            ours, x, Loss(objective=objective, l1=0.3, matryoshka_levels=matryoshka_levels), max_elements=elements
         )
         sizes = [21 >> level for level in reversed(range(matryoshka_levels))]
         loss, by_threshold = planted_loss(theirs, x, objective, 0.3, sizes)
@@ -125,7 +126,7 @@ def test_threshold_gradient_is_that_of_the_mean_over_many_tokens() -> None:
     with torch.no_grad():
         sae.activation.log_threshold.fill_(np.log(0.8))
     x = torch.randn(200_000, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * 2
-    backward(sae, x, objective="jumprelu", l1=2.0)
+    backward(sae, x, Loss(objective="jumprelu", l1=2.0))
     found = sae.activation.log_threshold.grad
     assert found is not None
 
@@ -153,7 +154,7 @@ def test_archetypal_gradient_reaches_what_the_directions_are_made_of() -> None:
         made.shift.normal_(0, 0.05)  # type: ignore[union-attr]
     made.give_directions(state.sae.W_dec)
     x = torch.randn(10, 6, dtype=torch.float64)
-    backward(state.sae, x, objective="archetypal", l1=0.0)
+    backward(state.sae, x, Loss(objective="archetypal", l1=0.0))
     made.take_gradient(state.sae.W_dec)
     found = [parameter.grad.clone() for parameter in made.parameters()]  # type: ignore[union-attr]
 
@@ -333,6 +334,8 @@ def test_kernels_of_a_gpu_are_used_only_if_chosen(
     chosen: str | None, backend: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
 
+    from cytosae.sae import gpu  # imports Triton
+
     if chosen:
         monkeypatch.setenv("CYTOSAE_BACKEND", chosen)
     monkeypatch.setattr(gpu, "available", lambda: True)
@@ -347,7 +350,7 @@ def test_objectives_that_need_inactive_latents_are_not_given_to_the_fast_step() 
     for objective in ("jumprelu", "gated"):
         sae = drawn(objective).float()
         with pytest.raises(ValueError, match="not active"):
-            sparse.backward(sae, torch.randn(5, 7), objective=objective, l1=0.1)
+            sparse.backward(sae, torch.randn(5, 7), Loss(objective=objective, l1=0.1))
 
 
 class TestSaved:

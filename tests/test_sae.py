@@ -27,6 +27,7 @@ from cytosae.sae import objectives as objectives_module
 from cytosae.sae.checkpoint import CHECKPOINT, load_checkpoint, save_checkpoint
 from cytosae.sae.former import TrainedWork
 from cytosae.sae.joint import Member, train_together
+from cytosae.sae.loss import Loss
 from cytosae.sae.start import start_from_tokens, start_of_bias
 from cytosae.sae.state import dead_latents, learning_rate, new_state
 from cytosae.sae.step import step
@@ -122,14 +123,8 @@ def test_gradients_equal_the_formulas(
     index = torch.tensor(dead, dtype=torch.long)
     # The piece size divides the batch; the result must not depend on it.
     elements = s * max(1, -(-n // pieces))
-    loss_of = {
-        "objective": objective,
-        "l1": l1,
-        "dead": index,
-        "matryoshka_levels": matryoshka_levels,
-        "dead_latent_loss": dead_latent_loss,
-    }
-    figures = backward(ours, x, **loss_of, max_elements=elements)
+    minimised = Loss(objective, l1, index, matryoshka_levels, dead_latent_loss)
+    figures = backward(ours, x, minimised, max_elements=elements)
     loss = transcription(
         theirs, x, objective, l1, dead, [max(1, s // 2**level) for level in range(matryoshka_levels)], dead_latent_loss
     )
@@ -174,8 +169,8 @@ def test_nested_dictionaries_keep_coarse_structure_whole() -> None:
 def test_revival_reaches_encoder_and_decoder_of_dead_latents_only(dead_latent_loss: str) -> None:
     x = torch.randn(20, 6, dtype=torch.float64)
     with_loss, without = random_sae(6, 12, bias=-20.0), random_sae(6, 12, bias=-20.0)  # nothing fires
-    backward(with_loss, x, objective="release", l1=0.0, dead=torch.tensor([3, 7]), dead_latent_loss=dead_latent_loss)
-    backward(without, x, objective="release", l1=0.0)
+    backward(with_loss, x, Loss("release", 0.0, torch.tensor([3, 7]), dead_latent_loss=dead_latent_loss))
+    backward(without, x, Loss(objective="release", l1=0.0))
     for name, axis in (("W_enc", 0), ("b_enc", None), ("W_dec", 1)):
         gained = (getattr(with_loss, name).grad - getattr(without, name).grad).abs()
         touched = (gained.sum(axis) if axis is not None else gained) > 0
@@ -185,14 +180,14 @@ def test_revival_reaches_encoder_and_decoder_of_dead_latents_only(dead_latent_lo
 def test_ghost_survives_large_pre_activations() -> None:
     sae = random_sae(4, 8)
     x = torch.randn(5, 4, dtype=torch.float64) * 1e4
-    figures = backward(sae, x, objective="release", l1=1e-3, dead=torch.arange(8))
+    figures = backward(sae, x, Loss(objective="release", l1=1e-3, dead=torch.arange(8)))
     assert math.isfinite(figures.loss)
     assert all(torch.isfinite(p.grad).all() for p in sae.parameters())
 
 
 def test_reported_figures_are_those_of_the_definitions() -> None:
     sae, x = random_sae(5, 9), torch.randn(40, 5, dtype=torch.float64)
-    figures = backward(sae, x, objective="squared", l1=0.1, max_elements=9 * 7)
+    figures = backward(sae, x, Loss(objective="squared", l1=0.1), max_elements=9 * 7)
     with torch.no_grad():
         xhat, h = sae(x)
     assert figures.l0 == pytest.approx(float((h > 0).sum(1).double().mean()))

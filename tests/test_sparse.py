@@ -20,7 +20,7 @@ from torch import Tensor
 from cytosae.concepts import cell_activations, concept_maps
 from cytosae.sae import SAE, TrainConfig, active_latents, backends, backward, sparse
 from cytosae.sae.checkpoint import load_checkpoint, save_checkpoint
-from cytosae.sae.loss import auxk_count
+from cytosae.sae.loss import Loss, auxk_count
 from cytosae.sae.state import TrainState, dead_latents, new_state
 from cytosae.sae.step import step
 
@@ -88,25 +88,10 @@ def test_gradients_equal_float64_autograd_of_the_model(
     x = clear_choice(exact, x, dead, 1e-5)
     if not len(x):
         return
+    loss = Loss(objective, l1, dead, matryoshka_levels, dead_latent_loss)
     with patch.object(active_latents, "TOKENS", block), patch.object(sparse, "TOKENS", block):
-        found = sparse.backward(
-            sae,
-            x,
-            objective=objective,
-            l1=l1,
-            dead=dead,
-            matryoshka_levels=matryoshka_levels,
-            dead_latent_loss=dead_latent_loss,
-        )
-    truth = backward(
-        exact,
-        x.double(),
-        objective=objective,
-        l1=l1,
-        dead=dead,
-        matryoshka_levels=matryoshka_levels,
-        dead_latent_loss=dead_latent_loss,
-    )
+        found = sparse.backward(sae, x, loss)
+    truth = backward(exact, x.double(), loss)
     for (name, ours), theirs in zip(sae.named_parameters(), exact.parameters(), strict=True):
         assert ours.grad is not None
         assert theirs.grad is not None
@@ -195,7 +180,7 @@ def test_gradients_do_not_depend_on_the_number_of_threads() -> None:
     for threads in (1, 2, 3):
         torch.set_num_threads(threads)
         sae, _, generator = two_saes(16, 600, 0, 0.05)
-        sparse.backward(sae, torch.randn(200, 16, generator=generator), objective="release", l1=1e-3)
+        sparse.backward(sae, torch.randn(200, 16, generator=generator), Loss(objective="release", l1=1e-3))
         results.append([parameter.grad for parameter in sae.parameters()])
         assert torch.get_num_threads() == threads
     torch.set_num_threads(before)
@@ -377,7 +362,7 @@ def test_four_steps_at_once_are_four_steps_of_the_same_gradient() -> None:
     twin.load_state_dict(sae.state_dict())
     x = torch.randn(300, 16, generator=generator)
     latents = np.arange(40)
-    found = sparse.forward(sae, x, objective="release", l1=1e-3, dead=None, matryoshka_levels=1, dtype="float32")
+    found = sparse.forward(sae, x, Loss(objective="release", l1=1e-3))
     states = []
     for model, visits, length in ((sae, 4, 1), (twin, 1, 4)):
         state = {p: {name: torch.zeros_like(p) for name in ("exp_avg", "exp_avg_sq")} for p in model.parameters()}

@@ -2,7 +2,7 @@
 
 from cytosae.sae.distributed import join
 from cytosae.sae.importing import import_sae
-from cytosae.sae.loss import backward, ghost_reconstruction, terms
+from cytosae.sae.loss import Loss, backward, ghost_reconstruction, terms
 from cytosae.sae.metrics import HELD_OUT, TRAINING, ExplainedVariance, evaluate, measured_on
 from cytosae.sae.model import SAE
 from cytosae.sae.objectives import RECONSTRUCTION, recorded
@@ -19,6 +19,7 @@ __all__ = [
     "TRACKERS",
     "TRAINING",
     "ExplainedVariance",
+    "Loss",
     "TrainConfig",
     "backward",
     "evaluate",

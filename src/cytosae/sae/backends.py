@@ -11,7 +11,6 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +19,7 @@ from torch import Tensor
 from cytosae.backbones import choose_precision
 from cytosae.errors import CytosaeError
 from cytosae.sae import loss, sparse
-from cytosae.sae.loss import BatchFigures
+from cytosae.sae.loss import BatchFigures, Loss
 from cytosae.sae.model import SAE
 from cytosae.sae.state import MOMENTS, TrainState, dead_latents, learning_rate
 from cytosae.settings import TrainConfig
@@ -71,7 +70,7 @@ def plain(
 ) -> BatchFigures:
     """The step as the equations read; `backward` computes the gradients."""
     state.optimiser.zero_grad(set_to_none=True)
-    figures = backward(state.sae, x, **_loss(config, _in_dead_latent_loss(state, config)))
+    figures = backward(state.sae, x, _loss(config, _in_dead_latent_loss(state, config)))
     figures = _of_all(state.sae, figures, len(x))
     _check_finite(figures, state)
     for group in state.optimiser.param_groups:
@@ -116,7 +115,7 @@ def fused(state: TrainState, x: Tensor, config: TrainConfig) -> BatchFigures:
         rested[dead] += 1
     with_loss = _in_dead_latent_loss(state, config) if visited else None
     dtype = choose_precision(config.encoder, "cpu")
-    forward = sparse.forward(sae, x, **_loss(config, with_loss), dtype=dtype, latents=None if visited else latents)
+    forward = sparse.forward(sae, x, _loss(config, with_loss), dtype, latents=None if visited else latents)
     _check_finite(forward.figures, state)
     for parameter in sae.parameters():
         moments = state.optimiser.state[parameter]
@@ -137,10 +136,8 @@ def _check_finite(figures: BatchFigures, state: TrainState) -> None:
         )
 
 
-def _loss(config: TrainConfig, dead: Tensor | None) -> dict[str, Any]:
-    """Arguments of every way to compute the loss."""
-    names = ("objective", "l1", "matryoshka_levels", "dead_latent_loss")
-    return {**{name: getattr(config, name) for name in names}, "dead": dead}
+def _loss(config: TrainConfig, dead: Tensor | None) -> Loss:
+    return Loss(config.objective, config.l1, dead, config.matryoshka_levels, config.dead_latent_loss)
 
 
 def _in_dead_latent_loss(state: TrainState, config: TrainConfig) -> Tensor | None:

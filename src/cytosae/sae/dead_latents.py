@@ -1,6 +1,6 @@
-"""Gradients of the terms that revive dead latents, in pieces, on any device; the readable form is in `objectives`.
+"""Gradients of the dead-latent losses, in chunks, on any device; the readable form is in `loss`.
 
-Neither term needs an array tokens x latents: the ghost term is made in pieces of both, AuxK in pieces of tokens.
+Neither term needs an array tokens x latents: the ghost term is made in chunks of both, AuxK in chunks of tokens.
 """
 
 from __future__ import annotations
@@ -14,8 +14,10 @@ from torch import Tensor
 
 from cytosae.sae.loss import LOWEST, auxk_count, dead_latent_weight, ghost_scale
 from cytosae.sae.model import SAE
-from cytosae.sae.objectives import RECONSTRUCTION
 from cytosae.sae.sharding import AxisGroup, Sharding
+
+Error = Callable[[Tensor, Tensor], Tensor]
+"""Reconstruction error, target and output to one value per token."""
 
 
 @dataclass(frozen=True)
@@ -85,12 +87,12 @@ class Dead:
 
 @torch.no_grad()
 def ghost(
-    latents: Dead, centred: Tensor, residual: Tensor, objective: str, reconstruction: Tensor, chunks: Chunks
+    latents: Dead, centred: Tensor, residual: Tensor, error: Error, reconstruction: Tensor, chunks: Chunks
 ) -> Extra:
-    """The ghost term (`objectives.ghost_reconstruction`).
+    """The ghost term (`loss.ghost_reconstruction`).
 
     Activations are made twice, once for the sum that they weigh and once for the gradients, with the maximum of each token
-    carried along, as attention is computed in pieces (FlashAttention, Dao et al., 2022).
+    carried along, as attention is computed in chunks (FlashAttention, Dao et al., 2022).
 
     Parameters
     ----------
@@ -118,7 +120,7 @@ def ghost(
     scale = ghost_scale(total, residual)
     with torch.enable_grad():
         output = (scale * total).requires_grad_()
-        term = RECONSTRUCTION[objective](residual, output).sum()
+        term = error(residual, output).sum()
         (pull,) = torch.autograd.grad(term, output)
     weight = dead_latent_weight("ghost", reconstruction, term, latents.sharding.tokens)
     pull = (pull * scale * (weight / n)).to(kind)
@@ -172,7 +174,7 @@ def nearest(
 
 
 @torch.no_grad()
-def auxk_pull(x: Tensor, output: Tensor, objective: str) -> tuple[float, float, Tensor]:
+def auxk_pull(x: Tensor, output: Tensor, error: Error) -> tuple[float, float, Tensor]:
     """AuxK's term, its weight and its weighted derivative by the tokens' outputs.
 
     Parameters
@@ -182,7 +184,7 @@ def auxk_pull(x: Tensor, output: Tensor, objective: str) -> tuple[float, float, 
     """
     with torch.enable_grad():
         output = output.requires_grad_()
-        term = RECONSTRUCTION[objective](x, output).sum()
+        term = error(x, output).sum()
         (pull,) = torch.autograd.grad(term, output)
     weight = dead_latent_weight("auxk", term, term, AxisGroup())
     return float(term), float(weight), pull * (weight / len(x))

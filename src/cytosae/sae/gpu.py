@@ -20,9 +20,8 @@ from torch import Tensor
 
 from cytosae.sae.active_latents import margin
 from cytosae.sae.dead_latents import Chunks, Dead, Extra, auxk_pull, ghost, nearest
-from cytosae.sae.loss import BatchFigures, dictionary_sizes, takes_part
+from cytosae.sae.loss import BatchFigures, Loss, dictionary_sizes
 from cytosae.sae.model import SAE
-from cytosae.sae.objectives import RECONSTRUCTION
 from cytosae.sae.sparse import gradient_of
 
 try:
@@ -233,19 +232,19 @@ def _decode(sae: SAE, h: Active, ends: Tensor) -> Tensor:
 
 
 def _dead_latent_gradients(
-    sae: SAE, centred: Tensor, x: Tensor, output: Tensor, dead: Tensor, dead_latent_loss: str, objective: str,
-    reconstruction: Tensor, dtype: str,
+    sae: SAE, centred: Tensor, x: Tensor, output: Tensor, dead: Tensor, loss: Loss, reconstruction: Tensor,
+    dtype: str,
 ) -> Extra:  # fmt: skip
     """Gradients of the dead latents' term; see `cytosae.sae.dead_latents`."""
     latents = Dead.from_sae(sae, dead, dtype)
-    if dead_latent_loss == "ghost":
-        return ghost(latents, centred, x - output, objective, reconstruction, Chunks(len(x), LATENTS, _one_by_one))
+    if loss.dead_latent_loss == "ghost":
+        return ghost(latents, centred, x - output, loss.error, reconstruction, Chunks(len(x), LATENTS, _one_by_one))
     places, values = nearest(latents, centred, Chunks(TOKENS, LATENTS, _one_by_one), torch.topk)
     n, k = places.shape
     w_dec, bounds = sae.W_dec[dead], torch.arange(0, n * k + 1, k, device=x.device)
     raised = output.clone()
     _add_sums(raised[None], torch.stack([bounds[:-1], bounds[1:]]), places.flatten(), values.flatten(), w_dec)
-    term, weight, pull = auxk_pull(x, raised, objective)
+    term, weight, pull = auxk_pull(x, raised, loss.error)
     order = places.flatten().argsort(stable=True)
     starts = torch.nn.functional.pad(places.flatten().bincount(minlength=len(dead)).cumsum(0), (1, 0))
     tokens, chosen = (order // k).int(), values.flatten()[order]
@@ -263,17 +262,7 @@ def _one_by_one(function: Callable[..., None], items: Iterable[tuple[Any, ...]])
         function(*item)
 
 
-def backward(
-    sae: SAE,
-    x: Tensor,
-    *,
-    objective: str,
-    l1: float,
-    dead: Tensor | None = None,
-    matryoshka_levels: int = 1,
-    dead_latent_loss: str = "ghost",
-    dtype: str = "float32",
-) -> BatchFigures:
+def backward(sae: SAE, x: Tensor, loss: Loss, dtype: str = "float32") -> BatchFigures:
     """Add the gradients of a batch's loss to ``.grad`` of the parameters; see `cytosae.sae.loss.backward`.
 
     Parameters
@@ -297,49 +286,37 @@ def backward(
         raise ValueError(f"the tokens are on {x.device}, not on a GPU; the sparse step for a CPU is cytosae.sae.sparse")
     # Triton launches on the current GPU, which need not be that of the tokens.
     with torch.no_grad(), torch.cuda.device_of(x):
-        return _backward(sae, x, objective, l1, dead, matryoshka_levels, dead_latent_loss, dtype)
+        return _backward(sae, x, loss, dtype)
 
 
-def _backward(
-    sae: SAE,
-    x: Tensor,
-    objective: str,
-    l1: float,
-    dead: Tensor | None,
-    matryoshka_levels: int,
-    dead_latent_loss: str,
-    dtype: str,
-) -> BatchFigures:
+def _backward(sae: SAE, x: Tensor, loss: Loss, dtype: str) -> BatchFigures:
     for parameter in sae.parameters():
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
     g_enc, g_dec = _rows(gradient_of(sae.W_enc).T), _rows(gradient_of(sae.W_dec))
     n, centred = len(x), (x - sae.b_dec).contiguous()
-    ends = torch.tensor(dictionary_sizes(sae, matryoshka_levels), device=x.device)
+    ends = torch.tensor(dictionary_sizes(sae, loss.matryoshka_levels), device=x.device)
     h = _active(sae, centred, dtype)
     outputs = _decode(sae, h, ends)
     with torch.enable_grad():
         outputs.requires_grad_()
-        error = RECONSTRUCTION[objective]
-        reconstruction = torch.stack([error(x, output).sum() for output in outputs]).mean()
+        reconstruction = torch.stack([loss.error(x, output).sum() for output in outputs]).mean()
         (pulls,) = torch.autograd.grad(reconstruction / n, outputs)
     for k in reversed(
-        range(matryoshka_levels - 1)
+        range(len(pulls) - 1)
     ):  # a latent acts on the first dictionary that has it, and on all larger ones
         pulls[k] += pulls[k + 1]
     drawn = h.tokens + n * torch.bucketize(h.latents.long(), ends, right=True)
     by_h, g_bias = torch.empty_like(h.values), torch.empty_like(sae.b_enc)
-    slope = torch.full_like(g_bias, l1 / n)
+    slope = torch.full_like(g_bias, loss.l1 / n)
     _dots[(sae.n_latents,)](h.starts, drawn, pulls, _rows(sae.W_dec), slope, by_h, g_bias, sae.d_model, **_TILE)
     bounds = torch.stack([h.starts[:-1], h.starts[1:]])
     _add_sums(g_dec[None], bounds, drawn, h.values, pulls)
     _add_sums(g_enc[None], bounds, h.tokens, by_h, centred)
     term, weight = 0.0, 0.0
-    if dead is not None and takes_part(sae, dead):
+    if (dead := loss.dead_of(sae)) is not None:
         dead, output = dead.to(x.device), outputs.detach()[-1]
-        extra = _dead_latent_gradients(
-            sae, centred, x, output, dead, dead_latent_loss, objective, reconstruction.detach(), dtype
-        )
+        extra = _dead_latent_gradients(sae, centred, x, output, dead, loss, reconstruction.detach(), dtype)
         g_enc[dead] += extra.enc
         g_dec[dead] += extra.dec
         g_bias[dead] += extra.bias
@@ -350,5 +327,5 @@ def _backward(
     of_latents = torch.stack([h.values.sum(dtype=torch.float64), h.values.new_tensor(len(h), dtype=torch.float64)])
     sums = reconstruction.double(), square.double(), *sae.sharding.latents.sum(of_latents)
     error_mean, mse, l1_mean, l0 = (torch.stack(sums) / n).tolist()
-    loss = error_mean + l1 * l1_mean + weight * term
-    return BatchFigures(loss, error_mean, l1_mean, term, mse, l0, h.starts.diff() > 0)
+    value = error_mean + loss.l1 * l1_mean + weight * term
+    return BatchFigures(value, error_mean, l1_mean, term, mse, l0, h.starts.diff() > 0)

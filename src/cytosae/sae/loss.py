@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -18,6 +19,34 @@ so small that processors take a hundred times as long for it."""
 AUXK_WEIGHT = 1 / 32
 """Weight of AuxK's error beside the reconstruction error (Gao et al., 2024, appendix A.2)."""
 _TINY = 1e-6  # keeps quotients finite where a norm or a loss is zero
+
+
+@dataclass(frozen=True)
+class Loss:
+    """What is minimised on a batch."""
+
+    objective: str
+    """A key of `RECONSTRUCTION`."""
+    l1: float
+    """lambda."""
+    dead: Tensor | None = None
+    """Indices of the dead latents, ``(n_dead,)``; None or empty to leave them alone. Where the latents are sharded, those of
+    this shard, and None only if no shard has any."""
+    matryoshka_levels: int = 1
+    """Number of nested dictionaries, each of which has to reconstruct the token (Matryoshka SAE; Bussmann, Nabeshima,
+    Karvonen and Nanda, 2025, with sizes that are fixed and L1 in place of BatchTopK); 1 is the plain autoencoder."""
+    dead_latent_loss: str = "ghost"
+    """What the dead latents have to do: ``ghost`` (`ghost_reconstruction`) or ``auxk`` (`auxk_reconstruction`)."""
+
+    @property
+    def error(self) -> Callable[[Tensor, Tensor], Tensor]:
+        """Reconstruction error per token."""
+        return RECONSTRUCTION[self.objective]
+
+    def dead_of(self, sae: SAE) -> Tensor | None:
+        """The dead latents if there is a term for them; those that are meant may be in other shards."""
+        present = self.dead is not None and (len(self.dead) > 0 or sae.sharding.latents.size > 1)
+        return self.dead if present else None
 
 
 @dataclass
@@ -37,25 +66,17 @@ class Terms:
 def dictionary_sizes(sae: SAE, matryoshka_levels: int) -> list[int]:
     """Sizes of the Matryoshka levels, smallest first: all latents, the first half of them, half of these, ...
 
-    Of an autoencoder that holds a part of the latents, how many of each dictionary are in it.
+    Of an autoencoder that holds a shard of the latents, how many of each dictionary are in it.
     """
     n, group = sae.n_latents, sae.sharding.latents
     sizes = [max(1, n * group.size >> level) for level in reversed(range(matryoshka_levels))]
     return [min(max(0, size - n * group.rank), n) for size in sizes]
 
 
-def takes_part(sae: SAE, dead: Tensor | None) -> bool:
-    """Whether there is a term of the dead latents; those that are meant may be in other parts of the latents."""
-    return dead is not None and (len(dead) > 0 or sae.sharding.latents.size > 1)
-
-
 def terms(
     sae: SAE,
     x: Tensor,
-    objective: str,
-    dead: Tensor | None,
-    matryoshka_levels: int = 1,
-    dead_latent_loss: str = "ghost",
+    loss: Loss,
     limit: Tensor | None = None,
 ) -> Terms:
     """Evaluate the terms of the loss.
@@ -66,35 +87,25 @@ def terms(
         The autoencoder.
     x
         Tokens, ``(n_tokens, d_model)``.
-    objective
-        A key of `RECONSTRUCTION`.
-    dead
-        Indices of the dead latents, ``(n_dead,)``; None or empty to leave them alone. Where the latents are divided, those
-        of this part, and None only if there are none in any.
-    matryoshka_levels
-        Number of nested dictionaries, each of which has to reconstruct the token (Matryoshka SAE; Bussmann, Nabeshima,
-        Karvonen and Nanda, 2025, with sizes that are fixed and L1 in place of BatchTopK); 1 is the plain autoencoder.
-    dead_latent_loss
-        What the dead latents have to do: ``ghost`` (`ghost_reconstruction`) or ``auxk`` (`auxk_reconstruction`).
     limit
         Of the batch, where the activation has one (`Activation.limit`).
     """
-    error = RECONSTRUCTION[objective]
+    error, dead = loss.error, loss.dead_of(sae)
     pre = sae.pre_activations(x)
     latents = sae.activation.in_training(pre, sae.b_enc, limit)
     h, group = latents.h, sae.sharding.latents
     partial = group.once(sae.b_dec)
     errors, start = [], 0
-    for end in dictionary_sizes(sae, matryoshka_levels):
+    for end in dictionary_sizes(sae, loss.matryoshka_levels):
         partial = partial + h[:, start:end] @ sae.W_dec[start:end]
         output = group.sum(partial)
         errors.append(error(x, output))
         start = end
     term = None
-    if dead is not None and takes_part(sae, dead) and dead_latent_loss == "ghost":
+    if dead is not None and loss.dead_latent_loss == "ghost":
         residual = (x - output).detach()
         term = error(residual, ghost_reconstruction(sae, pre, residual, dead))
-    elif dead is not None and takes_part(sae, dead):
+    elif dead is not None:
         term = error(x, output.detach() + auxk_reconstruction(sae, pre, dead))
     reconstruction = torch.stack(errors).mean(dim=0)
     if latents.auxiliary is not None:
@@ -190,34 +201,25 @@ class BatchFigures:
 def backward(
     sae: SAE,
     x: Tensor,
-    *,
-    objective: str,
-    l1: float,
-    dead: Tensor | None = None,
-    matryoshka_levels: int = 1,
-    dead_latent_loss: str = "ghost",
+    loss: Loss,
     max_elements: int | None = None,
 ) -> BatchFigures:
     """Add the gradients of a batch's loss to ``.grad`` of the parameters.
 
-    The loss is the mean over the batch's tokens of reconstruction + `l1` times sparsity (for a ReLU the L1 norm), plus the
-    mean of the dead latents' term times its weight (`revival_weight`).
+    The loss is the mean over the batch's tokens of reconstruction + lambda times sparsity (for a ReLU the L1 norm), plus the
+    mean of the dead latents' term times its weight (`dead_latent_weight`).
 
     Parameters
     ----------
     x
         Tokens of the batch, ``(n_tokens, d_model)``.
-    objective, dead, matryoshka_levels, dead_latent_loss
-        See `terms`.
-    l1
-        lambda.
     max_elements
         Largest array tokens x latents to hold at once: the batch is worked through in chunks, with the same result. If
         None, one that stays in cache where there is one thread; several have to be worth waking.
     """
     group = sae.sharding.latents
     if max_elements is None:
-        # Processes that exchange parts of a piece need equal pieces, whatever the threads of each.
+        # Processes that exchange shards of a chunk need equal chunks, whatever the threads of each.
         cached = x.device.type == "cpu" and (torch.get_num_threads() == 1 or group.size > 1)
         max_elements = 1 << 20 if cached else 1 << 26
     chunks = x.split(max(1, max_elements // sae.n_latents))
@@ -225,22 +227,21 @@ def backward(
     with torch.no_grad():
         limit = sae.activation.limit((sae.pre_activations(chunk) for chunk in chunks), n_tokens)
     weight: Tensor | None = None
-    if takes_part(sae, dead) and len(chunks) > 1 and dead_latent_loss == "ghost":
-        # The ghost term's weight belongs to the whole batch, so it has to be known before the first piece's gradient.
+    if loss.dead_of(sae) is not None and len(chunks) > 1 and loss.dead_latent_loss == "ghost":
+        # The ghost term's weight belongs to the whole batch, so it has to be known before the first chunk's gradient.
         with torch.no_grad():
-            evaluated = [terms(sae, p, objective, dead, matryoshka_levels, dead_latent_loss, limit) for p in chunks]
-            weight = _weight_of_chunks(dead_latent_loss, evaluated, sae)
+            weight = _weight_of_chunks(loss, [terms(sae, chunk, loss, limit) for chunk in chunks], sae)
     sums = torch.zeros(6, dtype=torch.float64)
     fired = torch.zeros(sae.n_latents, dtype=torch.bool, device=x.device)
     for chunk in chunks:
-        own = terms(sae, chunk, objective, dead, matryoshka_levels, dead_latent_loss, limit)
-        loss = (own.reconstruction + l1 * own.sparsity).sum() / n_tokens
+        own = terms(sae, chunk, loss, limit)
+        total = (own.reconstruction + loss.l1 * own.sparsity).sum() / n_tokens
         of_dead = torch.zeros((), device=x.device)
         if own.dead_latent_loss is not None:
-            weight = _weight_of_chunks(dead_latent_loss, [own], sae) if weight is None else weight
+            weight = _weight_of_chunks(loss, [own], sae) if weight is None else weight
             of_dead = own.dead_latent_loss.sum()
-            loss = loss + weight * of_dead / n_tokens
-        loss.backward()
+            total = total + weight * of_dead / n_tokens
+        total.backward()
         with torch.no_grad():
             active = own.latents > 0
             fired |= active.any(dim=0)
@@ -249,14 +250,14 @@ def backward(
             sums += torch.stack([figure.sum() for figure in whole]).to("cpu", torch.float64)
     sums[3:] = group.sum(sums[3:])  # the others follow from the whole reconstruction
     reconstruction, of_all_dead, mse, sparsity, l0, l1_norm = (sums / n_tokens).tolist()
-    total = reconstruction + l1 * sparsity + (0 if weight is None else float(weight) * of_all_dead)
+    value = reconstruction + loss.l1 * sparsity + (0 if weight is None else float(weight) * of_all_dead)
     return BatchFigures(
-        total, reconstruction, l1_norm, of_all_dead, mse, l0, fired, None if limit is None else float(limit)
+        value, reconstruction, l1_norm, of_all_dead, mse, l0, fired, None if limit is None else float(limit)
     )
 
 
 @torch.no_grad()
-def _weight_of_chunks(dead_latent_loss: str, evaluated: list[Terms], sae: SAE) -> Tensor:
+def _weight_of_chunks(loss: Loss, evaluated: list[Terms], sae: SAE) -> Tensor:
     of_dead = torch.stack([own.dead_latent_loss.sum() for own in evaluated if own.dead_latent_loss is not None]).sum()
     reconstruction = torch.stack([own.reconstruction.sum() for own in evaluated]).sum()
-    return dead_latent_weight(dead_latent_loss, reconstruction, of_dead, sae.sharding.tokens)
+    return dead_latent_weight(loss.dead_latent_loss, reconstruction, of_dead, sae.sharding.tokens)

@@ -22,7 +22,7 @@ class AxisGroup:
     """Number of shards."""
 
     def sum(self, shard: Tensor) -> Tensor:
-        """Sum over the shards. In its derivative each holds the sum, as every process goes on with all of it."""
+        """Sum over the shards. For its derivative the sum counts as held by each, as each uses all of it."""
         return shard
 
     def sum_(self, shard: Tensor) -> None:

@@ -19,9 +19,8 @@ from torch import Tensor
 from cytosae.sae import kernels
 from cytosae.sae.active_latents import LATENTS, ROWS, TOKENS, Active, active_in_training, by_latent, largest
 from cytosae.sae.dead_latents import Chunks, Dead, Extra, auxk_pull, ghost, nearest, ranges
-from cytosae.sae.loss import BatchFigures, dictionary_sizes, takes_part
+from cytosae.sae.loss import BatchFigures, Loss, dictionary_sizes
 from cytosae.sae.model import SAE
-from cytosae.sae.objectives import RECONSTRUCTION
 from cytosae.sae.threads import each, thread_ranges
 
 DENSE = 0.03
@@ -73,10 +72,7 @@ class Pass:
     figures: BatchFigures
 
 
-def forward(
-    sae: SAE, x: Tensor, *, objective: str, l1: float, dead: Tensor | None = None, matryoshka_levels: int = 1,
-    dead_latent_loss: str = "ghost", dtype: str = "float32", latents: NDArray[np.int64] | None = None,
-) -> Pass:  # fmt: skip
+def forward(sae: SAE, x: Tensor, loss: Loss, dtype: str = "float32", latents: NDArray[np.int64] | None = None) -> Pass:
     """The loss of a batch, and how it depends on the outputs; see `cytosae.sae.loss.backward`."""
     if sae.activation.slope is None:
         raise ValueError(f"the loss of {sae.activation.name} depends on latents that are not active")
@@ -85,22 +81,20 @@ def forward(
     limit = None
     if (most := sae.activation.largest_of_batch(n)) is not None:
         limit = float(h.values.min()) if len(h) >= most > 0 else 0.0
-    l1 *= sae.activation.slope
-    outputs = decode(sae, h, matryoshka_levels)
+    l1 = loss.l1 * sae.activation.slope
+    outputs = decode(sae, h, loss.matryoshka_levels)
     reconstruction, pulls = torch.zeros(()), torch.empty_like(outputs)
     for first, last in ranges(n, TOKENS):  # larger arrays would come from the system anew in every step
         some = outputs[:, first:last].clone().requires_grad_()
-        error = torch.stack([RECONSTRUCTION[objective](x[first:last], output).sum() for output in some]).mean()
+        error = torch.stack([loss.error(x[first:last], output).sum() for output in some]).mean()
         (pulls[:, first:last],) = torch.autograd.grad(error / n, some)
         reconstruction += error.detach()
-    pulls = pulls.flip(0).cumsum(0).flip(0) if matryoshka_levels > 1 else pulls
+    pulls = pulls.flip(0).cumsum(0).flip(0) if len(pulls) > 1 else pulls
     output = outputs[-1]
     extra, of_dead, weighted = None, 0.0, 0.0
-    if dead is not None and takes_part(sae, dead):
+    if (dead := loss.dead_of(sae)) is not None:
         with torch.no_grad():
-            extra = _dead_latent_gradients(
-                sae, centred, x, output, dead, dead_latent_loss, objective, reconstruction, dtype
-            )
+            extra = _dead_latent_gradients(sae, centred, x, output, dead, loss, reconstruction, dtype)
         of_dead, weighted = extra.term / n, extra.weight * extra.term / n
     of_latents = torch.tensor([h.values.sum(dtype=np.float64), len(h)], dtype=torch.float64)
     l1_norm, l0 = (sae.sharding.latents.sum(of_latents) / n).tolist()
@@ -115,25 +109,25 @@ def forward(
         torch.from_numpy(h.fired()),
         limit,
     )
-    ends = np.array(dictionary_sizes(sae, matryoshka_levels))
+    ends = np.array(dictionary_sizes(sae, loss.matryoshka_levels))
     return Pass(h, centred, pulls, ends, np.float32(l1 / n), extra, figures)
 
 
 def _dead_latent_gradients(
-    sae: SAE, centred: Tensor, x: Tensor, output: Tensor, dead: Tensor, dead_latent_loss: str, objective: str,
-    reconstruction: Tensor, dtype: str,
+    sae: SAE, centred: Tensor, x: Tensor, output: Tensor, dead: Tensor, loss: Loss, reconstruction: Tensor,
+    dtype: str,
 ) -> Extra:  # fmt: skip
     """Gradients of the dead latents' term; see `cytosae.sae.dead_latents`."""
     latents = Dead.from_sae(sae, dead, dtype)
-    if dead_latent_loss == "ghost":
+    if loss.dead_latent_loss == "ghost":
         chunks = Chunks(TOKENS // 4, LATENTS, each)
-        return ghost(latents, centred, x - output, objective, reconstruction, chunks)
+        return ghost(latents, centred, x - output, loss.error, reconstruction, chunks)
     places, values = nearest(latents, centred, Chunks(ROWS, LATENTS, each), largest)
     h, n = by_latent(places, values, len(dead)), len(places)
     w_dec, raised, ends = rows_of(sae.W_dec[dead]), output.clone()[None], np.array([len(dead)])
     entries = h.starts, h.tokens, h.values, w_dec
     each(kernels.decode, ((*entries, ends, first, last, raised.numpy()) for first, last in thread_ranges(n)))
-    term, weight, pull = auxk_pull(x, raised[0], objective)
+    term, weight, pull = auxk_pull(x, raised[0], loss.error)
     extra = Extra.zeros(len(dead), sae.d_model, term, weight)
     others = (*entries, pull[None].numpy(), ends, centred.numpy(), np.float32(0))
     outputs = extra.enc.numpy(), extra.dec.numpy(), extra.bias.numpy()
@@ -141,17 +135,7 @@ def _dead_latent_gradients(
     return extra
 
 
-def backward(
-    sae: SAE,
-    x: Tensor,
-    *,
-    objective: str,
-    l1: float,
-    dead: Tensor | None = None,
-    matryoshka_levels: int = 1,
-    dead_latent_loss: str = "ghost",
-    dtype: str = "float32",
-) -> BatchFigures:
+def backward(sae: SAE, x: Tensor, loss: Loss, dtype: str = "float32") -> BatchFigures:
     """Add the gradients of a batch's loss to ``.grad`` of the parameters; see `cytosae.sae.loss.backward`.
 
     Parameters
@@ -159,40 +143,21 @@ def backward(
     dtype
         Of the encoder's product, and of those of the dead latents' term: ``float32`` or ``bfloat16``.
     """
-    done = forward(
-        sae,
-        x,
-        objective=objective,
-        l1=l1,
-        dead=dead,
-        matryoshka_levels=matryoshka_levels,
-        dead_latent_loss=dead_latent_loss,
-        dtype=dtype,
-    )
+    done = forward(sae, x, loss, dtype)
     for parameter in sae.parameters():
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
     g_enc, g_dec = gradient_of(sae.W_enc).T, gradient_of(sae.W_dec)
     g_bias = torch.zeros_like(sae.b_enc)
-    if done.extra is not None and dead is not None:
+    if done.extra is not None and (dead := loss.dead) is not None:
         g_enc[dead] += done.extra.enc
         g_dec[dead] += done.extra.dec
         g_bias[dead] += done.extra.bias
     h = done.h
-    arguments = (
-        h.starts,
-        h.tokens,
-        h.values,
-        rows_of(sae.W_dec),
-        done.pulls.numpy(),
-        done.ends,
-        done.centred.numpy(),
-    )
-    outputs = (rows_of(g_enc), g_dec.numpy(), g_bias.numpy())
-    each(
-        kernels.gradients,
-        ((first, last, *arguments, done.l1, *outputs) for first, last in ranges(sae.n_latents, LATENTS)),
-    )
+    entries = h.starts, h.tokens, h.values, rows_of(sae.W_dec)
+    arguments = *entries, done.pulls.numpy(), done.ends, done.centred.numpy(), done.l1
+    outputs = rows_of(g_enc), g_dec.numpy(), g_bias.numpy()
+    each(kernels.gradients, ((low, high, *arguments, *outputs) for low, high in ranges(sae.n_latents, LATENTS)))
     gradient_of(sae.b_enc).add_(g_bias)
     pull = sae.sharding.latents.once(done.pulls[0].sum(0))
     gradient_of(sae.b_dec).add_(pull - sae.W_enc.detach() @ g_bias)
