@@ -26,7 +26,7 @@ from cytosae.console import progress, say
 from cytosae.errors import CytosaeError, Interrupted
 from cytosae.interrupts import StopFlag, deferred_signals
 from cytosae.locks import locked
-from cytosae.sae.threads import alone
+from cytosae.sae.threads import alone, begin
 from cytosae.sae.training import Course, claim_training, own_random_numbers, start_tokens
 from cytosae.settings import TrainConfig
 from cytosae.tokens import TokenSource, shuffled_batches
@@ -240,10 +240,6 @@ def _side_by_side(members: int, device: torch.device) -> Iterator[Callable[..., 
     def in_one(function: Callable[[Course], Any], course: Course) -> Any:
         with alone():
             return function(course)
-
-    def begin() -> None:
-        torch.set_num_threads(1)
-        torch.set_flush_denormal(True)  # as the threads of the sparse step
 
     with ThreadPoolExecutor(threads, "sae-member", initializer=begin) as pool:
 
