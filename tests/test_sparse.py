@@ -195,31 +195,31 @@ from cytosae.sae.threads import each
 
 torch.set_num_threads(4)
 x, w = torch.randn(4, 6, 8), torch.randn(24, 8).T[:, torch.arange(24)]
-found = each(torch.matmul, [(x, w)] * 8)
+products = each(torch.matmul, [(x, w)] * 8)
 torch.set_num_threads(1)
-print(all(torch.equal(product, x @ w) for product in found))
+print(all(torch.equal(product, x @ w) for product in products))
 """
 
 
 def test_a_new_thread_makes_the_bits_of_an_old_one() -> None:
     """In a process of its own: MKL asks the environment for the threads of a thread that torch has not yet told."""
     environment = os.environ | {"OMP_NUM_THREADS": "4"}
-    told = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", FRESH_THREADS], env=environment, capture_output=True, text=True, check=True
     )
-    assert told.stdout == "True\n"
+    assert process.stdout == "True\n"
 
 
 def test_maps_do_not_depend_on_the_number_of_threads() -> None:
     sae, _, generator = two_saes(8, 24, 0, 0.5)
     tokens = torch.randn(30, 7, 8, generator=generator)
     before = torch.get_num_threads()
-    found = []
+    maps = []
     for threads in (1, 2, 3, 4):
         torch.set_num_threads(threads)
-        found.append(concept_maps(sae, tokens, np.arange(24), (2, 3)))
+        maps.append(concept_maps(sae, tokens, np.arange(24), (2, 3)))
     torch.set_num_threads(before)
-    assert all(torch.equal(found[0], other) for other in found[1:])
+    assert all(torch.equal(maps[0], other) for other in maps[1:])
 
 
 def planted(seed: int, n: int = 600, d: int = 24, concepts: int = 60) -> Tensor:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import numpy as np
 import scipy.sparse as sp
 import torch
@@ -86,12 +84,7 @@ def concept_maps(sae: SAE, tokens: Tensor, latents: np.ndarray, grid: tuple[int,
     patches = tokens[:, 1:].to(sae.b_dec.device, torch.float32)
     if patches.device.type == "cpu":
         # Some cells at a time in one thread of torch: one that several share has other last bits.
-        h = torch.cat(each(partial(_some, sae, chosen), ((cells,) for cells in patches.split(CELLS))))
+        h = torch.cat(each(torch.no_grad()(sae.encode_some), ((cells, chosen) for cells in patches.split(CELLS))))
     else:
         h = sae.encode_some(patches, chosen)
     return h.transpose(1, 2).unflatten(2, grid).cpu()
-
-
-@torch.no_grad()
-def _some(sae: SAE, latents: Tensor, patches: Tensor) -> Tensor:
-    return sae.encode_some(patches, latents)

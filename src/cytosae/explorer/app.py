@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import quote
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -155,7 +156,7 @@ def _explain_problems(app: FastAPI) -> None:
     async def failed(request: Request, error: CytosaeError) -> JSONResponse:
         status = 404 if isinstance(error, NotFound) else 422 if isinstance(error, Unanswerable) else 500
         if status == 500:
-            say(f"explorer: {request.url.path}: {error}")
+            say(f"explorer: {quote(request.url.path)}: {error}")
         return JSONResponse({"detail": str(error)}, status)
 
     @app.exception_handler(Exception)

@@ -26,7 +26,7 @@ from cytosae.console import progress, say
 from cytosae.errors import CytosaeError, Interrupted
 from cytosae.interrupts import StopFlag, deferred_signals
 from cytosae.locks import locked
-from cytosae.sae.threads import alone
+from cytosae.sae.threads import alone, begin
 from cytosae.sae.trainer import Trainer, start_tokens
 from cytosae.sae.training import claim_training, own_random_numbers
 from cytosae.settings import TrainConfig
@@ -241,10 +241,6 @@ def _side_by_side(members: int, device: torch.device) -> Iterator[Callable[..., 
     def in_one(function: Callable[[Trainer], Any], trainer: Trainer) -> Any:
         with alone():
             return function(trainer)
-
-    def begin() -> None:
-        torch.set_num_threads(1)
-        torch.set_flush_denormal(True)  # as the threads of the sparse step
 
     with ThreadPoolExecutor(threads, "sae-member", initializer=begin) as pool:
 

@@ -22,13 +22,14 @@ from cytosae.sae.dead_latents import ranges
 
 @cache
 def _pool(threads: int) -> ThreadPoolExecutor:
-    pool = ThreadPoolExecutor(threads, "sae", initializer=_begin)
+    pool = ThreadPoolExecutor(threads, "sae", initializer=begin)
     met = threading.Barrier(threads)
     list(pool.map(lambda _: met.wait(), range(threads)))  # all have begun
     return pool
 
 
-def _begin() -> None:
+def begin() -> None:
+    """Make a new thread one of those that work side by side."""
     # MKL counts the threads of each thread by itself: a new one has as many as the machine, and other last bits of products.
     torch.set_num_threads(1)
     # Moments of latents that have long been silent fade into numbers so small that processors take a hundred times as long.
