@@ -235,7 +235,7 @@ def test_more_images_go_on_and_keep_an_annotated_autoencoder(run: Callable[..., 
 def test_a_run_killed_while_it_puts_aside_goes_on(
     run: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import cytosae.study as module
+    import cytosae.study.replacing as module
 
     before, moved, transfer = contents(tmp_path / "S"), [], module.transfer
 
