@@ -147,7 +147,7 @@ def test_archetypal_gradient_reaches_what_the_directions_are_made_of() -> None:
     config = TrainConfig(objective="archetypal", expansion=3, k=4, archetypes=9, relaxation=0.5)
     state = new_state(config, 6, CPU)
     state.sae.double()
-    made = state.archetypal
+    made = state.dictionary
     assert made is not None
     made.double()
     with torch.no_grad():
@@ -175,7 +175,7 @@ def test_archetypal_directions_stay_mixtures_of_tokens() -> None:
     for relaxation in (0.0, 0.2):
         config = replace(PLANTED["archetypal"], relaxation=relaxation, archetypes=40)
         state = started(config, x)
-        made = state.archetypal
+        made = state.dictionary
         assert made is not None
         for number in range(30):
             step(state, dictionary(number)[0], config)

@@ -54,7 +54,7 @@ def choose(state: TrainState, config: TrainConfig) -> Backend:
     if device != "cpu":
         return plain
     # `fused` holds no gradient as a whole, which `plain` adds up over processes and passes on to archetypes.
-    return fused if state.archetypal is None and sharding.tokens.size == 1 else active
+    return fused if state.dictionary is None and sharding.tokens.size == 1 else active
 
 
 def _kernels_available(device: str) -> bool:
@@ -75,14 +75,14 @@ def plain(
     _check_finite(figures, state)
     for group in state.optimiser.param_groups:
         group["lr"] = learning_rate(state.step, config)
-    if state.archetypal is not None:
-        state.archetypal.take_gradient(state.sae.W_dec)
+    if state.dictionary is not None:
+        state.dictionary.take_gradient(state.sae.W_dec)
     state.sae.remove_parallel_gradient()
     state.optimiser.step()
-    if state.archetypal is None:
+    if state.dictionary is None:
         state.sae.normalise_decoder()
     else:
-        state.archetypal.give_directions(state.sae.W_dec)
+        state.dictionary.give_directions(state.sae.W_dec)
     state.optimiser.zero_grad(set_to_none=True)
     return figures
 

@@ -96,10 +96,10 @@ def initialise(state: TrainState, x: Tensor, config: TrainConfig) -> None:
     """Bias and directions of a training that begins, from a sample of tokens ``(n_tokens, d_model)``."""
     sae = state.sae
     sae.b_dec.copy_(start_of_bias(x, config.b_dec_init))
-    if state.archetypal is not None:
+    if state.dictionary is not None:
         generator = torch.Generator().manual_seed(config.seed)
-        state.archetypal.start_from(x, sae.b_dec, generator)
-        state.archetypal.give_directions(sae.W_dec)
+        state.dictionary.start_from(x, sae.b_dec, generator)
+        state.dictionary.give_directions(sae.W_dec)
         tie_encoder(sae, x.to(sae.b_dec.device) - sae.b_dec, generator)
     elif config.directions_init == "tokens":
         start_from_tokens(sae, x, config.seed)

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from cytosae.sae.model import SAE
-from cytosae.sae.objectives import OBJECTIVES
-from cytosae.sae.objectives.archetypal import ArchetypalDictionary
+from cytosae.sae.objectives import OBJECTIVES, Dictionary
 from cytosae.sae.pretrained import stored_name
 from cytosae.settings import TrainConfig
 
@@ -35,12 +34,12 @@ class TrainState:
     """Steps done."""
     l0: float = float("inf")
     """Active latents a token in the last step; says which way of computing the next one is faster."""
-    archetypal: ArchetypalDictionary | None = None
-    """What the decoder directions are made of, with the archetypal objective."""
+    dictionary: Dictionary | None = None
+    """What the decoder directions are made of; None where they are learned as they are."""
 
     def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Everything that is learned, with its name in the checkpoint."""
-        for prefix, module in (("sae", self.sae), ("archetypes", self.archetypal)):
+        for prefix, module in (("sae", self.sae), ("archetypes", self.dictionary)):
             if module is not None:
                 yield from ((f"{prefix}.{stored_name(name)}", own) for name, own in module.named_parameters())
 
@@ -49,8 +48,8 @@ class TrainState:
         named = {"since_fired": self.since_fired}
         if self.rested is not None:
             named["rested"] = self.rested
-        if self.archetypal is not None:
-            named["archetypes.points"] = self.archetypal.archetypes
+        if self.dictionary is not None:
+            named["archetypes.points"] = self.dictionary.archetypes
         for name, parameter in self.named_parameters():
             moments = self.optimiser.state[parameter]
             if not moments:  # as Adam makes them in its first step
@@ -81,7 +80,7 @@ def new_state(config: TrainConfig, d_model: int, device: torch.device, shards: i
     if made_of:
         made_of.give_directions(sae.W_dec)
     rested = torch.zeros_like(since_fired) if config.dead_every > 1 else None
-    return TrainState(sae, optimiser, since_fired, rested, archetypal=made_of)
+    return TrainState(sae, optimiser, since_fired, rested, dictionary=made_of)
 
 
 def dead_latents(state: TrainState, config: TrainConfig) -> Tensor:

@@ -7,7 +7,14 @@ from importlib import import_module
 from typing import Any
 
 from cytosae import settings
-from cytosae.sae.objectives.base import Activation, Latents, Objective, relative_squared_error, squared_error
+from cytosae.sae.objectives.base import (
+    Activation,
+    Dictionary,
+    Latents,
+    Objective,
+    relative_squared_error,
+    squared_error,
+)
 from cytosae.sae.objectives.batchtopk import BatchTopK
 from cytosae.sae.objectives.gated import Gated
 from cytosae.sae.objectives.jumprelu import JumpReLU
@@ -50,6 +57,7 @@ __all__ = [
     "RECONSTRUCTION",
     "Activation",
     "BatchTopK",
+    "Dictionary",
     "Gated",
     "JumpReLU",
     "Latents",

@@ -18,7 +18,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from cytosae.sae.objectives.base import Objective, squared_error
+from cytosae.sae.objectives.base import Dictionary, Objective, squared_error
 from cytosae.sae.objectives.topk import TopK
 from cytosae.settings import TrainConfig
 
@@ -26,8 +26,8 @@ _OWN = 0.9
 """Share of one archetype in a direction at the start."""
 
 
-class ArchetypalDictionary(nn.Module):
-    """What the decoder directions are made of, in training.
+class ArchetypalDictionary(Dictionary):
+    """Directions as mixtures of archetypes.
 
     Parameters
     ----------
@@ -38,9 +38,6 @@ class ArchetypalDictionary(nn.Module):
     generator
         Of the draws at the start. Until `start_from` the archetypes are random directions.
     """
-
-    archetypes: Tensor
-    """C, ``(n_archetypes, d_model)``."""
 
     def __init__(
         self, n_latents: int, n_archetypes: int, d_model: int, relaxation: float, generator: torch.Generator
@@ -65,7 +62,7 @@ class ArchetypalDictionary(nn.Module):
         return nn.functional.normalize(mixed if self.shift is None else mixed + self.shift, dim=1)
 
     def take_gradient(self, w_dec: nn.Parameter) -> None:
-        """Pass the gradient of the directions on to what they are made of."""
+        """See `Dictionary.take_gradient`."""
         self.directions().backward(w_dec.grad)
         w_dec.grad = None
 

@@ -5,16 +5,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 
 from cytosae.sae.sharding import Sharding
 from cytosae.settings import TrainConfig
-
-if TYPE_CHECKING:
-    from cytosae.sae.objectives.archetypal import ArchetypalDictionary
 
 _TINY = 1e-6  # keeps the quotient finite where a norm is zero
 
@@ -125,6 +122,25 @@ class Activation(nn.Module, ABC):
         """What is to be kept for inference of a batch's `limit`, after `step` steps."""
 
 
+class Dictionary(nn.Module, ABC):
+    """What the decoder directions are made of in training, where they are not learned as they are."""
+
+    archetypes: Tensor
+    """Tokens that the directions are mixed from, ``(n_archetypes, d_model)``."""
+
+    @abstractmethod
+    def start_from(self, x: Tensor, centre: Tensor, generator: torch.Generator) -> None:
+        """Begin from tokens ``(n_tokens, d_model)``, seen from `centre`, ``(d_model,)``."""
+
+    @abstractmethod
+    def take_gradient(self, w_dec: nn.Parameter) -> None:
+        """Pass the gradient of the directions on to what they are made of."""
+
+    @abstractmethod
+    def give_directions(self, w_dec: nn.Parameter) -> None:
+        """Write the directions, of unit norm, where the autoencoder has them, ``(n_latents, d_model)``."""
+
+
 @dataclass(frozen=True)
 class Objective:
     """What ``--objective`` names."""
@@ -137,7 +153,7 @@ class Objective:
     """The setting by which the number of active latents is chosen: ``l1``, or ``k``, which is that number."""
     further: tuple[str, ...] = ()
     """Settings of the training that it uses beside those of its activation and those of all objectives."""
-    dictionary: Callable[[TrainConfig, int, int, torch.Generator], ArchetypalDictionary] | None = None
+    dictionary: Callable[[TrainConfig, int, int, torch.Generator], Dictionary] | None = None
     """What the decoder directions are made of, by settings, ``n_latents``, ``d_model`` and generator; None if learned."""
 
     @property
