@@ -959,7 +959,7 @@ def test_a_zenodo_record_says_its_files_and_checksums(
         server.content["/api/records/1"] = json.dumps({"files": files}).encode()
         assert "refused as the name of a file" in refused("fetch", "mll23", "-o", tmp_path / "got")
     server.content["/api/records/1"] = b"<html>"
-    assert "did not say which files mll23 has" in refused("fetch", "mll23", "-o", tmp_path / "got")
+    assert "did not list its files" in refused("fetch", "mll23", "-o", tmp_path / "got")
 
 
 def test_offline_nothing_is_downloaded(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,8 +8,8 @@ from cytosae.cells.datasets.acevedo import ACEVEDO
 from cytosae.cells.datasets.bccd import BCCD
 from cytosae.cells.datasets.bloodmnist import BLOODMNIST
 from cytosae.cells.datasets.bmc import BMC
-from cytosae.cells.datasets.description import CellClass, DataSet, Reading, RemoteFile
-from cytosae.cells.datasets.downloads import Fetched, fetch
+from cytosae.cells.datasets.description import CellClass, DataSet, Reading
+from cytosae.cells.datasets.fetching import Fetched, fetch
 from cytosae.cells.datasets.hehr import HEHR
 from cytosae.cells.datasets.matek19 import MATEK19
 from cytosae.cells.datasets.mll23 import MLL23
@@ -17,6 +17,7 @@ from cytosae.cells.datasets.preparation import TABLE, Prepared, prepare
 from cytosae.cells.datasets.segmentation_wbc import SEGMENTATION_WBC
 from cytosae.cells.datasets.tree import Tree
 from cytosae.cells.datasets.wbcatt import WBCATT
+from cytosae.downloads import RemoteFile
 from cytosae.errors import CytosaeError
 
 DATASETS = {one.name: one for one in (MLL23, ACEVEDO, MATEK19, BMC, HEHR, BLOODMNIST, WBCATT, SEGMENTATION_WBC, BCCD)}

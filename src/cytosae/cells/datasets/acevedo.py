@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cytosae.cells.datasets.description import CellClass, DataSet, Reading, RemoteFile
+from cytosae.cells.datasets.description import CellClass, DataSet, Reading
 from cytosae.cells.datasets.tree import Tree, by_class_folder
+from cytosae.downloads import RemoteFile
 
 # In the order of CytoSAE's class list. Counts: table of the paper, and labels_harmonised.csv of github.com/marrlab/MLL23.
 CLASSES = (

@@ -8,11 +8,12 @@ from xml.etree import ElementTree
 import pandas as pd
 from PIL import Image
 
-from cytosae.cells.datasets.description import CellClass, DataSet, Reading, RemoteFile
+from cytosae.cells.datasets.description import CellClass, DataSet, Reading
 from cytosae.cells.datasets.folders import whole_folder
 from cytosae.cells.datasets.tree import Tree
 from cytosae.cells.images import UnreadableImage, decode, read_bytes
 from cytosae.cells.user_tables import read_table
+from cytosae.downloads import RemoteFile
 
 CLASSES = tuple(
     CellClass(label.upper(), label) for label in ("neutrophil", "eosinophil", "lymphocyte", "monocyte", "basophil")

@@ -12,10 +12,11 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
-from cytosae.cells.datasets.description import CellClass, DataSet, Reading, RemoteFile
+from cytosae.cells.datasets.description import CellClass, DataSet, Reading
 from cytosae.cells.datasets.folders import made_from, whole_folder
 from cytosae.cells.datasets.tree import Tree
 from cytosae.console import progress
+from cytosae.downloads import RemoteFile
 from cytosae.errors import CytosaeError
 
 CLASSES = tuple(

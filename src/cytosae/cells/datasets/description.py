@@ -11,6 +11,7 @@ import pandas as pd
 
 from cytosae.cells.columns import COLUMNS
 from cytosae.cells.datasets.tree import Tree
+from cytosae.downloads import RemoteFile
 from cytosae.errors import CytosaeError
 
 
@@ -24,17 +25,6 @@ class CellClass:
     """Plain name, one vocabulary over all data sets."""
     images: int | None = None
     """Images of the class as published; None where no source was found."""
-
-
-@dataclass(frozen=True)
-class RemoteFile:
-    """A file that has a stable address."""
-
-    name: str
-    address: str
-    checksum: str | None = None
-    """``md5:...`` or ``sha256:...`` as published; None where none is."""
-    bytes: int | None = None
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from cytosae.cells.datasets.description import CellClass, DataSet, Reading, RemoteFile
+from cytosae.cells.datasets.description import CellClass, DataSet, Reading
 from cytosae.cells.datasets.tree import Tree
 from cytosae.cells.images import UnreadableImage, decode, read_bytes
 from cytosae.cells.user_tables import read_table
+from cytosae.downloads import RemoteFile
 from cytosae.errors import CytosaeError
 
 # Counts: Class Labels of Dataset 1.csv and of Dataset 2.csv.

@@ -7,9 +7,10 @@ from pathlib import Path
 import pandas as pd
 
 from cytosae.cells.datasets import acevedo
-from cytosae.cells.datasets.description import CellClass, DataSet, Reading, RemoteFile
+from cytosae.cells.datasets.description import CellClass, DataSet, Reading
 from cytosae.cells.datasets.tree import Tree
 from cytosae.cells.user_tables import read_table
+from cytosae.downloads import RemoteFile
 from cytosae.errors import CytosaeError
 
 ATTRIBUTES = (
