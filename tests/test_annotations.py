@@ -558,13 +558,14 @@ def serve(address: str) -> tuple[subprocess.Popen[bytes], str]:
         port = free.getsockname()[1]
     server = subprocess.Popen([PYTHON, "-c", SERVER, address, str(port)], stderr=subprocess.PIPE)
     base = f"http://127.0.0.1:{port}"
-    for _ in range(300):
-        try:
-            httpx.get(f"{base}/api/vocabulary", timeout=60)
-            return server, base
-        except httpx.TransportError:
-            assert server.poll() is None, server.communicate()[1].decode()
-            time.sleep(0.1)
+    with httpx.Client(timeout=60) as client:
+        for _ in range(300):
+            try:
+                client.get(f"{base}/api/vocabulary")
+                return server, base
+            except httpx.TransportError:
+                assert server.poll() is None, server.communicate()[1].decode()
+                time.sleep(0.1)
     raise AssertionError("the server does not answer")
 
 

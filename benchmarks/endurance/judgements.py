@@ -37,7 +37,7 @@ class _Server:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
         self.command = [sys.executable, "-c", _SERVER, database, str(self.port)]
-        self.base = f"http://127.0.0.1:{self.port}"
+        self.client = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=120)
         self.start()
 
     def start(self) -> None:
@@ -45,7 +45,7 @@ class _Server:
         end = time.monotonic() + 120
         while time.monotonic() < end:
             try:
-                httpx.get(f"{self.base}/api/vocabulary", timeout=30)
+                self.client.get("/api/vocabulary")
                 return
             except httpx.TransportError:
                 time.sleep(0.05)
@@ -76,7 +76,7 @@ def judgements(ground: Ground, trials: int, seed: int = 0) -> Outcome:
             wish, end = _judgement(rater, latent), time.monotonic() + 300
             while time.monotonic() < end:
                 try:
-                    answer = httpx.put(f"{server.base}/api/annotations", json=wish, timeout=60)
+                    answer = server.client.put("/api/annotations", json=wish)
                 except httpx.TransportError:
                     time.sleep(0.05)  # nobody said that it was kept: send it again
                     continue
@@ -110,9 +110,10 @@ def judgements(ground: Ground, trials: int, seed: int = 0) -> Outcome:
     kept = {
         (one["rater"], one["latent"]): one["name"]
         for number in range(RATERS)
-        for one in httpx.get(f"{server.base}/api/annotations", params={"rater": f"rater {number}"}, timeout=120).json()
+        for one in server.client.get("/api/annotations", params={"rater": f"rater {number}"}).json()
     }
     server.kill()
+    server.client.close()
     lost = [(rater, latent) for rater, latent in acknowledged if kept.get((rater, latent)) != f"{rater} {latent}"]
     outcome.faults += [f"{rater} {latent}: acknowledged and lost" for rater, latent in lost]
     return outcome
