@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -23,6 +25,7 @@ from cytosae.reproduction.paper import REPORTED, VARIANTS
 from cytosae.reproduction.steps import steps
 from cytosae.reproduction.table import compared
 from cytosae.sae.cost import rising
+from cytosae.sae.joint import Member, Trained
 from cytosae.settings import BackboneConfig, TrainConfig
 from cytosae.synthetic import CohortSpec, write_cohort
 from test_backbones import reference, zenodo
@@ -261,3 +264,26 @@ def test_the_papers_settings(tmp_path: Path) -> None:
     assert by_name["study"].lacks
     plan = planned(Recipe(tmp_path, tmp_path, BackboneConfig("tiny")), ["panel"])
     assert {one["state"] for one in plan["steps"]} <= {"lacks", "waits"}
+
+
+def test_what_the_same_tokens_train_is_trained_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    together: list[list[str]] = []
+
+    def train_together(tokens: object, members: list[Member], **_: object) -> Trained:
+        together.append([member.name for member in members])
+        return Trained(diverged={"chosen-0": "not finite"})
+
+    monkeypatch.setattr("cytosae.reproduction.steps.TokenStore", lambda folder: folder)
+    monkeypatch.setattr("cytosae.reproduction.steps.closing", nullcontext)
+    stale = SimpleNamespace(why_stale=lambda: "not made yet", folder=tmp_path)
+    monkeypatch.setattr("cytosae.reproduction.steps.training", lambda *arguments, **options: stale)
+    monkeypatch.setattr("cytosae.reproduction.steps.train_together", train_together)
+    recipe = Recipe(tmp_path, tmp_path, seeds=2)
+    by_name = {one.name: one for one in steps(recipe)}
+    by_name["train expansion-half-0"].run(by_name)
+    same_layer = [f"{name}-{seed}" for name in VARIANTS for seed in (0, 1) if VARIANTS[name].layer is None]
+    assert len(same_layer) > 10
+    by_name["train layer-2-1"].run({"train layer-2-1", "train chosen-0"})
+    assert together == [same_layer, ["layer-2-1"]]
+    with pytest.raises(CytosaeError, match="not finite"):
+        by_name["train chosen-0"].run({"train chosen-0"})

@@ -62,12 +62,13 @@ def reproduce(recipe: Recipe, only: Collection[str] = ()) -> dict[str, Any]:
     chosen = _chosen(steps(recipe), only)
     failed: dict[str, str] = {}
     done: list[str] = []
+    names = {one.name for one in chosen}
     for number, one in enumerate(chosen, 1):
         lacking = one.lacks or next((f"needs {name!r}" for name in one.needs if name in failed), None)
         if lacking is None:
             say(f"[{number} of {len(chosen)}] {one.name}")
             try:
-                one.run()
+                one.run(names)
                 done.append(one.name)
                 continue
             except CytosaeError as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
@@ -30,6 +30,7 @@ from cytosae.reproduction.paper import (
     VARIANTS,
 )
 from cytosae.reproduction.recipe import Recipe
+from cytosae.sae.joint import Member, train_together
 from cytosae.settings import ClassifyConfig, CompareConfig, StoreConfig
 from cytosae.study import RunConfig, Study, encoding, list_to, load_backbone, training, update_tokens
 from cytosae.tokens import TokenStore, layout_of
@@ -45,7 +46,8 @@ class Step:
     name: str
     of: str
     """What of the paper it belongs to."""
-    run: Callable[[], Any]
+    run: Callable[[Collection[str]], Any]
+    """Does it; takes the names of all steps that are to be run, of which some are done together."""
     needs: tuple[str, ...] = ()
     """Steps that have to be done before."""
     work: Mapping[tuple[str, int], float] = field(default_factory=dict)
@@ -53,6 +55,11 @@ class Step:
     lacks: str | None = None
     """What has to be brought by the user."""
     done: bool = False
+
+
+def _alone(function: Callable[..., Any], *arguments: Any) -> Callable[[Collection[str]], Any]:
+    """A step that other steps make no difference to."""
+    return lambda _: function(*arguments)
 
 
 def steps(recipe: Recipe) -> list[Step]:
@@ -70,7 +77,7 @@ def _data(recipe: Recipe) -> Iterator[Step]:
         lacks = None
         if not source.exists():
             lacks = f"{source}: put the data set there as downloaded (`cytosae datasets info {name}` says how)"
-        yield Step(f"cells {name}", "section 2", partial(_prepare, recipe, name), lacks=lacks, done=table.is_file())
+        yield Step(f"cells {name}", "section 2", _alone(_prepare, recipe, name), lacks=lacks, done=table.is_file())
 
 
 def _prepare(recipe: Recipe, name: str) -> None:
@@ -85,7 +92,7 @@ def _training(recipe: Recipe) -> Iterator[Step]:
         yield Step(
             f"tokens {folder.name}",
             "section 2" if layer is None else "section 3.4",
-            partial(_embed, recipe, layer),
+            _alone(_embed, recipe, layer),
             (f"cells {TRAINING_SET}",),
             {(EMBED, 0): cells * recipe.share_of_blocks(layer)},
             done=(folder / MANIFEST).is_file(),
@@ -104,7 +111,7 @@ def _training(recipe: Recipe) -> Iterator[Step]:
         yield Step(
             f"concepts {variant}-{seed}",
             section,
-            partial(_encode, recipe, variant, seed),
+            _alone(_encode, recipe, variant, seed),
             (f"train {variant}-{seed}",),
             {(ENCODE, config.expansion): cells},
             done=Manifest.load(recipe.concepts_of(variant, seed)) is not None,
@@ -113,7 +120,7 @@ def _training(recipe: Recipe) -> Iterator[Step]:
         needs = tuple(f"concepts {variant}-{seed}" for variant, seed in recipe.members if _by_expansion(variant))
         figure = recipe.folder / "figures" / "figure-2-counts"
         yield Step(
-            "counts", "figure 2", partial(_counts, recipe, figure), needs, done=figure.with_suffix(".png").is_file()
+            "counts", "figure 2", _alone(_counts, recipe, figure), needs, done=figure.with_suffix(".png").is_file()
         )
 
 
@@ -137,11 +144,25 @@ def _cut(recipe: Recipe, layer: int | None) -> Backbone:
     return load_backbone(recipe.backbone_of(layer, loaded.info.depth))
 
 
-def _train(recipe: Recipe, variant: str, seed: int) -> None:
-    with closing(TokenStore(recipe.tokens(VARIANTS[variant].layer))) as tokens:
-        config = recipe.training_of(variant, seed)
-        folder, device = recipe.sae_of(variant, seed), recipe.backbone.device
-        training(tokens, folder, config, device=device, restart=recipe.restart).update()
+def _train(recipe: Recipe, variant: str, seed: int, chosen: Collection[str]) -> None:
+    """Train a member, together with all that are to be trained on the same tokens."""
+    layer, device = VARIANTS[variant].layer, recipe.backbone.device
+    with closing(TokenStore(recipe.tokens(layer))) as tokens:
+        stages = {
+            (other, of_seed): training(
+                tokens, recipe.sae_of(other, of_seed), recipe.training_of(other, of_seed), device=device
+            )
+            for other, of_seed in recipe.members
+            if VARIANTS[other].layer == layer and f"train {other}-{of_seed}" in chosen
+        }
+        members = [
+            Member(f"{other}-{of_seed}", stage.folder, recipe.training_of(other, of_seed))
+            for (other, of_seed), stage in stages.items()
+            if stage.why_stale()
+        ]
+        trained = train_together(tokens, members, device=device, restart=recipe.restart)
+    if reason := trained.diverged.get(f"{variant}-{seed}"):
+        raise CytosaeError(reason)
 
 
 def _encode(recipe: Recipe, variant: str, seed: int) -> None:
@@ -164,27 +185,27 @@ def _study(recipe: Recipe) -> Iterator[Step]:
     yield Step(
         "study",
         "figure 2",
-        partial(_run_study, recipe),
+        _alone(_run_study, recipe),
         needs if recipe.sae else (*needs, f"train {CHOSEN}-0"),
         {(EMBED, 0): cells, (ENCODE, recipe.training.expansion): cells},
         lacks=None if present else f"{recipe.data}: holds none of the data sets",
         done=(study / "report" / MANIFEST).is_file(),
     )
     panel = recipe.folder / "panel.json"
-    yield Step("panel", "section 2", partial(draw_panel, study / "concepts", panel), ("study",), done=panel.is_file())
+    yield Step("panel", "section 2", _alone(draw_panel, study / "concepts", panel), ("study",), done=panel.is_file())
     patch = figures / "figure-3"
     yield Step(
         "patch",
         "figure 3",
-        partial(_patch, recipe, patch),
+        _alone(_patch, recipe, patch),
         ("study", f"cells {TRAINING_SET}"),
         done=patch.with_suffix(".png").is_file(),
     )
     of_patients = ("study", f"cells {PATIENTS}")
     classified, compared = study / COHORT / CLASSIFICATION, recipe.folder / "comparison"
-    yield Step("classify", "figure 4", partial(_classify, recipe), of_patients, done=(classified / MANIFEST).is_file())
+    yield Step("classify", "figure 4", _alone(_classify, recipe), of_patients, done=(classified / MANIFEST).is_file())
     yield Step(
-        "compare", "figure 5", partial(_compare, recipe, compared), of_patients, done=(compared / MANIFEST).is_file()
+        "compare", "figure 5", _alone(_compare, recipe, compared), of_patients, done=(compared / MANIFEST).is_file()
     )
 
 
