@@ -8,15 +8,21 @@ import os
 import re
 import shutil
 import stat
+import sys
 import threading
 from collections.abc import Generator, Mapping
 from functools import lru_cache
-from pathlib import Path, PosixPath
+from pathlib import Path
 from typing import Any
 
 from cytosae.artefacts import MANIFEST, disk_errors, make_folder, parse_json, sha256_file
 from cytosae.errors import CytosaeError
 from cytosae.storage import objects
+
+if sys.platform == "win32":
+    from pathlib import WindowsPath as LocalPath
+else:
+    from pathlib import PosixPath as LocalPath
 
 CACHE = "CYTOSAE_CACHE"
 """Environment variable: folder of the working copies."""
@@ -108,13 +114,13 @@ def remove_tree(folder: Path) -> None:
     """Remove a folder with all that is in it, at its URL too."""
     if isinstance(folder, StoredPath):
         objects.remove(folder.url, tree=True)
-        _settled.difference_update([text for text in _settled if text.startswith(f"{folder!s}/")])
+        _settled.difference_update([text for text in _settled if text.startswith(f"{folder!s}{os.sep}")])
         shutil.rmtree(folder._copy, ignore_errors=True)
     else:
         shutil.rmtree(folder)
 
 
-class StoredPath(PosixPath):
+class StoredPath(LocalPath):
     """A file or folder at a URL; as a path it is its working copy below the cache folder.
 
     Whatever opens it as a file gets the working copy, fetched first where this machine has none or the object has
@@ -128,7 +134,7 @@ class StoredPath(PosixPath):
     @property
     def url(self) -> str:
         """The address that it stands for."""
-        protocol, _, rest = str(self)[len(_root()) + 1 :].partition("/")
+        protocol, _, rest = Path(str(self)[len(_root()) + 1 :]).as_posix().partition("/")
         return f"{protocol}://{rest}"
 
     def __format__(self, spec: str) -> str:
