@@ -92,9 +92,17 @@ def test_changed_images_are_rounded_as_the_tokens_that_they_are_compared_with(
     source = LiveTokens(cells, backbone, layout_of(backbone().info, BFLOAT16), 0)  # type: ignore[arg-type]
     sae = SAE(8, 4)
     sae.initialise(torch.Generator().manual_seed(0))
-    table = SimpleNamespace(add=lambda *_: None)
     model = SimpleNamespace(info=SimpleNamespace(image_size=224, name="x"), tokens=backbone().tokens)
-    images.robustness(table, pd.DataFrame(index=[0, 1]), sae, source, sample, model, EvaluateConfig())  # type: ignore[arg-type]
+    evaluation = SimpleNamespace(
+        sample=sample,
+        backbone=model,
+        config=EvaluateConfig(),
+        source=source,
+        sae=sae,
+        per_concept=pd.DataFrame(index=[0, 1]),
+        mean=lambda *_: None,
+    )
+    images.robustness.run(evaluation)  # type: ignore[arg-type]
     assert seen
     assert all(bool((tokens.float() == 1).all()) for tokens in seen)
 
