@@ -7,6 +7,7 @@ import errno
 import hashlib
 import os
 import re
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +25,7 @@ SPREADSHEET = "utf-8-sig"
 """Encoding of CSV that people open in a spreadsheet: UTF-8 with the mark by which Excel knows it."""
 
 _LEFT_BEHIND = re.compile(rf"\.(.+?)(\.[0-9a-f]{{32}})?{re.escape(PARTIAL)}")
+_HOST = hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
 _UMASK = os.umask(0)  # can only be read by setting it
 os.umask(_UMASK)
 
@@ -83,10 +85,11 @@ def whole_file(path: Path, *, shared: bool = False) -> Iterator[Path]:
 
     Yields a temporary path in the same folder. On success its bytes are flushed to the disk and it takes the
     final name in one step; on any failure it is removed and what stood under the final name stays. Where other processes
-    may write the same file at the same time (`shared`), the temporary path is not theirs, and the last one stays.
+    may write the same file at the same time (`shared`), the temporary path carries this machine and process in its name,
+    and the last one stays.
     """
     make_folder(path.parent)
-    unique = f".{uuid4().hex}" if shared else ""
+    unique = f".{_HOST}{os.getpid():08x}{uuid4().hex[:16]}" if shared else ""
     temporary = path.with_name(f".{path.name}{unique}{PARTIAL}")
     with disk_errors(path):
         try:
@@ -110,6 +113,17 @@ def write_csv(path: Path, table: pd.DataFrame, *, index: bool = False) -> None:
     """Write a table as CSV for people, whole or not at all; see `whole_file`."""
     with whole_file(path) as temporary:
         table.to_csv(temporary, index=index, encoding=SPREADSHEET)
+
+
+def remove_left_behind(folder: Path) -> None:
+    """Remove the temporary files that killed processes of this machine left in a folder, see `whole_file`."""
+    import psutil
+
+    for path in folder.iterdir() if folder.is_dir() else ():
+        unique = (left := _LEFT_BEHIND.fullmatch(path.name)) and left[2]
+        if unique and unique[1:9] == _HOST and not psutil.pid_exists(int(unique[9:17], 16)):
+            with contextlib.suppress(OSError):
+                path.unlink()
 
 
 def whole_name(name: str) -> str:

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from cytosae.artefacts.documents import read_sealed, write_sealed
-from cytosae.artefacts.files import make_folder
+from cytosae.artefacts.files import make_folder, remove_left_behind
 from cytosae.artefacts.manifests import MANIFEST, FileRecord
 from cytosae.console import say
 from cytosae.errors import CytosaeError
@@ -60,6 +60,7 @@ def claim(
     names = set(names)
     own = refuse_strangers(folder, stage, names, unnamed=unnamed, proven=proven)
     make_folder(folder)
+    remove_left_behind(folder)
     _write_ledger(folder, stage, {**dict.fromkeys(names), **own})
 
 

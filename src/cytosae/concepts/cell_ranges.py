@@ -68,16 +68,18 @@ class CellRanges:
         data, indices, indptr = (arrays[f"{name}.{key}"] for key in ("data", "indices", "indptr"))
         return sp.csr_matrix((data, indices, indptr), shape=(len(indptr) - 1, self.n_latents))
 
-    def remove(self) -> None:
-        """Remove all ranges, those of other inputs and settings too; nothing else that somebody may have put there."""
-        folders = [path for path in self.folder.parent.iterdir() if _INPUTS.fullmatch(path.name) and path.is_dir()]
-        for folder in folders:
-            for path in folder.iterdir():
-                if is_range_file(path.name):
-                    path.unlink()
-        for folder in (*folders, self.folder.parent):
-            with contextlib.suppress(OSError):  # not empty: the rest is not ours
-                folder.rmdir()
+
+def remove_ranges(folder: Path) -> None:
+    """Remove all ranges in the folder of a stage, whatever they were made from; nothing else that lies there."""
+    everything = folder / RANGES
+    folders = [path for path in everything.iterdir() if _INPUTS.fullmatch(path.name)] if everything.is_dir() else []
+    for ranges in filter(Path.is_dir, folders):
+        for path in ranges.iterdir():
+            if is_range_file(path.name):
+                path.unlink()
+    for ranges in (*folders, everything):
+        with contextlib.suppress(OSError):  # not empty: the rest is not ours
+            ranges.rmdir()
 
 
 def is_range_file(name: str) -> bool:

@@ -15,7 +15,7 @@ from cytosae import __version__
 from cytosae.artefacts import MANIFEST, FileRecord, Manifest, claim, disk_errors, remove_outdated
 from cytosae.cells import metadata_digest
 from cytosae.concepts import schema
-from cytosae.concepts.cell_ranges import RANGES, CellRanges
+from cytosae.concepts.cell_ranges import RANGES, CellRanges, remove_ranges
 from cytosae.concepts.reduction import CellTable, Statistics
 from cytosae.concepts.references import References
 from cytosae.concepts.statistics import is_concept, label_entropy
@@ -180,9 +180,9 @@ def _finish(
         latents = np.flatnonzero(var["is_concept"].to_numpy())
         write_maps(maps, latents, _maps(encoder, rows, latents, kinds["reference"], engine, dataset))
         outputs.update({path.name: FileRecord.of(path) for path in (h5ad, maps)})
-    Manifest("concepts", to_stored(config), inputs, outputs, {"datasets": summary, "files": names}).save(folder)
     remove_outdated(folder, "concepts", outputs)
-    ranges.remove()
+    Manifest("concepts", to_stored(config), inputs, outputs, {"datasets": summary, "files": names}).save(folder)
+    remove_ranges(folder)
     return summary
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cytosae.artefacts import Manifest
+from cytosae.artefacts import Manifest, remove_left_behind
 from cytosae.console import say
 
 
@@ -25,6 +25,8 @@ class Stage:
         What the files follow from: settings, and digests of what they were made of.
     make
         Makes it and gives its figures.
+    clean
+        Removes what is needed only until the stage has ended; it was killed just before that if anything is left.
     defaults
         Of the parameters: one that an earlier version did not record counts as having been this, see `Manifest.why_stale`.
     """
@@ -35,6 +37,7 @@ class Stage:
     inputs: Mapping[str, str]
     make: Callable[[], Mapping[str, Any]]
     defaults: Mapping[str, Any] | None = None
+    clean: Callable[[], None] = lambda: None
 
     def why_stale(self) -> str | None:
         """Why it has to be made; None if it is up to date."""
@@ -49,6 +52,8 @@ class Stage:
         say(f"{self.name}: {reason or 'up to date'}")
         if reason:
             return with_reason(self.make(), reason)
+        remove_left_behind(self.folder)
+        self.clean()
         manifest = Manifest.load(self.folder)
         assert manifest is not None
         for log in manifest.changed_logs(self.folder):

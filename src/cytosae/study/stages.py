@@ -8,11 +8,12 @@ from typing import Any
 
 import pandas as pd
 
-from cytosae.artefacts import MANIFEST, FileRecord, Manifest, claim, sae_weights_digest
+from cytosae.artefacts import MANIFEST, FileRecord, Manifest, claim, remove_left_behind, sae_weights_digest
 from cytosae.backbones import Backbone
 from cytosae.cells import difference, metadata_digest, pixels_digest
 from cytosae.cohort import BARCODES, COHORT, make_barcodes
 from cytosae.concepts import check_fit, encode, encode_inputs
+from cytosae.concepts.cell_ranges import remove_ranges
 from cytosae.console import say
 from cytosae.engines import open_engine
 from cytosae.sae import SAE, import_sae, recorded, train, training_inputs
@@ -50,6 +51,7 @@ def update_tokens(
     reason = tokens_stale(folder, cells, layout)
     say(f"tokens: {reason or 'up to date'}")
     if reason is None:
+        remove_left_behind(folder)
         return with_reason({"cells": len(cells)}, None)
     loaded = backbone()
     layout = layout_of(loaded.info, config)
@@ -117,7 +119,15 @@ def encoding(
             return {"datasets": encode(tokens, sae, folder, config, device=device, engine=workers)}
 
     inputs = encode_inputs(tokens, sae_weights_digest(sae_folder))
-    return Stage("concepts", folder, to_stored(config), inputs, make, to_stored(EncodeConfig()))
+    return Stage(
+        "concepts",
+        folder,
+        to_stored(config),
+        inputs,
+        make,
+        to_stored(EncodeConfig()),
+        lambda: remove_ranges(folder),
+    )
 
 
 def barcodes(study: Path, config: BarcodeConfig) -> Stage:
