@@ -798,7 +798,7 @@ def test_damaged_files_are_a_fault_of_the_server_and_stop_an_export(
     folder = tmp_path / "page"
     folder.mkdir()
     (folder / "index.html").write_text("the earlier export")
-    Manifest(exporting.STAGE, {}, {}, {"index.html": FileRecord.of(folder / "index.html")}, {}).save(folder)
+    Manifest(exporting.STAGE, {}, {}, {"index.html": FileRecord.from_file(folder / "index.html")}, {}).save(folder)
     earlier = sorted(folder.iterdir())
 
     async def none(*_: Any) -> None:

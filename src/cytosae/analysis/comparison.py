@@ -17,11 +17,11 @@ from cytosae.cohort import (
     CohortWarning,
     as_records,
     cohort_warnings,
-    column_of,
     compare,
+    make_strata,
     most_different,
+    patient_column,
     read_barcodes,
-    strata_of,
 )
 from cytosae.concepts import read_activations, read_concepts, read_datasets
 from cytosae.console import say
@@ -105,7 +105,7 @@ def compare_groups(
     }
     parameters = {**to_stored(config), "first": first, "second": second, "target": target, "adjust": adjust}
     summary = {key: result[key] for key in ("tested", "below_fdr_0.1", "warnings", "caveats")}
-    outputs = {TABLE: FileRecord.of(folder / TABLE)}
+    outputs = {TABLE: FileRecord.from_file(folder / TABLE)}
     Manifest("comparison", parameters, {"barcodes": sha256_file(path)}, outputs, summary).save(folder)
     return result
 
@@ -143,16 +143,16 @@ def compare_patients(
         No such group or column, or no value of the covariate with patients of both groups.
     """
     config = config or CompareConfig()
-    side = sides(column_of(data, target), first, second, target)
+    side = sides(patient_column(data, target), first, second, target)
     caveats = _caveats(side, first, second)
-    covariate = None if adjust is None else column_of(data, adjust)[side != 0]
+    covariate = None if adjust is None else patient_column(data, adjust)[side != 0]
     rows, side = side != 0, side[side != 0]
     data = ad.AnnData(np.asarray(data.X[rows]), data.obs[rows].copy(), data.var, uns=data.uns)  # without its layers
     warnings = cohort_warnings(data, target, config.seed)
     settings = {key: value for key, value in asdict(config).items() if key not in {"top", "shown", "bootstrap"}}
     try:
         table = compare(
-            np.asarray(data.X), side > 0, strata_of(covariate, len(side)), draws=config.bootstrap, **settings
+            np.asarray(data.X), side > 0, make_strata(covariate, len(side)), draws=config.bootstrap, **settings
         )
     except ValueError as error:
         raise Unanswerable(f"--adjust {adjust}: {error}; {first} and {second} cannot be compared within it.") from error

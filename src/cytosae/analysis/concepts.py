@@ -24,7 +24,7 @@ from cytosae.concepts import (
 from cytosae.concepts.schema import KINDS
 from cytosae.errors import CytosaeError
 from cytosae.report import Row, patch_references, reference_grid, save
-from cytosae.storage import place
+from cytosae.storage import resolve_path
 
 _SHOWN = 8  # concepts of a cell that are drawn
 _EXPLAINED = 2  # latents of a patch that are shown with their reference images (section 3.2 of the paper)
@@ -114,7 +114,7 @@ def attribute(
         table = concepts.table.copy()
         if not pd.isna(about["mask"]):
             try:
-                tissues = patch_tissues(place(about["mask"]), viewer.grid)
+                tissues = patch_tissues(resolve_path(about["mask"]), viewer.grid)
             except UnreadableImage as error:
                 raise CytosaeError(f"{about['mask']}: the mask of {cell} cannot be read: {error}.") from error
             table = table.join(tissue_shares(concepts.maps, tissues))
@@ -138,10 +138,10 @@ def attribute(
                         viewer.title(int(latent)),
                         image,
                         concepts,
-                        place,
+                        row,
                         viewer.references(latent, about["dataset"], count=6),
                     )
-                    for place, latent in enumerate(table["latent"].head(_SHOWN))
+                    for row, latent in enumerate(table["latent"].head(_SHOWN))
                 ]
                 title = f"{Path(cell).name}: its strongest concepts, and the cells that have most of each"
                 save(reference_grid(shown, title=title, each_row=True), figure)
@@ -156,12 +156,12 @@ def attribute(
     return result
 
 
-def _beside(title: str, image: NDArray[np.uint8], concepts: CellConcepts, place: int, references: Row) -> Row:
+def _beside(title: str, image: NDArray[np.uint8], concepts: CellConcepts, row: int, references: Row) -> Row:
     """A concept of a cell: the cell itself first, its reference images after it."""
     return Row(
         title,
         [image, *references.images],
-        [concepts.maps[place], *references.maps],
+        [concepts.maps[row], *references.maps],
         ["this cell", *references.labels],
-        [concepts.table["mean_activation"].iloc[place], *references.values],
+        [concepts.table["mean_activation"].iloc[row], *references.values],
     )

@@ -89,8 +89,8 @@ def show_patient(
     facts = [("cells", f"{len(patient.cells):,}"), ("concepts in the cells", f"{int((patient.barcode > 0).sum()):,}")]
     facts += [(column, value) for column in ("diagnosis", "laboratory", "dataset") if (value := patient.known(column))]
     html = patient_page(f"Patient {patient.name}", f"of {study.absolute().name}", facts, sections, caveats)
-    with whole_file(page) as partial:
-        partial.write_text(html, encoding="utf-8")
+    with whole_file(page) as temporary:
+        temporary.write_text(html, encoding="utf-8")
     return {
         "patient": patient.name,
         "page": f"{page}",

@@ -236,7 +236,7 @@ def _cost(one: TrainConfig, x: Tensor, store: TokenStore, l0: float, dense_steps
     ]
     dense, quick, encode = per_token
     batch = one.batch_images * n_tokens
-    if l0 > sparse.DENSE * one.expansion * x.shape[1]:
+    if l0 > sparse.DENSE_ABOVE * one.expansion * x.shape[1]:
         dense_steps = one.steps
     return {
         "train_seconds": batch * (dense_steps * dense + (one.steps - dense_steps) * quick),

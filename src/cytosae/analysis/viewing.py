@@ -21,9 +21,9 @@ from cytosae.errors import CytosaeError, NotFound
 from cytosae.report import Row
 from cytosae.sae import SAE
 from cytosae.settings import BackboneConfig, StoreConfig
-from cytosae.storage import place
+from cytosae.storage import resolve_path
 from cytosae.study import load_backbone
-from cytosae.tokens import LiveTokens, TokenSource, TokenStore, layout_of
+from cytosae.tokens import LiveTokens, TokenSource, TokenStore, store_layout
 from cytosae.tokens.store import read_manifest
 
 
@@ -66,7 +66,7 @@ def study_tokens(folder: Path, backbone: Backbone | None = None, device: str = "
     else:
         model = backbone or saved_backbone(folder, device)
         source = LiveTokens(
-            read_cells(folder / "cells.parquet"), lambda: model, layout_of(model.info, study_store(folder))
+            read_cells(folder / "cells.parquet"), lambda: model, store_layout(model.info, study_store(folder))
         )
     try:
         yield source
@@ -142,6 +142,6 @@ class Viewer:
 def picture(path: str, intensity: str | None = None) -> NDArray[np.uint8]:
     """The image of a cell as the backbone sees it; grey where the file is gone."""
     try:
-        return load_squashed(place(path), INPUT_SIZE, intensity)
+        return load_squashed(resolve_path(path), INPUT_SIZE, intensity)
     except UnreadableImage:
         return np.full((INPUT_SIZE, INPUT_SIZE, 3), 200, np.uint8)

@@ -58,8 +58,8 @@ def statistics(
     table = joined_statistics(*concepts)
     flat = table.set_axis(["/".join(column) for column in table.columns], axis=1)
     if output.suffix == ".parquet":
-        with whole_file(output) as partial:
-            flat.to_parquet(partial)
+        with whole_file(output) as temporary:
+            flat.to_parquet(temporary)
     else:
         write_csv(output, flat, index=True)
     datasets = [name for name in table.columns.get_level_values(0).unique() if name != "all"]

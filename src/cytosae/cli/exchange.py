@@ -87,12 +87,12 @@ def _record_backbone(sae: SAE, name: str, layer: int | None, weights: Path | Non
     """Load the backbone and put its description into the metadata, as training does."""
     from cytosae.settings import BackboneConfig
     from cytosae.study import load_backbone
-    from cytosae.tokens import layout_of
+    from cytosae.tokens import store_layout
 
     if layer is None:
         layer = _layer_of(sae.metadata["imported"]["configuration"])
     settings = BackboneConfig(name, -2 if layer is None else layer, revision=revision, weights=weights)
-    layout = layout_of(load_backbone(settings).info)
+    layout = store_layout(load_backbone(settings).info)
     if layout.d_model != sae.d_model:
         raise CytosaeError(
             f"--backbone {name}: its tokens are {layout.d_model} wide, the autoencoder takes {sae.d_model}."
@@ -186,13 +186,13 @@ def _check_repository(name: str) -> None:
 
 
 def _card(model: SAE, folder: Path, name: str, licence: str, study: Path | None) -> str:
-    from cytosae.sae.card import card, evidence_of
+    from cytosae.sae.card import card, collect_evidence
 
     if study is None:
         return card(model, name, licence)
     from cytosae.concepts import read_names
 
-    evidence = evidence_of(study, folder)
+    evidence = collect_evidence(study, folder)
     return card(model, name, licence, replace(evidence, names=read_names(study / "concepts")))
 
 
@@ -208,8 +208,8 @@ def _write_card(path: Path, text: str) -> None:
     from cytosae.artefacts import refuse_foreign, whole_file
 
     refuse_foreign(path, "push --dry-run", lambda there: _is_unedited(there.read_text(encoding="utf-8"), text))
-    with whole_file(path) as partial:
-        partial.write_text(text + _signature(text), encoding="utf-8")
+    with whole_file(path) as temporary:
+        temporary.write_text(text + _signature(text), encoding="utf-8")
 
 
 def _is_unedited(there: str, text: str) -> bool:

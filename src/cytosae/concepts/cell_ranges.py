@@ -40,7 +40,7 @@ class CellRanges:
     n_latents: int
 
     @classmethod
-    def of(cls, folder: Path, size: int, n_latents: int, identity: dict[str, Any]) -> CellRanges:
+    def for_inputs(cls, folder: Path, size: int, n_latents: int, identity: dict[str, Any]) -> CellRanges:
         """Those in a folder that are made from the same inputs with the same settings, and no others."""
         return cls(folder / digest(identity)[:16], size, n_latents)
 

@@ -28,7 +28,7 @@ class CellTable:
     """By column (label, diagnosis): the names of the data set, and each cell's number among them, -1 where unknown."""
 
     @classmethod
-    def of(cls, cells: pd.DataFrame) -> CellTable:
+    def from_cells(cls, cells: pd.DataFrame) -> CellTable:
         """Of all cells of a data set."""
         groups = {}
         for column in GROUPED:

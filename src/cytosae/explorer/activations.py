@@ -22,7 +22,7 @@ from cytosae.explorer.reader import StudyReader
 from cytosae.explorer.schemas.cells import LatentMap, Patches
 from cytosae.explorer.schemas.values import short
 from cytosae.sae import SAE
-from cytosae.tokens import TokenStore, layout_of
+from cytosae.tokens import TokenStore, store_layout
 from cytosae.tokens.live import embed_batch
 
 Tokens = NDArray[np.float32]
@@ -90,7 +90,7 @@ class Activations:
     def embed(self, image: NDArray[np.uint8], name: str) -> Tokens:
         """Tokens of an image of 224 pixels, rounded as those of a study are."""
         with self._lock:
-            layout = layout_of(self.backbone.info, study_store(self._reader.folder))
+            layout = store_layout(self.backbone.info, study_store(self._reader.folder))
             pixels = torch.from_numpy(image[None].copy())
             return embed_batch(self.backbone, pixels, [name], layout.dtype)[0].float().numpy()
 

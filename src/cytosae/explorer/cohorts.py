@@ -25,7 +25,7 @@ from cytosae.analysis.one_patient import (
     reference_groups,
 )
 from cytosae.artefacts import sha256_file
-from cytosae.cohort import CLASSIFICATION, as_records, column_of, read_barcodes
+from cytosae.cohort import CLASSIFICATION, as_records, patient_column, read_barcodes
 from cytosae.concepts import schema
 from cytosae.errors import CytosaeError, NotFound
 from cytosae.explorer.activations import Activations
@@ -218,7 +218,7 @@ class Cohort:
         """
         data = self.barcodes
         self._reader.first.check_latent(latent)
-        side = sides(column_of(data, "diagnosis"), first, second, "diagnosis")
+        side = sides(patient_column(data, "diagnosis"), first, second, "diagnosis")
         means = np.asarray(data.layers["mean_activation"][:, latent], np.float64)
         halves = [self._strongest(data, np.flatnonzero(side == sign), means, latent) for sign in (1, -1)]
         maps = self._activations.cell_maps(latent, [(of, about["row"]) for half in halves for of, about in half])

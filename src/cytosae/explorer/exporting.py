@@ -76,7 +76,7 @@ def export(
             (page / "index.html").write_text(_static(index.read_text(encoding="utf-8")), encoding="utf-8")
             figures = _written(study, page / "data", concepts, annotations)
             files = [path for path in page.rglob("*") if path.is_file()]
-            outputs = {path.relative_to(page).as_posix(): FileRecord.of(path) for path in files}
+            outputs = {path.relative_to(page).as_posix(): FileRecord.from_file(path) for path in files}
             Manifest(STAGE, {"concepts": concepts}, {}, outputs, figures).save(page)
             if target.exists():
                 _take_over(target, page)

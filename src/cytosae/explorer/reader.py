@@ -13,7 +13,7 @@ from anndata.io import read_elem
 from numpy.typing import NDArray
 
 from cytosae.artefacts import CONFIG, MANIFEST, WEIGHTS, Manifest, read_json, reading_hdf5
-from cytosae.cohort import BARCODES, CLASSIFICATION, COHORT, why_of_others
+from cytosae.cohort import BARCODES, CLASSIFICATION, COHORT, why_other_concepts
 from cytosae.concepts import check_encoded_with, concept_files, is_common, read_datasets, read_inputs, schema
 from cytosae.concepts.storage import PER_LATENT
 from cytosae.console import say
@@ -146,7 +146,7 @@ class StudyReader:
         """Why patients cannot be shown; None where there are barcodes of these concepts."""
         if not self.barcodes.is_file():
             return "this study has no patients: its table of cells has no column 'patient'."
-        if not (why := why_of_others(self.barcodes, self.folder / "concepts")):
+        if not (why := why_other_concepts(self.barcodes, self.folder / "concepts")):
             return None
         say(f"explorer: {self.barcodes} is not of these concepts: {why}. Patients are not shown.")
         return f"the barcodes are not of these concepts: {why}. Run the study again."

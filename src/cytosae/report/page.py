@@ -26,7 +26,7 @@ from cytosae.artefacts import (
     whole_file,
 )
 from cytosae.cells import UnreadableImage, intensities, load_squashed, read_cells
-from cytosae.cohort import BARCODES, CLASSIFICATION, COHORT, methods_figure, read_barcodes, why_of_others
+from cytosae.cohort import BARCODES, CLASSIFICATION, COHORT, methods_figure, read_barcodes, why_other_concepts
 from cytosae.concepts import NAMES, read_concepts, read_datasets, read_maps, read_names
 from cytosae.concepts.evaluation import read_figures
 from cytosae.console import progress, say
@@ -38,7 +38,7 @@ from cytosae.report.overview import overview, threshold_counts
 from cytosae.report.quality_figures import quality_summary
 from cytosae.report.style import files_of, save
 from cytosae.sae import measured_on, read_metrics
-from cytosae.storage import StoredPath, place
+from cytosae.storage import StoredPath, resolve_path
 
 STRONGEST = 48
 """Concepts of each of the two rankings in the gallery: over all, and among those not active in most cells."""
@@ -122,13 +122,13 @@ def write_report(study: Path) -> dict[str, Any]:
     save(threshold_counts(means, concept_threshold=threshold), figures / "thresholds")
     curves = png_of_file(figures / "training.png") if trained else None
     page = _render(study, datasets, sae, curves, _quality(study, figures), _patients(study, figures))
-    with whole_file(folder / PAGE) as partial:
-        partial.write_text(page, encoding="utf-8")
+    with whole_file(folder / PAGE) as temporary:
+        temporary.write_text(page, encoding="utf-8")
     shown = {dataset["name"]: len(dataset["concepts"]) for dataset in datasets}
     summary = {"bytes": len(page.encode()), "concepts_shown": shown}
     if isinstance(folder, StoredPath):
         drawn = []  # each would be fetched whenever somebody asks whether the report is up to date
-    outputs = {name: FileRecord.of(folder / name) for name in (PAGE, *drawn) if (folder / name).is_file()}
+    outputs = {name: FileRecord.from_file(folder / name) for name in (PAGE, *drawn) if (folder / name).is_file()}
     Manifest("report", {}, inputs, outputs, summary).save(folder)
     return {"page": f"{folder / PAGE}", **summary}
 
@@ -165,7 +165,7 @@ def _gallery(
     var, labels = data.var, data.obs["label"].astype(object) if "label" in data.obs else None
     cells, values = data.varm["reference_cells"], data.varm["reference_values"]
     ids = data.obs_names.to_numpy()
-    place = {int(latent): row for row, latent in enumerate(latents)}
+    row_of_latent = {int(latent): row for row, latent in enumerate(latents)}
     concepts: list[dict[str, Any]] = []
     pictures: dict[int, str] = {}
     named = np.array(sorted(latent for latent in names if latent < len(var)), int)
@@ -175,7 +175,7 @@ def _gallery(
     with progress("report", len(chosen), "concepts") as bar:
         for done, latent in enumerate(chosen, 1):
             # a named latent may be no concept of this data set, for which no maps are kept
-            row = maps[place[int(latent)]].astype(np.float32) if int(latent) in place else None
+            row = maps[row_of_latent[int(latent)]].astype(np.float32) if int(latent) in row_of_latent else None
             top = 1.0 if row is None else float(row.max()) or 1.0
             references = []
             for rank, cell in enumerate(cells[latent]):
@@ -213,7 +213,7 @@ def _gallery(
 def _picture(path: str, intensity: str | None) -> str:
     """A small JPEG as base64; empty where the file has gone since."""
     try:
-        pixels = load_squashed(place(path), 224, intensity)
+        pixels = load_squashed(resolve_path(path), 224, intensity)
     except UnreadableImage:
         return ""
     small = Image.fromarray(pixels).resize((_EDGE, _EDGE), Image.Resampling.LANCZOS)
@@ -233,7 +233,7 @@ def why_no_patients(study: Path) -> str | None:
     path = study / COHORT / BARCODES
     if Manifest.load(study / COHORT) is None or not path.is_file():
         return ""
-    why = why_of_others(path, study / "concepts")
+    why = why_other_concepts(path, study / "concepts")
     return why and f"{path} is not of these concepts: {why}"
 
 

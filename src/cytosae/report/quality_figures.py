@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
-from cytosae.concepts.evaluation import LATENTS, MEASURES, measure_of
-from cytosae.concepts.quality import DENSE
+from cytosae.concepts.evaluation import LATENT_METHOD, MEASURES, find_measure
+from cytosae.concepts.quality import DENSE_ABOVE
 from cytosae.report.style import ACCENT, HISTOGRAM, INK, MUTED, NULL, RULE, axes_at, drawing, heading, number, text_at
 
 _NULLS = {measure.null for measure in MEASURES} - {""}
@@ -71,13 +71,13 @@ def quality_summary(figures: pd.DataFrame, *, title: str) -> Figure:
 
 def _ranked(lines: pd.DataFrame) -> pd.DataFrame:
     """The lines of a measure from top to bottom."""
-    rank = [0 if name == LATENTS else 2 if name in _NULLS else 1 for name in lines["method"]]
+    rank = [0 if name == LATENT_METHOD else 2 if name in _NULLS else 1 for name in lines["method"]]
     return lines.iloc[np.argsort(rank, kind="stable")]
 
 
 def _arrow(row: str) -> str:
     """Which way is better."""
-    measure = measure_of(row)
+    measure = find_measure(row)
     return "" if measure is None else _ARROWS.get(measure.better, "")
 
 
@@ -87,10 +87,10 @@ def _shortened(text: str, length: int) -> str:
 
 def _panel(axes: Axes, lines: pd.DataFrame) -> None:
     names = lines["method"].tolist()
-    colours = [ACCENT if name == LATENTS else NULL if name in _NULLS else INK for name in names]
+    colours = [ACCENT if name == LATENT_METHOD else NULL if name in _NULLS else INK for name in names]
     places = np.arange(len(lines))
     axes.hlines(places, lines["low"], lines["high"], colors=colours, linewidth=1.4)
-    axes.scatter(lines["value"], places, c=colours, s=[34 if name == LATENTS else 22 for name in names], zorder=3)
+    axes.scatter(lines["value"], places, c=colours, s=[34 if name == LATENT_METHOD else 22 for name in names], zorder=3)
     for place in places[lines["value"].isna()]:
         axes.text(
             0.02, place, number(np.nan), transform=axes.get_yaxis_transform(), va="center", fontsize=8, color=MUTED
@@ -104,7 +104,7 @@ def _panel(axes: Axes, lines: pd.DataFrame) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(4))
     for label, name, colour in zip(axes.get_yticklabels(), names, colours, strict=True):
         label.set_color(MUTED if name in _NULLS else colour)
-        label.set_fontweight("bold" if name == LATENTS else "normal")
+        label.set_fontweight("bold" if name == LATENT_METHOD else "normal")
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ class _Entry:
 
 
 def _entry(measure: str, line: pd.Series) -> _Entry:
-    detail = [] if line["method"] == LATENTS else [line["method"]]
+    detail = [] if line["method"] == LATENT_METHOD else [line["method"]]
     if np.isfinite([line["low"], line["high"]]).all():
         detail.append(f"{number(line['low'])} to {number(line['high'])}")
     return _Entry(textwrap.wrap(measure + _arrow(measure), 36), number(line["value"]), ", ".join(detail))
@@ -164,11 +164,11 @@ def density_histogram(frequency: ArrayLike) -> Figure:
     shares = np.asarray(frequency, dtype=float)
     if shares.ndim != 1 or not ((shares >= 0) & (shares <= 1)).all():
         raise ValueError(f"shares of tokens are (n_latents,), each from 0 to 1; these are of shape {shares.shape}")
-    x, dense = np.log10(shares[shares > 0]), int((shares > DENSE).sum())
+    x, dense = np.log10(shares[shares > 0]), int((shares > DENSE_ABOVE).sum())
     lowest = int(np.floor(x.min(initial=-2)))
     with drawing(6.2, 3.6) as figure:
         axes = figure.subplots()
-        axes.axvspan(np.log10(DENSE), 0, color=ACCENT, alpha=0.12, linewidth=0)
+        axes.axvspan(np.log10(DENSE_ABOVE), 0, color=ACCENT, alpha=0.12, linewidth=0)
         # Ten bars for each power of ten, so that no bar stands on both sides of the border.
         axes.hist(x, bins=np.linspace(lowest, 0, 1 - 10 * lowest).tolist(), color=HISTOGRAM, linewidth=0)
         axes.text(

@@ -122,7 +122,7 @@ def save(figure: Figure, path: Path) -> None:
             layout.execute(figure)
             figure.set_layout_engine("none")
         figure.set_facecolor("white")
-        with whole_file(path.with_name(f"{path.name}.png")) as partial:
-            FigureCanvasAgg(figure).print_png(partial, metadata=_METADATA[".png"])
-        with whole_file(path.with_name(f"{path.name}.svg")) as partial:
-            FigureCanvasSVG(figure).print_svg(partial, metadata=_METADATA[".svg"])
+        with whole_file(path.with_name(f"{path.name}.png")) as temporary:
+            FigureCanvasAgg(figure).print_png(temporary, metadata=_METADATA[".png"])
+        with whole_file(path.with_name(f"{path.name}.svg")) as temporary:
+            FigureCanvasSVG(figure).print_svg(temporary, metadata=_METADATA[".svg"])

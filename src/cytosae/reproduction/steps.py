@@ -32,7 +32,7 @@ from cytosae.reproduction.paper import (
 from cytosae.reproduction.recipe import Recipe
 from cytosae.settings import ClassifyConfig, CompareConfig, StoreConfig
 from cytosae.study import RunConfig, Study, encoding, list_to, load_backbone, training, update_tokens
-from cytosae.tokens import TokenStore, layout_of
+from cytosae.tokens import TokenStore, store_layout
 
 EMBED, ENCODE, TRAIN = "embed", "encode", "train"
 """Kinds of work: an image through the backbone, an image through an autoencoder, a step of training."""
@@ -125,7 +125,7 @@ def _embed(recipe: Recipe, layer: int | None) -> None:
     target = recipe.folder / "cells" / f"{TRAINING_SET}.parquet"
     cells, _ = list_to(recipe.prepared(TRAINING_SET) / TABLE, target, drop_missing=recipe.drop_missing)
     loaded = _cut(recipe, layer)
-    layout = layout_of(loaded.info, StoreConfig())
+    layout = store_layout(loaded.info, StoreConfig())
     update_tokens(cells, layout, lambda: loaded, recipe.tokens(layer), StoreConfig())
 
 

@@ -13,7 +13,7 @@ from cytosae import __version__
 from cytosae.analysis.classification import PAPERS
 from cytosae.artefacts import FileRecord, Manifest, claim, whole_file, write_csv
 from cytosae.cells.datasets import TABLE as CELLS
-from cytosae.cohort import BARCODES, CLASSIFICATION, COHORT, read_methods, why_of_others
+from cytosae.cohort import BARCODES, CLASSIFICATION, COHORT, read_methods, why_other_concepts
 from cytosae.concepts import read_datasets
 from cytosae.report import files_of, png_of_file, template
 from cytosae.reproduction.paper import CHOSEN, FIRST, PATIENTS, REPORTED, SECOND, TRAINING_SET
@@ -57,10 +57,10 @@ def write_results(recipe: Recipe) -> dict[str, Any]:
         recipe=recipe,
         study=recipe.study.relative_to(recipe.folder),
     )
-    with whole_file(folder / PAGE) as partial:
-        partial.write_text(page, encoding="utf-8")
+    with whole_file(folder / PAGE) as temporary:
+        temporary.write_text(page, encoding="utf-8")
     obtained = table[table["obtained"].notna()].set_index("what")["obtained"].to_dict()
-    outputs = {name: FileRecord.of(folder / name) for name in (TABLE, PAGE)}
+    outputs = {name: FileRecord.from_file(folder / name) for name in (TABLE, PAGE)}
     Manifest("reproduction", {"seeds": recipe.seeds}, {}, outputs, {"obtained": obtained}).save(folder)
     return {"table": str(folder / TABLE), "page": str(folder / PAGE), "obtained": obtained}
 
@@ -110,7 +110,7 @@ def _obtained(recipe: Recipe) -> Mapping[str, list[float]]:
 def _of_patients(folder: Path) -> dict[str, list[float]]:
     figures: dict[str, list[float]] = {}
     path, concepts = folder / BARCODES, folder.parent / "concepts"
-    if path.is_file() and Manifest.load(concepts) is not None and why_of_others(path, concepts):
+    if path.is_file() and Manifest.load(concepts) is not None and why_other_concepts(path, concepts):
         return figures
     if (cohort := Manifest.load(folder)) is not None and path.is_file():
         figures[f"patients {PATIENTS}"] = [cohort.summary["patients"]]

@@ -59,6 +59,6 @@ def import_sae(
         for name in (WEIGHTS, CONFIG):
             with whole_file(folder / name) as partial:
                 shutil.copyfile(trained / name, partial)
-        outputs = {name: FileRecord.of(folder / name) for name in (WEIGHTS, CONFIG)}
+        outputs = {name: FileRecord.from_file(folder / name) for name in (WEIGHTS, CONFIG)}
         Manifest("sae", {"given": True}, dict(inputs), outputs, summary).save(folder)
     return summary

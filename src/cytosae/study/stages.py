@@ -28,7 +28,7 @@ from cytosae.settings import (
 )
 from cytosae.study.backbone import backbone_for
 from cytosae.study.stage import Stage, with_reason
-from cytosae.tokens import Layout, TokenSource, TokenStore, embed, layout_of
+from cytosae.tokens import Layout, TokenSource, TokenStore, embed, store_layout
 from cytosae.tokens.store import read_manifest
 
 
@@ -52,7 +52,7 @@ def update_tokens(
     if reason is None:
         return with_reason({"cells": len(cells)}, None)
     loaded = backbone()
-    layout = layout_of(loaded.info, config)
+    layout = store_layout(loaded.info, config)
     load = backbone_for(engine, lambda: loaded, settings or BackboneConfig(), layout)
     with open_engine(engine) as workers_of_it:
         return with_reason(embed(cells, load, folder, layout, workers=workers, engine=workers_of_it), reason)
@@ -130,7 +130,9 @@ def barcodes(study: Path, config: BarcodeConfig) -> Stage:
         claim(folder, "cohort", [BARCODES])
         (folder / MANIFEST).unlink(missing_ok=True)
         figures = make_barcodes([study / "concepts"], folder / BARCODES, config)
-        Manifest("cohort", parameters, inputs, {BARCODES: FileRecord.of(folder / BARCODES)}, figures).save(folder)
+        Manifest("cohort", parameters, inputs, {BARCODES: FileRecord.from_file(folder / BARCODES)}, figures).save(
+            folder
+        )
         return figures
 
     return Stage("cohort", folder, parameters, inputs, make, to_stored(BarcodeConfig()))

@@ -27,7 +27,7 @@ from cytosae.study import load_backbone, training, update_tokens
 from cytosae.study.stage import Stage
 from cytosae.sweeps.spec import Run, Spec
 from cytosae.sweeps.table import claim_results, write_results
-from cytosae.tokens import LiveTokens, TokenSource, TokenStore, layout_of
+from cytosae.tokens import LiveTokens, TokenSource, TokenStore, store_layout
 
 TOKENS, MEMBERS = "tokens", "members"
 
@@ -90,7 +90,7 @@ class Sweep:
         settings = from_stored(BackboneConfig, self.about["request"]["settings"])
         backbone = load_backbone(BackboneConfig(**{**settings, "device": self.device, "layer": layer}))
         cells, store = read_cells(self.study / "cells.parquet"), study_store(self.study)
-        layout = layout_of(backbone.info, store)
+        layout = store_layout(backbone.info, store)
         if (self.study / "tokens").is_dir():
             folder = self.folder / TOKENS / f"layer-{layer}"
             update_tokens(

@@ -14,7 +14,7 @@ from cytosae import __version__
 from cytosae.artefacts import FileRecord, Manifest, claim, whole_file, write_csv
 from cytosae.concepts import is_concept, read_concepts, read_datasets
 from cytosae.concepts.evaluation import FIGURES as QUALITY
-from cytosae.concepts.evaluation import LATENTS, read_figures
+from cytosae.concepts.evaluation import LATENT_METHOD, read_figures
 from cytosae.report import files_of, overview, png_of_file, save, template, threshold_counts
 from cytosae.reproduction.paper import REPORTED
 from cytosae.sae import measured_on
@@ -51,8 +51,8 @@ def write_results(
     each = table_of_runs(spec, runs, diverged, layer_and_depth, quality=evaluation is not None)
     table = over_seeds(each)
     figures = _draw(folder / "figures", [run for run in runs if run.name not in diverged])
-    with whole_file(folder / TABLE) as partial:
-        table.to_parquet(partial, index=False)
+    with whole_file(folder / TABLE) as temporary:
+        table.to_parquet(temporary, index=False)
     for name, frame in ((CSV, table), (RUNS, each)):
         write_csv(folder / name, frame)
     page = template("sweep.html.j2").render(
@@ -65,9 +65,9 @@ def write_results(
         figures=[(title, png_of_file(path)) for title, path in figures],
         version=__version__,
     )
-    with whole_file(folder / PAGE) as partial:
-        partial.write_text(page, encoding="utf-8")
-    outputs = {name: FileRecord.of(folder / name) for name in (TABLE, CSV, RUNS, PAGE)}
+    with whole_file(folder / PAGE) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+    outputs = {name: FileRecord.from_file(folder / name) for name in (TABLE, CSV, RUNS, PAGE)}
     Manifest("sweep", {"seeds": list(spec.seeds)}, {}, outputs, {"settings": len(spec.settings)}).save(folder)
     return {"table": f"{folder / TABLE}", "page": f"{folder / PAGE}", "settings": _plain(table)}
 
@@ -122,7 +122,7 @@ def _quality(folder: Path) -> dict[str, float]:
     if not (folder / "quality" / QUALITY).is_file():
         return {}
     figures = read_figures(folder)
-    own = figures[figures["method"] == LATENTS]
+    own = figures[figures["method"] == LATENT_METHOD]
     return {f"quality: {measure}": float(value) for measure, value in zip(own["measure"], own["value"], strict=True)}
 
 

@@ -91,8 +91,8 @@ def export(database: Database, path: Path) -> dict[str, Any]:
     if path.suffix == ".json":
         write_json(path, found.model_dump(mode="json"))
     else:
-        with whole_file(path) as partial:
-            partial.write_text(to_csv(found), encoding=SPREADSHEET, newline="")
+        with whole_file(path) as temporary:
+            temporary.write_text(to_csv(found), encoding=SPREADSHEET, newline="")
     return {
         "file": f"{path}",
         "autoencoder": database.sae[:DIGITS],

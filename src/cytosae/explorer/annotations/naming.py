@@ -170,7 +170,7 @@ def _columns(var: pd.DataFrame, names: Mapping[int, schemas.Named]) -> dict[str,
 def _record(study: Path, manifest: Manifest, file: str) -> Manifest:
     """Save the manifest with the new file; stages that were made from these concepts are made from them still."""
     folder = study / "concepts"
-    renewed = replace(manifest, outputs={**manifest.outputs, file: FileRecord.of(folder / file)})
+    renewed = replace(manifest, outputs={**manifest.outputs, file: FileRecord.from_file(folder / file)})
     renewed.save(folder)
     for stage in _DEPENDENT:
         found = Manifest.load(study / stage)
