@@ -40,7 +40,7 @@ from cytosae.cohort import (
     write_classifiers,
 )
 from cytosae.console import progress, say
-from cytosae.report import calibration_figure, confusion_figure, files_of, method_figure, save, threshold_sweep
+from cytosae.report import calibration_figure, confusion_figure, figure_files, method_figure, save, threshold_sweep
 from cytosae.settings import ClassifyConfig, to_stored
 from cytosae.tokens import TokenStore
 
@@ -102,13 +102,13 @@ def classify(
     caveats = [*task.caveats, *(caveat for folds in divisions for caveat in folds.caveats)]
     for caveat in caveats:
         say(f"classification: {caveat}")
-    drawn = [name for figure in _FIGURES for name in files_of(figure)]
+    drawn = [name for figure in _FIGURES for name in figure_files(figure)]
     names = [TABLE, PREDICTIONS, MODELS, RESULT, *drawn]
     claim(folder, "classification", names, unnamed=drawn)
     source = None if tokens is None else TokenStore(tokens)
     described = None if source is None else patient_tokens(source, task.data)
     (swept, methods), *others = [
-        _cross_validate(task, folds, described, config, null=place == 0) for place, folds in enumerate(divisions)
+        _cross_validate(task, folds, described, config, null=index == 0) for index, folds in enumerate(divisions)
     ]
     threshold = choose_threshold(task, config)
     row_folds = divisions[0].row_folds[0]
@@ -175,8 +175,8 @@ def _cross_validate(
 
             methods["attention over CLS tokens"] = cross_validate(predict, task, folds, config.seed)
     if "cell_types" in task.data.obsm:
-        shares = np.nan_to_num(task.data.obsm["cell_types"])
-        methods["cell-type fractions"] = cross_validate(linear_predictor(shares, task), task, folds)
+        fractions = np.nan_to_num(task.data.obsm["cell_types"])
+        methods["cell-type fractions"] = cross_validate(linear_predictor(fractions, task), task, folds)
     return swept, methods
 
 
@@ -196,12 +196,12 @@ def _null(swept: Sweep) -> dict[str, Any] | None:
 
 def _sweep_rows(swept: Sweep, config: ClassifyConfig) -> list[dict[str, Any]]:
     rows = []
-    for place, (threshold, predictions) in enumerate(zip(config.thresholds, swept.at, strict=True)):
+    for index, (threshold, predictions) in enumerate(zip(config.thresholds, swept.at, strict=True)):
         f1 = predictions.f1(config.bootstrap, config.seed)
-        row = {"threshold": threshold, "latents": float(swept.n_latents[place])}
+        row = {"threshold": threshold, "latents": float(swept.n_latents[index])}
         row |= {"weighted_f1": f1.value, "low": f1.low, "high": f1.high}
         if len(swept.null):
-            row |= {"null_mean": float(swept.null_at[:, place].mean())}
+            row |= {"null_mean": float(swept.null_at[:, index].mean())}
         rows.append(row)
     return rows
 
@@ -216,15 +216,15 @@ def _predictions(
         if row_folds[row] < 0:
             continue
         predicted = int(probability[row].argmax())
-        parts = models[1 + row_folds[row]].concept_contributions(task.barcodes[row], task.classes[predicted])
-        strongest = np.argsort(-parts, kind="stable")[:_CARRYING]
+        contributions = models[1 + row_folds[row]].concept_contributions(task.barcodes[row], task.classes[predicted])
+        strongest = np.argsort(-contributions, kind="stable")[:_CARRYING]
         rows.append(
             {
                 "patient": name,
                 "truth": task.classes[task.target[row]],
                 "predicted": task.classes[predicted],
                 **{f"p {c}": p for c, p in zip(task.classes, probability[row], strict=True)},
-                "concepts": " ".join(f"{s}:{parts[s]:.3g}" for s in strongest if parts[s] > 0),
+                "concepts": " ".join(f"{s}:{contributions[s]:.3g}" for s in strongest if contributions[s] > 0),
             }
         )
     return pd.DataFrame(rows)
@@ -247,12 +247,12 @@ def _write(
     null = result["null"]
     band = None if null is None else (null["low"], null["high"])
     rows = pd.DataFrame(result["sweep"])
-    common = Counter(swept.choice.ravel().tolist()).most_common(1)[0][0]
+    most_chosen = Counter(swept.choice.ravel().tolist()).most_common(1)[0][0]
     drawn = {
         "sweep": threshold_sweep(
             *(rows[name].to_numpy() for name in ("threshold", "weighted_f1", "low", "high", "latents")),
             null=band,
-            chosen=common,
+            chosen=most_chosen,
             title=f"Predicting {result['target']}: which latents does it take?",
         ),
         "methods": method_figure(

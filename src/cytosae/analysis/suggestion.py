@@ -99,7 +99,7 @@ def suggest(
     begun = time.monotonic()
     if concepts is not None and concepts < 1:
         raise CytosaeError(f"--concepts {concepts}: must be at least 1.")
-    expansions = sorted({max(1, config.expansion // part) for part in (1, 2, 4)})
+    expansions = sorted({max(1, config.expansion // divisor) for divisor in (1, 2, 4)})
     sample = _sample(store, config)
     d_model = store.layout.d_model
     if not 0 < l0 < expansions[0] * d_model / 2:
@@ -144,12 +144,12 @@ def suggest(
 
 def _sample(store: TokenStore, config: TrainConfig) -> Sample:
     layout = store.layout
-    kept_out = held_out(store.cells, config.holdout, config.seed)
+    is_held_out = held_out(store.cells, config.holdout, config.seed)
     rng = np.random.default_rng([config.seed, 7])
-    training = rng.permutation(np.flatnonzero(~kept_out))
+    training = rng.permutation(np.flatnonzero(~is_held_out))
     at_most = max(_LEAST, _BYTES // (4 * layout.n_tokens * layout.d_model))
     rows = training[: min(_CELLS, at_most)]
-    others = rng.permutation(np.flatnonzero(kept_out))[: min(_HELD, at_most)]
+    others = rng.permutation(np.flatnonzero(is_held_out))[: min(_HELD, at_most)]
     if len(others) < _LEAST:  # the training's own held-out cells are too few to tell anything
         n_held = min(_HELD, len(rows) // 4)
         rows, others = rows[n_held:], rows[:n_held]
@@ -230,9 +230,9 @@ def _cost(one: TrainConfig, x: Tensor, store: TokenStore, l0: float, dense_steps
     some = x[:BATCH]
     n_tokens = store.layout.n_tokens
     per_token = [
-        _of_width(lambda config: step_seconds(config, some, None) / len(some), one, x.shape[1]),
-        _of_width(lambda config: step_seconds(config, some, l0) / len(some), one, x.shape[1]),
-        _of_width(lambda config: encode_seconds(config, some, l0) / len(some), one, x.shape[1]),
+        _at_width(lambda config: step_seconds(config, some, None) / len(some), one, x.shape[1]),
+        _at_width(lambda config: step_seconds(config, some, l0) / len(some), one, x.shape[1]),
+        _at_width(lambda config: encode_seconds(config, some, l0) / len(some), one, x.shape[1]),
     ]
     dense, quick, encode = per_token
     batch = one.batch_images * n_tokens
@@ -245,7 +245,7 @@ def _cost(one: TrainConfig, x: Tensor, store: TokenStore, l0: float, dense_steps
     }
 
 
-def _of_width(measure: Callable[[TrainConfig], float], config: TrainConfig, d_model: int) -> float:
+def _at_width(measure: Callable[[TrainConfig], float], config: TrainConfig, d_model: int) -> float:
     """A cost that is linear in the latents, with a constant part (docs/benchmarks.md); of wide ones by two narrower ones."""
     most = max(2, _WIDEST // d_model)
     if config.expansion <= most:

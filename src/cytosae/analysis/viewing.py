@@ -94,7 +94,7 @@ class Viewer:
         return int(rows), int(columns)
 
     @cached_property
-    def row_of(self) -> pd.Series:
+    def token_rows(self) -> pd.Series:
         """Place of each cell among the tokens, by its name."""
         return pd.Series(np.arange(self.source.n_cells), index=self.source.cells["cell_id"].astype(str))
 
@@ -124,7 +124,7 @@ class Viewer:
 
     def shown(self, name: str, latent: int, cells: Sequence[str] | NDArray[np.object_], values: ArrayLike) -> Row:
         """Some cells, by ``cell_id``, with the map of a latent and their labels and values."""
-        rows = self.row_of.loc[list(cells)].to_numpy()
+        rows = self.token_rows.loc[list(cells)].to_numpy()
         if not len(rows):
             return Row(name, [], [], [], [])
         maps = concept_maps(self.sae, self.tokens(rows), np.array([latent]), self.grid)[:, 0].numpy()
@@ -132,14 +132,14 @@ class Viewer:
         labels = [None if pd.isna(label) else str(label) for label in about["label"]]
         return Row(
             name,
-            [picture(*cell) for cell in zip(about["path"], intensities(about), strict=True)],
+            [cell_image(*cell) for cell in zip(about["path"], intensities(about), strict=True)],
             list(maps),
             labels,
             np.asarray(values).tolist(),
         )
 
 
-def picture(path: str, intensity: str | None = None) -> NDArray[np.uint8]:
+def cell_image(path: str, intensity: str | None = None) -> NDArray[np.uint8]:
     """The image of a cell as the backbone sees it; grey where the file is gone."""
     try:
         return load_squashed(resolve_path(path), INPUT_SIZE, intensity)

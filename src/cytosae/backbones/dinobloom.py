@@ -187,9 +187,9 @@ def _converted(named: dict[str, Tensor]) -> dict[str, Tensor]:
         name = key
         for pattern, replacement in _RENAMED:
             name = re.sub(pattern, replacement, name)
-        for packed, parts in _PACKED.items():
+        for packed, targets in _PACKED.items():
             if packed in name:
-                for submodule, chunk in zip(parts, value.chunk(len(parts)), strict=True):
+                for submodule, chunk in zip(targets, value.chunk(len(targets)), strict=True):
                     state[name.replace(packed, submodule)] = chunk
                 break
         else:

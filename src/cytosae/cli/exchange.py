@@ -90,7 +90,7 @@ def _record_backbone(sae: SAE, name: str, layer: int | None, weights: Path | Non
     from cytosae.tokens import store_layout
 
     if layer is None:
-        layer = _layer_of(sae.metadata["imported"]["configuration"])
+        layer = _read_layer(sae.metadata["imported"]["configuration"])
     settings = BackboneConfig(name, -2 if layer is None else layer, revision=revision, weights=weights)
     layout = store_layout(load_backbone(settings).info)
     if layout.d_model != sae.d_model:
@@ -100,7 +100,7 @@ def _record_backbone(sae: SAE, name: str, layer: int | None, weights: Path | Non
     sae.metadata |= {"backbone": layout.backbone, "n_tokens": layout.n_tokens}
 
 
-def _layer_of(configuration: Any) -> int | None:
+def _read_layer(configuration: Any) -> int | None:
     """The block that the release's configuration names: its `block_layer` counts from 0, or from the end."""
     block = configuration.get("block_layer") if isinstance(configuration, dict) else None
     if not isinstance(block, int):
@@ -207,14 +207,14 @@ def _write_card(path: Path, text: str) -> None:
     """Write a card with its digest at the end, by which one that was written here and not edited since is known again."""
     from cytosae.artefacts import refuse_foreign, whole_file
 
-    refuse_foreign(path, "push --dry-run", lambda there: _is_unedited(there.read_text(encoding="utf-8"), text))
+    refuse_foreign(path, "push --dry-run", lambda existing: _is_unedited(existing.read_text(encoding="utf-8"), text))
     with whole_file(path) as temporary:
         temporary.write_text(text + _signature(text), encoding="utf-8")
 
 
-def _is_unedited(there: str, text: str) -> bool:
-    card, mark, _ = there.rpartition(_SIGNATURE)
-    return there == text or (bool(mark) and there == card + _signature(card))
+def _is_unedited(existing: str, text: str) -> bool:
+    card, mark, _ = existing.rpartition(_SIGNATURE)
+    return existing == text or (bool(mark) and existing == card + _signature(card))
 
 
 def _signature(card: str) -> str:

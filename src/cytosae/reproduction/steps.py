@@ -43,7 +43,7 @@ class Step:
     """One step."""
 
     name: str
-    of: str
+    paper_section: str
     """What of the paper it belongs to."""
     run: Callable[[], Any]
     needs: tuple[str, ...] = ()
@@ -87,11 +87,11 @@ def _training(recipe: Recipe) -> Iterator[Step]:
             "section 2" if layer is None else "section 3.4",
             partial(_embed, recipe, layer),
             (f"cells {TRAINING_SET}",),
-            {(EMBED, 0): cells * recipe.share_of_blocks(layer)},
+            {(EMBED, 0): cells * recipe.block_fraction(layer)},
             done=(folder / MANIFEST).is_file(),
         )
     for variant, seed in recipe.members:
-        config, tokens = recipe.training_of(variant, seed), recipe.tokens(VARIANTS[variant].layer)
+        config, tokens = recipe.train_config(variant, seed), recipe.tokens(VARIANTS[variant].layer)
         section = "section 2" if variant == CHOSEN else "section 3.4"
         yield Step(
             f"train {variant}-{seed}",
@@ -99,7 +99,7 @@ def _training(recipe: Recipe) -> Iterator[Step]:
             partial(_train, recipe, variant, seed),
             (f"tokens {tokens.name}",),
             {(TRAIN, config.expansion): config.steps},
-            done=Manifest.load(recipe.sae_of(variant, seed)) is not None,
+            done=Manifest.load(recipe.sae_folder(variant, seed)) is not None,
         )
         yield Step(
             f"concepts {variant}-{seed}",
@@ -107,7 +107,7 @@ def _training(recipe: Recipe) -> Iterator[Step]:
             partial(_encode, recipe, variant, seed),
             (f"train {variant}-{seed}",),
             {(ENCODE, config.expansion): cells},
-            done=Manifest.load(recipe.concepts_of(variant, seed)) is not None,
+            done=Manifest.load(recipe.concepts_folder(variant, seed)) is not None,
         )
     if recipe.ablation:
         needs = tuple(f"concepts {variant}-{seed}" for variant, seed in recipe.members if _by_expansion(variant))
@@ -134,24 +134,26 @@ def _cut(recipe: Recipe, layer: int | None) -> Backbone:
     loaded = load_backbone(recipe.backbone)
     if layer is None:
         return loaded
-    return load_backbone(recipe.backbone_of(layer, loaded.info.depth))
+    return load_backbone(recipe.backbone_config(layer, loaded.info.depth))
 
 
 def _train(recipe: Recipe, variant: str, seed: int) -> None:
     with closing(TokenStore(recipe.tokens(VARIANTS[variant].layer))) as tokens:
-        config = recipe.training_of(variant, seed)
-        folder, device = recipe.sae_of(variant, seed), recipe.backbone.device
+        config = recipe.train_config(variant, seed)
+        folder, device = recipe.sae_folder(variant, seed), recipe.backbone.device
         training(tokens, folder, config, device=device, restart=recipe.restart).update()
 
 
 def _encode(recipe: Recipe, variant: str, seed: int) -> None:
     with closing(TokenStore(recipe.tokens(VARIANTS[variant].layer))) as tokens:
-        folder = recipe.concepts_of(variant, seed)
-        encoding(tokens, recipe.sae_of(variant, seed), folder, recipe.encoding, device=recipe.backbone.device).update()
+        folder = recipe.concepts_folder(variant, seed)
+        encoding(
+            tokens, recipe.sae_folder(variant, seed), folder, recipe.encoding, device=recipe.backbone.device
+        ).update()
 
 
 def _counts(recipe: Recipe, figure: Path) -> None:
-    folders = [recipe.concepts_of(variant, seed) for variant, seed in recipe.members if _by_expansion(variant)]
+    folders = [recipe.concepts_folder(variant, seed) for variant, seed in recipe.members if _by_expansion(variant)]
     make_folder(figure.parent)
     compare_counts(folders, figure, TRAINING_SET)
 
@@ -180,11 +182,11 @@ def _study(recipe: Recipe) -> Iterator[Step]:
         ("study", f"cells {TRAINING_SET}"),
         done=patch.with_suffix(".png").is_file(),
     )
-    of_patients = ("study", f"cells {PATIENTS}")
+    cohort_needs = ("study", f"cells {PATIENTS}")
     classified, compared = study / COHORT / CLASSIFICATION, recipe.folder / "comparison"
-    yield Step("classify", "figure 4", partial(_classify, recipe), of_patients, done=(classified / MANIFEST).is_file())
+    yield Step("classify", "figure 4", partial(_classify, recipe), cohort_needs, done=(classified / MANIFEST).is_file())
     yield Step(
-        "compare", "figure 5", partial(_compare, recipe, compared), of_patients, done=(compared / MANIFEST).is_file()
+        "compare", "figure 5", partial(_compare, recipe, compared), cohort_needs, done=(compared / MANIFEST).is_file()
     )
 
 
@@ -192,8 +194,8 @@ def _run_study(recipe: Recipe) -> None:
     table = recipe.table(*recipe.present)
     make_folder(recipe.study)
     source = recipe.study / TABLE
-    with whole_file(source) as partial_file:
-        table.to_csv(partial_file, index=False)
+    with whole_file(source) as temporary:
+        table.to_csv(temporary, index=False)
     config = RunConfig(recipe.backbone, StoreConfig(), recipe.training, recipe.encoding)
     Study(recipe.study, config, store=recipe.store, sae=recipe.given, restart=recipe.restart).run(
         source, drop_missing=recipe.drop_missing

@@ -32,13 +32,13 @@ def loaded_backbone(config: BackboneConfig) -> Backbone:
 
 
 def backbone_for(
-    engine: EngineConfig, here: Callable[[], Backbone], config: BackboneConfig, layout: Layout
+    engine: EngineConfig, load: Callable[[], Backbone], config: BackboneConfig, layout: Layout
 ) -> Callable[[], Backbone]:
     """What gives the backbone to whoever embeds: this process, or replicas, each of which loads it in the layout's
     precision, whatever folder it works in.
     """
     if engine.in_process:
-        return here
+        return load
     name, weights = config.backbone, config.weights
     if name not in NAMES and (folder := Path(name).expanduser()).exists():
         name = str(folder.absolute())

@@ -54,16 +54,16 @@ def update_tokens(
     loaded = backbone()
     layout = store_layout(loaded.info, config)
     load = backbone_for(engine, lambda: loaded, settings or BackboneConfig(), layout)
-    with open_engine(engine) as workers_of_it:
-        return with_reason(embed(cells, load, folder, layout, workers=workers, engine=workers_of_it), reason)
+    with open_engine(engine) as processes:
+        return with_reason(embed(cells, load, folder, layout, workers=workers, engine=processes), reason)
 
 
 def tokens_stale(folder: Path, cells: pd.DataFrame, layout: Layout) -> str | None:
     """Why a store does not hold the tokens of these cells in this layout; None if it does."""
-    found = read_manifest(folder)
-    if found is None:
+    manifest = read_manifest(folder)
+    if manifest is None:
         return "not made yet"
-    before, _, complete = found
+    before, _, complete = manifest
     if not complete:
         return "not finished"
     if before.identity() != layout.identity():

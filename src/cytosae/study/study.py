@@ -166,11 +166,11 @@ class Study:
         layout, folder = self.layout(), self.folder / "tokens"
         if not self.store:
             return LiveTokens(cells, lambda: self.backbone, layout).fingerprint
-        found = read_manifest(folder)
-        if found is None or not found[2]:
+        manifest = read_manifest(folder)
+        if manifest is None or not manifest[2]:
             return None
-        if found[0].identity() != layout.identity():
-            return "other tokens" if found[0].version == layout.version else None
+        if manifest[0].identity() != layout.identity():
+            return "other tokens" if manifest[0].version == layout.version else None
         with closing(TokenStore(folder)) as store:
             return store.fingerprint if pixels_digest(store.cells) == pixels_digest(cells) else "other tokens"
 

@@ -15,7 +15,7 @@ from cytosae.artefacts import FileRecord, Manifest, claim, whole_file, write_csv
 from cytosae.concepts import is_concept, read_concepts, read_datasets
 from cytosae.concepts.evaluation import FIGURES as QUALITY
 from cytosae.concepts.evaluation import LATENT_METHOD, read_figures
-from cytosae.report import files_of, overview, png_of_file, save, template, threshold_counts
+from cytosae.report import encode_png, figure_files, overview, save, template, threshold_counts
 from cytosae.reproduction.paper import REPORTED
 from cytosae.sae import measured_on
 from cytosae.settings import EvaluateConfig, TrainConfig, stored_names
@@ -48,7 +48,7 @@ def write_results(
     evaluation
         Given where the quality measures were asked for.
     """
-    each = table_of_runs(spec, runs, diverged, layer_and_depth, quality=evaluation is not None)
+    each = make_run_table(spec, runs, diverged, layer_and_depth, quality=evaluation is not None)
     table = over_seeds(each)
     figures = _draw(folder / "figures", [run for run in runs if run.name not in diverged])
     with whole_file(folder / TABLE) as temporary:
@@ -62,7 +62,7 @@ def write_results(
         paper=paper_beside(table),
         diverged=diverged,
         seeds=len(spec.seeds),
-        figures=[(title, png_of_file(path)) for title, path in figures],
+        figures=[(title, encode_png(path)) for title, path in figures],
         version=__version__,
     )
     with whole_file(folder / PAGE) as temporary:
@@ -72,7 +72,7 @@ def write_results(
     return {"table": f"{folder / TABLE}", "page": f"{folder / PAGE}", "settings": _plain(table)}
 
 
-def table_of_runs(
+def make_run_table(
     spec: Spec,
     runs: Sequence[Run],
     diverged: Mapping[str, str],
@@ -134,17 +134,17 @@ def over_seeds(each: pd.DataFrame) -> pd.DataFrame:
     Parameters
     ----------
     each
-        From `table_of_runs`.
+        From `make_run_table`.
     """
     figures = [name for name in map(str, each) if name in FIGURES or name.startswith(("concepts_at_", "quality: "))]
     about = [name for name in map(str, each) if name not in (*figures, "seed", "state", "dataset", "measured_on")]
     datasets = each["dataset"].dropna().unique().tolist() or [None]
     rows = []
-    for _, of_setting in each.groupby("setting", sort=False):
-        lost = int((of_setting["state"] == "diverged").sum())
+    for _, trainings in each.groupby("setting", sort=False):
+        lost = int((trainings["state"] == "diverged").sum())
         for dataset in datasets:
-            some = of_setting[of_setting["dataset"] == dataset]
-            row = {**of_setting.iloc[0][about].to_dict(), "dataset": dataset, "trainings": len(some), "diverged": lost}
+            some = trainings[trainings["dataset"] == dataset]
+            row = {**trainings.iloc[0][about].to_dict(), "dataset": dataset, "trainings": len(some), "diverged": lost}
             if "measured_on" in some:
                 row["measured_on"] = " and ".join(sorted(some["measured_on"].dropna().unique())) or None
             for name in figures:
@@ -169,7 +169,7 @@ def paper_beside(table: pd.DataFrame) -> list[dict[str, Any]]:
             rows.append(
                 {
                     "where": one.where,
-                    "what": one.what,
+                    "what": one.quantity,
                     "setting": row["setting"],
                     "dataset": row["dataset"],
                     "paper": one.value,
@@ -196,7 +196,7 @@ def claim_results(folder: Path, runs: Sequence[Run], datasets: int) -> None:
     """Claim the tables, the page and the figures of a sweep, see `write_results`."""
     figures = [_counts(number) for number in range(datasets)]
     figures += [_overview(number, run) for number in range(datasets) for run in runs]
-    drawn = [f"figures/{name}" for figure in figures for name in files_of(figure)]
+    drawn = [f"figures/{name}" for figure in figures for name in figure_files(figure)]
     claim(folder, "sweep", [TABLE, CSV, RUNS, PAGE, *drawn], unnamed=drawn)
 
 

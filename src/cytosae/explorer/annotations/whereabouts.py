@@ -20,7 +20,7 @@ def explore_command(folder: Path, address: str | None = None) -> str:
     return shlex.join(command)
 
 
-def autoencoder_of(study: Path) -> str | None:
+def study_autoencoder(study: Path) -> str | None:
     """Digest of the autoencoder whose concepts a study has; None where they cannot be read."""
     try:
         manifest = Manifest.load(study / "concepts")

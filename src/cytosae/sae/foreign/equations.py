@@ -104,12 +104,12 @@ class ForeignSAE:
             Names of the settings that say these.
         """
         latents, width = self.W_dec.shape
-        for names, size, what in ((d_model, width, "dimensions"), (n_latents, latents, "latents")):
+        for names, size, measured in ((d_model, width, "dimensions"), (n_latents, latents, "latents")):
             for name in names:
                 if (stated := settings.get(name)) is not None and (isinstance(stated, bool) or stated != size):
                     raise CytosaeError(
-                        f"{path}: the setting {name} is {short(stated)}, but the weights have {size} {what}. Settings and "
-                        "weights are not of the same autoencoder: get both again from where it was trained."
+                        f"{path}: the setting {name} is {short(stated)}, but the weights have {size} {measured}. Settings "
+                        "and weights are not of the same autoencoder: get both again from where it was trained."
                     )
 
     def with_activation(self, activation: Activation) -> ForeignSAE:

@@ -216,7 +216,7 @@ def _plain(value: Any, depth: int, left: list[int]) -> Any:
 def _plain_value(value: Inert, depth: int, left: list[int]) -> Any:
     """A number or text where an object stands for one; otherwise its fields, or what it was made with."""
     name, arguments = value.known_as, value.arguments
-    if name.startswith("pathlib.") and all(isinstance(part, str) for part in arguments):
+    if name.startswith("pathlib.") and all(isinstance(argument, str) for argument in arguments):
         kind = PureWindowsPath if "Windows" in name else PurePosixPath
         return str(kind(*arguments))
     if name.startswith(_NUMPY):
