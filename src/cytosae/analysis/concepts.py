@@ -94,7 +94,7 @@ def attribute(
         reference images.
     patch
         Row and column, from 0.
-    share
+    common_above
         Latents that are active in more than this share of the data set's cells are common.
     top
         So many concepts at most.

@@ -41,7 +41,7 @@ from cytosae.tokens.inspection import Oddities, mean_to_spread, oddities
 _BYTES = 1 << 27  # of the sample, in float32
 _CELLS, _HELD, _LEAST = 256, 32, 8  # cells to train on, to measure on, and the fewest that say anything
 _FIRST_STEPS = 25  # in which latents are watched for whether they ever fire
-_WIDEST = 16_384  # latents of an autoencoder on which costs are measured; wider ones are told from two narrower ones
+_WIDEST = 16_384  # latents of an autoencoder on which costs are measured; those of wider ones are extrapolated
 _KNEE = 0.01  # explained variance that a wider autoencoder has to gain to be worth its cost
 _CENTRING = 0.01  # share of latents that centring has to save to be called a help
 _Z = 1.96
@@ -75,8 +75,8 @@ def suggest(
     store
         The tokens.
     config
-        The training that is planned. Its expansion is the widest to choose from, beside half and a quarter of it; what its
-        lambda would lead to is told.
+        The training that is planned. Its expansion is the widest to choose from, beside half and a quarter of it; the L0
+        that its lambda would give is predicted too.
     l0
         Wanted active latents of a token.
     concepts

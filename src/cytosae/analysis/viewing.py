@@ -95,7 +95,7 @@ class Viewer:
 
     @cached_property
     def token_rows(self) -> pd.Series:
-        """Place of each cell among the tokens, by its name."""
+        """Row of each cell in the tokens, by its name."""
         return pd.Series(np.arange(self.source.n_cells), index=self.source.cells["cell_id"].astype(str))
 
     @cached_property
@@ -140,7 +140,7 @@ class Viewer:
 
 
 def cell_image(path: str, intensity: str | None = None) -> NDArray[np.uint8]:
-    """The image of a cell as the backbone sees it; grey where the file is gone."""
+    """The image of a cell as the backbone sees it; grey if the file is gone."""
     try:
         return load_squashed(resolve_path(path), INPUT_SIZE, intensity)
     except UnreadableImage:

@@ -81,8 +81,8 @@ class Manifest:
     version
         Version of the stage's mathematics, see `VERSIONS`.
     logs
-        Files that tell how the work went. Nothing is made from them: when one has changed, that is said and nothing is
-        made again.
+        Files that record how the work went. Nothing depends on them: if one has changed, a message says so and nothing
+        runs again.
     """
 
     stage: str
@@ -152,7 +152,7 @@ class Manifest:
 
 
 def outdated(stage: str, version: int) -> str | None:
-    """Say that another version of the stage's mathematics made something; None if it was the present one."""
+    """Why something of another version of the stage's mathematics is stale; None if the version is the current one."""
     current = VERSIONS.get(stage, 1)
     return None if version == current else f"made by version {version} of this stage, which is at version {current} now"
 

@@ -78,7 +78,7 @@ def is_cached(repository: str, file: str | None) -> bool:
 
 
 def _fetch_optional(repository: str, file: str, commit: str) -> None:
-    """Fetch a file that not every repository has; whether it has is asked once for a commit."""
+    """Fetch a file that not every repository has; the hub is asked once per commit."""
     from huggingface_hub import hf_hub_download, try_to_load_from_cache
     from huggingface_hub.errors import EntryNotFoundError
 

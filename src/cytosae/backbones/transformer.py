@@ -135,7 +135,7 @@ def _used(name: str) -> bool:
 
 
 def _first(model: nn.Module, paths: tuple[str, ...]) -> Any:
-    """What a model has in the first of some places that it has."""
+    """The submodule at the first of some paths that a model has."""
     for path in paths:
         try:
             return model.get_submodule(path)

@@ -112,7 +112,7 @@ def _no_image(path: Path) -> str | None:
 
 
 def _own_output(folder: Path, names: Collection[str]) -> str | None:
-    """The reason to pass over a folder that is a study or the result of a stage, whose figures are no cells."""
+    """Why to skip a folder that is a study or the output of a stage: its figures are no cells. None for others."""
     stated: object = None
     if MANIFEST in names:
         with suppress(OSError, ValueError):

@@ -189,7 +189,7 @@ def _open_image(data: bytes, reader: type[ImageFile.ImageFile], most_pixels: int
 
 
 def _note_on_mpo(image: ImageFile.ImageFile) -> str | None:
-    """What is said of a JPEG with more pictures behind the first, as phones and cameras write previews and depth."""
+    """Note on a JPEG with more images behind the first, as phones and cameras write previews and depth."""
     if not isinstance(image, JpegImageFile) or "mpoffset" not in image.info:
         return None
     try:

@@ -229,7 +229,7 @@ def rejected_beside(path: Path) -> Path:
 
 
 def _own_digests(path: Path) -> list[str] | None:
-    """Digests of the lists of rejected cells that a table says are its own; None of a table of an earlier version."""
+    """Digests of the lists of rejected cells that a table records; None for a table of an earlier version."""
     if not path.is_file():
         return []
     try:

@@ -99,7 +99,7 @@ def read_cells(path: Path) -> pd.DataFrame:
 
 
 def pixels_digest(cells: pd.DataFrame) -> str:
-    """Digest of which images the table lists, in order, by content; not of their labels or places."""
+    """Digest of which images the table lists, in order, by content; not of their labels or paths."""
     return digest([cells["cell_id"].tolist(), image_digests(cells)])
 
 
@@ -127,7 +127,7 @@ def metadata_digest(cells: pd.DataFrame) -> str:
 
 
 def difference(before: pd.DataFrame, after: pd.DataFrame) -> str | None:
-    """Say in one phrase how two listings differ in their images or in what is said of them; None if not at all."""
+    """One phrase on how two listings differ in their images or columns; None if they are equal."""
     if metadata_digest(before) == metadata_digest(after):
         return None
     old, new = (dict(zip(t["cell_id"], image_digests(t), strict=True)) for t in (before, after))

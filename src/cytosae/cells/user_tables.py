@@ -33,7 +33,7 @@ _PARQUET = b"PAR1"
 _EUROPEAN = re.compile(r"[+-]?([1-9][0-9]{0,2}(\.[0-9]{3})+|0|[1-9][0-9]*)(,[0-9]+)?")  # points between thousands
 _NUMBERLIKE = re.compile(r"[+-]?[0-9][0-9.,]*")  # of some form, also one that can be read in two ways
 _PREAMBLE = 10  # lines among which a header is looked for below a title
-_SHOWN = 60  # characters of a line or a value that a message tells
+_SHOWN = 60  # characters of a line or a value that a message shows
 _NAMED = 3  # rows that a message names
 
 

@@ -56,7 +56,7 @@ def walk(
     Parameters
     ----------
     roots
-        Folders, or places in an object store.
+        Folders, on disk or at a URL.
     without
         Files and folders that are passed over without a word.
     closed

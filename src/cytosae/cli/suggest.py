@@ -28,7 +28,7 @@ def suggest(
     """Suggest a lambda and an expansion for a wanted sparsity, from short trainings on a sample of the tokens.
 
     It trains a few narrow autoencoders for about a minute. The options of the training are those that are planned:
-    --expansion is the widest to choose from, beside half and a quarter of it; what --l1 would lead to is told too.
+    --expansion is the widest to choose from, beside half and a quarter of it; the L0 that --l1 would give is predicted too.
     """
     from cytosae.analysis import suggest as make_suggestion
     from cytosae.tokens import TokenStore

@@ -82,7 +82,7 @@ def near_pairs(prints: NDArray[np.float32], patients: NDArray[np.integer]) -> ND
 
 
 class _Nearest:
-    """The nearest of each of some cells, found in parts."""
+    """The nearest cells of each cell, collected in batches."""
 
     def __init__(self, n_rows: int) -> None:
         self.n_rows = n_rows

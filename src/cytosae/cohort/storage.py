@@ -32,8 +32,7 @@ def is_barcodes(path: Path) -> bool:
 
 
 def why_other_concepts(path: Path, concepts: Path) -> str | None:
-    """Why barcodes are not of the concepts in a folder, such as those of a study whose cells have changed since; None if
-    they are.
+    """Why barcodes were made of other concepts than those in a folder, for example before the cells changed; None if not.
 
     Parameters
     ----------

@@ -25,7 +25,7 @@ def patch_concepts(sae: SAE, token: Tensor, is_common: ArrayLike) -> pd.DataFram
         The autoencoder.
     token
         Of the patch, ``(d_model,)``.
-    common
+    is_common
         Latents that say little since nearly every image has them (`is_common`), ``(n_latents,)``.
 
     Returns
@@ -72,7 +72,7 @@ def cell_concepts(
         Of the cell, ``(1 + rows * columns, d_model)``; token 0 is CLS.
     grid
         Rows and columns of patches.
-    common
+    is_common
         Latents that nearly every image has, ``(n_latents,)``.
     top
         So many at most; all if None.

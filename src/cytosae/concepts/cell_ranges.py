@@ -41,7 +41,7 @@ class CellRanges:
 
     @classmethod
     def for_inputs(cls, folder: Path, size: int, n_latents: int, identity: dict[str, Any]) -> CellRanges:
-        """Those in a folder that are made from the same inputs with the same settings, and no others."""
+        """The ranges in a folder that were encoded from these inputs with these settings."""
         return cls(folder / digest(identity)[:16], size, n_latents)
 
     def _path(self, start: int) -> Path:

@@ -68,8 +68,8 @@ class Statistics:
         ----------
         n_latents
             Latents of the autoencoder.
-        roster
-            Has the names of the groups.
+        cell_table
+            The cells, with the names of the groups.
         config
             Settings.
         per_patient

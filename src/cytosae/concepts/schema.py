@@ -157,7 +157,7 @@ IMAGE_COLUMNS = tuple(entry.name for entry in BARCODES if entry.name.startswith(
 
 
 def names(entries: Iterable[Entry], slot: str, *roles: Role) -> list[str]:
-    """Names of the entries at a place, such as ``obs``; with roles only of those columns."""
+    """Names of the entries of a slot, such as ``obs``; with roles only of those columns."""
     return [entry.name for entry in entries if entry.slot == slot and (not roles or entry.role in roles)]
 
 
@@ -168,7 +168,7 @@ def grouping(entries: Iterable[Entry], columns: Iterable[str], keys: Iterable[st
 
 
 def meanings(entries: Iterable[Entry], *slots: str) -> dict[str, str]:
-    """Meaning of each entry at some places, by name (``X`` for itself); goes into ``uns["cytosae"]``."""
+    """Meaning of each entry of some slots, by name (``X`` for itself); goes into ``uns["cytosae"]``."""
     return {entry.name or entry.slot: entry.meaning for entry in entries if entry.slot in slots}
 
 
@@ -179,8 +179,8 @@ def check(entries: Iterable[Entry], slot: str, elements: Mapping[str, Any]) -> N
     ----------
     entries
         `CONCEPTS` or `BARCODES`.
-    place
-        Where the elements go.
+    slot
+        Part of the AnnData that gets them, such as ``obs``.
     elements
         Arrays or columns by name. In ``obs`` other columns are the user's.
 

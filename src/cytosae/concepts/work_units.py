@@ -44,7 +44,7 @@ class Encoder:
 
     @classmethod
     def from_sae(cls, source: TokenSource, sae: SAE, device: str) -> Encoder:
-        """Of an autoencoder; `device` is that of the replicas, each of which chooses for itself if it is ``auto``."""
+        """Encoder of an autoencoder for replicas on `device`; with ``auto`` each replica chooses its own."""
         weights = {name: value.detach().cpu().numpy() for name, value in sae.tensors().items() if name != "W_dec"}
         precision = choose_precision("auto", choose_device(device))
         return cls(source, sae.d_model, sae.n_latents, sae.activation, weights, device, precision)

@@ -28,7 +28,7 @@ from cytosae.tokens.live import embed_batch
 Tokens = NDArray[np.float32]
 """``(n_tokens, d_model)``, token 0 is CLS; arrays, since torch wakes all its threads for the smallest sum."""
 STRONGEST = 12
-"""Latents told of a patch."""
+"""Latents listed for a patch."""
 _SMALL = 1 << 28  # products
 _TOKENS_BYTES, _ANSWERS_BYTES = 48 * 2**20, 16 * 2**20  # that are kept
 
@@ -131,7 +131,7 @@ class Activations:
         return LatentMap(latent=latent, top=top, map=encoded(values, top))
 
     def cell_maps(self, latent: int, cells: Sequence[tuple[DataSet, int]]) -> list[NDArray[np.float32] | None]:
-        """Map of a latent on each of some cells, by data set and row; None where it cannot be had."""
+        """Map of a latent on each cell, given by data set and row; None if its tokens cannot be read."""
         maps: list[NDArray[np.float32] | None] = [None] * len(cells)
         positions, tokens = [], []
         for position, (data, row) in enumerate(cells):
@@ -156,7 +156,7 @@ class Activations:
         return self.strongest(self.tokens(data, row), data.common_latents).model_dump_json().encode()
 
     def strongest(self, tokens: Tokens, common_latents: NDArray[np.bool_]) -> Patches:
-        """The strongest latents of every patch, common ones left out."""
+        """The strongest latents of every patch, without the common ones."""
         with self._lock, _threads(tokens.size * self.sae.n_latents):
             h = self.encode(tokens[1:])
             h[:, torch.from_numpy(common_latents)] = 0

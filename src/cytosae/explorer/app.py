@@ -119,7 +119,7 @@ def create_app(
         return Cohort(reader, activations())
 
     def warm_up() -> None:
-        with suppress(CytosaeError):  # who asks for it is told
+        with suppress(CytosaeError):  # the request for it reports the error
             activations().sae  # noqa: B018
             cohort()
 

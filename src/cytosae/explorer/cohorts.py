@@ -45,8 +45,8 @@ class Cohort:
 
     Parameters
     ----------
-    opened
-        The study.
+    reader
+        Reads the study.
     activations
         Makes the maps.
     """
@@ -120,7 +120,7 @@ class Cohort:
         against
             A diagnosis. Where the healthy are meant and there are too few, the own diagnosis, then the largest group.
         concepts
-            Unusual concepts told, at most.
+            Unusual concepts listed, at most.
 
         Raises
         ------

@@ -153,7 +153,7 @@ class DataSet:
         return width, height
 
     def refs(self, rows: Sequence[int] | NDArray[np.int64]) -> list[dict[str, Any]]:
-        """What is told of each of some cells."""
+        """Row, name, label, patient and diagnosis of each cell."""
         columns = {name: self.values(name, rows) for name in ("label", "patient", "diagnosis")}
         entries = zip(rows, self.names(rows), *columns.values(), strict=True)
         return [

@@ -134,7 +134,7 @@ def _tidy(target: Path, page: Path, before: Path) -> None:
 
 
 def _static(page: str) -> str:
-    """The page, told to read files instead of asking a server."""
+    """The page, set to read files instead of asking a server."""
     head, tag, rest = page.partition("<head>")
     if not tag:
         raise CytosaeError("index.html of the page has no <head>: build it again in frontend/.")

@@ -248,7 +248,7 @@ class _Cookie:
 
     @classmethod
     def for_server(cls, headers: Headers, public: PublicAddress | None) -> _Cookie:
-        """That of the server as the browser knows it."""
+        """The cookie of the server at the address that the browser uses."""
         if public is not None:
             return cls(f"cytosae-{public.port}", public.prefix or "/", public.scheme == "https")
         _, _, port = headers["host"].rpartition("]")[2].partition(":")
@@ -259,7 +259,7 @@ class _Cookie:
         response.set_cookie(self.name, value, path=self.path, secure=self.secure, httponly=True, samesite="strict")
 
     def values(self, headers: Headers) -> list[str]:
-        """All that a request has of that name: those of servers at other paths of a host are among them."""
+        """All values of the cookie in a request, also those of servers at other paths of the host."""
         pairs = [pair.strip().partition("=") for pair in headers.get("cookie", "").split(";")]
         return [value for name, _, value in pairs if name == self.name]
 

@@ -32,7 +32,7 @@ class Row:
     name: str
     """Shown with the images: the latent, the data set, or both."""
     images: Sequence[NDArray[np.uint8] | None]
-    """Each ``(edge, edge, 3)``; None leaves a place blank."""
+    """Each ``(edge, edge, 3)``; None leaves a gap."""
     maps: Sequence[NDArray[np.floating] | None]
     """Concept map of each image, ``(rows, columns)``."""
     labels: Sequence[str | None]

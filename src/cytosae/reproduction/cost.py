@@ -83,5 +83,5 @@ def _backbone(recipe: Recipe) -> tuple[Backbone, str]:
 
 
 def estimate_seconds(step: Step, units: dict[tuple[str, int], float]) -> float | None:
-    """How long a step takes; None where its work is not of the measured kinds: it is short beside theirs."""
+    """How long a step takes; None if its kind of work is not measured, because it is short."""
     return sum(amount * units[kind] for kind, amount in step.work.items()) if step.work else None

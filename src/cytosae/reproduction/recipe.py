@@ -81,7 +81,7 @@ class Recipe:
         return self.backbone if layer is None else replace(self.backbone, layer=max(1, round(layer * depth / DEPTH)))
 
     def block_fraction(self, layer: int | None) -> float:
-        """Blocks that an image passes up to one of the paper's layers, over those up to the layer of the recipe."""
+        """Number of blocks up to one of the paper's layers, divided by the number up to the recipe's layer."""
         own = self.backbone.layer
         return 1.0 if layer is None else layer / (own if own > 0 else DEPTH + 1 + own)
 

@@ -1,7 +1,7 @@
 """The active latents of tokens on a CPU: only these are kept, as a sparse matrix.
 
-The product of the encoder has full width. It is made in pieces that stay in cache, and of each piece just the active latents
-are kept (`Active`); what comes after follows these.
+The product of the encoder has full width. It is computed in chunks that stay in cache, and only the active latents of
+each chunk are kept (`Active`); what comes after follows these.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from cytosae.sae.sharding import among_largest
 from cytosae.sae.threads import each, scratch, thread_ranges
 
 LATENT_CHUNK, TOKEN_CHUNK = 512, 16 * 257
-"""Size of the pieces of the encoder's product, and of the blocks of tokens that are worked on one after the other."""
+"""Latents in a chunk of the encoder's product, and tokens in a block; blocks run one after the other."""
 ROWS = 128
 """Tokens whose largest latents are looked for together."""
 
@@ -66,8 +66,8 @@ def active(sae: SAE, x: Tensor, dtype: str = "float32", latents: NDArray[np.int6
     x
         Tokens, ``(n_tokens, d_model)``, float32.
     dtype
-        Of the encoder's product. With bfloat16 it only tells which latents may be active, with a margin for its rounding
-        (`margin`); these are then computed in float32.
+        Of the encoder's product. With bfloat16 it only selects the latents that may be active, with a margin for its
+        rounding (`margin`); these are then computed in float32.
     latents
         Ascending indices; the others count as not active. All if None.
     """
@@ -202,7 +202,7 @@ def margin(weights: Tensor, bias: Tensor, longest: float) -> Tensor:
 
 
 def largest(rows: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The k largest values of each row, in no order, and their places; as `torch.topk`, in a third of the time."""
+    """The k largest values of each row, in no order, and their indices; as `torch.topk`, in a third of the time."""
     values, indices = torch.empty(len(rows), k), torch.empty(len(rows), k, dtype=torch.int64)
     kernels.largest(rows.numpy(), k, indices.numpy(), values.numpy())
     return values, indices

@@ -82,7 +82,7 @@ def collect_evidence(study: Path, sae: Path) -> Evidence:
 def card(sae: SAE, name: str, licence: str, evidence: Evidence | None = None) -> str:
     """The model card, in Markdown.
 
-    What was not measured is said to be so.
+    It names what was not measured.
 
     Parameters
     ----------

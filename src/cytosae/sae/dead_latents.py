@@ -43,7 +43,7 @@ class Extra:
 
 @dataclass(frozen=True)
 class Chunks:
-    """How the work is cut, and what runs the pieces."""
+    """Sizes of the chunks of work, and what runs them."""
 
     tokens: int
     latents: int
@@ -51,11 +51,11 @@ class Chunks:
     """Calls a function with each tuple of arguments, in order or at the same time."""
 
     def token_ranges(self, n: int) -> list[tuple[int, int]]:
-        """First and last of each piece of n tokens."""
+        """First and last of each chunk of n tokens."""
         return ranges(n, self.tokens)
 
     def latent_ranges(self, n: int) -> list[tuple[int, int]]:
-        """First and last of each piece of n latents."""
+        """First and last of each chunk of n latents."""
         return ranges(n, self.latents)
 
 
@@ -154,7 +154,7 @@ def nearest(
     Parameters
     ----------
     largest
-        Gives the k largest values of each row, in any order, and their places.
+        Gives the k largest values of each row, in any order, and their indices.
 
     Returns
     -------

@@ -1,6 +1,6 @@
 """The gradients of `cytosae.sae.loss` along the active latents alone, on a GPU.
 
-As in `cytosae.sae.sparse` only the encoder's product has full width, is made in pieces, and leaves just the active
+As in `cytosae.sae.sparse` only the encoder's product has full width, is computed in chunks, and leaves just the active
 latents. What follows it is made of two kernels without atomics, which repeat to the bit: dot products of the two rows
 that an entry pairs (`_dots`: the gradient of an activation), and weighted sums of rows (`_sums`: over the latents of a
 token for the reconstruction, over the tokens of a latent for the gradients of its weights).
@@ -31,7 +31,7 @@ except ImportError:
     triton = None
 
 LATENT_CHUNK = 2048
-"""Latents in a piece of a full-width product: the largest arrays are ``(LATENTS, n_tokens)``."""
+"""Latents in a chunk of a full-width product: the largest arrays are ``(LATENT_CHUNK, n_tokens)``."""
 TOKEN_CHUNK = 4096
 """Tokens whose nearest dead latents are looked for together; the largest array is ``(TOKEN_CHUNK, n_dead)``."""
 _SEARCH = 1024  # numbers looked at together for those above zero
@@ -179,8 +179,8 @@ def _narrow(dtype: str) -> torch.dtype:
 def _active(sae: SAE, centred: Tensor, dtype: str) -> Active:
     """Activations that are not zero, of ``x - b_dec``, ``(n_tokens, d_model)``.
 
-    A product in bfloat16 only tells which latents may be active, with the margin of `cytosae.sae.active_latents`; these are
-    then computed in float32, so that activations and gradients are those of float32.
+    A product in bfloat16 only selects the latents that may be active, with the margin of `cytosae.sae.active_latents`; these
+    are then computed in float32, so that activations and gradients are those of float32.
     """
     w, b, kind = _rows(sae.W_enc.T), _rows(sae.b_enc), _narrow(dtype)
     n, rough = len(centred), kind != torch.float32

@@ -248,7 +248,7 @@ def _above(row, limit, indices):
 def largest(rows, k, indices, values):
     """The k largest numbers of each row and where they are, ``(n, k)``, in no order.
 
-    A sample of the row tells a limit that somewhat more than k numbers pass; these are then compared.
+    A sample of the row gives a limit that somewhat more than k numbers pass; these are then compared.
     """
     n = rows.shape[1]
     some = np.empty(n + 1, np.int64)

@@ -1,4 +1,4 @@
-"""Short trainings of narrow autoencoders, from which those of a long and wide one are told.
+"""Short trainings of narrow autoencoders, from which the settings of a long and wide one are predicted.
 
 What makes them short: few tokens a step, a learning rate as high as Adam bears, and as many steps as give the same sum of
 learning rates, since weights under Adam move by about the learning rate in every step. What makes them narrow: at a given
@@ -117,7 +117,7 @@ def fit_l0(probes: Sequence[Probe], l0: float, beyond: float = 0.0) -> Fit:
     Raises
     ------
     CytosaeError
-        L0 does not fall with lambda, so that no lambda can be told.
+        L0 does not fall with lambda, so no lambda can be predicted.
     """
     chosen = near(probes, l0)
     fitted = fit(chosen, [p.l0 for p in chosen])

@@ -200,7 +200,7 @@ def update(
     Parameters
     ----------
     dead
-        Latents of ``found.extra``.
+        Latents of ``done.extra``.
     latents
         Those that take part, ascending, ``(n_chosen,)``.
     lengths

@@ -20,7 +20,7 @@ PAUSE = 0.5
 
 _INSTALL = {"s3": "'cytosae[s3]'", "gs": "gcsfs", "gcs": "gcsfs"}
 _VERSION = ("ETag", "etag", "blob_id", "md5Hash", "mtime", "created", "LastModified")
-"""What tells one state of an object from another, by file system: the first that it gives."""
+"""Fields that identify the state of an object, by file system; the first one present counts."""
 _LOCAL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # not the server's fault, and no better the next time
 
 T = TypeVar("T")
@@ -94,13 +94,13 @@ def info(url: str) -> Mapping[str, Any] | None:
 
 
 def version(info: Mapping[str, Any]) -> str:
-    """What an object's state is told by: a digest of its size and its ETag, or what the store has in place of it."""
+    """Digest of an object's size and ETag (or the store's equivalent), which identifies its state."""
     etag = next((str(info[key]) for key in _VERSION if info.get(key)), "")
     return hashlib.sha256(f"{info['size']} {etag}".encode()).hexdigest()
 
 
 def listed(url: str, *, deep: bool = False) -> list[str]:
-    """Names of what lies in a folder, relative to it; with `deep` all objects below it, at any depth."""
+    """Names in a folder, relative to it; with `deep` all objects below it, at any depth."""
 
     def ask() -> list[str]:
         fs, path = filesystem(url)
@@ -195,7 +195,7 @@ def ranges(wanted: Sequence[tuple[str, int, int | None]]) -> list[bytes]:
 
 
 def contents(urls: Sequence[str]) -> list[bytes | None]:
-    """Objects whole, those of a store read side by side; None in place of those that are not there."""
+    """Whole objects, read in parallel from each store; None for a missing one."""
     objects: dict[str, bytes | None] = {}
     for protocol in {url.partition("://")[0] for url in urls}:
         chosen = [url for url in urls if url.startswith(f"{protocol}://")]

@@ -30,7 +30,7 @@ _open: dict[str, tuple[int, int] | None] = {}
 
 
 def resolve_path(name: str | Path) -> Path:
-    """The path that a user's words name: a `StoredPath` for a URL, otherwise a local one.
+    """The path of a name that a user gave: a `StoredPath` for a URL, otherwise a local one.
 
     Raises
     ------
@@ -99,7 +99,7 @@ def _number(info: Mapping[str, Any]) -> int:
 
 
 def drop_working_copy(path: Path) -> None:
-    """Give up the working copy of a file that is at its URL; nothing for a local file."""
+    """Remove the working copy of a file at a URL; does nothing for a local file."""
     if isinstance(path, StoredPath):
         path._forget()
 
@@ -158,7 +158,7 @@ class StoredPath(PosixPath):
         return self._copy.with_name(f".{self.name}.origin")
 
     def _elsewhere(self) -> Mapping[str, Any] | None:
-        """What the server has and the working copy has not; None where the working copy is right."""
+        """State of the object if the working copy is missing or differs from it; None if the copy is up to date."""
         if str(self) in _settled or self.name.startswith(".") or self._copy.is_dir():
             return None
         info = objects.info(self.url)

@@ -55,7 +55,7 @@ class Laboratory:
         ----------
         other
             Laboratory to move to; its name is kept.
-        share
+        fraction
             0 gives this style, 1 the other one, more than 1 exaggerates.
         """
 

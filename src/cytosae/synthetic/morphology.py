@@ -253,12 +253,12 @@ def paint_granules(
         A key of `GRANULES`.
     where
         Coverage of the part of the cell that carries them, 0 to 1.
-    share
-        Share of the possible places that are taken.
+    fraction
+        Fraction of the possible positions that get a granule.
     size
         Factor on their radius.
     patchy
-        0 spreads them evenly; 1 lets them gather in some places.
+        0 spreads them evenly; 1 lets them cluster.
     strength
         Factor on their stain.
     """

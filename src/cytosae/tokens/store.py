@@ -80,7 +80,7 @@ class Layout:
     """Of the mathematics between image and token, see `cytosae.artefacts.VERSIONS`."""
 
     def identity(self) -> dict[str, Any]:
-        """What determines the tokens, flat: not by which name or from which place the backbone was loaded."""
+        """What determines the tokens, flat: not the name or path from which the backbone was loaded."""
         backbone = {k: v for k, v in self.backbone.items() if k not in _NAMES}
         flat = {**{k: v for k, v in asdict(self).items() if k != "backbone"}, **backbone}
         if self.version == 1:

@@ -19,7 +19,7 @@ def whole_folder(folder: Path, source: Path) -> Iterator[Path]:
     """Fill a folder so that it exists whole or not at all.
 
     Yields a temporary folder beside it, which takes its name when the block ends well and is removed otherwise.
-    `source` is the file that it is made from; `made_from` then tells whether it still is.
+    `source` is the file that it is made from; `made_from` then checks whether it still is.
 
     Raises
     ------

@@ -59,7 +59,7 @@ class Tree:
         return [path for path in self.files if path.suffix.lower() in SUFFIXES]
 
     def segments(self, path: Path) -> tuple[str, ...]:
-        """Parts of a path from the name of its root on, so that a root may itself be the folder of a class."""
+        """Names along a path from its root on, so that a root may itself be the folder of a class."""
         root = next(root for root in self.roots if path.is_relative_to(root))
         return (root.name, *path.relative_to(root).parts)
 

@@ -37,7 +37,7 @@ class Sample:
     """Some cells of a study; arrays follow their order."""
 
     cells: pd.DataFrame
-    """Rows of the listing, with a column ``row``: the place among the tokens."""
+    """Rows of the listing, with a column ``row``: the row of the tokens."""
     concepts: NDArray[np.int64]
     """Latents that are discovered concepts, ``(n_concepts,)``."""
     means: sp.csr_matrix

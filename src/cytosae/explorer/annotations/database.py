@@ -122,7 +122,7 @@ class Database:
 
     @property
     def notice(self) -> str | None:
-        """Whose judgements these are, and how to open what they belong to; None where they are the study's own."""
+        """Which autoencoder the annotations belong to, and how to open it; None if it is the study's own."""
         if not self.is_foreign or self.study_sae is None:
             return None
         file = sqlite_file(self.url)

@@ -34,7 +34,7 @@ class Taken:
     worklists
         Made.
     added, unchanged, replaced
-        Annotations that were new, said the same, or gave way to a newer version.
+        Annotations that were new, were equal, or gave way to a newer version.
     conflicts
         Those that differ, each as a phrase; what the database had has stayed.
     """

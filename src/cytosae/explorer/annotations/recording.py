@@ -1,4 +1,4 @@
-"""Write what a rater says, and read it back: the current state, and everything that was said before."""
+"""Write annotations and read them back: the current state and the history."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def restore(session: Session, key: schemas.AnnotationKey, history: Sequence[Stor
 
 
 def extract_content(annotation: schemas.Content) -> schemas.Content:
-    """What is said, without where and when."""
+    """The content of an annotation, without its key, version and times."""
     return schemas.Content(**annotation.model_dump(include=_CONTENT))
 
 

@@ -84,7 +84,7 @@ class Content(BaseModel):
 
 
 class AnnotationKey(BaseModel):
-    """Where it is said: in a worklist or outside any, of which latent, by whom."""
+    """What identifies an annotation: worklist (or none), data set, latent and rater."""
 
     worklist: Id | None = None
     dataset: Dataset

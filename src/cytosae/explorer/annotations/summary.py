@@ -21,7 +21,7 @@ TEN = 10
 def summarise(
     session: Session, worklist: int | None, *, blind: bool = False, asking: str | None = None
 ) -> schemas.Summary:
-    """Figures of a worklist; of what was said outside any worklist if None. `Unknown` where there is no such list.
+    """Figures of a worklist, or of the annotations outside any worklist if None. `Unknown` if there is no such worklist.
 
     With `blind`, names that are hidden from the rater who is `asking` are left out; see `current_annotations`.
     """

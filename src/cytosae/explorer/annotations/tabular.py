@@ -56,7 +56,7 @@ def from_csv(path: Path) -> Stored:
     Raises
     ------
     CytosaeError
-        Not a table, a column is missing, or a row says what cannot be said.
+        Not a table, a column is missing, or a row has an invalid value.
     """
     rows = _rows(path)
     saes = sorted({row["sae"] for row in rows if row.get("sae")})
@@ -78,7 +78,7 @@ def from_csv(path: Path) -> Stored:
 
 
 def first_error(error: ValidationError) -> str:
-    """Place and reason of the first error."""
+    """Location and reason of the first error."""
     first = error.errors(include_url=False, include_input=False, include_context=False)[0]
     return f"{'.'.join(map(str, first['loc']))}: {first['msg']}."
 

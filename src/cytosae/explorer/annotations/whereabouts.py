@@ -21,7 +21,7 @@ def explore_command(folder: Path, address: str | None = None) -> str:
 
 
 def study_autoencoder(study: Path) -> str | None:
-    """Digest of the autoencoder whose concepts a study has; None where they cannot be read."""
+    """Digest of the autoencoder of a study's concepts; None if they cannot be read."""
     try:
         manifest = Manifest.load(study / "concepts")
     except CytosaeError:

@@ -43,7 +43,7 @@ class Plan:
     blind_labels
         Whether labels and diagnoses of the cells are hidden; the browser does that.
     blind_raters
-        Whether nobody is sent what others said.
+        Whether raters do not see the annotations of others.
     disease
         The group for which the concepts may be specific.
     parameters
@@ -247,7 +247,7 @@ def listed(session: Session) -> list[schemas.WorklistSummary]:
 
 
 def load_for_rater(session: Session, number: int, rater: str | None) -> schemas.Worklist:
-    """A worklist for one rater: each item with the rater's annotation and, unless they are hidden, those of others."""
+    """A worklist for one rater: each item with the rater's annotation and, unless hidden, the others' annotations."""
     row = find(session, number)
     hidden = row.blind_raters and hides(session, rater)
     own: dict[tuple[str, int], schemas.Annotation] = {}

@@ -42,11 +42,11 @@ def named(text: str) -> str:
 
 
 def to_json(model: BaseModel) -> bytes:
-    """An answer as JSON, to be kept."""
+    """A response as JSON, for the cache."""
     return model.model_dump_json().encode()
 
 
 def answer(model: BaseModel | bytes) -> Response:
-    """A finished answer, or one that is JSON already; its type is that of the route."""
+    """A response from a model of the route's type, or from its JSON."""
     content = model if isinstance(model, bytes) else to_json(model)
     return Response(content, media_type="application/json")

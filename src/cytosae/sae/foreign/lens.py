@@ -135,7 +135,7 @@ def _architecture(path: Path, settings: Mapping[str, Any]) -> tuple[str, str]:
     """Architecture and activation, both known."""
     architecture = settings.get("architecture") or "standard"
     named = {name: settings[name] for name in _ACTIVATION if settings.get(name) is not None}
-    # A function is told by its full name, such as torch.nn.functional.relu.
+    # A function is identified by its full name, such as torch.nn.functional.relu.
     names = {str(value).rpartition(".")[2].lower().replace("_", "") for value in named.values()} or {"relu"}
     if not isinstance(architecture, str):
         raise CytosaeError(

@@ -96,7 +96,7 @@ class Activation(nn.Module, ABC):
 
         Parameters
         ----------
-        pieces
+        chunks
             Pre-activations of the batch, each ``(n_some, n_latents)``.
         n_tokens
             Tokens of the batch.
