@@ -35,7 +35,7 @@ from cytosae.sae.trainer import _split, start_tokens
 from cytosae.settings import TrainConfig
 from cytosae.study import list_to, rendered
 from cytosae.synthetic import CONCEPTS, patch_labels, read_concept_masks
-from cytosae.tokens import TokenStore, embed, layout_of, shuffled_batches
+from cytosae.tokens import TokenStore, embed, shuffled_batches, store_layout
 
 DRAWN, JUDGED = "synthetic:patients=30,cells=40,seed=0", "synthetic:patients=25,cells=10,seed=1"
 STEPS = 1500
@@ -101,7 +101,7 @@ def make(folder: Path, cells: Path) -> None:
     real, _ = list_to(cells, folder / "real.parquet")
     for name, table in (("training", pd.concat([drawn, real], ignore_index=True)), ("judging", judged)):
         if not (folder / name / "manifest.json").is_file():
-            embed(table, model, folder / name, layout_of(model.info))
+            embed(table, model, folder / name, store_layout(model.info))
 
 
 class Bench:

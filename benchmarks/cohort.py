@@ -55,7 +55,7 @@ def by_scikit_learn(data: ad.AnnData, config: ClassifyConfig, fits: int) -> floa
     """Seconds of a fit on the barcodes of a training fold themselves, as a loop over folds and permutations would take."""
     task = classification_task(data, "diagnosis")
     folds = stratified_folds(task.target, task.patients, config.splits, 1, config.seed)
-    train = folds.fold_of[0] != 0
+    train = folds.row_folds[0] != 0
     x = task.barcodes[train]
     rng = np.random.default_rng(0)
     start = time.perf_counter()

@@ -18,7 +18,7 @@ from cytosae.backbones import load
 from cytosae.concepts import encode
 from cytosae.sae import SAE, TrainConfig, train
 from cytosae.study import list_to
-from cytosae.tokens import TokenStore, embed, layout_of
+from cytosae.tokens import TokenStore, embed, store_layout
 
 BASE = TrainConfig(
     expansion=32, images=9_600, batch_images=16, l1=5e-4, learning_rate=4e-3, warmup_steps=50, encoder="bfloat16",
@@ -56,7 +56,7 @@ def measure(data: Path, scratch: Path, cells: int = 2000, seeds: int = 3, base: 
     table, _ = list_to(data / "cells.csv", scratch / "cells.parquet")
     chosen = table[table["dataset"] == "pbc"].sample(cells, random_state=0).sort_index().reset_index(drop=True)
     backbone = load("tiny")
-    embed(chosen, backbone, scratch / "tokens", layout_of(backbone.info))
+    embed(chosen, backbone, scratch / "tokens", store_layout(backbone.info))
     store = TokenStore(scratch / "tokens")
     found: dict[str, list[dict[str, float]]] = {name: [] for name in VARIANTS}
     for seed in range(seeds):

@@ -40,7 +40,7 @@ from cytosae.concepts.statistics import ExactSums, Groups
 from cytosae.concepts.storage import write_concepts, write_maps
 from cytosae.sae import SAE
 from cytosae.settings import EncodeConfig
-from cytosae.tokens import layout_of
+from cytosae.tokens import store_layout
 from cytosae.tokens.store import Shard, write_manifest
 
 CELLS, D_MODEL, EXPANSION, ACTIVE, LABELS, PATIENTS, IMAGES = 171_373, 768, 64, 1853, 21, 189, 64
@@ -148,7 +148,7 @@ def simulate(folder: Path, n: int, n_latents: int, seed: int = 0) -> None:
         sums = ExactSums(whole.astype(np.int64), (rest * 2.0**64).astype(np.uint64))
         groups[column] = Groups(tuple(sizes.index), sizes.to_numpy(), active, sums)
     settings = asdict(EncodeConfig())
-    known = {key: value for key, value in layout_of(backbone()).backbone.items() if value is not None}
+    known = {key: value for key, value in store_layout(backbone()).backbone.items() if value is not None}
     inputs = {"tokens": "simulated", "sae": sae_weights_digest(folder / "sae"), "cells": "simulated"}
     about = {"dataset": NAME, "parameters": settings, "inputs": inputs, "n_tokens": 257, "backbone": known}
     h5ad, maps = folder / "concepts" / f"{NAME}.h5ad", folder / "concepts" / f"{NAME}.maps.safetensors"
@@ -173,7 +173,7 @@ def _barcodes(folder: Path, n_latents: int, var: pd.DataFrame, inputs: dict[str,
 
 def _tokens(folder: Path, table: pd.DataFrame) -> None:
     """A store whose files are holes but for their headers: it takes no room, and is read like any other."""
-    layout = layout_of(backbone())
+    layout = store_layout(backbone())
     store = make_folder(folder / "tokens")
     shards = []
     for index, start in enumerate(range(0, len(table), layout.cells_per_shard)):

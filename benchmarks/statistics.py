@@ -67,18 +67,21 @@ def measure(
 ) -> dict[str, Any]:
     """Seconds and memory of the whole, seconds a latent of the loop on a slice, and that both agree."""
     small = simulated(8, 64, 4)
-    LatentSums.of(small), ReferenceImages.of(small, 10, 0, patients=np.arange(8), per_patient=1, seed=0)  # compile
+    (
+        LatentSums.from_matrix(small),
+        ReferenceImages.from_matrix(small, 10, 0, patients=np.arange(8), per_patient=1, seed=0),
+    )  # compile
     matrix = simulated(n_cells, n_latents, per_cell)
     labels = np.random.default_rng(0).integers(0, N_LABELS, n_cells)
     patients = np.random.default_rng(1).integers(0, N_PATIENTS, n_cells)
     start = time.perf_counter()
-    sums, references = LatentSums.of(matrix), reference_images(matrix, 10)
+    sums, references = LatentSums.from_matrix(matrix), reference_images(matrix, 10)
     frequency, mean = sums.activation_frequency(), sums.mean_activation()
     entropy = label_entropy(references.values, np.where(references.cells >= 0, labels[references.cells], -1))
     concepts = is_concept(mean)
     seconds = time.perf_counter() - start
     start = time.perf_counter()
-    ReferenceImages.of(matrix, 10, 0, patients=patients, per_patient=1, seed=0)
+    ReferenceImages.from_matrix(matrix, 10, 0, patients=patients, per_patient=1, seed=0)
     gallery = time.perf_counter() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     chosen = np.sort(np.random.default_rng(2).permutation(n_latents)[:slice_of])

@@ -14,7 +14,7 @@ from cytosae.sae import train, training
 from cytosae.sae.state import TrainState
 from cytosae.settings import TrainConfig
 from cytosae.study import list_to, rendered
-from cytosae.tokens import TokenStore, embed, layout_of
+from cytosae.tokens import TokenStore, embed, store_layout
 
 COHORT = Path("synthetic:patients=10,cells=20,seed=0")
 
@@ -46,7 +46,7 @@ def measure(expansion: int = 32, images: int = 9600) -> dict[str, Any]:
         folder = Path(scratch)
         cells, _ = list_to(rendered(COHORT, folder), folder / "cells.parquet")
         backbone = load("tiny")
-        embed(cells, backbone, folder / "tokens", layout_of(backbone.info))
+        embed(cells, backbone, folder / "tokens", store_layout(backbone.info))
         store = TokenStore(folder / "tokens")
         training.step = timed
         try:

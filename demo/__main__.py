@@ -31,7 +31,7 @@ from cytosae.sae import SAE, train
 from cytosae.settings import PRESETS, BackboneConfig
 from cytosae.study import RunConfig, Study, list_to, rendered
 from cytosae.synthetic import CONCEPTS, patch_labels, read_concept_masks
-from cytosae.tokens import TokenStore, embed, layout_of
+from cytosae.tokens import TokenStore, embed, store_layout
 from demo.diseases import STANDING, TOP, planted_diseases, standing_for
 
 STUDY = Path("demo-study")
@@ -82,7 +82,7 @@ def untrained_autoencoder() -> Path:
     torch.manual_seed(0)
     Dinov2Model(Dinov2Config.from_pretrained(TINY)).save_pretrained(folder / "backbone")
     backbone = load(str(folder / "backbone"))
-    embed(read_cells(STUDY / "cells.parquet"), backbone, folder / "tokens", layout_of(backbone.info))
+    embed(read_cells(STUDY / "cells.parquet"), backbone, folder / "tokens", store_layout(backbone.info))
     with_tokens = TokenStore(folder / "tokens")
     train(with_tokens, folder / "sae", TRAINING)
     with_tokens.close()
@@ -151,7 +151,7 @@ def patients(standing: dict[str, list[int]]) -> dict[str, Any]:
 def patches(backbone: str, folder: Path, cells: pd.DataFrame) -> NDArray[np.float32]:
     """Patch tokens of cells, ``(n_patches, d_model)``."""
     model = load(backbone)
-    embed(cells, model, folder, layout_of(model.info))
+    embed(cells, model, folder, store_layout(model.info))
     store = TokenStore(folder)
     tokens = store.read(np.arange(store.n_cells))[:, 1:].float().flatten(0, 1).numpy()
     store.close()

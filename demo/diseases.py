@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score
 
-from cytosae.cohort import compare, most_different, read_barcodes, strata_of
+from cytosae.cohort import compare, make_strata, most_different, read_barcodes
 from cytosae.concepts.quality.alignment import auroc
 from cytosae.synthetic import CONCEPTS, disease_concepts
 
@@ -51,7 +51,7 @@ def planted_diseases(barcodes: Path, standing: dict[str, list[int]]) -> dict[str
     concepts.
     """
     data = read_barcodes(barcodes)
-    strata = strata_of(data.obs["laboratory"].astype(str), data.n_obs)
+    strata = make_strata(data.obs["laboratory"].astype(str), data.n_obs)
     found = {}
     for disease, marks in disease_concepts.items():
         first = (data.obs["diagnosis"] == disease).to_numpy()

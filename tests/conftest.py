@@ -28,7 +28,7 @@ from cytosae.cells import list_cells
 from cytosae.cli import main
 from cytosae.settings import BackboneConfig, ClassifyConfig, CompareConfig, TrainConfig
 from cytosae.study import RunConfig, Study
-from cytosae.tokens import LiveTokens, TokenStore, layout_of
+from cytosae.tokens import LiveTokens, TokenStore, store_layout
 
 # As many threads as the environment says, so that the tests can be tried with one and with many; otherwise two.
 torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
@@ -249,7 +249,7 @@ def make_store(tmp_path: Path) -> Callable[..., TokenStore]:
         table = numbered_cells(folder / "images", len(tokens), **columns)
         grid = (2, (tokens.shape[1] - 1) // 2)
         info = tiny_info(tokens.shape[2], grid, fingerprint=columns.pop("fingerprint", "f"))
-        layout = layout_of(info, StoreConfig(cells_per_shard=16, batch_size=8))
+        layout = store_layout(info, StoreConfig(cells_per_shard=16, batch_size=8))
         embed(table, PlantedBackbone(tokens, info), folder / "tokens", layout, workers=0)  # type: ignore[arg-type]
         return TokenStore(folder / "tokens")
 
@@ -275,7 +275,7 @@ def live(tokens: torch.Tensor, folder: Path, **columns: Any) -> LiveTokens:
     info = tiny_info(tokens.shape[2], (2, (tokens.shape[1] - 1) // 2))
     backbone = PlantedBackbone(tokens, info)
     table = numbered_cells(folder, len(tokens), **columns)
-    return LiveTokens(table, lambda: backbone, layout_of(info), workers=0)  # type: ignore[arg-type,return-value]
+    return LiveTokens(table, lambda: backbone, store_layout(info), workers=0)  # type: ignore[arg-type,return-value]
 
 
 def cytosae(*arguments: object, check: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:

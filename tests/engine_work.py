@@ -17,7 +17,7 @@ from cytosae.concepts import encode
 from cytosae.engines import Engine, Partition, Tick, Work, WorkFactory
 from cytosae.sae import SAE
 from cytosae.settings import StoreConfig
-from cytosae.tokens import TokenStore, embed, layout_of
+from cytosae.tokens import TokenStore, embed, store_layout
 
 INFO = BackboneInfo(
     name="drawn",
@@ -36,7 +36,7 @@ INFO = BackboneInfo(
     mean=(0.0, 0.0, 0.0),
     std=(1.0, 1.0, 1.0),
 )
-LAYOUT = layout_of(INFO, StoreConfig(cells_per_shard=4, batch_size=2))
+LAYOUT = store_layout(INFO, StoreConfig(cells_per_shard=4, batch_size=2))
 
 
 class Drawn:

@@ -1053,7 +1053,7 @@ def write_comparison(folder: Path, second: str = "PML_RARA") -> Path:
     table = pd.DataFrame({"difference": difference, "favours": favours}).rename_axis("latent")
     table.to_csv(folder / "latents.csv")
     parameters = {"first": "CBFB_MYH11", "second": second, "target": "diagnosis", "adjust": None}
-    outputs = {"latents.csv": FileRecord.of(folder / "latents.csv")}
+    outputs = {"latents.csv": FileRecord.from_file(folder / "latents.csv")}
     Manifest("comparison", parameters, {"barcodes": "b"}, outputs).save(folder)
     return folder
 

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from cytosae.cells import PERTURBATIONS, UnreadableImage, load_squashed, patch_tissues, read_attributes
-from cytosae.concepts import cell_concepts, is_common, patch_concepts, tissue_shares
+from cytosae.concepts import cell_concepts, is_common, patch_concepts, tissue_fractions
 from cytosae.errors import CytosaeError
 from cytosae.sae import SAE
 
@@ -27,7 +27,7 @@ def sae() -> SAE:
 
 
 def test_patch_is_explained_by_its_latents_without_the_common_ones(sae: SAE) -> None:
-    common = is_common([1.0, 0.2, 0.995, 0.99, 0.0], share=0.99)
+    common = is_common([1.0, 0.2, 0.995, 0.99, 0.0], fraction=0.99)
     assert common.tolist() == [True, False, True, False, False]
     table = patch_concepts(sae, torch.tensor([5.0, 2, 3, 4, -1]), common)
     assert table["latent"].tolist() == [0, 3, 2, 1]
@@ -56,7 +56,7 @@ def test_shares_of_tissues_by_hand() -> None:
     tissues[0, 0, 0] = 1  # nucleus
     tissues[1, 0, 1] = tissues[2, 0, 1] = 0.5
     tissues[2, 1] = 1
-    found = tissue_shares([[[2, 1], [0, 1]], [[0, 0], [0, 0]]], tissues)
+    found = tissue_fractions([[[2, 1], [0, 1]], [[0, 0], [0, 0]]], tissues)
     assert found.iloc[0].tolist() == [0.5, 0.125, 0.375]
     assert found.iloc[1].isna().all()
 

@@ -33,6 +33,7 @@ from cytosae.cohort import (
     disease_barcodes,
     given_folds,
     make_barcodes,
+    make_strata,
     methods_figure,
     most_different,
     patient_tokens,
@@ -41,7 +42,6 @@ from cytosae.cohort import (
     read_classifiers,
     read_methods,
     selected,
-    strata_of,
     stratified_folds,
     sweep,
     trained,
@@ -84,7 +84,7 @@ def test_a_barcode_by_hand() -> None:
                     total += 1 if h[i, j, s] > tau else 0
             expected[p, s] = total / len(images)
     counts, means = sp.csr_matrix((h > tau).sum(axis=1)), sp.csr_matrix(h.mean(axis=1))
-    sums = BarcodeSums.of(counts, means, patients, 3)
+    sums = BarcodeSums.from_cells(counts, means, patients, 3)
     np.testing.assert_allclose(sums.barcodes(), expected, rtol=1e-6)
     for p in range(3):
         mine = (h > tau).sum(axis=1)[patients == p]
@@ -101,13 +101,13 @@ def test_a_barcode_by_hand() -> None:
 
 def test_twice_the_cells_or_the_latents_leave_a_barcode_as_it_is() -> None:
     counts = sp.csr_matrix(np.array([[3, 0, 5], [1, 2, 0]]))
-    once = BarcodeSums.of(counts, counts * 0.1, [0, 0], 1).barcodes()
-    twice = BarcodeSums.of(
+    once = BarcodeSums.from_cells(counts, counts * 0.1, [0, 0], 1).barcodes()
+    twice = BarcodeSums.from_cells(
         sp.vstack([counts, counts], "csr"), sp.vstack([counts, counts], "csr"), [0] * 4, 1
     ).barcodes()
     wide = sp.hstack([counts, counts], "csr")
     np.testing.assert_array_equal(once, twice)
-    np.testing.assert_array_equal(once, BarcodeSums.of(wide, wide, [0, 0], 1).barcodes()[:, :3])
+    np.testing.assert_array_equal(once, BarcodeSums.from_cells(wide, wide, [0, 0], 1).barcodes()[:, :3])
 
 
 @given(st.integers(0, 10**6), st.integers(1, 30))
@@ -117,9 +117,9 @@ def test_sums_of_parts_add_up_in_any_order(seed: int, cut: int) -> None:
     counts = sp.csr_matrix(rng.poisson(0.5, (30, 5)))
     means = counts * 0.25
     patients = rng.integers(-1, 4, 30)
-    whole = BarcodeSums.of(counts, means, patients, 4)
-    a = BarcodeSums.of(counts[:cut], means[:cut], patients[:cut], 4)
-    b = BarcodeSums.of(counts[cut:], means[cut:], patients[cut:], 4)
+    whole = BarcodeSums.from_cells(counts, means, patients, 4)
+    a = BarcodeSums.from_cells(counts[:cut], means[:cut], patients[:cut], 4)
+    b = BarcodeSums.from_cells(counts[cut:], means[cut:], patients[cut:], 4)
     for merged in (a + b, b + a):
         for name in ("n_cells", "counts", "squares", "total", "active"):
             np.testing.assert_allclose(getattr(merged, name), getattr(whole, name))
@@ -327,7 +327,7 @@ def test_threshold_and_concepts_know_only_the_training_patients() -> None:
     folds = stratified_folds(task.target, task.patients, 4, 1)
     config = replace(QUICK, permutations=0)
     before = sweep(task, folds, config)
-    inside = folds.fold_of[0] == 0
+    inside = folds.row_folds[0] == 0
     other = task.data.copy()
     other.layers["mean_activation"][inside] *= np.random.default_rng(0).uniform(0, 1000, 400).astype(np.float32)
     other.obs.loc[inside, "n_cells"] = 5
@@ -342,7 +342,7 @@ def test_every_fold_is_predicted_by_a_model_that_does_not_know_its_labels() -> N
     folds = stratified_folds(task.target, task.patients, 4, 1)
     config = replace(QUICK, permutations=0)
     before = sweep(task, folds, config).chosen.probability[0]
-    inside = np.flatnonzero(folds.fold_of[0] == 2)
+    inside = np.flatnonzero(folds.row_folds[0] == 2)
     changed = task.target.copy()
     changed[inside] = np.roll(changed[inside], 1)
     after = sweep(replace(task, target=changed), folds, config).chosen.probability[0]
@@ -353,17 +353,17 @@ def test_rows_of_a_patient_stay_together() -> None:
     target = np.repeat(np.arange(20) % 2, 2)
     patients = [f"P{i // 2}" for i in range(40)]
     folds = stratified_folds(target, patients, 5, 3, seed=1)
-    for of in folds.fold_of:
+    for of in folds.row_folds:
         assert (of[::2] == of[1::2]).all()
         assert np.bincount(of).min() >= 6
-    assert not np.array_equal(folds.fold_of[0], folds.fold_of[1])
-    np.testing.assert_array_equal(folds.fold_of, stratified_folds(target, patients, 5, 3, seed=1).fold_of)
+    assert not np.array_equal(folds.row_folds[0], folds.row_folds[1])
+    np.testing.assert_array_equal(folds.row_folds, stratified_folds(target, patients, 5, 3, seed=1).row_folds)
 
 
 def test_folds_that_cannot_be() -> None:
     target = np.array([0, 0, 0, 1, 1, 1, 1])
     few = stratified_folds(target, list("abcdefg"), 5, 1)
-    assert few.fold_of.max() == 2
+    assert few.row_folds.max() == 2
     assert "3 patients" in few.caveats[0]
     column = pd.Series(["x", "x", "y", "y", "x", "y", None])
     with pytest.raises(CytosaeError, match="'a'"):
@@ -371,7 +371,7 @@ def test_folds_that_cannot_be() -> None:
     with pytest.raises(CytosaeError, match="1 different"):
         given_folds(pd.Series(["x"] * 7), target, list("abcdefg"), "fold")
     given = given_folds(pd.Series(["x", "x", "x", "y", "y", "y", None]), target, list("abcdefg"), "site")
-    np.testing.assert_array_equal(given.fold_of[0], [0, 0, 0, 1, 1, 1, -1])
+    np.testing.assert_array_equal(given.row_folds[0], [0, 0, 0, 1, 1, 1, -1])
     assert any("occur nowhere else" in caveat for caveat in given.caveats)
     assert any("not predicted" in caveat for caveat in given.caveats)
 
@@ -572,7 +572,7 @@ def test_a_difference_between_laboratories_is_not_taken_for_one_between_groups()
     barcodes[laboratory == 0, :20] += 3  # told by the laboratory
     barcodes[first, 30] += 3  # told by the group
     plain = compare(barcodes, first, draws=100, permutations=1000)
-    adjusted = compare(barcodes, first, strata_of(pd.Series(laboratory), 60), draws=100, permutations=1000)
+    adjusted = compare(barcodes, first, make_strata(pd.Series(laboratory), 60), draws=100, permutations=1000)
     assert (plain["fdr"][:20] < 0.05).mean() > 0.9
     assert (adjusted["fdr"][:20] < 0.05).mean() < 0.15
     assert adjusted["fdr"][30] < 0.05
@@ -582,9 +582,9 @@ def test_a_difference_between_laboratories_is_not_taken_for_one_between_groups()
 
 
 def test_numbers_are_cut_and_missing_is_a_stratum() -> None:
-    ages = strata_of(pd.Series([20, 30, 40, 50, 60, 70, 80, 81, 82]), 9)
+    ages = make_strata(pd.Series([20, 30, 40, 50, 60, 70, 80, 81, 82]), 9)
     np.testing.assert_array_equal(np.bincount(ages), [3, 3, 3])
-    np.testing.assert_array_equal(strata_of(pd.Series(["a", None, "a", None]), 4), [0, 1, 0, 1])
+    np.testing.assert_array_equal(make_strata(pd.Series(["a", None, "a", None]), 4), [0, 1, 0, 1])
 
 
 # One patient
@@ -734,7 +734,7 @@ def test_alike_patients_of_a_group_stand_beside_each_other() -> None:
 def test_two_patients_of_a_class_are_enough_for_a_figure_with_its_caveat(labels: list[str]) -> None:
     task = classification_task(cohort(n=len(labels), diagnosis=pd.Categorical(labels)), "diagnosis")
     folds = stratified_folds(task.target, task.patients, 5, 2)
-    assert folds.fold_of.max() == 1
+    assert folds.row_folds.max() == 1
     assert "smallest class has 2 patients: 2 folds" in folds.caveats[0]
     told = figures(sweep(task, folds, QUICK).chosen, folds, task.classes, QUICK)
     assert 0 <= told["weighted_f1"] <= 1

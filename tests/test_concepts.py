@@ -101,12 +101,14 @@ def test_partial_results_merge_in_any_order(dense: np.ndarray, cut: int, turn: b
     parts = [(0, sp.csr_matrix(dense[:cut])), (cut, sp.csr_matrix(dense[cut:]))]
     if turn:
         parts.reverse()
-    sums = LatentSums.of(parts[0][1]) + LatentSums.of(parts[1][1])
-    whole = LatentSums.of(sp.csr_matrix(dense))
+    sums = LatentSums.from_matrix(parts[0][1]) + LatentSums.from_matrix(parts[1][1])
+    whole = LatentSums.from_matrix(sp.csr_matrix(dense))
     assert np.array_equal(sums.active, whole.active)
     np.testing.assert_allclose(sums.total, whole.total)
-    merged = References.of(parts[0][1], 4, parts[0][0]).merge(References.of(parts[1][1], 4, parts[1][0]))
-    expected = References.of(sp.csr_matrix(dense), 4)
+    merged = References.from_matrix(parts[0][1], 4, parts[0][0]).merge(
+        References.from_matrix(parts[1][1], 4, parts[1][0])
+    )
+    expected = References.from_matrix(sp.csr_matrix(dense), 4)
     assert np.array_equal(merged.cells, expected.cells)
     assert np.array_equal(merged.values, expected.values)
 

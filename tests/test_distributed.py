@@ -23,7 +23,7 @@ from cytosae.sae import distributed, read_metrics, train
 from cytosae.sae.checkpoint import CHECKPOINT
 from cytosae.sae.distributed import _own_device
 from cytosae.settings import StoreConfig, TrainConfig
-from cytosae.tokens import TokenStore, embed, layout_of
+from cytosae.tokens import TokenStore, embed, store_layout
 from cytosae.tokens.store import FileRecord, read_manifest, write_manifest
 
 D, N_TOKENS, CELLS, STEPS, BATCH = 16, 7, 96, 50, 8
@@ -138,14 +138,14 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tokens = (3 * active @ axes + torch.randn(D, generator=generator) + noise).half()
     table, info = numbered_cells(folder / "images", CELLS), tiny_info(D, (2, 3))
     for name in ("tokens", "broken"):
-        layout = layout_of(info, StoreConfig(cells_per_shard=16, batch_size=8))
+        layout = store_layout(info, StoreConfig(cells_per_shard=16, batch_size=8))
         embed(table, PlantedBackbone(tokens, info), folder / name, layout, workers=0)  # type: ignore[arg-type]
     layout, shards, _ = read_manifest(folder / "broken") or pytest.fail("no store was written")
     file = folder / "broken" / shards[2].file
     spoiled = load_file(file)
     spoiled["tokens"][3] = torch.nan
     save_file(spoiled, file)
-    shards[2] = type(shards[2])(**{**vars(shards[2]), "record": FileRecord.of(file)})
+    shards[2] = type(shards[2])(**{**vars(shards[2]), "record": FileRecord.from_file(file)})
     write_manifest(folder / "broken", layout, shards, complete=True)
     return folder
 

@@ -17,7 +17,7 @@ from conftest import assert_user_error, cytosae, figures, made_once
 from cytosae.analysis import attribute, compare_counts, evaluate, show_concept
 from cytosae.artefacts import Manifest, sae_weights_digest
 from cytosae.concepts import encode, evaluate_study
-from cytosae.concepts.evaluation import LATENTS, MEASURES, read_figures
+from cytosae.concepts.evaluation import LATENT_METHOD, MEASURES, read_figures
 from cytosae.errors import CytosaeError
 from cytosae.sae import SAE
 from cytosae.settings import EvaluateConfig
@@ -59,7 +59,7 @@ def assert_registered(result: dict[str, Any]) -> None:
     """Every row belongs to one measure, and its method is the latents, a baseline or the null of that measure."""
     for row in result["figures"]:
         (measure,) = [measure for measure in MEASURES if row["measure"].startswith(measure.label)]
-        assert row["method"] in {LATENTS, *measure.baselines, measure.null}, row
+        assert row["method"] in {LATENT_METHOD, *measure.baselines, measure.null}, row
 
 
 def test_the_page_lists_the_measures_of_the_registry() -> None:

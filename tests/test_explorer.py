@@ -745,7 +745,7 @@ def test_uploads_that_are_refused(client: TestClient, monkeypatch: pytest.Monkey
 
 
 def test_uploads_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(uploads, "KEPT", 5)
+    monkeypatch.setattr(uploads, "MOST_CELLS", 5)
     kept = uploads.Uploads()
     cells: Any = [object(), object()]
     names = [kept.add(cells) for _ in range(3)]
@@ -758,10 +758,10 @@ def test_uploads_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     name = kept.add(cells)
     for _ in range(3000):
         time.sleep(0.02)
-        if name not in kept._kept:
+        if name not in kept._uploads:
             break
-    assert name not in kept._kept
-    assert names[2] in kept._kept
+    assert name not in kept._uploads
+    assert names[2] in kept._uploads
 
 
 def test_folders_that_are_no_study(tmp_path: Path, copied: Path) -> None:
@@ -798,7 +798,7 @@ def test_damaged_files_are_a_fault_of_the_server_and_stop_an_export(
     folder = tmp_path / "page"
     folder.mkdir()
     (folder / "index.html").write_text("the earlier export")
-    Manifest(exporting.STAGE, {}, {}, {"index.html": FileRecord.of(folder / "index.html")}, {}).save(folder)
+    Manifest(exporting.STAGE, {}, {}, {"index.html": FileRecord.from_file(folder / "index.html")}, {}).save(folder)
     earlier = sorted(folder.iterdir())
 
     async def none(*_: Any) -> None:

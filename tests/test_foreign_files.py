@@ -264,7 +264,7 @@ def test_what_is_of_no_use_any_more_goes_unless_it_was_changed(tmp_path: Path) -
     with pytest.raises(CytosaeError, match="a: exists already"):
         claim(tmp_path, "concepts", ["a"])
     assert not (tmp_path / LEDGER).exists()
-    records = {name: FileRecord.of(tmp_path / name) for name in "ab"}
+    records = {name: FileRecord.from_file(tmp_path / name) for name in "ab"}
     Manifest("concepts", {}, {}, records).save(tmp_path)
     (tmp_path / "b").write_text("edited")
     claim(tmp_path, "concepts", ["a", "d"])

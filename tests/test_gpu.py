@@ -38,7 +38,7 @@ def device(request: pytest.FixtureRequest) -> Iterator[str]:
     pytest.importorskip("triton", reason="Triton is not installed")
     assert gpu.available(), "Triton was imported before this file could turn its interpreter on"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(gpu, "LATENTS", 32)
+        patch.setattr(gpu, "LATENT_CHUNK", 32)
         patch.setattr(gpu, "_SEARCH", 16)
         patch.setattr(gpu, "_TILE", {"ENTRIES": 8, "COLUMNS": 16})
         yield request.param

@@ -15,7 +15,7 @@ import scipy.sparse as sp
 import torch
 from anndata.io import sparse_dataset
 
-from cytosae.cohort import make_barcodes, read_barcodes, why_of_others
+from cytosae.cohort import make_barcodes, read_barcodes, why_other_concepts
 from cytosae.concepts import encode, read_activations, read_concepts, read_rows, stream_concepts
 from cytosae.errors import CytosaeError
 from cytosae.explorer.annotations import name_latents, open_database
@@ -74,7 +74,7 @@ def test_a_file_that_another_program_has_open_is_not_called_damaged(study: Path)
         (concepts, lambda: open_database(study)),
         (concepts, lambda: make_barcodes([study / "concepts"], study / "b.h5ad")),
         (barcodes, lambda: read_barcodes(barcodes)),
-        (barcodes, lambda: why_of_others(barcodes, study / "concepts")),
+        (barcodes, lambda: why_other_concepts(barcodes, study / "concepts")),
         (barcodes, lambda: StudyReader(study).groups),
     ]
     for path in (concepts, barcodes):

@@ -76,7 +76,7 @@ def contents(statistics: Statistics, labels: np.ndarray) -> dict[str, bytes]:
 def test_statistics_references_and_entropy(
     dense: np.ndarray, cells: pd.DataFrame, edges: list[int], random: Random, limit: int
 ) -> None:
-    cell_table, config = CellTable.of(cells), EncodeConfig(references=3)
+    cell_table, config = CellTable.from_cells(cells), EncodeConfig(references=3)
 
     def of(first: int, last: int) -> Statistics:
         statistics = Statistics.empty(LATENTS, cell_table, config, limit)
@@ -105,7 +105,7 @@ def test_barcodes(
 ) -> None:
     def of(first: int, last: int) -> BarcodeSums:
         rows = slice(first, last)
-        return BarcodeSums.of(sp.csr_matrix(counts[rows]), sp.csr_matrix(means[rows]), patients[rows], 4)
+        return BarcodeSums.from_cells(sp.csr_matrix(counts[rows]), sp.csr_matrix(means[rows]), patients[rows], 4)
 
     expected = of(0, CELLS)
     found = merged([of(a, b) for a, b in pairwise(edges)], random, BarcodeSums.__add__)
@@ -123,11 +123,11 @@ def test_barcodes(
 @given(dense=matrices)
 def test_sums_are_exact(dense: np.ndarray) -> None:
     """Against fractions: no bit is lost but those of a single value below 2**-64; the sum is rounded when it is read."""
-    sums = LatentSums.of(sp.csr_matrix(dense))
+    sums = LatentSums.from_matrix(sp.csr_matrix(dense))
     for latent in range(LATENTS):
         column = [Fraction(float(value)) for value in dense[:, latent]]
         exact = sum(int(value * 2**64) for value in column)
-        kept = sums.of_all.sums
+        kept = sums.all_cells.sums
         assert (int(kept.whole[0, latent]) << 64) + int(kept.fraction[0, latent]) == exact
         assert float(sums.total[latent]) == pytest.approx(float(Fraction(exact, 2**64)), rel=2**-52, abs=0)
         if (dense[:, latent] == 0).all() or dense[:, latent][dense[:, latent] > 0].min() >= 2.0**-40:
@@ -138,9 +138,11 @@ def test_many_carries() -> None:
     """A million cells, all of whose sums carry from the fraction, in one go and in two halves."""
     value = np.float32(1 - 2.0**-24)
     matrix = sp.csr_matrix(np.full((1_000_000, 1), value))
-    sums = LatentSums.of(matrix)
+    sums = LatentSums.from_matrix(matrix)
     assert Fraction(float(sums.total[0])) == Fraction(float(value)) * 1_000_000
-    assert (LatentSums.of(matrix[:400_000]) + LatentSums.of(matrix[400_000:])).total[0] == sums.total[0]
+    assert (LatentSums.from_matrix(matrix[:400_000]) + LatentSums.from_matrix(matrix[400_000:])).total[0] == sums.total[
+        0
+    ]
 
 
 def test_other_groups_are_not_added() -> None:

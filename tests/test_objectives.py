@@ -22,7 +22,7 @@ from cytosae.sae import SAE, TrainConfig, backends, backward, evaluate, recorded
 from cytosae.sae.active_latents import active
 from cytosae.sae.checkpoint import CHECKPOINT, load_checkpoint, save_checkpoint
 from cytosae.sae.loss import Loss
-from cytosae.sae.objectives import ACTIVATIONS, OBJECTIVES, activation_of
+from cytosae.sae.objectives import ACTIVATIONS, OBJECTIVES, restore_activation
 from cytosae.sae.start import initialise
 from cytosae.sae.state import TrainState, new_state
 from cytosae.sae.step import step
@@ -298,7 +298,7 @@ def test_the_fast_step_trains_the_same(objective: str, matryoshka_levels: int, m
     )
     states = []
     for dense in (-1.0, float("inf")):
-        monkeypatch.setattr(sparse, "DENSE", dense)
+        monkeypatch.setattr(sparse, "DENSE_ABOVE", dense)
         state = started(config, dictionary(10_001)[0])
         for number in range(12):
             step(state, dictionary(number, 200)[0], config)
@@ -419,7 +419,7 @@ def test_every_objective_can_be_chosen() -> None:
     assert set(choices) == set(OBJECTIVES)
     for name in choices:
         activation = OBJECTIVES[name].activation(TrainConfig(objective=name))
-        assert activation_of(activation.described()).described() == activation.described()
+        assert restore_activation(activation.described()).described() == activation.described()
         assert type(activation) in ACTIVATIONS.values()
 
 

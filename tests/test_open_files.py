@@ -20,7 +20,7 @@ from cytosae.cells import list_cells
 from cytosae.concepts import encode
 from cytosae.sae import SAE, train
 from cytosae.settings import StoreConfig, TrainConfig
-from cytosae.tokens import TokenStore, embed, layout_of
+from cytosae.tokens import TokenStore, embed, store_layout
 from cytosae.tokens.descriptors import Descriptors
 
 CELLS = 300
@@ -36,7 +36,7 @@ def under_a_limit(folder: Path) -> None:
     table = list_cells(folder / "images").cells
     tokens = torch.randn(CELLS, 7, 8, generator=torch.Generator().manual_seed(0))
     backbone = PlantedBackbone(tokens, tiny_info())
-    layout = layout_of(backbone.info, StoreConfig(cells_per_shard=1, batch_size=8))
+    layout = store_layout(backbone.info, StoreConfig(cells_per_shard=1, batch_size=8))
     embed(table, backbone, folder / "tokens", layout, workers=1)  # type: ignore[arg-type]
     store = TokenStore(folder / "tokens")
     train(store, folder / "sae", TrainConfig(expansion=2, images=800, batch_images=64, init_images=300), readers=8)

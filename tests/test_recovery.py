@@ -49,7 +49,7 @@ def test_planted_scores_are_found_and_noise_is_not() -> None:
     assert found.best[0] == 17
     assert found.area[0] > 0.98
     assert (found.area[1:] < 0.65).all()
-    assert found.share(0.9) == 0.25
+    assert found.fraction(0.9) == 0.25
 
 
 def test_choosing_among_many_noisy_scores_does_not_pay() -> None:

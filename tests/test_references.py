@@ -30,7 +30,7 @@ def ranked(column: np.ndarray) -> list[int]:
 @settings(max_examples=60, deadline=None)
 @given(dense=dense, patients=owners, limit=st.integers(0, 3), k=st.integers(1, 6))
 def test_lists_equal_a_loop(dense: np.ndarray, patients: np.ndarray, limit: int, k: int) -> None:
-    found = References.of(sp.csr_matrix(dense), k, patients=patients, per_patient=limit)
+    found = References.from_matrix(sp.csr_matrix(dense), k, patients=patients, per_patient=limit)
     for s in range(5):
         expected: list[int] = []
         for i in ranked(dense[:, s]):
@@ -55,7 +55,7 @@ def test_parts_merge_in_any_order_and_grouping(
 ) -> None:
     def gallery(first: int, last: int) -> ReferenceImages:
         matrix = sp.csr_matrix(dense[first:last])
-        return ReferenceImages.of(matrix, 3, first, patients=patients[first:last], per_patient=1, seed=4)
+        return ReferenceImages.from_matrix(matrix, 3, first, patients=patients[first:last], per_patient=1, seed=4)
 
     edges = [0, *cuts, 17]
     a, b, c = (gallery(edges[i], edges[i + 1]) for i in order)
@@ -70,7 +70,9 @@ def test_random_and_quantile_references_are_what_they_say() -> None:
     """Over many latents: a draw without preference, and values around the quantile."""
     rng = np.random.default_rng(0)
     values = (1 - rng.random((1000, 300))).astype(np.float32)  # above 0, uniform
-    gallery = ReferenceImages.of(sp.csr_matrix(values), 10, 0, patients=np.full(1000, -1), per_patient=0, seed=0)
+    gallery = ReferenceImages.from_matrix(
+        sp.csr_matrix(values), 10, 0, patients=np.full(1000, -1), per_patient=0, seed=0
+    )
     assert gallery.sample.cells.shape == (300, SAMPLE)
     kinds = gallery.kinds()
     assert set(kinds) == {"reference", "random", "middle", "low"}
@@ -83,14 +85,18 @@ def test_random_and_quantile_references_are_what_they_say() -> None:
         assert (np.diff(lists.values, axis=1) <= 0).all()
         for s in (0, 7):
             assert np.array_equal(lists.values[s], values[lists.cells[s], s])
-    other = ReferenceImages.of(sp.csr_matrix(values), 10, 0, patients=np.full(1000, -1), per_patient=0, seed=1).kinds()
+    other = ReferenceImages.from_matrix(
+        sp.csr_matrix(values), 10, 0, patients=np.full(1000, -1), per_patient=0, seed=1
+    ).kinds()
     assert not np.array_equal(other["random"].cells, kinds["random"].cells)
     assert np.array_equal(other["reference"].cells, kinds["reference"].cells)
 
 
 def test_few_activating_cells_are_all_shown_once() -> None:
     matrix = sp.csr_matrix(np.array([[3.0, 0], [1, 0], [2, 0]], dtype=np.float32))
-    for kind, lists in ReferenceImages.of(matrix, 4, 0, patients=np.zeros(3), per_patient=1, seed=0).kinds().items():
+    for kind, lists in (
+        ReferenceImages.from_matrix(matrix, 4, 0, patients=np.zeros(3), per_patient=1, seed=0).kinds().items()
+    ):
         assert lists.cells[0].tolist() == ([0, -1, -1, -1] if kind == "spread" else [0, 2, 1, -1]), kind
         assert lists.cells[1].tolist() == [-1] * 4
         assert lists.values[1].tolist() == [0.0] * 4

@@ -27,7 +27,7 @@ from test_figures import latents
 
 def test_gallery_takes_the_strongest_and_the_strongest_rare_ones() -> None:
     var = latents()
-    chosen = strongest(var, count=10, common=0.5)
+    chosen = strongest(var, count=10, common_above=0.5)
     concepts = var[var["is_concept"]].sort_values("mean_activation", ascending=False)
     rare = concepts[concepts["activation_frequency"] <= 0.5]
     assert set(chosen) == {*concepts.index[:10], *rare.index[:10]}

@@ -95,7 +95,7 @@ def test_all_of_it_goes_through_to_the_table(done: tuple[Path, dict[str, Any]]) 
     assert table.loc["cells of MLL23", "paper"] == 41_906
     for name in LAYOUTS:
         data = read_concepts(folder / "study" / "concepts", name, matrices=False)
-        row = next(one.what for one in REPORTED if one.key == f"cells {name}")
+        row = next(one.quantity for one in REPORTED if one.key == f"cells {name}")
         assert table.loc[row, "obtained"] == data.n_obs
         assert data.obs["label"].notna().all()
     assert table.loc["patients of AML Hehr", "obtained"] == 15
@@ -168,7 +168,7 @@ def test_more_work_is_never_expected_to_be_faster(tmp_path: Path, monkeypatch: p
         recipe = Recipe(tmp_path, tmp_path, BackboneConfig("tiny"), TrainConfig(images=images))
         todo = steps(recipe)
         units, _ = cost.units(recipe, todo)
-        return {one.name: cost.seconds_of(one, units) or 0.0 for one in todo}
+        return {one.name: cost.estimate_seconds(one, units) or 0.0 for one in todo}
 
     for plan in (expected(64_000), expected(128_000)):
         for kind in ("train", "concepts"):
@@ -184,7 +184,7 @@ def test_more_work_is_never_expected_to_be_faster(tmp_path: Path, monkeypatch: p
     longer = Recipe(tmp_path, tmp_path, BackboneConfig("tiny"), TrainConfig(images=128_000))
     units, _ = cost.units(recipe, steps(recipe))
     for one, other in zip(steps(recipe), steps(longer), strict=True):
-        assert (cost.seconds_of(one, units) or 0.0) <= (cost.seconds_of(other, units) or 0.0)
+        assert (cost.estimate_seconds(one, units) or 0.0) <= (cost.estimate_seconds(other, units) or 0.0)
 
 
 def test_what_cannot_be_run_is_left_out_and_the_rest_runs(published: Path, weights: Path, tmp_path: Path) -> None:
@@ -226,9 +226,9 @@ def test_means_and_spreads_over_trainings(tmp_path: Path) -> None:
     recipe = Recipe(tmp_path, tmp_path, BackboneConfig("tiny"), TrainConfig(), seeds=3)
     for seed, (concepts, dead, l0) in enumerate([(10, 0.5, 20.0), (13, 0.7, 22.0), (16, 0.6, 24.0)]):
         summary = {"datasets": {"mll23": {"cells": 5, "concepts": concepts}}, "files": {"mll23": "mll23"}}
-        Manifest("concepts", {}, {"sae": "0" * 64}, {}, summary).save(made(recipe.concepts_of("chosen", seed)))
-        Manifest("sae", {}, {}, {}, {"dead": dead, "l0": l0}).save(made(recipe.sae_of("chosen", seed)))
-        Manifest("sae", {}, {}, {}, {"dead": 0.1, "l0": 90 * l0}).save(made(recipe.sae_of("lambda-by-10", seed)))
+        Manifest("concepts", {}, {"sae": "0" * 64}, {}, summary).save(made(recipe.concepts_folder("chosen", seed)))
+        Manifest("sae", {}, {}, {}, {"dead": dead, "l0": l0}).save(made(recipe.sae_folder("chosen", seed)))
+        Manifest("sae", {}, {}, {}, {"dead": 0.1, "l0": 90 * l0}).save(made(recipe.sae_folder("lambda-by-10", seed)))
     table = compared(recipe).set_index("what")
     row = table.loc["concepts at threshold -3, expansion 64"]
     assert (row["obtained"], row["obtained_spread"], row["trainings"]) == (13, 3, 3)
@@ -248,7 +248,7 @@ def made(folder: Path) -> Path:
 
 def test_the_papers_settings(tmp_path: Path) -> None:
     recipe = Recipe(tmp_path, tmp_path)
-    grid = {name: recipe.training_of(name, 2) for name in VARIANTS}
+    grid = {name: recipe.train_config(name, 2) for name in VARIANTS}
     assert {name: c.expansion for name, c in grid.items() if c.expansion != 64} == {
         "expansion-quarter": 16, "expansion-half": 32, "expansion-double": 128
     }  # fmt: skip
@@ -257,7 +257,11 @@ def test_the_papers_settings(tmp_path: Path) -> None:
     assert {c.seed for c in grid.values()} == {2}
     assert [name for name, c in grid.items() if c.dead_latent_loss == "none"] == ["no-ghost"]
     assert [name for name, c in grid.items() if c.b_dec_init == "mean"] == ["bias-mean"]
-    assert [recipe.backbone_of(VARIANTS[name].layer).layer for name in ("chosen", "layer-2", "layer-12")] == [-2, 2, 12]
+    assert [recipe.backbone_config(VARIANTS[name].layer).layer for name in ("chosen", "layer-2", "layer-12")] == [
+        -2,
+        2,
+        12,
+    ]
     by_name = {one.name: one for one in steps(recipe)}
     assert by_name["train chosen-0"].work == {("train", 64): 15_625}
     assert by_name["tokens chosen"].work == {("embed", 0): DATASETS["mll23"].images}

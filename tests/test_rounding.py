@@ -24,7 +24,7 @@ from cytosae.explorer.activations import Activations
 from cytosae.sae import SAE
 from cytosae.settings import BackboneConfig, EvaluateConfig, StoreConfig
 from cytosae.study import RunConfig, Study
-from cytosae.tokens import LiveTokens, TokenStore, embed, layout_of
+from cytosae.tokens import LiveTokens, TokenStore, embed, store_layout
 
 BFLOAT16 = StoreConfig(store_dtype="bfloat16")
 TOKENS = torch.full((4, 7, 8), 1 + 2**-9)  # is one in bfloat16, and itself in float16
@@ -43,7 +43,7 @@ def study(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     if request.param == "live":
         about["store"] = asdict(BFLOAT16)
     else:
-        embed(cells, backbone(), tmp_path / "tokens", layout_of(backbone().info, BFLOAT16), workers=0)  # type: ignore[arg-type]
+        embed(cells, backbone(), tmp_path / "tokens", store_layout(backbone().info, BFLOAT16), workers=0)  # type: ignore[arg-type]
     (tmp_path / "backbone.json").write_text(json.dumps(about))
     return tmp_path
 
@@ -89,7 +89,7 @@ def test_changed_images_are_rounded_as_the_tokens_that_they_are_compared_with(
     monkeypatch.setattr(images, "PERTURBATIONS", {"nothing": lambda image: image})
     cells = read_cells(study / "cells.parquet")
     sample = SimpleNamespace(cells=cells, concepts=np.array([0, 1]), some=lambda count: np.arange(4))
-    source = LiveTokens(cells, backbone, layout_of(backbone().info, BFLOAT16), 0)  # type: ignore[arg-type]
+    source = LiveTokens(cells, backbone, store_layout(backbone().info, BFLOAT16), 0)  # type: ignore[arg-type]
     sae = SAE(8, 4)
     sae.initialise(torch.Generator().manual_seed(0))
     model = SimpleNamespace(info=SimpleNamespace(image_size=224, name="x"), tokens=backbone().tokens)

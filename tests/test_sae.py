@@ -28,7 +28,7 @@ from cytosae.sae.checkpoint import CHECKPOINT, load_checkpoint, save_checkpoint
 from cytosae.sae.former import TrainedWork
 from cytosae.sae.joint import Member, train_together
 from cytosae.sae.loss import Loss
-from cytosae.sae.start import start_from_tokens, start_of_bias
+from cytosae.sae.start import initial_bias, start_from_tokens
 from cytosae.sae.state import dead_latents, learning_rate, new_state
 from cytosae.sae.step import step
 from cytosae.tokens import TokenStore
@@ -320,8 +320,8 @@ def test_geometric_median_against_known_points() -> None:
 
     for direction in torch.randn(20, 7, dtype=torch.float64):
         assert distance(median) <= distance(median + 0.01 * direction)
-    assert torch.allclose(start_of_bias(x, "mean"), x.mean(0), atol=1e-5)
-    assert not start_of_bias(x, "zeros").any()
+    assert torch.allclose(initial_bias(x, "mean"), x.mean(0), atol=1e-5)
+    assert not initial_bias(x, "zeros").any()
 
 
 class TestExplainedVariance:

@@ -38,7 +38,7 @@ from cytosae.artefacts import FileRecord, Manifest, write_json
 from cytosae.cli.commands import app
 from cytosae.errors import CytosaeError
 from cytosae.sae import SAE
-from cytosae.sae.card import Evidence, card, evidence_of
+from cytosae.sae.card import Evidence, card, collect_evidence
 from cytosae.sae.foreign import import_sae, write_saelens
 from cytosae.sae.objectives import BatchTopK, Gated, JumpReLU, ReLU, TopK
 
@@ -1238,7 +1238,7 @@ def study(tmp_path: Path) -> Path:
     sae = SAE(D, S, _METADATA)
     sae.load_state_dict(arrays())
     sae.save_pretrained(folder / "sae")
-    digest = FileRecord.of(folder / "sae" / "model.safetensors").sha256
+    digest = FileRecord.from_file(folder / "sae" / "model.safetensors").sha256
     (folder / "concepts").mkdir()
     import anndata
     import pandas as pd
@@ -1259,7 +1259,7 @@ def test_the_card_says_what_the_study_says(study: Path) -> None:
     import yaml
 
     sae = SAE.from_pretrained(study / "sae")
-    text = card(sae, "owner/name", "CC-BY-4.0", evidence_of(study, study / "sae"))
+    text = card(sae, "owner/name", "CC-BY-4.0", collect_evidence(study, study / "sae"))
     header = yaml.safe_load(text.split("---\n")[1])
     assert header["license"] == "cc-by-4.0"
     assert header["library_name"] == "cytosae"
@@ -1283,9 +1283,9 @@ def test_the_card_says_what_the_study_says(study: Path) -> None:
 def test_the_card_of_another_autoencoder_is_refused(study: Path, tmp_path: Path) -> None:
     SAE(D, S).save_pretrained(tmp_path / "other")
     with pytest.raises(CytosaeError, match="another autoencoder"):
-        evidence_of(study, tmp_path / "other")
+        collect_evidence(study, tmp_path / "other")
     with pytest.raises(CytosaeError, match="no concepts"):
-        evidence_of(tmp_path / "nowhere", study / "sae")
+        collect_evidence(tmp_path / "nowhere", study / "sae")
     assert Evidence().datasets == {}
 
 

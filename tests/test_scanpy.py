@@ -26,7 +26,7 @@ from cytosae.concepts import encode
 from cytosae.sae import SAE, train
 from cytosae.settings import TrainConfig
 from cytosae.synthetic import CohortSpec, write_cohort
-from cytosae.tokens import TokenStore, embed, layout_of
+from cytosae.tokens import TokenStore, embed, store_layout
 
 sc = pytest.importorskip("scanpy")
 mpl.use("Agg")
@@ -63,7 +63,7 @@ def place(real_cells: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         path = folder / name / "cells.csv"
         path.parent.mkdir(exist_ok=True)
         table.to_csv(path, index=False)
-        embed(list_cells(path).cells, backbone, folder / name / "tokens", layout_of(backbone.info), workers=0)
+        embed(list_cells(path).cells, backbone, folder / name / "tokens", store_layout(backbone.info), workers=0)
     train(TokenStore(folder / "study" / "tokens"), folder / "study" / "sae", TRAINING)
     sae = SAE.from_pretrained(folder / "study" / "sae")
     for name in ("study", "cohort"):

@@ -84,7 +84,7 @@ def test_files_have_what_the_schema_has(concepts: Path, tmp_path: Path) -> None:
 
 def test_own_columns_cannot_be_the_users() -> None:
     for entry in (*CONCEPTS, *BARCODES):
-        if entry.place == "obs":
+        if entry.slot == "obs":
             assert (entry.name in RESERVED) != entry.users, entry.name
     assert set(COLUMNS) <= set(schema.names(CONCEPTS, "obs"))
 

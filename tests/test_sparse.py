@@ -24,7 +24,7 @@ from cytosae.sae.loss import Loss, auxk_count
 from cytosae.sae.state import TrainState, dead_latents, new_state
 from cytosae.sae.step import step
 
-BLOCKS = st.sampled_from([4, 7, active_latents.TOKENS])  # tokens that are worked on together
+BLOCKS = st.sampled_from([4, 7, active_latents.TOKEN_CHUNK])  # tokens that are worked on together
 SHAPES = {
     "d": st.integers(1, 40),
     "s": st.integers(1, 600),  # more than one piece of the encoder's product
@@ -89,7 +89,7 @@ def test_gradients_equal_float64_autograd_of_the_model(
     if not len(x):
         return
     loss = Loss(objective, l1, dead, matryoshka_levels, dead_latent_loss)
-    with patch.object(active_latents, "TOKENS", block), patch.object(sparse, "TOKENS", block):
+    with patch.object(active_latents, "TOKEN_CHUNK", block), patch.object(sparse, "TOKEN_CHUNK", block):
         found = sparse.backward(sae, x, loss)
     truth = backward(exact, x.double(), loss)
     for (name, ours), theirs in zip(sae.named_parameters(), exact.parameters(), strict=True):
@@ -109,7 +109,7 @@ def test_bfloat16_only_tells_which_latents_to_look_at(
 ) -> None:
     sae, exact, generator = two_saes(d, s, seed, density)
     x = torch.randn(n, d, generator=generator)
-    with patch.object(active_latents, "TOKENS", block), patch.object(sparse, "TOKENS", block):
+    with patch.object(active_latents, "TOKEN_CHUNK", block), patch.object(sparse, "TOKEN_CHUNK", block):
         h = active_latents.active(sae, x, "bfloat16")
     found = torch.zeros(s, n, dtype=torch.float64)
     found[np.repeat(np.arange(s), np.diff(h.starts)), h.tokens] = torch.from_numpy(h.values).double()
@@ -232,7 +232,7 @@ def planted(seed: int, n: int = 600, d: int = 24, concepts: int = 60) -> Tensor:
 
 
 def run(config: TrainConfig, steps: int, dense: float, monkeypatch: pytest.MonkeyPatch) -> TrainState:
-    monkeypatch.setattr(sparse, "DENSE", dense)
+    monkeypatch.setattr(sparse, "DENSE_ABOVE", dense)
     state = new_state(config, 24, torch.device("cpu"))
     for number in range(steps):
         step(state, planted(number), config)
@@ -272,14 +272,14 @@ def test_the_way_is_chosen_by_the_measured_density(monkeypatch: pytest.MonkeyPat
 
         return call
 
-    monkeypatch.setattr(sparse, "DENSE", 0.1)
+    monkeypatch.setattr(sparse, "DENSE_ABOVE", 0.1)
     for name in ("plain", "fused"):
         monkeypatch.setattr(backends, name, noted(name))
     state = new_state(CONFIG, 24, torch.device("cpu"))
     for number in range(60):
         before = state.l0
         step(state, planted(number), CONFIG)
-        assert (taken[-1] == "fused") == (before <= sparse.DENSE * state.sae.n_latents)
+        assert (taken[-1] == "fused") == (before <= sparse.DENSE_ABOVE * state.sae.n_latents)
     assert {"plain", "fused"} == set(taken)
 
 
@@ -301,7 +301,7 @@ def test_rarely_visited_dead_latents_rest_between_and_catch_up(monkeypatch: pyte
 
 def test_a_latent_catches_up_as_many_steps_as_it_rested_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
     """The gradient of a latent that never fires is zero: its moments fall in every step, or at once for several."""
-    monkeypatch.setattr(sparse, "DENSE", float("inf"))
+    monkeypatch.setattr(sparse, "DENSE_ABOVE", float("inf"))
     states = []
     for every in (1, 8):
         config = TrainConfig(**{**vars(CONFIG), "dead_latent_loss": "none", "dead_every": every, "dead_after": 1000})
@@ -329,7 +329,7 @@ def test_what_died_just_now_takes_an_ordinary_step(monkeypatch: pytest.MonkeyPat
     for every in (1, 8):
         config = TrainConfig(**{**vars(CONFIG), "dead_every": every})
         state = new_state(config, 24, torch.device("cpu"))
-        monkeypatch.setattr(sparse, "DENSE", float("inf"))
+        monkeypatch.setattr(sparse, "DENSE_ABOVE", float("inf"))
         state.since_fired[:50] = config.dead_after
         step(state, planted(0), config)
         rows.append([parameter.detach().clone() for parameter in state.sae.parameters()])
@@ -338,7 +338,7 @@ def test_what_died_just_now_takes_an_ordinary_step(monkeypatch: pytest.MonkeyPat
 
 def test_an_interruption_forgets_no_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = TrainConfig(**{**vars(CONFIG), "dead_every": 8})
-    monkeypatch.setattr(sparse, "DENSE", float("inf"))
+    monkeypatch.setattr(sparse, "DENSE_ABOVE", float("inf"))
     whole, first = (new_state(config, 24, torch.device("cpu")) for _ in range(2))
     for number in range(33):
         step(whole, planted(number), config)
@@ -376,4 +376,4 @@ def test_four_steps_at_once_are_four_steps_of_the_same_gradient() -> None:
 
 def test_weights_of_another_layout_are_refused() -> None:
     with pytest.raises(ValueError, match="float32"):
-        sparse.rows_of(torch.zeros(3, 4, dtype=torch.float64))
+        sparse.as_rows(torch.zeros(3, 4, dtype=torch.float64))

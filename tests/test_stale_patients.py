@@ -15,7 +15,7 @@ import torch
 from cytosae.analysis import compare_groups, show_patient
 from cytosae.artefacts import Manifest
 from cytosae.cells import write_cells
-from cytosae.cohort import make_barcodes, read_barcodes, why_of_others
+from cytosae.cohort import make_barcodes, read_barcodes, why_other_concepts
 from cytosae.concepts import encode, read_inputs
 from cytosae.errors import CytosaeError
 from cytosae.explorer.reader import StudyReader
@@ -87,7 +87,7 @@ def test_barcodes_of_earlier_concepts_are_left_out_everywhere(
 
     changed(folder, store, what)
     capsys.readouterr()
-    assert why_of_others(path, folder / "concepts")
+    assert why_other_concepts(path, folder / "concepts")
     write_report(folder)
     assert "<h2>Patients</h2>" not in page.read_text()
     assert "cohort" not in report_inputs(folder)
@@ -115,7 +115,7 @@ def test_slashes_in_names_of_data_sets(make_store: Callable[..., TokenStore], tm
     store = make_store(tokens, **COLUMNS, dataset=["bone/marrow"] * 20 + ["blood"] * 28)
     folder = finished(store, drawn())
     make_barcodes([folder / "concepts"], tmp_path / "b.h5ad")
-    assert why_of_others(tmp_path / "b.h5ad", folder / "concepts") is None
+    assert why_other_concepts(tmp_path / "b.h5ad", folder / "concepts") is None
 
 
 def test_barcodes_by_cell_type_pool_to_those_of_the_patients(study: tuple[Path, TokenStore], tmp_path: Path) -> None:

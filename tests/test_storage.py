@@ -37,7 +37,7 @@ from cytosae.locks import LOCK
 from cytosae.report import write_report
 from cytosae.sae import SAE, train
 from cytosae.settings import BackboneConfig, StoreConfig, TrainConfig
-from cytosae.storage import StoredPath, below, objects, paths, place, ranges
+from cytosae.storage import StoredPath, below, objects, paths, ranges, resolve_path
 from cytosae.study import RunConfig, Study, rendered
 from cytosae.tokens import TokenStore, shuffled_batches
 
@@ -210,7 +210,7 @@ def there(cohort: Path, server: Faulty, tmp_path_factory: pytest.TempPathFactory
         patch.setattr(objects, "PAUSE", 0.01)
         alone(patch)
         server.every = 7
-        Study(place("s3://bucket/study"), small()).run(cohort)
+        Study(resolve_path("s3://bucket/study"), small()).run(cohort)
     assert set(server.failed) == set(FAILURES)
     return "s3://bucket/study", [
         path.removeprefix("/bucket/study/") for method, path, _ in server.requests if method == "PUT"
@@ -241,13 +241,13 @@ def test_a_manifest_is_sent_after_its_files(there: tuple[str, list[str]]) -> Non
         of_stage = [name for name in sent if name.startswith(f"{stage}/") and not name.endswith(LEDGER)]
         assert len(of_stage) > 1
         assert of_stage[-1] == f"{stage}/{MANIFEST}"
-    last = {name: place for place, name in enumerate(sent)}
+    last = {name: position for position, name in enumerate(sent)}
     for name in json.loads(tree("study")[f"sae/{MANIFEST}"])["outputs"]:
         assert last[f"sae/{name}"] < sent.index(f"sae/{MANIFEST}")
 
 
 def test_another_machine_fetches_what_it_reads(there: tuple[str, list[str]], server: Faulty) -> None:
-    folder = place(there[0])
+    folder = resolve_path(there[0])
     before = tree("study")
     server.requests.clear()
     write_report(folder)
@@ -266,7 +266,7 @@ def test_another_machine_fetches_what_it_reads(there: tuple[str, list[str]], ser
 def test_a_run_elsewhere_finds_everything_up_to_date(
     cohort: Path, there: tuple[str, list[str]], server: Faulty
 ) -> None:
-    folder = place(there[0])
+    folder = resolve_path(there[0])
     server.requests.clear()
     stages = Study(folder, small()).run(cohort)
     assert all(stage["skipped"] for stage in stages.values())
@@ -277,7 +277,7 @@ def test_a_run_elsewhere_finds_everything_up_to_date(
 
 
 def test_a_file_that_its_manifest_does_not_know_is_refused(there: tuple[str, list[str]]) -> None:
-    folder = place(there[0])
+    folder = resolve_path(there[0])
     name = "bucket/study/sae/model.safetensors"
     whole = s3().cat_file(name)
     s3().pipe_file(name, whole[:-1] + bytes([whole[-1] ^ 1]))
@@ -291,7 +291,7 @@ def test_a_file_that_its_manifest_does_not_know_is_refused(there: tuple[str, lis
 def test_training_reads_the_cells_that_it_wants(
     here: Path, there: tuple[str, list[str]], server: Faulty, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = place(there[0])
+    folder = resolve_path(there[0])
     alone(monkeypatch)
     server.every = 5
     remote, local = TokenStore(folder / "tokens"), TokenStore(here / "tokens")
@@ -311,7 +311,7 @@ def test_training_reads_the_cells_that_it_wants(
 
 
 def test_neighbours_are_one_request(there: tuple[str, list[str]], server: Faulty) -> None:
-    store = TokenStore(place(there[0]) / "tokens")
+    store = TokenStore(resolve_path(there[0]) / "tokens")
     server.requests.clear()
     store.read(np.arange(store.n_cells))
     assert len(server.requests) == len(store.shards)
@@ -323,7 +323,7 @@ def test_neighbours_are_one_request(there: tuple[str, list[str]], server: Faulty
 def test_a_shard_that_has_gone_is_made_again(
     cohort: Path, here: Path, there: tuple[str, list[str]], server: Faulty
 ) -> None:
-    folder = place(there[0])
+    folder = resolve_path(there[0])
     s3().rm_file("bucket/study/tokens/shard-00001.safetensors")
     with pytest.raises(CytosaeError, match="shard is missing"):
         TokenStore(folder / "tokens").verify()
@@ -344,7 +344,7 @@ def test_images_are_listed_and_read_by_url(
     s3().pipe("bucket/images/P000/torn.jpg", s3().cat(s3().find("bucket/images/P001")[0])[:900])
     s3().pipe("bucket/images/.hidden/a.jpg", b"")
     server.every = 6
-    local, stored = list_cells(cohort.parent / "images"), list_cells(place("s3://bucket/images"))
+    local, stored = list_cells(cohort.parent / "images"), list_cells(resolve_path("s3://bucket/images"))
     for column in ("cell_id", "label", "width", "height", "file_bytes", "file_sha256"):
         assert stored.cells[column].tolist() == local.cells[column].tolist(), column
     assert stored.cells["path"][0] == f"s3://bucket/images/{stored.cells['cell_id'][0]}"
@@ -354,11 +354,11 @@ def test_images_are_listed_and_read_by_url(
         pairs = zip(*(decoded(t.cells["path"].tolist(), batches, 64, workers) for t in (local, stored)), strict=True)
         assert all(ours.equal(theirs) for ours, theirs in pairs)
     server.every = 0
-    again = list_cells(place("s3://bucket/images"), previous=stored.cells)
+    again = list_cells(resolve_path("s3://bucket/images"), previous=stored.cells)
     assert again.inspected == 2  # those that cannot be read
     s3().cp_file(stored.cells["path"][0], stored.cells["path"].iloc[-1])
     machine(tmp_path / "other", monkeypatch)
-    assert list_cells(place("s3://bucket/images"), previous=stored.cells).inspected == 3
+    assert list_cells(resolve_path("s3://bucket/images"), previous=stored.cells).inspected == 3
     s3().rm_file(stored.cells["path"][0])
     with pytest.raises(CytosaeError, match="file is missing"):
         list(decoded(stored.cells["path"].tolist(), batches, 64, 0))
@@ -368,16 +368,18 @@ def test_tables_at_urls_name_their_images(cohort: Path, server: Faulty) -> None:
     s3().put(str(cohort.parent / "images"), "bucket/cohort/images", recursive=True)
     s3().put(str(cohort.parent / "masks"), "bucket/cohort/masks", recursive=True)
     s3().put_file(str(cohort), "bucket/cohort/cohort.csv")
-    listing = list_cells(place("s3://bucket/cohort/cohort.csv"))
+    listing = list_cells(resolve_path("s3://bucket/cohort/cohort.csv"))
     assert listing.cells["path"].str.startswith("s3://bucket/cohort/images/").all()
     assert listing.cells["file_sha256"].tolist() == list_cells(cohort).cells["file_sha256"].tolist()
-    table = place("s3://bucket/cohort/cells.parquet")
+    table = resolve_path("s3://bucket/cohort/cells.parquet")
     write_cells(listing.cells, table)
     read = read_cells(table)
     assert read["path"].tolist() == listing.cells["path"].tolist()
     assert read["mask"].tolist() == listing.cells["mask"].tolist()
     s3().cp("bucket/cohort/", "bucket/moved/", recursive=True)
-    assert read_cells(place("s3://bucket/moved/cells.parquet"))["path"][0].startswith("s3://bucket/moved/images/")
+    assert read_cells(resolve_path("s3://bucket/moved/cells.parquet"))["path"][0].startswith(
+        "s3://bucket/moved/images/"
+    )
 
 
 def test_a_killed_upload_goes_on(cohort: Path, here: Path, server: Faulty, tmp_path: Path) -> None:
@@ -406,7 +408,7 @@ def test_a_killed_upload_goes_on(cohort: Path, here: Path, server: Faulty, tmp_p
 
 
 def test_a_log_is_sent_with_the_next_whole_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = make_folder(place("memory://bucket/run"))
+    folder = make_folder(resolve_path("memory://bucket/run"))
     fs = fsspec.filesystem("memory")
     with (folder / "metrics.jsonl").open("a") as log:
         log.write("1\n")
@@ -425,7 +427,7 @@ def test_a_log_is_sent_with_the_next_whole_file(tmp_path: Path, monkeypatch: pyt
 
 
 def test_what_fails_leaves_what_was_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    path, fs = place("memory://bucket/a.json"), fsspec.filesystem("memory")
+    path, fs = resolve_path("memory://bucket/a.json"), fsspec.filesystem("memory")
     write_json(path, 1)
     with contextlib.suppress(ZeroDivisionError), whole_file(path) as partial:
         partial.write_text("half")
@@ -437,11 +439,11 @@ def test_what_fails_leaves_what_was_there(monkeypatch: pytest.MonkeyPatch) -> No
     ):
         write_json(path, 2)
     assert read_json(path) == 1
-    assert [one.name for one in place("memory://bucket").iterdir()] == ["a.json"]
+    assert [one.name for one in resolve_path("memory://bucket").iterdir()] == ["a.json"]
 
 
 def test_what_was_changed_or_removed_elsewhere_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path, fs = place("memory://bucket/a.json"), fsspec.filesystem("memory")
+    path, fs = resolve_path("memory://bucket/a.json"), fsspec.filesystem("memory")
     write_json(path, "ours")
     for content, expected in ((b'"theirs"', "theirs"), (b'"other!"', "other!")):
         state = dict(fs.store)
@@ -477,10 +479,10 @@ def test_one_range_that_comes_short_is_asked_for_again(monkeypatch: pytest.Monke
 
 def test_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("images", "/data/a b", "synthetic:patients=1", "a::b", "s3:/x", "://x"):
-        assert place(name) == Path(name)
-        assert not isinstance(place(name), StoredPath)
-    assert place("file:///data/x") == Path("/data/x")
-    study = place("s3://bucket/my study/")
+        assert resolve_path(name) == Path(name)
+        assert not isinstance(resolve_path(name), StoredPath)
+    assert resolve_path("file:///data/x") == Path("/data/x")
+    study = resolve_path("s3://bucket/my study/")
     assert isinstance(study, StoredPath)
     assert study.url == f"{study}" == "s3://bucket/my study"
     assert (study / "sae").url == "s3://bucket/my study/sae"
@@ -488,14 +490,14 @@ def test_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sent = pickle.dumps(study / "sae")
     monkeypatch.setenv("CYTOSAE_CACHE", str(tmp_path / "another machine's"))
     assert pickle.loads(sent).url == "s3://bucket/my study/sae"
-    study = place("s3://bucket/my study")
+    study = resolve_path("s3://bucket/my study")
     assert below(study, "images/a.png") == "s3://bucket/my study/images/a.png"
     assert below(study, "/data/a.png") == "/data/a.png"
     assert below(study, "gs://other/a.png") == below(Path("/x"), "gs://other/a.png") == "gs://other/a.png"
     assert below(Path("/x"), "../y/a.png") == "/y/a.png"
     for name in ("s3://", "s3://bucket/../other"):
         with pytest.raises(CytosaeError, match="not the address"):
-            place(name)
+            resolve_path(name)
 
 
 @pytest.mark.parametrize(
@@ -503,7 +505,7 @@ def test_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_credentials_in_a_url_are_refused_and_not_repeated(name: str, tmp_path: Path) -> None:
     with pytest.raises(CytosaeError, match="credentials") as caught:
-        place(name)
+        resolve_path(name)
     assert "sekret" not in str(caught.value)
     (tmp_path / "cells.csv").write_text(f"path\n{name}\n")
     with pytest.raises(CytosaeError, match="credentials") as caught:
@@ -528,21 +530,21 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     registered = sys.modules["fsspec.registry"]._registry  # type: ignore[attr-defined]
     monkeypatch.delitem(registered, "s3", raising=False)
     with pytest.raises(CytosaeError, match=r"pip install 'cytosae\[s3\]'"):
-        place("s3://bucket/study").is_dir()
+        resolve_path("s3://bucket/study").is_dir()
     monkeypatch.setitem(sys.modules, "gcsfs", None)
     with pytest.raises(CytosaeError, match="pip install gcsfs"):
-        place("gs://bucket/study").is_dir()
+        resolve_path("gs://bucket/study").is_dir()
     with pytest.raises(CytosaeError, match="nonsense:// is not known"):
-        place("nonsense://bucket/study").is_dir()
+        resolve_path("nonsense://bucket/study").is_dir()
 
 
 def test_no_permission_and_no_bucket(server: Faulty, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(CytosaeError, match=r"s3://nowhere/a\.json: cannot be written, there is no such bucket"):
-        write_json(place("s3://nowhere/a.json"), 1)
+        write_json(resolve_path("s3://nowhere/a.json"), 1)
     fs = fsspec.filesystem("memory")
     monkeypatch.setattr(type(fs), "info", lambda *_, **__: (_ for _ in ()).throw(PermissionError("Forbidden")))
     with pytest.raises(CytosaeError, match=r"memory://b/a\.json: may not be looked at \(Forbidden\)"):
-        place("memory://b/a.json").exists()
+        resolve_path("memory://b/a.json").exists()
 
 
 def test_local_work_loads_no_fsspec(here: Path) -> None:

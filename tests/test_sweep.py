@@ -90,7 +90,7 @@ def test_together_as_alone(store: TokenStore, tmp_path: Path, threads: int) -> N
 
 
 def test_the_sparse_step_in_a_thread_of_its_own(store: TokenStore, tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr(sparse, "DENSE", 1.0)  # every step but the first
+    monkeypatch.setattr(sparse, "DENSE_ABOVE", 1.0)  # every step but the first
     members = [Member(str(n), tmp_path / str(n), replace(BASE, expansion=8, l1=1e-3 * (n + 1))) for n in range(3)]
     train_together(store, members)
     for member in members:

@@ -377,7 +377,7 @@ def test_patients_vary_and_do_not_depend_on_their_number() -> None:
     assert len(set(sizes)) > 10
     assert 30 < np.mean(sizes) < 50
     alone = draw_patient(CohortSpec(patients=8), 7)
-    np.testing.assert_array_equal(alone.shares, drawn[7].shares)
+    np.testing.assert_array_equal(alone.fractions, drawn[7].fractions)
     table = pd.crosstab([p.diagnosis for p in drawn], [p.laboratory.name for p in drawn])
     assert table.shape == (5, 3)
     assert (table == 4).all().all()  # laboratory tells nothing of diagnosis
@@ -401,7 +401,7 @@ def test_groups_overlap_but_differ_as_documented() -> None:
 
     def share(patient: object, concept: str) -> float:
         ways = carriers.get(concept) or {kind: concept for kind, rates in TRAIT_RATES.items() if concept in rates}
-        shares, rates = patient.shares, patient.rates  # type: ignore[attr-defined]
+        shares, rates = patient.fractions, patient.rates  # type: ignore[attr-defined]
         return float(
             sum(
                 shares[CELL_TYPES.index(kind)] * (1.0 if trait is None else rates[kind][trait])

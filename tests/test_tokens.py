@@ -22,7 +22,7 @@ from conftest import PlantedBackbone, edit_manifest, live, numbered_cells, tiny_
 from cytosae.artefacts import LEDGER, claim
 from cytosae.errors import CytosaeError
 from cytosae.settings import StoreConfig
-from cytosae.tokens import TokenStore, embed, in_order, layout_of, shuffled_batches
+from cytosae.tokens import TokenStore, embed, in_order, shuffled_batches, store_layout
 from cytosae.tokens.store import read_records, write_record
 
 MakeStore = Callable[..., TokenStore]
@@ -45,7 +45,7 @@ def test_store_gives_back_what_the_backbone_made(make_store: MakeStore) -> None:
 def test_bfloat16_store(tmp_path: Path) -> None:
     tokens, info = planted(5), tiny_info()
     table = numbered_cells(tmp_path / "images", 5)
-    layout = layout_of(info, StoreConfig(store_dtype="bfloat16"))
+    layout = store_layout(info, StoreConfig(store_dtype="bfloat16"))
     embed(table, PlantedBackbone(tokens, info), tmp_path / "t", layout, workers=0)  # type: ignore[arg-type]
     assert torch.equal(TokenStore(tmp_path / "t").read(np.arange(5)), tokens.bfloat16())
 
@@ -173,14 +173,14 @@ def test_backbone_that_gives_nan_or_overflows(tmp_path: Path, value: float) -> N
     tokens[6, 2, 1] = value
     table, info = numbered_cells(tmp_path / "images", 10), tiny_info()
     with pytest.raises(CytosaeError, match=r"00006\.bmp: backbone planted gives tokens that are NaN or too large"):
-        embed(table, PlantedBackbone(tokens, info), tmp_path / "t", layout_of(info), workers=0)  # type: ignore[arg-type]
+        embed(table, PlantedBackbone(tokens, info), tmp_path / "t", store_layout(info), workers=0)  # type: ignore[arg-type]
 
 
 def test_another_backbone_starts_anew_and_says_so(make_store: MakeStore, capsys: pytest.CaptureFixture[str]) -> None:
     store = make_store(planted())
     info = tiny_info(8, (2, 3), layer=0)
     backbone = PlantedBackbone(planted() + 1, info)
-    layout = layout_of(info, StoreConfig(cells_per_shard=16, batch_size=8))
+    layout = store_layout(info, StoreConfig(cells_per_shard=16, batch_size=8))
     embed(store.cells, backbone, store.folder, layout, workers=0)  # type: ignore[arg-type]
     assert "all shards are made anew, setting changed: layer 1 -> 0" in capsys.readouterr().err
     assert len(backbone.seen) == 40
@@ -222,7 +222,7 @@ def test_disk_full_in_the_middle_of_a_shard_loses_nothing(tmp_path: Path) -> Non
     try:
         tokens, info = planted(64, 257, 16), tiny_info(16, (16, 16))  # 8 KiB a cell: about 7 shards of 16 fit
         table = numbered_cells(tmp_path / "images", 64)
-        layout = layout_of(info, StoreConfig(cells_per_shard=16, batch_size=8))
+        layout = store_layout(info, StoreConfig(cells_per_shard=16, batch_size=8))
         backbone = PlantedBackbone(tokens, info)
         filler = disk / "filler"
         filler.write_bytes(bytes(700_000))
@@ -250,7 +250,7 @@ def test_too_little_disk_is_said_before_the_work(tmp_path: Path, monkeypatch: py
     table, info = numbered_cells(tmp_path / "images", 10), tiny_info()
     backbone = PlantedBackbone(planted(10), info)
     with pytest.raises(CytosaeError, match="--no-store"):
-        embed(table, backbone, tmp_path / "t", layout_of(info), workers=0)  # type: ignore[arg-type]
+        embed(table, backbone, tmp_path / "t", store_layout(info), workers=0)  # type: ignore[arg-type]
     assert not backbone.seen
 
 
@@ -265,7 +265,7 @@ def test_folder_without_write_permission(tmp_path: Path) -> None:
         if os.geteuid() == 0:
             _drop_dac_override()
         try:
-            embed(table, PlantedBackbone(planted(2), info), forbidden / "t", layout_of(info), workers=0)  # type: ignore[arg-type]
+            embed(table, PlantedBackbone(planted(2), info), forbidden / "t", store_layout(info), workers=0)  # type: ignore[arg-type]
             message = "no error"
         except CytosaeError as error:
             message = str(error)

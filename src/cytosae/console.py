@@ -30,7 +30,7 @@ class Bar:
     def __init__(self, title: str, total: int, unit: str, done: int = 0) -> None:
         self.title, self.total, self.unit = title, total, unit
         self.first = self.done = done
-        self.start = self.told = time.monotonic()
+        self.start = self.last_line = time.monotonic()
         self._rich: Progress | None = None
         self._task: TaskID | None = None
         if sys.stderr.isatty():
@@ -57,8 +57,8 @@ class Bar:
         self.done = done
         if self._rich is not None and self._task is not None:
             self._rich.update(self._task, completed=done, note=note)
-        elif time.monotonic() - self.told >= _PLAIN_EVERY:
-            self.told = time.monotonic()
+        elif time.monotonic() - self.last_line >= _PLAIN_EVERY:
+            self.last_line = time.monotonic()
             say(self._line(note))
 
     def advance(self, more: int) -> None:
@@ -69,13 +69,13 @@ class Bar:
         elapsed = time.monotonic() - self.start
         rate = (self.done - self.first) / elapsed if elapsed > 0 else 0.0
         left = timedelta(seconds=round((self.total - self.done) / rate)) if rate > 0 else "?"
-        parts = [
+        fields = [
             f"{self.title}: {self.done:,}/{self.total:,} {self.unit}",
             f"{rate:,.1f}/s",
             f"{left} left",
             note,
         ]
-        return ", ".join(part for part in parts if part)
+        return ", ".join(field for field in fields if field)
 
     def close(self) -> None:
         """Stop drawing."""

@@ -45,7 +45,7 @@ def examine(
     from cytosae.backbones import choose_device, choose_precision
     from cytosae.cells import read_source
     from cytosae.study import load_backbone
-    from cytosae.tokens import layout_of
+    from cytosae.tokens import store_layout
 
     device = choose_device(backbone.device)
     existing = folder.absolute()
@@ -67,7 +67,7 @@ def examine(
         count = len(read_source(cells, columns))
         figures["cells"] = count
         try:
-            layout = layout_of(load_backbone(backbone).info)
+            layout = store_layout(load_backbone(backbone).info)
         except CytosaeError as error:
             figures["backbone_error"] = str(error)
         else:

@@ -91,7 +91,7 @@ def download(file: RemoteFile, target: Path, on_progress: Progress | None = None
 
     pooch.get_logger().setLevel(logging.WARNING)
     make_folder(target.parent)
-    partial = target.with_name(f".{target.name}{PARTIAL}")
+    temporary = target.with_name(f".{target.name}{PARTIAL}")
     advice = f" {by_hand}" if by_hand else ""
     try:
         with disk_errors(target):
@@ -100,13 +100,15 @@ def download(file: RemoteFile, target: Path, on_progress: Progress | None = None
                 file.checksum,
                 fname=target.name,
                 path=target.parent,
-                downloader=lambda url, output, _: _resumed(file, url, partial, Path(output), on_progress),
+                downloader=lambda url, output, _: _resume(file, url, temporary, Path(output), on_progress),
             )
     except requests.RequestException as error:  # before OSError, of which it is one
-        kept = (
+        resume_hint = (
             "What has arrived is kept; run the same command again." if file.checksum else "Run the same command again."
         )
-        raise CytosaeError(f"{file.address}: could not be downloaded ({in_short(error)}). {kept}{advice}") from error
+        raise CytosaeError(
+            f"{file.address}: could not be downloaded ({in_short(error)}). {resume_hint}{advice}"
+        ) from error
     except ValueError as error:  # of pooch, for a checksum that differs
         raise CytosaeError(
             f"{file.name}: what was downloaded has another checksum than the published {file.checksum}, and was removed. "
@@ -127,31 +129,31 @@ def refuse_another(target: Path, checksum: str | None) -> None:
         )
 
 
-def _resumed(file: RemoteFile, url: str, partial: Path, output: Path, on_progress: Progress | None) -> None:
-    """Download to `output`; what has arrived is kept in `partial` until it is whole."""
+def _resume(file: RemoteFile, url: str, temporary: Path, output: Path, on_progress: Progress | None) -> None:
+    """Download to `output`; what has arrived is kept in `temporary` until it is whole."""
     import requests
 
     if file.checksum is None:
-        partial.unlink(missing_ok=True)
-    there = partial.stat().st_size if partial.is_file() else 0
-    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={there}-"} if there else {})
+        temporary.unlink(missing_ok=True)
+    received = temporary.stat().st_size if temporary.is_file() else 0
+    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={received}-"} if received else {})
     with requests.get(url, headers=headers, stream=True, timeout=PATIENCE) as answer:
         if answer.status_code == requests.codes.requested_range_not_satisfiable:
             total = answer.headers.get("Content-Range", "").rpartition("/")[2]
-            if total != str(there):  # a part of something else
-                partial.unlink()
-                return _resumed(file, url, partial, output, on_progress)
+            if total != str(received):  # a part of something else
+                temporary.unlink()
+                return _resume(file, url, temporary, output, on_progress)
         else:
             answer.raise_for_status()
             resumed = answer.status_code == requests.codes.partial_content
-            _receive(answer, partial, there if resumed else 0, file, on_progress)
-    partial.replace(output)
+            _receive(answer, temporary, received if resumed else 0, file, on_progress)
+    temporary.replace(output)
 
 
-def _receive(answer: Any, partial: Path, done: int, file: RemoteFile, on_progress: Progress | None) -> None:
+def _receive(answer: Any, temporary: Path, done: int, file: RemoteFile, on_progress: Progress | None) -> None:
     length = int(answer.headers.get("Content-Length") or 0)
     total = done + length if length else file.bytes or 0
-    with partial.open("ab" if done else "wb") as out:
+    with temporary.open("ab" if done else "wb") as out:
         for chunk in answer.iter_content(_CHUNK):
             out.write(chunk)
             done += len(chunk)

@@ -41,8 +41,8 @@ def locked(folder: Path) -> Iterator[None]:
     """
     make_folder(folder)
     lock, note = FileLock(os.fspath(folder / LOCK)), Path(os.fspath(folder / HOLDER))
-    there = Path(lock.lock_file)
-    if there.is_file() and there.stat().st_size:  # ours are empty
+    file = Path(lock.lock_file)
+    if file.is_file() and file.stat().st_size:  # ours are empty
         raise foreign(folder / LOCK, "run")
     with disk_errors(folder):
         _acquire(lock, folder, note)

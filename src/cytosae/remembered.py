@@ -32,7 +32,7 @@ _CONFIGS = {
     "barcodes": BarcodeConfig,
     "images": ImageConfig,
 }
-_OF_THE_MACHINE = ("device",)
+_MACHINE_SETTINGS = ("device",)
 """Settings that belong to a machine, not to a study."""
 
 
@@ -92,7 +92,7 @@ def described(settings: StudySettings) -> str:
         for name, value in values.items()
         if value != getattr(config(), name)
     ]
-    changed += [f"column {known}={theirs}" for known, theirs in settings.columns.items()]
+    changed += [f"column {known}={given}" for known, given in settings.columns.items()]
     if settings.sae is not None:
         changed.append(f"sae {settings.sae}")
     return "settings of the last run: " + (", ".join(changed) or "the defaults")
@@ -109,7 +109,7 @@ def write_settings(
         Settings (dataclasses) by the names ``backbone``, ``store``, ``train``, ``encode``, ``barcodes`` and ``images``.
     """
     settings = {
-        name: {key: value for key, value in to_stored(configs[name]).items() if key not in _OF_THE_MACHINE}
+        name: {key: value for key, value in to_stored(configs[name]).items() if key not in _MACHINE_SETTINGS}
         for name in _CONFIGS
     }
     content = {
@@ -125,7 +125,7 @@ def write_settings(
 
 def _known(config: type, values: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that this version has."""
-    names = {spec.name for spec in fields(config)} - set(_OF_THE_MACHINE)
+    names = {spec.name for spec in fields(config)} - set(_MACHINE_SETTINGS)
     return {name: value for name, value in from_stored(config, values).items() if name in names}
 
 

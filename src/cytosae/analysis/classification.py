@@ -25,12 +25,12 @@ from cytosae.cohort import (
     choose_threshold,
     classification_task,
     cohort_warnings,
-    column_of,
     cross_validate,
     figures,
     given_folds,
     linear_predictor,
     method_table,
+    patient_column,
     patient_tokens,
     predict_bags,
     read_barcodes,
@@ -40,7 +40,7 @@ from cytosae.cohort import (
     write_classifiers,
 )
 from cytosae.console import progress, say
-from cytosae.report import calibration_figure, confusion_figure, files_of, method_figure, save, threshold_sweep
+from cytosae.report import calibration_figure, confusion_figure, figure_files, method_figure, save, threshold_sweep
 from cytosae.settings import ClassifyConfig, to_stored
 from cytosae.tokens import TokenStore
 
@@ -91,29 +91,29 @@ def classify(
     """
     config = config or ClassifyConfig()
     data = read_barcodes(path, cell_type)
-    column_of(data, target)
+    patient_column(data, target)
     warnings = cohort_warnings(data, target, config.seed)
     for warning in warnings:
         say(f"{warning.kind}: {warning.text}")
     task = classification_task(data, target)
     divisions = [_divide(task, config, folds)]
     if leave_out is not None:
-        divisions.append(given_folds(column_of(task.data, leave_out), task.target, task.patients, leave_out))
+        divisions.append(given_folds(patient_column(task.data, leave_out), task.target, task.patients, leave_out))
     caveats = [*task.caveats, *(caveat for folds in divisions for caveat in folds.caveats)]
     for caveat in caveats:
         say(f"classification: {caveat}")
-    drawn = [name for figure in _FIGURES for name in files_of(figure)]
+    drawn = [name for figure in _FIGURES for name in figure_files(figure)]
     names = [TABLE, PREDICTIONS, MODELS, RESULT, *drawn]
     claim(folder, "classification", names, unnamed=drawn)
     source = None if tokens is None else TokenStore(tokens)
     described = None if source is None else patient_tokens(source, task.data)
     (swept, methods), *others = [
-        _cross_validate(task, folds, described, config, null=place == 0) for place, folds in enumerate(divisions)
+        _cross_validate(task, folds, described, config, null=index == 0) for index, folds in enumerate(divisions)
     ]
     threshold = choose_threshold(task, config)
-    fold_of = divisions[0].fold_of[0]
-    models = [trained(task, np.ones(len(fold_of), bool), threshold)]
-    models += [trained(task, fold_of != f, swept.choice[0, f]) for f in range(len(divisions[0].names))]
+    row_folds = divisions[0].row_folds[0]
+    models = [trained(task, np.ones(len(row_folds), bool), threshold)]
+    models += [trained(task, row_folds != f, swept.choice[0, f]) for f in range(len(divisions[0].names))]
     result: dict[str, Any] = {
         "target": target,
         "patients": len(task.target),
@@ -129,7 +129,7 @@ def classify(
         "model": {
             "threshold": threshold,
             "latents": int((models[0].weights != 0).any(axis=0).sum()),
-            "rows": dict(zip(task.data.obs_names, fold_of.tolist(), strict=True)),
+            "rows": dict(zip(task.data.obs_names, row_folds.tolist(), strict=True)),
         },
     }
     for left_out, left_out_methods in others:
@@ -139,14 +139,14 @@ def classify(
             "methods": as_records(method_table(left_out_methods, OURS, config)),
             "barcodes": figures(left_out.chosen, divisions[1], task.classes, config),
         }
-    _write(folder, path, task, swept, models, fold_of, result, config)
+    _write(folder, path, task, swept, models, row_folds, result, config)
     remove_outdated(folder, "classification", names)
     return result
 
 
 def _divide(task: ClassificationTask, config: ClassifyConfig, column: str | None) -> Folds:
     if column is not None:
-        return given_folds(column_of(task.data, column), task.target, task.patients, column)
+        return given_folds(patient_column(task.data, column), task.target, task.patients, column)
     return stratified_folds(task.target, task.patients, config.splits, config.repeats, config.seed)
 
 
@@ -175,8 +175,8 @@ def _cross_validate(
 
             methods["attention over CLS tokens"] = cross_validate(predict, task, folds, config.seed)
     if "cell_types" in task.data.obsm:
-        shares = np.nan_to_num(task.data.obsm["cell_types"])
-        methods["cell-type fractions"] = cross_validate(linear_predictor(shares, task), task, folds)
+        fractions = np.nan_to_num(task.data.obsm["cell_types"])
+        methods["cell-type fractions"] = cross_validate(linear_predictor(fractions, task), task, folds)
     return swept, methods
 
 
@@ -196,35 +196,35 @@ def _null(swept: Sweep) -> dict[str, Any] | None:
 
 def _sweep_rows(swept: Sweep, config: ClassifyConfig) -> list[dict[str, Any]]:
     rows = []
-    for place, (threshold, predictions) in enumerate(zip(config.thresholds, swept.at, strict=True)):
+    for index, (threshold, predictions) in enumerate(zip(config.thresholds, swept.at, strict=True)):
         f1 = predictions.f1(config.bootstrap, config.seed)
-        row = {"threshold": threshold, "latents": float(swept.n_latents[place])}
+        row = {"threshold": threshold, "latents": float(swept.n_latents[index])}
         row |= {"weighted_f1": f1.value, "low": f1.low, "high": f1.high}
         if len(swept.null):
-            row |= {"null_mean": float(swept.null_at[:, place].mean())}
+            row |= {"null_mean": float(swept.null_at[:, index].mean())}
         rows.append(row)
     return rows
 
 
 def _predictions(
-    task: ClassificationTask, swept: Sweep, models: list[Classifier], fold_of: NDArray[np.int64]
+    task: ClassificationTask, swept: Sweep, models: list[Classifier], row_folds: NDArray[np.int64]
 ) -> pd.DataFrame:
     """The prediction of each patient, and the concepts that carry it in the classifier that had not seen the patient."""
     probability = swept.chosen.probability.mean(axis=0)
     rows = []
     for row, name in enumerate(task.data.obs_names):
-        if fold_of[row] < 0:
+        if row_folds[row] < 0:
             continue
         predicted = int(probability[row].argmax())
-        parts = models[1 + fold_of[row]].concept_contributions(task.barcodes[row], task.classes[predicted])
-        strongest = np.argsort(-parts, kind="stable")[:_CARRYING]
+        contributions = models[1 + row_folds[row]].concept_contributions(task.barcodes[row], task.classes[predicted])
+        strongest = np.argsort(-contributions, kind="stable")[:_CARRYING]
         rows.append(
             {
                 "patient": name,
                 "truth": task.classes[task.target[row]],
                 "predicted": task.classes[predicted],
                 **{f"p {c}": p for c, p in zip(task.classes, probability[row], strict=True)},
-                "concepts": " ".join(f"{s}:{parts[s]:.3g}" for s in strongest if parts[s] > 0),
+                "concepts": " ".join(f"{s}:{contributions[s]:.3g}" for s in strongest if contributions[s] > 0),
             }
         )
     return pd.DataFrame(rows)
@@ -236,7 +236,7 @@ def _write(
     task: ClassificationTask,
     swept: Sweep,
     models: list[Classifier],
-    fold_of: NDArray[np.int64],
+    row_folds: NDArray[np.int64],
     result: Mapping[str, Any],
     config: ClassifyConfig,
 ) -> None:
@@ -247,12 +247,12 @@ def _write(
     null = result["null"]
     band = None if null is None else (null["low"], null["high"])
     rows = pd.DataFrame(result["sweep"])
-    common = Counter(swept.choice.ravel().tolist()).most_common(1)[0][0]
+    most_chosen = Counter(swept.choice.ravel().tolist()).most_common(1)[0][0]
     drawn = {
         "sweep": threshold_sweep(
             *(rows[name].to_numpy() for name in ("threshold", "weighted_f1", "low", "high", "latents")),
             null=band,
-            chosen=common,
+            chosen=most_chosen,
             title=f"Predicting {result['target']}: which latents does it take?",
         ),
         "methods": method_figure(
@@ -271,10 +271,10 @@ def _write(
     for name, figure in drawn.items():
         save(figure, folder / name)
     write_csv(folder / TABLE, table, index=True)
-    write_csv(folder / PREDICTIONS, _predictions(task, swept, models, fold_of))
+    write_csv(folder / PREDICTIONS, _predictions(task, swept, models, row_folds))
     write_classifiers(folder / MODELS, models)
     write_json(folder / RESULT, dict(result))
-    outputs = {name: FileRecord.of(folder / name) for name in (TABLE, PREDICTIONS, MODELS, RESULT)}
+    outputs = {name: FileRecord.from_file(folder / name) for name in (TABLE, PREDICTIONS, MODELS, RESULT)}
     inputs = {"barcodes": sha256_file(path)}
     parameters = {**to_stored(config), "target": result["target"], "folds": result["folds"]}
     Manifest("classification", parameters, inputs, outputs, {"weighted_f1": result["barcodes"]["weighted_f1"]}).save(

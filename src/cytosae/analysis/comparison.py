@@ -17,16 +17,16 @@ from cytosae.cohort import (
     CohortWarning,
     as_records,
     cohort_warnings,
-    column_of,
     compare,
+    make_strata,
     most_different,
+    patient_column,
     read_barcodes,
-    strata_of,
 )
 from cytosae.concepts import read_activations, read_concepts, read_datasets
 from cytosae.console import say
 from cytosae.errors import NotFound, Unanswerable
-from cytosae.report import Row, comparison_scatter, files_of, reference_grid, save
+from cytosae.report import Row, comparison_scatter, figure_files, reference_grid, save
 from cytosae.settings import CompareConfig, to_stored
 
 REST, TABLE = "rest", "latents.csv"
@@ -78,7 +78,7 @@ def compare_groups(
     for name, latents in zip((first, second), favour, strict=True):
         table.loc[latents, "favours"] = name
     figures = ["scatter", *(f"references-{side}" for side in ("first", "second") if study is not None)]
-    names = [name for figure in figures for name in files_of(figure)]
+    names = [name for figure in figures for name in figure_files(figure)]
     claim(folder, "comparison", [TABLE, *names], unnamed=names)
     drawn = comparison_scatter(
         table["first"].to_numpy(),
@@ -105,7 +105,7 @@ def compare_groups(
     }
     parameters = {**to_stored(config), "first": first, "second": second, "target": target, "adjust": adjust}
     summary = {key: result[key] for key in ("tested", "below_fdr_0.1", "warnings", "caveats")}
-    outputs = {TABLE: FileRecord.of(folder / TABLE)}
+    outputs = {TABLE: FileRecord.from_file(folder / TABLE)}
     Manifest("comparison", parameters, {"barcodes": sha256_file(path)}, outputs, summary).save(folder)
     return result
 
@@ -143,16 +143,16 @@ def compare_patients(
         No such group or column, or no value of the covariate with patients of both groups.
     """
     config = config or CompareConfig()
-    side = sides(column_of(data, target), first, second, target)
+    side = sides(patient_column(data, target), first, second, target)
     caveats = _caveats(side, first, second)
-    covariate = None if adjust is None else column_of(data, adjust)[side != 0]
+    covariate = None if adjust is None else patient_column(data, adjust)[side != 0]
     rows, side = side != 0, side[side != 0]
     data = ad.AnnData(np.asarray(data.X[rows]), data.obs[rows].copy(), data.var, uns=data.uns)  # without its layers
     warnings = cohort_warnings(data, target, config.seed)
     settings = {key: value for key, value in asdict(config).items() if key not in {"top", "shown", "bootstrap"}}
     try:
         table = compare(
-            np.asarray(data.X), side > 0, strata_of(covariate, len(side)), draws=config.bootstrap, **settings
+            np.asarray(data.X), side > 0, make_strata(covariate, len(side)), draws=config.bootstrap, **settings
         )
     except ValueError as error:
         raise Unanswerable(f"--adjust {adjust}: {error}; {first} and {second} cannot be compared within it.") from error
@@ -195,9 +195,11 @@ def _draw_references(
     device: str,
 ) -> None:
     """The cells of both sides that have most of each latent, one of a patient, as a figure for each side's latents."""
-    side_of = dict(zip(data.obs["dataset"].astype(str) + "\n" + data.obs["patient"].astype(str), side, strict=True))
+    side_by_patient = dict(
+        zip(data.obs["dataset"].astype(str) + "\n" + data.obs["patient"].astype(str), side, strict=True)
+    )
     latents = np.concatenate([chosen[:shown] for chosen in favour])
-    tops = [_strongest(study / "concepts", side_of, latents, sign) for sign in (1, -1)]
+    tops = [_strongest(study / "concepts", side_by_patient, latents, sign) for sign in (1, -1)]
     with study_tokens(study, device=device) as source:
         viewer = Viewer(study, source)
         for name, chosen in zip(("first", "second"), favour, strict=True):
@@ -216,12 +218,12 @@ def _beside(name: str, first: Row, second: Row) -> Row:
     def filled(values: Any) -> list[Any]:
         return [*values, *[None] * (_EACH - len(values))]
 
-    parts = ([*filled(getattr(first, key)), *getattr(second, key)] for key in ("images", "maps", "labels", "values"))
-    return Row(name, *parts)
+    columns = ([*filled(getattr(first, key)), *getattr(second, key)] for key in ("images", "maps", "labels", "values"))
+    return Row(name, *columns)
 
 
 def _strongest(
-    concepts: Path, side_of: dict[str, int], latents: NDArray[np.int64], sign: int
+    concepts: Path, side_by_patient: dict[str, int], latents: NDArray[np.int64], sign: int
 ) -> dict[int, tuple[list[str], list[float]]]:
     """For each latent the cells of one side with the largest m_i[s], one of a patient: names and values."""
     tables = []
@@ -230,7 +232,7 @@ def _strongest(
         if "patient" not in obs:
             continue
         key = dataset + "\n" + obs["patient"].astype(str)
-        rows = np.flatnonzero((key.map(side_of).fillna(0) == sign).to_numpy())
+        rows = np.flatnonzero((key.map(side_by_patient).fillna(0) == sign).to_numpy())
         if not len(rows):
             continue
         means = read_activations(concepts, dataset, rows, latents)[1].toarray()
@@ -239,8 +241,8 @@ def _strongest(
         )
     cells = pd.concat(tables, ignore_index=True)
     strongest = {}
-    for place, latent in enumerate(latents):
-        order = cells.iloc[np.argsort(-cells[place].to_numpy(), kind="stable")].drop_duplicates("key").head(_EACH)
-        order = order[order[place] > 0]
-        strongest[int(latent)] = order["cell"].astype(str).tolist(), order[place].tolist()
+    for column, latent in enumerate(latents):
+        order = cells.iloc[np.argsort(-cells[column].to_numpy(), kind="stable")].drop_duplicates("key").head(_EACH)
+        order = order[order[column] > 0]
+        strongest[int(latent)] = order["cell"].astype(str).tolist(), order[column].tolist()
     return strongest

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cytosae.analysis.viewing import Viewer, picture, study_tokens
+from cytosae.analysis.viewing import Viewer, cell_image, study_tokens
 from cytosae.cells import UnreadableImage, intensities, patch_tissues
 from cytosae.concepts import (
     CellConcepts,
@@ -19,12 +19,12 @@ from cytosae.concepts import (
     joined_statistics,
     patch_concepts,
     read_datasets,
-    tissue_shares,
+    tissue_fractions,
 )
 from cytosae.concepts.schema import KINDS
 from cytosae.errors import CytosaeError
 from cytosae.report import Row, patch_references, reference_grid, save
-from cytosae.storage import place
+from cytosae.storage import resolve_path
 
 _SHOWN = 8  # concepts of a cell that are drawn
 _EXPLAINED = 2  # latents of a patch that are shown with their reference images (section 3.2 of the paper)
@@ -59,8 +59,10 @@ def show_concept(
     with study_tokens(folder, device=device) as source:
         viewer = Viewer(folder, source)
         rows = [viewer.references(latent, name, kind) for name in read_datasets(folder / "concepts")]
-    what = {"reference": "strongest", "spread": "strongest, of different patients"}.get(kind, f"{kind} activating")
-    save(reference_grid(rows, title=f"{viewer.title(latent)}; {what} cells by data set", each_row=True), figure)
+    description = {"reference": "strongest", "spread": "strongest, of different patients"}.get(
+        kind, f"{kind} activating"
+    )
+    save(reference_grid(rows, title=f"{viewer.title(latent)}; {description} cells by data set", each_row=True), figure)
     table = statistics.iloc[latent]
     return {
         "latent": latent,
@@ -75,7 +77,7 @@ def attribute(
     figure: Path | None = None,
     *,
     patch: tuple[int, int] | None = None,
-    share: float = 0.99,
+    common_above: float = 0.99,
     top: int = 12,
     device: str = "auto",
 ) -> dict[str, Any]:
@@ -92,7 +94,7 @@ def attribute(
         reference images.
     patch
         Row and column, from 0.
-    share
+    common_above
         Latents that are active in more than this share of the data set's cells are common.
     top
         So many concepts at most.
@@ -104,44 +106,46 @@ def attribute(
     """
     with study_tokens(folder, device=device) as source:
         viewer = Viewer(folder, source)
-        if cell not in viewer.row_of.index:
-            raise CytosaeError(f"{cell}: no such cell in {folder}; the first is {viewer.row_of.index[0]!r}.")
-        row = np.array([viewer.row_of[cell]])
+        if cell not in viewer.token_rows.index:
+            raise CytosaeError(f"{cell}: no such cell in {folder}; the first is {viewer.token_rows.index[0]!r}.")
+        row = np.array([viewer.token_rows[cell]])
         about = source.cells.iloc[int(row[0])]
-        common = is_common(joined_statistics(folder / "concepts")[about["dataset"], "activation_frequency"], share)
+        common_latents = is_common(
+            joined_statistics(folder / "concepts")[about["dataset"], "activation_frequency"], common_above
+        )
         tokens = viewer.tokens(row)[0]
-        concepts = cell_concepts(viewer.sae, tokens, viewer.grid, common, top=top)
+        concepts = cell_concepts(viewer.sae, tokens, viewer.grid, common_latents, top=top)
         table = concepts.table.copy()
         if not pd.isna(about["mask"]):
             try:
-                tissues = patch_tissues(place(about["mask"]), viewer.grid)
+                tissues = patch_tissues(resolve_path(about["mask"]), viewer.grid)
             except UnreadableImage as error:
                 raise CytosaeError(f"{about['mask']}: the mask of {cell} cannot be read: {error}.") from error
-            table = table.join(tissue_shares(concepts.maps, tissues))
+            table = table.join(tissue_fractions(concepts.maps, tissues))
         result: dict[str, Any] = {
             "cell": cell,
             "label": None if pd.isna(about["label"]) else about["label"],
-            "common_latents": int(common.sum()),
+            "common_latents": int(common_latents.sum()),
             "concepts": table.to_dict("records"),
         }
         if patch is not None:
             rows, columns = viewer.grid
             if not (0 <= patch[0] < rows and 0 <= patch[1] < columns):
                 raise CytosaeError(f"--patch {patch[0]},{patch[1]}: the cell has {rows} x {columns} patches, from 0,0.")
-            active = patch_concepts(viewer.sae, tokens[1 + patch[0] * columns + patch[1]], common)
+            active = patch_concepts(viewer.sae, tokens[1 + patch[0] * columns + patch[1]], common_latents)
             result["patch"] = {"row": patch[0], "column": patch[1], "latents": active.to_dict("records")}
         if figure is not None:
-            image = picture(about["path"], intensities(source.cells.iloc[[int(row[0])]])[0])
+            image = cell_image(about["path"], intensities(source.cells.iloc[[int(row[0])]])[0])
             if patch is None:
                 shown = [
                     _beside(
                         viewer.title(int(latent)),
                         image,
                         concepts,
-                        place,
+                        row,
                         viewer.references(latent, about["dataset"], count=6),
                     )
-                    for place, latent in enumerate(table["latent"].head(_SHOWN))
+                    for row, latent in enumerate(table["latent"].head(_SHOWN))
                 ]
                 title = f"{Path(cell).name}: its strongest concepts, and the cells that have most of each"
                 save(reference_grid(shown, title=title, each_row=True), figure)
@@ -156,12 +160,12 @@ def attribute(
     return result
 
 
-def _beside(title: str, image: NDArray[np.uint8], concepts: CellConcepts, place: int, references: Row) -> Row:
+def _beside(title: str, image: NDArray[np.uint8], concepts: CellConcepts, row: int, references: Row) -> Row:
     """A concept of a cell: the cell itself first, its reference images after it."""
     return Row(
         title,
         [image, *references.images],
-        [concepts.maps[place], *references.maps],
+        [concepts.maps[row], *references.maps],
         ["this cell", *references.labels],
-        [concepts.table["mean_activation"].iloc[place], *references.values],
+        [concepts.table["mean_activation"].iloc[row], *references.values],
     )

@@ -15,7 +15,7 @@ from cytosae.artefacts import MANIFEST, claim, refuse_strangers
 from cytosae.concepts import evaluate_study, read_concepts, read_datasets
 from cytosae.console import say
 from cytosae.errors import CytosaeError
-from cytosae.report import density_histogram, files_of, quality_summary, save, threshold_counts, write_report
+from cytosae.report import density_histogram, figure_files, quality_summary, save, threshold_counts, write_report
 from cytosae.settings import EvaluateConfig
 
 
@@ -31,7 +31,7 @@ def evaluate(
 
     Where tokens are kept on disk, a backbone that cannot be loaded any more costs only the measures that need it.
     """
-    drawn = [*files_of("summary"), *files_of("density")]
+    drawn = [*figure_files("summary"), *figure_files("density")]
     refuse_strangers(folder / "quality", "quality", drawn, unnamed=drawn)
     backbone = None
     try:

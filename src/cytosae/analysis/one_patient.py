@@ -20,7 +20,7 @@ from cytosae.cohort import (
     Classifier,
     as_records,
     cell_scores,
-    column_of,
+    patient_column,
     read_barcodes,
     read_classifiers,
     selected,
@@ -125,7 +125,7 @@ def other_patients(data: ad.AnnData, row: int) -> dict[str, NDArray[np.int64]]:
     """
     if "diagnosis" not in data.obs:
         raise CytosaeError("the barcodes have no column 'diagnosis': there is no group to compare the patient with.")
-    diagnosis = column_of(data, "diagnosis").map(lambda value: None if value is None else str(value))
+    diagnosis = patient_column(data, "diagnosis").map(lambda value: None if value is None else str(value))
     who = data.obs["patient"].astype(str)
     others = (who != who.iloc[row]).to_numpy()
     return {

@@ -21,7 +21,7 @@ from cytosae.analysis.one_patient import (
     predict,
     reference_groups,
 )
-from cytosae.analysis.viewing import Viewer, picture, study_tokens
+from cytosae.analysis.viewing import Viewer, cell_image, study_tokens
 from cytosae.artefacts import sha256_file, whole_file
 from cytosae.cells import intensities
 from cytosae.cohort import BARCODES, CLASSIFICATION, COHORT
@@ -30,7 +30,7 @@ from cytosae.errors import CytosaeError
 from cytosae.report import Concept, Section, Tile, number, patient_barcode, patient_page
 from cytosae.settings import PatientConfig
 
-_OF_CONCEPT = 10  # cells shown for a concept
+_CELLS_PER_CONCEPT = 10  # cells shown for a concept
 
 
 def show_patient(
@@ -89,8 +89,8 @@ def show_patient(
     facts = [("cells", f"{len(patient.cells):,}"), ("concepts in the cells", f"{int((patient.barcode > 0).sum()):,}")]
     facts += [(column, value) for column in ("diagnosis", "laboratory", "dataset") if (value := patient.known(column))]
     html = patient_page(f"Patient {patient.name}", f"of {study.absolute().name}", facts, sections, caveats)
-    with whole_file(page) as partial:
-        partial.write_text(html, encoding="utf-8")
+    with whole_file(page) as temporary:
+        temporary.write_text(html, encoding="utf-8")
     return {
         "patient": patient.name,
         "page": f"{page}",
@@ -168,29 +168,29 @@ def _facts(row: pd.Series, name: str, n: int) -> list[str]:
     ]
 
 
-def _titles(patient: Patient, places: Sequence[int] | NDArray[np.int64]) -> list[str]:
+def _titles(patient: Patient, positions: Sequence[int] | NDArray[np.int64]) -> list[str]:
     labels = patient.cells["label"] if "label" in patient.cells else pd.Series(None, index=patient.cells.index)
-    return [str(labels.iloc[i]).replace("_", " ") if pd.notna(labels.iloc[i]) else "unlabelled" for i in places]
+    return [str(labels.iloc[i]).replace("_", " ") if pd.notna(labels.iloc[i]) else "unlabelled" for i in positions]
 
 
 def _concept_tiles(patient: Patient, viewer: Viewer, latent: int) -> list[Tile]:
     """The patient's cells with the largest m_i[s], with the map of the latent."""
     values = patient.means[:, [latent]].toarray()[:, 0]
-    places = np.argsort(-values, kind="stable")[:_OF_CONCEPT]
-    places = places[values[places] > 0]
-    row = viewer.shown("", latent, patient.cells.index[places].astype(str), values[places])
+    positions = np.argsort(-values, kind="stable")[:_CELLS_PER_CONCEPT]
+    positions = positions[values[positions] > 0]
+    row = viewer.shown("", latent, patient.cells.index[positions].astype(str), values[positions])
     return [
-        Tile.of(image, map_, row.top, title, number(value))
-        for image, map_, title, value in zip(row.images, row.maps, _titles(patient, places), row.values, strict=True)
+        Tile.from_map(image, map_, row.top, title, number(value))
+        for image, map_, title, value in zip(row.images, row.maps, _titles(patient, positions), row.values, strict=True)
         if image is not None and map_ is not None and value is not None
     ]
 
 
 def _tiles(
-    patient: Patient, viewer: Viewer, places: NDArray[np.int64], weights: NDArray[np.float64], notes: Sequence[str]
+    patient: Patient, viewer: Viewer, positions: NDArray[np.int64], weights: NDArray[np.float64], notes: Sequence[str]
 ) -> list[Tile]:
     """Cells with the patches that make their score: the sum of the weights of each patch's active latents."""
-    rows = viewer.row_of.loc[patient.cells.index[places].astype(str)].to_numpy()
+    rows = viewer.token_rows.loc[patient.cells.index[positions].astype(str)].to_numpy()
     latents = np.flatnonzero(weights)
     maps = []
     for tokens in viewer.tokens(rows):
@@ -198,9 +198,9 @@ def _tiles(
         maps.append(np.maximum(active @ weights[latents], 0)[1:].reshape(viewer.grid))
     top = max(float(map_.max()) for map_ in maps)
     cells = viewer.source.cells.iloc[rows]
-    pictures = map(picture, cells["path"], intensities(cells))
-    parts = zip(pictures, maps, _titles(patient, places), notes, strict=True)
-    return [Tile.of(pixels, map_, top, title, note) for pixels, map_, title, note in parts]
+    images = map(cell_image, cells["path"], intensities(cells))
+    columns = zip(images, maps, _titles(patient, positions), notes, strict=True)
+    return [Tile.from_map(pixels, map_, top, title, note) for pixels, map_, title, note in columns]
 
 
 @torch.no_grad()

@@ -41,7 +41,7 @@ from cytosae.tokens.inspection import Oddities, mean_to_spread, oddities
 _BYTES = 1 << 27  # of the sample, in float32
 _CELLS, _HELD, _LEAST = 256, 32, 8  # cells to train on, to measure on, and the fewest that say anything
 _FIRST_STEPS = 25  # in which latents are watched for whether they ever fire
-_WIDEST = 16_384  # latents of an autoencoder on which costs are measured; wider ones are told from two narrower ones
+_WIDEST = 16_384  # latents of an autoencoder on which costs are measured; those of wider ones are extrapolated
 _KNEE = 0.01  # explained variance that a wider autoencoder has to gain to be worth its cost
 _CENTRING = 0.01  # share of latents that centring has to save to be called a help
 _Z = 1.96
@@ -75,8 +75,8 @@ def suggest(
     store
         The tokens.
     config
-        The training that is planned. Its expansion is the widest to choose from, beside half and a quarter of it; what its
-        lambda would lead to is told.
+        The training that is planned. Its expansion is the widest to choose from, beside half and a quarter of it; the L0
+        that its lambda would give is predicted too.
     l0
         Wanted active latents of a token.
     concepts
@@ -99,7 +99,7 @@ def suggest(
     begun = time.monotonic()
     if concepts is not None and concepts < 1:
         raise CytosaeError(f"--concepts {concepts}: must be at least 1.")
-    expansions = sorted({max(1, config.expansion // part) for part in (1, 2, 4)})
+    expansions = sorted({max(1, config.expansion // divisor) for divisor in (1, 2, 4)})
     sample = _sample(store, config)
     d_model = store.layout.d_model
     if not 0 < l0 < expansions[0] * d_model / 2:
@@ -144,12 +144,12 @@ def suggest(
 
 def _sample(store: TokenStore, config: TrainConfig) -> Sample:
     layout = store.layout
-    kept_out = held_out(store.cells, config.holdout, config.seed)
+    is_held_out = held_out(store.cells, config.holdout, config.seed)
     rng = np.random.default_rng([config.seed, 7])
-    training = rng.permutation(np.flatnonzero(~kept_out))
+    training = rng.permutation(np.flatnonzero(~is_held_out))
     at_most = max(_LEAST, _BYTES // (4 * layout.n_tokens * layout.d_model))
     rows = training[: min(_CELLS, at_most)]
-    others = rng.permutation(np.flatnonzero(kept_out))[: min(_HELD, at_most)]
+    others = rng.permutation(np.flatnonzero(is_held_out))[: min(_HELD, at_most)]
     if len(others) < _LEAST:  # the training's own held-out cells are too few to tell anything
         n_held = min(_HELD, len(rows) // 4)
         rows, others = rows[n_held:], rows[:n_held]
@@ -230,13 +230,13 @@ def _cost(one: TrainConfig, x: Tensor, store: TokenStore, l0: float, dense_steps
     some = x[:BATCH]
     n_tokens = store.layout.n_tokens
     per_token = [
-        _of_width(lambda config: step_seconds(config, some, None) / len(some), one, x.shape[1]),
-        _of_width(lambda config: step_seconds(config, some, l0) / len(some), one, x.shape[1]),
-        _of_width(lambda config: encode_seconds(config, some, l0) / len(some), one, x.shape[1]),
+        _at_width(lambda config: step_seconds(config, some, None) / len(some), one, x.shape[1]),
+        _at_width(lambda config: step_seconds(config, some, l0) / len(some), one, x.shape[1]),
+        _at_width(lambda config: encode_seconds(config, some, l0) / len(some), one, x.shape[1]),
     ]
     dense, quick, encode = per_token
     batch = one.batch_images * n_tokens
-    if l0 > sparse.DENSE * one.expansion * x.shape[1]:
+    if l0 > sparse.DENSE_ABOVE * one.expansion * x.shape[1]:
         dense_steps = one.steps
     return {
         "train_seconds": batch * (dense_steps * dense + (one.steps - dense_steps) * quick),
@@ -245,7 +245,7 @@ def _cost(one: TrainConfig, x: Tensor, store: TokenStore, l0: float, dense_steps
     }
 
 
-def _of_width(measure: Callable[[TrainConfig], float], config: TrainConfig, d_model: int) -> float:
+def _at_width(measure: Callable[[TrainConfig], float], config: TrainConfig, d_model: int) -> float:
     """A cost that is linear in the latents, with a constant part (docs/benchmarks.md); of wide ones by two narrower ones."""
     most = max(2, _WIDEST // d_model)
     if config.expansion <= most:

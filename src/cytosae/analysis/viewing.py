@@ -21,9 +21,9 @@ from cytosae.errors import CytosaeError, NotFound
 from cytosae.report import Row
 from cytosae.sae import SAE
 from cytosae.settings import BackboneConfig, StoreConfig
-from cytosae.storage import place
+from cytosae.storage import resolve_path
 from cytosae.study import load_backbone
-from cytosae.tokens import LiveTokens, TokenSource, TokenStore, layout_of
+from cytosae.tokens import LiveTokens, TokenSource, TokenStore, store_layout
 from cytosae.tokens.store import read_manifest
 
 
@@ -66,7 +66,7 @@ def study_tokens(folder: Path, backbone: Backbone | None = None, device: str = "
     else:
         model = backbone or saved_backbone(folder, device)
         source = LiveTokens(
-            read_cells(folder / "cells.parquet"), lambda: model, layout_of(model.info, study_store(folder))
+            read_cells(folder / "cells.parquet"), lambda: model, store_layout(model.info, study_store(folder))
         )
     try:
         yield source
@@ -94,8 +94,8 @@ class Viewer:
         return int(rows), int(columns)
 
     @cached_property
-    def row_of(self) -> pd.Series:
-        """Place of each cell among the tokens, by its name."""
+    def token_rows(self) -> pd.Series:
+        """Row of each cell in the tokens, by its name."""
         return pd.Series(np.arange(self.source.n_cells), index=self.source.cells["cell_id"].astype(str))
 
     @cached_property
@@ -124,7 +124,7 @@ class Viewer:
 
     def shown(self, name: str, latent: int, cells: Sequence[str] | NDArray[np.object_], values: ArrayLike) -> Row:
         """Some cells, by ``cell_id``, with the map of a latent and their labels and values."""
-        rows = self.row_of.loc[list(cells)].to_numpy()
+        rows = self.token_rows.loc[list(cells)].to_numpy()
         if not len(rows):
             return Row(name, [], [], [], [])
         maps = concept_maps(self.sae, self.tokens(rows), np.array([latent]), self.grid)[:, 0].numpy()
@@ -132,16 +132,16 @@ class Viewer:
         labels = [None if pd.isna(label) else str(label) for label in about["label"]]
         return Row(
             name,
-            [picture(*cell) for cell in zip(about["path"], intensities(about), strict=True)],
+            [cell_image(*cell) for cell in zip(about["path"], intensities(about), strict=True)],
             list(maps),
             labels,
             np.asarray(values).tolist(),
         )
 
 
-def picture(path: str, intensity: str | None = None) -> NDArray[np.uint8]:
-    """The image of a cell as the backbone sees it; grey where the file is gone."""
+def cell_image(path: str, intensity: str | None = None) -> NDArray[np.uint8]:
+    """The image of a cell as the backbone sees it; grey if the file is gone."""
     try:
-        return load_squashed(place(path), INPUT_SIZE, intensity)
+        return load_squashed(resolve_path(path), INPUT_SIZE, intensity)
     except UnreadableImage:
         return np.full((INPUT_SIZE, INPUT_SIZE, 3), 200, np.uint8)

@@ -1,4 +1,4 @@
-"""Files written whole or not at all, and what is said where the disk refuses."""
+"""Files written whole or not at all, and clear errors if the disk refuses."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ os.umask(_UMASK)
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _SYSTEM_ERROR = re.compile(r"\(os error (\d+)\)$")
-"""How what is written in Rust tells of a failed write: an error of its own, with the system's number in its text."""
+"""Libraries in Rust report a failed write by an error of their own, with the system's number in its text."""
 
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
 _NOT_WRITABLE = {errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.ESTALE, errno.EIO}

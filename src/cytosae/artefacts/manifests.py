@@ -44,7 +44,7 @@ class FileRecord:
     sha256: str
 
     @classmethod
-    def of(cls, path: Path) -> FileRecord:
+    def from_file(cls, path: Path) -> FileRecord:
         """Record a file that exists now."""
         stat = path.stat()
         return cls(stat.st_size, stat.st_mtime_ns, sha256_file(path))
@@ -81,8 +81,8 @@ class Manifest:
     version
         Version of the stage's mathematics, see `VERSIONS`.
     logs
-        Files that tell how the work went. Nothing is made from them: when one has changed, that is said and nothing is
-        made again.
+        Files that record how the work went. Nothing depends on them: if one has changed, a message says so and nothing
+        runs again.
     """
 
     stage: str
@@ -152,9 +152,9 @@ class Manifest:
 
 
 def outdated(stage: str, version: int) -> str | None:
-    """Say that another version of the stage's mathematics made something; None if it was the present one."""
-    now = VERSIONS.get(stage, 1)
-    return None if version == now else f"made by version {version} of this stage, which is at version {now} now"
+    """Why something of another version of the stage's mathematics is stale; None if the version is the current one."""
+    current = VERSIONS.get(stage, 1)
+    return None if version == current else f"made by version {version} of this stage, which is at version {current} now"
 
 
 def sae_weights_digest(folder: Path) -> str:
@@ -167,10 +167,10 @@ def sae_weights_digest(folder: Path) -> str:
     return sha256_file(folder / WEIGHTS)
 
 
-def changes(kind: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
+def changes(kind: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> str | None:
     """Name what differs between two mappings in one phrase, or None where they are equal."""
     # JSON has no tuples and no integer keys: compare what would be read back.
-    old, new = json.loads(json.dumps(before)), json.loads(json.dumps(now))
+    old, new = json.loads(json.dumps(before)), json.loads(json.dumps(after))
     differing = sorted(key for key in {*old, *new} if old.get(key) != new.get(key))
     if not differing:
         return None

@@ -193,5 +193,7 @@ def _named_by_manifest(folder: Path, stage: str) -> dict[str, FileRecord | None]
 
 
 def _other_stage(folder: Path, stage: str, other: str) -> CytosaeError:
-    mine, theirs = COMMANDS.get(stage, stage), COMMANDS.get(other, other)
-    return CytosaeError(f"{folder}: holds what `cytosae {theirs}` wrote. Choose another folder for `cytosae {mine}`.")
+    wanted, existing = COMMANDS.get(stage, stage), COMMANDS.get(other, other)
+    return CytosaeError(
+        f"{folder}: holds what `cytosae {existing}` wrote. Choose another folder for `cytosae {wanted}`."
+    )

@@ -71,8 +71,8 @@ class Backbone:
         self._blocks = blocks.to(self.device).eval().requires_grad_(False)
         self._rest = None if rest is None else rest.to(self.device).eval().requires_grad_(False)
         if self._precision != torch.float32:
-            for part in (self._blocks, *([] if self._rest is None else [self._rest])):
-                for module in part.modules():
+            for modules in (self._blocks, *([] if self._rest is None else [self._rest])):
+                for module in modules.modules():
                     if isinstance(module, nn.Linear):
                         module.to(self._precision)  # as autocast does on every call: same bits, half the memory
         self._has_cls, self._n_registers = tower.has_cls, tower.n_registers

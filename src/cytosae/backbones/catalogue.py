@@ -168,6 +168,6 @@ def _fetch_file(name: str, source: str, output: Path | None) -> tuple[Path, str 
     if output is None:
         return file, commit
     refuse_foreign(output, "backbones fetch", lambda path: sha256_file(path) == sha256_file(file))
-    with whole_file(output) as partial:
-        shutil.copyfile(file, partial)
+    with whole_file(output) as temporary:
+        shutil.copyfile(file, temporary)
     return output, commit

@@ -169,14 +169,14 @@ def _check(named: dict[str, Tensor], shapes: dict[str, tuple[int, ...]], path: P
         "unknown": [key for key in named if key not in shapes],
         "of another shape": wrong,
     }
-    parts = [
-        f"{what}: {', '.join(keys[:4])}{f' and {len(keys) - 4} more' if len(keys) > 4 else ''}"
-        for what, keys in problems.items()
+    phrases = [
+        f"{problem}: {', '.join(keys[:4])}{f' and {len(keys) - 4} more' if len(keys) > 4 else ''}"
+        for problem, keys in problems.items()
         if keys
     ]
-    if parts:
+    if phrases:
         raise CytosaeError(
-            f"{path}: does not hold exactly a DINOv2 model ({'; '.join(parts)}). Expected one of DinoBloom's published "
+            f"{path}: does not hold exactly a DINOv2 model ({'; '.join(phrases)}). Expected one of DinoBloom's published "
             "files; is it whole, and of this model?"
         )
 
@@ -187,10 +187,10 @@ def _converted(named: dict[str, Tensor]) -> dict[str, Tensor]:
         name = key
         for pattern, replacement in _RENAMED:
             name = re.sub(pattern, replacement, name)
-        for packed, parts in _PACKED.items():
+        for packed, targets in _PACKED.items():
             if packed in name:
-                for part, chunk in zip(parts, value.chunk(len(parts)), strict=True):
-                    state[name.replace(packed, part)] = chunk
+                for submodule, chunk in zip(targets, value.chunk(len(targets)), strict=True):
+                    state[name.replace(packed, submodule)] = chunk
                 break
         else:
             state[name] = value

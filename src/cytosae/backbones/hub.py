@@ -51,7 +51,7 @@ def hub_model(repository: str, revision: str | None) -> tuple[Path, str]:
     folder, commit = config.parent, config.parent.name
     if online:
         for file in (IMAGE_PROCESSOR, PROCESSOR):
-            _fetch_if_there(repository, file, commit)
+            _fetch_optional(repository, file, commit)
     for patterns in (_SAFE, _PICKLED):
         if online and not (folder / patterns[0]).is_file():
             try:
@@ -77,8 +77,8 @@ def is_cached(repository: str, file: str | None) -> bool:
     return any(isinstance(try_to_load_from_cache(repository, one), str) for one in files)
 
 
-def _fetch_if_there(repository: str, file: str, commit: str) -> None:
-    """Fetch a file that not every repository has; whether it has is asked once for a commit."""
+def _fetch_optional(repository: str, file: str, commit: str) -> None:
+    """Fetch a file that not every repository has; the hub is asked once per commit."""
     from huggingface_hub import hf_hub_download, try_to_load_from_cache
     from huggingface_hub.errors import EntryNotFoundError
 

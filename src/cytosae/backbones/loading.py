@@ -147,12 +147,12 @@ def _named(name: str, revision: str | None) -> tuple[Tower, str, str | None]:
 def _folder(folder: Path, name: str) -> Tower:
     if not transformer.is_timm(folder):
         model = transformer.read_model(folder, name)
-        stated = preprocessing.of_transformers(folder, name, transformer.family_of(model).normalisation)
+        stated = preprocessing.from_transformers(folder, name, transformer.model_family(model).normalisation)
         return transformer.take_apart(model, INPUT_SIZE, name, stated)
     weights = [path for path in (folder / "model.safetensors", folder / "pytorch_model.bin") if path.is_file()]
     if not weights:
         raise CytosaeError(f"{name}: a model of timm without model.safetensors; give a whole copy of its repository.")
-    return _file(weights[0], preprocessing.of_timm(folder, name, IMAGENET))
+    return _file(weights[0], preprocessing.from_timm(folder, name, IMAGENET))
 
 
 def _file(path: Path, normalisation: Normalisation = IMAGENET) -> Tower:

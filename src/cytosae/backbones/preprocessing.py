@@ -26,7 +26,7 @@ _FILTERS = ("nearest", "Lanczos", "bilinear", "bicubic", "box", "Hamming")
 """As Pillow numbers them."""
 
 
-def of_transformers(folder: Path, name: str, family: Normalisation) -> Normalisation:
+def from_transformers(folder: Path, name: str, family: Normalisation) -> Normalisation:
     """Mean and standard deviation for pixels from 0 to 1, from the files of a folder of transformers.
 
     Parameters
@@ -62,7 +62,7 @@ def of_transformers(folder: Path, name: str, family: Normalisation) -> Normalisa
     return tuple(m / factor for m in mean), tuple(s / factor for s in std)
 
 
-def of_timm(folder: Path, name: str, family: Normalisation) -> Normalisation:
+def from_timm(folder: Path, name: str, family: Normalisation) -> Normalisation:
     """The same from the ``config.json`` of a folder of timm, which has it in ``pretrained_cfg`` or beside it.
 
     Raises

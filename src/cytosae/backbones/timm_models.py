@@ -86,7 +86,7 @@ def take_apart(model: Any, image_size: int, name: str, normalisation: Normalisat
         It is built in another way: no CLS, patches and registers that pass blocks one after the other.
     """
     needed = ("patch_embed", "_pos_embed", "patch_drop", "norm_pre", "blocks", "norm", "num_prefix_tokens")
-    lacking = [part for part in needed if not hasattr(model, part)]
+    lacking = [submodule for submodule in needed if not hasattr(model, submodule)]
     if lacking or getattr(model, "rope", None) is not None:
         raise CytosaeError(
             f"{name}: is no plain vision transformer ({', '.join(lacking) or 'its positions are rotations'}). Choose a "

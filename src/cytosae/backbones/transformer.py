@@ -100,7 +100,7 @@ def take_apart(model: Any, image_size: int, name: str, normalisation: Normalisat
     CytosaeError
         Patches that are not square or do not fill the image, or images without three colours.
     """
-    config, family = model.config, family_of(model)
+    config, family = model.config, model_family(model)
     patch = fitting_patch(config.patch_size, config.num_channels, image_size, name)
     return Tower(
         embeddings=family.embeddings(model, patch),
@@ -116,7 +116,7 @@ def take_apart(model: Any, image_size: int, name: str, normalisation: Normalisat
     )
 
 
-def family_of(model: Any) -> Family:
+def model_family(model: Any) -> Family:
     """The family of a model that `read_model` gave."""
     return FAMILIES[model.config.model_type]
 
@@ -134,11 +134,11 @@ def _used(name: str) -> bool:
     return not name.removeprefix("vision_model.").startswith(_UNUSED)
 
 
-def _first(model: nn.Module, places: tuple[str, ...]) -> Any:
-    """What a model has in the first of some places that it has."""
-    for place in places:
+def _first(model: nn.Module, paths: tuple[str, ...]) -> Any:
+    """The submodule at the first of some paths that a model has."""
+    for path in paths:
         try:
-            return model.get_submodule(place)
+            return model.get_submodule(path)
         except AttributeError:
             continue
     raise CytosaeError(

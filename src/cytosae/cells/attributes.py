@@ -46,10 +46,10 @@ def read_attributes(path: Path, cells: pd.DataFrame) -> pd.DataFrame:
         depth = given.index.str.count("/").max() + 1
         wanted = cells["path"].astype(str).map(lambda p: "/".join(Path(p).parts[-depth:]))
         given.index = given.index.map(lambda p: "/".join(Path(p).parts[-depth:]))
-    found = given.reindex(wanted)
-    if found.isna().to_numpy().all():
+    matched = given.reindex(wanted)
+    if matched.isna().to_numpy().all():
         raise CytosaeError(
             f"{path}: none of its {len(given):,} rows is a cell of this study; the first names {given.index[0]!r}, the "
             f"first cell is {wanted.iloc[0]!r}."
         )
-    return found.astype("string").set_axis(cells.index)
+    return matched.astype("string").set_axis(cells.index)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from cytosae.cells.images import UnreadableImage, decode, read_many, squashed
 from cytosae.errors import CytosaeError
-from cytosae.storage import place
+from cytosae.storage import resolve_path
 
 
 def default_workers() -> int:
@@ -36,7 +36,7 @@ class _Batches(torch.utils.data.Dataset["NDArray[np.uint8] | str"]):
         return len(self.batches)
 
     def __getitem__(self, index: int) -> NDArray[np.uint8] | str:
-        paths = [place(self.paths[cell]) for cell in self.batches[index]]
+        paths = [resolve_path(self.paths[cell]) for cell in self.batches[index]]
         images: list[NDArray[np.uint8]] = []
         try:
             for cell, data in zip(self.batches[index], read_many(paths), strict=True):

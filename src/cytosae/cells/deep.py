@@ -37,11 +37,11 @@ def deep_jpeg(data: bytes, most_pixels: int) -> Samples:
 
 def _frame(data: bytes) -> tuple[int, int, int, int]:
     """Bits, height, width and channels of a JPEG."""
-    place = 2
-    while place + 10 <= len(data):
-        marker, length = data[place + 1], int.from_bytes(data[place + 2 : place + 4], "big")
+    offset = 2
+    while offset + 10 <= len(data):
+        marker, length = data[offset + 1], int.from_bytes(data[offset + 2 : offset + 4], "big")
         if marker in _FRAMES:
-            frame = data[place + 4 : place + 10]
+            frame = data[offset + 4 : offset + 10]
             return frame[0], int.from_bytes(frame[1:3], "big"), int.from_bytes(frame[3:5], "big"), frame[5]
-        place += 1 if marker == 0xFF else 2 + length
+        offset += 1 if marker == 0xFF else 2 + length
     raise UnreadableImage("damaged: a JPEG without a frame")

@@ -24,7 +24,7 @@ SPLITS = {
 """Names of splits, in lower case, and the split that each means."""
 
 _TIFF_HEADS = (b"II*\x00", b"MM\x00*")  # raw files of cameras and slide scanners begin so too
-_OF_A_STUDY = {"cells.parquet", "backbone.json"}
+_STUDY_FILES = {"cells.parquet", "backbone.json"}
 
 
 @dataclass
@@ -77,15 +77,15 @@ def _sort(folder: Path) -> _Sorted:
     """The images below a folder, and everything else with the reason."""
     files = _Sorted(folder)
     hidden = []
-    for found in walk(folder, closed=_made_here):
-        if found.refused == HIDDEN:
-            hidden.append(found.name)
-        elif reason := found.refused or _no_image(found.path):
-            files.left_out.append((found.name, reason))
+    for entry in walk(folder, closed=_own_output):
+        if entry.refused == HIDDEN:
+            hidden.append(entry.name)
+        elif reason := entry.refused or _no_image(entry.path):
+            files.left_out.append((entry.name, reason))
         else:
-            files.images.append(found.path)
-            if found.path.suffix.lower() not in SUFFIXES:
-                files.odd_endings.append(found.path)
+            files.images.append(entry.path)
+            if entry.path.suffix.lower() not in SUFFIXES:
+                files.odd_endings.append(entry.path)
     if hidden:
         files.left_out.append((min(hidden), f"{HIDDEN} ({len(hidden):,} such files and folders)"))
     files.images.sort()
@@ -111,30 +111,30 @@ def _no_image(path: Path) -> str | None:
     return f"not an image ({ending or 'no ending'})"
 
 
-def _made_here(folder: Path, names: Collection[str]) -> str | None:
-    """The reason to pass over a folder that is a study or the result of a stage, whose figures are no cells."""
+def _own_output(folder: Path, names: Collection[str]) -> str | None:
+    """Why to skip a folder that is a study or the output of a stage: its figures are no cells. None for others."""
     stated: object = None
     if MANIFEST in names:
         with suppress(OSError, ValueError):
             stated = parse_json((folder / MANIFEST).read_text(encoding="utf-8"))
-    ours = _OF_A_STUDY.issubset(names) or (isinstance(stated, dict) and "cytosae" in stated)
+    ours = _STUDY_FILES.issubset(names) or (isinstance(stated, dict) and "cytosae" in stated)
     return "a folder made by cytosae" if ours else None
 
 
-def _understood(parts: Sequence[tuple[str, ...]], source: str) -> tuple[list[str | None], list[str | None], list[str]]:
+def _understood(paths: Sequence[tuple[str, ...]], source: str) -> tuple[list[str | None], list[str | None], list[str]]:
     """Label and split of each image by the folders it lies in, and in words how these were understood."""
-    folders = [part[:-1] for part in parts]
+    folders = [path[:-1] for path in paths]
     first, second = _level(folders, 0), _level(folders, 1)
-    deep = all(len(part) > 1 for part in folders)
+    deep = all(len(path) > 1 for path in folders)
     splits: list[str | None] = [None] * len(folders)
     at = 0
     remarks = []
     if first and all(folders) and all(map(_is_split, first)):
-        splits, at = [SPLITS[part[0].lower()] for part in folders], 1
+        splits, at = [SPLITS[path[0].lower()] for path in folders], 1
         remarks.append(f"folders are read as {source}/SPLIT/CLASS" if second else f"folders are read as {source}/SPLIT")
     elif deep and all(map(_is_split, second)):
-        splits = [SPLITS[part[1].lower()] for part in folders]
-        wrapped = len(first) == 1 and all(len(part) > 2 for part in folders)
+        splits = [SPLITS[path[1].lower()] for path in folders]
+        wrapped = len(first) == 1 and all(len(path) > 2 for path in folders)
         at = 2 if wrapped else 0
         shape = f"{next(iter(first))}/SPLIT/CLASS" if wrapped else "CLASS/SPLIT"
         remarks.append(f"folders are read as {source}/{shape}")
@@ -143,12 +143,12 @@ def _understood(parts: Sequence[tuple[str, ...]], source: str) -> tuple[list[str
             f"folders such as {some[0]!r} are taken for classes and not for splits, since others beside them are none: "
             "if they are splits, put all images into SPLIT/CLASS/, or give a table with the columns label and split"
         )
-    labels = [part[at] if len(part) > at else None for part in folders]
+    labels = [path[at] if len(path) > at else None for path in folders]
     classes = Counter(label for label in labels if label is not None)
     if counts := Counter(split for split in splits if split is not None):
         stated = f"{len(classes)} classes ({_some(sorted(classes))})" if classes else "no classes"
         remarks[0] += f": {stated}; " + ", ".join(f"{name} {count:,}" for name, count in counts.items())
-    deeper = sum(len(part) > at + (2 if at == 0 and counts else 1) for part in folders)
+    deeper = sum(len(path) > at + (2 if at == 0 and counts else 1) for path in folders)
     if deeper:
         remarks.append(
             f"{deeper:,} images lie in folders below the {'class' if at == 0 else 'split and class'} folder, which are not "
@@ -165,7 +165,7 @@ def _is_split(name: str) -> bool:
 
 
 def _level(folders: Sequence[tuple[str, ...]], depth: int) -> set[str]:
-    return {part[depth] for part in folders if len(part) > depth}
+    return {path[depth] for path in folders if len(path) > depth}
 
 
 def _some(names: Sequence[str]) -> str:

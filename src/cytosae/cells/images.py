@@ -57,7 +57,7 @@ _OTHERS = {
 _READ = "JPEG, PNG, TIFF, BMP, WebP or GIF image"
 _FAINT = 12
 """Alpha, of 255, up to which nothing can be seen of a pixel: under 5 %."""
-_PICTURES = 0xB001  # the tag of an MPO that says how many pictures it holds
+_MPO_IMAGES = 0xB001  # the tag of an MPO that says how many pictures it holds
 _DEEP_JPEG, _JPEG_CHANNELS = "-bit layers", "-layer images"  # how Pillow says why it reads no more of a JPEG
 
 # Of damaged files Pillow warns or logs besides raising; the reason that is given says it once.
@@ -118,7 +118,7 @@ def read_image(data: bytes, intensity: str | None = None, most_pixels: int = MOS
         raise UnreadableImage("file is empty (0 bytes)")
     reader = _reader(data[:_START])
     if reader is None:
-        raise UnreadableImage(_what_else(data[:64]))
+        raise UnreadableImage(_why_refused(data[:64]))
     try:
         return _read(data, reader, intensity, most_pixels)
     except UnreadableImage:
@@ -145,28 +145,28 @@ def _reader(start: bytes) -> type[ImageFile.ImageFile] | None:
     return next((reader for magic, reader in _READERS.items() if start.startswith(magic)), None)
 
 
-def _what_else(start: bytes) -> str:
-    what = "a HEIC or AVIF image" if start[4:8] == b"ftyp" else None
-    what = what or next((name for magic, name in _OTHERS.items() if start.startswith(magic)), None)
-    return f"not a {_READ}" + (f" but {what}" if what else "")
+def _why_refused(start: bytes) -> str:
+    kind = "a HEIC or AVIF image" if start[4:8] == b"ftyp" else None
+    kind = kind or next((name for magic, name in _OTHERS.items() if start.startswith(magic)), None)
+    return f"not a {_READ}" + (f" but {kind}" if kind else "")
 
 
 def _read(data: bytes, reader: type[ImageFile.ImageFile], intensity: str | None, most_pixels: int) -> Decoded:
-    opened = _opened(data, reader, most_pixels)
-    if isinstance(opened, Samples):
+    source = _open_image(data, reader, most_pixels)
+    if isinstance(source, Samples):
         from cytosae.cells.intensity import to_image
 
-        image, scaling = to_image(opened, intensity)
-        return _finished(image, opened.profile, opened.orientation, scaling)
-    check_size(*opened.size, most_pixels)
-    if reader is not TiffImageFile and getattr(opened, "is_animated", False):
-        raise UnreadableImage(f"an animation of {getattr(opened, 'n_frames', 'several')} frames: {WHICH}")
-    opened.load()
-    turned = 1 if reader is TiffImageFile else orientation(opened)  # Pillow turns TIFF by itself
-    return _finished(opened, opened.info.get("icc_profile"), turned, note=_first_of(opened))
+        image, scaling = to_image(source, intensity)
+        return _finished(image, source.profile, source.orientation, scaling)
+    check_size(*source.size, most_pixels)
+    if reader is not TiffImageFile and getattr(source, "is_animated", False):
+        raise UnreadableImage(f"an animation of {getattr(source, 'n_frames', 'several')} frames: {WHICH}")
+    source.load()
+    turned = 1 if reader is TiffImageFile else orientation(source)  # Pillow turns TIFF by itself
+    return _finished(source, source.info.get("icc_profile"), turned, note=_note_on_mpo(source))
 
 
-def _opened(data: bytes, reader: type[ImageFile.ImageFile], most_pixels: int) -> ImageFile.ImageFile | Samples:
+def _open_image(data: bytes, reader: type[ImageFile.ImageFile], most_pixels: int) -> ImageFile.ImageFile | Samples:
     """The image, not decoded yet; or its values, where Pillow would not read them as they are."""
     if reader is TiffImageFile:
         from cytosae.cells.tiff import open_tiff
@@ -188,12 +188,12 @@ def _opened(data: bytes, reader: type[ImageFile.ImageFile], most_pixels: int) ->
     return deep_jpeg(data, most_pixels)
 
 
-def _first_of(image: ImageFile.ImageFile) -> str | None:
-    """What is said of a JPEG with more pictures behind the first, as phones and cameras write previews and depth."""
+def _note_on_mpo(image: ImageFile.ImageFile) -> str | None:
+    """Note on a JPEG with more images behind the first, as phones and cameras write previews and depth."""
     if not isinstance(image, JpegImageFile) or "mpoffset" not in image.info:
         return None
     try:
-        count = int((image._getmp() or {})[_PICTURES])
+        count = int((image._getmp() or {})[_MPO_IMAGES])
     except Exception:  # a damaged directory, of which Pillow raises anything; the first picture is whole
         return "the first picture of an MPO"
     return f"the first of {count} pictures (MPO)" if count > 1 else None

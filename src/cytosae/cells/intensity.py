@@ -98,6 +98,6 @@ def scaled(values: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:
     result = np.empty(values.shape, np.uint8)
     flat, out = np.ascontiguousarray(values).reshape(-1), result.reshape(-1)
     for start in range(0, len(flat), _TOGETHER):  # in float64, which for all at once would take eight times the memory
-        part = flat[start : start + _TOGETHER].astype(np.float64)
-        out[start : start + _TOGETHER] = np.rint(np.clip((part - low) / (high - low), 0, 1) * 255)
+        chunk = flat[start : start + _TOGETHER].astype(np.float64)
+        out[start : start + _TOGETHER] = np.rint(np.clip((chunk - low) / (high - low), 0, 1) * 255)
     return result

@@ -20,7 +20,7 @@ from cytosae.cells.images import MOST_BYTES, UnreadableImage, inspect
 from cytosae.cells.sources import survey
 from cytosae.cells.table import provenance, write_cells
 from cytosae.errors import CytosaeError
-from cytosae.storage import place, state
+from cytosae.storage import resolve_path, state
 
 _WAITING = 32  # threads that look at images at URLs: most of their time they wait for the network
 
@@ -97,20 +97,20 @@ def list_cells(
     cells = listed_source.cells
     known = _known(previous, intensity)
     names = cells["path"].tolist()
-    found: list[_Looked | str] = []
+    records: list[_Looked | str] = []
     inspected = 0
     remote = any("://" in name for name in names)
     with ThreadPoolExecutor(max_workers=_WAITING if remote else 2 * (os.cpu_count() or 1)) as pool:
-        for done, (record, opened) in enumerate(
+        for done, (record, was_opened) in enumerate(
             pool.map(lambda name: _look(name, known, intensity), names, chunksize=64), 1
         ):
-            found.append(record)
-            inspected += opened
+            records.append(record)
+            inspected += was_opened
             if on_progress and (done % 64 == 0 or done == len(names)):
                 on_progress(done, len(names))
-    good = np.array([not isinstance(record, str) for record in found], dtype=bool)
+    good = np.array([not isinstance(record, str) for record in records], dtype=bool)
     rejected = cells.loc[~good, ["cell_id", "path", "dataset"]].assign(
-        reason=pd.array([record for record in found if isinstance(record, str)], dtype="string")
+        reason=pd.array([record for record in records if isinstance(record, str)], dtype="string")
     )
     if strict and len(rejected):
         first = rejected.iloc[0]
@@ -124,7 +124,7 @@ def list_cells(
             f"{source}: none of its {len(cells)} images can be read; the first is {first['path']}: {first['reason']}."
         )
     listed = cells.loc[good].reset_index(drop=True)
-    in_files = zip(*(record for record in found if not isinstance(record, str)), strict=True)
+    in_files = zip(*(record for record in records if not isinstance(record, str)), strict=True)
     for name, values in zip((*FILE_COLUMNS, *READING_COLUMNS), in_files, strict=True):
         listed[name] = pd.array(values, dtype="string") if name in READING_COLUMNS else list(values)
     rejected = pd.concat([rejected, listed_source.left_out], ignore_index=True)
@@ -160,7 +160,7 @@ def _known(previous: pd.DataFrame | None, intensity: str | None) -> dict[str, _L
 
 def _look(name: str, known: Mapping[str, _Looked], intensity: str | None) -> tuple[_Looked | str, bool]:
     """What the file holds or why it cannot be read, and whether it had to be opened."""
-    before, path = known.get(name), place(name)
+    before, path = known.get(name), resolve_path(name)
     try:
         size, changed = state(path)
         if before is not None and (before.size, before.changed) == (size, changed):
@@ -208,17 +208,17 @@ def write_listing(listing: Listing, path: Path, parameters: Mapping[str, Any], *
         listing.rejected.to_csv(index=False).encode(SPREADSHEET, "surrogateescape") if len(listing.rejected) else b""
     )
     wanted = [hashlib.sha256(lines).hexdigest()] if lines else []
-    there = sha256_file(beside) if beside.is_file() else None
-    recorded = _rejected_of(path)
-    own = there in recorded if recorded is not None else there is not None and _is_list_of_rejected(beside)
-    if lines and not own and there not in (None, *wanted):
+    existing = sha256_file(beside) if beside.is_file() else None
+    recorded = _own_digests(path)
+    own = existing in recorded if recorded is not None else existing is not None and _is_rejected_list(beside)
+    if lines and not own and existing not in (None, *wanted):
         raise foreign(beside, "cells")
-    digests = [*wanted, *([there] if there is not None and own and there not in wanted else [])]
+    digests = [*wanted, *([existing] if existing is not None and own and existing not in wanted else [])]
     if renew or not {*digests} <= {*(recorded or [])}:
         write_cells(listing.cells, path, parameters, rejected=digests)
-    if lines and there not in wanted:
-        with whole_file(beside) as partial:
-            partial.write_bytes(lines)
+    if lines and existing not in wanted:
+        with whole_file(beside) as temporary:
+            temporary.write_bytes(lines)
     elif own and not lines:
         beside.unlink()
 
@@ -228,8 +228,8 @@ def rejected_beside(path: Path) -> Path:
     return path.with_name(f"{path.stem}.rejected.csv")
 
 
-def _rejected_of(path: Path) -> list[str] | None:
-    """Digests of the lists of rejected cells that a table says are its own; None of a table of an earlier version."""
+def _own_digests(path: Path) -> list[str] | None:
+    """Digests of the lists of rejected cells that a table records; None for a table of an earlier version."""
     if not path.is_file():
         return []
     try:
@@ -238,7 +238,7 @@ def _rejected_of(path: Path) -> list[str] | None:
         return []
 
 
-def _is_list_of_rejected(path: Path) -> bool:
+def _is_rejected_list(path: Path) -> bool:
     """By its first line, as earlier versions recorded nothing."""
     with path.open("rb") as file:
         return file.readline().decode(SPREADSHEET, "replace").strip() == "cell_id,path,dataset,reason"

@@ -13,7 +13,7 @@ from cytosae.cells.image_folder import SPLITS, cells_below
 from cytosae.cells.user_tables import RawTable, read_raw, spellings
 from cytosae.cells.walk import printable
 from cytosae.errors import CytosaeError
-from cytosae.storage import below, place
+from cytosae.storage import below, resolve_path
 
 MISSING = ("NA", "N/A", "n/a", "#N/A", "NaN", "nan", "<NA>", "NULL", "null", "None", "-")
 """What people write into a known column, other than path and cell_id, where a value is missing."""
@@ -79,13 +79,13 @@ def chosen_columns(words: Sequence[str]) -> dict[str, str]:
     """Names of known columns from words such as ``label=cell_type``."""
     chosen: dict[str, str] = {}
     for word in words:
-        known, equals, theirs = word.partition("=")
+        known, equals, given = word.partition("=")
         if not equals or known.strip() not in COLUMNS:
             raise CytosaeError(
                 f"--column {word}: expected KNOWN=YOURS, such as label=cell_type, or label= if the table has no labels; "
                 f"known columns are {', '.join(COLUMNS)}."
             )
-        chosen[known.strip()] = theirs.strip()
+        chosen[known.strip()] = given.strip()
     return chosen
 
 
@@ -138,9 +138,9 @@ def _refuse_repeated(path: Path, cells: pd.DataFrame) -> None:
 def _name_known(table: RawTable, columns: Mapping[str, str]) -> None:
     """Give the known columns of a table their names, ask about those that may be meant, and free the names we need."""
     path, names = table.path, table.names
-    for known, theirs in columns.items():
-        if theirs:
-            _take(table, known, theirs)
+    for known, given in columns.items():
+        if given:
+            _take(table, known, given)
     for known in COLUMNS:
         if known in names:
             continue
@@ -175,13 +175,13 @@ def _name_known(table: RawTable, columns: Mapping[str, str]) -> None:
         table.remarks.append(f"column {name!r} is kept as {better!r}, since its name is taken or cannot be stored")
 
 
-def _take(table: RawTable, known: str, theirs: str) -> None:
+def _take(table: RawTable, known: str, given: str) -> None:
     """Let a column be a known one, as the user says."""
     names = table.names
-    matching = [name for name in names if name == theirs] or [name for name in names if folded(name) == folded(theirs)]
+    matching = [name for name in names if name == given] or [name for name in names if folded(name) == folded(given)]
     if len(matching) != 1:
         raise CytosaeError(
-            f"--column {known}={theirs}: {table.path} has {len(matching) or 'no'} such columns (found: {', '.join(names)})."
+            f"--column {known}={given}: {table.path} has {len(matching) or 'no'} such columns (found: {', '.join(names)})."
         )
     values = table.columns[names.index(matching[0])]
     if known in names and matching[0] != known:
@@ -206,14 +206,14 @@ def _spelt(name: str, folder: Path) -> str:
     """A file's name as it is spelt on this machine, where only backslashes or composed letters differ."""
     if name.isascii() and "\\" not in name:
         return name
-    if _is_there(name, folder):
+    if _exists(name, folder):
         return name
-    return next((other for other in spellings(name) if other != name and _is_there(other, folder)), name)
+    return next((other for other in spellings(name) if other != name and _exists(other, folder)), name)
 
 
-def _is_there(name: str, folder: Path) -> bool:
+def _exists(name: str, folder: Path) -> bool:
     try:
-        return place(below(folder, name)).exists()
+        return resolve_path(below(folder, name)).exists()
     except OSError:  # too long a name
         return False
 

@@ -19,7 +19,7 @@ from cytosae.cells.columns import COLUMNS, FILE_COLUMNS, READING_COLUMNS
 from cytosae.cells.image_folder import SPLITS
 from cytosae.cells.user_tables import read_table
 from cytosae.errors import CytosaeError
-from cytosae.storage import StoredPath, below, place
+from cytosae.storage import StoredPath, below, resolve_path
 
 _STATED = ("file_bytes", "file_mtime_ns")  # how a file is known to be unchanged, not what it holds
 
@@ -58,14 +58,14 @@ def write_cells(
     table = table.replace_schema_metadata(
         {**(table.schema.metadata or {}), b"cytosae": json.dumps(provenance).encode()}
     )
-    with whole_file(path) as partial:
-        pq.write_table(table, partial, write_page_checksum=True)
+    with whole_file(path) as temporary:
+        pq.write_table(table, temporary, write_page_checksum=True)
 
 
 def _shorten(value: object, folder: Path) -> str | None:
     if pd.isna(value):  # type: ignore[call-overload]
         return None
-    path = place(str(value))
+    path = resolve_path(str(value))
     if path.is_relative_to(folder):
         return path.relative_to(folder).as_posix()
     return path.url if isinstance(path, StoredPath) else str(path)
@@ -99,7 +99,7 @@ def read_cells(path: Path) -> pd.DataFrame:
 
 
 def pixels_digest(cells: pd.DataFrame) -> str:
-    """Digest of which images the table lists, in order, by content; not of their labels or places."""
+    """Digest of which images the table lists, in order, by content; not of their labels or paths."""
     return digest([cells["cell_id"].tolist(), image_digests(cells)])
 
 
@@ -107,8 +107,8 @@ def image_digests(cells: pd.DataFrame) -> list[str]:
     """What determines the pixels of each cell: the SHA-256 of its file, and how that is read beyond decoding it."""
     reading = [cells[column] for column in READING_COLUMNS if column in cells]
     return [
-        " ".join(str(part) for part in parts if not pd.isna(part))
-        for parts in zip(cells["file_sha256"], *reading, strict=True)
+        " ".join(str(value) for value in values if not pd.isna(value))
+        for values in zip(cells["file_sha256"], *reading, strict=True)
     ]
 
 
@@ -126,31 +126,31 @@ def metadata_digest(cells: pd.DataFrame) -> str:
     return digest({c: [None if pd.isna(v) else str(v) for v in cells[c]] for c in columns})
 
 
-def difference(before: pd.DataFrame, now: pd.DataFrame) -> str | None:
-    """Say in one phrase how two listings differ in their images or in what is said of them; None if not at all."""
-    if metadata_digest(before) == metadata_digest(now):
+def difference(before: pd.DataFrame, after: pd.DataFrame) -> str | None:
+    """One phrase on how two listings differ in their images or columns; None if they are equal."""
+    if metadata_digest(before) == metadata_digest(after):
         return None
-    old, new = (dict(zip(t["cell_id"], image_digests(t), strict=True)) for t in (before, now))
+    old, new = (dict(zip(t["cell_id"], image_digests(t), strict=True)) for t in (before, after))
     changed = [cell for cell in new if cell in old and new[cell] != old[cell]]
     counts = {
         "added": [cell for cell in new if cell not in old],
         "removed": [cell for cell in old if cell not in new],
         "changed": changed,
     }
-    parts = [f"{len(ids)} {what} (first: {ids[0]})" for what, ids in counts.items() if ids]
-    return "cells " + ", ".join(parts) if parts else "labels or other columns of the cells changed"
+    phrases = [f"{len(ids)} {change} (first: {ids[0]})" for change, ids in counts.items() if ids]
+    return "cells " + ", ".join(phrases) if phrases else "labels or other columns of the cells changed"
 
 
-def held_out(cells: pd.DataFrame, share: float, seed: int) -> NDArray[np.bool_]:
+def held_out(cells: pd.DataFrame, fraction: float, seed: int) -> NDArray[np.bool_]:
     """Which cells are kept out of training, for its figures.
 
     Where the table has a ``split``, those whose split is, by one of the names of `SPLITS`, not for training; otherwise
-    a seeded random `share` of all cells, at least one where there are two or more.
+    a seeded random `fraction` of all cells, at least one where there are two or more.
     """
     split = cells["split"].str.strip().str.lower()
     if split.notna().any():
         return split.map(SPLITS).isin(["val", "test"]).to_numpy(dtype=bool)
-    count = min(len(cells) - 1, max(1, round(share * len(cells)))) if share > 0 else 0
+    count = min(len(cells) - 1, max(1, round(fraction * len(cells)))) if fraction > 0 else 0
     chosen = np.random.default_rng([seed, 1]).permutation(len(cells))[:count]
     mask = np.zeros(len(cells), dtype=bool)
     mask[chosen] = True

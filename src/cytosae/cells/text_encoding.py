@@ -30,9 +30,9 @@ def decoded(path: Path, data: bytes) -> tuple[str, str]:
     CytosaeError
         It is no text, or in no encoding that tables are written in.
     """
-    for mark, what in _FOREIGN.items():
+    for mark, format in _FOREIGN.items():
         if data.startswith(mark):
-            raise CytosaeError(f"{path}: is {what}, not a table of text. Save it as 'CSV UTF-8' and give that file.")
+            raise CytosaeError(f"{path}: is {format}, not a table of text. Save it as 'CSV UTF-8' and give that file.")
     start = data[:512].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if start.startswith((b"<!doctype", b"<html", b"<table", b"<?xml")):
         raise CytosaeError(

@@ -64,7 +64,7 @@ def open_tiff(data: bytes, most_pixels: int) -> TiffImageFile | Samples:
     if image is not None and _is_single(image) and _is_plain(image):
         return _whole(image, len(data))
     with TiffFile(io.BytesIO(data)) as file:
-        index = _page_of_cell(file)
+        index = _cell_page(file)
         if image is not None:
             image.seek(index)
             if _is_plain(image):
@@ -93,18 +93,18 @@ def _whole(image: TiffImageFile, size: int) -> TiffImageFile:
     tags = image.tag_v2
     width, height, planes = tags[256], tags[257], tags.get(277, 1) if tags.get(284, 1) == 2 else 1
     if 324 in tags:
-        parts = -(-width // tags[322]) * -(-height // tags[323])
+        expected = -(-width // tags[322]) * -(-height // tags[323])
     else:
-        parts = -(-height // min(tags.get(278, height), height))
+        expected = -(-height // min(tags.get(278, height), height))
     offsets, lengths = tags.get(324, tags.get(273, ())), tags.get(325, tags.get(279, ()))
-    _check_parts(offsets, lengths if tags.get(259, 1) != 1 else [1] * len(offsets), parts * planes, size)
+    _check_strips(offsets, lengths if tags.get(259, 1) != 1 else [1] * len(offsets), expected * planes, size)
     return image
 
 
-def _check_parts(offsets: Sequence[int], lengths: Sequence[int], parts: int, size: int) -> None:
+def _check_strips(offsets: Sequence[int], lengths: Sequence[int], expected: int, size: int) -> None:
     """Refuse an image of which strips or tiles are missing, or lie outside of the file."""
-    if not parts <= len(offsets) == len(lengths):
-        raise UnreadableImage(f"damaged: {len(offsets)} of its {parts} strips or tiles are there")
+    if not expected <= len(offsets) == len(lengths):
+        raise UnreadableImage(f"damaged: {len(offsets)} of its {expected} strips or tiles are there")
     if any(length <= 0 or start + length > size for start, length in zip(offsets, lengths, strict=True)):
         raise UnreadableImage("damaged: pixels lie outside of the file")
 
@@ -117,7 +117,7 @@ def _is_single(image: TiffImageFile) -> bool:
     return not (image.is_animated or planes or tags.get(_DEPTH, 1) != 1 or _STACK in tags)
 
 
-def _page_of_cell(file: TiffFile) -> int:
+def _cell_page(file: TiffFile) -> int:
     """The page that is the cell: the only one that is neither a smaller copy nor a mask.
 
     Raises
@@ -194,7 +194,7 @@ def _check_size(page: TiffPage, size: int, most_pixels: int) -> None:
     check_size(page.imagewidth, page.imagelength, most_pixels)
     if page.is_tiled:
         check_size(page.tilewidth, page.tilelength, most_pixels)
-    _check_parts(page.dataoffsets, page.databytecounts, math.prod(page.chunked), size)
+    _check_strips(page.dataoffsets, page.databytecounts, math.prod(page.chunked), size)
     if page.compression == 1 and sum(page.databytecounts) * 8 < math.prod(page.shape) * int(page.bitspersample):
         raise UnreadableImage("damaged: it has fewer pixels than its width and height say")
 

@@ -33,7 +33,7 @@ _PARQUET = b"PAR1"
 _EUROPEAN = re.compile(r"[+-]?([1-9][0-9]{0,2}(\.[0-9]{3})+|0|[1-9][0-9]*)(,[0-9]+)?")  # points between thousands
 _NUMBERLIKE = re.compile(r"[+-]?[0-9][0-9.,]*")  # of some form, also one that can be read in two ways
 _PREAMBLE = 10  # lines among which a header is looked for below a title
-_SHOWN = 60  # characters of a line or a value that a message tells
+_SHOWN = 60  # characters of a line or a value that a message shows
 _NAMED = 3  # rows that a message names
 
 
@@ -56,9 +56,9 @@ class RawTable:
     def frame(self) -> pd.DataFrame:
         """The table, with known columns and identifiers as text and columns of numbers as numbers."""
         if repeated := sorted({name for name in self.names if self.names.count(name) > 1}):
-            places = [str(index + 1) for index, name in enumerate(self.names) if name == repeated[0]]
+            numbers = [str(index + 1) for index, name in enumerate(self.names) if name == repeated[0]]
             raise CytosaeError(
-                f"{self.path}: column {repeated[0]!r} occurs {len(places)} times (columns {', '.join(places)}). Rename or "
+                f"{self.path}: column {repeated[0]!r} occurs {len(numbers)} times (columns {', '.join(numbers)}). Rename or "
                 "remove all but one."
             )
         pairs = zip(self.names, self.columns, strict=True)
@@ -166,7 +166,7 @@ def _without_spaces_after_quotes(text: str, separator: str) -> str:
     """The text without the spaces between a closing quote and the end of its field, which the csv module refuses."""
     end = re.escape(separator) + r"\r\n"
     field = re.compile(rf'( *"(?:[^"]|"")*+")( +)(?=[{end}]|\Z)|[^{end}]+|[{end}]')
-    return field.sub(lambda found: found[1] or found[0], text)
+    return field.sub(lambda match: match[1] or match[0], text)
 
 
 def _separator(text: str) -> str:
@@ -258,16 +258,16 @@ def _with_points(table: RawTable, decimal: bool) -> None:
 
 def _name_all(table: RawTable) -> None:
     """Drop columns that have neither a name nor a value, and name those that have a value."""
-    kept = [
+    named = [
         (index, name, values)
         for index, (name, values) in enumerate(zip(table.names, table.columns, strict=True), 1)
         if name or values.notna().any()
     ]
-    for index, name, _ in kept:
+    for index, name, _ in named:
         if not name:
             table.remarks.append(f"column {index} has no name and is kept as 'column_{index}'")
-    table.names = [name or f"column_{index}" for index, name, _ in kept]
-    table.columns = [values for _, _, values in kept]
+    table.names = [name or f"column_{index}" for index, name, _ in named]
+    table.columns = [values for _, _, values in named]
 
 
 def _from_parquet(path: Path, stored: pa.Table) -> RawTable:

@@ -22,7 +22,7 @@ _SYSTEM = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
 
 
 @dataclass(frozen=True)
-class Found:
+class WalkEntry:
     """A file below `root`, or a folder that is not entered.
 
     Attributes
@@ -50,13 +50,13 @@ def walk(
     *roots: Path,
     without: Collection[Path] = (),
     closed: Callable[[Path, Collection[str]], str | None] = lambda folder, names: None,
-) -> Iterator[Found]:
+) -> Iterator[WalkEntry]:
     """All files below some folders, real folders before linked ones.
 
     Parameters
     ----------
     roots
-        Folders, or places in an object store.
+        Folders, on disk or at a URL.
     without
         Files and folders that are passed over without a word.
     closed
@@ -69,13 +69,13 @@ def walk(
     """
     for root in roots:
         if isinstance(root, StoredPath):
-            yield from (_found(root, path) for path in root.rglob("*"))
+            yield from (_entry(root, path) for path in root.rglob("*"))
     yield from _walk([root for root in roots if not isinstance(root, StoredPath)], {*map(str, without)}, closed)
 
 
 def _walk(
     roots: Sequence[Path], without: Collection[str], closed: Callable[[Path, Collection[str]], str | None]
-) -> Iterator[Found]:
+) -> Iterator[WalkEntry]:
     waiting, links = [(root, root) for root in reversed(roots)], list[tuple[Path, Path]]()
     passed_over = {_identity(Path(path)) for path in without if os.path.isdir(path)}  # noqa: PTH112 (never raises)
     seen = set(passed_over)
@@ -84,37 +84,37 @@ def _walk(
         root, folder = waiting.pop() if waiting else links.pop(0)
         try:
             if linked and Path(os.path.realpath(root)).is_relative_to(os.path.realpath(folder)):
-                yield Found(root, folder, ABOVE)
+                yield WalkEntry(root, folder, ABOVE)
                 continue
             if (identity := _identity(folder)) in seen:
                 if linked or identity not in passed_over:
-                    yield Found(root, folder, TWICE)
+                    yield WalkEntry(root, folder, TWICE)
                 continue
             seen.add(identity)
             entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
         except OSError as error:
             if folder == root:
                 raise CytosaeError(f"{printable(str(folder))}: cannot be opened ({error.strerror}).") from error
-            yield Found(root, folder, f"the folder cannot be opened ({error.strerror})")
+            yield WalkEntry(root, folder, f"the folder cannot be opened ({error.strerror})")
             continue
         if folder != root and (reason := closed(folder, {entry.name for entry in entries})):
-            yield Found(root, folder, reason)
+            yield WalkEntry(root, folder, reason)
             continue
         for entry in entries:
             path = folder / entry.name
             if str(path) in without:
                 continue
             if _hidden(entry.name) or not os.path.isdir(path):  # noqa: PTH112 (never raises)
-                yield _found(root, path)
+                yield _entry(root, path)
             else:
                 (links if entry.is_symlink() else waiting).append((root, path))
 
 
-def _found(root: Path, path: Path) -> Found:
-    found = Found(root, path)
-    if any(map(_hidden, found.name.split("/"))):
-        return Found(root, path, HIDDEN)
-    return Found(root, path, _refusal(path, found.name))
+def _entry(root: Path, path: Path) -> WalkEntry:
+    entry = WalkEntry(root, path)
+    if any(map(_hidden, entry.name.split("/"))):
+        return WalkEntry(root, path, HIDDEN)
+    return WalkEntry(root, path, _refusal(path, entry.name))
 
 
 def _hidden(name: str) -> bool:

@@ -43,7 +43,7 @@ def export_command(
     as_json: Json = False,
 ) -> None:
     """Write all annotations to a file; each says of which autoencoder it is."""
-    with _opened(study, address) as database:
+    with _open_database(study, address) as database:
         from cytosae.artefacts import refuse_foreign
         from cytosae.explorer.annotations import export, is_export
 
@@ -80,7 +80,7 @@ def import_command(
     Nothing is overwritten: where an annotation differs from the one that is there, it is reported and the exit code is
     1; with --replace the newer version wins. Reading a file twice changes nothing.
     """
-    with _opened(study, address, make=True) as database:
+    with _open_database(study, address, make=True) as database:
         if (plans := _plans(database, file, title, dataset, blind_labels, blind_raters)) is not None:
             made = _added(database, plans)
             lines = {f"{one['worklist']} {one['title']}": _made(one) for one in made}
@@ -110,7 +110,7 @@ def summary_command(
 
     Agreement is Cohen's kappa of each pair of raters and Fleiss' kappa of all.
     """
-    with _opened(study, address) as database:
+    with _open_database(study, address) as database:
         figures = _summaries(database, worklist)
     if output is not None:
         from cytosae.artefacts import read_json, refuse_foreign, write_json
@@ -129,7 +129,7 @@ def apply_command(study: Study, address: Address = None, as_json: Json = False) 
 
     Concepts and barcodes stay up to date; the report is written again by the next `cytosae run` or `cytosae report`.
     """
-    with _opened(study, address) as database:
+    with _open_database(study, address) as database:
         from cytosae.explorer.annotations import OtherAutoencoder, agreed_names, current_annotations, name_latents
 
         try:
@@ -142,13 +142,13 @@ def apply_command(study: Study, address: Address = None, as_json: Json = False) 
 
 
 @contextmanager
-def _opened(study: Path, address: str | None, *, make: bool = False) -> Iterator[Database]:
+def _open_database(study: Path, address: str | None, *, make: bool = False) -> Iterator[Database]:
     """The annotations of a study, to be added to with `make`; else only read, whatever autoencoder they are of."""
     try:
         from sqlalchemy.exc import SQLAlchemyError
 
         from cytosae.explorer.annotations import open_database, read_database
-        from cytosae.explorer.annotations.addresses import default_address, file_of
+        from cytosae.explorer.annotations.addresses import default_address, sqlite_file
         from cytosae.explorer.annotations.database import explained
     except ModuleNotFoundError as error:
         raise CytosaeError(
@@ -156,7 +156,7 @@ def _opened(study: Path, address: str | None, *, make: bool = False) -> Iterator
         ) from error
     from cytosae.console import say
 
-    file = file_of(address or default_address(study))
+    file = sqlite_file(address or default_address(study))
     if file is not None and not make and not (file.is_file() and file.stat().st_size):
         raise CytosaeError(
             f"{file}: no annotations yet. "
@@ -179,13 +179,13 @@ def _elsewhere(study: Path) -> str:
     """Where judgements of the autoencoders are that the study had before; empty where there are none."""
     from cytosae.explorer.annotations import former_studies
 
-    kept = [
+    folders = [
         f"{former.folder} ({_counted(former.judgements)})" for former in former_studies(study) if former.judgements != 0
     ]
-    if not kept:
+    if not folders:
         return ""
     return (
-        f"Judgements of autoencoders that this study had before are in {', '.join(kept)}: give that folder instead of "
+        f"Judgements of autoencoders that this study had before are in {', '.join(folders)}: give that folder instead of "
         f"{study}."
     )
 
@@ -214,11 +214,11 @@ def _plans(
         return from_comparison(file, dataset or known[0], blind_labels=blind_labels, blind_raters=blind_raters)
     if file.suffix == ".csv":
         return None
-    found = read_json(file)
-    if not isinstance(found, dict) or found.get("format") != "cytosae-worklist":
+    document = read_json(file)
+    if not isinstance(document, dict) or document.get("format") != "cytosae-worklist":
         return None
     try:
-        panel = WorklistFile.model_validate(found)
+        panel = WorklistFile.model_validate(document)
     except ValidationError as error:
         raise CytosaeError(f"{file}: {first_error(error)}") from error
     return [from_panel(panel, database.sae, title=title, blind_labels=blind_labels, blind_raters=blind_raters)]
@@ -253,14 +253,14 @@ def _summaries(database: Database, worklist: int | None) -> dict[str, Any]:
             raise CytosaeError(f"--worklist {worklist}: there is no worklist {worklist}; {known}.")
         numbers = [*titles, None] if worklist is None else [worklist]
         try:
-            found = [summarise(session, number).model_dump(mode="json") for number in numbers]
+            summaries = [summarise(session, number).model_dump(mode="json") for number in numbers]
         except Unknown as error:
             raise CytosaeError(f"--worklist {worklist}: {error}") from error
     titles[None] = "outside worklists"
-    kept = [one for one in found if one["worklist"] is not None or one["items"]]
+    nonempty = [one for one in summaries if one["worklist"] is not None or one["items"]]
     return {
         "autoencoder": database.sae[:DIGITS],
-        "worklists": [{"title": titles[one["worklist"]], **one} for one in kept],
+        "worklists": [{"title": titles[one["worklist"]], **one} for one in nonempty],
     }
 
 
@@ -275,9 +275,9 @@ def _lines(summaries: list[dict[str, Any]]) -> dict[str, Any]:
                 f"{rater[key]} {key.replace('_', ' ')}" for key in ("meaningful", "artefact", "cannot_tell")
             )
             lines[f"{head} | {rater['name']}"] = f"{rater['done']} judged: {given}"
-        lines[f"{head} | meaningful"] = _share(one["meaningful"])
+        lines[f"{head} | meaningful"] = _fraction(one["meaningful"])
         if one["specific"]:
-            lines[f"{head} | specific for {one['specific']['disease']}"] = _share(one["specific"])
+            lines[f"{head} | specific for {one['specific']['disease']}"] = _fraction(one["specific"])
         for pair in one["agreement"]["cohen"]:
             lines[f"{head} | kappa {' and '.join(pair['raters'])}"] = f"{_number(pair['kappa'])}, {pair['n']} items"
         if together := one["agreement"]["fleiss"]:
@@ -289,9 +289,9 @@ def _lines(summaries: list[dict[str, Any]]) -> dict[str, Any]:
     return lines
 
 
-def _share(share: dict[str, Any]) -> str:
-    first = share["first_ten"]
-    return f"{share['x']} of {share['y']}, of the first ten {first['x']} of {first['y']}"
+def _fraction(counts: dict[str, Any]) -> str:
+    first = counts["first_ten"]
+    return f"{counts['x']} of {counts['y']}, of the first ten {first['x']} of {first['y']}"
 
 
 def _number(value: float | None) -> str:

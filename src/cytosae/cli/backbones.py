@@ -51,6 +51,6 @@ def fetch_command(
 
 
 def _line(row: dict[str, Any]) -> tuple[str, ...]:
-    here = {None: "", True: "yes", False: "no"}[row["cached"]]
+    cached = {None: "", True: "yes", False: "no"}[row["cached"]]
     numbers = ("" if row[key] is None else str(row[key]) for key in ("d_model", "depth", "patch_size", "n_tokens"))
-    return (row["name"], *numbers, row["licence"], row["source"] + (", gated" if row["gated"] else ""), here)
+    return (row["name"], *numbers, row["licence"], row["source"] + (", gated" if row["gated"] else ""), cached)

@@ -58,14 +58,14 @@ def statistics(
     table = joined_statistics(*concepts)
     flat = table.set_axis(["/".join(column) for column in table.columns], axis=1)
     if output.suffix == ".parquet":
-        with whole_file(output) as partial:
-            flat.to_parquet(partial)
+        with whole_file(output) as temporary:
+            flat.to_parquet(temporary)
     else:
         write_csv(output, flat, index=True)
     datasets = [name for name in table.columns.get_level_values(0).unique() if name != "all"]
     shared = int((table["all", "datasets"] == len(datasets)).sum())
-    found = {name: int(table[name, "is_concept"].sum()) for name in datasets}
-    answer({"table": f"{output}", "latents": len(table), "concepts": found, "concepts_in_all": shared}, as_json)
+    n_concepts = {name: int(table[name, "is_concept"].sum()) for name in datasets}
+    answer({"table": f"{output}", "latents": len(table), "concepts": n_concepts, "concepts_in_all": shared}, as_json)
 
 
 @concepts_app.command()
@@ -157,11 +157,11 @@ def attribute(
         where = int(numbers[0]), int(numbers[1])
     if output is not None:
         refuse_foreign_figure(output, "attribute")
-    found = attribute_cell(study, cell, output, patch=where, share=share, top=top, device=device)
+    result = attribute_cell(study, cell, output, patch=where, common_above=share, top=top, device=device)
     if as_json:
-        answer(found, as_json)
+        answer(result, as_json)
         return
-    rows = found["patch"]["latents"] if where else found["concepts"]
+    rows = result["patch"]["latents"] if where else result["concepts"]
     measure = "activation" if where else "mean_activation"
     lines = {f"latent {r['latent']}{' (common)' if r['common'] else ''}": float(r[measure]) for r in rows}
-    answer({"cell": cell, "label": found["label"], **lines, "figure": found.get("figure")}, as_json)
+    answer({"cell": cell, "label": result["label"], **lines, "figure": result.get("figure")}, as_json)

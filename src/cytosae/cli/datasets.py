@@ -47,14 +47,14 @@ def info_command(name: Name, as_json: Json = False) -> None:
     from cytosae.cells.datasets import find
 
     dataset = find(name)
-    said = _described(dataset)
+    described = _described(dataset)
     if not as_json:
-        said["classes"] = {one.code: _counted(one.label, one.images) for one in dataset.classes}
-        said["files"] = {file.name: file.checksum or "no checksum published" for file in dataset.files}
-        said["oddities"] = {str(number): text for number, text in enumerate(dataset.oddities, 1)}
+        described["classes"] = {one.code: _counted(one.label, one.images) for one in dataset.classes}
+        described["files"] = {file.name: file.checksum or "no checksum published" for file in dataset.files}
+        described["oddities"] = {str(number): text for number, text in enumerate(dataset.oddities, 1)}
         for key in ("groupings", "attributes"):
-            said[key] = ", ".join(map(str, said[key])) or None
-    answer(said, as_json)
+            described[key] = ", ".join(map(str, described[key])) or None
+    answer(described, as_json)
 
 
 @datasets_app.command("fetch")
@@ -74,8 +74,8 @@ def fetch_command(
     from cytosae.console import say
 
     dataset = find(name)
-    with _megabytes() as told:
-        files = fetch(dataset, output, only, told)
+    with _megabytes() as report:
+        files = fetch(dataset, output, only, report)
     if unchecked := [file.path.name for file in files if not file.checked]:
         say(f"fetch: no checksum is published for {', '.join(unchecked)}")
     figures: dict[str, Any] = {
@@ -107,8 +107,10 @@ def prepare_command(
     """
     from cytosae.cells.datasets import find, prepare
 
-    with _megabytes() as told:
-        done = prepare(find(name), source, output, classes, lambda bytes_done, total: told("unpack", bytes_done, total))
+    with _megabytes() as report:
+        done = prepare(
+            find(name), source, output, classes, lambda bytes_done, total: report("unpack", bytes_done, total)
+        )
     _warn(done.summary)
     figures = {"table": str(done.table), **done.summary}
     if as_json:
@@ -136,11 +138,13 @@ def _warn(summary: dict[str, Any]) -> None:
 def _described(one: DataSet) -> dict[str, Any]:
     from dataclasses import fields
 
-    said = {field.name: getattr(one, field.name) for field in fields(one) if field.name != "reader"}
-    said["classes"] = [{"code": c.code, one.classes_are: c.label, "images": c.images} for c in one.classes]
-    said["files"] = [{key: getattr(f, key) for key in ("name", "address", "checksum", "bytes")} for f in one.files]
-    said["groupings"] = sorted(one.groupings)
-    return said
+    description = {field.name: getattr(one, field.name) for field in fields(one) if field.name != "reader"}
+    description["classes"] = [{"code": c.code, one.classes_are: c.label, "images": c.images} for c in one.classes]
+    description["files"] = [
+        {key: getattr(f, key) for key in ("name", "address", "checksum", "bytes")} for f in one.files
+    ]
+    description["groupings"] = sorted(one.groupings)
+    return description
 
 
 def _counted(first: object, second: int | None) -> str:
@@ -156,7 +160,7 @@ def _megabytes() -> Iterator[Any]:
 
     bars: dict[str, Bar] = {}
 
-    def told(name: str, done: int, total: int) -> None:
+    def report(name: str, done: int, total: int) -> None:
         if name not in bars:
             for bar in bars.values():
                 bar.close()
@@ -166,7 +170,7 @@ def _megabytes() -> Iterator[Any]:
         bars[name].to(done >> 20)
 
     try:
-        yield told
+        yield report
     finally:
         for bar in bars.values():
             bar.close()

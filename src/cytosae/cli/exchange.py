@@ -87,12 +87,12 @@ def _record_backbone(sae: SAE, name: str, layer: int | None, weights: Path | Non
     """Load the backbone and put its description into the metadata, as training does."""
     from cytosae.settings import BackboneConfig
     from cytosae.study import load_backbone
-    from cytosae.tokens import layout_of
+    from cytosae.tokens import store_layout
 
     if layer is None:
-        layer = _layer_of(sae.metadata["imported"]["configuration"])
+        layer = _read_layer(sae.metadata["imported"]["configuration"])
     settings = BackboneConfig(name, -2 if layer is None else layer, revision=revision, weights=weights)
-    layout = layout_of(load_backbone(settings).info)
+    layout = store_layout(load_backbone(settings).info)
     if layout.d_model != sae.d_model:
         raise CytosaeError(
             f"--backbone {name}: its tokens are {layout.d_model} wide, the autoencoder takes {sae.d_model}."
@@ -100,7 +100,7 @@ def _record_backbone(sae: SAE, name: str, layer: int | None, weights: Path | Non
     sae.metadata |= {"backbone": layout.backbone, "n_tokens": layout.n_tokens}
 
 
-def _layer_of(configuration: Any) -> int | None:
+def _read_layer(configuration: Any) -> int | None:
     """The block that the release's configuration names: its `block_layer` counts from 0, or from the end."""
     block = configuration.get("block_layer") if isinstance(configuration, dict) else None
     if not isinstance(block, int):
@@ -186,13 +186,13 @@ def _check_repository(name: str) -> None:
 
 
 def _card(model: SAE, folder: Path, name: str, licence: str, study: Path | None) -> str:
-    from cytosae.sae.card import card, evidence_of
+    from cytosae.sae.card import card, collect_evidence
 
     if study is None:
         return card(model, name, licence)
     from cytosae.concepts import read_names
 
-    evidence = evidence_of(study, folder)
+    evidence = collect_evidence(study, folder)
     return card(model, name, licence, replace(evidence, names=read_names(study / "concepts")))
 
 
@@ -207,14 +207,14 @@ def _write_card(path: Path, text: str) -> None:
     """Write a card with its digest at the end, by which one that was written here and not edited since is known again."""
     from cytosae.artefacts import refuse_foreign, whole_file
 
-    refuse_foreign(path, "push --dry-run", lambda there: _is_unedited(there.read_text(encoding="utf-8"), text))
-    with whole_file(path) as partial:
-        partial.write_text(text + _signature(text), encoding="utf-8")
+    refuse_foreign(path, "push --dry-run", lambda existing: _is_unedited(existing.read_text(encoding="utf-8"), text))
+    with whole_file(path) as temporary:
+        temporary.write_text(text + _signature(text), encoding="utf-8")
 
 
-def _is_unedited(there: str, text: str) -> bool:
-    card, mark, _ = there.rpartition(_SIGNATURE)
-    return there == text or (bool(mark) and there == card + _signature(card))
+def _is_unedited(existing: str, text: str) -> bool:
+    card, mark, _ = existing.rpartition(_SIGNATURE)
+    return existing == text or (bool(mark) and existing == card + _signature(card))
 
 
 def _signature(card: str) -> str:

@@ -15,7 +15,7 @@ from typer.models import CommandFunctionType
 from cytosae.console import say
 from cytosae.errors import CytosaeError
 from cytosae.settings import PRESETS, TrainConfig, stored_names
-from cytosae.storage import StoredPath, place
+from cytosae.storage import StoredPath, resolve_path
 
 Source = Annotated[
     Path,
@@ -170,27 +170,27 @@ class Commands(typer.Typer):
 
     def __init__(self, *, urls: bool = True, **options: Any) -> None:
         super().__init__(**options)
-        self._place = place if urls else _local
+        self._read_path = resolve_path if urls else _local
 
     def command(self, name: str | None = None, **options: Any) -> Callable[[CommandFunctionType], CommandFunctionType]:
-        """As typer's; paths are read by `cytosae.storage.place`, where typer would take the second slash out of a URL."""
+        """As typer's, but `cytosae.storage.resolve_path` reads the paths: typer would remove the second slash of a URL."""
         register = super().command(name, **options)
 
         def registered(command: CommandFunctionType) -> CommandFunctionType:
-            register(_with_places(command, self._place))
+            register(_with_paths(command, self._read_path))
             return command
 
         return registered
 
 
 def _local(name: str) -> Path:
-    path = place(name)
+    path = resolve_path(name)
     if isinstance(path, StoredPath):
         raise CytosaeError(f"{path}: this command takes no URL. Give a local file or folder.")
     return path
 
 
-def _with_places(command: Callable[..., Any], read: Callable[[str], Path]) -> Callable[..., Any]:
+def _with_paths(command: Callable[..., Any], read: Callable[[str], Path]) -> Callable[..., Any]:
     """Take every path as text from typer, and give it to the command as `read` understands it."""
     hints = get_type_hints(command, include_extras=True)
     parameters, paths = [], []

@@ -44,11 +44,11 @@ def barcodes(
     if figures is not None:
         for name in BARCODE_FIGURES:
             refuse_foreign_figure(figures / name, "barcodes --figures")
-    found = {"barcodes": f"{output}", **make_barcodes(concepts, output, settings, datasets=dataset)}
+    result = {"barcodes": f"{output}", **make_barcodes(concepts, output, settings, datasets=dataset)}
     if figures is not None:
         drawn = barcode_figures(read_barcodes(output, pooled=True), figures, group_by)
-        found["figures"] = {name: f"{path}.png" for name, path in drawn.items()}
-    answer(found, as_json)
+        result["figures"] = {name: f"{path}.png" for name, path in drawn.items()}
+    answer(result, as_json)
 
 
 @patients_app.command()

@@ -78,14 +78,16 @@ def _lines(steps: list[dict[str, Any]]) -> dict[str, str]:
     for one in steps:
         name = one["name"]
         groups.setdefault(name.rsplit("-", 1)[0] if name.startswith(("train ", "concepts ")) else name, []).append(one)
-    return {name: _line(of) for name, of in groups.items()}
+    return {name: _line(group) for name, group in groups.items()}
 
 
-def _line(of: list[dict[str, Any]]) -> str:
-    states = ", ".join(dict.fromkeys(one["state"] for one in of))
-    seconds = [one["seconds"] for one in of if one["seconds"] is not None]
-    parts = [of[0]["of"], states, _time(sum(seconds)) if seconds else "", of[0]["why"] or ""]
-    return " | ".join([*parts[:1], *(f"{len(of)} seeds" for _ in of[1:2]), *(part for part in parts[1:] if part)])
+def _line(steps: list[dict[str, Any]]) -> str:
+    states = ", ".join(dict.fromkeys(one["state"] for one in steps))
+    seconds = [one["seconds"] for one in steps if one["seconds"] is not None]
+    fields = [steps[0]["of"], states, _time(sum(seconds)) if seconds else "", steps[0]["why"] or ""]
+    return " | ".join(
+        [*fields[:1], *(f"{len(steps)} seeds" for _ in steps[1:2]), *(field for field in fields[1:] if field)]
+    )
 
 
 def _time(seconds: float) -> str:

@@ -102,11 +102,11 @@ def embed(
     from cytosae.engines import Partition, open_engine
     from cytosae.study import backbone_for, load_backbone
     from cytosae.tokens import embed as embed_cells
-    from cytosae.tokens import layout_of
+    from cytosae.tokens import store_layout
 
     table, partition = read_cells(cells), Partition.parse(shard) if shard else None
     model = load_backbone(backbone)
-    layout = layout_of(model.info, store)
+    layout = store_layout(model.info, store)
     load = backbone_for(engine, lambda: model, backbone, layout)
     with open_engine(engine) as doing:
         answer(embed_cells(table, load, output, layout, workers=workers, engine=doing, partition=partition), as_json)
@@ -211,11 +211,11 @@ def _source(
     from cytosae.cells import pixels_digest, read_cells
     from cytosae.errors import CytosaeError
     from cytosae.study import backbone_for, load_backbone
-    from cytosae.tokens import LiveTokens, TokenStore, layout_of
+    from cytosae.tokens import LiveTokens, TokenStore, store_layout
 
     if tokens is None:
         model = load_backbone(backbone)
-        layout = layout_of(model.info, rounding)
+        layout = store_layout(model.info, rounding)
         return LiveTokens(read_cells(cells), backbone_for(engine, lambda: model, backbone, layout), layout)
     store = TokenStore(tokens)
     if cells != tokens:

@@ -28,24 +28,24 @@ def suggest(
     """Suggest a lambda and an expansion for a wanted sparsity, from short trainings on a sample of the tokens.
 
     It trains a few narrow autoencoders for about a minute. The options of the training are those that are planned:
-    --expansion is the widest to choose from, beside half and a quarter of it; what --l1 would lead to is told too.
+    --expansion is the widest to choose from, beside half and a quarter of it; the L0 that --l1 would give is predicted too.
     """
-    from cytosae.analysis import suggest as told_of
+    from cytosae.analysis import suggest as make_suggestion
     from cytosae.tokens import TokenStore
 
-    found = told_of(TokenStore(tokens), planned, l0, concepts=concepts)
+    result = make_suggestion(TokenStore(tokens), planned, l0, concepts=concepts)
     if as_json:
-        answer(found, as_json)
+        answer(result, as_json)
     else:
-        print("\n".join(_page(found, planned)))
+        print("\n".join(_page(result, planned)))
 
 
-def _page(found: dict[str, Any], planned: TrainConfig) -> list[str]:
-    rows, about = found["expansions"], found["tokens"]
+def _page(result: dict[str, Any], planned: TrainConfig) -> list[str]:
+    rows, about = result["expansions"], result["tokens"]
     table = [
         ("expansion", [f"{row['expansion']}" for row in rows]),
         ("latents", [f"{row['n_latents']:,}" for row in rows]),
-        *(_lambda(found, planned) if "l1" in rows[0] else [("k", [f"{row['k']}" for row in rows])]),
+        *(_lambda(result, planned) if "l1" in rows[0] else [("k", [f"{row['k']}" for row in rows])]),
         ("explained variance", [f"{row['explained_variance']:.3f}" for row in rows]),
         ("concepts, about", [f"{row['concepts']:,}" for row in rows]),
         ("training", [_time(row["train_seconds"]) for row in rows]),
@@ -53,26 +53,26 @@ def _page(found: dict[str, Any], planned: TrainConfig) -> list[str]:
         ("peak memory", [f"{row['memory_bytes'] / 2**30:.1f} GiB" for row in rows]),
     ]
     lines = [f"{name:<24}" + "".join(f"{value:>14}" for value in values) for name, values in table]
-    lines += ["", f"tokens on disk           {found['disk_bytes'] / 2**30:.2f} GiB", ""]
+    lines += ["", f"tokens on disk           {result['disk_bytes'] / 2**30:.2f} GiB", ""]
     lines += [
-        *_told(about),
+        *_describe_tokens(about),
         "",
-        f"suggested: expansion {found['suggested']['expansion']} ({found['suggested']['why']})",
+        f"suggested: expansion {result['suggested']['expansion']} ({result['suggested']['why']})",
     ]
-    return [*lines, found["command"]]
+    return [*lines, result["command"]]
 
 
-def _lambda(found: dict[str, Any], planned: TrainConfig) -> list[tuple[str, list[str]]]:
-    rows = found["expansions"]
+def _lambda(result: dict[str, Any], planned: TrainConfig) -> list[tuple[str, list[str]]]:
+    rows = result["expansions"]
     return [
-        (f"lambda for L0 {found['wanted_l0']:g}", [f"{row['l1']:.2g}" for row in rows]),
+        (f"lambda for L0 {result['wanted_l0']:g}", [f"{row['l1']:.2g}" for row in rows]),
         ("  from", [f"{row['l1_low']:.2g}" for row in rows]),
         ("  to", [f"{row['l1_high']:.2g}" for row in rows]),
         (f"L0 at --l1 {planned.l1:g}", [_maybe(row["l0_of_planned_l1"], ".3g") for row in rows]),
     ]
 
 
-def _told(about: dict[str, Any]) -> list[str]:
+def _describe_tokens(about: dict[str, Any]) -> list[str]:
     """What the tokens are like, in sentences; oddities only where there are any."""
     lines = [
         f"mean to spread of the tokens: {about['mean_to_spread']:.3g}; from the geometric median "

@@ -63,10 +63,10 @@ def sweep(
 
 
 def _line(row: dict[str, object]) -> str:
-    parts = [f"{row['trainings']} trained"]
+    fields = [f"{row['trainings']} trained"]
     concepts = f"concepts_at_{CONCEPT_THRESHOLD:g}"
     for name, shown in ((concepts, "concepts"), ("l0", "L0"), ("explained_variance", "EV"), ("dead", "dead")):
         value = row.get(name)
         if isinstance(value, float):
-            parts.append(f"{shown} {value:,.3g}")
-    return ", ".join(parts)
+            fields.append(f"{shown} {value:,.3g}")
+    return ", ".join(fields)

@@ -18,7 +18,7 @@ from .cross_validation import (
     method_table,
     sweep,
 )
-from .differences import as_records, compare, most_different, strata_of
+from .differences import as_records, compare, make_strata, most_different
 from .explanation import Classifier, read_classifiers, trained, write_classifiers
 from .folds import Folds, given_folds, stratified_folds
 from .multiple_instance import Bags, predict_bags
@@ -31,9 +31,9 @@ from .storage import (
     methods_figure,
     read_barcodes,
     read_methods,
-    why_of_others,
+    why_other_concepts,
 )
-from .task import ClassificationTask, classification_task, column_of
+from .task import ClassificationTask, classification_task, patient_column
 from .warnings import CohortWarning, association, cohort_warnings
 
 __all__ = [
@@ -58,7 +58,6 @@ __all__ = [
     "choose_threshold",
     "classification_task",
     "cohort_warnings",
-    "column_of",
     "compare",
     "cross_validate",
     "disease_barcodes",
@@ -67,9 +66,11 @@ __all__ = [
     "is_barcodes",
     "linear_predictor",
     "make_barcodes",
+    "make_strata",
     "method_table",
     "methods_figure",
     "most_different",
+    "patient_column",
     "patient_tokens",
     "pooled_mean_activation",
     "predict_bags",
@@ -77,12 +78,11 @@ __all__ = [
     "read_classifiers",
     "read_methods",
     "selected",
-    "strata_of",
     "stratified_folds",
     "sweep",
     "trained",
     "unusual",
     "variance_between",
-    "why_of_others",
+    "why_other_concepts",
     "write_classifiers",
 ]

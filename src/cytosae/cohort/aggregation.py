@@ -72,30 +72,30 @@ def make_barcodes(
     wherever patients are divided, in case that it is one person.
     """
     config = config or BarcodeConfig()
-    parts, left_out = _read(folders, datasets, config)
-    obs, codes = _patients(parts, config.by_cell_type)
-    first = read_concepts(parts[0].folder, parts[0].dataset, matrices=False)
+    cell_sets, left_out = _read(folders, datasets, config)
+    obs, codes = _patients(cell_sets, config.by_cell_type)
+    first = read_concepts(cell_sets[0].folder, cell_sets[0].dataset, matrices=False)
     sums = BarcodeSums.empty(len(obs), first.n_vars)
     with progress("barcodes", len(codes), "cells") as bar:
         done = 0
-        for part in parts:
-            for start, counts, means in stream_concepts(part.folder, part.dataset):
-                inside = part.obs["row"].between(start, start + counts.shape[0] - 1).to_numpy()
+        for cell_set in cell_sets:
+            for start, counts, means in stream_concepts(cell_set.folder, cell_set.dataset):
+                inside = cell_set.obs["row"].between(start, start + counts.shape[0] - 1).to_numpy()
                 patient_codes = np.full(counts.shape[0], -1)
-                rows = part.obs["row"].to_numpy()[inside] - start
+                rows = cell_set.obs["row"].to_numpy()[inside] - start
                 patient_codes[rows] = codes[done : done + len(rows)]
                 sums.add(counts, means, patient_codes)
                 done += len(rows)
                 bar.to(done)
-    cells = pd.concat([part.obs for part in parts], ignore_index=True)
+    cells = pd.concat([cell_set.obs for cell_set in cell_sets], ignore_index=True)
     shared = _shared(cells) if config.duplicates else None
     if shared is None:
         say("barcodes: cells that occur under two patients are not looked for (--no-duplicates)")
-    data = _anndata(obs, cells, codes, sums, config, read_parameters(parts[0].folder)["concept_threshold"])
-    data.uns["cytosae"] = _about(parts, config, shared)
+    data = _anndata(obs, cells, codes, sums, config, read_parameters(cell_sets[0].folder)["concept_threshold"])
+    data.uns["cytosae"] = _about(cell_sets, config, shared)
     data.strings_to_categoricals()
-    for place in ("obs", "var", "layers", "obsm", "varm", "uns"):
-        schema.check(schema.BARCODES, place, getattr(data, place))
+    for slot in ("obs", "var", "layers", "obsm", "varm", "uns"):
+        schema.check(schema.BARCODES, slot, getattr(data, slot))
     with writing_hdf5(path) as file:
         ad.io.write_elem(file, "/", data, dataset_kwargs={"compression": "gzip"})
     if left_out:
@@ -147,7 +147,7 @@ def _read(folders: Sequence[Path], datasets: Sequence[str], config: BarcodeConfi
     known = {name for folder in folders for name in read_datasets(folder)}
     if unknown := [name for name in datasets if name not in known]:
         raise CytosaeError(f"--dataset {unknown[0]}: not in these concepts, which have {', '.join(sorted(known))}.")
-    parts, left_out, seen = [], 0, set()
+    cell_sets, left_out, seen = [], 0, set()
     needed = ["patient", "label"] if config.by_cell_type else ["patient"]
     for number, folder in enumerate(folders):
         if number and not same_weights(sae := read_inputs(folder)["sae"], first):
@@ -170,18 +170,18 @@ def _read(folders: Sequence[Path], datasets: Sequence[str], config: BarcodeConfi
             usable = obs[obs[needed].notna().all(axis=1)].copy()
             left_out += len(obs) - len(usable)
             if len(usable):
-                parts.append(_Cells(folder, name, usable.astype(dict.fromkeys(needed, str))))
-    if not parts:
+                cell_sets.append(_Cells(folder, name, usable.astype(dict.fromkeys(needed, str))))
+    if not cell_sets:
         raise CytosaeError(
             f"{folders[0]}: none of {left_out:,} cells has a {' and a '.join(needed)}. Barcodes need a column "
             f"{' and '.join(repr(name) for name in needed)} in the table of cells."
         )
-    return parts, left_out
+    return cell_sets, left_out
 
 
-def _patients(parts: Iterable[_Cells], by_cell_type: bool) -> tuple[pd.DataFrame, NDArray[np.int64]]:
+def _patients(cell_sets: Iterable[_Cells], by_cell_type: bool) -> tuple[pd.DataFrame, NDArray[np.int64]]:
     """What is known of each patient (or of each patient and cell type), and the row of each cell."""
-    cells = pd.concat([part.obs for part in parts], ignore_index=True)
+    cells = pd.concat([cell_set.obs for cell_set in cell_sets], ignore_index=True)
     keys = ["dataset", "patient", *(["label"] if by_cell_type else [])]
     grouped = cells.groupby(keys, sort=True, observed=True)
     codes = np.asarray(grouped.ngroup(), dtype=np.int64)
@@ -264,13 +264,13 @@ def _anndata(
     return data
 
 
-def _about(parts: Sequence[_Cells], config: BarcodeConfig, shared: pd.DataFrame | None) -> dict[str, Any]:
-    inputs = {part.dataset: read_inputs(part.folder) for part in parts}
+def _about(cell_sets: Sequence[_Cells], config: BarcodeConfig, shared: pd.DataFrame | None) -> dict[str, Any]:
+    inputs = {cell_set.dataset: read_inputs(cell_set.folder) for cell_set in cell_sets}
     about: dict[str, Any] = {
         "stage": "barcodes",
         "cytosae": __version__,
         "parameters": to_stored(config),
-        "encoding": {key: value for key, value in read_parameters(parts[0].folder).items() if value is not None},
+        "encoding": {key: value for key, value in read_parameters(cell_sets[0].folder).items() if value is not None},
         "inputs": inputs,
         "meaning": schema.meanings(schema.BARCODES, "X", "layers", "varm"),
     }

@@ -33,7 +33,9 @@ class BarcodeSums:
         return cls(Groups.empty(map(str, range(n_patients)), n_latents), np.zeros(shape), np.zeros(shape))
 
     @classmethod
-    def of(cls, counts: sp.csr_matrix, means: sp.csr_matrix, patients: ArrayLike, n_patients: int) -> BarcodeSums:
+    def from_cells(
+        cls, counts: sp.csr_matrix, means: sp.csr_matrix, patients: ArrayLike, n_patients: int
+    ) -> BarcodeSums:
         """Sums over some cells.
 
         Parameters
@@ -48,11 +50,11 @@ class BarcodeSums:
         return sums
 
     def add(self, counts: sp.csr_matrix, means: sp.csr_matrix, patients: ArrayLike) -> None:
-        """Take in more cells; see `of`."""
+        """Take in more cells; see `from_cells`."""
         codes = np.asarray(patients, dtype=np.int64)
         known = np.flatnonzero(codes >= 0)
-        who, place = np.unique(codes[known], return_inverse=True)
-        member = sp.csr_matrix((np.ones(len(known)), (place, known)), shape=(len(who), len(codes)))
+        who, position = np.unique(codes[known], return_inverse=True)
+        member = sp.csr_matrix((np.ones(len(known)), (position, known)), shape=(len(who), len(codes)))
         squares = sp.csr_matrix((counts.data.astype(float) ** 2, counts.indices, counts.indptr), shape=counts.shape)
         self.patients.add(sp.csr_matrix(means), codes)
         self.counts[who] += (member @ counts).toarray()
@@ -167,6 +169,6 @@ def variance_between(barcodes: ArrayLike, groups: ArrayLike) -> float:
     if not len(values):
         return float("nan")
     whole = ((values - values.mean(axis=0)) ** 2).sum()
-    parts = (values[codes == group] for group in np.unique(codes))
-    within = sum(((part - part.mean(axis=0)) ** 2).sum() for part in parts)
+    members = (values[codes == group] for group in np.unique(codes))
+    within = sum(((group_values - group_values.mean(axis=0)) ** 2).sum() for group_values in members)
     return float(1 - within / whole) if whole > 0 else float("nan")

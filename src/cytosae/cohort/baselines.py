@@ -48,16 +48,16 @@ def patient_tokens(source: TokenSource, data: ad.AnnData) -> PatientTokens:
     if "cell_type" in data.obs:
         key = key + "\n" + cells["label"].astype(str)
     obs = data.obs[["dataset", "patient", *(["cell_type"] if "cell_type" in data.obs else [])]].astype(str)
-    places = {name: row for row, name in enumerate(obs.agg("\n".join, axis=1))}
-    row_of = key.map(places).fillna(-1).to_numpy(np.int64)
-    counts = np.bincount(row_of[row_of >= 0], minlength=data.n_obs)
+    row_of_cell = {name: row for row, name in enumerate(obs.agg("\n".join, axis=1))}
+    patient_rows = key.map(row_of_cell).fillna(-1).to_numpy(np.int64)
+    counts = np.bincount(patient_rows[patient_rows >= 0], minlength=data.n_obs)
     if (wrong := np.flatnonzero(counts != data.obs["n_cells"].to_numpy())).size:
         row = int(wrong[0])
         raise CytosaeError(
             f"the tokens have {counts[row]} cells of {data.obs_names[row]}, the barcode {data.obs['n_cells'].iloc[row]}. "
             "Give the tokens of the cells that the barcodes were made of."
         )
-    wanted = np.flatnonzero(row_of >= 0)
+    wanted = np.flatnonzero(patient_rows >= 0)
     cls = np.zeros((len(wanted), source.layout.d_model), np.float32)
     patches = np.zeros_like(cls)
     with progress("tokens of patients", len(wanted), "cells") as bar:
@@ -68,6 +68,6 @@ def patient_tokens(source: TokenSource, data: ad.AnnData) -> PatientTokens:
             patches[done : done + len(tokens)] = tokens[:, 1:].float().mean(dim=1).numpy()
             done += len(tokens)
             bar.to(done)
-    rows_of = [np.flatnonzero(row_of[wanted] == row) for row in range(data.n_obs)]
-    means = [np.stack([values[rows].mean(axis=0) for rows in rows_of]) for values in (cls, patches)]
-    return PatientTokens(means[0], means[1], Bags(cls, rows_of))
+    cell_rows = [np.flatnonzero(patient_rows[wanted] == row) for row in range(data.n_obs)]
+    means = [np.stack([values[rows].mean(axis=0) for rows in cell_rows]) for values in (cls, patches)]
+    return PatientTokens(means[0], means[1], Bags(cls, cell_rows))

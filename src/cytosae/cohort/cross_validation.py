@@ -51,7 +51,7 @@ class Predictions:
     def f1(self, draws: int, seed: int) -> Estimate:
         """Weighted F1, mean over the divisions, with its interval over patients."""
         weights = bootstrap_weights(self.units, draws, seed)
-        return Estimate.of(
+        return Estimate.from_draws(
             weighted_f1(self.confusions()).mean(), weighted_f1(self.confusions(weights)).mean(axis=0) if draws else ()
         )
 
@@ -74,7 +74,7 @@ class Sweep:
     """The same at each threshold, ``(n_permutations, n_thresholds)``."""
 
 
-def units_of(patients: Sequence[str]) -> NDArray[np.int64]:
+def patient_numbers(patients: Sequence[str]) -> NDArray[np.int64]:
     """Numbers of the patients; rows of one patient have one number."""
     return group_codes(len(patients), pd.factorize(pd.Series(patients))[0])
 
@@ -83,9 +83,9 @@ def cross_validate(predictor: Predictor, task: ClassificationTask, folds: Folds,
     """Predict every row in every division."""
     probability = np.full((folds.n_repeats, len(task.target), len(task.classes)), np.nan)
     for repeat, fold in folds.splits:
-        test = folds.fold_of[repeat] == fold
+        test = folds.row_folds[repeat] == fold
         probability[repeat, test] = predictor(~test, test, seed + repeat)
-    return Predictions(probability, task.target, units_of(task.patients))
+    return Predictions(probability, task.target, patient_numbers(task.patients))
 
 
 def linear_predictor(features: NDArray[np.floating], task: ClassificationTask) -> Predictor:
@@ -120,23 +120,23 @@ def sweep(
     within the folds of the first division, so that every fold keeps its classes, and repeat everything.
     """
     n, n_classes, thresholds = len(task.target), len(task.classes), config.thresholds
-    units = units_of(task.patients)
+    units = patient_numbers(task.patients)
     probability = np.full((len(thresholds), folds.n_repeats, n, n_classes), np.nan)
     chosen = np.full((folds.n_repeats, n, n_classes), np.nan)
     choice = np.full((folds.n_repeats, len(folds.names)), np.nan)
     counts = []
-    shuffled = shuffled_within(folds.fold_of[0], task.target, config.permutations, config.seed)
+    shuffled = shuffled_within(folds.row_folds[0], task.target, config.permutations, config.seed)
     null = np.zeros((config.permutations, n), np.int64)
     null_at = np.zeros((len(thresholds), config.permutations, n), np.int64)
 
     def predict(split: tuple[int, int]) -> tuple[NDArray[np.int64], NDArray[np.int64], list[NDArray[np.float64]]]:
         """Latents above each threshold, thresholds chosen, and the fold's probabilities at each, for every label vector."""
         repeat, fold = split
-        fold_of = folds.fold_of[repeat]
-        test = fold_of == fold
+        row_folds = folds.row_folds[repeat]
+        test = row_folds == fold
         targets = np.vstack([task.target, shuffled]) if repeat == 0 else task.target[None]
         products, count = threshold_products(task.barcodes, task.log_mean(~test), thresholds)
-        inner = fold_of if folds.from_column else None
+        inner = row_folds if folds.from_column else None
         best = _choose(task, products, ~test, targets, config, config.seed + repeat, inner)
         return count, best, _each(products, lambda product: _probabilities(product, ~test, test, targets, n_classes))
 
@@ -145,7 +145,7 @@ def sweep(
         for done, ((repeat, fold), (count, best, by_threshold)) in enumerate(
             zip(folds.splits, pool.map(predict, folds.splits), strict=True), 1
         ):
-            test = folds.fold_of[repeat] == fold
+            test = folds.row_folds[repeat] == fold
             counts.append(count)
             choice[repeat, fold] = thresholds[best[0]]
             chosen[repeat, test] = by_threshold[best[0]][0]
@@ -157,14 +157,14 @@ def sweep(
                     choosing = np.flatnonzero(best[1:] == t)
                     null[np.ix_(choosing, test)] = predicted[choosing]
             progress(done)
-    rows = folds.fold_of[0] >= 0
+    rows = folds.row_folds[0] >= 0
     return Sweep(
         tuple(Predictions(p, task.target, units) for p in probability),
         Predictions(chosen, task.target, units),
         choice,
         np.mean(counts, axis=0),
-        _f1_of_each(shuffled[:, rows], null[:, rows], n_classes),
-        np.stack([_f1_of_each(shuffled[:, rows], predicted[:, rows], n_classes) for predicted in null_at], axis=1),
+        _f1_per_labels(shuffled[:, rows], null[:, rows], n_classes),
+        np.stack([_f1_per_labels(shuffled[:, rows], predicted[:, rows], n_classes) for predicted in null_at], axis=1),
     )
 
 
@@ -179,13 +179,13 @@ def _each(
 
 
 def shuffled_within(
-    fold_of: NDArray[np.integer], target: NDArray[np.integer], draws: int, seed: int
+    row_folds: NDArray[np.integer], target: NDArray[np.integer], draws: int, seed: int
 ) -> NDArray[np.int64]:
     """Labels shuffled among the rows of the same fold, ``(n_draws, n_rows)``."""
     rng = np.random.default_rng([seed, 7])
     shuffled = np.repeat(np.asarray(target, np.int64)[None], draws, axis=0)
-    for fold in np.unique(fold_of):
-        rows = np.flatnonzero(fold_of == fold)
+    for fold in np.unique(row_folds):
+        rows = np.flatnonzero(row_folds == fold)
         shuffled[:, rows] = rng.permuted(shuffled[:, rows], axis=1)
     return shuffled
 
@@ -197,37 +197,37 @@ def _choose(
     targets: NDArray[np.integer],
     config: ClassifyConfig,
     seed: int,
-    fold_of: NDArray[np.int64] | None = None,
+    row_folds: NDArray[np.int64] | None = None,
 ) -> NDArray[np.int64]:
     """The threshold with the best weighted F1 in folds of the training rows; of equals, that with the fewest latents.
 
-    The folds are drawn, or, where `fold_of` has more than one of the training rows, these: a threshold that shall
+    The folds are drawn, or, where `row_folds` has more than one of the training rows, these: a threshold that shall
     serve in an unseen laboratory is chosen by leaving laboratories out.
     """
     rows = np.flatnonzero(train)
     n_classes = len(task.classes)
     patients = np.asarray(task.patients)[rows]
     sizes = pd.Series(patients).groupby(task.target[rows]).nunique()
-    if fold_of is not None and len(np.unique(fold_of[rows])) > 1:
-        inner = fold_of[rows]
+    if row_folds is not None and len(np.unique(row_folds[rows])) > 1:
+        inner = row_folds[rows]
     elif sizes.max() < 2:  # no two patients, to fit and to test: the paper's threshold, or the nearest
         nearest = int(np.abs(np.array(config.thresholds) - PAPER_THRESHOLD).argmin())
         return np.full(len(targets), nearest)
     else:
         splits = max(2, min(config.inner, int(sizes.min())))
-        inner = stratified_folds(task.target[rows], list(patients), splits, 1, seed).fold_of[0]
+        inner = stratified_folds(task.target[rows], list(patients), splits, 1, seed).row_folds[0]
 
     def score(product: NDArray[np.float64]) -> NDArray[np.float64]:
         predicted = np.zeros((len(targets), len(rows)), np.int64)
         for fold in np.unique(inner):
             fitted, test = rows[inner != fold], rows[inner == fold]
             predicted[:, inner == fold] = _probabilities(product, fitted, test, targets, n_classes).argmax(axis=2)
-        return _f1_of_each(targets[:, rows], predicted, n_classes)
+        return _f1_per_labels(targets[:, rows], predicted, n_classes)
 
     return len(products) - 1 - np.stack(_each(products, score))[::-1].argmax(axis=0)
 
 
-def _f1_of_each(targets: NDArray[np.integer], predicted: NDArray[np.integer], n_classes: int) -> NDArray[np.float64]:
+def _f1_per_labels(targets: NDArray[np.integer], predicted: NDArray[np.integer], n_classes: int) -> NDArray[np.float64]:
     if not len(targets):
         return np.zeros(0)
     return weighted_f1(np.stack([confusion(t, p, n_classes) for t, p in zip(targets, predicted, strict=True)]))
@@ -246,8 +246,8 @@ def figures(predictions: Predictions, folds: Folds, classes: Sequence[str], conf
     f1 = predictions.f1(config.bootstrap, config.seed)
     scores = {name: values.mean(axis=0) for name, values in class_scores(counts).items()}
     rows, predicted = predictions.rows, predictions.probability.argmax(axis=2)
-    tests = [(repeat, folds.fold_of[repeat] == fold) for repeat, fold in folds.splits]
-    of_folds = [
+    tests = [(repeat, folds.row_folds[repeat] == fold) for repeat, fold in folds.splits]
+    fold_scores = [
         weighted_f1(confusion(predictions.target[test], predicted[repeat, test], len(classes)))
         for repeat, test in tests
     ]
@@ -255,7 +255,7 @@ def figures(predictions: Predictions, folds: Folds, classes: Sequence[str], conf
         "weighted_f1": f1.value,
         "low": f1.low,
         "high": f1.high,
-        "fold_deviation": float(np.std(of_folds)),
+        "fold_deviation": float(np.std(fold_scores)),
         "accuracy": float(np.trace(counts.mean(axis=0)) / len(rows)),
         "classes": {name: {k: float(v[c]) for k, v in scores.items()} for c, name in enumerate(classes)},
         "confusion": counts.mean(axis=0).tolist(),

@@ -12,7 +12,7 @@ from scipy.stats import false_discovery_control, rankdata
 _BLOCK = 2048  # latents that are drawn together
 
 
-def strata_of(column: pd.Series | None, n: int, cuts: int = 3) -> NDArray[np.int64]:
+def make_strata(column: pd.Series | None, n: int, cuts: int = 3) -> NDArray[np.int64]:
     """Groups of patients that are compared only with one another, ``(n,)``.
 
     Parameters
@@ -52,7 +52,7 @@ def compare(
     first
         Whether a patient is in the first group, ``(n_patients,)``.
     strata
-        `strata_of`, ``(n_patients,)``; one for all if None.
+        `make_strata`, ``(n_patients,)``; one for all if None.
     prevalence
         A latent is tested where it occurs (a_p[s] > 0) in at least this share of the patients of both groups
         together: a filter that does not know the groups, so that it spoils no p value.

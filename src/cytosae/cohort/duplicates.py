@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy.fft import dctn
 
 from cytosae.cells import UnreadableImage, load_squashed
-from cytosae.storage import place
+from cytosae.storage import resolve_path
 
 SAME = 0.98
 """Correlation between two small images from which they show the same cell; different real cells stay below 0.9."""
@@ -82,26 +82,26 @@ def near_pairs(prints: NDArray[np.float32], patients: NDArray[np.integer]) -> ND
 
 
 class _Nearest:
-    """The nearest of each of some cells, found in parts."""
+    """The nearest cells of each cell, collected in batches."""
 
     def __init__(self, n_rows: int) -> None:
         self.n_rows = n_rows
         self._clear()
 
     def _clear(self, *arrays: NDArray[np.generic]) -> None:
-        self._parts, self._waiting = ([arrays] if arrays else []), 0
+        self._candidates, self._waiting = ([arrays] if arrays else []), 0
 
     def add(self, row: NDArray[np.int64], other: NDArray[np.int64], distance: NDArray[np.float32]) -> None:
-        self._parts.append((row, other, distance))
+        self._candidates.append((row, other, distance))
         self._waiting += len(row)
         if self._waiting > _AT_ONCE:
             self.chosen()
 
     def chosen(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Rows and their nearest."""
-        if not self._parts:
+        if not self._candidates:
             return np.zeros(0, np.int64), np.zeros(0, np.int64)
-        row, other, distance = (np.concatenate(arrays) for arrays in zip(*self._parts, strict=True))
+        row, other, distance = (np.concatenate(arrays) for arrays in zip(*self._candidates, strict=True))
         order = np.lexsort((other, distance, row))
         row, other, distance = row[order], other[order], distance[order]
         rank = np.arange(len(row)) - np.searchsorted(row, np.arange(self.n_rows))[row]
@@ -128,10 +128,10 @@ def correlations(grey: Grey, pairs: NDArray[np.int64]) -> NDArray[np.float32]:
     """Largest correlation of each pair of images over the eight turns and mirrorings of the second, ``(n_pairs,)``."""
     largest = np.zeros(len(pairs), np.float32)
     for start in range(0, len(pairs), _TOGETHER):
-        part = slice(start, start + _TOGETHER)
-        first, second = (unit_vectors(grey[pairs[part, side]]) for side in (0, 1))
+        rows = slice(start, start + _TOGETHER)
+        first, second = (unit_vectors(grey[pairs[rows, side]]) for side in (0, 1))
         turns = (np.rot90(mirrored, k, (1, 2)) for mirrored in (second, second[:, :, ::-1]) for k in range(4))
-        largest[part] = np.max([np.einsum("nij,nij->n", first, turned) for turned in turns], axis=0)
+        largest[rows] = np.max([np.einsum("nij,nij->n", first, turned) for turned in turns], axis=0)
     return largest
 
 
@@ -181,7 +181,7 @@ def shared_cells(
 
 def _small(path: str) -> Grey | None:
     try:
-        pixels = load_squashed(place(path), _EDGE, "percentile")  # the same cell, however bright it is shown
+        pixels = load_squashed(resolve_path(path), _EDGE, "percentile")  # the same cell, however bright it is shown
         return pixels.sum(axis=2, dtype=np.uint16)
     except UnreadableImage:
         return None

@@ -99,15 +99,15 @@ def trained(task: ClassificationTask, rows: NDArray[np.bool_], threshold: float)
 def write_classifiers(path: Path, models: Sequence[Classifier]) -> None:
     """Write the classifier of all patients and those of the folds as safetensors."""
     arrays = {name: np.stack([getattr(model, name) for model in models]) for name in ("weights", "intercept", "centre")}
-    with whole_file(path) as partial:
-        save_file(arrays, partial)
+    with whole_file(path) as temporary:
+        save_file(arrays, temporary)
 
 
 def read_classifiers(path: Path, classes: Sequence[str]) -> list[Classifier]:
     """What `write_classifiers` wrote."""
     try:
         arrays = load_file(path)
-        parts = zip(arrays["weights"], arrays["intercept"], arrays["centre"], strict=True)
+        folds = zip(arrays["weights"], arrays["intercept"], arrays["centre"], strict=True)
     except (OSError, SafetensorError, KeyError) as error:
         raise CytosaeError(f"{path}: not readable ({error}). Run `cytosae classify` again.") from error
-    return [Classifier(tuple(classes), *part) for part in parts]
+    return [Classifier(tuple(classes), *fold) for fold in folds]

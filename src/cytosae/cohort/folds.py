@@ -18,7 +18,7 @@ from cytosae.errors import CytosaeError
 class Folds:
     """One or several divisions of the same patients; in each, every row is predicted once."""
 
-    fold_of: NDArray[np.int64]
+    row_folds: NDArray[np.int64]
     """Fold of each row, negative for rows that are never predicted (and always trained on), ``(n_repeats, n_rows)``."""
     names: tuple[str, ...]
     """Names of the folds."""
@@ -31,12 +31,12 @@ class Folds:
     @property
     def n_repeats(self) -> int:
         """Divisions."""
-        return len(self.fold_of)
+        return len(self.row_folds)
 
     @property
     def splits(self) -> list[tuple[int, int]]:
         """Division and fold of every prediction."""
-        return [(repeat, int(fold)) for repeat, row in enumerate(self.fold_of) for fold in np.unique(row[row >= 0])]
+        return [(repeat, int(fold)) for repeat, row in enumerate(self.row_folds) for fold in np.unique(row[row >= 0])]
 
 
 def stratified_folds(
@@ -59,26 +59,26 @@ def stratified_folds(
         fewer = max(2, smallest)
         caveats.append(f"{splits} folds asked for, but the smallest class has {smallest} patients: {fewer} folds")
         splits = fewer
-    fold_of = np.empty((repeats, len(target)), np.int64)
+    row_folds = np.empty((repeats, len(target)), np.int64)
     for repeat in range(repeats):
         divided = StratifiedGroupKFold(splits, shuffle=True, random_state=(seed + repeat) % 2**32)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # a class with one patient is in one fold
             for fold, (_, test) in enumerate(divided.split(target, target, groups)):
-                fold_of[repeat, test] = fold
+                row_folds[repeat, test] = fold
     drawn = f", drawn {repeats} times" if repeats > 1 else ""
     names = tuple(f"fold {fold + 1}" for fold in range(splits))
-    return Folds(fold_of, names, f"{splits} folds by patient{drawn}", caveats=tuple(caveats))
+    return Folds(row_folds, names, f"{splits} folds by patient{drawn}", caveats=tuple(caveats))
 
 
-def given_folds(column: pd.Series, target: NDArray[np.integer], groups: Sequence[str], what: str) -> Folds:
+def given_folds(column: pd.Series, target: NDArray[np.integer], groups: Sequence[str], title: str) -> Folds:
     """The folds that a column names: each value is predicted once by a model trained on all others.
 
     Parameters
     ----------
     column
         Of each row: the fold, or the laboratory that is left out; rows without a value are trained on and never predicted.
-    what
+    title
         Name of the column, for messages.
 
     Raises
@@ -91,17 +91,17 @@ def given_folds(column: pd.Series, target: NDArray[np.integer], groups: Sequence
     if (several > 1).any():
         patients = several.index[several > 1]
         raise CytosaeError(
-            f"{what}: {len(patients)} patients are in two folds, the first is {patients[0]!r}. A model would be tested on a "
-            "patient that it knows: give every patient one fold."
+            f"{title}: {len(patients)} patients are in two folds, the first is {patients[0]!r}. A model would be tested on "
+            "a patient that it knows: give every patient one fold."
         )
     codes, names = pd.factorize(fold, sort=True)
     if len(names) < 2:
-        raise CytosaeError(f"{what}: has {len(names)} different values; at least two are needed to leave one out.")
+        raise CytosaeError(f"{title}: has {len(names)} different values; at least two are needed to leave one out.")
     caveats = []
     for code, name in enumerate(names):
         unseen = np.setdiff1d(target[codes == code], target[codes != code])
         if len(unseen):
-            caveats.append(f"{what} {name}: {len(unseen)} of its classes occur nowhere else")
+            caveats.append(f"{title} {name}: {len(unseen)} of its classes occur nowhere else")
     if (codes < 0).any():
-        caveats.append(f"{what}: {(codes < 0).sum()} patients have no value, they are trained on and not predicted")
-    return Folds(codes[None].astype(np.int64), tuple(map(str, names)), f"one {what} left out", True, tuple(caveats))
+        caveats.append(f"{title}: {(codes < 0).sum()} patients have no value, they are trained on and not predicted")
+    return Folds(codes[None].astype(np.int64), tuple(map(str, names)), f"one {title} left out", True, tuple(caveats))

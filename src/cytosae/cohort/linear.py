@@ -39,7 +39,7 @@ def threshold_products(
     -------
     Products ``(n_thresholds, n_rows, n_rows)``, and the number of latents kept ``(n_thresholds,)``.
     """
-    cuts, place = np.unique(np.asarray(thresholds, float), return_inverse=True)
+    cuts, position = np.unique(np.asarray(thresholds, float), return_inverse=True)
     level = np.searchsorted(cuts, np.asarray(log_mean), side="left")  # how many of the thresholds it is above
     products = np.zeros((len(cuts), len(features), len(features)))
     counts = np.zeros(len(cuts), np.int64)
@@ -48,7 +48,7 @@ def threshold_products(
         products[cut] = columns @ columns.T
         counts[cut] = columns.shape[1]
     products = np.cumsum(products[::-1], axis=0)[::-1]
-    return products[place], np.cumsum(counts[::-1])[::-1][place]
+    return products[position], np.cumsum(counts[::-1])[::-1][position]
 
 
 @dataclass(frozen=True)
@@ -106,8 +106,8 @@ def _newton(
     """
     n, r = rows.shape
     truth = np.ascontiguousarray(np.eye(n_classes)[targets].transpose(1, 2, 0))  # (n, classes, fits)
-    shares = truth.mean(axis=0)
-    intercept = np.where(shares > 0, np.log(np.maximum(shares, 1e-300)), _NEVER)
+    frequencies = truth.mean(axis=0)
+    intercept = np.where(frequencies > 0, np.log(np.maximum(frequencies, 1e-300)), _NEVER)
     weights = np.zeros((r, *intercept.shape))
     logits = np.broadcast_to(intercept, truth.shape).copy()
     lengths = (rows**2).sum(axis=0)[:, None, None]
@@ -184,12 +184,12 @@ def _conjugate(
         x_w, x_b = x_w + a * p[0], x_b + a * p[1]
         left = left[0] - a * h[0], left[1] - a * h[1]
         z = left[0] / scale[0], left[1] / scale[1]
-        now = _inner(left, z)
-        if (now <= enough).all():
+        residual = _inner(left, z)
+        if (residual <= enough).all():
             break
-        b = np.divide(now, rz, out=np.zeros_like(rz), where=rz > 0)
+        b = np.divide(residual, rz, out=np.zeros_like(rz), where=rz > 0)
         p = z[0] + b * p[0], z[1] + b * p[1]
-        rz = now
+        rz = residual
     return x_w, x_b
 
 

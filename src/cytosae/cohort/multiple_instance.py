@@ -85,9 +85,9 @@ def predict_bags(
             longest = max(map(len, chosen))
             cells = np.zeros((len(chosen), longest, bags.cells.shape[1]), np.float32)
             present = np.zeros((len(chosen), longest), bool)
-            for place, members in enumerate(chosen):
-                cells[place, : len(members)] = (bags.cells[members] - centre) / spread
-                present[place, : len(members)] = True
+            for index, members in enumerate(chosen):
+                cells[index, : len(members)] = (bags.cells[members] - centre) / spread
+                present[index, : len(members)] = True
             return torch.from_numpy(cells), torch.from_numpy(present)
 
         model.train()

@@ -65,7 +65,7 @@ def _patients(data: ad.AnnData, codes: np.ndarray) -> pd.DataFrame:
             obs[column] = values.sum().astype(np.int64).to_numpy()
         elif column in IMAGE_COLUMNS:
             joined = values.agg(
-                lambda parts: " | ".join(sorted({one for part in parts for one in str(part).split(" | ")}))
+                lambda files: " | ".join(sorted({one for value in files for one in str(value).split(" | ")}))
             )
             obs[column] = pd.Categorical(joined)
         elif column == "diagnosis" or values.nunique().max() <= 1:

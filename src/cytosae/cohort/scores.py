@@ -39,13 +39,13 @@ def class_scores(counts: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
     hits = np.diagonal(counts, axis1=-2, axis2=-1)
     support, predicted = counts.sum(axis=-1), counts.sum(axis=-2)
 
-    def share(part: NDArray[np.float64], whole: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.divide(part, whole, out=np.zeros_like(part, dtype=float), where=whole > 0)
+    def ratio(numerator: NDArray[np.float64], denominator: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.divide(numerator, denominator, out=np.zeros_like(numerator, dtype=float), where=denominator > 0)
 
     return {
-        "precision": share(hits, predicted),
-        "recall": share(hits, support),
-        "f1": share(2 * hits, support + predicted),
+        "precision": ratio(hits, predicted),
+        "recall": ratio(hits, support),
+        "f1": ratio(2 * hits, support + predicted),
         "support": support,
     }
 
@@ -82,10 +82,10 @@ def calibration(probability: ArrayLike, truth: ArrayLike, bins: int = 8) -> dict
             {"n": len(rows), "confidence": float(confidence[rows].mean()), "correct": float(correct[rows].mean())}
         )
     truth_matrix = np.eye(p.shape[1])[true]
-    of_truth = np.clip(p[np.arange(len(p)), true], 1e-15, 1)
+    true_class = np.clip(p[np.arange(len(p)), true], 1e-15, 1)
     return {
         "ece": float(sum(b["n"] * abs(b["confidence"] - b["correct"]) for b in by_bin) / len(p)),
         "brier": float(((p - truth_matrix) ** 2).sum(axis=1).mean()),
-        "log_loss": float(-np.log(of_truth).mean()),
+        "log_loss": float(-np.log(true_class).mean()),
         "bins": by_bin,
     }

@@ -31,9 +31,8 @@ def is_barcodes(path: Path) -> bool:
         return bool(file["uns/cytosae/stage"].asstr()[()] == "barcodes")
 
 
-def why_of_others(path: Path, concepts: Path) -> str | None:
-    """Why barcodes are not of the concepts in a folder, such as those of a study whose cells have changed since; None if
-    they are.
+def why_other_concepts(path: Path, concepts: Path) -> str | None:
+    """Why barcodes were made of other concepts than those in a folder, for example before the cells changed; None if not.
 
     Parameters
     ----------
@@ -48,14 +47,14 @@ def why_of_others(path: Path, concepts: Path) -> str | None:
         Not readable, or no barcodes.
     """
     about = _about(path)
-    now, parameters = read_inputs(concepts), read_parameters(concepts)
-    counted = list(_inputs_of(about.get("inputs", {})))
+    current, parameters = read_inputs(concepts), read_parameters(concepts)
+    counted = list(_dataset_inputs(about.get("inputs", {})))
     if not counted:
         return "they do not say of which concepts they are"
-    alike = [inputs for inputs in counted if same_weights(inputs.get("sae"), now["sae"])]
+    alike = [inputs for inputs in counted if same_weights(inputs.get("sae"), current["sae"])]
     if not alike:
         return "they count the latents of another autoencoder"
-    if not any(inputs == now for inputs in alike):
+    if not any(inputs == current for inputs in alike):
         return "they are of other cells or tokens, or of what the table said of these cells before"
     before = about.get("encoding", {})
     if changed := [name for name, value in parameters.items() if name in before and before[name] != value]:
@@ -69,14 +68,14 @@ def _about(path: Path) -> dict[str, Any]:
         return dict(read_elem(file["uns/cytosae"]))
 
 
-def _inputs_of(recorded: Mapping[str, Any]) -> Iterator[dict[str, str]]:
+def _dataset_inputs(recorded: Mapping[str, Any]) -> Iterator[dict[str, str]]:
     """Digests of the inputs of each data set; a slash in its name is a level more in the file."""
     if "sae" in recorded and not isinstance(recorded["sae"], Mapping):
         yield {str(name): str(value) for name, value in recorded.items()}
         return
     for value in recorded.values():
         if isinstance(value, Mapping):
-            yield from _inputs_of(value)
+            yield from _dataset_inputs(value)
 
 
 def read_barcodes(
@@ -109,7 +108,7 @@ def read_barcodes(
     study = path.absolute().parent.parent
     if concepts is None and path.absolute().parent.name == COHORT and (study / "concepts" / MANIFEST).is_file():
         concepts = study / "concepts"
-    if concepts is not None and (why := why_of_others(path, concepts)):
+    if concepts is not None and (why := why_other_concepts(path, concepts)):
         raise CytosaeError(
             f"{path}: not of the concepts in {concepts}: {why}. Make them again: `cytosae run` on the study, or "
             f"`cytosae barcodes {concepts} -o {path}`."

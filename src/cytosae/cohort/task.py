@@ -45,7 +45,7 @@ class ClassificationTask:
             return np.log10(pooled_mean_activation(means, active, self.data.obs["n_cells"].to_numpy()[rows]))
 
 
-def column_of(data: ad.AnnData, name: str) -> pd.Series:
+def patient_column(data: ad.AnnData, name: str) -> pd.Series:
     """A column of the patients, as text or numbers, missing values as None.
 
     Raises
@@ -67,7 +67,7 @@ def classification_task(data: ad.AnnData, target: str) -> ClassificationTask:
     CytosaeError
         No such column, or fewer than two classes with two patients each.
     """
-    values = column_of(data, target)
+    values = patient_column(data, target)
     caveats = []
     if missing := int(values.isna().sum()):
         caveats.append(f"{missing} of {len(values)} patients have no {target}, left out")

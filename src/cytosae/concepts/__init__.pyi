@@ -1,5 +1,5 @@
 from .activations import cell_activations, concept_maps
-from .attribution import CellConcepts, cell_concepts, patch_concepts, tissue_shares
+from .attribution import CellConcepts, cell_concepts, patch_concepts, tissue_fractions
 from .encoding import check_fit, encode, encode_inputs
 from .evaluation import evaluate_study
 from .joining import is_joined_statistics, joined_statistics
@@ -73,5 +73,5 @@ __all__ = [
     "reference_images",
     "stratified_panel",
     "stream_concepts",
-    "tissue_shares",
+    "tissue_fractions",
 ]

@@ -16,7 +16,7 @@ from cytosae.sae import SAE
 
 
 @torch.no_grad()
-def patch_concepts(sae: SAE, token: Tensor, common: ArrayLike) -> pd.DataFrame:
+def patch_concepts(sae: SAE, token: Tensor, is_common: ArrayLike) -> pd.DataFrame:
     """Active latents of a patch, strongest first (section 3.2 of CytoSAE).
 
     Parameters
@@ -25,7 +25,7 @@ def patch_concepts(sae: SAE, token: Tensor, common: ArrayLike) -> pd.DataFrame:
         The autoencoder.
     token
         Of the patch, ``(d_model,)``.
-    common
+    is_common
         Latents that say little since nearly every image has them (`is_common`), ``(n_latents,)``.
 
     Returns
@@ -33,13 +33,13 @@ def patch_concepts(sae: SAE, token: Tensor, common: ArrayLike) -> pd.DataFrame:
     ``latent, activation, common``; what is left without the common ones is the patch's attribution.
     """
     h = sae.encode(token.to(sae.b_dec.device, torch.float32)[None])[0].cpu().numpy()
-    return _ranked(h, common, "activation")
+    return _ranked(h, is_common, "activation")
 
 
-def _ranked(values: NDArray[np.float32], common: ArrayLike, name: str) -> pd.DataFrame:
+def _ranked(values: NDArray[np.float32], is_common: ArrayLike, name: str) -> pd.DataFrame:
     latents = np.flatnonzero(values > 0)
     latents = latents[np.argsort(-values[latents], kind="stable")]
-    return pd.DataFrame({"latent": latents, name: values[latents], "common": np.asarray(common, bool)[latents]})
+    return pd.DataFrame({"latent": latents, name: values[latents], "common": np.asarray(is_common, bool)[latents]})
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def cell_concepts(
     sae: SAE,
     tokens: Tensor,
     grid: tuple[int, int],
-    common: ArrayLike,
+    is_common: ArrayLike,
     *,
     top: int | None = None,
     all_latents: bool = False,
@@ -72,7 +72,7 @@ def cell_concepts(
         Of the cell, ``(1 + rows * columns, d_model)``; token 0 is CLS.
     grid
         Rows and columns of patches.
-    common
+    is_common
         Latents that nearly every image has, ``(n_latents,)``.
     top
         So many at most; all if None.
@@ -80,7 +80,7 @@ def cell_concepts(
         Common latents too; without it they are left out.
     """
     x = tokens.to(sae.b_dec.device, torch.float32)
-    table = _ranked(sae.encode(x).mean(dim=0).cpu().numpy(), common, "mean_activation")
+    table = _ranked(sae.encode(x).mean(dim=0).cpu().numpy(), is_common, "mean_activation")
     if not all_latents:
         table = table[~table["common"]]
     table = table.head(len(table) if top is None else top).reset_index(drop=True)
@@ -89,7 +89,7 @@ def cell_concepts(
     return CellConcepts(table, maps)
 
 
-def tissue_shares(maps: ArrayLike, tissues: ArrayLike) -> pd.DataFrame:
+def tissue_fractions(maps: ArrayLike, tissues: ArrayLike) -> pd.DataFrame:
     """Where concepts lie: the share of each map's activation on nucleus, cytoplasm and background.
 
     Parameters

@@ -40,8 +40,8 @@ class CellRanges:
     n_latents: int
 
     @classmethod
-    def of(cls, folder: Path, size: int, n_latents: int, identity: dict[str, Any]) -> CellRanges:
-        """Those in a folder that are made from the same inputs with the same settings, and no others."""
+    def for_inputs(cls, folder: Path, size: int, n_latents: int, identity: dict[str, Any]) -> CellRanges:
+        """The ranges in a folder that were encoded from these inputs with these settings."""
         return cls(folder / digest(identity)[:16], size, n_latents)
 
     def _path(self, start: int) -> Path:

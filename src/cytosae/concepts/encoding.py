@@ -40,17 +40,17 @@ def check_fit(layout: Layout, sae: SAE) -> None:
     if not trained:
         say("concepts: the autoencoder does not say on which backbone it was trained; its width fits")
         return
-    for key, what in (("fingerprint", "backbone"), ("layer", "layer")):
+    for key, setting in (("fingerprint", "backbone"), ("layer", "layer")):
         if trained.get(key) != layout.backbone.get(key):
-            mine, theirs = (_name(about, what) for about in (layout.backbone, trained))
+            given, expected = (_name(about, setting) for about in (layout.backbone, trained))
             raise CytosaeError(
-                f"The tokens come from {what} {mine}, the autoencoder was trained on {what} {theirs}. Embed the "
-                f"cells with that {what}."
+                f"The tokens come from {setting} {given}, the autoencoder was trained on {setting} {expected}. Embed the "
+                f"cells with that {setting}."
             )
 
 
-def _name(about: dict[str, Any], what: str) -> str:
-    if what == "layer":
+def _name(about: dict[str, Any], setting: str) -> str:
+    if setting == "layer":
         return f"{about.get('layer', -2) + 1} of {about.get('depth')}"
     return f"{about.get('name')} ({str(about.get('fingerprint'))[:12]})"
 
@@ -110,8 +110,8 @@ def encode(
     inputs = encode_inputs(source, sae.weights_digest())
     size = source.layout.cells_per_shard
     identity = {"parameters": to_stored(config), "inputs": inputs, "activation": sae.activation.described()}
-    ranges = CellRanges.of(folder.absolute() / RANGES, size, sae.n_latents, identity)
-    encoder = Encoder.of(source, sae, device)
+    ranges = CellRanges.for_inputs(folder.absolute() / RANGES, size, sae.n_latents, identity)
+    encoder = Encoder.from_sae(source, sae, device)
     with disk_errors(folder):
         if partition is not None:
             return _encode_partition(encoder, ranges, config, inputs, folder, engine, partition)
@@ -170,7 +170,7 @@ def _finish(
     for dataset, name in names.items():
         rows = np.flatnonzero((source.cells["dataset"] == dataset).to_numpy())
         cells = source.cells.iloc[rows]
-        cell_table = CellTable.of(cells)
+        cell_table = CellTable.from_cells(cells)
         statistics = _reduced(ranges, rows, cell_table, config, engine, dataset)
         var, summary[dataset] = _latent_table(statistics, cell_table, config)
         kinds = statistics.references.kinds()
@@ -179,7 +179,7 @@ def _finish(
         write_concepts(h5ad, cells, var, kinds, statistics.groups, about, ranges.read(rows))
         latents = np.flatnonzero(var["is_concept"].to_numpy())
         write_maps(maps, latents, _maps(encoder, rows, latents, kinds["reference"], engine, dataset))
-        outputs.update({path.name: FileRecord.of(path) for path in (h5ad, maps)})
+        outputs.update({path.name: FileRecord.from_file(path) for path in (h5ad, maps)})
     remove_outdated(folder, "concepts", outputs)
     Manifest("concepts", to_stored(config), inputs, outputs, {"datasets": summary, "files": names}).save(folder)
     remove_ranges(folder)

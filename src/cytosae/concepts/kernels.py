@@ -82,7 +82,7 @@ def keep(
     indices: Array,
     data: Array,
     first: int,
-    owner_of: Array,
+    row_owners: Array,
     cap: int,
     seed: int,
     lists: tuple[Array, Array, Array, Array],
@@ -94,7 +94,7 @@ def keep(
     cells, values, keys, owners = lists
     last = cells.shape[1] - 1
     for row in range(len(indptr) - 1):
-        cell, owner = first + row, owner_of[row]
+        cell, owner = first + row, row_owners[row]
         for entry in range(indptr[row], indptr[row + 1]):
             value, latent = data[entry], indices[entry]
             if value <= 0:

@@ -28,7 +28,7 @@ class CellTable:
     """By column (label, diagnosis): the names of the data set, and each cell's number among them, -1 where unknown."""
 
     @classmethod
-    def of(cls, cells: pd.DataFrame) -> CellTable:
+    def from_cells(cls, cells: pd.DataFrame) -> CellTable:
         """Of all cells of a data set."""
         groups = {}
         for column in GROUPED:
@@ -68,8 +68,8 @@ class Statistics:
         ----------
         n_latents
             Latents of the autoencoder.
-        roster
-            Has the names of the groups.
+        cell_table
+            The cells, with the names of the groups.
         config
             Settings.
         per_patient

@@ -39,7 +39,7 @@ class References:
     """Cells of one patient in a list, at most; 0 is any number."""
 
     @classmethod
-    def of(
+    def from_matrix(
         cls,
         mean_activation: sp.csr_matrix,
         k: int = 10,
@@ -150,7 +150,7 @@ class References:
 
 def reference_images(mean_activation: sp.csr_matrix, k: int = 10) -> References:
     """The `k` cells with the largest m_i[s] of each latent (section 2 of CytoSAE)."""
-    return References.of(mean_activation, k)
+    return References.from_matrix(mean_activation, k)
 
 
 @dataclass(frozen=True)
@@ -173,7 +173,7 @@ class ReferenceImages:
         return cls(References.empty(n_latents, k), spread, References.empty(n_latents, max(k, SAMPLE)), seed)
 
     @classmethod
-    def of(
+    def from_matrix(
         cls,
         mean_activation: sp.csr_matrix,
         k: int,

@@ -30,7 +30,7 @@ ANNOTATION, VERDICT, NAMES = "annotation", "verdict", "annotation_names"
 class Entry:
     """An element of an AnnData, or a column of its tables."""
 
-    place: str
+    slot: str
     """``X``, ``layers``, ``obs``, ``var``, ``obsm``, ``varm`` or ``uns``."""
     name: str
     """Empty for ``X``."""
@@ -46,7 +46,7 @@ class Entry:
     @property
     def element(self) -> str:
         """How code reads it: ``var["label_entropy"]``."""
-        return f'{self.place}["{self.name}"]' if self.name else self.place
+        return f'{self.slot}["{self.name}"]' if self.name else self.slot
 
 
 _STATISTICS = (
@@ -156,9 +156,9 @@ IMAGE_COLUMNS = tuple(entry.name for entry in BARCODES if entry.name.startswith(
 """What the images of a patient are like as files, several values joined by a bar."""
 
 
-def names(entries: Iterable[Entry], place: str, *roles: Role) -> list[str]:
-    """Names of the entries at a place, such as ``obs``; with roles only of those columns."""
-    return [entry.name for entry in entries if entry.place == place and (not roles or entry.role in roles)]
+def names(entries: Iterable[Entry], slot: str, *roles: Role) -> list[str]:
+    """Names of the entries of a slot, such as ``obs``; with roles only of those columns."""
+    return [entry.name for entry in entries if entry.slot == slot and (not roles or entry.role in roles)]
 
 
 def grouping(entries: Iterable[Entry], columns: Iterable[str], keys: Iterable[str] = ()) -> list[str]:
@@ -167,20 +167,20 @@ def grouping(entries: Iterable[Entry], columns: Iterable[str], keys: Iterable[st
     return [column for column in columns if column not in excluded]
 
 
-def meanings(entries: Iterable[Entry], *places: str) -> dict[str, str]:
-    """Meaning of each entry at some places, by name (``X`` for itself); goes into ``uns["cytosae"]``."""
-    return {entry.name or entry.place: entry.meaning for entry in entries if entry.place in places}
+def meanings(entries: Iterable[Entry], *slots: str) -> dict[str, str]:
+    """Meaning of each entry of some slots, by name (``X`` for itself); goes into ``uns["cytosae"]``."""
+    return {entry.name or entry.slot: entry.meaning for entry in entries if entry.slot in slots}
 
 
-def check(entries: Iterable[Entry], place: str, elements: Mapping[str, Any]) -> None:
+def check(entries: Iterable[Entry], slot: str, elements: Mapping[str, Any]) -> None:
     """Refuse to write what the schema does not have, or has as another type.
 
     Parameters
     ----------
     entries
         `CONCEPTS` or `BARCODES`.
-    place
-        Where the elements go.
+    slot
+        Part of the AnnData that gets them, such as ``obs``.
     elements
         Arrays or columns by name. In ``obs`` other columns are the user's.
 
@@ -189,12 +189,12 @@ def check(entries: Iterable[Entry], place: str, elements: Mapping[str, Any]) -> 
     ValueError
         Names the element, its type and that of the schema.
     """
-    known = {entry.name: entry for entry in entries if entry.place == place}
+    known = {entry.name: entry for entry in entries if entry.slot == slot}
     for name, values in elements.items():
         entry = known.get(str(name))
-        found = str(getattr(values, "dtype", type(values).__name__))
-        if entry is None and place == "obs":
+        dtype = str(getattr(values, "dtype", type(values).__name__))
+        if entry is None and slot == "obs":
             continue
         empty = hasattr(values, "isna") and values.isna().all()
-        if entry is None or not (found == entry.dtype or entry.users or empty):
-            raise ValueError(f'{place}["{name}"] is {found}; the schema has {entry and entry.dtype}')
+        if entry is None or not (dtype == entry.dtype or entry.users or empty):
+            raise ValueError(f'{slot}["{name}"] is {dtype}; the schema has {entry and entry.dtype}')

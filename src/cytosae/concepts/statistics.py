@@ -67,10 +67,10 @@ class Groups:
 
     def add(self, mean_activation: sp.csr_matrix, codes: NDArray[np.integer]) -> None:
         """Take in more cells; `codes` ``(n_cells,)`` are the groups' numbers, negative where unknown."""
-        whose = np.asarray(codes, np.int64)
-        self.n_cells[:] += np.bincount(whose[whose >= 0], minlength=len(self.names))
+        group_numbers = np.asarray(codes, np.int64)
+        self.n_cells[:] += np.bincount(group_numbers[group_numbers >= 0], minlength=len(self.names))
         matrix = mean_activation.indptr, mean_activation.indices, mean_activation.data
-        kernels.add_sums(*matrix, whose, self.active, self.sums.whole, self.sums.fraction)
+        kernels.add_sums(*matrix, group_numbers, self.active, self.sums.whole, self.sums.fraction)
 
     def __add__(self, other: Groups) -> Groups:
         if self.names != other.names:
@@ -95,7 +95,7 @@ class Groups:
 class LatentSums:
     """Mergeable sums over cells, from which frequency and mean activation follow; exact as `Groups` are."""
 
-    of_all: Groups
+    all_cells: Groups
     """One group: all cells."""
 
     @classmethod
@@ -104,7 +104,7 @@ class LatentSums:
         return cls(Groups.empty(["all"], n_latents))
 
     @classmethod
-    def of(cls, mean_activation: sp.csr_matrix) -> LatentSums:
+    def from_matrix(cls, mean_activation: sp.csr_matrix) -> LatentSums:
         """Sums over the cells of a matrix."""
         sums = cls.empty(mean_activation.shape[1])
         sums.add(mean_activation)
@@ -112,25 +112,25 @@ class LatentSums:
 
     def add(self, mean_activation: sp.csr_matrix) -> None:
         """Take in more cells."""
-        self.of_all.add(mean_activation, np.zeros(mean_activation.shape[0], np.int64))
+        self.all_cells.add(mean_activation, np.zeros(mean_activation.shape[0], np.int64))
 
     def __add__(self, other: LatentSums) -> LatentSums:
-        return LatentSums(self.of_all + other.of_all)
+        return LatentSums(self.all_cells + other.all_cells)
 
     @property
     def n_cells(self) -> int:
         """Number of cells."""
-        return int(self.of_all.n_cells[0])
+        return int(self.all_cells.n_cells[0])
 
     @property
     def active(self) -> NDArray[np.int64]:
         """Cells with m_i[s] > 0, ``(n_latents,)``."""
-        return self.of_all.active[0]
+        return self.all_cells.active[0]
 
     @property
     def total(self) -> NDArray[np.float64]:
         """Sum of m_i[s], ``(n_latents,)``."""
-        return self.of_all.total[0]
+        return self.all_cells.total[0]
 
     def activation_frequency(self) -> NDArray[np.float64]:
         """Share of cells with m_i[s] > 0 (section 4 of the paper's definitions)."""
@@ -144,17 +144,17 @@ class LatentSums:
 
 def activation_frequency(mean_activation: sp.csr_matrix) -> NDArray[np.float64]:
     """Share of cells in which each latent is active at all, m_i[s] > 0; ``(n_latents,)``."""
-    return LatentSums.of(mean_activation).activation_frequency()
+    return LatentSums.from_matrix(mean_activation).activation_frequency()
 
 
 def mean_activation(mean_activation: sp.csr_matrix) -> NDArray[np.float64]:
     """Mean of m_i[s] over the cells with m_i[s] > 0, 0 where there is none; ``(n_latents,)``."""
-    return LatentSums.of(mean_activation).mean_activation()
+    return LatentSums.from_matrix(mean_activation).mean_activation()
 
 
-def is_common(activation_frequency: ArrayLike, share: float = 0.99) -> NDArray[np.bool_]:
-    """Latents that are active in nearly every image of a data set, more than `share` of them; ``(n_latents,)``."""
-    return np.asarray(activation_frequency) > share
+def is_common(activation_frequency: ArrayLike, fraction: float = 0.99) -> NDArray[np.bool_]:
+    """Latents that are active in nearly every image of a data set, more than `fraction` of them; ``(n_latents,)``."""
+    return np.asarray(activation_frequency) > fraction
 
 
 def is_concept(mean_activation: ArrayLike, threshold: float = CONCEPT_THRESHOLD) -> NDArray[np.bool_]:
@@ -209,6 +209,6 @@ def label_entropy(values: ArrayLike, labels: ArrayLike) -> NDArray[np.float64]:
     mass = np.bincount(runs, weights=weights.ravel()) if weights.size else np.zeros(0)
     latent = np.repeat(np.arange(len(weights)), weights.shape[1])[new_run.ravel()]
     total = weights.sum(axis=1)
-    share = np.divide(mass, total[latent], out=np.zeros_like(mass), where=total[latent] > 0)
-    entropy = -np.bincount(latent, weights=share * np.log(share + 1e-9), minlength=len(weights))
+    fraction = np.divide(mass, total[latent], out=np.zeros_like(mass), where=total[latent] > 0)
+    entropy = -np.bincount(latent, weights=fraction * np.log(fraction + 1e-9), minlength=len(weights))
     return np.where(total > 0, entropy, np.nan)

@@ -107,15 +107,17 @@ def write_concepts(
             "obs": _obs(cells),
             "var": var,
             "varm": {
-                f"{kind}_{what}": getattr(lists, what)
+                f"{kind}_{name}": getattr(lists, name)
                 for kind, lists in references.items()
-                for what in ("cells", "values")
+                for name in ("cells", "values")
             }
-            | {f"{column}_mean": of.mean_activation() for column, of in groups.items()}
-            | {f"{column}_frequency": of.activation_frequency() for column, of in groups.items()},
+            | {f"{column}_mean": sums.mean_activation() for column, sums in groups.items()}
+            | {f"{column}_frequency": sums.activation_frequency() for column, sums in groups.items()},
             "uns": {
                 "cytosae": about,
-                "groups": {c: {"names": np.array(of.names, object), "cells": of.n_cells} for c, of in groups.items()},
+                "groups": {
+                    c: {"names": np.array(sums.names, object), "cells": sums.n_cells} for c, sums in groups.items()
+                },
             },
             **{name: {} for name in ("layers", "obsm", "obsp", "varp")},
         }
@@ -161,8 +163,8 @@ def read_concepts(folder: Path, dataset: str, *, matrices: bool = True) -> ad.An
         Read both matrices too; without them the tables and reference images of a large data set are there at once.
     """
     with _open(folder, dataset) as file:
-        kept = ("obs", "var", "varm", "uns") if not matrices else ("X", "layers", "obs", "var", "varm", "uns")
-        data = ad.AnnData(**{key: read_elem(file[key]) for key in kept})
+        elements = ("obs", "var", "varm", "uns") if not matrices else ("X", "layers", "obs", "var", "varm", "uns")
+        data = ad.AnnData(**{key: read_elem(file[key]) for key in elements})
         if matrices:
             _checked(data.X)
             _checked(data.layers["mean_activation"])

@@ -43,8 +43,8 @@ class Encoder:
     """Of the encoder's product, the same wherever it is computed."""
 
     @classmethod
-    def of(cls, source: TokenSource, sae: SAE, device: str) -> Encoder:
-        """Of an autoencoder; `device` is that of the replicas, each of which chooses for itself if it is ``auto``."""
+    def from_sae(cls, source: TokenSource, sae: SAE, device: str) -> Encoder:
+        """Encoder of an autoencoder for replicas on `device`; with ``auto`` each replica chooses its own."""
         weights = {name: value.detach().cpu().numpy() for name, value in sae.tensors().items() if name != "W_dec"}
         precision = choose_precision("auto", choose_device(device))
         return cls(source, sae.d_model, sae.n_latents, sae.activation, weights, device, precision)
@@ -82,7 +82,7 @@ class ActivationMaker:
                 batch = next(tokens)
                 matrices.append(cell_activations(sae, batch, self.threshold, self.encoder.precision))
                 tick(len(batch))
-            counts, means = (sp.csr_matrix(sp.vstack(of_cells)) for of_cells in zip(*matrices, strict=True))
+            counts, means = (sp.csr_matrix(sp.vstack(unit_cells)) for unit_cells in zip(*matrices, strict=True))
             self.ranges.write(rows.start, counts, means)
             yield rows.start
 

@@ -76,7 +76,7 @@ class RayEngine:
         except ModuleNotFoundError as error:
             raise CytosaeError("--engine ray needs a further package: pip install 'cytosae[ray]'.") from error
         self._ray = ray
-        with _signals_kept():
+        with _restored_signals():
             try:
                 if address is None:
                     ray.init(address="local", num_cpus=replicas or None, include_dashboard=False)
@@ -157,7 +157,7 @@ class RayEngine:
 
 
 @contextmanager
-def _signals_kept() -> Iterator[None]:
+def _restored_signals() -> Iterator[None]:
     """Undo that ray takes SIGTERM for itself."""
     if threading.current_thread() is not threading.main_thread():
         yield

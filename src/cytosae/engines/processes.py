@@ -37,10 +37,10 @@ class _Process:
     """One worker process, and the units that it was given and has not finished."""
 
     def __init__(self, factory: WorkFactory, threads: int) -> None:
-        self.pipe, theirs = _SPAWN.Pipe()
-        self.process = _SPAWN.Process(target=_serve, args=(theirs, threads))
+        self.pipe, child_end = _SPAWN.Pipe()
+        self.process = _SPAWN.Process(target=_serve, args=(child_end, threads))
         self.process.start()
-        theirs.close()  # or its end would go unnoticed
+        child_end.close()  # or its end would go unnoticed
         self.units: deque[_Unit] = deque()
         self.prepare(factory)
 

@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     from cytosae.explorer.exporting import export
     from cytosae.explorer.serving import serve
 
-_PLACES = {"create_app": "app", "export": "exporting", "serve": "serving"}
+_MODULES = {"create_app": "app", "export": "exporting", "serve": "serving"}
 
 __all__ = ["create_app", "export", "serve"]
 
 
 def __getattr__(name: str) -> Any:
-    if name in _PLACES:
-        return getattr(import_module(f"cytosae.explorer.{_PLACES[name]}"), name)
+    if name in _MODULES:
+        return getattr(import_module(f"cytosae.explorer.{_MODULES[name]}"), name)
     raise AttributeError(f"module 'cytosae.explorer' has no attribute {name!r}")
 
 

@@ -22,13 +22,13 @@ from cytosae.explorer.reader import StudyReader
 from cytosae.explorer.schemas.cells import LatentMap, Patches
 from cytosae.explorer.schemas.values import short
 from cytosae.sae import SAE
-from cytosae.tokens import TokenStore, layout_of
+from cytosae.tokens import TokenStore, store_layout
 from cytosae.tokens.live import embed_batch
 
 Tokens = NDArray[np.float32]
 """``(n_tokens, d_model)``, token 0 is CLS; arrays, since torch wakes all its threads for the smallest sum."""
 STRONGEST = 12
-"""Latents told of a patch."""
+"""Latents listed for a patch."""
 _SMALL = 1 << 28  # products
 _TOKENS_BYTES, _ANSWERS_BYTES = 48 * 2**20, 16 * 2**20  # that are kept
 
@@ -82,7 +82,7 @@ class Activations:
         return TokenStore(self._reader.folder / "tokens")
 
     @cached_property
-    def _places(self) -> dict[str, NDArray[np.int64]]:
+    def _store_rows(self) -> dict[str, NDArray[np.int64]]:
         """Rows of the store by data set."""
         names = self._store.cells["dataset"].astype(str).to_numpy()
         return {name: np.flatnonzero(names == name) for name in self._reader.datasets}
@@ -90,7 +90,7 @@ class Activations:
     def embed(self, image: NDArray[np.uint8], name: str) -> Tokens:
         """Tokens of an image of 224 pixels, rounded as those of a study are."""
         with self._lock:
-            layout = layout_of(self.backbone.info, study_store(self._reader.folder))
+            layout = store_layout(self.backbone.info, study_store(self._reader.folder))
             pixels = torch.from_numpy(image[None].copy())
             return embed_batch(self.backbone, pixels, [name], layout.dtype)[0].float().numpy()
 
@@ -109,12 +109,12 @@ class Activations:
         with self._lock:
             if not self._reader.has_tokens:
                 return self.embed(self._images.pixels(data, row, INPUT_SIZE), *data.names([row]))
-            places = self._places[data.name]
+            rows = self._store_rows[data.name]
             (name,) = data.names([row])
-            if row >= len(places) or str(self._store.cells["cell_id"].iloc[places[row]]) != name:
+            if row >= len(rows) or str(self._store.cells["cell_id"].iloc[rows[row]]) != name:
                 raise CytosaeError(f"{name}: its tokens are not in the store any more. Run the study again.")
             try:
-                return self._store.read(places[row : row + 1])[0].float().numpy()
+                return self._store.read(rows[row : row + 1])[0].float().numpy()
             finally:
                 self._store.close()  # a store of millions of cells has more files than a process may open
 
@@ -126,24 +126,24 @@ class Activations:
 
     def map(self, tokens: Tokens, latent: int) -> LatentMap:
         """A latent on a cell."""
-        (found,) = self.maps([tokens], latent)
-        top = float(found.max())
-        return LatentMap(latent=latent, top=top, map=encoded(found, top))
+        (values,) = self.maps([tokens], latent)
+        top = float(values.max())
+        return LatentMap(latent=latent, top=top, map=encoded(values, top))
 
     def cell_maps(self, latent: int, cells: Sequence[tuple[DataSet, int]]) -> list[NDArray[np.float32] | None]:
-        """Map of a latent on each of some cells, by data set and row; None where it cannot be had."""
-        found: list[NDArray[np.float32] | None] = [None] * len(cells)
-        places, tokens = [], []
-        for place, (data, row) in enumerate(cells):
+        """Map of a latent on each cell, given by data set and row; None if its tokens cannot be read."""
+        maps: list[NDArray[np.float32] | None] = [None] * len(cells)
+        positions, tokens = [], []
+        for position, (data, row) in enumerate(cells):
             try:
                 tokens.append(self.tokens(data, row))
             except CytosaeError:
                 continue
-            places.append(place)
+            positions.append(position)
         if tokens:
-            for place, map_ in zip(places, self.maps(tokens, latent), strict=True):
-                found[place] = map_
-        return found
+            for position, map_ in zip(positions, self.maps(tokens, latent), strict=True):
+                maps[position] = map_
+        return maps
 
     @torch.no_grad()
     def encode(self, tokens: Tokens) -> torch.Tensor:
@@ -153,16 +153,16 @@ class Activations:
 
     def _make_patches(self, data: DataSet, row: int) -> bytes:
         """The strongest latents of every patch of a cell, as JSON."""
-        return self.strongest(self.tokens(data, row), data.common).model_dump_json().encode()
+        return self.strongest(self.tokens(data, row), data.common_latents).model_dump_json().encode()
 
-    def strongest(self, tokens: Tokens, common: NDArray[np.bool_]) -> Patches:
-        """The strongest latents of every patch, common ones left out."""
+    def strongest(self, tokens: Tokens, common_latents: NDArray[np.bool_]) -> Patches:
+        """The strongest latents of every patch, without the common ones."""
         with self._lock, _threads(tokens.size * self.sae.n_latents):
             h = self.encode(tokens[1:])
-            h[:, torch.from_numpy(common)] = 0
+            h[:, torch.from_numpy(common_latents)] = 0
             values, latents = (x.numpy() for x in torch.topk(h, min(STRONGEST, h.shape[1]), dim=1))
         patches = [
-            [(int(s), short(v) or 0.0) for s, v in zip(of, activations, strict=True) if v > 0]
-            for of, activations in zip(latents, values, strict=True)
+            [(int(s), short(v) or 0.0) for s, v in zip(strongest_latents, activations, strict=True) if v > 0]
+            for strongest_latents, activations in zip(latents, values, strict=True)
         ]
         return Patches(grid=self._reader.grid, top=float(values.max(initial=0)), patches=patches)

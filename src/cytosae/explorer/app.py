@@ -119,7 +119,7 @@ def create_app(
         return Cohort(reader, activations())
 
     def warm_up() -> None:
-        with suppress(CytosaeError):  # who asks for it is told
+        with suppress(CytosaeError):  # the request for it reports the error
             activations().sae  # noqa: B018
             cohort()
 
@@ -173,7 +173,7 @@ def _explain_problems(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def wrong(_: Request, error: RequestValidationError) -> JSONResponse:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"] if part not in {"path", "query", "body", "header"})
+        where = ".".join(str(step) for step in first["loc"] if step not in {"path", "query", "body", "header"})
         return JSONResponse({"detail": f"{where or 'body'}: {first['msg']}"}, 422)
 
 

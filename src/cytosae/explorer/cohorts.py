@@ -25,7 +25,7 @@ from cytosae.analysis.one_patient import (
     reference_groups,
 )
 from cytosae.artefacts import sha256_file
-from cytosae.cohort import CLASSIFICATION, as_records, column_of, read_barcodes
+from cytosae.cohort import CLASSIFICATION, as_records, patient_column, read_barcodes
 from cytosae.concepts import schema
 from cytosae.errors import CytosaeError, NotFound
 from cytosae.explorer.activations import Activations
@@ -45,8 +45,8 @@ class Cohort:
 
     Parameters
     ----------
-    opened
-        The study.
+    reader
+        Reads the study.
     activations
         Makes the maps.
     """
@@ -95,20 +95,20 @@ class Cohort:
     def _patient(self, name: str) -> tuple[Patient, DataSet, NDArray[np.int64]]:
         data = self.barcodes
         row = find_patient(data, name, "this study")
-        of, rows = self._cells_of(data, row)
-        counts, means = of.activations(rows)
-        labels = pd.DataFrame({"label": of.values("label", rows)}, index=rows)
-        return Patient(data, row, labels, counts, means, self._reader.tau), of, rows
+        source, rows = self._patient_cells(data, row)
+        counts, means = source.activations(rows)
+        labels = pd.DataFrame({"label": source.values("label", rows)}, index=rows)
+        return Patient(data, row, labels, counts, means, self._reader.tau), source, rows
 
-    def _cells_of(self, data: ad.AnnData, row: int) -> tuple[DataSet, NDArray[np.int64]]:
+    def _patient_cells(self, data: ad.AnnData, row: int) -> tuple[DataSet, NDArray[np.int64]]:
         """Data set and rows of a patient's cells."""
         dataset, who = (str(data.obs[column].iloc[row]) for column in ("dataset", "patient"))
-        of = self._reader.dataset(dataset)
-        column = of.column("patient")
+        source = self._reader.dataset(dataset)
+        column = source.column("patient")
         code = -1 if column is None else category(column, who)
         if column is None or code < 0:
             raise CytosaeError(f"{who}: no cell of this patient in data set {dataset!r}. Run the study again.")
-        return of, np.flatnonzero(column.codes == code)
+        return source, np.flatnonzero(column.codes == code)
 
     def patient(self, name: str, against: str = HEALTHY, concepts: int = 8) -> s.PatientDetail:
         """What is unusual in a patient against a group, and what the classifier says.
@@ -120,7 +120,7 @@ class Cohort:
         against
             A diagnosis. Where the healthy are meant and there are too few, the own diagnosis, then the largest group.
         concepts
-            Unusual concepts told, at most.
+            Unusual concepts listed, at most.
 
         Raises
         ------
@@ -128,57 +128,66 @@ class Cohort:
             No such patient or group.
         """
         with self._lock:
-            patient, of, rows = self._patient(name)
+            patient, source, rows = self._patient(name)
             config = PatientConfig(concepts=concepts)
             caveats: list[str] = []
             known = other_patients(patient.data, patient.row) if "diagnosis" in patient.data.obs else {}
             groups = {group: members for group, members in known.items() if len(members) >= LEAST}
             if against not in known and against != HEALTHY:
                 raise NotFound(f"{against}: no patient with this diagnosis; there are {', '.join(known)}.")
-            found = None
+            comparison = None
             for group, members in reference_groups(known, [against], caveats).items():
-                found = look_against(patient, group, members, config)
-            if found is None and (instead := _instead(groups, patient.known("diagnosis"), against)) is not None:
+                comparison = look_against(patient, group, members, config)
+            if comparison is None and (instead := _instead(groups, patient.known("diagnosis"), against)) is not None:
                 small: list[str] = []
                 members = reference_groups(known, [instead], small)[instead]
-                found = look_against(patient, instead, members, config)
+                comparison = look_against(patient, instead, members, config)
                 caveats += [f"compared with {instead} instead", *small]
-            said = predict(patient, self._reader.barcodes.parent / CLASSIFICATION, self._sha256, config, caveats)
-            reference = None if found is None else np.asarray(patient.data.X[found.rows], np.float32).mean(axis=0)
+            prediction = predict(patient, self._reader.barcodes.parent / CLASSIFICATION, self._sha256, config, caveats)
+            reference = (
+                None if comparison is None else np.asarray(patient.data.X[comparison.rows], np.float32).mean(axis=0)
+            )
             return s.PatientDetail(
                 patient=self.row(patient.row),
                 groups=[s.PatientGroup(name=group, patients=len(members)) for group, members in groups.items()],
-                against=None if found is None else self._against(found, of, rows),
-                barcode=_beside(patient.barcode, reference, () if found is None else found.chosen),
-                prediction=None if said is None else self._prediction(patient, said, of, rows),
+                against=None if comparison is None else self._against(comparison, source, rows),
+                barcode=_beside(patient.barcode, reference, () if comparison is None else comparison.chosen),
+                prediction=None if prediction is None else self._prediction(patient, prediction, source, rows),
                 caveats=caveats,
             )
 
-    def _against(self, found: Against, of: DataSet, rows: NDArray[np.int64]) -> s.AgainstGroup:
+    def _against(self, comparison: Against, source: DataSet, rows: NDArray[np.int64]) -> s.AgainstGroup:
         cells = [
-            s.ScoredCell(**_cell_fields(of, ref), score=found.scores[place])
-            for place, ref in zip(found.shown, of.refs(rows[found.shown]), strict=True)
+            s.ScoredCell(**_cell_fields(source, ref), score=comparison.scores[position])
+            for position, ref in zip(comparison.shown, source.refs(rows[comparison.shown]), strict=True)
         ]
         return s.AgainstGroup(
-            name=found.name,
-            patients=len(found.rows),
-            rule=found.rule,
-            unusual=found.count,
-            concepts=[s.UnusualConcept(**record) for record in found.records()],
+            name=comparison.name,
+            patients=len(comparison.rows),
+            rule=comparison.rule,
+            unusual=comparison.count,
+            concepts=[s.UnusualConcept(**record) for record in comparison.records()],
             cells=cells,
         )
 
-    def _prediction(self, patient: Patient, said: Prediction, of: DataSet, rows: NDArray[np.int64]) -> s.Predicted:
-        order = np.argsort(-said.probability, kind="stable")
+    def _prediction(
+        self, patient: Patient, prediction: Prediction, source: DataSet, rows: NDArray[np.int64]
+    ) -> s.Predicted:
+        order = np.argsort(-prediction.probability, kind="stable")
         return s.Predicted(
-            predicted=said.predicted,
-            truth=patient.known(said.target),
-            unseen=said.unseen,
-            classes=[s.ClassProbability(name=said.model.classes[c], probability=said.probability[c]) for c in order],
-            concepts=[s.AddingConcept(latent=int(latent), adds=said.adds[latent]) for latent in said.concepts],
+            predicted=prediction.predicted,
+            truth=patient.known(prediction.target),
+            unseen=prediction.unseen,
+            classes=[
+                s.ClassProbability(name=prediction.model.classes[c], probability=prediction.probability[c])
+                for c in order
+            ],
+            concepts=[
+                s.AddingConcept(latent=int(latent), adds=prediction.adds[latent]) for latent in prediction.concepts
+            ],
             cells=[
-                s.AddingCell(**_cell_fields(of, ref), adds=said.cells[place])
-                for place, ref in zip(said.shown, of.refs(rows[said.shown]), strict=True)
+                s.AddingCell(**_cell_fields(source, ref), adds=prediction.cells[position])
+                for position, ref in zip(prediction.shown, source.refs(rows[prediction.shown]), strict=True)
             ],
         )
 
@@ -191,15 +200,15 @@ class Cohort:
             No such group or column, or groups that cannot be compared.
         """
         with self._lock:
-            found = compare_patients(self.barcodes, first, second, CompareConfig(), adjust=adjust)
-        table = found.table
+            comparison = compare_patients(self.barcodes, first, second, CompareConfig(), adjust=adjust)
+        table = comparison.table
         seen = np.flatnonzero((table["first"].to_numpy() > 0) | (table["second"].to_numpy() > 0))
         difference = np.abs(table["difference"].to_numpy()[seen])
         latents = seen[np.argsort(-difference, kind="stable")[:_SCATTER]]
-        tops = [[s.Difference(**row) for row in as_records(table.loc[chosen])] for chosen in found.favour]
+        tops = [[s.Difference(**row) for row in as_records(table.loc[chosen])] for chosen in comparison.favour]
         return s.ComparisonInfo(
-            first=s.PatientGroup(name=first, patients=int((found.side > 0).sum())),
-            second=s.PatientGroup(name=second, patients=int((found.side < 0).sum())),
+            first=s.PatientGroup(name=first, patients=int((comparison.side > 0).sum())),
+            second=s.PatientGroup(name=second, patients=int((comparison.side < 0).sum())),
             tested=int(table["tested"].sum()),
             scatter=s.Scatter(
                 latent=latents.tolist(),
@@ -208,8 +217,8 @@ class Cohort:
             ),
             top_first=tops[0],
             top_second=tops[1],
-            caveats=found.caveats,
-            warnings=[s.WarningText(kind=warning.kind, text=warning.text) for warning in found.warnings],
+            caveats=comparison.caveats,
+            warnings=[s.WarningText(kind=warning.kind, text=warning.text) for warning in comparison.warnings],
         )
 
     def compared_images(self, first: str, second: str, latent: int) -> s.ComparisonImages:
@@ -218,20 +227,22 @@ class Cohort:
         """
         data = self.barcodes
         self._reader.first.check_latent(latent)
-        side = sides(column_of(data, "diagnosis"), first, second, "diagnosis")
+        side = sides(patient_column(data, "diagnosis"), first, second, "diagnosis")
         means = np.asarray(data.layers["mean_activation"][:, latent], np.float64)
         halves = [self._strongest(data, np.flatnonzero(side == sign), means, latent) for sign in (1, -1)]
-        maps = self._activations.cell_maps(latent, [(of, about["row"]) for half in halves for of, about in half])
-        top = max((float(found.max()) for found in maps if found is not None), default=0.0)
+        maps = self._activations.cell_maps(
+            latent, [(source, about["row"]) for half in halves for source, about in half]
+        )
+        top = max((float(map_.max()) for map_ in maps if map_ is not None), default=0.0)
         left = iter(maps)
-        told = [
+        cells = [
             [
-                s.PatientCell(**about, map=None if (found := next(left)) is None else encoded(found, top))
+                s.PatientCell(**about, map=None if (map_ := next(left)) is None else encoded(map_, top))
                 for _, about in half
             ]
             for half in halves
         ]
-        return s.ComparisonImages(first=told[0], second=told[1], top=top)
+        return s.ComparisonImages(first=cells[0], second=cells[1], top=top)
 
     def _strongest(
         self, data: ad.AnnData, patients: NDArray[np.int64], means: NDArray[np.float64], latent: int
@@ -240,18 +251,21 @@ class Cohort:
         order = patients[np.argsort(-means[patients], kind="stable")][:_EACH]
         cells = []
         for row in order[means[order] > 0]:
-            of, rows = self._cells_of(data, int(row))
-            values = of.activations(rows)[1][:, [latent]].toarray()[:, 0]
+            source, rows = self._patient_cells(data, int(row))
+            values = source.activations(rows)[1][:, [latent]].toarray()[:, 0]
             best = int(values.argmax())
-            (ref,) = of.refs(rows[[best]])
+            (ref,) = source.refs(rows[[best]])
             cells.append(
-                (of, {**_cell_fields(of, ref), "patient": str(data.obs_names[row]), "value": float(values[best])})
+                (
+                    source,
+                    {**_cell_fields(source, ref), "patient": str(data.obs_names[row]), "value": float(values[best])},
+                )
             )
         return sorted(cells, key=lambda cell: -cell[1]["value"])
 
 
-def _cell_fields(of: DataSet, ref: dict[str, Any]) -> dict[str, Any]:
-    return {"dataset": of.name, **{key: ref[key] for key in ("row", "cell_id", "label")}}
+def _cell_fields(source: DataSet, ref: dict[str, Any]) -> dict[str, Any]:
+    return {"dataset": source.name, **{key: ref[key] for key in ("row", "cell_id", "label")}}
 
 
 def _instead(groups: dict[str, NDArray[np.int64]], own: str | None, against: str) -> str | None:

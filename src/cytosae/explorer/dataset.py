@@ -99,7 +99,7 @@ class DataSet:
         return self.var["is_concept"].to_numpy(dtype=bool)
 
     @cached_property
-    def common(self) -> NDArray[np.bool_]:
+    def common_latents(self) -> NDArray[np.bool_]:
         """Latents that nearly every cell has, ``(n_latents,)``."""
         return is_common(self.var["activation_frequency"].to_numpy(), COMMON_SHARE)
 
@@ -123,9 +123,9 @@ class DataSet:
         """What the table says of every cell in one of the columns with few values; None where it says nothing."""
         if name not in self._columns:
             with self._file() as file:
-                found = read_elem(file["obs"][name]) if name in file["obs"] else None
-            known = found is None or isinstance(found, pd.Categorical)
-            self._columns[name] = found if known else pd.Categorical(np.asarray(found).astype(str))
+                values = read_elem(file["obs"][name]) if name in file["obs"] else None
+            known = values is None or isinstance(values, pd.Categorical)
+            self._columns[name] = values if known else pd.Categorical(np.asarray(values).astype(str))
         return self._columns[name]
 
     @cached_property
@@ -153,11 +153,12 @@ class DataSet:
         return width, height
 
     def refs(self, rows: Sequence[int] | NDArray[np.int64]) -> list[dict[str, Any]]:
-        """What is told of each of some cells."""
+        """Row, name, label, patient and diagnosis of each cell."""
         columns = {name: self.values(name, rows) for name in ("label", "patient", "diagnosis")}
-        parts = zip(rows, self.names(rows), *columns.values(), strict=True)
+        entries = zip(rows, self.names(rows), *columns.values(), strict=True)
         return [
-            {"row": int(row), "cell_id": name, **dict(zip(columns, known, strict=True))} for row, name, *known in parts
+            {"row": int(row), "cell_id": name, **dict(zip(columns, known, strict=True))}
+            for row, name, *known in entries
         ]
 
     def groups(self, column: str) -> tuple[list[str], NDArray[np.int64]]:
@@ -169,8 +170,11 @@ class DataSet:
         with self._file() as file:
             if "groups" not in file["uns"]:
                 return {}
-            kept = read_elem(file["uns/groups"])
-        return {c: ([str(n) for n in np.atleast_1d(of["names"])], np.atleast_1d(of["cells"])) for c, of in kept.items()}
+            groups = read_elem(file["uns/groups"])
+        return {
+            c: ([str(n) for n in np.atleast_1d(group["names"])], np.atleast_1d(group["cells"]))
+            for c, group in groups.items()
+        }
 
     def in_groups(self, column: str, latent: int) -> list[dict[str, Any]]:
         """Mean and frequency of a latent in the cells of each label or diagnosis."""
@@ -179,7 +183,7 @@ class DataSet:
             return []
         self.check_latent(latent)
         with self._file() as file:
-            mean, frequency = (file["varm"][f"{column}_{what}"][latent] for what in ("mean", "frequency"))
+            mean, frequency = (file["varm"][f"{column}_{figure}"][latent] for figure in ("mean", "frequency"))
         rows = zip(names, cells, mean, frequency, strict=True)
         return [{"name": n, "cells": int(c), "mean": float(m), "frequency": float(f)} for n, c, m, f in rows]
 
@@ -200,7 +204,7 @@ class DataSet:
                 f"{' That kind needs cells of known patients.' if kind == 'spread' else ''}"
             )
         with self._file() as file:
-            cells, values = (file["varm"][f"{kind}_{what}"][latent] for what in ("cells", "values"))
+            cells, values = (file["varm"][f"{kind}_{column}"][latent] for column in ("cells", "values"))
         return cells[cells >= 0], values[cells >= 0]
 
     def activations(self, rows: Sequence[int] | NDArray[np.int64]) -> tuple[sp.csr_matrix, sp.csr_matrix]:
@@ -215,16 +219,16 @@ class DataSet:
 
     def reference_maps(self, latent: int) -> NDArray[np.float16] | None:
         """Maps of the strongest reference images of a concept, ``(k, rows, columns)``; None where they are not kept."""
-        place = int(np.searchsorted(self._mapped, latent))
-        if place == len(self._mapped) or self._mapped[place] != latent:
+        position = int(np.searchsorted(self._mapped, latent))
+        if position == len(self._mapped) or self._mapped[position] != latent:
             return None
         with self._map_file() as file:
-            return file.get_slice("maps")[place : place + 1][0]
+            return file.get_slice("maps")[position : position + 1][0]
 
     @cached_property
     def border(self) -> NDArray[np.float64]:
         """Share of each concept's map mass that lies in the outermost ring of patches, ``(n_latents,)``; else NaN."""
-        found = np.full(self.n_latents, np.nan)
+        fractions = np.full(self.n_latents, np.nan)
         with self._map_file() as file:
             maps = file.get_slice("maps")
             for start in range(0, len(self._mapped), _BLOCK):
@@ -232,15 +236,15 @@ class DataSet:
                 block = maps[start:stop].astype(np.float32)
                 total = block.sum(axis=(1, 2, 3))
                 inner = block[:, :, 1:-1, 1:-1].sum(axis=(1, 2, 3))
-                share = np.divide(total - inner, total, out=np.full_like(total, np.nan), where=total > 0)
-                found[self._mapped[start:stop]] = share
-        return found
+                fraction = np.divide(total - inner, total, out=np.full_like(total, np.nan), where=total > 0)
+                fractions[self._mapped[start:stop]] = fraction
+        return fractions
 
 
 def category(column: pd.Categorical, value: str) -> int:
     """Code of a value; -1 where no cell has it."""
-    places = np.flatnonzero(column.categories.astype(str) == value)
-    return int(places[0]) if len(places) else -1
+    matches = np.flatnonzero(column.categories.astype(str) == value)
+    return int(matches[0]) if len(matches) else -1
 
 
 def _points(dataset: h5py.Dataset, rows: Sequence[int] | NDArray[np.int64]) -> NDArray[Any]:

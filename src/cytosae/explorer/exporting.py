@@ -68,7 +68,7 @@ def export(
     target = folder.resolve()  # where a link leads; its name stays a link
     _refuse_foreign(target, folder)
     make_folder(target.parent)
-    page, before = (target.with_name(f".{target.name}.cytosae-{what}") for what in ("partial", "before"))
+    page, before = (target.with_name(f".{target.name}.cytosae-{state}") for state in ("partial", "before"))
     with disk_errors(folder):
         _tidy(target, page, before)
         try:
@@ -76,7 +76,7 @@ def export(
             (page / "index.html").write_text(_static(index.read_text(encoding="utf-8")), encoding="utf-8")
             figures = _written(study, page / "data", concepts, annotations)
             files = [path for path in page.rglob("*") if path.is_file()]
-            outputs = {path.relative_to(page).as_posix(): FileRecord.of(path) for path in files}
+            outputs = {path.relative_to(page).as_posix(): FileRecord.from_file(path) for path in files}
             Manifest(STAGE, {"concepts": concepts}, {}, outputs, figures).save(page)
             if target.exists():
                 _take_over(target, page)
@@ -134,15 +134,15 @@ def _tidy(target: Path, page: Path, before: Path) -> None:
 
 
 def _static(page: str) -> str:
-    """The page, told to read files instead of asking a server."""
-    head, found, rest = page.partition("<head>")
-    if not found:
+    """The page, set to read files instead of asking a server."""
+    head, tag, rest = page.partition("<head>")
+    if not tag:
         raise CytosaeError("index.html of the page has no <head>: build it again in frontend/.")
     policy = CONTENT_POLICY.rpartition("; ")[0]  # a page cannot say itself who may frame it
     tags = '<meta name="cytosae-static" content="true">'
     if "Content-Security-Policy" not in rest:
         tags += f'\n<meta http-equiv="Content-Security-Policy" content="{policy}">'
-    return f"{head}{found}\n{tags}{rest}"
+    return f"{head}{tag}\n{tags}{rest}"
 
 
 def _written(study: Path, data: Path, concepts: int, annotations: str | None) -> dict[str, Any]:
@@ -199,7 +199,7 @@ class _Export:
         for number, (dataset, row) in enumerate(sorted(self.shown), 1):
             self._expect((3 + MAPS) * (len(self.shown) - number + 1))
             await self._cell(dataset, row)
-        exported = {name: sorted(latent for of, latent in pages if of == name) for name in tables}
+        exported = {name: sorted(latent for owner, latent in pages if owner == name) for name in tables}
         self._put("study", json.dumps({**study, "static": True, "exported": exported, **_PRIVATE}).encode())
         if self.missing:
             say(
@@ -209,26 +209,26 @@ class _Export:
 
     def _strongest(self, tables: dict[str, Any]) -> set[tuple[str, int]]:
         """Data set and number of the strongest discovered concepts, in all data sets where they are concepts."""
-        found = [
+        concepts = [
             (mean, latent, name)
             for name, table in tables.items()
             for latent, concept, mean in zip(table["latent"], table["concept"], table["mean_activation"], strict=True)
             if concept
         ]
-        kept: dict[int, None] = {}
-        for _, latent, _ in sorted(found, key=lambda one: (-one[0], one[1])):
-            if len(kept) == self.concepts:
+        chosen: dict[int, None] = {}
+        for _, latent, _ in sorted(concepts, key=lambda one: (-one[0], one[1])):
+            if len(chosen) == self.concepts:
                 break
-            kept[latent] = None
-        return {(name, latent) for _, latent, name in found if latent in kept}
+            chosen[latent] = None
+        return {(name, latent) for _, latent, name in concepts if latent in chosen}
 
     async def _patients(self, pages: set[tuple[str, int]]) -> None:
         for row in (await self._json("patients"))["patients"]:
-            found = await self._json("patients", row["id"])
-            for part in (found["against"], found["prediction"]):
-                if part is not None:
-                    pages.update((row["dataset"], concept["latent"]) for concept in part["concepts"])
-                    self._show(part["cells"])
+            patient = await self._json("patients", row["id"])
+            for section in (patient["against"], patient["prediction"]):
+                if section is not None:
+                    pages.update((row["dataset"], concept["latent"]) for concept in section["concepts"])
+                    self._show(section["cells"])
 
     async def _comparisons(self, study: Any, tables: dict[str, Any], pages: set[tuple[str, int]]) -> None:
         groups = study["groups"].get("diagnosis", [])
@@ -238,12 +238,12 @@ class _Export:
             for name, table in tables.items()
         }
         for first, second in pairs:
-            found = await self._json("compare", first, second, needed=False)  # of one group alone there is none
-            if found is None:
+            comparison = await self._json("compare", first, second, needed=False)  # of one group alone there is none
+            if comparison is None:
                 continue
-            for row in [*found["top_first"][:COMPARED], *found["top_second"][:COMPARED]]:
+            for row in [*comparison["top_first"][:COMPARED], *comparison["top_second"][:COMPARED]]:
                 latent = row["latent"]
-                pages.update((name, latent) for name, of in concepts.items() if latent in of)
+                pages.update((name, latent) for name, latents in concepts.items() if latent in latents)
                 images = await self._json("compare", first, second, "images", latent)
                 self._show([*images["first"], *images["second"]], latent)
 
@@ -319,7 +319,7 @@ async def _ask(app: FastAPI, path: str) -> tuple[int, str, bytes]:
         "client": None,
         "server": (_HOST, 80),
     }
-    status, kind, parts = 0, "", list[bytes]()
+    status, kind, chunks = 0, "", list[bytes]()
 
     async def receive() -> Message:
         return {"type": "http.request", "body": b"", "more_body": False}
@@ -330,7 +330,7 @@ async def _ask(app: FastAPI, path: str) -> tuple[int, str, bytes]:
             status = message["status"]
             kind = dict(message["headers"]).get(b"content-type", b"").decode()
         elif message["type"] == "http.response.body":
-            parts.append(message.get("body", b""))
+            chunks.append(message.get("body", b""))
 
     await app(scope, receive, send)
-    return status, kind, b"".join(parts)
+    return status, kind, b"".join(chunks)

@@ -19,7 +19,7 @@ from cytosae.errors import CytosaeError, NotFound
 from cytosae.explorer.caching import bounded
 from cytosae.explorer.dataset import DataSet
 from cytosae.explorer.reader import StudyReader
-from cytosae.storage import below, place
+from cytosae.storage import below, resolve_path
 
 SIZES = (64, 112, 224, 448)
 """Edges in pixels in which a cell is shown."""
@@ -96,7 +96,7 @@ class CellImages:
         if index < 0 or str(self._table["cell_id"][index].as_py()) != name:
             raise CytosaeError(f"{name}: no longer that row of cells.parquet. Run the study again.")
         scaling = self._table["file_intensity"][index].as_py() if self.intensity else None
-        return place(below(self._folder, str(self._table["path"][index].as_py()))), scaling
+        return resolve_path(below(self._folder, str(self._table["path"][index].as_py()))), scaling
 
     def pixels(self, data: DataSet, row: int, size: int) -> NDArray[np.uint8]:
         """A cell squashed to a square, ``(size, size, 3)``.

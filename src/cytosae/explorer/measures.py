@@ -54,16 +54,16 @@ def quality_columns(reader: StudyReader) -> list[str]:
 
 def measures(reader: StudyReader) -> list[Measure]:
     """All measures of the study's latents."""
-    found = list(_ALWAYS)
+    listed = list(_ALWAYS)
     for name in quality_columns(reader):
         label, log, text = _QUALITY.get(name, (name.replace("_", " "), False, name.replace("_", " ")))
         if name.startswith("robustness_"):
             text = f"correlation with itself when the cells are changed ({name.removeprefix('robustness_')})"
-        found.append(Measure(key=name, label=label, log=log, help=text))
-    return found
+        listed.append(Measure(key=name, label=label, log=log, help=text))
+    return listed
 
 
-def ring_share(grid: tuple[int, int]) -> float:
+def ring_fraction(grid: tuple[int, int]) -> float:
     """Share of the patches that lie in the outermost ring."""
     rows, columns = grid
     return 1 - max(0, rows - 2) * max(0, columns - 2) / (rows * columns)
@@ -78,8 +78,8 @@ def latent_table(reader: StudyReader, data: DataSet) -> bytes:
     columns["border"] = shortened(data.border[latents])
     columns["top_label"] = data.top_label[latents].tolist()
     if reader.quality is not None:
-        kept = reader.quality.reindex(latents)
-        columns |= {name: shortened(kept[name].to_numpy()) for name in quality_columns(reader)}
+        quality = reader.quality.reindex(latents)
+        columns |= {name: shortened(quality[name].to_numpy()) for name in quality_columns(reader)}
     return to_json(columns)
 
 

@@ -13,7 +13,7 @@ from anndata.io import read_elem
 from numpy.typing import NDArray
 
 from cytosae.artefacts import CONFIG, MANIFEST, WEIGHTS, Manifest, read_json, reading_hdf5
-from cytosae.cohort import BARCODES, CLASSIFICATION, COHORT, why_of_others
+from cytosae.cohort import BARCODES, CLASSIFICATION, COHORT, why_other_concepts
 from cytosae.concepts import check_encoded_with, concept_files, is_common, read_datasets, read_inputs, schema
 from cytosae.concepts.storage import PER_LATENT
 from cytosae.console import say
@@ -56,13 +56,13 @@ class StudyReader:
 
     def _unchanged(self) -> None:
         try:
-            now = self._manifest.stat().st_mtime_ns
-            same = now == self._seen or self._recipe() == self._made
+            changed = self._manifest.stat().st_mtime_ns
+            same = changed == self._seen or self._recipe() == self._made
         except (OSError, CytosaeError):
             same = False
         if not same:
             raise CytosaeError("the concepts have been made anew since the explorer was started. Start it again.")
-        self._seen = now
+        self._seen = changed
 
     def check_weights(self) -> None:
         """Refuse the study's autoencoder where its concepts are of another one."""
@@ -80,8 +80,8 @@ class StudyReader:
 
     def _recipe(self) -> tuple[Any, Any, Any] | None:
         """What the concepts are made from: stays when raters' names are written into them."""
-        found = Manifest.load(self.folder / "concepts")
-        return None if found is None else (dict(found.inputs), dict(found.parameters), found.cytosae)
+        manifest = Manifest.load(self.folder / "concepts")
+        return None if manifest is None else (dict(manifest.inputs), dict(manifest.parameters), manifest.cytosae)
 
     @property
     def name(self) -> str:
@@ -120,8 +120,8 @@ class StudyReader:
     def common_everywhere(self) -> NDArray[np.bool_]:
         """Latents that nearly every cell of the study has, ``(n_latents,)``."""
         cells = np.array([data.n_cells for data in self.datasets.values()])
-        shares = np.stack([data.var["activation_frequency"].to_numpy() for data in self.datasets.values()])
-        return is_common(cells @ shares / cells.sum(), COMMON_SHARE)
+        frequencies = np.stack([data.var["activation_frequency"].to_numpy() for data in self.datasets.values()])
+        return is_common(cells @ frequencies / cells.sum(), COMMON_SHARE)
 
     @cached_property
     def quality(self) -> pd.DataFrame | None:
@@ -146,7 +146,7 @@ class StudyReader:
         """Why patients cannot be shown; None where there are barcodes of these concepts."""
         if not self.barcodes.is_file():
             return "this study has no patients: its table of cells has no column 'patient'."
-        if not (why := why_of_others(self.barcodes, self.folder / "concepts")):
+        if not (why := why_other_concepts(self.barcodes, self.folder / "concepts")):
             return None
         say(f"explorer: {self.barcodes} is not of these concepts: {why}. Patients are not shown.")
         return f"the barcodes are not of these concepts: {why}. Run the study again."
@@ -171,13 +171,13 @@ class StudyReader:
             h5py.File(self.barcodes) as file,
         ):
             obs = read_elem(file["obs"])
-        found = {}
+        values_by_column = {}
         for column in schema.grouping(schema.BARCODES, obs.columns):
             values = obs[column]
             if isinstance(values.dtype, pd.CategoricalDtype) and values.nunique() <= max(2, len(obs) // 2):
-                found[str(column)] = sorted(map(str, values.dropna().unique()))
-        order = sorted(found, key=lambda name: (name != "diagnosis", name.startswith("image_")))
-        return {name: found[name] for name in order if found[name]}
+                values_by_column[str(column)] = sorted(map(str, values.dropna().unique()))
+        order = sorted(values_by_column, key=lambda name: (name != "diagnosis", name.startswith("image_")))
+        return {name: values_by_column[name] for name in order if values_by_column[name]}
 
     @cached_property
     def backbone(self) -> dict[str, Any] | None:

@@ -68,10 +68,10 @@ def is_loopback(host: str) -> bool:
         return name == "localhost"
 
 
-def host_of(header: str) -> str:
+def parse_host(header: str) -> str:
     """The name in a header ``Host``, without port and brackets, in lower case; empty where it is none."""
-    found = _HOST.fullmatch(header)
-    return "" if found is None else (found[1] or found[2]).lower()
+    match = _HOST.fullmatch(header)
+    return "" if match is None else (match[1] or match[2]).lower()
 
 
 @dataclass(frozen=True)
@@ -95,13 +95,13 @@ class PublicAddress:
             Not such an address.
         """
         try:
-            parts = urlsplit(url)
-            port, scheme = parts.port, parts.scheme
-            host = (parts.hostname or "").encode("idna").decode() if url.isprintable() and port != 0 else ""
+            address = urlsplit(url)
+            port, scheme = address.port, address.scheme
+            host = (address.hostname or "").encode("idna").decode() if url.isprintable() and port != 0 else ""
         except ValueError:
             host = scheme = ""
-        prefix = parts.path.rstrip("/") if host else ""
-        extra = host and (parts.query or parts.fragment or "@" in parts.netloc)
+        prefix = address.path.rstrip("/") if host else ""
+        extra = host and (address.query or address.fragment or "@" in address.netloc)
         if not _is_site(host) or scheme not in _PORTS or extra or not _PREFIX.fullmatch(prefix):
             raise CytosaeError(
                 f"--public-url {url}: not an address of a site. Give one such as https://cells.hospital.org or "
@@ -199,7 +199,7 @@ class Guard:
         """Hosts that the request names; empty text for what is no host."""
         forwarded = [] if self._public is None else headers.getlist("x-forwarded-host")
         given = headers.getlist("host")
-        return [host_of(name) for name in [*(given if len(given) == 1 else [""]), *forwarded]]
+        return [parse_host(name) for name in [*(given if len(given) == 1 else [""]), *forwarded]]
 
     def _foreign(self, scope: Scope, headers: Headers, names: Sequence[str]) -> Response | None:
         """The refusal of a request to another host or from another site."""
@@ -221,7 +221,7 @@ class Guard:
         if self._token is None:
             return None
         query = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
-        given, cookie = dict(query).get("token"), _Cookie.of(headers, public)
+        given, cookie = dict(query).get("token"), _Cookie.for_server(headers, public)
         if given is not None and scope["method"] in _SAFE and self._right(given):
             rest = urlencode([(name, value) for name, value in query if name != "token"])
             path = "/" + (scope.get("raw_path") or scope["path"].encode()).decode("latin-1").lstrip("/\\")
@@ -247,8 +247,8 @@ class _Cookie:
     secure: bool
 
     @classmethod
-    def of(cls, headers: Headers, public: PublicAddress | None) -> _Cookie:
-        """That of the server as the browser knows it."""
+    def for_server(cls, headers: Headers, public: PublicAddress | None) -> _Cookie:
+        """The cookie of the server at the address that the browser uses."""
         if public is not None:
             return cls(f"cytosae-{public.port}", public.prefix or "/", public.scheme == "https")
         _, _, port = headers["host"].rpartition("]")[2].partition(":")
@@ -259,8 +259,8 @@ class _Cookie:
         response.set_cookie(self.name, value, path=self.path, secure=self.secure, httponly=True, samesite="strict")
 
     def values(self, headers: Headers) -> list[str]:
-        """All that a request has of that name: those of servers at other paths of a host are among them."""
-        pairs = [part.strip().partition("=") for part in headers.get("cookie", "").split(";")]
+        """All values of the cookie in a request, also those of servers at other paths of the host."""
+        pairs = [pair.strip().partition("=") for pair in headers.get("cookie", "").split(";")]
         return [value for name, _, value in pairs if name == self.name]
 
 
@@ -310,9 +310,9 @@ class _Limited:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
-        said = Headers(scope=scope).get("content-length", "0")
+        length = Headers(scope=scope).get("content-length", "0")
         detail = f"The request is larger than {self._limit / 2**20:.0f} MB."
-        if not said.isascii() or not said.isdigit() or len(said) > 15 or int(said) > self._limit:
+        if not length.isascii() or not length.isdigit() or len(length) > 15 or int(length) > self._limit:
             await _problem(413, detail)(scope, receive, send)
             return
         seen = 0

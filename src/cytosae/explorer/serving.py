@@ -160,7 +160,7 @@ def _names(host: str) -> list[str]:
     own = host.strip("[]")
     if own not in _EVERYWHERE:
         return [*LOOPBACK, own]
-    addresses = [a.address.partition("%")[0] for of in psutil.net_if_addrs().values() for a in of]
+    addresses = [a.address.partition("%")[0] for interface in psutil.net_if_addrs().values() for a in interface]
     return [*LOOPBACK, socket.gethostname(), socket.getfqdn(), *addresses]
 
 

@@ -16,13 +16,13 @@ from cytosae.report.cohort import (
 )
 from cytosae.report.curves import training_curves
 from cytosae.report.galleries import Row, patch_references, reference_grid
-from cytosae.report.inline import png_of_file, template
+from cytosae.report.inline import encode_png, template
 from cytosae.report.overlays import enlarge, multiplied, overlay
 from cytosae.report.overview import overview, threshold_counts
 from cytosae.report.page import PAGE, report_inputs, strongest, write_report
 from cytosae.report.patient import Concept, Section, Tile, is_patient_page, patient_page
 from cytosae.report.quality_figures import density_histogram, quality_summary
-from cytosae.report.style import files_of, number, refuse_foreign_figure, save
+from cytosae.report.style import figure_files, number, refuse_foreign_figure, save
 
 __all__ = [
     "BARCODE_FIGURES",
@@ -38,8 +38,9 @@ __all__ = [
     "correlation_map",
     "density_histogram",
     "disease_barcodes",
+    "encode_png",
     "enlarge",
-    "files_of",
+    "figure_files",
     "is_patient_page",
     "method_figure",
     "multiplied",
@@ -50,7 +51,6 @@ __all__ = [
     "patient_barcode",
     "patient_map",
     "patient_page",
-    "png_of_file",
     "quality_summary",
     "reference_grid",
     "refuse_foreign_figure",

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import squareform
 
-from cytosae.cohort import barcode_correlation, column_of, disease_barcodes
+from cytosae.cohort import barcode_correlation, disease_barcodes, patient_column
 from cytosae.console import say
 from cytosae.report.cohort import correlation_map, patient_map
 from cytosae.report.cohort import disease_barcodes as draw_diseases
@@ -41,7 +41,7 @@ def barcode_figures(data: ad.AnnData, folder: Path, target: str = "diagnosis", s
     Paths without their ending: ``diseases``, ``correlation`` and, with five patients or more, ``map``.
     """
     barcodes = np.asarray(data.X, np.float32)
-    values = column_of(data, target) if target in data.obs else None
+    values = patient_column(data, target) if target in data.obs else None
     groups = np.full(data.n_obs, "all patients") if values is None else values.fillna(UNKNOWN).astype(str).to_numpy()
     names, codes = np.unique(groups, return_inverse=True)
     counts = np.bincount(codes)

@@ -62,7 +62,7 @@ def threshold_sweep(
     """
     order = np.argsort(np.asarray(thresholds, dtype=float), kind="stable")
     x, y, below, above, left = (
-        np.asarray(part, dtype=float)[order] for part in (thresholds, score, low, high, n_latents)
+        np.asarray(values, dtype=float)[order] for values in (thresholds, score, low, high, n_latents)
     )
     with drawing(6.4, 4.9) as figure:
         upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
@@ -120,7 +120,7 @@ def method_figure(
     names = [wrapped(name, 30) for name in table.index]
     left, steps = 0.25 + reach(names), np.array([max(0.36, depth(name)) for name in names])
     ends = np.cumsum(steps)
-    places, height = ends - steps / 2, float(max(ends.max(initial=0), 0.5))
+    middles, height = ends - steps / 2, float(max(ends.max(initial=0), 0.5))
     two = "left_out_value" in table.columns
     apart = 0.06 if two else 0.0
     entries = 1 + two + (null is not None) + (chance is not None)
@@ -132,19 +132,17 @@ def method_figure(
             axes.axvspan(*null, color=NULL, alpha=0.35, linewidth=0, label="permuted labels")
         if chance is not None:
             axes.axvline(chance, color=INK, linewidth=0.9, linestyle=_DASHED, label=f"chance: {number(chance)}")
-        sets = [("", places - apart, BLUE, f"every {left_out} in training" if two else "value with interval")]
-        sets += [("left_out_", places + apart, "white", f"one {left_out} left out")] * two
+        sets = [("", middles - apart, BLUE, f"every {left_out} in training" if two else "value with interval")]
+        sets += [("left_out_", middles + apart, "white", f"one {left_out} left out")] * two
         for prefix, at, fill, label in sets:
             value, low, high = (table[f"{prefix}{name}"].to_numpy(dtype=float) for name in ("value", "low", "high"))
             axes.hlines(at, low, high, color=BLUE, linewidth=1.4)
             axes.scatter(value, at, s=30, color=fill, edgecolors=BLUE, linewidths=1.3, zorder=3, label=label)
-            for place in at[np.isnan(value)]:
+            for y in at[np.isnan(value)]:
                 across = axes.get_yaxis_transform()
-                axes.text(
-                    1, place, number(np.nan), transform=across, ha="right", va="center", fontsize=7.5, color=MUTED
-                )
+                axes.text(1, y, number(np.nan), transform=across, ha="right", va="center", fontsize=7.5, color=MUTED)
         axes.set_ylim(height, 0)
-        axes.set_yticks(places, names, fontsize=8.5, color=INK)
+        axes.set_yticks(middles, names, fontsize=8.5, color=INK)
         axes.tick_params(axis="y", length=0)
         axes.grid(axis="y", visible=False)
         axes.spines["left"].set_visible(False)
@@ -174,7 +172,7 @@ def confusion_figure(matrix: ArrayLike, classes: Sequence[str], *, title: str) -
     """
     counts = np.asarray(matrix, dtype=float)
     support = counts.sum(axis=1)
-    shares = np.divide(counts, support[:, None], out=np.full_like(counts, np.nan), where=support[:, None] > 0)
+    fractions = np.divide(counts, support[:, None], out=np.full_like(counts, np.nan), where=support[:, None] > 0)
     rows = [f"{wrapped(name, 18)} ({number(total)})" for name, total in zip(classes, support.round(1), strict=True)]
     columns = [wrapped(name, 11 if len(rows) < 7 else 18) for name in classes]
     edge = max(1.6, len(rows) * float(np.clip(5 / max(len(rows), 1), 0.42, 0.85)), sum(map(depth, rows)))
@@ -182,14 +180,14 @@ def confusion_figure(matrix: ArrayLike, classes: Sequence[str], *, title: str) -
     with drawing(max(left + edge + 1.0, 4.6), top + edge + below + 0.3, layout=None) as figure:
         heading(figure, title)
         axes = axes_at(figure, left, top, edge, edge)
-        places = np.arange(len(rows) + 1)
-        mesh = axes.pcolormesh(places, places, shares, cmap=DARK, vmin=0, vmax=1, edgecolors=RULE, linewidth=0.8)
+        edges = np.arange(len(rows) + 1)
+        mesh = axes.pcolormesh(edges, edges, fractions, cmap=DARK, vmin=0, vmax=1, edgecolors=RULE, linewidth=0.8)
         axes.set(xlim=(0, max(len(rows), 1)), ylim=(max(len(rows), 1), 0), xticks=[], yticks=[])
         for (row, column), count in np.ndenumerate(counts.round(1)):
-            colour = "white" if shares[row, column] > 0.5 else INK if count else NULL
-            place = (column + 0.5, row + 0.5)
-            axes.text(*place, number(count), ha="center", va="center", fontsize=9, color=colour)
-        middles = places[:-1] + 0.5
+            colour = "white" if fractions[row, column] > 0.5 else INK if count else NULL
+            centre = (column + 0.5, row + 0.5)
+            axes.text(*centre, number(count), ha="center", va="center", fontsize=9, color=colour)
+        middles = edges[:-1] + 0.5
         flags(axes, 0 * middles, middles, rows, INK, "left")
         flags(axes, middles, 0 * middles + len(rows), columns, INK, "bottom")
         text_at(figure, 0.1, top + edge / 2, "truth", rotation=90, va="center", color=MUTED)
@@ -223,8 +221,8 @@ def calibration_figure(
     """
     known = np.isfinite(np.asarray(confidence, dtype=float))
     sure, right = np.asarray(confidence, dtype=float)[known], np.asarray(correct, dtype=float)[known]
-    parts = np.array_split(np.sort(sure), max(min(bins, len(sure)), 1))
-    which = np.searchsorted(np.unique([part[0] for part in parts if len(part)]), sure, side="right") - 1
+    chunks = np.array_split(np.sort(sure), max(min(bins, len(sure)), 1))
+    which = np.searchsorted(np.unique([chunk[0] for chunk in chunks if len(chunk)]), sure, side="right") - 1
     size, hits = np.bincount(which), np.bincount(which, right).astype(float)
     low, high = _wilson(hits, size)
     notes = counted(len(sure), "prediction") + ("" if ece is None else f", expected calibration error {number(ece)}")
@@ -252,6 +250,6 @@ def calibration_figure(
 def _wilson(hits: NDArray[np.floating], size: NDArray[np.integer]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """The 95 % interval of a share (Wilson, 1927)."""
     z = 1.959964
-    share, root = hits / size, z * np.sqrt(hits * (size - hits) / size + z**2 / 4)
-    middle = share * size + z**2 / 2
+    fraction, root = hits / size, z * np.sqrt(hits * (size - hits) / size + z**2 / 4)
+    middle = fraction * size + z**2 / 2
     return (middle - root) / (size + z**2), (middle + root) / (size + z**2)

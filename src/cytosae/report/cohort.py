@@ -75,20 +75,20 @@ def disease_barcodes(
     height = max(len(values) * pitch, 1.6)
     with drawing(left + 8.1, top + height + 0.4, layout=None) as figure:
         heading(figure, title)
-        for place, (name, count) in enumerate(zip(names, counts, strict=True)):
-            axes = axes_at(figure, left, top + place * pitch, 7.2, 0.44)
+        for index, (name, count) in enumerate(zip(names, counts, strict=True)):
+            axes = axes_at(figure, left, top + index * pitch, 7.2, 0.44)
             box = (0, max(len(order), 1), 0, 1)
-            axes.imshow(lines[[place]], DARK, norm, aspect="auto", interpolation="nearest", extent=box)
+            axes.imshow(lines[[index]], DARK, norm, aspect="auto", interpolation="nearest", extent=box)
             axes.set(xticks=[], yticks=[])
             axes.spines[:].set_visible(True)
             across = axes.get_xaxis_transform()
-            axes.hlines(-0.14, *borders[place : place + 2], color=ORANGE, linewidth=2, transform=across, clip_on=False)
-            if place:
+            axes.hlines(-0.14, *borders[index : index + 2], color=ORANGE, linewidth=2, transform=across, clip_on=False)
+            if index:
                 axes.vlines(marked + 0.5, 1.02, 1.18, color=INK, linewidth=0.8, transform=across, clip_on=False)
             else:
                 flags(axes, marked + 0.5, np.ones(len(marked)), order[marked], INK)
             label = f"{wrapped(name, 22)}\n{counted(count, 'patient')}"
-            text_at(figure, 0.1, top + place * pitch + 0.22, label, va="center", fontsize=8.5)
+            text_at(figure, 0.1, top + index * pitch + 0.22, label, va="center", fontsize=8.5)
         notes = f"{len(order):,} latents active in any group, of {values.shape[1]:,}"
         notes += f"; each line is the maximum of up to {each} neighbours" * (each > 1)
         notes += "; grey: no value" * bool(np.isnan(lines).any())
@@ -134,11 +134,15 @@ def patient_barcode(
     chosen = np.argsort(-np.abs(gap), kind="stable")[:named]
     largest = max(own[shown].max(initial=0), mean[shown].max(initial=0)) or 1.0
     left, width, panel, top = 0.75, 7.4, 1.5, 0.9
-    more, less, mean_of = chosen[gap[chosen] > 0], chosen[gap[chosen] < 0], f"mean of {counted(len(group), 'patient')}"
-    sides = [(name, "the patient", own, ORANGE, more, "more"), (reference_name, mean_of, mean, BLUE, less, "less")]
+    more, less, mean_title = (
+        chosen[gap[chosen] > 0],
+        chosen[gap[chosen] < 0],
+        f"mean of {counted(len(group), 'patient')}",
+    )
+    sides = [(name, "the patient", own, ORANGE, more, "more"), (reference_name, mean_title, mean, BLUE, less, "less")]
     with drawing(left + width + 1.7, top + 2 * panel + 0.8, layout=None) as figure:
         heading(figure, wrapped(title or f"{name} beside {reference_name}", 100, 1))
-        for down, (side, what, counts, colour, at, than) in enumerate(sides):
+        for down, (side, side_title, counts, colour, at, than) in enumerate(sides):
             axes = axes_at(figure, left, top + down * panel, width, panel)
             bars, each = pooled(counts[None, shown], width)
             axes.stairs(bars[0], np.linspace(0, len(shown), bars.shape[1] + 1), fill=True, color=NULL, linewidth=0)
@@ -154,7 +158,7 @@ def patient_barcode(
             flags(axes, at + 0.5, counts[shown[at]], shown[at], colour, "bottom" if down else "top")
             beside, middle = left + width + 0.12, top + (down + 0.5) * panel
             text_at(figure, beside, middle - 0.1, wrapped(side, 19), va="bottom", fontsize=9.5)
-            text_at(figure, beside, middle - 0.06, what, fontsize=8, color=MUTED)
+            text_at(figure, beside, middle - 0.06, side_title, fontsize=8, color=MUTED)
             legend = f"numbers: {than} than\nthe mean" * bool(len(at))
             text_at(figure, beside, middle + 0.12, legend, fontsize=8, color=colour)
         notes = f"{len(shown):,} latents active in either, of {len(own):,}, by falling mean of the group"
@@ -181,22 +185,22 @@ def correlation_map(correlation: ArrayLike, groups: Sequence[str], *, title: str
     -------
     Patients by group, groups by name, within them in the given order. The colours span the values off the diagonal.
     """
-    rows_of = members(groups)
-    order = np.concatenate([np.zeros(0, dtype=int), *rows_of.values()])
+    group_rows = members(groups)
+    order = np.concatenate([np.zeros(0, dtype=int), *group_rows.values()])
     values = np.asarray(correlation, dtype=float)[np.ix_(order, order)]
     pairs = values[np.triu_indices(len(values), 1)]
     finite = pairs[np.isfinite(pairs)]
     low, high = (finite.min(), finite.max()) if len(finite) else (-1.0, 1.0)
     pad = 0.005 * (low == high)
-    labels = [f"{wrapped(name, 20)} ({len(rows):,})" for name, rows in rows_of.items()]
-    ends = np.cumsum([len(rows) for rows in rows_of.values()]) / max(len(order), 1)
+    labels = [f"{wrapped(name, 20)} ({len(rows):,})" for name, rows in group_rows.items()]
+    ends = np.cumsum([len(rows) for rows in group_rows.values()]) / max(len(order), 1)
     middles = (ends + np.append(0, ends[:-1])) / 2
     edge, names, top = max(5.2, sum(map(depth, labels))), 0.45 + reach(labels), 0.5
     with drawing(names + edge + 1.2, top + edge + reach(labels, edge) + 0.45, layout=None) as figure:
         heading(figure, title)
         axes = axes_at(figure, names, top, edge, edge)
         extent = (0, 1, 1, 0)
-        picture = axes.imshow(values, _VIRIDIS, vmin=low - pad, vmax=high + pad, interpolation="nearest", extent=extent)
+        image = axes.imshow(values, _VIRIDIS, vmin=low - pad, vmax=high + pad, interpolation="nearest", extent=extent)
         axes.set(xticks=[], yticks=[])
         axes.spines[:].set_visible(False)
         axes.hlines(ends[:-1], 0, 1, color="white", linewidth=0.9)
@@ -204,7 +208,7 @@ def correlation_map(correlation: ArrayLike, groups: Sequence[str], *, title: str
         flags(axes, np.zeros(len(labels)), middles, labels, INK, "left")
         flags(axes, middles, np.ones(len(labels)), labels, INK, "bottom")
         span = f", {low:.3g} to {high:.3g} off the diagonal" * bool(len(finite))
-        key_at(figure, picture, names + edge + 0.2, top, 2.8, f"correlation{span}")
+        key_at(figure, image, names + edge + 0.2, top, 2.8, f"correlation{span}")
         if missing := len(pairs) - len(finite):
             note = f"grey: {missing:,} pairs\nwithout a value"
             text_at(figure, names + edge + 0.2, top + 3, note, fontsize=8, color=MUTED)
@@ -231,14 +235,14 @@ def patient_map(positions: ArrayLike, groups: Sequence[str], *, title: str, note
     known = np.isfinite(points).all(axis=1)
     notes = [note] if note else []
     notes += [f"{counted(int((~known).sum()), 'patient')} without a position"] * bool((~known).any())
-    rows_of = members(groups)
-    labels = [f"{wrapped(name, 24)} ({known[rows].sum():,})" for name, rows in rows_of.items()]
+    group_rows = members(groups)
+    labels = [f"{wrapped(name, 24)} ({known[rows].sum():,})" for name, rows in group_rows.items()]
     height = max(4.6, sum(map(depth, labels)))
     with drawing(6.0 + reach(labels), height + 0.8, layout=None) as figure:
         heading(figure, title)
         axes = axes_at(figure, 0.1, 0.45, 5.3, height)
-        for place, (label, rows) in enumerate(zip(labels, rows_of.values(), strict=True)):
-            colour, marker = SERIES[place % len(SERIES)], "os^DvPX"[place % 7]
+        for index, (label, rows) in enumerate(zip(labels, group_rows.values(), strict=True)):
+            colour, marker = SERIES[index % len(SERIES)], "os^DvPX"[index % 7]
             x, y = points[rows[known[rows]]].T
             axes.scatter(x, y, s=38, color=colour, marker=marker, edgecolors="white", linewidths=0.5, label=label)
         axes.set(xticks=[], yticks=[])

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from cytosae.report.overlays import overlay
 from cytosae.report.style import GREEN, INK, MUTED, NULL, ORANGE, SKY, axes_at, drawing, heading, number, text_at
 
-_PICTURE, _CAPTION, _GAP, _HEADING = 1.05, 0.5, 0.12, 0.5  # inches
+_IMAGE, _CAPTION, _GAP, _HEADING = 1.05, 0.5, 0.12, 0.5  # inches
 _NAMED = (ORANGE, GREEN)
 _IN_LINE = 5
 
@@ -32,7 +32,7 @@ class Row:
     name: str
     """Shown with the images: the latent, the data set, or both."""
     images: Sequence[NDArray[np.uint8] | None]
-    """Each ``(edge, edge, 3)``; None leaves a place blank."""
+    """Each ``(edge, edge, 3)``; None leaves a gap."""
     maps: Sequence[NDArray[np.floating] | None]
     """Concept map of each image, ``(rows, columns)``."""
     labels: Sequence[str | None]
@@ -41,7 +41,7 @@ class Row:
     """Activation m_i[s] of each image."""
 
     def __post_init__(self) -> None:
-        lengths = [len(part) for part in (self.images, self.maps, self.labels, self.values)]
+        lengths = [len(column) for column in (self.images, self.maps, self.labels, self.values)]
         if len(set(lengths)) > 1:
             raise ValueError(
                 f"{self.name}: {lengths} images, maps, labels and values; there is one of each for an image"
@@ -87,20 +87,20 @@ def reference_grid(
     columns = max((len(row.images) for row in rows), default=0)
     names = [textwrap.fill(row.name, 20) for row in rows]
     left = 0.3 + 0.073 * max((len(line) for name in names for line in name.splitlines()), default=0)
-    height = max(len(rows), 1) * (_PICTURE + _CAPTION)
-    bar = left + max(columns, 2) * (_PICTURE + _GAP) + 0.1
+    height = max(len(rows), 1) * (_IMAGE + _CAPTION)
+    bar = left + max(columns, 2) * (_IMAGE + _GAP) + 0.1
     begin = 0.7 if headings else 0.45
     with drawing(bar + 0.8, begin + 0.05 + height, layout=None) as figure:
         heading(figure, title)
         for column, text in (headings or {}).items():
-            text_at(figure, left + column * (_PICTURE + _GAP), 0.45, text, fontsize=9, color=MUTED)
-        for place, (row, name) in enumerate(zip(rows, names, strict=True)):
-            above = begin + place * (_PICTURE + _CAPTION)
-            text_at(figure, 0.1, above + _PICTURE / 2, name, va="center")
+            text_at(figure, left + column * (_IMAGE + _GAP), 0.45, text, fontsize=9, color=MUTED)
+        for position, (row, name) in enumerate(zip(rows, names, strict=True)):
+            above = begin + position * (_IMAGE + _CAPTION)
+            text_at(figure, 0.1, above + _IMAGE / 2, name, va="center")
             if not len(row.images):
-                text_at(figure, left, above + _PICTURE / 2, "no reference image", va="center", color=MUTED, fontsize=8)
+                text_at(figure, left, above + _IMAGE / 2, "no reference image", va="center", color=MUTED, fontsize=8)
             for index in range(len(row.images)):
-                corner = left + index * (_PICTURE + _GAP), above
+                corner = left + index * (_IMAGE + _GAP), above
                 _reference(figure, corner, row, index, top)
         if columns:
             beside = axes_at(figure, bar, begin, 0.14, min(height - _CAPTION, 2.6))
@@ -148,22 +148,22 @@ def patch_references(
     if not (0 <= patch[0] < grid[0] and 0 <= patch[1] < grid[1]):
         raise ValueError(f"patch {patch} is not one of the {grid[0]} x {grid[1]} patches, counted from 0")
     columns = max((min(_IN_LINE, max(len(row.images), 3)) for row in rows), default=0)  # 3 for the name
-    heights = [_HEADING + -(-len(row.images) // _IN_LINE) * (_PICTURE + _CAPTION) for row in rows]
+    heights = [_HEADING + -(-len(row.images) // _IN_LINE) * (_IMAGE + _CAPTION) for row in rows]
     # Beside many references the plot has its place below the cell, or that would stay empty.
     stacked = sum(heights) > 6
     right = 3.75 if stacked else 7.3
     height = max(7.5 if stacked else 4.1, sum(heights) + 0.1)
-    with drawing(right + columns * (_PICTURE + _GAP), height, layout=None) as figure:
+    with drawing(right + columns * (_IMAGE + _GAP), height, layout=None) as figure:
         _outlined(axes_at(figure, 0.1, _HEADING, 3, 3), image, patch, grid)
         _spectrum(axes_at(figure, *((0.55, 4.1, 2.75, 2.6) if stacked else (3.75, _HEADING, 3, 2.8))), latents)
-        for place, row in enumerate(rows):
-            above = sum(heights[:place])
-            colour = _NAMED[place] if place < len(_NAMED) else INK
+        for position, row in enumerate(rows):
+            above = sum(heights[:position])
+            colour = _NAMED[position] if position < len(_NAMED) else INK
             text_at(figure, right, above + 0.14, row.name, fontsize=10.5, color=colour)
             text_at(figure, right, above + 0.32, f"full colour at {number(row.top)}", fontsize=7.5, color=MUTED)
             for index in range(len(row.images)):
                 down, across = divmod(index, _IN_LINE)
-                corner = (right + across * (_PICTURE + _GAP), above + _HEADING + down * (_PICTURE + _CAPTION))
+                corner = (right + across * (_IMAGE + _GAP), above + _HEADING + down * (_IMAGE + _CAPTION))
                 _reference(figure, corner, row, index, row.top)
     return figure
 
@@ -172,7 +172,7 @@ def _reference(figure: Figure, corner: tuple[float, float], row: Row, index: int
     image, map_, value = row.images[index], row.maps[index], row.values[index]
     if image is None or map_ is None or value is None:
         return
-    axes = axes_at(figure, *corner, _PICTURE, _PICTURE)
+    axes = axes_at(figure, *corner, _IMAGE, _IMAGE)
     axes.imshow(overlay(image, map_, top=top))
     axes.set_axis_off()
     label = (row.labels[index] or "unlabelled").replace("_", " ")
@@ -217,9 +217,9 @@ def _outlined(axes: Axes, image: NDArray[np.uint8], patch: tuple[int, int], grid
 
 def _spectrum(axes: Axes, latents: pd.DataFrame) -> None:
     ranked = latents.sort_values("activation", ascending=False, kind="stable", ignore_index=True)
-    common = ranked["common"].to_numpy(dtype=bool)
-    named = np.flatnonzero(~common)[: len(_NAMED)]
-    colours = np.where(common, NULL, SKY).astype(object)
+    is_common = ranked["common"].to_numpy(dtype=bool)
+    named = np.flatnonzero(~is_common)[: len(_NAMED)]
+    colours = np.where(is_common, NULL, SKY).astype(object)
     colours[named] = _NAMED[: len(named)]
     axes.bar(np.arange(len(ranked)) + 1, ranked["activation"], color=colours, width=0.8)
     axes.set_title(f"{len(ranked)} latents active")
@@ -229,11 +229,11 @@ def _spectrum(axes: Axes, latents: pd.DataFrame) -> None:
     axes.grid(axis="x", visible=False)
     axes.set_xlim(0.3, max(len(ranked), 20) + 0.7)
     axes.set_ylim(0, 1.35 * ranked["activation"].max() if len(ranked) else 1)  # room for the names
-    for line, (place, colour) in enumerate(zip(named, _NAMED, strict=False)):
-        latent, activation = ranked.loc[place, ["latent", "activation"]]
+    for line, (rank, colour) in enumerate(zip(named, _NAMED, strict=False)):
+        latent, activation = ranked.loc[rank, ["latent", "activation"]]
         axes.annotate(
             f"latent {latent:.0f}: {number(activation)}",
-            (place + 1, activation),
+            (rank + 1, activation),
             xytext=(1, 0.96 - 0.08 * line),
             textcoords="axes fraction",
             ha="right",
@@ -243,5 +243,5 @@ def _spectrum(axes: Axes, latents: pd.DataFrame) -> None:
             arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.8, "relpos": (0, 0.5)},
         )
     handles = [Rectangle((0, 0), 1, 1, color=colour) for colour in (NULL, SKY)]
-    texts = [f"in nearly every image: {common.sum()}", f"others: {(~common).sum()}"]
+    texts = [f"in nearly every image: {is_common.sum()}", f"others: {(~is_common).sum()}"]
     axes.legend(handles, texts, loc="upper left", bbox_to_anchor=(-0.05, -0.16), ncols=2, fontsize=8)

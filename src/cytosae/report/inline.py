@@ -30,7 +30,7 @@ def png(figure: Figure) -> str:
     return base64.b64encode(out.getvalue()).decode()
 
 
-def png_of_file(path: Path) -> str:
+def encode_png(path: Path) -> str:
     """A figure that was saved as PNG, as base64."""
     return base64.b64encode(path.read_bytes()).decode()
 

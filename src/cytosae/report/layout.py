@@ -30,9 +30,9 @@ def wrapped(name: str, width: int, lines: int = 3) -> str:
     return textwrap.fill(str(name).replace("_", " "), width, max_lines=lines, placeholder="…")
 
 
-def counted(number: int, what: str) -> str:
+def counted(number: int, noun: str) -> str:
     """So many of something, in words."""
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def members(groups: Sequence[str]) -> dict[str, NDArray[np.int64]]:

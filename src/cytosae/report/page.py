@@ -26,23 +26,23 @@ from cytosae.artefacts import (
     whole_file,
 )
 from cytosae.cells import UnreadableImage, intensities, load_squashed, read_cells
-from cytosae.cohort import BARCODES, CLASSIFICATION, COHORT, methods_figure, read_barcodes, why_of_others
+from cytosae.cohort import BARCODES, CLASSIFICATION, COHORT, methods_figure, read_barcodes, why_other_concepts
 from cytosae.concepts import NAMES, read_concepts, read_datasets, read_maps, read_names
 from cytosae.concepts.evaluation import read_figures
 from cytosae.console import progress, say
 from cytosae.errors import CytosaeError
 from cytosae.report.barcodes import BARCODE_FIGURES, barcode_figures
 from cytosae.report.curves import training_curves
-from cytosae.report.inline import jpeg, png_of_file, template
+from cytosae.report.inline import encode_png, jpeg, template
 from cytosae.report.overview import overview, threshold_counts
 from cytosae.report.quality_figures import quality_summary
-from cytosae.report.style import files_of, save
+from cytosae.report.style import figure_files, save
 from cytosae.sae import measured_on, read_metrics
-from cytosae.storage import StoredPath, place
+from cytosae.storage import StoredPath, resolve_path
 
 STRONGEST = 48
 """Concepts of each of the two rankings in the gallery: over all, and among those not active in most cells."""
-COMMON = 0.5
+COMMON_ABOVE = 0.5
 """A concept that is active in more than this share of the cells is common."""
 _EDGE = 112  # pixels of a picture in the gallery, shown at 96: sharp enough on dense screens, small to send
 PAGE = "index.html"
@@ -50,8 +50,10 @@ PAGE = "index.html"
 
 def report_inputs(study: Path) -> dict[str, str]:
     """Digests of what the report depends on."""
-    parts = [(files("cytosae.report") / name).read_text(encoding="utf-8") for name in ("template.html.j2", "page.css")]
-    inputs = {"page": digest([__version__, *parts])}
+    templates = [
+        (files("cytosae.report") / name).read_text(encoding="utf-8") for name in ("template.html.j2", "page.css")
+    ]
+    inputs = {"page": digest([__version__, *templates])}
     for stage in ("sae", "concepts"):
         manifest = Manifest.load(study / stage)
         if manifest is None:
@@ -64,16 +66,16 @@ def report_inputs(study: Path) -> dict[str, str]:
     return inputs
 
 
-def strongest(var: pd.DataFrame, count: int = STRONGEST, common: float = COMMON) -> NDArray[np.int64]:
+def strongest(var: pd.DataFrame, count: int = STRONGEST, common_above: float = COMMON_ABOVE) -> NDArray[np.int64]:
     """The concepts of the gallery, by falling mean activation.
 
     The `count` strongest of all discovered concepts, and the `count` strongest of those that are active in at most
-    the share `common` of the cells: what is active everywhere tells little about a cell.
+    the share `common_above` of the cells: what is active everywhere tells little about a cell.
     """
     concepts = np.flatnonzero(var["is_concept"].to_numpy())
     mean = var["mean_activation"].to_numpy()
     ranked = concepts[np.argsort(-mean[concepts], kind="stable")]
-    rarer = ranked[var["activation_frequency"].to_numpy()[ranked] <= common]
+    rarer = ranked[var["activation_frequency"].to_numpy()[ranked] <= common_above]
     chosen = np.union1d(ranked[:count], rarer[:count])
     return chosen[np.argsort(-mean[chosen], kind="stable")]
 
@@ -114,21 +116,21 @@ def write_report(study: Path) -> dict[str, Any]:
         data = read_concepts(study / "concepts", name, matrices=False)
         threshold = float(data.uns["cytosae"]["parameters"]["concept_threshold"])
         save(overview(data.var, title=name, concept_threshold=threshold), figures / f"overview-{index}")
-        gallery = _gallery(data, *read_maps(study / "concepts", name), files, names)
+        references = _references(data, *read_maps(study / "concepts", name), files, names)
         means[name] = data.var["mean_activation"].to_numpy()
         datasets.append(
-            {"name": name, "summary": summary, "overview": png_of_file(figures / f"overview-{index}.png"), **gallery}
+            {"name": name, "summary": summary, "overview": encode_png(figures / f"overview-{index}.png"), **references}
         )
     save(threshold_counts(means, concept_threshold=threshold), figures / "thresholds")
-    curves = png_of_file(figures / "training.png") if trained else None
+    curves = encode_png(figures / "training.png") if trained else None
     page = _render(study, datasets, sae, curves, _quality(study, figures), _patients(study, figures))
-    with whole_file(folder / PAGE) as partial:
-        partial.write_text(page, encoding="utf-8")
+    with whole_file(folder / PAGE) as temporary:
+        temporary.write_text(page, encoding="utf-8")
     shown = {dataset["name"]: len(dataset["concepts"]) for dataset in datasets}
     summary = {"bytes": len(page.encode()), "concepts_shown": shown}
     if isinstance(folder, StoredPath):
         drawn = []  # each would be fetched whenever somebody asks whether the report is up to date
-    outputs = {name: FileRecord.of(folder / name) for name in (PAGE, *drawn) if (folder / name).is_file()}
+    outputs = {name: FileRecord.from_file(folder / name) for name in (PAGE, *drawn) if (folder / name).is_file()}
     Manifest("report", {}, inputs, outputs, summary).save(folder)
     return {"page": f"{folder / PAGE}", **summary}
 
@@ -140,7 +142,7 @@ def _claim(study: Path, folder: Path, datasets: int) -> list[str]:
     drawn += ["training"] if sae is not None and "given" not in sae.parameters else []
     drawn += ["quality"] if _is_measured(study) else []
     drawn += BARCODE_FIGURES if Manifest.load(study / COHORT) is not None else []
-    names = [f"figures/{name}" for figure in drawn for name in files_of(figure)]
+    names = [f"figures/{name}" for figure in drawn for name in figure_files(figure)]
     claim(folder, "report", [PAGE, *names], unnamed=names)
     return names
 
@@ -154,7 +156,7 @@ def _is_measured(study: Path) -> bool:
     return known and same_weights(measured.inputs["sae"], concepts.inputs["sae"])
 
 
-def _gallery(
+def _references(
     data: ad.AnnData,
     latents: NDArray[np.int64],
     maps: NDArray[np.float16],
@@ -165,9 +167,9 @@ def _gallery(
     var, labels = data.var, data.obs["label"].astype(object) if "label" in data.obs else None
     cells, values = data.varm["reference_cells"], data.varm["reference_values"]
     ids = data.obs_names.to_numpy()
-    place = {int(latent): row for row, latent in enumerate(latents)}
+    row_of_latent = {int(latent): row for row, latent in enumerate(latents)}
     concepts: list[dict[str, Any]] = []
-    pictures: dict[int, str] = {}
+    images: dict[int, str] = {}
     named = np.array(sorted(latent for latent in names if latent < len(var)), int)
     named = named[np.argsort(-var["mean_activation"].to_numpy()[named], kind="stable")]
     unnamed = strongest(var)
@@ -175,14 +177,14 @@ def _gallery(
     with progress("report", len(chosen), "concepts") as bar:
         for done, latent in enumerate(chosen, 1):
             # a named latent may be no concept of this data set, for which no maps are kept
-            row = maps[place[int(latent)]].astype(np.float32) if int(latent) in place else None
+            row = maps[row_of_latent[int(latent)]].astype(np.float32) if int(latent) in row_of_latent else None
             top = 1.0 if row is None else float(row.max()) or 1.0
             references = []
             for rank, cell in enumerate(cells[latent]):
                 if cell < 0:
                     break
-                if cell not in pictures:
-                    pictures[int(cell)] = _picture(*files.get(str(ids[cell]), ("", None)))
+                if cell not in images:
+                    images[int(cell)] = _encode_image(*files.get(str(ids[cell]), ("", None)))
                 graded = b"" if row is None else np.rint(row[rank] / top * 255).astype(np.uint8).tobytes()
                 label = labels.iloc[cell] if labels is not None else None
                 references.append(
@@ -206,14 +208,14 @@ def _gallery(
                 }
             )
             bar.to(done)
-    used = {cell: str(ids[cell]) for cell in pictures}
-    return {"concepts": concepts, "pictures": pictures, "ids": used, "grid": list(maps.shape[2:])}
+    used = {cell: str(ids[cell]) for cell in images}
+    return {"concepts": concepts, "pictures": images, "ids": used, "grid": list(maps.shape[2:])}
 
 
-def _picture(path: str, intensity: str | None) -> str:
+def _encode_image(path: str, intensity: str | None) -> str:
     """A small JPEG as base64; empty where the file has gone since."""
     try:
-        pixels = load_squashed(place(path), 224, intensity)
+        pixels = load_squashed(resolve_path(path), 224, intensity)
     except UnreadableImage:
         return ""
     small = Image.fromarray(pixels).resize((_EDGE, _EDGE), Image.Resampling.LANCZOS)
@@ -225,7 +227,7 @@ def _quality(study: Path, figures: Path) -> str | None:
     if not _is_measured(study):
         return None
     save(quality_summary(read_figures(study), title=study.absolute().name), figures / "quality")
-    return png_of_file(figures / "quality.png")
+    return encode_png(figures / "quality.png")
 
 
 def why_no_patients(study: Path) -> str | None:
@@ -233,7 +235,7 @@ def why_no_patients(study: Path) -> str | None:
     path = study / COHORT / BARCODES
     if Manifest.load(study / COHORT) is None or not path.is_file():
         return ""
-    why = why_of_others(path, study / "concepts")
+    why = why_other_concepts(path, study / "concepts")
     return why and f"{path} is not of these concepts: {why}"
 
 
@@ -245,11 +247,11 @@ def _patients(study: Path, figures: Path) -> dict[str, str]:
             say(f"report: {why}. Patients are left out.")
         return {}
     data = read_barcodes(path, pooled=True)
-    drawn = {name: png_of_file(figures / f"{name}.png") for name in barcode_figures(data, figures)}
+    drawn = {name: encode_png(figures / f"{name}.png") for name in barcode_figures(data, figures)}
     classification = Manifest.load(path.parent / CLASSIFICATION)
     if classification is not None and classification.inputs.get("barcodes") == sha256_file(path):
         folder = path.parent / CLASSIFICATION
-        drawn |= {"methods": png_of_file(methods_figure(folder)), "confusion": png_of_file(folder / "confusion.png")}
+        drawn |= {"methods": encode_png(methods_figure(folder)), "confusion": encode_png(folder / "confusion.png")}
     return drawn
 
 
@@ -277,6 +279,6 @@ def _render(
         patients=patients,
         backbone=backbone,
         backbone_name=Path(backbone["name"]).name if Path(backbone["name"]).exists() else backbone["name"],
-        common=COMMON,
+        common=COMMON_ABOVE,
         strongest=STRONGEST,
     )

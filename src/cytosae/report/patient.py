@@ -31,7 +31,7 @@ class Tile:
     note: str
 
     @classmethod
-    def of(cls, image: NDArray[np.uint8], map_: ArrayLike, top: float, title: str, note: str) -> Tile:
+    def from_map(cls, image: NDArray[np.uint8], map_: ArrayLike, top: float, title: str, note: str) -> Tile:
         """From an image, its map ``(rows, columns)`` and the value of the map with the strongest colour."""
         return cls(_small(image), _small(overlay(image, map_, top=top or 1.0, smooth=True)), title, note)
 

@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
-from cytosae.concepts.evaluation import LATENTS, MEASURES, measure_of
-from cytosae.concepts.quality import DENSE
+from cytosae.concepts.evaluation import LATENT_METHOD, MEASURES, find_measure
+from cytosae.concepts.quality import DENSE_ABOVE
 from cytosae.report.style import ACCENT, HISTOGRAM, INK, MUTED, NULL, RULE, axes_at, drawing, heading, number, text_at
 
 _NULLS = {measure.null for measure in MEASURES} - {""}
@@ -56,8 +56,8 @@ def quality_summary(figures: pd.DataFrame, *, title: str) -> Figure:
     width = columns * _PANEL + (_TABLE if entries else 0)
     with drawing(max(width, _TABLE) + 0.1, _TITLE + max(sum(heights), side), layout=None) as figure:
         heading(figure, title)
-        for place, (name, lines) in enumerate(panels):
-            down, across = divmod(place, _COLUMNS)
+        for index, (name, lines) in enumerate(panels):
+            down, across = divmod(index, _COLUMNS)
             left, above = 0.1 + across * _PANEL, _TITLE + sum(heights[:down])
             text_at(figure, left, above + 0.16, _shortened(name, 44) + _arrow(name), fontsize=9.5)
             box = (left + _NAMES, above + _ABOVE, _PANEL - _NAMES - 0.25, len(lines) * _LINE)
@@ -71,13 +71,13 @@ def quality_summary(figures: pd.DataFrame, *, title: str) -> Figure:
 
 def _ranked(lines: pd.DataFrame) -> pd.DataFrame:
     """The lines of a measure from top to bottom."""
-    rank = [0 if name == LATENTS else 2 if name in _NULLS else 1 for name in lines["method"]]
+    rank = [0 if name == LATENT_METHOD else 2 if name in _NULLS else 1 for name in lines["method"]]
     return lines.iloc[np.argsort(rank, kind="stable")]
 
 
 def _arrow(row: str) -> str:
     """Which way is better."""
-    measure = measure_of(row)
+    measure = find_measure(row)
     return "" if measure is None else _ARROWS.get(measure.better, "")
 
 
@@ -87,16 +87,18 @@ def _shortened(text: str, length: int) -> str:
 
 def _panel(axes: Axes, lines: pd.DataFrame) -> None:
     names = lines["method"].tolist()
-    colours = [ACCENT if name == LATENTS else NULL if name in _NULLS else INK for name in names]
-    places = np.arange(len(lines))
-    axes.hlines(places, lines["low"], lines["high"], colors=colours, linewidth=1.4)
-    axes.scatter(lines["value"], places, c=colours, s=[34 if name == LATENTS else 22 for name in names], zorder=3)
-    for place in places[lines["value"].isna()]:
+    colours = [ACCENT if name == LATENT_METHOD else NULL if name in _NULLS else INK for name in names]
+    heights = np.arange(len(lines))
+    axes.hlines(heights, lines["low"], lines["high"], colors=colours, linewidth=1.4)
+    axes.scatter(
+        lines["value"], heights, c=colours, s=[34 if name == LATENT_METHOD else 22 for name in names], zorder=3
+    )
+    for height in heights[lines["value"].isna()]:
         axes.text(
-            0.02, place, number(np.nan), transform=axes.get_yaxis_transform(), va="center", fontsize=8, color=MUTED
+            0.02, height, number(np.nan), transform=axes.get_yaxis_transform(), va="center", fontsize=8, color=MUTED
         )
     axes.set_ylim(len(lines) - 0.5, -0.5)
-    axes.set_yticks(places, [_shortened(name, 22) for name in names], fontsize=8)
+    axes.set_yticks(heights, [_shortened(name, 22) for name in names], fontsize=8)
     axes.tick_params(axis="y", length=0)
     axes.tick_params(axis="x", labelsize=7.5)
     axes.spines["left"].set_visible(False)
@@ -104,7 +106,7 @@ def _panel(axes: Axes, lines: pd.DataFrame) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(4))
     for label, name, colour in zip(axes.get_yticklabels(), names, colours, strict=True):
         label.set_color(MUTED if name in _NULLS else colour)
-        label.set_fontweight("bold" if name == LATENTS else "normal")
+        label.set_fontweight("bold" if name == LATENT_METHOD else "normal")
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,7 @@ class _Entry:
 
 
 def _entry(measure: str, line: pd.Series) -> _Entry:
-    detail = [] if line["method"] == LATENTS else [line["method"]]
+    detail = [] if line["method"] == LATENT_METHOD else [line["method"]]
     if np.isfinite([line["low"], line["high"]]).all():
         detail.append(f"{number(line['low'])} to {number(line['high'])}")
     return _Entry(textwrap.wrap(measure + _arrow(measure), 36), number(line["value"]), ", ".join(detail))
@@ -161,23 +163,30 @@ def density_histogram(frequency: ArrayLike) -> Figure:
     ValueError
         A share is not between 0 and 1, or the shape is another.
     """
-    shares = np.asarray(frequency, dtype=float)
-    if shares.ndim != 1 or not ((shares >= 0) & (shares <= 1)).all():
-        raise ValueError(f"shares of tokens are (n_latents,), each from 0 to 1; these are of shape {shares.shape}")
-    x, dense = np.log10(shares[shares > 0]), int((shares > DENSE).sum())
+    frequencies = np.asarray(frequency, dtype=float)
+    if frequencies.ndim != 1 or not ((frequencies >= 0) & (frequencies <= 1)).all():
+        raise ValueError(f"shares of tokens are (n_latents,), each from 0 to 1; these are of shape {frequencies.shape}")
+    x, n_dense = np.log10(frequencies[frequencies > 0]), int((frequencies > DENSE_ABOVE).sum())
     lowest = int(np.floor(x.min(initial=-2)))
     with drawing(6.2, 3.6) as figure:
         axes = figure.subplots()
-        axes.axvspan(np.log10(DENSE), 0, color=ACCENT, alpha=0.12, linewidth=0)
+        axes.axvspan(np.log10(DENSE_ABOVE), 0, color=ACCENT, alpha=0.12, linewidth=0)
         # Ten bars for each power of ten, so that no bar stands on both sides of the border.
         axes.hist(x, bins=np.linspace(lowest, 0, 1 - 10 * lowest).tolist(), color=HISTOGRAM, linewidth=0)
         axes.text(
-            0.99, 0.96, f"dense: {dense:,}", transform=axes.transAxes, ha="right", va="top", fontsize=8.5, color=ACCENT
+            0.99,
+            0.96,
+            f"dense: {n_dense:,}",
+            transform=axes.transAxes,
+            ha="right",
+            va="top",
+            fontsize=8.5,
+            color=ACCENT,
         )
         axes.set_xlim(lowest, 0)
         axes.set_xlabel("log10 share of the tokens on which a latent fires")
         axes.set_ylabel("latents")
         axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
         axes.margins(y=0.14)
-        heading(figure, f"{len(shares):,} latents: {len(shares) - len(x):,} dead, {dense:,} dense")
+        heading(figure, f"{len(frequencies):,} latents: {len(frequencies) - len(x):,} dead, {n_dense:,} dense")
     return figure

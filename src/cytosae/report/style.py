@@ -80,8 +80,8 @@ def text_at(figure: Figure, left: float, top: float, text: str, **properties: An
 def heading(figure: Figure, text: str) -> None:
     """The line over the whole figure."""
     across, down = figure.get_size_inches()
-    place = {} if figure.get_layout_engine() else {"y": 1 - 0.12 / down}
-    figure.suptitle(text, x=0.1 / across, ha="left", fontsize=11, color=INK, **place)
+    position = {} if figure.get_layout_engine() else {"y": 1 - 0.12 / down}
+    figure.suptitle(text, x=0.1 / across, ha="left", fontsize=11, color=INK, **position)
 
 
 def number(value: float) -> str:
@@ -95,14 +95,14 @@ _PROGRAM = "cytosae"
 _METADATA = {".svg": {"Date": None, "Creator": _PROGRAM}, ".png": {"Software": _PROGRAM}}
 
 
-def files_of(figure: str) -> list[str]:
+def figure_files(figure: str) -> list[str]:
     """Names of the files of a figure."""
     return [figure + suffix for suffix in _METADATA]
 
 
 def refuse_foreign_figure(path: Path, command: str) -> None:
     """Refuse to replace ``<path>.png`` or ``<path>.svg`` where they are not figures of this program."""
-    for name in files_of(path.name):
+    for name in figure_files(path.name):
         refuse_foreign(path.with_name(name), command, _is_own)
 
 
@@ -122,7 +122,7 @@ def save(figure: Figure, path: Path) -> None:
             layout.execute(figure)
             figure.set_layout_engine("none")
         figure.set_facecolor("white")
-        with whole_file(path.with_name(f"{path.name}.png")) as partial:
-            FigureCanvasAgg(figure).print_png(partial, metadata=_METADATA[".png"])
-        with whole_file(path.with_name(f"{path.name}.svg")) as partial:
-            FigureCanvasSVG(figure).print_svg(partial, metadata=_METADATA[".svg"])
+        with whole_file(path.with_name(f"{path.name}.png")) as temporary:
+            FigureCanvasAgg(figure).print_png(temporary, metadata=_METADATA[".png"])
+        with whole_file(path.with_name(f"{path.name}.svg")) as temporary:
+            FigureCanvasSVG(figure).print_svg(temporary, metadata=_METADATA[".svg"])

@@ -29,13 +29,15 @@ def units(recipe: Recipe, steps: Iterable[Step]) -> tuple[dict[tuple[str, int], 
     Training is measured on a few images and scaled to a batch, which is linear in the tokens (docs/benchmarks.md).
     """
     wanted = {kind for one in steps if not one.done for kind in one.work}
-    backbone, what = _backbone(recipe)
+    backbone, measured_on = _backbone(recipe)
     device = torch.device(choose_device(recipe.backbone.device))
     measured: dict[str, dict[int, float]] = {}
     for kind, expansion in sorted(wanted):
         measured.setdefault(kind, {})[expansion] = _unit(kind, expansion, recipe, backbone, device)
-    rates = {kind: rising(of_kind) for kind, of_kind in measured.items()}
-    return {(kind, expansion): taken for kind, of_kind in rates.items() for expansion, taken in of_kind.items()}, what
+    rates = {kind: rising(by_expansion) for kind, by_expansion in measured.items()}
+    return {
+        (kind, expansion): taken for kind, by_expansion in rates.items() for expansion, taken in by_expansion.items()
+    }, measured_on
 
 
 def _unit(kind: str, expansion: int, recipe: Recipe, backbone: Backbone, device: torch.device) -> float:
@@ -80,6 +82,6 @@ def _backbone(recipe: Recipe) -> tuple[Backbone, str]:
     return loaded, description
 
 
-def seconds_of(step: Step, units: dict[tuple[str, int], float]) -> float | None:
-    """How long a step takes; None where its work is not of the measured kinds: it is short beside theirs."""
+def estimate_seconds(step: Step, units: dict[tuple[str, int], float]) -> float | None:
+    """How long a step takes; None if its kind of work is not measured, because it is short."""
     return sum(amount * units[kind] for kind, amount in step.work.items()) if step.work else None

@@ -52,7 +52,7 @@ class Reported:
     """A figure of the paper."""
 
     where: str
-    what: str
+    quantity: str
     key: str
     """Under which the recipe finds its own figure."""
     value: float | None

@@ -72,16 +72,16 @@ class Recipe:
         """Variant and seed of every training."""
         return ((variant, seed) for variant in self.variants for seed in range(self.seeds))
 
-    def training_of(self, variant: str, seed: int) -> TrainConfig:
+    def train_config(self, variant: str, seed: int) -> TrainConfig:
         """Settings of a training."""
         return replace(VARIANTS[variant].change(self.training), seed=self.training.seed + seed)
 
-    def backbone_of(self, layer: int | None, depth: int = DEPTH) -> BackboneConfig:
+    def backbone_config(self, layer: int | None, depth: int = DEPTH) -> BackboneConfig:
         """The backbone cut after one of the paper's twelve blocks, in proportion where this one has another number."""
         return self.backbone if layer is None else replace(self.backbone, layer=max(1, round(layer * depth / DEPTH)))
 
-    def share_of_blocks(self, layer: int | None) -> float:
-        """Blocks that an image passes up to one of the paper's layers, over those up to the layer of the recipe."""
+    def block_fraction(self, layer: int | None) -> float:
+        """Number of blocks up to one of the paper's layers, divided by the number up to the recipe's layer."""
         own = self.backbone.layer
         return 1.0 if layer is None else layer / (own if own > 0 else DEPTH + 1 + own)
 
@@ -89,18 +89,18 @@ class Recipe:
         """Folder of the training set's tokens after a block."""
         return self.folder / "tokens" / ("chosen" if layer is None else f"layer-{layer}")
 
-    def sae_of(self, variant: str, seed: int) -> Path:
+    def sae_folder(self, variant: str, seed: int) -> Path:
         """Folder of an autoencoder."""
         return self.folder / "sae" / f"{variant}-{seed}"
 
-    def concepts_of(self, variant: str, seed: int) -> Path:
+    def concepts_folder(self, variant: str, seed: int) -> Path:
         """Folder of its concepts on the training set."""
         return self.folder / "concepts" / f"{variant}-{seed}"
 
     @property
     def given(self) -> Path:
         """The autoencoder of the study."""
-        return self.sae or self.sae_of(CHOSEN, 0)
+        return self.sae or self.sae_folder(CHOSEN, 0)
 
     def source(self, name: str) -> Path:
         """Where a data set is looked for."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from cytosae.console import say
 from cytosae.errors import CytosaeError
-from cytosae.reproduction.cost import seconds_of, units
+from cytosae.reproduction.cost import estimate_seconds, units
 from cytosae.reproduction.recipe import Recipe
 from cytosae.reproduction.steps import Step, steps
 from cytosae.reproduction.table import claim_results, write_results
@@ -31,20 +31,27 @@ def planned(recipe: Recipe, only: Collection[str] = ()) -> dict[str, Any]:
     """
     chosen = _chosen(steps(recipe), only)
     lacking = _lacking(chosen)
-    seconds, what = units(recipe, chosen)
+    seconds, measured_on = units(recipe, chosen)
     plan = []
     for one in chosen:
         state = "done" if one.done else "lacks" if one.lacks else "waits" if one.name in lacking else "ready"
-        took = None if one.done else seconds_of(one, seconds)
+        took = None if one.done else estimate_seconds(one, seconds)
         why = lacking.get(one.name)
         plan.append(
-            {"name": one.name, "of": one.of, "needs": list(one.needs), "state": state, "why": why, "seconds": took}
+            {
+                "name": one.name,
+                "of": one.paper_section,
+                "needs": list(one.needs),
+                "state": state,
+                "why": why,
+                "seconds": took,
+            }
         )
     return {
         "steps": plan,
         "seconds": sum(one["seconds"] or 0 for one in plan if one["state"] == "ready"),
         "seconds_of_all": sum(one["seconds"] or 0 for one in plan),
-        "measured_on": what,
+        "measured_on": measured_on,
     }
 
 

@@ -33,7 +33,7 @@ from cytosae.reproduction.recipe import Recipe
 from cytosae.sae.joint import Member, train_together
 from cytosae.settings import ClassifyConfig, CompareConfig, StoreConfig
 from cytosae.study import RunConfig, Study, encoding, list_to, load_backbone, training, update_tokens
-from cytosae.tokens import TokenStore, layout_of
+from cytosae.tokens import TokenStore, store_layout
 
 EMBED, ENCODE, TRAIN = "embed", "encode", "train"
 """Kinds of work: an image through the backbone, an image through an autoencoder, a step of training."""
@@ -44,7 +44,7 @@ class Step:
     """One step."""
 
     name: str
-    of: str
+    paper_section: str
     """What of the paper it belongs to."""
     run: Callable[[Collection[str]], Any]
     """Does it; takes the names of all steps that are to be run, of which some are done together."""
@@ -94,11 +94,11 @@ def _training(recipe: Recipe) -> Iterator[Step]:
             "section 2" if layer is None else "section 3.4",
             _alone(_embed, recipe, layer),
             (f"cells {TRAINING_SET}",),
-            {(EMBED, 0): cells * recipe.share_of_blocks(layer)},
+            {(EMBED, 0): cells * recipe.block_fraction(layer)},
             done=(folder / MANIFEST).is_file(),
         )
     for variant, seed in recipe.members:
-        config, tokens = recipe.training_of(variant, seed), recipe.tokens(VARIANTS[variant].layer)
+        config, tokens = recipe.train_config(variant, seed), recipe.tokens(VARIANTS[variant].layer)
         section = "section 2" if variant == CHOSEN else "section 3.4"
         yield Step(
             f"train {variant}-{seed}",
@@ -106,7 +106,7 @@ def _training(recipe: Recipe) -> Iterator[Step]:
             partial(_train, recipe, variant, seed),
             (f"tokens {tokens.name}",),
             {(TRAIN, config.expansion): config.steps},
-            done=Manifest.load(recipe.sae_of(variant, seed)) is not None,
+            done=Manifest.load(recipe.sae_folder(variant, seed)) is not None,
         )
         yield Step(
             f"concepts {variant}-{seed}",
@@ -114,7 +114,7 @@ def _training(recipe: Recipe) -> Iterator[Step]:
             _alone(_encode, recipe, variant, seed),
             (f"train {variant}-{seed}",),
             {(ENCODE, config.expansion): cells},
-            done=Manifest.load(recipe.concepts_of(variant, seed)) is not None,
+            done=Manifest.load(recipe.concepts_folder(variant, seed)) is not None,
         )
     if recipe.ablation:
         needs = tuple(f"concepts {variant}-{seed}" for variant, seed in recipe.members if _by_expansion(variant))
@@ -132,7 +132,7 @@ def _embed(recipe: Recipe, layer: int | None) -> None:
     target = recipe.folder / "cells" / f"{TRAINING_SET}.parquet"
     cells, _ = list_to(recipe.prepared(TRAINING_SET) / TABLE, target, drop_missing=recipe.drop_missing)
     loaded = _cut(recipe, layer)
-    layout = layout_of(loaded.info, StoreConfig())
+    layout = store_layout(loaded.info, StoreConfig())
     update_tokens(cells, layout, lambda: loaded, recipe.tokens(layer), StoreConfig())
 
 
@@ -141,24 +141,19 @@ def _cut(recipe: Recipe, layer: int | None) -> Backbone:
     loaded = load_backbone(recipe.backbone)
     if layer is None:
         return loaded
-    return load_backbone(recipe.backbone_of(layer, loaded.info.depth))
+    return load_backbone(recipe.backbone_config(layer, loaded.info.depth))
 
 
 def _train(recipe: Recipe, variant: str, seed: int, chosen: Collection[str]) -> None:
     """Train a member, together with all that are to be trained on the same tokens."""
     layer, device = VARIANTS[variant].layer, recipe.backbone.device
     with closing(TokenStore(recipe.tokens(layer))) as tokens:
-        stages = {
-            (other, of_seed): training(
-                tokens, recipe.sae_of(other, of_seed), recipe.training_of(other, of_seed), device=device
-            )
-            for other, of_seed in recipe.members
-            if VARIANTS[other].layer == layer and f"train {other}-{of_seed}" in chosen
-        }
         members = [
-            Member(f"{other}-{of_seed}", stage.folder, recipe.training_of(other, of_seed))
-            for (other, of_seed), stage in stages.items()
-            if stage.why_stale()
+            Member(f"{variant_name}-{number}", recipe.sae_folder(variant_name, number), config)
+            for variant_name, number in recipe.members
+            if VARIANTS[variant_name].layer == layer and f"train {variant_name}-{number}" in chosen
+            for config in [recipe.train_config(variant_name, number)]
+            if training(tokens, recipe.sae_folder(variant_name, number), config, device=device).why_stale()
         ]
         trained = train_together(tokens, members, device=device, restart=recipe.restart)
     if reason := trained.diverged.get(f"{variant}-{seed}"):
@@ -167,12 +162,14 @@ def _train(recipe: Recipe, variant: str, seed: int, chosen: Collection[str]) -> 
 
 def _encode(recipe: Recipe, variant: str, seed: int) -> None:
     with closing(TokenStore(recipe.tokens(VARIANTS[variant].layer))) as tokens:
-        folder = recipe.concepts_of(variant, seed)
-        encoding(tokens, recipe.sae_of(variant, seed), folder, recipe.encoding, device=recipe.backbone.device).update()
+        folder = recipe.concepts_folder(variant, seed)
+        encoding(
+            tokens, recipe.sae_folder(variant, seed), folder, recipe.encoding, device=recipe.backbone.device
+        ).update()
 
 
 def _counts(recipe: Recipe, figure: Path) -> None:
-    folders = [recipe.concepts_of(variant, seed) for variant, seed in recipe.members if _by_expansion(variant)]
+    folders = [recipe.concepts_folder(variant, seed) for variant, seed in recipe.members if _by_expansion(variant)]
     make_folder(figure.parent)
     compare_counts(folders, figure, TRAINING_SET)
 
@@ -201,11 +198,11 @@ def _study(recipe: Recipe) -> Iterator[Step]:
         ("study", f"cells {TRAINING_SET}"),
         done=patch.with_suffix(".png").is_file(),
     )
-    of_patients = ("study", f"cells {PATIENTS}")
+    cohort_needs = ("study", f"cells {PATIENTS}")
     classified, compared = study / COHORT / CLASSIFICATION, recipe.folder / "comparison"
-    yield Step("classify", "figure 4", _alone(_classify, recipe), of_patients, done=(classified / MANIFEST).is_file())
+    yield Step("classify", "figure 4", _alone(_classify, recipe), cohort_needs, done=(classified / MANIFEST).is_file())
     yield Step(
-        "compare", "figure 5", _alone(_compare, recipe, compared), of_patients, done=(compared / MANIFEST).is_file()
+        "compare", "figure 5", _alone(_compare, recipe, compared), cohort_needs, done=(compared / MANIFEST).is_file()
     )
 
 
@@ -213,8 +210,8 @@ def _run_study(recipe: Recipe) -> None:
     table = recipe.table(*recipe.present)
     make_folder(recipe.study)
     source = recipe.study / TABLE
-    with whole_file(source) as partial_file:
-        table.to_csv(partial_file, index=False)
+    with whole_file(source) as temporary:
+        table.to_csv(temporary, index=False)
     config = RunConfig(recipe.backbone, StoreConfig(), recipe.training, recipe.encoding)
     Study(recipe.study, config, store=recipe.store, sae=recipe.given, restart=recipe.restart).run(
         source, drop_missing=recipe.drop_missing

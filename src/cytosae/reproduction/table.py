@@ -13,9 +13,9 @@ from cytosae import __version__
 from cytosae.analysis.classification import PAPERS
 from cytosae.artefacts import FileRecord, Manifest, claim, whole_file, write_csv
 from cytosae.cells.datasets import TABLE as CELLS
-from cytosae.cohort import BARCODES, CLASSIFICATION, COHORT, read_methods, why_of_others
+from cytosae.cohort import BARCODES, CLASSIFICATION, COHORT, read_methods, why_other_concepts
 from cytosae.concepts import read_datasets
-from cytosae.report import files_of, png_of_file, template
+from cytosae.report import encode_png, figure_files, template
 from cytosae.reproduction.paper import CHOSEN, FIRST, PATIENTS, REPORTED, SECOND, TRAINING_SET
 from cytosae.reproduction.recipe import Recipe
 
@@ -34,7 +34,7 @@ _FIGURES = {
 
 def claim_results(recipe: Recipe) -> None:
     """Claim what `write_results` and the steps write into the folder itself."""
-    drawn = [f"figures/{name}" for figure in ("figure-2-counts", "figure-3") for name in files_of(figure)]
+    drawn = [f"figures/{name}" for figure in ("figure-2-counts", "figure-3") for name in figure_files(figure)]
     further = [PANEL, (recipe.study / CELLS).relative_to(recipe.folder).as_posix(), *drawn]
     claim(recipe.folder, "reproduction", [TABLE, PAGE, *further], unnamed=further)
 
@@ -49,7 +49,7 @@ def write_results(recipe: Recipe) -> dict[str, Any]:
     folder = recipe.folder
     table = compared(recipe)
     write_csv(folder / TABLE, table)
-    figures = [(title, png_of_file(folder / path)) for title, path in _FIGURES.items() if (folder / path).is_file()]
+    figures = [(title, encode_png(folder / path)) for title, path in _FIGURES.items() if (folder / path).is_file()]
     page = template("reproduction.html.j2").render(
         rows=table.astype(object).where(table.notna(), None).to_dict("records"),
         figures=figures,
@@ -57,10 +57,10 @@ def write_results(recipe: Recipe) -> dict[str, Any]:
         recipe=recipe,
         study=recipe.study.relative_to(recipe.folder),
     )
-    with whole_file(folder / PAGE) as partial:
-        partial.write_text(page, encoding="utf-8")
+    with whole_file(folder / PAGE) as temporary:
+        temporary.write_text(page, encoding="utf-8")
     obtained = table[table["obtained"].notna()].set_index("what")["obtained"].to_dict()
-    outputs = {name: FileRecord.of(folder / name) for name in (TABLE, PAGE)}
+    outputs = {name: FileRecord.from_file(folder / name) for name in (TABLE, PAGE)}
     Manifest("reproduction", {"seeds": recipe.seeds}, {}, outputs, {"obtained": obtained}).save(folder)
     return {"table": str(folder / TABLE), "page": str(folder / PAGE), "obtained": obtained}
 
@@ -74,7 +74,7 @@ def compared(recipe: Recipe) -> pd.DataFrame:
         rows.append(
             {
                 "where": one.where,
-                "what": one.what,
+                "what": one.quantity,
                 "paper": one.value,
                 "paper_spread": one.spread,
                 "obtained": values.mean() if len(values) else None,
@@ -90,10 +90,10 @@ def _obtained(recipe: Recipe) -> Mapping[str, list[float]]:
     """The recipe's figures by key; those that are not there yet are missing."""
     figures: dict[str, list[float]] = {}
     for variant, seed in recipe.members:
-        if Manifest.load(recipe.concepts_of(variant, seed)) is not None:
-            concepts = read_datasets(recipe.concepts_of(variant, seed))[TRAINING_SET]["concepts"]
+        if Manifest.load(recipe.concepts_folder(variant, seed)) is not None:
+            concepts = read_datasets(recipe.concepts_folder(variant, seed))[TRAINING_SET]["concepts"]
             figures.setdefault(f"concepts {variant}", []).append(concepts)
-        if (trained := Manifest.load(recipe.sae_of(variant, seed))) is not None:
+        if (trained := Manifest.load(recipe.sae_folder(variant, seed))) is not None:
             figures.setdefault(f"dead {variant}", []).append(trained.summary["dead"])
             figures.setdefault(f"l0 {variant}", []).append(trained.summary["l0"])
     pairs = zip(figures.get("l0 lambda-by-10", []), figures.get(f"l0 {CHOSEN}", []), strict=False)
@@ -102,15 +102,15 @@ def _obtained(recipe: Recipe) -> Mapping[str, list[float]]:
     if Manifest.load(recipe.study / "concepts") is not None:
         for name, summary in read_datasets(recipe.study / "concepts").items():
             figures[f"cells {name}"] = [summary["cells"]]
-    figures |= _of_patients(recipe.study / COHORT)
-    figures |= _of_experts(recipe.study)
+    figures |= _patient_figures(recipe.study / COHORT)
+    figures |= _expert_figures(recipe.study)
     return figures
 
 
-def _of_patients(folder: Path) -> dict[str, list[float]]:
+def _patient_figures(folder: Path) -> dict[str, list[float]]:
     figures: dict[str, list[float]] = {}
     path, concepts = folder / BARCODES, folder.parent / "concepts"
-    if path.is_file() and Manifest.load(concepts) is not None and why_of_others(path, concepts):
+    if path.is_file() and Manifest.load(concepts) is not None and why_other_concepts(path, concepts):
         return figures
     if (cohort := Manifest.load(folder)) is not None and path.is_file():
         figures[f"patients {PATIENTS}"] = [cohort.summary["patients"]]
@@ -119,7 +119,7 @@ def _of_patients(folder: Path) -> dict[str, list[float]]:
     return figures
 
 
-def _of_experts(study: Path) -> dict[str, list[float]]:
+def _expert_figures(study: Path) -> dict[str, list[float]]:
     """Concepts that experts found specific, where they judged the worklists of the comparison."""
     from cytosae.explorer.annotations import default_address, open_database, summarise
     from cytosae.explorer.annotations.worklists import listed

@@ -1,7 +1,7 @@
 """The active latents of tokens on a CPU: only these are kept, as a sparse matrix.
 
-The product of the encoder has full width. It is made in pieces that stay in cache, and of each piece just the active latents
-are kept (`Active`); what comes after follows these.
+The product of the encoder has full width. It is computed in chunks that stay in cache, and only the active latents of
+each chunk are kept (`Active`); what comes after follows these.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from cytosae.sae.model import SAE
 from cytosae.sae.sharding import among_largest
 from cytosae.sae.threads import each, scratch, thread_ranges
 
-LATENTS, TOKENS = 512, 16 * 257
-"""Size of the pieces of the encoder's product, and of the blocks of tokens that are worked on one after the other."""
+LATENT_CHUNK, TOKEN_CHUNK = 512, 16 * 257
+"""Latents in a chunk of the encoder's product, and tokens in a block; blocks run one after the other."""
 ROWS = 128
 """Tokens whose largest latents are looked for together."""
 
@@ -66,8 +66,8 @@ def active(sae: SAE, x: Tensor, dtype: str = "float32", latents: NDArray[np.int6
     x
         Tokens, ``(n_tokens, d_model)``, float32.
     dtype
-        Of the encoder's product. With bfloat16 it only tells which latents may be active, with a margin for its rounding
-        (`margin`); these are then computed in float32.
+        Of the encoder's product. With bfloat16 it only selects the latents that may be active, with a margin for its
+        rounding (`margin`); these are then computed in float32.
     latents
         Ascending indices; the others count as not active. All if None.
     """
@@ -75,21 +75,21 @@ def active(sae: SAE, x: Tensor, dtype: str = "float32", latents: NDArray[np.int6
 
 
 def _active(sae: SAE, centred: Tensor, dtype: str, latents: NDArray[np.int64] | None) -> Active:
-    if (k := sae.activation.largest_of_token) is not None:
-        return _largest_of_tokens(sae, centred, k, latents)
+    if (k := sae.activation.max_active_per_token) is not None:
+        return _largest_per_token(sae, centred, k, latents)
     lowest = sae.activation.lowest()
     h = _above(sae, centred, dtype, latents, lowest)
     if sae.activation.is_relu:
         return h
-    of_entry = torch.from_numpy(h.latents())
+    entry_latents = torch.from_numpy(h.latents())
     with torch.no_grad():
-        h.values[:] = sae.activation(torch.from_numpy(h.values), sae.b_enc[of_entry], of_entry).numpy()
+        h.values[:] = sae.activation(torch.from_numpy(h.values), sae.b_enc[entry_latents], entry_latents).numpy()
     return h.where(h.values > 0)
 
 
 def active_in_training(sae: SAE, centred: Tensor, dtype: str, latents: NDArray[np.int64] | None) -> Active:
     """The same where a batch decides together which latents are active."""
-    wanted, threshold = sae.activation.largest_of_batch(len(centred)), sae.activation.lowest()
+    wanted, threshold = sae.activation.max_active_per_batch(len(centred)), sae.activation.lowest()
     if wanted is None or threshold is None:
         return _active(sae, centred, dtype, latents)
     lowest = 0.8 * threshold
@@ -102,42 +102,42 @@ def active_in_training(sae: SAE, centred: Tensor, dtype: str, latents: NDArray[n
     return h.where(h.values >= np.partition(h.values, -wanted)[-wanted])
 
 
-def _largest_of_tokens(sae: SAE, centred: Tensor, k: int, latents: NDArray[np.int64] | None) -> Active:
+def _largest_per_token(sae: SAE, centred: Tensor, k: int, latents: NDArray[np.int64] | None) -> Active:
     """The k largest of each token that are above zero; of these those among `latents`."""
     w, b = sae.W_enc.detach(), sae.b_enc.detach()
     centred = centred.detach()
     most = min(k, sae.n_latents)
-    places, values = torch.empty(len(centred), most, dtype=torch.int64), torch.empty(len(centred), most)
+    indices, values = torch.empty(len(centred), most, dtype=torch.int64), torch.empty(len(centred), most)
 
     def choose(first: int, last: int) -> None:
-        values[first:last], places[first:last] = largest(torch.addmm(b, centred[first:last], w), most)
+        values[first:last], indices[first:last] = largest(torch.addmm(b, centred[first:last], w), most)
 
     each(choose, ranges(len(centred), ROWS))
     is_largest, _ = among_largest(values, k, sae.sharding.latents)
-    h = by_latent(places, values * is_largest, sae.n_latents)
+    h = by_latent(indices, values * is_largest, sae.n_latents)
     active = h.values > 0
     if latents is not None:
         active &= np.isin(h.latents(), latents)
     return h.where(active)
 
 
-def by_latent(places: Tensor, values: Tensor, n_latents: int) -> Active:
+def by_latent(indices: Tensor, values: Tensor, n_latents: int) -> Active:
     """Entries of each token, ``(n_tokens, k)``, by latent."""
-    n, k = places.shape
+    n, k = indices.shape
     rows = np.arange(0, n * k + 1, k)
-    by_token = sp.csr_matrix((values.numpy().ravel(), places.int().numpy().ravel(), rows), shape=(n, n_latents))
+    by_token = sp.csr_matrix((values.numpy().ravel(), indices.int().numpy().ravel(), rows), shape=(n, n_latents))
     by_latent = by_token.tocsc()
     return Active(by_latent.indptr.astype(np.int64), by_latent.indices, by_latent.data, n)
 
 
 def _above(sae: SAE, centred: Tensor, dtype: str, latents: NDArray[np.int64] | None, lowest: Tensor | None) -> Active:
     """Pre-activations above `lowest (n_latents,)`, or above zero, of all latents or of some."""
-    if len(centred) <= TOKENS:
-        return _above_of_some(sae, centred, dtype, latents, lowest)
+    if len(centred) <= TOKEN_CHUNK:
+        return _above_chunk(sae, centred, dtype, latents, lowest)
     # Block by block, so that all of a block's tokens stay in cache for the whole of the weights.
     blocks = [
-        (first, _above_of_some(sae, centred[first:last], dtype, latents, lowest))
-        for first, last in ranges(len(centred), -(-len(centred) // -(-len(centred) // TOKENS)))
+        (first, _above_chunk(sae, centred[first:last], dtype, latents, lowest))
+        for first, last in ranges(len(centred), -(-len(centred) // -(-len(centred) // TOKEN_CHUNK)))
     ]
     counts = sum((np.diff(block.starts) for _, block in blocks), np.zeros(sae.n_latents, np.int64))
     starts = np.concatenate([[0], np.cumsum(counts)])
@@ -149,7 +149,7 @@ def _above(sae: SAE, centred: Tensor, dtype: str, latents: NDArray[np.int64] | N
     return Active(starts, tokens, values, len(centred))
 
 
-def _above_of_some(
+def _above_chunk(
     sae: SAE, centred: Tensor, dtype: str, latents: NDArray[np.int64] | None, lowest: Tensor | None
 ) -> Active:
     centred = centred.detach()
@@ -180,7 +180,7 @@ def _above_of_some(
         kernels.pack(tokens, values, counts, *packed)
         return counts, *packed
 
-    chunks = each(chunk, ranges(sae.n_latents if chosen is None else len(chosen), LATENTS))
+    chunks = each(chunk, ranges(sae.n_latents if chosen is None else len(chosen), LATENT_CHUNK))
     counts = np.zeros(sae.n_latents, np.int64)
     if chunks:
         counts[slice(None) if latents is None else latents] = np.concatenate([one[0] for one in chunks])
@@ -202,10 +202,10 @@ def margin(weights: Tensor, bias: Tensor, longest: float) -> Tensor:
 
 
 def largest(rows: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The k largest values of each row, in no order, and their places; as `torch.topk`, in a third of the time."""
-    values, places = torch.empty(len(rows), k), torch.empty(len(rows), k, dtype=torch.int64)
-    kernels.largest(rows.numpy(), k, places.numpy(), values.numpy())
-    return values, places
+    """The k largest values of each row, in no order, and their indices; as `torch.topk`, in a third of the time."""
+    values, indices = torch.empty(len(rows), k), torch.empty(len(rows), k, dtype=torch.int64)
+    kernels.largest(rows.numpy(), k, indices.numpy(), values.numpy())
+    return values, indices
 
 
 def by_cell(h: Active, n_tokens: int, threshold: float) -> tuple[sp.csr_matrix, sp.csr_matrix]:
@@ -238,7 +238,7 @@ def by_cell(h: Active, n_tokens: int, threshold: float) -> tuple[sp.csr_matrix, 
             np.diff(ends, prepend=0),
         )
 
-    blocks = each(some, ranges(n_latents, LATENTS))
+    blocks = each(some, ranges(n_latents, LATENT_CHUNK))
     cells, counts, means, lengths = (np.concatenate(arrays) for arrays in zip(*blocks, strict=True))
     starts, shape = np.concatenate([[0], np.cumsum(lengths)]), (h.n_tokens // n_tokens, n_latents)
     matrices = [sp.csc_matrix((data, cells, starts), shape=shape).tocsr() for data in (counts, means)]

@@ -44,7 +44,7 @@ def choose(state: TrainState, config: TrainConfig) -> Backend:
     activation, sharding, device = state.sae.activation, state.sae.sharding, state.sae.b_dec.device.type
     several = sharding.tokens.size * sharding.latents.size > 1
     # Which latents of a batch are active, or which of the dead come nearest, the processes agree upon in `plain` alone.
-    agreed_upon = (several and activation.largest_of_batch(1) is not None) or (
+    agreed_upon = (several and activation.max_active_per_batch(1) is not None) or (
         sharding.latents.size > 1 and config.dead_latent_loss == "auxk"
     )
     if wanted == "plain" or activation.slope is None or agreed_upon:
@@ -71,7 +71,7 @@ def plain(
     """The step as the equations read; `backward` computes the gradients."""
     state.optimiser.zero_grad(set_to_none=True)
     figures = backward(state.sae, x, _loss(config, _in_dead_latent_loss(state, config)))
-    figures = _of_all(state.sae, figures, len(x))
+    figures = _reduce_shards(state.sae, figures, len(x))
     _check_finite(figures, state)
     for group in state.optimiser.param_groups:
         group["lr"] = learning_rate(state.step, config)
@@ -148,18 +148,18 @@ def _in_dead_latent_loss(state: TrainState, config: TrainConfig) -> Tensor | Non
 
 
 @torch.no_grad()
-def _of_all(sae: SAE, figures: BatchFigures, n_tokens: int) -> BatchFigures:
+def _reduce_shards(sae: SAE, figures: BatchFigures, n_tokens: int) -> BatchFigures:
     """Gradients and figures of the whole batch, from those of its shards."""
     sharding = sae.sharding
-    sharding.latents.sum_(sparse.gradient_of(sae.b_dec))
+    sharding.latents.sum_(sparse.grad_buffer(sae.b_dec))
     if sharding.tokens.size == 1:
         return figures
-    share = n_tokens / float(sharding.tokens.sum(torch.tensor(n_tokens)))
+    weight = n_tokens / float(sharding.tokens.sum(torch.tensor(n_tokens)))
     for parameter in sae.parameters():
         if parameter.grad is not None:
-            sharding.tokens.sum_(parameter.grad.mul_(share))
+            sharding.tokens.sum_(parameter.grad.mul_(weight))
     names = ("loss", "reconstruction", "l1", "dead_latent_loss", "mse", "l0")
     own = torch.tensor([getattr(figures, name) for name in names], dtype=torch.float64)
-    means = sharding.tokens.sum(share * own)
+    means = sharding.tokens.sum(weight * own)
     fired = sharding.tokens.highest(figures.fired.int()) > 0
     return replace(figures, **dict(zip(names, means.tolist(), strict=True)), fired=fired)

@@ -18,7 +18,7 @@ _HUB_LICENCES = ("apache-2.0", "mit", "openrail", "bsd-3-clause", "cc0-1.0", "gp
 """Identifiers that the hub knows, beside those of Creative Commons that begin with cc-by."""
 
 
-_WHAT = """\
+_DESCRIPTION = """\
 A sparse autoencoder of {n_latents:,} latents on the tokens ({d_model} dimensions) of a vision transformer that looks at
 single blood cells. Its latents are candidates for morphological concepts.
 
@@ -56,7 +56,7 @@ class Evidence:
     """What raters call the latents."""
 
 
-def evidence_of(study: Path, sae: Path) -> Evidence:
+def collect_evidence(study: Path, sae: Path) -> Evidence:
     """What a study measured of the autoencoder in the folder `sae`; without the names that raters gave.
 
     Raises
@@ -82,7 +82,7 @@ def evidence_of(study: Path, sae: Path) -> Evidence:
 def card(sae: SAE, name: str, licence: str, evidence: Evidence | None = None) -> str:
     """The model card, in Markdown.
 
-    What was not measured is said to be so.
+    It names what was not measured.
 
     Parameters
     ----------
@@ -97,7 +97,7 @@ def card(sae: SAE, name: str, licence: str, evidence: Evidence | None = None) ->
     sections = [
         _header(metadata, licence),
         f"# {name.split('/')[-1]}",
-        _WHAT.format(n_latents=sae.n_latents, d_model=sae.d_model, equation=sae.activation.equation),
+        _DESCRIPTION.format(n_latents=sae.n_latents, d_model=sae.d_model, equation=sae.activation.equation),
         _USE,
         _LOADING.format(name=name),
         _backbone(metadata),

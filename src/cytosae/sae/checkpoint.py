@@ -37,8 +37,8 @@ def save_checkpoint(path: Path, state: TrainState, identity: dict[str, Any]) -> 
     for name in sorted(stored):
         _add(checksum, name, stored[name])
     about = {"cytosae": json.dumps({**progress, "sha256": checksum.hexdigest()})}
-    with whole_file(path) as partial:
-        save_file(stored, partial, metadata=about)
+    with whole_file(path) as temporary:
+        save_file(stored, temporary, metadata=about)
 
 
 def _checksum(progress: Mapping[str, Any]) -> hashlib._Hash:

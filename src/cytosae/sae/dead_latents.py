@@ -43,19 +43,19 @@ class Extra:
 
 @dataclass(frozen=True)
 class Chunks:
-    """How the work is cut, and what runs the pieces."""
+    """Sizes of the chunks of work, and what runs them."""
 
     tokens: int
     latents: int
     each: Callable[[Callable[..., None], Iterable[tuple[Any, ...]]], object]
     """Calls a function with each tuple of arguments, in order or at the same time."""
 
-    def of_tokens(self, n: int) -> list[tuple[int, int]]:
-        """First and last of each piece of n tokens."""
+    def token_ranges(self, n: int) -> list[tuple[int, int]]:
+        """First and last of each chunk of n tokens."""
         return ranges(n, self.tokens)
 
-    def of_latents(self, n: int) -> list[tuple[int, int]]:
-        """First and last of each piece of n latents."""
+    def latent_ranges(self, n: int) -> list[tuple[int, int]]:
+        """First and last of each chunk of n latents."""
         return ranges(n, self.latents)
 
 
@@ -106,14 +106,14 @@ def ghost(
 
     def weigh(first: int, last: int) -> None:
         peak, summed = centred.new_full((last - first, 1), -torch.inf), centred.new_zeros(last - first, x.shape[1])
-        for low, high in chunks.of_latents(len(latents)):
+        for low, high in chunks.latent_ranges(len(latents)):
             pre = (x[first:last] @ w_enc[low:high].T).float().add_(bias[low:high])
             higher = torch.maximum(peak, pre.amax(1, keepdim=True))
             summed.mul_((peak - higher).exp_()).add_((_exp(pre, higher).to(kind) @ w_dec[low:high]).float())
             peak = higher
         highest[first:last], total[first:last] = peak, summed
 
-    chunks.each(weigh, chunks.of_tokens(n))
+    chunks.each(weigh, chunks.token_ranges(n))
     peak, group = highest, latents.sharding.latents
     highest = group.highest(peak)
     total = group.sum(total.mul_((peak - highest).exp_()))
@@ -128,7 +128,7 @@ def ghost(
     by_bias = torch.zeros_like(bias)
 
     def gradients(low: int, high: int) -> None:
-        for first, last in chunks.of_tokens(n):
+        for first, last in chunks.token_ranges(n):
             pre = (x[first:last] @ w_enc[low:high].T).float().add_(bias[low:high])
             activations = _exp(pre, highest[first:last])
             dec[low:high].add_((activations.to(kind).T @ pull[first:last]).float())
@@ -136,7 +136,7 @@ def ghost(
             enc[low:high].add_((by_pre.to(kind).T @ x[first:last]).float())
             by_bias[low:high].add_(by_pre.sum(0))
 
-    chunks.each(gradients, chunks.of_latents(len(latents)))
+    chunks.each(gradients, chunks.latent_ranges(len(latents)))
     return Extra(enc, dec, by_bias, float(term), float(weight))
 
 
@@ -154,23 +154,23 @@ def nearest(
     Parameters
     ----------
     largest
-        Gives the k largest values of each row, in any order, and their places.
+        Gives the k largest values of each row, in any order, and their indices.
 
     Returns
     -------
     Places among the dead and activations, both ``(n_tokens, k)``.
     """
     k, x = auxk_count(centred.shape[1], len(latents)), centred.to(latents.kind)
-    places = torch.empty(len(x), k, dtype=torch.int64, device=x.device)
+    indices = torch.empty(len(x), k, dtype=torch.int64, device=x.device)
     values = centred.new_empty(len(x), k)
 
     def choose(first: int, last: int) -> None:
         pre = (x[first:last] @ latents.enc.T).float().add_(latents.bias)
-        largest_values, places[first:last] = largest(pre, k)
+        largest_values, indices[first:last] = largest(pre, k)
         values[first:last] = largest_values - largest_values.amin(1, keepdim=True).clamp_max(0)
 
-    chunks.each(choose, chunks.of_tokens(len(x)))
-    return places, values
+    chunks.each(choose, chunks.token_ranges(len(x)))
+    return indices, values
 
 
 @torch.no_grad()

@@ -186,8 +186,8 @@ class _TorchrunGroup(ProcessGroup):
         tensors = whole.tensors() if whole is not None else {}
         for name, tensor in own.tensors().items():
             tensor.copy_(_scattered(tensors.get(name), tensor, _axis(name, n_shards)))
-        now = torch.tensor([whole.step, whole.l0] if whole is not None else [0, 0], dtype=torch.float64)
-        step, l0 = _scattered(now, now, None).tolist()
+        counters = torch.tensor([whole.step, whole.l0] if whole is not None else [0, 0], dtype=torch.float64)
+        step, l0 = _scattered(counters, counters, None).tolist()
         own.move_to(int(step), l0)
         own.sae.sharding = self.sharding
         return own

@@ -105,13 +105,13 @@ class TrainedWork:
             return "it was not trained here, or its checkpoint is missing"
         if reason := outdated("sae", self.version):
             return reason
-        before, now = (
+        before, after = (
             {**asdict(TrainConfig()), **from_stored(TrainConfig, stored)}
             for stored in (self.parameters, recorded(config))
         )
         for name in DURATION_ONLY:
-            del before[name], now[name]
-        if reason := changes("setting", before, now):
+            del before[name], after[name]
+        if reason := changes("setting", before, after):
             return reason
         if reason := changes("input", {name: self.inputs.get(name) for name in inputs}, inputs):
             return reason
@@ -192,7 +192,7 @@ def transfer(source: Path, target: Path, *, copy: bool = False, without: tuple[s
         for path in sorted(files, key=lambda path: (path.name == MANIFEST, str(path))):
             if path.name in without:
                 continue
-            with whole_file(target if path == source else target / path.relative_to(source)) as partial:
-                shutil.copyfile(path, partial)
+            with whole_file(target if path == source else target / path.relative_to(source)) as temporary:
+                shutil.copyfile(path, temporary)
         if not copy:
             source.unlink() if source.is_file() else remove_tree(source)

@@ -1,6 +1,6 @@
 """The gradients of `cytosae.sae.loss` along the active latents alone, on a GPU.
 
-As in `cytosae.sae.sparse` only the encoder's product has full width, is made in pieces, and leaves just the active
+As in `cytosae.sae.sparse` only the encoder's product has full width, is computed in chunks, and leaves just the active
 latents. What follows it is made of two kernels without atomics, which repeat to the bit: dot products of the two rows
 that an entry pairs (`_dots`: the gradient of an activation), and weighted sums of rows (`_sums`: over the latents of a
 token for the reconstruction, over the tokens of a latent for the gradients of its weights).
@@ -22,7 +22,7 @@ from cytosae.sae.active_latents import margin
 from cytosae.sae.dead_latents import Chunks, Dead, Extra, auxk_pull, ghost, nearest
 from cytosae.sae.loss import BatchFigures, Loss, dictionary_sizes
 from cytosae.sae.model import SAE
-from cytosae.sae.sparse import gradient_of
+from cytosae.sae.sparse import grad_buffer
 
 try:
     import triton  # type: ignore
@@ -30,10 +30,10 @@ try:
 except ImportError:
     triton = None
 
-LATENTS = 2048
-"""Latents in a piece of a full-width product: the largest arrays are ``(LATENTS, n_tokens)``."""
-TOKENS = 4096
-"""Tokens whose nearest dead latents are looked for together; the largest array is ``(TOKENS, n_dead)``."""
+LATENT_CHUNK = 2048
+"""Latents in a chunk of a full-width product: the largest arrays are ``(LATENT_CHUNK, n_tokens)``."""
+TOKEN_CHUNK = 4096
+"""Tokens whose nearest dead latents are looked for together; the largest array is ``(TOKEN_CHUNK, n_dead)``."""
 _SEARCH = 1024  # numbers looked at together for those above zero
 _TILE = {"ENTRIES": 16, "COLUMNS": 128}  # numbers of a kernel that are in flight together
 
@@ -76,15 +76,15 @@ def _fill(
     latent = tl.program_id(0).to(tl.int64)
     b = tl.load(bias + latent)
     limit = -tl.load(margin + latent)
-    place = tl.load(starts + latent)
+    offset = tl.load(starts + latent)
     for first in range(0, n, SEARCH):
         token = first + tl.arange(0, SEARCH)
         pre = tl.load(product + latent * n + token, mask=token < n, other=float("-inf")).to(tl.float32) + b
         above = pre > limit
-        places = place + tl.cumsum(above.to(tl.int32), 0) - 1
-        tl.store(tokens + places, token, mask=above)
-        tl.store(values + places, pre, mask=above)
-        place += tl.sum(above.to(tl.int32), 0)
+        offsets = offset + tl.cumsum(above.to(tl.int32), 0) - 1
+        tl.store(tokens + offsets, token, mask=above)
+        tl.store(values + offsets, pre, mask=above)
+        offset += tl.sum(above.to(tl.int32), 0)
 
 
 @_kernel
@@ -128,9 +128,9 @@ def _sums(
     column = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
     total = tl.load(outputs + output * d + column, mask=column < d, other=0.0)
     for segment in tl.static_range(SEGMENTS):
-        place = output + segment * n
-        low = tl.load(bounds + place)
-        high = tl.load(bounds + place + n)
+        segment_row = output + segment * n
+        low = tl.load(bounds + segment_row)
+        high = tl.load(bounds + segment_row + n)
         for first in range(low, high, ENTRIES):
             entry = first + tl.arange(0, ENTRIES)
             row = tl.load(indices + entry, mask=entry < high, other=0).to(tl.int64)
@@ -138,7 +138,7 @@ def _sums(
             inside = (entry < high)[:, None] & (column < d)[None, :]
             tile = tl.load(rows + row[:, None] * d + column[None, :], mask=inside, other=0.0)
             total += tl.sum(value[:, None] * tile, 0)
-        tl.store(outputs + place * d + column, total, mask=column < d)
+        tl.store(outputs + segment_row * d + column, total, mask=column < d)
 
 
 @dataclass(frozen=True)
@@ -179,15 +179,15 @@ def _narrow(dtype: str) -> torch.dtype:
 def _active(sae: SAE, centred: Tensor, dtype: str) -> Active:
     """Activations that are not zero, of ``x - b_dec``, ``(n_tokens, d_model)``.
 
-    A product in bfloat16 only tells which latents may be active, with the margin of `cytosae.sae.active_latents`; these are
-    then computed in float32, so that activations and gradients are those of float32.
+    A product in bfloat16 only selects the latents that may be active, with the margin of `cytosae.sae.active_latents`; these
+    are then computed in float32, so that activations and gradients are those of float32.
     """
     w, b, kind = _rows(sae.W_enc.T), _rows(sae.b_enc), _narrow(dtype)
     n, rough = len(centred), kind != torch.float32
     room = margin(w, b, float(centred.norm(dim=1).max())) if rough else torch.zeros_like(b)
     x = centred.to(kind).T
     counts, tokens, values = [], [], []
-    for weights, *some in zip(w.split(LATENTS), b.split(LATENTS), room.split(LATENTS), strict=True):
+    for weights, *some in zip(w.split(LATENT_CHUNK), b.split(LATENT_CHUNK), room.split(LATENT_CHUNK), strict=True):
         product = weights.to(kind) @ x
         grid, number = (len(weights),), torch.empty(len(weights), dtype=torch.int64, device=x.device)
         _count[grid](product, *some, number, n, SEARCH=_SEARCH)
@@ -197,16 +197,16 @@ def _active(sae: SAE, centred: Tensor, dtype: str) -> Active:
         values.append(torch.empty(size, device=x.device))
         _fill[grid](product, *some, ends - number, tokens[-1], values[-1], n, SEARCH=_SEARCH)
         counts.append(number)
-    h = _of_counts(torch.cat(counts), torch.cat(tokens), torch.cat(values), n)
+    h = _from_counts(torch.cat(counts), torch.cat(tokens), torch.cat(values), n)
     if not rough:
         return h
     _dots[(len(b),)](h.starts, h.tokens, centred, w, b, h.values, torch.empty_like(b), sae.d_model, **_TILE)
     is_active = h.values > 0
-    places = torch.searchsorted(is_active.nonzero().squeeze(1), h.starts)
-    return _of_counts(places.diff(), h.tokens[is_active], h.values[is_active], n)
+    entry_starts = torch.searchsorted(is_active.nonzero().squeeze(1), h.starts)
+    return _from_counts(entry_starts.diff(), h.tokens[is_active], h.values[is_active], n)
 
 
-def _of_counts(counts: Tensor, tokens: Tensor, values: Tensor, n_tokens: int) -> Active:
+def _from_counts(counts: Tensor, tokens: Tensor, values: Tensor, n_tokens: int) -> Active:
     latents = torch.arange(len(counts), dtype=torch.int32, device=counts.device)
     latents = latents.repeat_interleave(counts, output_size=len(tokens))
     return Active(torch.nn.functional.pad(counts.cumsum(0), (1, 0)), latents, tokens, values, n_tokens)
@@ -223,9 +223,9 @@ def _decode(sae: SAE, h: Active, ends: Tensor) -> Tensor:
     """Reconstructed tokens by every Matryoshka level, ``(n_levels, n_tokens, d_model)``; ``ends`` are their sizes."""
     order = h.tokens.argsort(stable=True)  # latents stay ascending within a token, so dictionaries follow one another
     latents = h.latents[order]
-    places = h.tokens[order].long() * sae.n_latents + latents
+    offsets = h.tokens[order].long() * sae.n_latents + latents
     firsts = torch.arange(h.n_tokens, device=ends.device) * sae.n_latents
-    bounds = torch.searchsorted(places, torch.nn.functional.pad(ends, (1, 0))[:, None] + firsts)
+    bounds = torch.searchsorted(offsets, torch.nn.functional.pad(ends, (1, 0))[:, None] + firsts)
     outputs = sae.sharding.latents.once(sae.b_dec.detach()).expand(len(ends), h.n_tokens, -1).contiguous()
     _add_sums(outputs, bounds, latents, h.values[order], _rows(sae.W_dec))
     return sae.sharding.latents.sum(outputs)
@@ -238,22 +238,24 @@ def _dead_latent_gradients(
     """Gradients of the dead latents' term; see `cytosae.sae.dead_latents`."""
     latents = Dead.from_sae(sae, dead, dtype)
     if loss.dead_latent_loss == "ghost":
-        return ghost(latents, centred, x - output, loss.error, reconstruction, Chunks(len(x), LATENTS, _one_by_one))
-    places, values = nearest(latents, centred, Chunks(TOKENS, LATENTS, _one_by_one), torch.topk)
-    n, k = places.shape
+        return ghost(
+            latents, centred, x - output, loss.error, reconstruction, Chunks(len(x), LATENT_CHUNK, _one_by_one)
+        )
+    indices, values = nearest(latents, centred, Chunks(TOKEN_CHUNK, LATENT_CHUNK, _one_by_one), torch.topk)
+    n, k = indices.shape
     w_dec, bounds = sae.W_dec[dead], torch.arange(0, n * k + 1, k, device=x.device)
     raised = output.clone()
-    _add_sums(raised[None], torch.stack([bounds[:-1], bounds[1:]]), places.flatten(), values.flatten(), w_dec)
+    _add_sums(raised[None], torch.stack([bounds[:-1], bounds[1:]]), indices.flatten(), values.flatten(), w_dec)
     term, weight, pull = auxk_pull(x, raised, loss.error)
-    order = places.flatten().argsort(stable=True)
-    starts = torch.nn.functional.pad(places.flatten().bincount(minlength=len(dead)).cumsum(0), (1, 0))
+    order = indices.flatten().argsort(stable=True)
+    starts = torch.nn.functional.pad(indices.flatten().bincount(minlength=len(dead)).cumsum(0), (1, 0))
     tokens, chosen = (order // k).int(), values.flatten()[order]
     by_h, bias = torch.empty_like(chosen), torch.empty_like(latents.bias)
     enc, dec = torch.zeros_like(w_dec), torch.zeros_like(w_dec)
     _dots[(len(dead),)](starts, tokens, pull, w_dec, torch.zeros_like(bias), by_h, bias, sae.d_model, **_TILE)
-    of_latent = torch.stack([starts[:-1], starts[1:]])
-    _add_sums(dec[None], of_latent, tokens, chosen, pull)
-    _add_sums(enc[None], of_latent, tokens, by_h, centred)
+    ranges = torch.stack([starts[:-1], starts[1:]])
+    _add_sums(dec[None], ranges, tokens, chosen, pull)
+    _add_sums(enc[None], ranges, tokens, by_h, centred)
     return Extra(enc, dec, bias, term, weight)
 
 
@@ -293,7 +295,7 @@ def _backward(sae: SAE, x: Tensor, loss: Loss, dtype: str) -> BatchFigures:
     for parameter in sae.parameters():
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
-    g_enc, g_dec = _rows(gradient_of(sae.W_enc).T), _rows(gradient_of(sae.W_dec))
+    g_enc, g_dec = _rows(grad_buffer(sae.W_enc).T), _rows(grad_buffer(sae.W_dec))
     n, centred = len(x), (x - sae.b_dec).contiguous()
     ends = torch.tensor(dictionary_sizes(sae, loss.matryoshka_levels), device=x.device)
     h = _active(sae, centred, dtype)
@@ -314,18 +316,18 @@ def _backward(sae: SAE, x: Tensor, loss: Loss, dtype: str) -> BatchFigures:
     _add_sums(g_dec[None], bounds, drawn, h.values, pulls)
     _add_sums(g_enc[None], bounds, h.tokens, by_h, centred)
     term, weight = 0.0, 0.0
-    if (dead := loss.dead_of(sae)) is not None:
+    if (dead := loss.select_dead(sae)) is not None:
         dead, output = dead.to(x.device), outputs.detach()[-1]
         extra = _dead_latent_gradients(sae, centred, x, output, dead, loss, reconstruction.detach(), dtype)
         g_enc[dead] += extra.enc
         g_dec[dead] += extra.dec
         g_bias[dead] += extra.bias
         term, weight = extra.term / n, extra.weight
-    gradient_of(sae.b_enc).add_(g_bias)
-    gradient_of(sae.b_dec).add_(sae.sharding.latents.once(pulls[0].sum(0)) - sae.W_enc @ g_bias)
+    grad_buffer(sae.b_enc).add_(g_bias)
+    grad_buffer(sae.b_dec).add_(sae.sharding.latents.once(pulls[0].sum(0)) - sae.W_enc @ g_bias)
     square = (x - outputs.detach()[-1]).square().sum() / sae.d_model
-    of_latents = torch.stack([h.values.sum(dtype=torch.float64), h.values.new_tensor(len(h), dtype=torch.float64)])
-    sums = reconstruction.double(), square.double(), *sae.sharding.latents.sum(of_latents)
+    own_sums = torch.stack([h.values.sum(dtype=torch.float64), h.values.new_tensor(len(h), dtype=torch.float64)])
+    sums = reconstruction.double(), square.double(), *sae.sharding.latents.sum(own_sums)
     error_mean, mse, l1_mean, l0 = (torch.stack(sums) / n).tolist()
     value = error_mean + loss.l1 * l1_mean + weight * term
     return BatchFigures(value, error_mean, l1_mean, term, mse, l0, h.starts.diff() > 0)

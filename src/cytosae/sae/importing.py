@@ -57,8 +57,8 @@ def import_sae(
     claim(folder, "sae", [WEIGHTS, CONFIG])
     with disk_errors(folder):
         for name in (WEIGHTS, CONFIG):
-            with whole_file(folder / name) as partial:
-                shutil.copyfile(trained / name, partial)
-        outputs = {name: FileRecord.of(folder / name) for name in (WEIGHTS, CONFIG)}
+            with whole_file(folder / name) as temporary:
+                shutil.copyfile(trained / name, temporary)
+        outputs = {name: FileRecord.from_file(folder / name) for name in (WEIGHTS, CONFIG)}
         Manifest("sae", {"given": True}, dict(inputs), outputs, summary).save(folder)
     return summary

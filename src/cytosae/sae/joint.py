@@ -144,7 +144,7 @@ def _train_stream(
         run = closing.enter_context(_side_by_side(len(members), device))
         bar = closing.enter_context(progress("sae", _total(trainers), "steps", _done(trainers)))
         saved = time.monotonic()
-        for now, x in _batches(source, trainers, device, readers, closing):
+        for names, x in _batches(source, trainers, device, readers, closing):
             if stop:
                 for trainer in trainers.values():
                     trainer.save()
@@ -153,17 +153,17 @@ def _train_stream(
                     f"stopped with {len(trainers)} autoencoders in training; the checkpoint of each is written, the same "
                     "command goes on from there",
                 )
-            notes = run(lambda trainer, x=x: _stepped(trainer, x), [trainers[name] for name in now])
-            for name, note in zip(now, notes, strict=True):
+            notes = run(lambda trainer, x=x: _stepped(trainer, x), [trainers[name] for name in names])
+            for name, note in zip(names, notes, strict=True):
                 if isinstance(note, CytosaeError):
                     trained.diverged[name] = str(note)
                     say(f"sae {name}: stopped: {note}")
                     trainer = trainers.pop(name)
                     write_json(trainer.folder / DIVERGED, {"why": str(note), **trainer.identity})
-            _evaluate([trainers[name] for name in now if name in trainers], run)
-            for name in [name for name in now if name in trainers and trainers[name].ended]:
+            _evaluate([trainers[name] for name in names if name in trainers], run)
+            for name in [name for name in names if name in trainers and trainers[name].ended]:
                 trained.figures[name] = trainers.pop(name).finish()
-            bar.to(bar.done + len(now), f"{len(trainers)} in training")
+            bar.to(bar.done + len(names), f"{len(trainers)} in training")
             if time.monotonic() - saved > checkpoint_seconds:
                 for trainer in trainers.values():
                     trainer.save()
@@ -205,11 +205,11 @@ def _batches(
     tokens = source.stream(rows, readers=readers)
     closing.callback(tokens.close)
     while any(not trainer.ended for trainer in trainers.values()):
-        now = [name for name, trainer in trainers.items() if trainer.state.step == number and not trainer.ended]
+        names = [name for name, trainer in trainers.items() if trainer.state.step == number and not trainer.ended]
         x = next(tokens)
         number += 1
-        if now:
-            yield now, x.to(device, torch.float32).flatten(0, 1)
+        if names:
+            yield names, x.to(device, torch.float32).flatten(0, 1)
 
 
 def _stepped(trainer: Trainer, x: torch.Tensor) -> str | CytosaeError:
@@ -221,11 +221,11 @@ def _stepped(trainer: Trainer, x: torch.Tensor) -> str | CytosaeError:
 
 def _evaluate(trainers: Sequence[Trainer], run: Callable[..., list[Any]]) -> None:
     """Those that are due, those measured on the same cells on one reading of them."""
-    due: dict[tuple[int, ...], list[Trainer]] = {}
+    groups: dict[tuple[int, ...], list[Trainer]] = {}
     for trainer in trainers:
         if trainer.evaluation_due:
-            due.setdefault((*trainer.evaluation.tolist(),), []).append(trainer)
-    for together in due.values():
+            groups.setdefault((*trainer.evaluation.tolist(),), []).append(trainer)
+    for together in groups.values():
         tokens = list(together[0].measured())
         run(lambda trainer, tokens=tokens: trainer.evaluate(tokens), together)
 

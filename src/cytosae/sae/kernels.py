@@ -104,22 +104,22 @@ def active_bfloat16(product, limits, centred, weights, bias, tokens, values, cou
 @_compiled
 def pack(from_tokens, from_values, counts, tokens, values):
     """The filled parts of all rows, one behind the other."""
-    place = 0
+    position = 0
     for i in range(counts.shape[0]):
         for k in range(counts[i]):
-            tokens[place], values[place] = from_tokens[i, k], from_values[i, k]
-            place += 1
+            tokens[position], values[position] = from_tokens[i, k], from_values[i, k]
+            position += 1
 
 
 @_compiled
 def append(first, last, starts, from_tokens, from_values, offset, tokens, values, ends):
     """Put the entries of the latents ``first`` up to ``last`` of a block of tokens behind what each has, up to ``ends``."""
     for s in range(first, last):
-        place = ends[s]
+        position = ends[s]
         for k in range(starts[s], starts[s + 1]):
-            tokens[place], values[place] = offset + from_tokens[k], from_values[k]
-            place += 1
-        ends[s] = place
+            tokens[position], values[position] = offset + from_tokens[k], from_values[k]
+            position += 1
+        ends[s] = position
 
 
 @_compiled
@@ -136,11 +136,11 @@ def decode(starts, tokens, values, w_dec, ends, first, last, outputs):
             low, high = starts[s], starts[s + 1]
             low += np.searchsorted(tokens[low:high], first)
             direction = w_dec[s]
-            for place in range(low, high):
-                t = tokens[place]
+            for entry in range(low, high):
+                t = tokens[entry]
                 if t >= last:
                     break
-                h, output = values[place], outputs[k, t]
+                h, output = values[entry], outputs[k, t]
                 for j in range(d):
                     output[j] += h * direction[j]
             s += 1
@@ -150,8 +150,8 @@ def decode(starts, tokens, values, w_dec, ends, first, last, outputs):
 def _gradient(s, starts, tokens, values, w_dec, pull, centred, l1, g_enc, g_dec):
     """Gradients of one latent's rows, added to ``g_enc`` and ``g_dec``; returns that of its bias."""
     d, direction, g_bias = w_dec.shape[1], w_dec[s], np.float32(0)
-    for place in range(starts[s], starts[s + 1]):
-        t, h = tokens[place], values[place]
+    for entry in range(starts[s], starts[s + 1]):
+        t, h = tokens[entry], values[entry]
         drawn, x = pull[t], centred[t]
         g = l1 + _dot(drawn, direction)
         g_bias += g
@@ -226,7 +226,7 @@ def update(
 
 
 @_compiled
-def _above(row, limit, places):
+def _above(row, limit, indices):
     """Where a row is above the limit; returns how often."""
     n, count = row.shape[0], 0
     whole = n - n % BLOCK
@@ -236,19 +236,19 @@ def _above(row, limit, places):
             some |= np.uint8(row[start + j] > limit)
         if some:
             for j in range(start, start + BLOCK):
-                places[count] = j
+                indices[count] = j
                 count += row[j] > limit
     for j in range(whole, n):
-        places[count] = j
+        indices[count] = j
         count += row[j] > limit
     return count
 
 
 @_compiled
-def largest(rows, k, places, values):
+def largest(rows, k, indices, values):
     """The k largest numbers of each row and where they are, ``(n, k)``, in no order.
 
-    A sample of the row tells a limit that somewhat more than k numbers pass; these are then compared.
+    A sample of the row gives a limit that somewhat more than k numbers pass; these are then compared.
     """
     n = rows.shape[1]
     some = np.empty(n + 1, np.int64)
@@ -267,7 +267,7 @@ def largest(rows, k, places, values):
         for equal in range(2):  # first those above the k-th, then as many as still fit of those equal to it
             for c in range(n_some):
                 if count < k and (passed[c] == last if equal else passed[c] > last):
-                    places[i, count], values[i, count] = some[c], passed[c]
+                    indices[i, count], values[i, count] = some[c], passed[c]
                     count += 1
 
 
@@ -278,16 +278,16 @@ def by_cell(starts, tokens, values, n_tokens, threshold, first, last, cells, cou
     Fills ``cells``, ``counts`` and ``sums``, latent after latent, and ``ends``, where each of them ends there; returns
     the last end.
     """
-    place = 0
+    position = 0
     for s in range(first, last):
         current = -1
         for entry in range(starts[s], starts[s + 1]):
             cell = tokens[entry] // n_tokens
             if cell != current:
                 current = cell
-                cells[place], counts[place], sums[place] = cell, 0, 0
-                place += 1
-            counts[place - 1] += values[entry] > threshold
-            sums[place - 1] += values[entry]
-        ends[s - first] = place
-    return place
+                cells[position], counts[position], sums[position] = cell, 0, 0
+                position += 1
+            counts[position - 1] += values[entry] > threshold
+            sums[position - 1] += values[entry]
+        ends[s - first] = position
+    return position

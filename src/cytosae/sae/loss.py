@@ -43,7 +43,7 @@ class Loss:
         """Reconstruction error per token."""
         return RECONSTRUCTION[self.objective]
 
-    def dead_of(self, sae: SAE) -> Tensor | None:
+    def select_dead(self, sae: SAE) -> Tensor | None:
         """The dead latents if there is a term for them; those that are meant may be in other shards."""
         present = self.dead is not None and (len(self.dead) > 0 or sae.sharding.latents.size > 1)
         return self.dead if present else None
@@ -90,15 +90,15 @@ def terms(
     limit
         Of the batch, where the activation has one (`Activation.limit`).
     """
-    error, dead = loss.error, loss.dead_of(sae)
+    error, dead = loss.error, loss.select_dead(sae)
     pre = sae.pre_activations(x)
     latents = sae.activation.in_training(pre, sae.b_enc, limit)
     h, group = latents.h, sae.sharding.latents
-    partial = group.once(sae.b_dec)
+    own_output = group.once(sae.b_dec)
     errors, start = [], 0
     for end in dictionary_sizes(sae, loss.matryoshka_levels):
-        partial = partial + h[:, start:end] @ sae.W_dec[start:end]
-        output = group.sum(partial)
+        own_output = own_output + h[:, start:end] @ sae.W_dec[start:end]
+        output = group.sum(own_output)
         errors.append(error(x, output))
         start = end
     term = None
@@ -157,11 +157,11 @@ def auxk_reconstruction(sae: SAE, pre: Tensor, dead: Tensor) -> Tensor:
     """
     group = sae.sharding.latents
     k = auxk_count(sae.d_model, int(group.sum(torch.tensor(len(dead)))))
-    values, places = pre[:, dead].topk(min(k, len(dead)))
+    values, indices = pre[:, dead].topk(min(k, len(dead)))
     missing = values.detach().new_full((len(values), k - values.shape[1]), -torch.inf)  # parts are equally large
     is_largest, last = among_largest(torch.cat([values.detach(), missing], dim=1), k, group)
     values = torch.where(is_largest[:, : values.shape[1]], values - last.clamp_max(0), 0)
-    return group.sum(torch.zeros_like(pre[:, dead]).scatter(1, places, values) @ sae.W_dec[dead])
+    return group.sum(torch.zeros_like(pre[:, dead]).scatter(1, indices, values) @ sae.W_dec[dead])
 
 
 def auxk_count(d_model: int, n_dead: int) -> int:
@@ -227,37 +227,39 @@ def backward(
     with torch.no_grad():
         limit = sae.activation.limit((sae.pre_activations(chunk) for chunk in chunks), n_tokens)
     weight: Tensor | None = None
-    if loss.dead_of(sae) is not None and len(chunks) > 1 and loss.dead_latent_loss == "ghost":
+    if loss.select_dead(sae) is not None and len(chunks) > 1 and loss.dead_latent_loss == "ghost":
         # The ghost term's weight belongs to the whole batch, so it has to be known before the first chunk's gradient.
         with torch.no_grad():
-            weight = _weight_of_chunks(loss, [terms(sae, chunk, loss, limit) for chunk in chunks], sae)
+            weight = _chunks_weight(loss, [terms(sae, chunk, loss, limit) for chunk in chunks], sae)
     sums = torch.zeros(6, dtype=torch.float64)
     fired = torch.zeros(sae.n_latents, dtype=torch.bool, device=x.device)
     for chunk in chunks:
         own = terms(sae, chunk, loss, limit)
         total = (own.reconstruction + loss.l1 * own.sparsity).sum() / n_tokens
-        of_dead = torch.zeros((), device=x.device)
+        dead_term = torch.zeros((), device=x.device)
         if own.dead_latent_loss is not None:
-            weight = _weight_of_chunks(loss, [own], sae) if weight is None else weight
-            of_dead = own.dead_latent_loss.sum()
-            total = total + weight * of_dead / n_tokens
+            weight = _chunks_weight(loss, [own], sae) if weight is None else weight
+            dead_term = own.dead_latent_loss.sum()
+            total = total + weight * dead_term / n_tokens
         total.backward()
         with torch.no_grad():
             active = own.latents > 0
             fired |= active.any(dim=0)
             square = (own.output - chunk).square().sum() / sae.d_model
-            whole = own.reconstruction, of_dead, square, own.sparsity, active, own.latents
+            whole = own.reconstruction, dead_term, square, own.sparsity, active, own.latents
             sums += torch.stack([figure.sum() for figure in whole]).to("cpu", torch.float64)
     sums[3:] = group.sum(sums[3:])  # the others follow from the whole reconstruction
-    reconstruction, of_all_dead, mse, sparsity, l0, l1_norm = (sums / n_tokens).tolist()
-    value = reconstruction + loss.l1 * sparsity + (0 if weight is None else float(weight) * of_all_dead)
+    reconstruction, dead_total, mse, sparsity, l0, l1_norm = (sums / n_tokens).tolist()
+    value = reconstruction + loss.l1 * sparsity + (0 if weight is None else float(weight) * dead_total)
     return BatchFigures(
-        value, reconstruction, l1_norm, of_all_dead, mse, l0, fired, None if limit is None else float(limit)
+        value, reconstruction, l1_norm, dead_total, mse, l0, fired, None if limit is None else float(limit)
     )
 
 
 @torch.no_grad()
-def _weight_of_chunks(loss: Loss, evaluated: list[Terms], sae: SAE) -> Tensor:
-    of_dead = torch.stack([own.dead_latent_loss.sum() for own in evaluated if own.dead_latent_loss is not None]).sum()
+def _chunks_weight(loss: Loss, evaluated: list[Terms], sae: SAE) -> Tensor:
+    dead_total = torch.stack(
+        [own.dead_latent_loss.sum() for own in evaluated if own.dead_latent_loss is not None]
+    ).sum()
     reconstruction = torch.stack([own.reconstruction.sum() for own in evaluated]).sum()
-    return dead_latent_weight(loss.dead_latent_loss, reconstruction, of_dead, sae.sharding.tokens)
+    return dead_latent_weight(loss.dead_latent_loss, reconstruction, dead_total, sae.sharding.tokens)

@@ -74,7 +74,7 @@ class SAE(Pretrained, nn.Module):
 
     def encode_some(self, x: Tensor, latents: Tensor) -> Tensor:
         """Activations of some latents: ``(..., d_model)`` to ``(..., n_chosen)``; `latents` are indices ``(n_chosen,)``."""
-        if self.activation.largest_of_token is not None:
+        if self.activation.max_active_per_token is not None:
             return self.encode(x)[..., latents]
         pre = (x - self.b_dec) @ self.W_enc[:, latents] + self.b_enc[latents]
         return self.activation(pre, self.b_enc[latents], latents)

@@ -16,8 +16,8 @@ from cytosae import __version__
 from cytosae.artefacts import CONFIG, WEIGHTS, make_folder, read_json, sha256_file, whole_file, write_json
 from cytosae.errors import CytosaeError
 from cytosae.sae.hub import fetch_from_hub, push_to_hub
-from cytosae.sae.objectives import Activation, ReLU, activation_of
-from cytosae.storage import place
+from cytosae.sae.objectives import Activation, ReLU, restore_activation
+from cytosae.storage import resolve_path
 
 _FORMAT, _FORMAT_WITH_ACTIVATION = "cytosae-sae", "cytosae-sae-2"
 """The second has another activation; whoever knows the first alone would take it for a ReLU, so it has another name."""
@@ -89,11 +89,11 @@ class Pretrained(nn.Module):
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write ``model.safetensors`` and ``config.json``, the layout of the Hugging Face hub."""
-        self._save(make_folder(place(folder)), self.metadata)
+        self._save(make_folder(resolve_path(folder)), self.metadata)
 
     def _save(self, folder: Path, metadata: Mapping[str, Any]) -> None:
-        with whole_file(folder / WEIGHTS) as partial:
-            save_file(self._tensors(), partial)
+        with whole_file(folder / WEIGHTS) as temporary:
+            save_file(self._tensors(), temporary)
         described: dict[str, Any] = {"format": _FORMAT, "d_model": self.d_model, "n_latents": self.n_latents}
         if not isinstance(self.activation, ReLU):
             described |= {"format": _FORMAT_WITH_ACTIVATION, "activation": self.activation.described()}
@@ -118,7 +118,7 @@ class Pretrained(nn.Module):
         CytosaeError
             Not found, no network, or not such files.
         """
-        folder = place(name)
+        folder = resolve_path(name)
         if not folder.is_dir():
             folder = fetch_from_hub(str(name), revision)
         weights, config = folder / WEIGHTS, folder / CONFIG
@@ -136,7 +136,7 @@ class Pretrained(nn.Module):
             if wrong := {name: size for name, size in sizes.items() if not isinstance(size, int) or size < 1}:
                 listed = ", ".join(f"{name} {size!r}" for name, size in wrong.items())
                 raise CytosaeError(f"{config}: says {listed}; expected whole numbers from 1. Copy the folder again.")
-            activation = activation_of(described.get("activation"))
+            activation = restore_activation(described.get("activation"))
             model = cls(described["d_model"], described["n_latents"], described.get("metadata"), activation)
             if not decoder:
                 model.W_dec = nn.Parameter(torch.empty(0, model.d_model))

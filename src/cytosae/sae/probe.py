@@ -1,4 +1,4 @@
-"""Short trainings of narrow autoencoders, from which those of a long and wide one are told.
+"""Short trainings of narrow autoencoders, from which the settings of a long and wide one are predicted.
 
 What makes them short: few tokens a step, a learning rate as high as Adam bears, and as many steps as give the same sum of
 learning rates, since weights under Adam move by about the learning rate in every step. What makes them narrow: at a given
@@ -22,7 +22,7 @@ from cytosae.sae import sparse
 from cytosae.sae.metrics import evaluate
 from cytosae.sae.model import SAE
 from cytosae.sae.objectives import OBJECTIVES, RECONSTRUCTION
-from cytosae.sae.start import initialise, start_of_bias
+from cytosae.sae.start import initial_bias, initialise
 from cytosae.sae.state import new_state
 from cytosae.sae.step import step
 from cytosae.settings import TrainConfig
@@ -33,7 +33,7 @@ STEPS = 40, 300
 """Least and most steps of a probe."""
 BATCH = 1024
 """Tokens in a step of a probe."""
-LATENTS = 1536
+MOST_LATENTS = 1536
 """Latents of the narrowest probe, about."""
 _WARMUP = 0.1  # share of the steps
 _COOLED = 0.3  # share of the steps in which the rate falls to that of the training, whose noise the probe then has
@@ -117,7 +117,7 @@ def fit_l0(probes: Sequence[Probe], l0: float, beyond: float = 0.0) -> Fit:
     Raises
     ------
     CytosaeError
-        L0 does not fall with lambda, so that no lambda can be told.
+        L0 does not fall with lambda, so no lambda can be predicted.
     """
     chosen = near(probes, l0)
     fitted = fit(chosen, [p.l0 for p in chosen])
@@ -179,7 +179,7 @@ def first_l1(x: Tensor, config: TrainConfig) -> float:
 
     A latent of the residual's direction r lowers the error by its derivative along r; with a larger lambda it stays silent.
     """
-    centre = start_of_bias(x, "mean")
+    centre = initial_bias(x, "mean")
     residual = x - centre
     length = residual.norm(dim=1, keepdim=True)
     little = 1e-3
@@ -223,7 +223,7 @@ def _probe_rates(steps: int, config: TrainConfig) -> NDArray[np.float64]:
 
 def narrow(config: TrainConfig, d_model: int) -> tuple[int, ...]:
     """Expansions of the probes: the narrowest and twice that, neither wider than the training."""
-    first = max(1, min(config.expansion, LATENTS // d_model))
+    first = max(1, min(config.expansion, MOST_LATENTS // d_model))
     return tuple(sorted({first, min(config.expansion, 2 * first)}))
 
 
@@ -261,7 +261,7 @@ def probe(x: Tensor, held: Tensor, config: TrainConfig, threshold: float) -> Pro
     figures = evaluate(state.sae, [held], config.objective)
     concepts = _concepts(state.sae, held, threshold)
     # The share falls about exponentially from a half; that of a narrow autoencoder stops on the way.
-    settled *= math.log(0.5 / sparse.DENSE) / math.log(0.5 / _TENTH)
+    settled *= math.log(0.5 / sparse.DENSE_ABOVE) / math.log(0.5 / _TENTH)
     set_to = getattr(config, OBJECTIVES[config.objective].set_by)
     return Probe(config.expansion, set_to, figures["l0"], figures["explained_variance"], concepts, settled)
 

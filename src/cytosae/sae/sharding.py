@@ -65,6 +65,6 @@ def among_largest(values: Tensor, k: int, group: AxisGroup) -> tuple[Tensor, Ten
     if group.size == 1:
         return torch.ones_like(values, dtype=torch.bool), values.amin(-1, keepdim=True)
     every = torch.cat(group.gather(values), 1)
-    largest, places = every.topk(min(k, every.shape[1]))
-    is_largest = torch.zeros_like(every, dtype=torch.bool).scatter_(1, places, True)
+    largest, indices = every.topk(min(k, every.shape[1]))
+    is_largest = torch.zeros_like(every, dtype=torch.bool).scatter_(1, indices, True)
     return is_largest.chunk(group.size, 1)[group.rank], largest[:, -1:]

@@ -17,19 +17,27 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cytosae.sae import kernels
-from cytosae.sae.active_latents import LATENTS, ROWS, TOKENS, Active, active_in_training, by_latent, largest
+from cytosae.sae.active_latents import (
+    LATENT_CHUNK,
+    ROWS,
+    TOKEN_CHUNK,
+    Active,
+    active_in_training,
+    by_latent,
+    largest,
+)
 from cytosae.sae.dead_latents import Chunks, Dead, Extra, auxk_pull, ghost, nearest, ranges
 from cytosae.sae.loss import BatchFigures, Loss, dictionary_sizes
 from cytosae.sae.model import SAE
 from cytosae.sae.threads import each, thread_ranges
 
-DENSE = 0.03
+DENSE_ABOVE = 0.03
 """Share of active latents above which whole matrix products are faster."""
 
 Array = NDArray[Any]
 
 
-def rows_of(weights: Tensor) -> Array:
+def as_rows(weights: Tensor) -> Array:
     """Weights ``(n_latents, ...)`` as numpy sees them; the same memory.
 
     Raises
@@ -46,11 +54,11 @@ def rows_of(weights: Tensor) -> Array:
 def decode(sae: SAE, h: Active, matryoshka_levels: int = 1) -> Tensor:
     """Reconstructed tokens by every Matryoshka level, ``(n_levels, n_tokens, d_model)``."""
     outputs = sae.sharding.latents.once(sae.b_dec.detach()).expand(matryoshka_levels, h.n_tokens, -1).contiguous()
-    w_dec, ends = rows_of(sae.W_dec), np.array(dictionary_sizes(sae, matryoshka_levels))
+    w_dec, ends = as_rows(sae.W_dec), np.array(dictionary_sizes(sae, matryoshka_levels))
     arguments = (h.starts, h.tokens, h.values, w_dec, ends)
     each(
         kernels.decode,
-        ((*arguments, first, last, outputs.numpy()) for first, last in thread_ranges(h.n_tokens, TOKENS // 2)),
+        ((*arguments, first, last, outputs.numpy()) for first, last in thread_ranges(h.n_tokens, TOKEN_CHUNK // 2)),
     )
     return sae.sharding.latents.sum(outputs)
 
@@ -79,31 +87,31 @@ def forward(sae: SAE, x: Tensor, loss: Loss, dtype: str = "float32", latents: ND
     n, centred = len(x), x - sae.b_dec.detach()
     h = active_in_training(sae, centred, dtype, latents)
     limit = None
-    if (most := sae.activation.largest_of_batch(n)) is not None:
+    if (most := sae.activation.max_active_per_batch(n)) is not None:
         limit = float(h.values.min()) if len(h) >= most > 0 else 0.0
     l1 = loss.l1 * sae.activation.slope
     outputs = decode(sae, h, loss.matryoshka_levels)
     reconstruction, pulls = torch.zeros(()), torch.empty_like(outputs)
-    for first, last in ranges(n, TOKENS):  # larger arrays would come from the system anew in every step
+    for first, last in ranges(n, TOKEN_CHUNK):  # larger arrays would come from the system anew in every step
         some = outputs[:, first:last].clone().requires_grad_()
         error = torch.stack([loss.error(x[first:last], output).sum() for output in some]).mean()
         (pulls[:, first:last],) = torch.autograd.grad(error / n, some)
         reconstruction += error.detach()
     pulls = pulls.flip(0).cumsum(0).flip(0) if len(pulls) > 1 else pulls
     output = outputs[-1]
-    extra, of_dead, weighted = None, 0.0, 0.0
-    if (dead := loss.dead_of(sae)) is not None:
+    extra, dead_term, weighted = None, 0.0, 0.0
+    if (dead := loss.select_dead(sae)) is not None:
         with torch.no_grad():
             extra = _dead_latent_gradients(sae, centred, x, output, dead, loss, reconstruction, dtype)
-        of_dead, weighted = extra.term / n, extra.weight * extra.term / n
-    of_latents = torch.tensor([h.values.sum(dtype=np.float64), len(h)], dtype=torch.float64)
-    l1_norm, l0 = (sae.sharding.latents.sum(of_latents) / n).tolist()
+        dead_term, weighted = extra.term / n, extra.weight * extra.term / n
+    own_sums = torch.tensor([h.values.sum(dtype=np.float64), len(h)], dtype=torch.float64)
+    l1_norm, l0 = (sae.sharding.latents.sum(own_sums) / n).tolist()
     reconstruction_value = reconstruction.item() / n
     figures = BatchFigures(
         reconstruction_value + l1 * l1_norm + weighted,
         reconstruction_value,
         l1_norm,
-        of_dead,
+        dead_term,
         float((output - x).square().sum()) / (n * sae.d_model),
         l0,
         torch.from_numpy(h.fired()),
@@ -120,18 +128,18 @@ def _dead_latent_gradients(
     """Gradients of the dead latents' term; see `cytosae.sae.dead_latents`."""
     latents = Dead.from_sae(sae, dead, dtype)
     if loss.dead_latent_loss == "ghost":
-        chunks = Chunks(TOKENS // 4, LATENTS, each)
+        chunks = Chunks(TOKEN_CHUNK // 4, LATENT_CHUNK, each)
         return ghost(latents, centred, x - output, loss.error, reconstruction, chunks)
-    places, values = nearest(latents, centred, Chunks(ROWS, LATENTS, each), largest)
-    h, n = by_latent(places, values, len(dead)), len(places)
-    w_dec, raised, ends = rows_of(sae.W_dec[dead]), output.clone()[None], np.array([len(dead)])
+    indices, values = nearest(latents, centred, Chunks(ROWS, LATENT_CHUNK, each), largest)
+    h, n = by_latent(indices, values, len(dead)), len(indices)
+    w_dec, raised, ends = as_rows(sae.W_dec[dead]), output.clone()[None], np.array([len(dead)])
     entries = h.starts, h.tokens, h.values, w_dec
     each(kernels.decode, ((*entries, ends, first, last, raised.numpy()) for first, last in thread_ranges(n)))
     term, weight, pull = auxk_pull(x, raised[0], loss.error)
     extra = Extra.zeros(len(dead), sae.d_model, term, weight)
     others = (*entries, pull[None].numpy(), ends, centred.numpy(), np.float32(0))
     outputs = extra.enc.numpy(), extra.dec.numpy(), extra.bias.numpy()
-    each(kernels.gradients, ((low, high, *others, *outputs) for low, high in ranges(len(dead), LATENTS)))
+    each(kernels.gradients, ((low, high, *others, *outputs) for low, high in ranges(len(dead), LATENT_CHUNK)))
     return extra
 
 
@@ -147,24 +155,24 @@ def backward(sae: SAE, x: Tensor, loss: Loss, dtype: str = "float32") -> BatchFi
     for parameter in sae.parameters():
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
-    g_enc, g_dec = gradient_of(sae.W_enc).T, gradient_of(sae.W_dec)
+    g_enc, g_dec = grad_buffer(sae.W_enc).T, grad_buffer(sae.W_dec)
     g_bias = torch.zeros_like(sae.b_enc)
     if done.extra is not None and (dead := loss.dead) is not None:
         g_enc[dead] += done.extra.enc
         g_dec[dead] += done.extra.dec
         g_bias[dead] += done.extra.bias
     h = done.h
-    entries = h.starts, h.tokens, h.values, rows_of(sae.W_dec)
+    entries = h.starts, h.tokens, h.values, as_rows(sae.W_dec)
     arguments = *entries, done.pulls.numpy(), done.ends, done.centred.numpy(), done.l1
-    outputs = rows_of(g_enc), g_dec.numpy(), g_bias.numpy()
-    each(kernels.gradients, ((low, high, *arguments, *outputs) for low, high in ranges(sae.n_latents, LATENTS)))
-    gradient_of(sae.b_enc).add_(g_bias)
+    outputs = as_rows(g_enc), g_dec.numpy(), g_bias.numpy()
+    each(kernels.gradients, ((low, high, *arguments, *outputs) for low, high in ranges(sae.n_latents, LATENT_CHUNK)))
+    grad_buffer(sae.b_enc).add_(g_bias)
     pull = sae.sharding.latents.once(done.pulls[0].sum(0))
-    gradient_of(sae.b_dec).add_(pull - sae.W_enc.detach() @ g_bias)
+    grad_buffer(sae.b_dec).add_(pull - sae.W_enc.detach() @ g_bias)
     return done.figures
 
 
-def gradient_of(parameter: Tensor) -> Tensor:
+def grad_buffer(parameter: Tensor) -> Tensor:
     """Its ``.grad``, which has to be there."""
     assert parameter.grad is not None
     return parameter.grad
@@ -192,7 +200,7 @@ def update(
     Parameters
     ----------
     dead
-        Latents of ``found.extra``.
+        Latents of ``done.extra``.
     latents
         Those that take part, ascending, ``(n_chosen,)``.
     lengths
@@ -205,21 +213,21 @@ def update(
     root, epsilon = np.float32((1 - beta2**adam.number) ** -0.5), np.float32(adam.epsilon)
     rates = (rate * lengths).astype(np.float32)
     betas1, betas2 = (np.power(beta, lengths).astype(np.float32) for beta in (beta1, beta2))
-    place = np.full(sae.n_latents, -1, np.int64)
+    positions = np.full(sae.n_latents, -1, np.int64)
     extra = done.extra or Extra.zeros(0, sae.d_model)
     if dead is not None and done.extra is not None:
-        place[dead.numpy()] = np.arange(len(dead))
+        positions[dead.numpy()] = np.arange(len(dead))
     g_bias = np.zeros(sae.n_latents, np.float32)
-    cuts = ranges(len(latents), LATENTS)
+    cuts = ranges(len(latents), LATENT_CHUNK)
     to_b_dec = np.zeros((len(cuts), sae.d_model), np.float32)
-    weights = [rows_of(p) for p in (sae.W_enc.T, sae.b_enc, sae.W_dec)]
-    of_all = [rows_of(moment) for pair in moments for moment in pair]
+    weights = [as_rows(p) for p in (sae.W_enc.T, sae.b_enc, sae.W_dec)]
+    all_moments = [as_rows(moment) for pair in moments for moment in pair]
 
     def update_rows(number: int, first: int, last: int) -> None:
         chosen = latents[first:last]
         kernels.update(
             chosen, h.starts, h.tokens, h.values, *weights, done.pulls.numpy(), done.ends, done.centred.numpy(),
-            done.l1, place[chosen], extra.enc.numpy(), extra.dec.numpy(), extra.bias.numpy(), *of_all,
+            done.l1, positions[chosen], extra.enc.numpy(), extra.dec.numpy(), extra.bias.numpy(), *all_moments,
             rates[first:last], betas1[first:last], betas2[first:last], root, epsilon, g_bias, to_b_dec[number],
         )  # fmt: skip
 
@@ -227,5 +235,5 @@ def update(
     group = sae.sharding.latents
     gradient = group.sum(group.once(done.pulls[0].sum(0)) - torch.from_numpy(to_b_dec.sum(0))).numpy()
     one = np.float32(rate), np.float32(beta1), np.float32(beta2), root, epsilon
-    of_b_dec = [rows_of(adam.state[sae.b_dec][name]) for name in ("exp_avg", "exp_avg_sq")]
-    kernels.adam(rows_of(sae.b_dec), gradient, *of_b_dec, *one)
+    bias_moments = [as_rows(adam.state[sae.b_dec][name]) for name in ("exp_avg", "exp_avg_sq")]
+    kernels.adam(as_rows(sae.b_dec), gradient, *bias_moments, *one)

@@ -41,7 +41,7 @@ def geometric_median(x: Tensor, *, max_iterations: int = 200, tolerance: float =
     return median.to(x.dtype)
 
 
-def start_of_bias(x: Tensor, method: str) -> Tensor:
+def initial_bias(x: Tensor, method: str) -> Tensor:
     """Start of ``b_dec`` from a sample of tokens ``(n, d_model)``: its geometric median, its mean, or zeros."""
     if method == "geometric-median":
         return geometric_median(x)
@@ -95,7 +95,7 @@ def tie_encoder(sae: SAE, centred: Tensor, generator: torch.Generator) -> None:
 def initialise(state: TrainState, x: Tensor, config: TrainConfig) -> None:
     """Bias and directions of a training that begins, from a sample of tokens ``(n_tokens, d_model)``."""
     sae = state.sae
-    sae.b_dec.copy_(start_of_bias(x, config.b_dec_init))
+    sae.b_dec.copy_(initial_bias(x, config.b_dec_init))
     if state.dictionary is not None:
         generator = torch.Generator().manual_seed(config.seed)
         state.dictionary.start_from(x, sae.b_dec, generator)

@@ -72,15 +72,17 @@ def new_state(config: TrainConfig, d_model: int, device: torch.device, shards: i
     sae = SAE(d_model, n_latents, activation=objective.activation(config))
     generator = torch.Generator().manual_seed(config.seed)
     sae.initialise(generator)
-    made_of = objective.dictionary(config, n_latents, d_model, generator).to(device) if objective.dictionary else None
+    archetypes = (
+        objective.dictionary(config, n_latents, d_model, generator).to(device) if objective.dictionary else None
+    )
     sae.to(device)
-    learned = [*sae.parameters(), *(made_of.parameters() if made_of else ())]
+    learned = [*sae.parameters(), *(archetypes.parameters() if archetypes else ())]
     optimiser = torch.optim.Adam(learned, lr=config.learning_rate, fused=device.type in {"cpu", "cuda"})
     since_fired = torch.zeros(n_latents, dtype=torch.int32, device=device)
-    if made_of:
-        made_of.give_directions(sae.W_dec)
+    if archetypes:
+        archetypes.give_directions(sae.W_dec)
     rested = torch.zeros_like(since_fired) if config.dead_every > 1 else None
-    return TrainState(sae, optimiser, since_fired, rested, dictionary=made_of)
+    return TrainState(sae, optimiser, since_fired, rested, dictionary=archetypes)
 
 
 def dead_latents(state: TrainState, config: TrainConfig) -> Tensor:

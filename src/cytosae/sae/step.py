@@ -26,7 +26,7 @@ def step(state: TrainState, x: Tensor, config: TrainConfig, backend: backends.Ba
         The loss is not finite; the weights are left as they were.
     """
     n_latents = state.sae.n_latents * state.sae.sharding.latents.size
-    is_sparse = state.l0 <= sparse.DENSE * n_latents
+    is_sparse = state.l0 <= sparse.DENSE_ABOVE * n_latents
     compute = (backend or backends.choose(state, config)) if is_sparse else backends.plain
     figures = compute(state, x, config)
     state.sae.activation.after_step(figures.limit, state.step + 1)

@@ -36,7 +36,7 @@ def begin() -> None:
     torch.set_flush_denormal(True)
 
 
-_kept = threading.local()
+_local = threading.local()
 
 
 @contextmanager
@@ -56,16 +56,16 @@ def alone() -> Iterator[None]:
 
     It has to have one thread of torch.
     """
-    _kept.alone = True
+    _local.alone = True
     try:
         yield
     finally:
-        _kept.alone = False
+        _local.alone = False
 
 
 def each(function: Callable[..., Any], items: Iterable[tuple[Any, ...]]) -> list[Any]:
     """Results of calls in threads, in order."""
-    if getattr(_kept, "alone", False):
+    if getattr(_local, "alone", False):
         return [function(*item) for item in items]
     with _single_threads() as threads:
         return list(_pool(threads).map(lambda item: function(*item), items))
@@ -73,9 +73,9 @@ def each(function: Callable[..., Any], items: Iterable[tuple[Any, ...]]) -> list
 
 def scratch(rows: int, columns: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     """Room for tokens and values, the same in every call of a thread: new memory is slow when it is touched first."""
-    room: NDArray[np.int32] = getattr(_kept, "room", np.empty((2, 0), np.int32))
+    room: NDArray[np.int32] = getattr(_local, "room", np.empty((2, 0), np.int32))
     if room.shape[1] < rows * columns:
-        _kept.room = room = np.empty((2, rows * columns), np.int32)
+        _local.room = room = np.empty((2, rows * columns), np.int32)
     tokens, values = room[:, : rows * columns]
     return tokens.reshape(rows, columns), values.view(np.float32).reshape(rows, columns)
 

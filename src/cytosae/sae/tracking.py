@@ -30,8 +30,8 @@ class JsonLines:
     def __init__(self, folder: Path, step: int) -> None:
         path = folder / METRICS
         lines = [line for line in read_metrics(folder) if line["step"] <= step] if step else []
-        with whole_file(path) as partial:
-            partial.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+        with whole_file(path) as temporary:
+            temporary.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
         self._file = path.open("a", encoding="utf-8", buffering=1)
         self._start = time.monotonic() - (lines[-1]["seconds"] if lines else 0.0)
 

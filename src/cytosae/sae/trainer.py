@@ -134,7 +134,7 @@ class Trainer:
 
     def measured(self) -> Iterator[Tensor]:
         """Tokens of the cells to measure on."""
-        return _in_pieces(self.source, self.evaluation, self.config)
+        return _measured_batches(self.source, self.evaluation, self.config)
 
     def evaluate(self, batches: Iterable[Tensor]) -> None:
         """Figures on the tokens of the cells to measure on, for the log and for the end."""
@@ -174,11 +174,11 @@ class Trainer:
 
 def _split(source: TokenSource, config: TrainConfig) -> tuple[NDArray[np.int64], NDArray[np.int64], str]:
     """Rows to train on; a seeded draw of the held-out rows to measure on, or of the training's; and which of both it is."""
-    kept_out = held_out(source.cells, config.holdout, config.seed)
-    training, held = np.flatnonzero(~kept_out), np.flatnonzero(kept_out)
+    is_held_out = held_out(source.cells, config.holdout, config.seed)
+    training, held = np.flatnonzero(~is_held_out), np.flatnonzero(is_held_out)
     if len(training) == 0:
         raise CytosaeError(
-            f"No cell is left to train on: all {len(kept_out)} cells are held out. Check the column 'split'."
+            f"No cell is left to train on: all {len(is_held_out)} cells are held out. Check the column 'split'."
         )
     measured_on = HELD_OUT if len(held) else TRAINING
     if not len(held):
@@ -217,7 +217,7 @@ def start_tokens(source: TokenSource, training: NDArray[np.int64], config: Train
     return sample.flatten(0, 1).float()
 
 
-def _in_pieces(source: TokenSource, rows: NDArray[np.int64], config: TrainConfig) -> Iterator[Tensor]:
+def _measured_batches(source: TokenSource, rows: NDArray[np.int64], config: TrainConfig) -> Iterator[Tensor]:
     return source.stream(rows[i : i + config.batch_images] for i in range(0, len(rows), config.batch_images))
 
 
@@ -273,7 +273,7 @@ def _finish(
     with disk_errors(folder):
         save_checkpoint(folder / CHECKPOINT, state, identity)
         state.sae.save_pretrained(folder)
-        outputs = {name: FileRecord.of(folder / name) for name in (WEIGHTS, CONFIG)}
-        logs = {METRICS: FileRecord.of(folder / METRICS)} if (folder / METRICS).is_file() else {}
+        outputs = {name: FileRecord.from_file(folder / name) for name in (WEIGHTS, CONFIG)}
+        logs = {METRICS: FileRecord.from_file(folder / METRICS)} if (folder / METRICS).is_file() else {}
         Manifest("sae", identity["parameters"], identity["inputs"], outputs, summary, logs=logs).save(folder)
     return summary

@@ -121,7 +121,7 @@ def _train(trainer: Trainer, readers: int, checkpoint_seconds: float, stop: Stop
         with progress("sae", config.steps * config.batch_images, "images", trainer.images) as bar:
             while not trainer.ended:
                 asked = (stop.signum or 0) if stop else 0
-                signum, due = group.maximum(asked, time.monotonic() - saved > checkpoint_seconds)
+                signum, checkpoint_due = group.maximum(asked, time.monotonic() - saved > checkpoint_seconds)
                 if signum:
                     trainer.save()
                     raise Interrupted(
@@ -129,7 +129,7 @@ def _train(trainer: Trainer, readers: int, checkpoint_seconds: float, stop: Stop
                         f"stopped after step {trainer.state.step:,} of {config.steps:,}; {trainer.checkpoint} is written, "
                         "the same command goes on from there",
                     )
-                if due:
+                if checkpoint_due:
                     trainer.save()
                     saved = time.monotonic()
                 note = trainer.step(next(coming).to(group.device, torch.float32).flatten(0, 1))

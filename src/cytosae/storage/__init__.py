@@ -4,6 +4,16 @@ Nothing here is imported by local work beyond these names; fsspec itself is load
 """
 
 from cytosae.storage.objects import contents, ranges
-from cytosae.storage.paths import StoredPath, address, below, place, release, remove_tree, state
+from cytosae.storage.paths import StoredPath, address, below, drop_working_copy, remove_tree, resolve_path, state
 
-__all__ = ["StoredPath", "address", "below", "contents", "place", "ranges", "release", "remove_tree", "state"]
+__all__ = [
+    "StoredPath",
+    "address",
+    "below",
+    "contents",
+    "drop_working_copy",
+    "ranges",
+    "remove_tree",
+    "resolve_path",
+    "state",
+]

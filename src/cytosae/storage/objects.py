@@ -20,7 +20,7 @@ PAUSE = 0.5
 
 _INSTALL = {"s3": "'cytosae[s3]'", "gs": "gcsfs", "gcs": "gcsfs"}
 _VERSION = ("ETag", "etag", "blob_id", "md5Hash", "mtime", "created", "LastModified")
-"""What tells one state of an object from another, by file system: the first that it gives."""
+"""Fields that identify the state of an object, by file system; the first one present counts."""
 _LOCAL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # not the server's fault, and no better the next time
 
 T = TypeVar("T")
@@ -42,8 +42,8 @@ def filesystem(url: str) -> tuple[Any, str]:
     try:
         return url_to_fs(url)
     except ImportError as error:
-        what = _INSTALL.get(protocol, "the package that it names")
-        raise CytosaeError(f"{url}: {protocol}:// is not installed ({error}): pip install {what}") from error
+        package = _INSTALL.get(protocol, "the package that it names")
+        raise CytosaeError(f"{url}: {protocol}:// is not installed ({error}): pip install {package}") from error
     except ValueError as error:
         raise CytosaeError(f"{url}: {protocol}:// is not known to fsspec ({error}). Check the address.") from error
 
@@ -93,20 +93,20 @@ def info(url: str) -> Mapping[str, Any] | None:
         return None
 
 
-def version(found: Mapping[str, Any]) -> str:
-    """What an object's state is told by: a digest of its size and its ETag, or what the store has in place of it."""
-    told = next((str(found[key]) for key in _VERSION if found.get(key)), "")
-    return hashlib.sha256(f"{found['size']} {told}".encode()).hexdigest()
+def version(info: Mapping[str, Any]) -> str:
+    """Digest of an object's size and ETag (or the store's equivalent), which identifies its state."""
+    etag = next((str(info[key]) for key in _VERSION if info.get(key)), "")
+    return hashlib.sha256(f"{info['size']} {etag}".encode()).hexdigest()
 
 
 def listed(url: str, *, deep: bool = False) -> list[str]:
-    """Names of what lies in a folder, relative to it; with `deep` all objects below it, at any depth."""
+    """Names in a folder, relative to it; with `deep` all objects below it, at any depth."""
 
     def ask() -> list[str]:
         fs, path = filesystem(url)
-        found = fs.find(path) if deep else fs.ls(path, detail=False)
+        names = fs.find(path) if deep else fs.ls(path, detail=False)
         root = path.rstrip("/") + "/"
-        return sorted(name[len(root) :].strip("/") for name in found if name.startswith(root))
+        return sorted(name[len(root) :].strip("/") for name in names if name.startswith(root))
 
     try:
         return [name for name in tried(url, "listed", ask) if name]
@@ -138,10 +138,10 @@ def send(source: Path, url: str) -> Mapping[str, Any]:
     def put() -> Mapping[str, Any]:
         fs, path = filesystem(url)
         fs.put_file(str(source), path)
-        found: Mapping[str, Any] = fs.info(path)
-        if found["size"] != source.stat().st_size:
-            raise OSError(errno.EIO, f"{found['size']:,} of {source.stat().st_size:,} bytes are there")
-        return found
+        info: Mapping[str, Any] = fs.info(path)
+        if info["size"] != source.stat().st_size:
+            raise OSError(errno.EIO, f"{info['size']:,} of {source.stat().st_size:,} bytes are there")
+        return info
 
     try:
         return tried(url, "written", put)
@@ -171,39 +171,39 @@ def ranges(wanted: Sequence[tuple[str, int, int | None]]) -> list[bytes]:
     FileNotFoundError, CytosaeError
         As `tried`, for the first that cannot be had.
     """
-    answers: list[bytes | None] = [None] * len(wanted)
+    chunks: list[bytes | None] = [None] * len(wanted)
 
     def ask() -> None:
-        missing = [number for number, answer in enumerate(answers) if answer is None]
+        missing = [number for number, chunk in enumerate(chunks) if chunk is None]
         fs, _ = filesystem(wanted[missing[0]][0])
-        urls, starts, stops = (list(part) for part in zip(*(wanted[number] for number in missing), strict=True))
+        urls, starts, stops = (list(column) for column in zip(*(wanted[number] for number in missing), strict=True))
         failures: list[Exception] = []
-        for number, answer in zip(missing, fs.cat_ranges(urls, starts, stops), strict=True):
+        for number, chunk in zip(missing, fs.cat_ranges(urls, starts, stops), strict=True):
             _, start, stop = wanted[number]
-            if isinstance(answer, Exception):
-                failures.append(answer)
-            elif stop is not None and len(answer) != stop - start:
-                failures.append(OSError(errno.EIO, f"{len(answer):,} of {stop - start:,} bytes arrived"))
+            if isinstance(chunk, Exception):
+                failures.append(chunk)
+            elif stop is not None and len(chunk) != stop - start:
+                failures.append(OSError(errno.EIO, f"{len(chunk):,} of {stop - start:,} bytes arrived"))
             else:
-                answers[number] = answer
+                chunks[number] = chunk
         if failures:
             raise failures[0]
 
     if wanted:
         tried(wanted[0][0] if len(wanted) == 1 else f"{wanted[0][0]} and {len(wanted) - 1} more", "read", ask)
-    return [answer for answer in answers if answer is not None]
+    return [chunk for chunk in chunks if chunk is not None]
 
 
 def contents(urls: Sequence[str]) -> list[bytes | None]:
-    """Objects whole, those of a store read side by side; None in place of those that are not there."""
-    found: dict[str, bytes | None] = {}
+    """Whole objects, read in parallel from each store; None for a missing one."""
+    objects: dict[str, bytes | None] = {}
     for protocol in {url.partition("://")[0] for url in urls}:
-        of_store = [url for url in urls if url.startswith(f"{protocol}://")]
+        chosen = [url for url in urls if url.startswith(f"{protocol}://")]
         try:
-            found.update(zip(of_store, ranges([(url, 0, None) for url in of_store]), strict=True))
+            objects.update(zip(chosen, ranges([(url, 0, None) for url in chosen]), strict=True))
         except FileNotFoundError:
-            found.update({url: _whole(url) for url in of_store})
-    return [found[url] for url in urls]
+            objects.update({url: _whole(url) for url in chosen})
+    return [objects[url] for url in urls]
 
 
 def _whole(url: str) -> bytes | None:

@@ -35,8 +35,8 @@ _open: dict[str, tuple[int, int] | None] = {}
 """Files written under their own name, such as a log, and their size and time when they were last sent."""
 
 
-def place(name: str | Path) -> Path:
-    """The path that a user's words name: a `StoredPath` for a URL, otherwise a local one.
+def resolve_path(name: str | Path) -> Path:
+    """The path of a name that a user gave: a `StoredPath` for a URL, otherwise a local one.
 
     Raises
     ------
@@ -45,9 +45,9 @@ def place(name: str | Path) -> Path:
     """
     if isinstance(name, Path):
         return name
-    if "://" not in name or (found := _URL.fullmatch(name)) is None:
+    if "://" not in name or (match := _URL.fullmatch(name)) is None:
         return Path(name)
-    protocol, rest = found.groups()
+    protocol, rest = match.groups()
     host, _, key = rest.partition("/")
     if "@" in host or "?" in rest:
         raise CytosaeError(
@@ -56,10 +56,10 @@ def place(name: str | Path) -> Path:
         )
     if protocol == "file":
         return Path("/" + rest.lstrip("/"))
-    parts = [part for part in rest.split("/") if part]
-    if not parts or any(part in {".", ".."} for part in parts):
+    segments = [segment for segment in rest.split("/") if segment]
+    if not segments or any(segment in {".", ".."} for segment in segments):
         raise CytosaeError(f"{name}: not the address of a file or folder. Expected {protocol}://bucket/name.")
-    return StoredPath(_root(), protocol, *parts)
+    return StoredPath(_root(), protocol, *segments)
 
 
 def _root() -> str:
@@ -75,9 +75,9 @@ def address(path: Path) -> str:
 def below(folder: Path, name: str) -> str:
     """Address of a file that a table in `folder` names: a URL, an absolute path, or one relative to the folder."""
     if "://" in name and _URL.fullmatch(name):
-        return address(place(name))
+        return address(resolve_path(name))
     if isinstance(folder, StoredPath):  # never asked for its working copy here, which would be a request
-        return os.path.normpath(name) if name.startswith("/") else address(place(f"{folder.url}/{name}"))
+        return os.path.normpath(name) if name.startswith("/") else address(resolve_path(f"{folder.url}/{name}"))
     return os.path.normpath(os.path.join(os.path.abspath(folder), name))  # noqa: PTH118
 
 
@@ -92,20 +92,20 @@ def state(path: Path) -> tuple[int, int]:
         There is none.
     """
     if not isinstance(path, StoredPath):
-        found = path.stat()
-        return found.st_size, found.st_mtime_ns
-    there = objects.info(path.url)
-    if there is None:
+        local = path.stat()
+        return local.st_size, local.st_mtime_ns
+    info = objects.info(path.url)
+    if info is None:
         raise FileNotFoundError(errno.ENOENT, "No such object", path.url)
-    return int(there["size"] or 0), _number(there)
+    return int(info["size"] or 0), _number(info)
 
 
-def _number(there: Mapping[str, Any]) -> int:
-    return int(objects.version(there)[:15], 16)
+def _number(info: Mapping[str, Any]) -> int:
+    return int(objects.version(info)[:15], 16)
 
 
-def release(path: Path) -> None:
-    """Give up the working copy of a file that is at its URL; nothing for a local file."""
+def drop_working_copy(path: Path) -> None:
+    """Remove the working copy of a file at a URL; does nothing for a local file."""
     if isinstance(path, StoredPath):
         path._forget()
 
@@ -142,15 +142,15 @@ class StoredPath(LocalPath):
 
     def __reduce__(self) -> str | tuple[Any, ...]:
         # to a process on another machine, whose working copies lie elsewhere, goes the URL
-        return (place, (self.url,)) if self.is_absolute() else super().__reduce__()
+        return (resolve_path, (self.url,)) if self.is_absolute() else super().__reduce__()
 
     def __fspath__(self) -> str:
         text = str(self)
         if self.is_absolute():
             with _lock:
-                there = self._elsewhere()
-                if there is not None and there["type"] != "directory":
-                    self._fetch(there)
+                info = self._elsewhere()
+                if info is not None and info["type"] != "directory":
+                    self._fetch(info)
         return text
 
     @property
@@ -164,43 +164,43 @@ class StoredPath(LocalPath):
         return self._copy.with_name(f".{self.name}.origin")
 
     def _elsewhere(self) -> Mapping[str, Any] | None:
-        """What the server has and the working copy has not; None where the working copy is right."""
+        """State of the object if the working copy is missing or differs from it; None if the copy is up to date."""
         if str(self) in _settled or self.name.startswith(".") or self._copy.is_dir():
             return None
-        there = objects.info(self.url)
+        info = objects.info(self.url)
         known = self._origin.read_text() if self._origin.is_file() else None
-        if there is None:
+        if info is None:
             if known:  # it was there, and has been removed since
                 self._forget()
             return None
-        if there["type"] != "directory" and known == objects.version(there) and self._copy.is_file():
+        if info["type"] != "directory" and known == objects.version(info) and self._copy.is_file():
             _settled.add(str(self))
             return None
-        return there
+        return info
 
-    def _fetch(self, there: Mapping[str, Any]) -> None:
+    def _fetch(self, info: Mapping[str, Any]) -> None:
         expected = self._recorded()
         make_folder(self._copy.parent)
-        partial = self._copy.with_name(f".{self.name}.{os.getpid()}.partial")
+        temporary = self._copy.with_name(f".{self.name}.{os.getpid()}.partial")
         with disk_errors(self._copy):
             try:
-                objects.receive(self.url, partial)
+                objects.receive(self.url, temporary)
                 if expected is not None:
-                    if sha256_file(partial) != expected["sha256"]:
+                    if sha256_file(temporary) != expected["sha256"]:
                         raise CytosaeError(
                             f"{self.url}: not the file that the {MANIFEST} beside it records. Either it is being written "
                             f"now, or it was damaged: then remove that {MANIFEST} and run its stage again."
                         )
-                    os.utime(partial, ns=(expected["mtime_ns"], expected["mtime_ns"]))
-                self._settle(partial, there)
+                    os.utime(temporary, ns=(expected["mtime_ns"], expected["mtime_ns"]))
+                self._settle(temporary, info)
             finally:
-                partial.unlink(missing_ok=True)
+                temporary.unlink(missing_ok=True)
 
-    def _settle(self, partial: Path, there: Mapping[str, Any]) -> None:
+    def _settle(self, temporary: Path, info: Mapping[str, Any]) -> None:
         """Take a local file as the working copy of this state of the object."""
         self._origin.unlink(missing_ok=True)
-        partial.replace(self._copy)
-        self._origin.write_text(objects.version(there))
+        temporary.replace(self._copy)
+        self._origin.write_text(objects.version(info))
         _settled.add(str(self))
 
     def _recorded(self) -> Mapping[str, Any] | None:
@@ -218,15 +218,15 @@ class StoredPath(LocalPath):
 
     def stat(self, *, follow_symlinks: bool = True) -> os.stat_result:
         """Of the working copy; where there is none yet, as it would be once fetched."""
-        there = self._elsewhere()
-        if there is None:
+        info = self._elsewhere()
+        if info is None:
             return self._copy.stat(follow_symlinks=follow_symlinks)
-        if there["type"] == "directory":
+        if info["type"] == "directory":
             return os.stat_result((stat.S_IFDIR | 0o755, *[0] * 9))
         recorded = self._recorded()
-        time = recorded["mtime_ns"] if recorded else _number(there)
+        time = recorded["mtime_ns"] if recorded else _number(info)
         whole = time // 10**9
-        fields = (stat.S_IFREG | 0o644, 0, 0, 1, 0, 0, there["size"], whole, whole, whole)
+        fields = (stat.S_IFREG | 0o644, 0, 0, 1, 0, 0, info["size"], whole, whole, whole)
         return os.stat_result(fields, {"st_mtime_ns": time})
 
     def _kind(self) -> int:
@@ -249,8 +249,8 @@ class StoredPath(LocalPath):
 
     def iterdir(self) -> Generator[StoredPath, None, None]:
         """What the folder holds, here or at its URL."""
-        here = [path.name for path in self._copy.iterdir()] if self._copy.is_dir() else []
-        names = {*objects.listed(self.url), *here}
+        local = [path.name for path in self._copy.iterdir()] if self._copy.is_dir() else []
+        names = {*objects.listed(self.url), *local}
         yield from (self / name for name in sorted(names) if not name.startswith("."))
 
     def glob(self, pattern: str, **_: Any) -> Generator[StoredPath, None, None]:
@@ -284,10 +284,10 @@ class StoredPath(LocalPath):
         return target
 
     def _send_log(self) -> None:
-        now = self._copy.stat()
-        if _open[str(self)] != (now.st_size, now.st_mtime_ns):
+        status = self._copy.stat()
+        if _open[str(self)] != (status.st_size, status.st_mtime_ns):
             self._origin.write_text(objects.version(objects.send(self._copy, self.url)))
-            _open[str(self)] = now.st_size, now.st_mtime_ns
+            _open[str(self)] = status.st_size, status.st_mtime_ns
 
     def read_bytes(self) -> bytes:
         """The bytes; of an object that is not on this machine without leaving a working copy, as images need none."""
@@ -313,7 +313,7 @@ class StoredPath(LocalPath):
 def _records(manifest: str, _time: int) -> Mapping[str, Any]:
     """The records of a manifest's files, by name: of a stage's outputs, or of the shards of a token store."""
     try:
-        found = parse_json(Path(manifest).read_text(encoding="utf-8"))
-        return {**found.get("outputs", {}), **{one["file"]: one["record"] for one in found.get("shards", [])}}
+        document = parse_json(Path(manifest).read_text(encoding="utf-8"))
+        return {**document.get("outputs", {}), **{one["file"]: one["record"] for one in document.get("shards", [])}}
     except (ValueError, AttributeError, KeyError, TypeError):
         return {}  # who reads the manifest itself says what is wrong with it

@@ -32,13 +32,11 @@ def loaded_backbone(config: BackboneConfig) -> Backbone:
 
 
 def backbone_for(
-    engine: EngineConfig, here: Callable[[], Backbone], config: BackboneConfig, layout: Layout
+    engine: EngineConfig, load: Callable[[], Backbone], config: BackboneConfig, layout: Layout
 ) -> Callable[[], Backbone]:
-    """What gives the backbone to whoever embeds: this process, or replicas, each of which loads it in the layout's
-    precision, whatever folder it works in.
-    """
+    """A function that loads the backbone: in this process by `load`, in replicas in the layout's precision."""
     if engine.in_process:
-        return here
+        return load
     name, weights = config.backbone, config.weights
     if name not in NAMES and (folder := Path(name).expanduser()).exists():
         name = str(folder.absolute())

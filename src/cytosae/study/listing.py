@@ -38,8 +38,8 @@ def rendered(source: Path, folder: Path) -> Path:
             bar.to(done)
 
         table = write_cohort(spec, folder, show)
-    with whole_file(path) as partial:
-        table.to_csv(partial, index=False)
+    with whole_file(path) as temporary:
+        table.to_csv(temporary, index=False)
     return path
 
 

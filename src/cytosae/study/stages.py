@@ -29,7 +29,7 @@ from cytosae.settings import (
 )
 from cytosae.study.backbone import backbone_for
 from cytosae.study.stage import Stage, with_reason
-from cytosae.tokens import Layout, TokenSource, TokenStore, embed, layout_of
+from cytosae.tokens import Layout, TokenSource, TokenStore, embed, store_layout
 from cytosae.tokens.store import read_manifest
 
 
@@ -54,18 +54,18 @@ def update_tokens(
         remove_left_behind(folder)
         return with_reason({"cells": len(cells)}, None)
     loaded = backbone()
-    layout = layout_of(loaded.info, config)
+    layout = store_layout(loaded.info, config)
     load = backbone_for(engine, lambda: loaded, settings or BackboneConfig(), layout)
-    with open_engine(engine) as workers_of_it:
-        return with_reason(embed(cells, load, folder, layout, workers=workers, engine=workers_of_it), reason)
+    with open_engine(engine) as processes:
+        return with_reason(embed(cells, load, folder, layout, workers=workers, engine=processes), reason)
 
 
 def tokens_stale(folder: Path, cells: pd.DataFrame, layout: Layout) -> str | None:
     """Why a store does not hold the tokens of these cells in this layout; None if it does."""
-    found = read_manifest(folder)
-    if found is None:
+    manifest = read_manifest(folder)
+    if manifest is None:
         return "not made yet"
-    before, _, complete = found
+    before, _, complete = manifest
     if not complete:
         return "not finished"
     if before.identity() != layout.identity():
@@ -140,7 +140,9 @@ def barcodes(study: Path, config: BarcodeConfig) -> Stage:
         claim(folder, "cohort", [BARCODES])
         (folder / MANIFEST).unlink(missing_ok=True)
         figures = make_barcodes([study / "concepts"], folder / BARCODES, config)
-        Manifest("cohort", parameters, inputs, {BARCODES: FileRecord.of(folder / BARCODES)}, figures).save(folder)
+        Manifest("cohort", parameters, inputs, {BARCODES: FileRecord.from_file(folder / BARCODES)}, figures).save(
+            folder
+        )
         return figures
 
     return Stage("cohort", folder, parameters, inputs, make, to_stored(BarcodeConfig()))

@@ -25,7 +25,7 @@ from cytosae.study.config import RunConfig
 from cytosae.study.listing import Listed, look_at, rendered
 from cytosae.study.replacing import make_way
 from cytosae.study.stage import Stage
-from cytosae.tokens import Layout, LiveTokens, TokenSource, TokenStore, layout_of
+from cytosae.tokens import Layout, LiveTokens, TokenSource, TokenStore, store_layout
 from cytosae.tokens.store import read_manifest
 
 
@@ -71,7 +71,7 @@ class Study:
         """Note the backbone that was loaded, so that a later run need not load it to compare, and how tokens are kept."""
         path, store = self.folder / "backbone.json", to_stored(self.config.store)
         if "backbone" in self.__dict__:
-            about = layout_of(self.backbone.info, self.config.store).backbone
+            about = store_layout(self.backbone.info, self.config.store).backbone
             write_json(path, {"request": self._request(), "info": about, "store": store})
         elif (known := read_json(path)).get("store") != store:
             write_json(path, {**known, "store": store})
@@ -105,7 +105,7 @@ class Study:
                     store.cells_per_shard,
                     store.batch_size,
                 )
-        return layout_of(self.backbone.info, self.config.store)
+        return store_layout(self.backbone.info, self.config.store)
 
     def run(
         self,
@@ -166,11 +166,11 @@ class Study:
         layout, folder = self.layout(), self.folder / "tokens"
         if not self.store:
             return LiveTokens(cells, lambda: self.backbone, layout).fingerprint
-        found = read_manifest(folder)
-        if found is None or not found[2]:
+        manifest = read_manifest(folder)
+        if manifest is None or not manifest[2]:
             return None
-        if found[0].identity() != layout.identity():
-            return "other tokens" if found[0].version == layout.version else None
+        if manifest[0].identity() != layout.identity():
+            return "other tokens" if manifest[0].version == layout.version else None
         with closing(TokenStore(folder)) as store:
             return store.fingerprint if pixels_digest(store.cells) == pixels_digest(cells) else "other tokens"
 

@@ -27,7 +27,7 @@ from cytosae.study import load_backbone, training, update_tokens
 from cytosae.study.stage import Stage
 from cytosae.sweeps.spec import Run, Spec
 from cytosae.sweeps.table import claim_results, write_results
-from cytosae.tokens import LiveTokens, TokenSource, TokenStore, layout_of
+from cytosae.tokens import LiveTokens, TokenSource, TokenStore, store_layout
 
 TOKENS, MEMBERS = "tokens", "members"
 
@@ -90,7 +90,7 @@ class Sweep:
         settings = from_stored(BackboneConfig, self.about["request"]["settings"])
         backbone = load_backbone(BackboneConfig(**{**settings, "device": self.device, "layer": layer}))
         cells, store = read_cells(self.study / "cells.parquet"), study_store(self.study)
-        layout = layout_of(backbone.info, store)
+        layout = store_layout(backbone.info, store)
         if (self.study / "tokens").is_dir():
             folder = self.folder / TOKENS / f"layer-{layer}"
             update_tokens(
@@ -158,14 +158,14 @@ def _sweep(
     claim_results(plan.folder, runs, read_cells(plan.study / "cells.parquet")["dataset"].nunique())
     trained, skipped = Trained(), []
     for layer in sorted({run.layer for run in runs}):
-        of_layer = [run for run in runs if run.layer == layer]
+        layer_runs = [run for run in runs if run.layer == layer]
         with plan.tokens(layer) as source:
             if attributes is not None:
                 read_attributes(attributes, source.cells)  # what can be refused is looked at before anything takes time
-            due = [run for run in of_layer if _stage(plan, source, run).why_stale()]
-            skipped += [run.name for run in of_layer if run not in due]
-            say(f"sweep: layer {layer}: {len(due)} to train, {len(of_layer) - len(due)} up to date")
-            members = [Member(run.name, run.folder / "sae", run.config) for run in due]
+            to_train = [run for run in layer_runs if _stage(plan, source, run).why_stale()]
+            skipped += [run.name for run in layer_runs if run not in to_train]
+            say(f"sweep: layer {layer}: {len(to_train)} to train, {len(layer_runs) - len(to_train)} up to date")
+            members = [Member(run.name, run.folder / "sae", run.config) for run in to_train]
             done = train_together(
                 source,
                 members,
@@ -176,7 +176,7 @@ def _sweep(
             )
             trained.figures |= done.figures
             trained.diverged |= done.diverged
-            whole = [run for run in of_layer if run.name not in done.diverged]
+            whole = [run for run in layer_runs if run.name not in done.diverged]
             for run in whole:
                 config = encoding or EncodeConfig()
                 encoding_stage(source, run.folder / "sae", run.folder / "concepts", config, device=plan.device).update()

@@ -14,8 +14,8 @@ from cytosae import __version__
 from cytosae.artefacts import FileRecord, Manifest, claim, whole_file, write_csv
 from cytosae.concepts import is_concept, read_concepts, read_datasets
 from cytosae.concepts.evaluation import FIGURES as QUALITY
-from cytosae.concepts.evaluation import LATENTS, read_figures
-from cytosae.report import files_of, overview, png_of_file, save, template, threshold_counts
+from cytosae.concepts.evaluation import LATENT_METHOD, read_figures
+from cytosae.report import encode_png, figure_files, overview, save, template, threshold_counts
 from cytosae.reproduction.paper import REPORTED
 from cytosae.sae import measured_on
 from cytosae.settings import EvaluateConfig, TrainConfig, stored_names
@@ -48,11 +48,11 @@ def write_results(
     evaluation
         Given where the quality measures were asked for.
     """
-    each = table_of_runs(spec, runs, diverged, layer_and_depth, quality=evaluation is not None)
+    each = make_run_table(spec, runs, diverged, layer_and_depth, quality=evaluation is not None)
     table = over_seeds(each)
     figures = _draw(folder / "figures", [run for run in runs if run.name not in diverged])
-    with whole_file(folder / TABLE) as partial:
-        table.to_parquet(partial, index=False)
+    with whole_file(folder / TABLE) as temporary:
+        table.to_parquet(temporary, index=False)
     for name, frame in ((CSV, table), (RUNS, each)):
         write_csv(folder / name, frame)
     page = template("sweep.html.j2").render(
@@ -62,17 +62,17 @@ def write_results(
         paper=paper_beside(table),
         diverged=diverged,
         seeds=len(spec.seeds),
-        figures=[(title, png_of_file(path)) for title, path in figures],
+        figures=[(title, encode_png(path)) for title, path in figures],
         version=__version__,
     )
-    with whole_file(folder / PAGE) as partial:
-        partial.write_text(page, encoding="utf-8")
-    outputs = {name: FileRecord.of(folder / name) for name in (TABLE, CSV, RUNS, PAGE)}
+    with whole_file(folder / PAGE) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+    outputs = {name: FileRecord.from_file(folder / name) for name in (TABLE, CSV, RUNS, PAGE)}
     Manifest("sweep", {"seeds": list(spec.seeds)}, {}, outputs, {"settings": len(spec.settings)}).save(folder)
     return {"table": f"{folder / TABLE}", "page": f"{folder / PAGE}", "settings": _plain(table)}
 
 
-def table_of_runs(
+def make_run_table(
     spec: Spec,
     runs: Sequence[Run],
     diverged: Mapping[str, str],
@@ -122,7 +122,7 @@ def _quality(folder: Path) -> dict[str, float]:
     if not (folder / "quality" / QUALITY).is_file():
         return {}
     figures = read_figures(folder)
-    own = figures[figures["method"] == LATENTS]
+    own = figures[figures["method"] == LATENT_METHOD]
     return {f"quality: {measure}": float(value) for measure, value in zip(own["measure"], own["value"], strict=True)}
 
 
@@ -134,17 +134,17 @@ def over_seeds(each: pd.DataFrame) -> pd.DataFrame:
     Parameters
     ----------
     each
-        From `table_of_runs`.
+        From `make_run_table`.
     """
     figures = [name for name in map(str, each) if name in FIGURES or name.startswith(("concepts_at_", "quality: "))]
     about = [name for name in map(str, each) if name not in (*figures, "seed", "state", "dataset", "measured_on")]
     datasets = each["dataset"].dropna().unique().tolist() or [None]
     rows = []
-    for _, of_setting in each.groupby("setting", sort=False):
-        lost = int((of_setting["state"] == "diverged").sum())
+    for _, trainings in each.groupby("setting", sort=False):
+        lost = int((trainings["state"] == "diverged").sum())
         for dataset in datasets:
-            some = of_setting[of_setting["dataset"] == dataset]
-            row = {**of_setting.iloc[0][about].to_dict(), "dataset": dataset, "trainings": len(some), "diverged": lost}
+            some = trainings[trainings["dataset"] == dataset]
+            row = {**trainings.iloc[0][about].to_dict(), "dataset": dataset, "trainings": len(some), "diverged": lost}
             if "measured_on" in some:
                 row["measured_on"] = " and ".join(sorted(some["measured_on"].dropna().unique())) or None
             for name in figures:
@@ -169,7 +169,7 @@ def paper_beside(table: pd.DataFrame) -> list[dict[str, Any]]:
             rows.append(
                 {
                     "where": one.where,
-                    "what": one.what,
+                    "what": one.quantity,
                     "setting": row["setting"],
                     "dataset": row["dataset"],
                     "paper": one.value,
@@ -196,7 +196,7 @@ def claim_results(folder: Path, runs: Sequence[Run], datasets: int) -> None:
     """Claim the tables, the page and the figures of a sweep, see `write_results`."""
     figures = [_counts(number) for number in range(datasets)]
     figures += [_overview(number, run) for number in range(datasets) for run in runs]
-    drawn = [f"figures/{name}" for figure in figures for name in files_of(figure)]
+    drawn = [f"figures/{name}" for figure in figures for name in figure_files(figure)]
     claim(folder, "sweep", [TABLE, CSV, RUNS, PAGE, *drawn], unnamed=drawn)
 
 

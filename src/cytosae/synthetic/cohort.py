@@ -77,8 +77,8 @@ class CohortSpec:
         """
         kinds: dict[str, type] = {f.name: type(f.default) for f in fields(cls)}
         values: dict[str, int | float] = {}
-        for item in filter(None, (piece.strip() for piece in text.split(","))):
-            key, _, value = (part.strip() for part in item.partition("="))
+        for item in filter(None, (entry.strip() for entry in text.split(","))):
+            key, _, value = (field.strip() for field in item.partition("="))
             if key not in kinds:
                 raise CytosaeError(
                     f"synthetic cohort: unknown key {key!r} in {text!r}; known keys: {', '.join(kinds)}. "
@@ -106,7 +106,7 @@ class Patient:
     """Where the slide was stained and photographed."""
     n_cells: int
     """Number of cells on record."""
-    shares: NDArray[np.float64]
+    fractions: NDArray[np.float64]
     """Share of each of `CELL_TYPES` in this patient's blood, shape (n_types,)."""
     rates: Mapping[str, Mapping[str, float]]
     """Cell type -> optional concept -> rate in this patient."""
@@ -119,9 +119,9 @@ def draw_patient(spec: CohortSpec, index: int) -> Patient:
     laboratory = _laboratories(spec)[(index // len(DIAGNOSES) + index % len(DIAGNOSES)) % spec.laboratories]
     rng = np.random.default_rng(np.random.SeedSequence(spec.seed, spawn_key=(index,)))
     n_cells = round(spec.cells * float(rng.gamma(8.0) / 8.0))
-    shares, rates = drawn_profile(PROFILES[diagnosis], rng)
+    fractions, rates = drawn_profile(PROFILES[diagnosis], rng)
     low = max(1, round(0.4 * spec.cells))
-    return Patient(f"P{index:03d}", diagnosis, laboratory, max(low, n_cells), shares, rates)
+    return Patient(f"P{index:03d}", diagnosis, laboratory, max(low, n_cells), fractions, rates)
 
 
 def _laboratories(spec: CohortSpec) -> tuple[Laboratory, ...]:
@@ -174,7 +174,7 @@ def _write(spec: CohortSpec, folder: Path, progress: Callable[[int, int], None] 
             (folder / kind / patient.name).mkdir(parents=True, exist_ok=True)
         for cell in range(patient.n_cells):
             rng = _cell_generator(spec, index, cell)
-            cell_type = CELL_TYPES[int(rng.choice(len(CELL_TYPES), p=patient.shares))]
+            cell_type = CELL_TYPES[int(rng.choice(len(CELL_TYPES), p=patient.fractions))]
             stem = f"{patient.name}/{cell:04d}"
             paths = f"images/{stem}.jpg", f"masks/{stem}.png", f"concepts/{stem}.png"
             if not all((folder / path).exists() for path in paths):
@@ -209,12 +209,12 @@ def _claim(spec: CohortSpec, folder: Path) -> None:
     path = folder / _RECORD
     if path.exists():
         try:
-            found = parse_json(path.read_text(encoding="utf-8"))
+            existing = parse_json(path.read_text(encoding="utf-8"))
         except ValueError:
-            found = None
-        if found != record:
+            existing = None
+        if existing != record:
             raise CytosaeError(
-                f"{folder} holds another synthetic cohort: {path.name} says {found}, expected {record}. "
+                f"{folder} holds another synthetic cohort: {path.name} says {existing}, expected {record}. "
                 "Choose another folder or remove this one."
             )
         return

@@ -94,10 +94,10 @@ def token_truth(masks: NDArray[Any], grid: int = 16) -> NDArray[np.float32]:
         raise ValueError(f"masks of {height}x{width} px do not divide into {grid}x{grid} patches")
     rows, columns = height // grid, width // grid
     patches = masks.reshape(*lead, grid, rows, grid, columns)
-    shares = np.empty((*lead, len(CONCEPTS), grid, grid), dtype=np.float32)
+    cover = np.empty((*lead, len(CONCEPTS), grid, grid), dtype=np.float32)
     for bit, name in enumerate(CONCEPTS):
-        shares[..., bit, :, :] = has_concept(patches, name).mean(axis=(-3, -1), dtype=np.float32)
-    return shares
+        cover[..., bit, :, :] = has_concept(patches, name).mean(axis=(-3, -1), dtype=np.float32)
+    return cover
 
 
 def patch_labels(masks: NDArray[Any], grid: int = 16) -> NDArray[np.bool_]:

@@ -48,19 +48,19 @@ class Laboratory:
     jpeg_subsampling: int = 0
     """Chroma subsampling as in Pillow: 0 is 4:4:4, 1 is 4:2:2, 2 is 4:2:0."""
 
-    def toward(self, other: Laboratory, share: float) -> Laboratory:
+    def toward(self, other: Laboratory, fraction: float) -> Laboratory:
         """Style on the way from this laboratory to another one.
 
         Parameters
         ----------
         other
             Laboratory to move to; its name is kept.
-        share
+        fraction
             0 gives this style, 1 the other one, more than 1 exaggerates.
         """
 
         def mixed(a: float, b: float, low: float) -> float:
-            return max(low, a + share * (b - a))
+            return max(low, a + fraction * (b - a))
 
         def colour(a: Colour, b: Colour, high: float = 9.0) -> Colour:
             red, green, blue = (min(high, mixed(p, q, 0.01)) for p, q in zip(a, b, strict=True))
@@ -79,7 +79,7 @@ class Laboratory:
             vignette=mixed(self.vignette, other.vignette, 0.0),
             variation=mixed(self.variation, other.variation, 0.0),
             jpeg_quality=min(95, round(mixed(self.jpeg_quality, other.jpeg_quality, 30))),
-            jpeg_subsampling=other.jpeg_subsampling if share > 0.5 else self.jpeg_subsampling,
+            jpeg_subsampling=other.jpeg_subsampling if fraction > 0.5 else self.jpeg_subsampling,
         )
 
 

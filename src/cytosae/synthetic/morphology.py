@@ -240,7 +240,7 @@ def paint_granules(
     scene: Scene,
     kind: str,
     where: Field,
-    share: float,
+    fraction: float,
     size: float = 1.0,
     patchy: float = 0.0,
     strength: float = 1.0,
@@ -253,22 +253,22 @@ def paint_granules(
         A key of `GRANULES`.
     where
         Coverage of the part of the cell that carries them, 0 to 1.
-    share
-        Share of the possible places that are taken.
+    fraction
+        Fraction of the possible positions that get a granule.
     size
         Factor on their radius.
     patchy
-        0 spreads them evenly; 1 lets them gather in some places.
+        0 spreads them evenly; 1 lets them cluster.
     strength
         Factor on their stain.
     """
     tone, spacing, radius = GRANULES[kind]
-    far, own, size_of_dot = scattered_dots(scene.rng, spacing * size * scene.um)
-    local = np.full_like(far, share)
+    far, own, dot_size = scattered_dots(scene.rng, spacing * size * scene.um)
+    local = np.full_like(far, fraction)
     if patchy:
         local *= 1 + np.float32(patchy) * scene.noise(1.5)
     far = far + np.float32(0.30 * radius * size * scene.um) * scene.noise(0.3)  # not quite round
-    distance = far - (0.55 + 0.8 * size_of_dot) * np.float32(radius * size * scene.um)
+    distance = far - (0.55 + 0.8 * dot_size) * np.float32(radius * size * scene.um)
     taken = np.where(own < local, where, np.float32(0))
     alpha = coverage(distance, 1.6) * taken
     texture: Field = np.asarray(0.85 + 0.3 * own / np.maximum(local, 0.05), dtype=np.float32)
@@ -276,11 +276,11 @@ def paint_granules(
     scene.mark(kind, alpha > 0.4)
 
 
-def paint_dust(scene: Scene, where: Field, tone: Tone, spacing: float = 0.6, share: float = 0.6) -> None:
+def paint_dust(scene: Scene, where: Field, tone: Tone, spacing: float = 0.6, fraction: float = 0.6) -> None:
     """Fine specific granules of neutrophils: too small to be a planted concept of their own."""
     far, own, _ = scattered_dots(scene.rng, spacing * scene.um)
     dots = np.exp(-np.square(far / np.float32(0.20 * scene.um)))
-    scene.add(dots * np.where(own < np.float32(share), where, np.float32(0)), tone)
+    scene.add(dots * np.where(own < np.float32(fraction), where, np.float32(0)), tone)
 
 
 def room(cell: Field, nucleus: Field) -> Field:
@@ -288,7 +288,7 @@ def room(cell: Field, nucleus: Field) -> Field:
     return np.minimum(-cell, nucleus)
 
 
-def widest_place(scene: Scene, space: Field) -> tuple[float, float, float]:
+def widest_point(scene: Scene, space: Field) -> tuple[float, float, float]:
     """A point of much room: x, y in cell coordinates and the room there, px."""
     best = float(space.max())
     candidates = np.flatnonzero(space >= best - 0.15 * abs(best))
@@ -307,10 +307,10 @@ def paint_vacuoles(scene: Scene, space: Field, number: int, smallest: float, lar
     rng = scene.rng
     for _ in range(number):
         radius = rng.uniform(smallest, largest) * scene.um
-        places = np.flatnonzero(space > min(0.75 * radius, 0.8 * float(space.max())))
-        if not len(places):
+        positions = np.flatnonzero(space > min(0.75 * radius, 0.8 * float(space.max())))
+        if not len(positions):
             return
-        row, column = divmod(int(rng.choice(places)), space.shape[1])
+        row, column = divmod(int(rng.choice(positions)), space.shape[1])
         x, y = scene.x - scene.x[row, column], scene.y - scene.y[row, column]
         hole = ellipse(x, y, radius * rng.uniform(0.9, 1.15), radius * rng.uniform(0.9, 1.1), rng.uniform(0, 3.1))
         alpha = coverage(hole, 2.2) * coverage(np.float32(0.5) - space, 1.5)
@@ -320,7 +320,7 @@ def paint_vacuoles(scene: Scene, space: Field, number: int, smallest: float, lar
 
 def paint_halo(scene: Scene, cell: Field, nucleus: Field, width: float) -> None:
     """Clear the cytoplasm beside the nucleus, on the side where there is most of it."""
-    px, py, _ = widest_place(scene, room(cell, nucleus))
+    px, py, _ = widest_point(scene, room(cell, nucleus))
     length = max(float(np.hypot(px, py)), 1e-3)
     toward = (scene.x * np.float32(px / length) + scene.y * np.float32(py / length)) / np.float32(scene.um)
     sector = np.clip(0.75 + 0.45 * toward, 0, 1)
@@ -340,10 +340,10 @@ def paint_nucleoli(scene: Scene, nucleus: Field, number: int) -> None:
     for _ in range(number):
         radius = rng.uniform(0.90, 1.35) * scene.um
         free = np.maximum(nucleus, near)
-        places = np.flatnonzero(free <= max(-1.25 * radius, 0.8 * float(free.min())))
-        if free.flat[places[0]] > 0:
+        positions = np.flatnonzero(free <= max(-1.25 * radius, 0.8 * float(free.min())))
+        if free.flat[positions[0]] > 0:
             return
-        row, column = divmod(int(rng.choice(places)), nucleus.shape[1])
+        row, column = divmod(int(rng.choice(positions)), nucleus.shape[1])
         x, y = scene.x - scene.x[row, column], scene.y - scene.y[row, column]
         body = ellipse(x, y, radius * rng.uniform(1.0, 1.2), radius * rng.uniform(0.8, 1.0), rng.uniform(0, 3.1))
         rim = np.exp(-np.square((body - 1) / np.float32(1.6)))
@@ -365,7 +365,7 @@ def paint_rods(scene: Scene, cell: Field, nucleus: Field, concept: str, number: 
         Needles in all.
     """
     rng = scene.rng
-    px, py, _ = widest_place(scene, room(cell, nucleus))
+    px, py, _ = widest_point(scene, room(cell, nucleus))
     across = float(np.arctan2(py, px)) + np.pi / 2  # along the crescent of cytoplasm there is most room
     bundle = concept == "faggot"
     spread, offset = (0.28, 0.62) if bundle else (0.35, 0.0)

@@ -19,7 +19,7 @@ from cytosae.synthetic.recipes import CELL_TYPES, TRAIT_RATES
 class Profile:
     """Means from which the patients of a diagnosis are drawn."""
 
-    shares: Mapping[str, float]
+    fractions: Mapping[str, float]
     """Cell type -> mean share; brought to a sum of 1."""
     rates: Mapping[str, Mapping[str, float]]
     """Cell type -> optional concept -> mean rate, where it differs from `TRAIT_RATES`."""
@@ -31,7 +31,7 @@ class Profile:
     """Beta concentration (sum of both parameters) of the rates: larger makes patients more alike."""
 
 
-def _shares(*percent: float) -> Mapping[str, float]:
+def _fractions(*percent: float) -> Mapping[str, float]:
     return MappingProxyType(dict(zip(CELL_TYPES, percent, strict=True)))
 
 
@@ -40,7 +40,7 @@ def _shares(*percent: float) -> Mapping[str, float]:
 PROFILES: Mapping[str, Profile] = MappingProxyType(
     {
         "APL_PML_RARA": Profile(
-            shares=_shares(12, 4, 20, 3, 1, 1, 3, 2, 12, 39, 3),
+            fractions=_fractions(12, 4, 20, 3, 1, 1, 3, 2, 12, 39, 3),
             rates={
                 "promyelocyte": {
                     "azurophilic_granules": 0.95,
@@ -55,7 +55,7 @@ PROFILES: Mapping[str, Profile] = MappingProxyType(
             marked_by=("azurophilic_granules", "faggot", "auer_rod"),
         ),
         "NPM1": Profile(
-            shares=_shares(12, 3, 18, 16, 1, 0.5, 2, 2, 42, 2, 4),
+            fractions=_fractions(12, 3, 18, 16, 1, 0.5, 2, 2, 42, 2, 4),
             rates={
                 "blast": {
                     "nuclear_indentation": 0.50,
@@ -67,7 +67,7 @@ PROFILES: Mapping[str, Profile] = MappingProxyType(
             marked_by=("nuclear_indentation",),
         ),
         "CBFB_MYH11": Profile(
-            shares=_shares(13, 4, 14, 19, 13, 1, 2, 2, 27, 3, 2),
+            fractions=_fractions(13, 4, 14, 19, 13, 1, 2, 2, 27, 3, 2),
             rates={
                 "eosinophil": {"basophilic_granules": 0.70, "nuclear_lobes": 0.45},
                 "monocyte": {"vacuoles": 0.50, "azurophilic_granules": 0.15},
@@ -76,7 +76,7 @@ PROFILES: Mapping[str, Profile] = MappingProxyType(
             marked_by=("eosinophilic_granules", "basophilic_granules"),
         ),
         "RUNX1_RUNX1T1": Profile(
-            shares=_shares(18, 6, 17, 3, 3, 1, 3, 2, 41, 4, 2),
+            fractions=_fractions(18, 6, 17, 3, 3, 1, 3, 2, 41, 4, 2),
             rates={
                 "blast": {
                     "auer_rod": 0.32,
@@ -97,7 +97,7 @@ PROFILES: Mapping[str, Profile] = MappingProxyType(
             ),
         ),
         "healthy": Profile(
-            shares=_shares(51, 5, 27, 8, 3.5, 1, 0.3, 2, 0.1, 0.1, 2),
+            fractions=_fractions(51, 5, 27, 8, 3.5, 1, 0.3, 2, 0.1, 0.1, 2),
             rates={},
             marked_by=("nuclear_lobes", "dense_chromatin"),
         ),
@@ -125,8 +125,8 @@ def drawn_profile(
     -------
     Shares of `CELL_TYPES`, float64, sum 1; and rates per cell type and optional concept.
     """
-    mean = np.array([profile.shares[cell_type] for cell_type in CELL_TYPES])
-    shares = rng.dirichlet(profile.alike * mean / mean.sum())
+    mean = np.array([profile.fractions[cell_type] for cell_type in CELL_TYPES])
+    fractions = rng.dirichlet(profile.alike * mean / mean.sum())
     rates: dict[str, dict[str, float]] = {}
     for cell_type, usual in TRAIT_RATES.items():
         own = profile.rates.get(cell_type, {})
@@ -137,4 +137,4 @@ def drawn_profile(
                 k = profile.alike_rates
                 centre = float(rng.beta(k * centre, k * (1 - centre)))
             rates[cell_type][concept] = centre
-    return shares, rates
+    return fractions, rates

@@ -122,10 +122,10 @@ def paint_red_cells(scene: Scene, cell_distance: Field, gap: float) -> None:
             continue
         placed.append((px, py))
         own = radius * rng.uniform(0.9, 1.1)
-        part = _patch(px, py, 1.35 * own, scene)
-        if part is None:
+        window = _patch(px, py, 1.35 * own, scene)
+        if window is None:
             continue
-        x, y = scene.x[part] - np.float32(px), scene.y[part] - np.float32(py)
+        x, y = scene.x[window] - np.float32(px), scene.y[window] - np.float32(py)
         waves = [(2, rng.normal(0, 0.03) + stretch, rng.uniform(0, 6.3))]
         waves += [(n, deformed * rng.normal() / (n - 1), rng.uniform(0, 6.3)) for n in (3, 4, 5)]
         if crenated:  # echinocytes, an artefact of slow drying
@@ -138,12 +138,12 @@ def paint_red_cells(scene: Scene, cell_distance: Field, gap: float) -> None:
         dip = np.float32(own_pallor) / (1 + np.exp((depth - np.float32(width)) / np.float32(sharp)))
         profile = (1 - dip) * (0.86 + 0.14 * depth * depth) * np.float32(filled * rng.uniform(0.88, 1.08))
         alpha = coverage(distance, 2.2)
-        plane = scene.amounts[3][part]
+        plane = scene.amounts[3][window]
         # Where red cells overlap each is squeezed thinner, so that amounts add up to less than their sum.
         plane += alpha * profile * (1 - np.float32(0.40) * np.minimum(plane, 1))
         if rng.random() < 0.015:  # polychromatic red cells keep some RNA
-            scene.amounts[1][part] += alpha * np.float32(0.10)
-        scene.masks[part][alpha > 0.5] |= BITS["red_cell"]
+            scene.amounts[1][window] += alpha * np.float32(0.10)
+        scene.masks[window][alpha > 0.5] |= BITS["red_cell"]
 
 
 def paint_platelet(scene: Scene, px: float, py: float, radius: float) -> None:
@@ -166,8 +166,8 @@ def paint_platelet(scene: Scene, px: float, py: float, radius: float) -> None:
     core = np.clip(-distance / np.float32(0.6 * radius), 0, 1)
     scene.add(core * alpha, (0.16, 0.02, 0.08, 0.0))
     for spacing, size in ((0.68, 0.24), (0.55, 0.17)):
-        far, own, size_of_dot = scattered_dots(rng, spacing * scene.um)
-        dots = coverage(far - (0.7 + 0.6 * size_of_dot) * np.float32(size * scene.um))
+        far, own, dot_size = scattered_dots(rng, spacing * scene.um)
+        dots = coverage(far - (0.7 + 0.6 * dot_size) * np.float32(size * scene.um))
         scene.add(dots * (own < 0.75) * np.clip(core * 2.2, 0, 1), (0.30, 0.0, 0.14, 0.0))
     scene.masks[alpha > 0.5] &= ~BITS["red_cell"]
     scene.mark("platelet", alpha > 0.5)

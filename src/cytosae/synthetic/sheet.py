@@ -68,8 +68,8 @@ def contact_sheet(real: Mapping[str, Sequence[Path]] | None = None, seed: int = 
         files = list((real or {}).get(cell_type, ()))[:half]
         _label(sheet, half, line, "real" if files else "")
         for column, file in enumerate(files):
-            with Image.open(file) as opened:
-                _paste(sheet, half + column, line, opened.convert("RGB"))
+            with Image.open(file) as source:
+                _paste(sheet, half + column, line, source.convert("RGB"))
     for index, (concept, cell_type) in enumerate(PLANTED):
         line, column = len(CELL_TYPES) + index // half, 2 * (index % half)
         image, masks = _example(seed, 50 + index, 0, cell_type, REFERENCE, concept)
@@ -119,5 +119,5 @@ def _paste(sheet: Image.Image, column: int, line: int, cell: Image.Image) -> Non
 
 
 def _label(sheet: Image.Image, column: int, line: int, text: str) -> None:
-    place = (column * _EDGE + 2, line * (_EDGE + _TEXT) + 1)
-    ImageDraw.Draw(sheet).text(place, text, fill=(30, 30, 30), font=ImageFont.load_default(size=12))
+    corner = (column * _EDGE + 2, line * (_EDGE + _TEXT) + 1)
+    ImageDraw.Draw(sheet).text(corner, text, fill=(30, 30, 30), font=ImageFont.load_default(size=12))

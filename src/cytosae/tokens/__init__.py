@@ -1,6 +1,6 @@
 """How are millions of tokens kept and read shuffled? Leaves shards and ``manifest.json``."""
 
-from cytosae.tokens.embedding import embed, layout_of
+from cytosae.tokens.embedding import embed, store_layout
 from cytosae.tokens.importing import import_tokens
 from cytosae.tokens.live import LiveTokens
 from cytosae.tokens.shuffling import in_order, shuffled_batches
@@ -16,6 +16,6 @@ __all__ = [
     "embed",
     "import_tokens",
     "in_order",
-    "layout_of",
     "shuffled_batches",
+    "store_layout",
 ]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-SHARE = 8
+LIMIT_DIVISOR = 8
 """Of the descriptors that this process may have, one in so many is for the files of one store."""
 _MOST = 4096
 
@@ -23,7 +23,7 @@ def allowed() -> int:
     except ImportError:  # not a POSIX system
         return 64
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return _MOST if soft < 0 else max(1, min(_MOST, soft // SHARE))
+    return _MOST if soft < 0 else max(1, min(_MOST, soft // LIMIT_DIVISOR))
 
 
 @dataclass

@@ -25,7 +25,7 @@ from cytosae.tokens.store import Layout
 from cytosae.tokens.writer import Make, write_store
 
 
-def layout_of(info: BackboneInfo, config: StoreConfig | None = None) -> Layout:
+def store_layout(info: BackboneInfo, config: StoreConfig | None = None) -> Layout:
     """The layout of a store of a backbone's tokens."""
     config = config or StoreConfig()
     about = json.loads(json.dumps(asdict(info)))  # as it will be read back: lists, no tuples
@@ -49,15 +49,15 @@ class _Embedding:
     def _made(self, backbone: Backbone, batches: Sequence[pd.DataFrame]) -> Generator[torch.Tensor, None, None]:
         paths = [path for batch in batches for path in batch["path"]]
         scalings = [scaling for batch in batches for scaling in intensities(batch)]
-        places = np.split(np.arange(len(paths)), np.cumsum([len(batch) for batch in batches])[:-1])
-        with closing(decoded(paths, places, INPUT_SIZE, self.workers, scalings)) as images:
+        indices = np.split(np.arange(len(paths)), np.cumsum([len(batch) for batch in batches])[:-1])
+        with closing(decoded(paths, indices, INPUT_SIZE, self.workers, scalings)) as images:
             for batch in batches:
                 yield embed_batch(backbone, next(images), batch["cell_id"].tolist(), self.layout.dtype)
 
 
 def _like(layout: Layout, info: BackboneInfo) -> Layout:
     """The layout with another backbone."""
-    return layout_of(info, StoreConfig(layout.dtype, layout.cells_per_shard, layout.batch_size))
+    return store_layout(info, StoreConfig(layout.dtype, layout.cells_per_shard, layout.batch_size))
 
 
 def embed(
@@ -83,7 +83,7 @@ def embed(
     folder
         The store.
     layout
-        See `layout_of`.
+        See `store_layout`.
     workers
         Decoding processes, of each replica. If None one a core, and none beside a replica that is not the only one.
     engine, partition

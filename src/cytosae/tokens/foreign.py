@@ -75,9 +75,9 @@ def open_foreign(path: Path, layer: int | None = None) -> Foreign:
         return _npy(path)
     if path.suffix in HDF5_SUFFIXES and path.is_file():
         return _hdf5(path)
-    what = "no such file or folder" if not path.exists() else "not tokens of a known kind"
+    problem = "no such file or folder" if not path.exists() else "not tokens of a known kind"
     raise CytosaeError(
-        f"{path}: {what}. Expected a folder of saev with metadata.json, a .npy file, or HDF5 "
+        f"{path}: {problem}. Expected a folder of saev with metadata.json, a .npy file, or HDF5 "
         f"({', '.join(HDF5_SUFFIXES)}) with a data set {DATASET!r}."
     )
 
@@ -115,15 +115,15 @@ def _hdf5(path: Path) -> Foreign:
     return Foreign(path, *shape, read, (path,))
 
 
-def _shape(found: Sequence[int], dtype: np.dtype[Any], path: Path) -> tuple[int, int, int]:
+def _shape(shape: Sequence[int], dtype: np.dtype[Any], path: Path) -> tuple[int, int, int]:
     """Cells, tokens and width of an array."""
     if dtype.kind != "f":
         raise CytosaeError(f"{path}: holds {dtype}; expected floating-point numbers (float16, float32 or float64).")
-    if len(found) not in {2, 3} or 0 in found[1:]:
+    if len(shape) not in {2, 3} or 0 in shape[1:]:
         raise CytosaeError(
-            f"{path}: holds an array of shape {tuple(found)}; expected (n_cells, n_tokens, d_model), or (n_cells, d_model)."
+            f"{path}: holds an array of shape {tuple(shape)}; expected (n_cells, n_tokens, d_model), or (n_cells, d_model)."
         )
-    return int(found[0]), int(found[1]) if len(found) == 3 else 1, int(found[-1])
+    return int(shape[0]), int(shape[1]) if len(shape) == 3 else 1, int(shape[-1])
 
 
 def _saev(folder: Path, layer: int | None) -> Foreign:
@@ -163,13 +163,13 @@ def _saev(folder: Path, layer: int | None) -> Foreign:
     starts = np.concatenate([[0], np.cumsum([rows for _, rows in filled])])
 
     def read(start: int, stop: int) -> NDArray[Any]:
-        parts = []
+        chunks = []
         for path, first, last in zip(shards, starts[:-1], starts[1:], strict=True):
             begin, end = max(start, first) - first, min(stop, last) - first
             if begin < end:
                 mapped = np.memmap(path, dtype="<f4", mode="r", shape=(int(last - first), *row_shape))
-                parts.append(np.array(mapped[begin:end, layers.index(chosen)]))
-        return np.concatenate(parts)
+                chunks.append(np.array(mapped[begin:end, layers.index(chosen)]))
+        return np.concatenate(chunks)
 
     model = " ".join(
         str(next((about[name] for name in names if name in about), "")) for names in (_FAMILY, _CHECKPOINT)
@@ -204,12 +204,12 @@ def _filled(folder: Path, examples: int, full: int) -> list[tuple[str, int]]:
 
 def _object(path: Path) -> dict[str, Any]:
     try:
-        found = parse_json(path.read_text(encoding="utf-8"))
+        document = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise CytosaeError(f"{path}: not a JSON file ({error}).") from error
-    if not isinstance(found, dict):
-        raise CytosaeError(f"{path}: holds a {type(found).__name__}; expected the description that saev writes.")
-    return found
+    if not isinstance(document, dict):
+        raise CytosaeError(f"{path}: holds a {type(document).__name__}; expected the description that saev writes.")
+    return document
 
 
 def _number(about: dict[str, Any], names: tuple[str, ...], folder: Path) -> int:

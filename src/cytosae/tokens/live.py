@@ -103,7 +103,7 @@ class LiveTokens:
             with closing(decoded(paths, chunk, INPUT_SIZE, self.workers, scalings)) as images:
                 for batch in chunk:
                     pixels = next(images)
-                    parts = [
+                    chunks = [
                         embed_batch(
                             self.backbone,
                             pixels[i : i + size],
@@ -112,7 +112,7 @@ class LiveTokens:
                         )
                         for i in range(0, len(batch), size)
                     ]
-                    yield torch.cat(parts)
+                    yield torch.cat(chunks)
 
     def close(self) -> None:
         """Nothing is open."""

@@ -38,7 +38,7 @@ from cytosae.artefacts import (
 )
 from cytosae.cells import pixels_digest, read_cells
 from cytosae.errors import CytosaeError
-from cytosae.storage import StoredPath, ranges, release
+from cytosae.storage import StoredPath, drop_working_copy, ranges
 from cytosae.tokens.descriptors import Descriptors
 
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -80,7 +80,7 @@ class Layout:
     """Of the mathematics between image and token, see `cytosae.artefacts.VERSIONS`."""
 
     def identity(self) -> dict[str, Any]:
-        """What determines the tokens, flat: not by which name or from which place the backbone was loaded."""
+        """What determines the tokens, flat: not the name or path from which the backbone was loaded."""
         backbone = {k: v for k, v in self.backbone.items() if k not in _NAMES}
         flat = {**{k: v for k, v in asdict(self).items() if k != "backbone"}, **backbone}
         if self.version == 1:
@@ -160,10 +160,10 @@ def read_manifest(folder: Path) -> tuple[Layout, list[Shard], bool] | None:
 
 def write_shard(path: Path, tokens: torch.Tensor) -> FileRecord:
     """Write tokens ``(n_cells, n_tokens, d_model)`` as one shard; of one at a URL nothing is kept on this machine."""
-    with whole_file(path, shared=True) as partial:
-        save_file({"tokens": tokens}, partial)
-    record = FileRecord.of(path)
-    release(path)
+    with whole_file(path, shared=True) as temporary:
+        save_file({"tokens": tokens}, temporary)
+    record = FileRecord.from_file(path)
+    drop_working_copy(path)
     return record
 
 
@@ -201,10 +201,10 @@ class TokenStore:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        found = read_manifest(folder)
-        if found is None:
+        manifest = read_manifest(folder)
+        if manifest is None:
             raise CytosaeError(f"{folder}: no token store there. Make one with `cytosae embed CELLS -o {folder}`.")
-        self.layout, self.shards, complete = found
+        self.layout, self.shards, complete = manifest
         if not complete:
             raise CytosaeError(
                 f"{folder}: the token store is not finished. Run the same `cytosae {self.layout.command}` again: it goes on "

@@ -69,7 +69,7 @@ def unpack_all(archives: list[Path], folder: Path, on_progress: Progress | None 
             unpack(archive, target, on_progress)
         made.append(target)
         if depth < _DEPTH:
-            inner = [path for path in Tree.of(target).files if is_archive(path) and not already_unpacked(path)]
+            inner = [path for path in Tree.below(target).files if is_archive(path) and not already_unpacked(path)]
             waiting += [(path, depth + 1) for path in inner]
     return made
 
@@ -92,9 +92,9 @@ def unpack(archive: Path, folder: Path, on_progress: Progress | None = None) -> 
     """Unpack one archive into a folder that then exists whole; see `unpack_all`."""
     make_folder(folder.parent)
     members = _zip_members if archive.name.lower().endswith(_ZIP) else _tar_members
-    with whole_folder(folder, archive) as partial, _damage(archive):
+    with whole_folder(folder, archive) as temporary, _damage(archive):
         for name, done, total, stream in members(archive, folder.parent):
-            target = partial / _inside(archive, name)
+            target = temporary / _inside(archive, name)
             if target.is_dir():
                 raise CytosaeError(f"{archive}: {name!r} is a file and a folder at once. Fetch the archive again.")
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -140,10 +140,10 @@ def _inside(archive: Path, name: str) -> PurePosixPath:
     return path
 
 
-def _zip_members(archive: Path, place: Path) -> Iterator[tuple[str, int, int, IO[bytes]]]:
+def _zip_members(archive: Path, folder: Path) -> Iterator[tuple[str, int, int, IO[bytes]]]:
     """Files of a zip archive: name, bytes up to its end, bytes of all, and the stream."""
-    with zipfile.ZipFile(archive) as opened:
-        files = [member for member in opened.infolist() if not member.filename.replace("\\", "/").endswith("/")]
+    with zipfile.ZipFile(archive) as zip_file:
+        files = [member for member in zip_file.infolist() if not member.filename.replace("\\", "/").endswith("/")]
         for member in files:
             _inside(archive, member.filename)
             mode = member.external_attr >> 16 & _KIND if member.create_system == _UNIX else 0
@@ -151,33 +151,33 @@ def _zip_members(archive: Path, place: Path) -> Iterator[tuple[str, int, int, IO
                 kind = "a link" if mode == _LINK else "no plain file"
                 raise CytosaeError(f"{archive}: refused, its member {member.filename!r} is {kind}.")
         total = sum(member.file_size for member in files)
-        _check_room(archive, place, total)
+        _check_room(archive, folder, total)
         done = 0
         for member in files:
             done += member.file_size
-            yield member.filename, done, total, opened.open(member)
+            yield member.filename, done, total, zip_file.open(member)
 
 
-def _tar_members(archive: Path, place: Path) -> Iterator[tuple[str, int, int, IO[bytes]]]:
+def _tar_members(archive: Path, folder: Path) -> Iterator[tuple[str, int, int, IO[bytes]]]:
     """The same of a tar archive, in bytes of the archive: it is read only once."""
-    with archive.open("rb") as raw, tarfile.open(fileobj=raw) as opened:
+    with archive.open("rb") as raw, tarfile.open(fileobj=raw) as tar_file:
         total = archive.stat().st_size
-        _check_room(archive, place, total)
-        for member in opened:
+        _check_room(archive, folder, total)
+        for member in tar_file:
             if member.isdir():
                 continue
             _inside(archive, member.name)
-            stream = opened.extractfile(member) if member.isreg() else None
+            stream = tar_file.extractfile(member) if member.isreg() else None
             if stream is None:
                 kind = "a link" if member.issym() or member.islnk() else "no plain file"
                 raise CytosaeError(f"{archive}: refused, its member {member.name!r} is {kind}.")
             yield member.name, raw.tell(), total, stream
 
 
-def _check_room(archive: Path, place: Path, needed: int) -> None:
-    free = shutil.disk_usage(place).free
+def _check_room(archive: Path, folder: Path, needed: int) -> None:
+    free = shutil.disk_usage(folder).free
     if needed > free:
         raise CytosaeError(
-            f"{place}: {archive.name} needs {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB are free. Free some space or "
+            f"{folder}: {archive.name} needs {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB are free. Free some space or "
             "choose another folder."
         )

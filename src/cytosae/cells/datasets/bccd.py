@@ -33,21 +33,21 @@ def read(tree: Tree, made: Path) -> Reading:
     """
     fields = {path.stem: path for path in tree.images() if path.parent.name.lower() == "jpegimages"}
     boxes = {path.stem: path for path in tree.files if path.suffix.lower() == ".xml" and path.stem in fields}
-    said, tables, notes = _categories(tree)
+    categories, tables, notes = _categories(tree)
     splits = _splits(tree, tables)
     rows = []
     if boxes:
-        with whole_folder(made, min(boxes.values())) as partial:
+        with whole_folder(made, min(boxes.values())) as temporary:
             for name in sorted(boxes):
                 try:
-                    found = _white_cells(boxes[name])
-                    crops = _crops(fields[name], found)
+                    cell_boxes = _white_cells(boxes[name])
+                    crops = _crops(fields[name], cell_boxes)
                 except (UnreadableImage, ElementTree.ParseError, ValueError) as error:
                     notes.append(f"{name} is left out: {error}")
                     continue
-                category = said.get(_number(name))
+                category = categories.get(_number(name))
                 for index, crop in enumerate(crops):
-                    crop.save(partial / f"{name}_{index}.png")
+                    crop.save(temporary / f"{name}_{index}.png")
                     code = _code(category, len(crops))
                     path = str(made / f"{name}_{index}.png")
                     rows.append((path, code, f"{name}_{index}", splits.get(name), category))
@@ -60,7 +60,7 @@ def _white_cells(path: Path) -> list[Box]:
     data = read_bytes(path)
     if b"<!DOCTYPE" in data:  # nothing published needs it, and entities can be made to explode
         raise ValueError(f"{path.name} declares a document type")
-    found = []
+    cell_boxes = []
     for one in ElementTree.fromstring(data).iter("object"):
         if (one.findtext("name") or "").strip().upper() == "WBC":
             left, top, right, bottom = (
@@ -68,8 +68,8 @@ def _white_cells(path: Path) -> list[Box]:
             )
             if left >= right or top >= bottom:
                 raise ValueError(f"{path.name} has an empty box")
-            found.append((left, top, right, bottom))
-    return found
+            cell_boxes.append((left, top, right, bottom))
+    return cell_boxes
 
 
 def _crops(path: Path, boxes: list[Box]) -> list[Image.Image]:
@@ -113,13 +113,15 @@ def _code(category: str | None, boxes: int) -> str | None:
 
 def _splits(tree: Tree, used: set[Path]) -> dict[str, str]:
     """Published split of each image; adds the files that say so to `used`."""
-    found: dict[str, str] = {}
+    split_by_image: dict[str, str] = {}
     for path in tree.files:
         if path.suffix.lower() == ".txt" and path.parent.name.lower() == "main":
             used.add(path)
             if path.stem.lower() in _SPLITS:
-                found |= dict.fromkeys(path.read_text(encoding="utf-8", errors="replace").split(), path.stem.lower())
-    return found
+                split_by_image |= dict.fromkeys(
+                    path.read_text(encoding="utf-8", errors="replace").split(), path.stem.lower()
+                )
+    return split_by_image
 
 
 BCCD = DataSet(

@@ -38,7 +38,7 @@ def read(tree: Tree, made: Path) -> Reading:
     The arrays are ``train_images (n, edge, edge, 3)`` and ``train_labels (n, 1)``, and so on for ``val`` and ``test``.
     Images are read one at a time; nothing is unpickled.
     """
-    sizes = {path: int(found[1] or 28) for path in tree.files if (found := _FILE.fullmatch(path.name.lower()))}
+    sizes = {path: int(match[1] or 28) for path in tree.files if (match := _FILE.fullmatch(path.name.lower()))}
     if not sizes:
         return Reading(pd.DataFrame(columns=["path", "code", "cell_id", "split"], dtype="object"))
     source = max(sizes, key=lambda path: sizes[path])
@@ -80,12 +80,12 @@ def _not_it(path: Path, reason: str) -> CytosaeError:
 
 def _write_images(source: Path, folder: Path, counts: dict[str, int]) -> None:
     total = sum(counts.values())
-    with whole_folder(folder, source) as partial, progress("images", total, "images") as bar:
+    with whole_folder(folder, source) as temporary, progress("images", total, "images") as bar:
         done = 0
         for split, count in counts.items():
-            (partial / split).mkdir()
+            (temporary / split).mkdir()
             for number, pixels in enumerate(_images(source, split, count)):
-                Image.fromarray(pixels).save(partial / split / f"{number:05d}.png", compress_level=1)
+                Image.fromarray(pixels).save(temporary / split / f"{number:05d}.png", compress_level=1)
                 done += 1
                 bar.to(done)
 
@@ -93,7 +93,7 @@ def _write_images(source: Path, folder: Path, counts: dict[str, int]) -> None:
 def _images(source: Path, split: str, count: int) -> Iterator[NDArray[np.uint8]]:
     """Images of one array, without holding all: 12,000 of 224 pixels would take 1.8 GB."""
     try:
-        with zipfile.ZipFile(source) as opened, opened.open(f"{split}_images.npy") as file:
+        with zipfile.ZipFile(source) as zip_file, zip_file.open(f"{split}_images.npy") as file:
             version = np.lib.format.read_magic(file)
             header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
             shape, by_columns, dtype = header(file)

@@ -1,4 +1,4 @@
-"""What is said of a published data set: its classes, licence, citation, where it is, and what reads it."""
+"""Description of a published data set: its classes, licence, citation, where it is, and what reads it."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ def whole_folder(folder: Path, source: Path) -> Iterator[Path]:
     """Fill a folder so that it exists whole or not at all.
 
     Yields a temporary folder beside it, which takes its name when the block ends well and is removed otherwise.
-    `source` is the file that it is made from; `made_from` then tells whether it still is.
+    `source` is the file that it is made from; `made_from` then checks whether it still is.
 
     Raises
     ------
@@ -31,26 +31,26 @@ def whole_folder(folder: Path, source: Path) -> Iterator[Path]:
             f"{strangers[0]}: is there already and was not made by this program; it would be lost. Move it away, or choose "
             "another output."
         )
-    partial = folder.with_name(f".{folder.name}{PARTIAL}")
-    shutil.rmtree(partial, ignore_errors=True)
-    make_folder(partial)
+    temporary = folder.with_name(f".{folder.name}{PARTIAL}")
+    shutil.rmtree(temporary, ignore_errors=True)
+    make_folder(temporary)
     try:
         with disk_errors(folder):
-            yield partial
-            files = sorted(path.relative_to(partial).as_posix() for path in partial.rglob("*") if not path.is_dir())
-            write_json(partial / MARK, {**asdict(FileRecord.of(source)), "files": files})
+            yield temporary
+            files = sorted(path.relative_to(temporary).as_posix() for path in temporary.rglob("*") if not path.is_dir())
+            write_json(temporary / MARK, {**asdict(FileRecord.from_file(source)), "files": files})
             if folder.exists():
                 shutil.rmtree(folder)
-            partial.rename(folder)
+            temporary.rename(folder)
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _strangers(folder: Path) -> list[Path]:
     """Files in the folder that were not made here; all of them where nothing says what was."""
     own = {*(read_json(folder / MARK).get("files", []) if is_made(folder) else []), MARK}
-    found = (path for path in sorted(folder.rglob("*")) if path.is_symlink() or not path.is_dir())
-    return [path for path in found if path.relative_to(folder).as_posix() not in own]
+    files = (path for path in sorted(folder.rglob("*")) if path.is_symlink() or not path.is_dir())
+    return [path for path in files if path.relative_to(folder).as_posix() not in own]
 
 
 def is_made(folder: Path) -> bool:

@@ -24,19 +24,19 @@ def read(tree: Tree, made: Path) -> Reading:
     codes = {one.code.lower(): one.code for one in CLASSES}
     rows = []
     for path in tree.images():
-        parts = tree.parts(path)
-        depth = next((i for i in reversed(range(len(parts) - 2)) if parts[i].lower() in codes), None)
+        segments = tree.segments(path)
+        depth = next((i for i in reversed(range(len(segments) - 2)) if segments[i].lower() in codes), None)
         if depth is not None:
-            rows.append((str(path), codes[parts[depth].lower()], "/".join(parts[depth:]), parts[depth + 1]))
+            rows.append((str(path), codes[segments[depth].lower()], "/".join(segments[depth:]), segments[depth + 1]))
     cells = pd.DataFrame(rows, columns=["path", "code", "cell_id", "patient"], dtype="object")
     tables = tree.named("metadata.csv")
     if not tables:
         return Reading(cells, notes=("metadata.csv is not there: no age, sex and counts",))
-    said = _metadata(tables[0])
+    metadata = _metadata(tables[0])
     return Reading(
-        cells.join(said.drop(columns="bag_label", errors="ignore"), on="patient"),
+        cells.join(metadata.drop(columns="bag_label", errors="ignore"), on="patient"),
         frozenset({tables[0]}),
-        tuple(_contradictions(cells, said)),
+        tuple(_contradictions(cells, metadata)),
     )
 
 
@@ -54,15 +54,15 @@ def _metadata(path: Path) -> pd.DataFrame:
     return table.dropna(subset="patient_id").drop_duplicates("patient_id").set_index("patient_id")
 
 
-def _contradictions(cells: pd.DataFrame, said: pd.DataFrame) -> list[str]:
+def _contradictions(cells: pd.DataFrame, metadata: pd.DataFrame) -> list[str]:
     folders = cells.drop_duplicates("patient").set_index("patient")["code"]
     notes = []
-    if lacking := sorted(set(folders.index) - set(said.index)):
+    if lacking := sorted(set(folders.index) - set(metadata.index)):
         notes.append(f"{len(lacking)} patients are not in metadata.csv (first: {lacking[0]})")
-    if absent := sorted(set(said.index) - set(folders.index)):
+    if absent := sorted(set(metadata.index) - set(folders.index)):
         notes.append(f"{len(absent)} patients of metadata.csv have no images (first: {absent[0]})")
-    if "bag_label" in said:
-        stated = said["bag_label"].reindex(folders.index)
+    if "bag_label" in metadata:
+        stated = metadata["bag_label"].reindex(folders.index)
         if other := sorted(folders.index[stated.notna() & (stated != folders)]):
             notes.append(f"{len(other)} patients lie in the folder of another diagnosis (first: {other[0]})")
     return notes

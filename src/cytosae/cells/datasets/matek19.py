@@ -40,10 +40,10 @@ def read(tree: Tree, made: Path) -> Reading:
     tables = tree.named("annotations.dat")
     if not tables:
         return Reading(cells, frozenset(used), ("annotations.dat is not there: no re-annotations",))
-    said = _annotations(tables[0]).reindex(cells["cell_id"].str.lower())
+    annotations = _annotations(tables[0]).reindex(cells["cell_id"].str.lower())
     for column in _ANNOTATIONS:
-        cells[column] = [_NAMES.get(code) for code in said[column]]
-    stated = said["annotation"].to_numpy()
+        cells[column] = [_NAMES.get(code) for code in annotations[column]]
+    stated = annotations["annotation"].to_numpy()
     notes = []
     if missing := int(pd.isna(stated).sum()):
         notes.append(f"{missing} images are not in annotations.dat")

@@ -87,8 +87,8 @@ def prepare(
 
 def _is_summary(path: Path) -> bool:
     try:
-        found = parse_json(path.read_text(encoding="utf-8"))
-        return {"cytosae", "dataset", "published_images"} <= found.keys()
+        document = parse_json(path.read_text(encoding="utf-8"))
+        return {"cytosae", "dataset", "published_images"} <= document.keys()
     except (OSError, ValueError, AttributeError):
         return False
 
@@ -104,17 +104,17 @@ def _archives(source: Path, output: Path) -> list[Path]:
         raise CytosaeError(f"{source}: neither a folder nor an archive (zip, tar, tar.gz). Give what was downloaded.")
     if not source.is_dir():
         raise CytosaeError(f"{source}: no such file or folder. Give what was downloaded: a folder or an archive.")
-    found = Tree.of(source, without=[output / _UNPACKED]).files
-    return [path for path in found if is_archive(path) and not already_unpacked(path)]
+    files = Tree.below(source, without=[output / _UNPACKED]).files
+    return [path for path in files if is_archive(path) and not already_unpacked(path)]
 
 
 def _tree(source: Path, output: Path, unpacked: list[Path]) -> Tree:
     ours = [output / name for name in (_UNPACKED, TABLE, SUMMARY, LEFT_OUT, ATTRIBUTES, LEDGER)]
     ours += [output / _IMAGES] if is_made(output / _IMAGES) else []
     if source.is_dir():
-        return Tree.of(source, *unpacked, without=ours)
+        return Tree.below(source, *unpacked, without=ours)
     if unpacked:
-        return Tree.of(*unpacked)
+        return Tree.below(*unpacked)
     file = Path(os.path.abspath(source))
     return Tree((file.parent,), (file,))
 
@@ -151,8 +151,10 @@ def _summary(
     dataset: DataSet, tree: Tree, reading: Reading, labels: dict[str, str | None], left_out: pd.DataFrame
 ) -> dict[str, Any]:
     cells = reading.cells
-    found = Counter(cells["code"].dropna())
-    strangers = ["/".join(tree.parts(Path(path))[:-1]) for path in left_out.loc[left_out["reason"] == NO_CLASS, "path"]]
+    cells_of_class = Counter(cells["code"].dropna())
+    strangers = [
+        "/".join(tree.segments(Path(path))[:-1]) for path in left_out.loc[left_out["reason"] == NO_CLASS, "path"]
+    ]
     named = cells[dataset.classes_are].dropna()
     return {
         "dataset": dataset.name,
@@ -174,12 +176,12 @@ def _summary(
             {
                 "code": one.code,
                 dataset.classes_are: labels.get(one.code),
-                "found": found[one.code],
+                "found": cells_of_class[one.code],
                 "published": one.images,
             }
             for one in dataset.classes
         ],
-        "missing": [one.code for one in dataset.classes if not found[one.code]],
+        "missing": [one.code for one in dataset.classes if not cells_of_class[one.code]],
         "left_out": {reason: int(count) for reason, count in sorted(Counter(left_out["reason"]).items())},
         "unknown_folders": dict(sorted(Counter(strangers).items())),
         "notes": list(reading.notes),
@@ -219,5 +221,5 @@ def _shorten(value: object, folder: Path) -> str | None:
 
 
 def _write_table(table: pd.DataFrame, path: Path) -> None:
-    with whole_file(path) as partial:
-        table.to_csv(partial, index=False)
+    with whole_file(path) as temporary:
+        table.to_csv(temporary, index=False)

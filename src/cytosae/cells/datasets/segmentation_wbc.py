@@ -33,14 +33,14 @@ def read(tree: Tree, made: Path) -> Reading:
     rows = []
     other_size = []
     for path in tree.files:
-        found = _FOLDER.fullmatch(path.parent.name.lower())
-        if path.suffix.lower() != ".bmp" or found is None or not path.stem.isdigit():
+        match = _FOLDER.fullmatch(path.parent.name.lower())
+        if path.suffix.lower() != ".bmp" or match is None or not path.stem.isdigit():
             continue
         mask = masks.get((path.parent, path.stem))
         if mask is not None and not _same_size(path, mask):
             other_size.append(f"{path.parent.name}/{path.stem}")
             mask = None
-        number = found[1]
+        number = match[1]
         code = labels.get((number, int(path.stem)))
         cell = f"Dataset {number}/{path.stem}"
         rows.append((str(path), code, cell, None if mask is None else str(mask), _LABORATORIES[number]))

@@ -33,7 +33,7 @@ class Tree:
     refused: tuple[tuple[Path, str], ...] = ()
 
     @classmethod
-    def of(cls, *roots: Path, without: Collection[Path] = ()) -> Tree:
+    def below(cls, *roots: Path, without: Collection[Path] = ()) -> Tree:
         """List the files below `roots`, but for those that are, or are below, one of `without`.
 
         Links to folders are followed; each folder is listed once.
@@ -47,27 +47,27 @@ class Tree:
         left = {Path(os.path.abspath(path)) for path in without} - {*folders}
         visible: list[Path] = []
         refused: list[tuple[Path, str]] = []
-        for found in walk(*folders, without=left):
-            if found.refused is None:
-                visible.append(found.path)
-            elif found.path.name != MARK:
-                refused.append((found.path, found.refused))
+        for entry in walk(*folders, without=left):
+            if entry.refused is None:
+                visible.append(entry.path)
+            elif entry.path.name != MARK:
+                refused.append((entry.path, entry.refused))
         return cls(folders, tuple(sorted(visible)), tuple(sorted(refused)))
 
     def images(self) -> list[Path]:
         """Files with the ending of an image, in upper or lower case."""
         return [path for path in self.files if path.suffix.lower() in SUFFIXES]
 
-    def parts(self, path: Path) -> tuple[str, ...]:
-        """Parts of a path from the name of its root on, so that a root may itself be the folder of a class."""
+    def segments(self, path: Path) -> tuple[str, ...]:
+        """Names along a path from its root on, so that a root may itself be the folder of a class."""
         root = next(root for root in self.roots if path.is_relative_to(root))
         return (root.name, *path.relative_to(root).parts)
 
     def named(self, name: str) -> list[Path]:
         """Files of that name, whatever its case; else such a file directly beside a root."""
-        found = [path for path in self.files if path.name.lower() == name.lower()]
+        inside = [path for path in self.files if path.name.lower() == name.lower()]
         beside = (root.parent / name for root in self.roots)
-        return found or [path for path in beside if path.is_file()]
+        return inside or [path for path in beside if path.is_file()]
 
 
 def by_class_folder(tree: Tree, codes: Mapping[str, str], ignored: Collection[str] = ()) -> pd.DataFrame:
@@ -90,10 +90,10 @@ def by_class_folder(tree: Tree, codes: Mapping[str, str], ignored: Collection[st
     wanted = {folder.lower(): code for folder, code in codes.items()}
     rows = []
     for path in tree.images():
-        parts = tree.parts(path)
-        folders = [part.lower() for part in parts[:-1]]
+        segments = tree.segments(path)
+        folders = [segment.lower() for segment in segments[:-1]]
         depth = next((i for i in reversed(range(len(folders))) if folders[i] in wanted), None)
         if depth is not None and not set(folders) & set(ignored):
             code = wanted[folders[depth]]
-            rows.append((str(path), code, "/".join(parts[depth:])))
+            rows.append((str(path), code, "/".join(segments[depth:])))
     return pd.DataFrame(rows, columns=["path", "code", "cell_id"], dtype="object")

@@ -30,13 +30,13 @@ def _name(split: str) -> str:
 
 def read(tree: Tree, made: Path) -> Reading:
     """Read ``pbc_attr_v1_{train,val,test}.csv`` and join them to Acevedo's images by file name."""
-    tables = {split: found[0] for split in _SPLITS if (found := tree.named(_name(split)))}
+    tables = {split: paths[0] for split in _SPLITS if (paths := tree.named(_name(split)))}
     if not tables:
         raise CytosaeError(
             f"{tree.roots[0]}: holds none of {', '.join(map(_name, _SPLITS))}. Put WBCAtt's tables and Acevedo's images "
             "into one folder; `cytosae datasets info wbcatt` says where they are."
         )
-    said = pd.concat([_attributes(path).assign(split=split) for split, path in tables.items()])
+    attributes = pd.concat([_attributes(path).assign(split=split) for split, path in tables.items()])
     images = acevedo.read(tree, made).cells
     if images.empty:
         raise CytosaeError(
@@ -44,11 +44,11 @@ def read(tree: Tree, made: Path) -> Reading:
             "into the same folder; `cytosae datasets info acevedo` says where they are."
         )
     names = [Path(path).name for path in images["path"]]
-    cells = images.assign(img_name=names).merge(said, on="img_name", how="inner", validate="many_to_one")
+    cells = images.assign(img_name=names).merge(attributes, on="img_name", how="inner", validate="many_to_one")
     notes = [f"{_name(split)} is not there" for split in _SPLITS if split not in tables]
-    if absent := len(set(said["img_name"]) - set(names)):
+    if absent := len(set(attributes["img_name"]) - set(names)):
         notes.append(f"{absent} rows of the tables are about images that are not there")
-    if bare := len(set(names) - set(said["img_name"])):
+    if bare := len(set(names) - set(attributes["img_name"])):
         notes.append(f"{bare} of Acevedo's images have no attributes and are not listed")
     used = {*tables.values(), *map(Path, images["path"])}
     return Reading(cells.drop(columns="img_name"), frozenset(used), tuple(notes))

@@ -28,7 +28,7 @@ from cytosae.backbones import Backbone
 from cytosae.cells import read_attributes
 from cytosae.concepts.evaluation import images, labels, latents
 from cytosae.concepts.evaluation.registry import Evaluation, Measure
-from cytosae.concepts.evaluation.sampling import LATENTS, draw_sample
+from cytosae.concepts.evaluation.sampling import LATENT_METHOD, draw_sample
 from cytosae.concepts.evaluation.table import FIGURES, read_figures
 from cytosae.concepts.joining import joined_statistics
 from cytosae.concepts.storage import PER_LATENT, check_encoded_with, read_inputs
@@ -37,7 +37,16 @@ from cytosae.sae import SAE
 from cytosae.settings import EvaluateConfig, to_stored
 from cytosae.tokens import TokenSource
 
-__all__ = ["FIGURES", "LATENTS", "MEASURES", "RESULT", "evaluate_study", "measure_of", "quality_inputs", "read_figures"]
+__all__ = [
+    "FIGURES",
+    "LATENT_METHOD",
+    "MEASURES",
+    "RESULT",
+    "evaluate_study",
+    "find_measure",
+    "quality_inputs",
+    "read_figures",
+]
 
 RESULT = "quality.json"
 STEPS = (
@@ -58,7 +67,7 @@ STEPS = (
 MEASURES = tuple(measure for step in STEPS for measure in step.measures)
 
 
-def measure_of(row: str) -> Measure | None:
+def find_measure(row: str) -> Measure | None:
     """The measure of a row of the table, such as ``localisation of nucleus (AUROC)``; None if it is of another version."""
     return next((measure for measure in MEASURES if row.startswith(measure.label)), None)
 
@@ -133,7 +142,7 @@ def evaluate_study(
             "inputs": inputs,
             "concepts": len(concepts),
             "cells": len(sample.cells),
-            "gains": run.table.gains(LATENTS),
+            "gains": run.table.gains(LATENT_METHOD),
             "figures": run.table.frame().astype(object).to_dict("records"),
             **run.details,
             "skipped": run.table.skipped,
@@ -162,9 +171,9 @@ def _write(
     target = folder / "quality"
     write_json(target / RESULT, result)
     write_csv(target / FIGURES, figures)
-    with whole_file(target / PER_LATENT) as partial:
-        per_latent.to_parquet(partial, index=False)
-    outputs = {name: FileRecord.of(target / name) for name in (RESULT, FIGURES, PER_LATENT)}
+    with whole_file(target / PER_LATENT) as temporary:
+        per_latent.to_parquet(temporary, index=False)
+    outputs = {name: FileRecord.from_file(target / name) for name in (RESULT, FIGURES, PER_LATENT)}
     Manifest("quality", result["parameters"], result["inputs"], outputs, {"concepts": result["concepts"]}).save(target)
 
 

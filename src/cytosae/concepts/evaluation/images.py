@@ -16,12 +16,12 @@ from cytosae.cells import PERTURBATIONS, TISSUES, UnreadableImage, intensities, 
 from cytosae.concepts import quality as q
 from cytosae.concepts.activations import cell_activations
 from cytosae.concepts.evaluation.registry import Evaluation, Measure, measuring
-from cytosae.concepts.evaluation.sampling import BATCH, DIRECTIONS, LATENTS, TOKEN_DIMENSIONS
+from cytosae.concepts.evaluation.sampling import BATCH, DIRECTIONS, LATENT_METHOD, TOKEN_DIMENSIONS
 from cytosae.concepts.evaluation.table import aligned
 from cytosae.concepts.quality import Estimate, Finish
 from cytosae.concepts.quality.downstream import AMPLIFIED
 from cytosae.sae.active_latents import active
-from cytosae.storage import place
+from cytosae.storage import resolve_path
 from cytosae.tokens.live import embed_batch
 
 _LEAST = 20  # cells with a mask, or of a label
@@ -47,7 +47,9 @@ def localisation(run: Evaluation) -> None:
         return
     down, across = source.layout.backbone["grid"]
     try:
-        cover = np.stack([patch_tissues(place(path), (down, across)) for path in source.cells["mask"].iloc[rows]])
+        cover = np.stack(
+            [patch_tissues(resolve_path(path), (down, across)) for path in source.cells["mask"].iloc[rows]]
+        )
     except UnreadableImage as error:
         table.skip("localisation", f"a mask of the study cannot be read ({error})")
         return
@@ -63,21 +65,21 @@ def localisation(run: Evaluation) -> None:
     turned = np.roll(truth.reshape(len(rows), per_cell, -1), 1, axis=0).reshape(truth.shape)
     centred = patches.numpy() - sample.middle
     directions = sample.directions()
-    for method in (LATENTS, *directions, "shuffled masks"):
+    for method in (LATENT_METHOD, *directions, "shuffled masks"):
         scores = centred @ directions[method] if method in directions else latents
         against = turned if method == "shuffled masks" else truth
         best = q.align(scores, against, choosing, units, config.draws, config.seed)
         for column, tissue in enumerate(TISSUES):
-            estimate = Estimate.of(best.area[column], best.draws[:, column])
+            estimate = Estimate.from_draws(best.area[column], best.draws[:, column])
             table.add(f"localisation of {tissue} (AUROC)", method, estimate, len(rows))
         table.add("localisation, mean of three (AUROC)", method, best.mean(), len(rows))
-        if method == LATENTS:
+        if method == LATENT_METHOD:
             run.details["tissues"] = aligned(TISSUES, best, sample.concepts)
     mass = np.asarray(latents.T @ np.moveaxis(cover, 1, -1).reshape(-1, len(TISSUES)))
     total = np.asarray(latents.sum(axis=0)).ravel()
     for column, tissue in enumerate(TISSUES):
-        share = np.divide(mass[:, column], total, out=np.full(len(total), np.nan), where=total > 0)
-        run.per_concept[f"{tissue}_share"] = share
+        fraction = np.divide(mass[:, column], total, out=np.full(len(total), np.nan), where=total > 0)
+        run.per_concept[f"{tissue}_share"] = fraction
 
 
 @measuring(
@@ -98,7 +100,8 @@ def robustness(run: Evaluation) -> None:
     try:
         cells, size = sample.cells.iloc[rows], backbone.info.image_size
         pixels = [
-            load_squashed(place(path), size, how) for path, how in zip(cells["path"], intensities(cells), strict=True)
+            load_squashed(resolve_path(path), size, how)
+            for path, how in zip(cells["path"], intensities(cells), strict=True)
         ]
     except UnreadableImage as error:
         run.table.skip("robustness", f"an image of the study cannot be read ({error})")
@@ -106,19 +109,19 @@ def robustness(run: Evaluation) -> None:
 
     model, names = backbone, sample.cells["cell_id"].iloc[rows].tolist()
 
-    def mean_of(images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
-        parts = []
+    def mean_activations(images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        chunks = []
         for start in range(0, len(images), BATCH):
             some = torch.from_numpy(np.stack(images[start : start + BATCH]))
             tokens = embed_batch(model, some, names[start : start + BATCH], run.source.layout.dtype)
-            parts.append(cell_activations(run.sae, tokens)[1][:, sample.concepts].toarray())
-        return np.concatenate(parts)
+            chunks.append(cell_activations(run.sae, tokens)[1][:, sample.concepts].toarray())
+        return np.concatenate(chunks)
 
-    before = mean_of(pixels)
+    before = mean_activations(pixels)
     for name, change in PERTURBATIONS.items():
-        after = mean_of([change(image) for image in pixels])
+        after = mean_activations([change(image) for image in pixels])
         run.per_concept[f"robustness_{name}"] = correlation = q.column_correlation(before, after)
-        run.mean(f"robustness to {name} (r)", LATENTS, correlation)
+        run.mean(f"robustness to {name} (r)", LATENT_METHOD, correlation)
         shuffled = q.column_correlation(before, np.roll(after, 1, axis=0))
         run.mean(f"robustness to {name} (r)", "shuffled cells", shuffled)
 
@@ -167,7 +170,7 @@ def downstream(run: Evaluation) -> None:
         [sample.cells["row"].to_numpy()[test[i : i + BATCH]] for i in range(0, len(test), BATCH)]
     )
     tokens = torch.cat([t.float() for t in stream])
-    replaced = torch.cat([q.reconstructed(run.sae, part) for part in tokens.split(BATCH)])
+    replaced = torch.cat([q.reconstructed(run.sae, batch) for batch in tokens.split(BATCH)])
     mean = torch.from_numpy(sample.mean_tokens.mean(axis=0)).expand(1, tokens.shape[1], -1)
     plain = q.pooled_output(finish, tokens)
     outputs = {
@@ -196,12 +199,12 @@ def _changes(
     rows: list[dict[str, Any]] = []
     for entry in run.details.get("labels", []):
         code = sample.label_names.index(entry["value"])
-        mine = np.flatnonzero(sample.labels[test] == code)
-        if code not in probe.model.classes_ or len(mine) < 5:
+        label_cells = np.flatnonzero(sample.labels[test] == code)
+        if code not in probe.model.classes_ or len(label_cells) < 5:
             continue
         column = int(np.flatnonzero(probe.model.classes_ == code)[0])
         own = position[entry["latent"]]
-        strength = means[mine].mean(axis=0)
+        strength = means[label_cells].mean(axis=0)
         distance = np.abs(np.log(np.maximum(strength, 1e-9)) - np.log(max(strength[own], 1e-9)))
         distance[own] = np.inf
         other = int(distance.argmin())
@@ -211,16 +214,16 @@ def _changes(
             "control": int(sample.concepts[other]),
         }
         for which, latent in (("", own), ("control_", other)):
-            for what, factor in (("removed", 0.0), ("amplified", AMPLIFIED)):
-                edited = q.changed(run.sae, tokens[mine], int(sample.concepts[latent]), factor)
+            for change, factor in (("removed", 0.0), ("amplified", AMPLIFIED)):
+                edited = q.changed(run.sae, tokens[label_cells], int(sample.concepts[latent]), factor)
                 after = probe.probabilities(q.pooled_output(finish, edited))
-                row[f"{which}{what}"] = float((after - before[mine])[:, column].mean())
-                hits = (after.argmax(axis=1) == column).mean() - (before[mine].argmax(axis=1) == column).mean()
-                row[f"{which}{what}_accuracy"] = float(hits)
+                row[f"{which}{change}"] = float((after - before[label_cells])[:, column].mean())
+                hits = (after.argmax(axis=1) == column).mean() - (before[label_cells].argmax(axis=1) == column).mean()
+                row[f"{which}{change}_accuracy"] = float(hits)
         rows.append(row)
-    for what in ("removed", "amplified") if rows else ():
+    for change in ("removed", "amplified") if rows else ():
         for unit, suffix in (("probability", ""), ("accuracy", "_accuracy")):
             for method, which in (("best concept", ""), ("random concept", "control_")):
-                values = [row[f"{which}{what}{suffix}"] for row in rows]
-                run.mean(f"concept {what} (change of {unit})", method, values)
+                values = [row[f"{which}{change}{suffix}"] for row in rows]
+                run.mean(f"concept {change} (change of {unit})", method, values)
     return rows

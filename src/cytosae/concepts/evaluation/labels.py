@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from cytosae.concepts import quality as q
 from cytosae.concepts.evaluation.registry import Evaluation, Measure, measuring
-from cytosae.concepts.evaluation.sampling import DIRECTIONS, LATENTS, TOKENS
+from cytosae.concepts.evaluation.sampling import DIRECTIONS, LATENT_METHOD, TOKENS
 from cytosae.concepts.evaluation.table import aligned
 from cytosae.concepts.statistics import label_entropy
 from cytosae.concepts.storage import read_concepts, read_datasets
@@ -36,8 +36,8 @@ def entropy(run: Evaluation) -> None:
         if "label" not in data.obs:
             continue
         codes = data.obs["label"].cat.codes.to_numpy().astype(np.int64)
-        cells, values = (data.varm[f"reference_{what}"][concepts] for what in ("cells", "values"))
-        for method, labels in ((LATENTS, codes), (_SHUFFLED, rng.permutation(codes))):
+        cells, values = (data.varm[f"reference_{key}"][concepts] for key in ("cells", "values"))
+        for method, labels in ((LATENT_METHOD, codes), (_SHUFFLED, rng.permutation(codes))):
             mixed = label_entropy(values, np.where(cells >= 0, labels[cells], -1))
             run.mean(f"label entropy, {name} (nats)", method, mixed)
 
@@ -59,10 +59,10 @@ def monosemanticity(run: Evaluation) -> None:
     d = sample.mean_tokens.shape[1]
     embeddings = sample.mean_tokens if sample.outputs is None else sample.outputs[:, :d]
     shuffled = sample.means[np.random.default_rng(run.config.seed).permutation(len(sample.cells))]
-    for method, values in {LATENTS: sample.means, **sample.projected, "shuffled cells": shuffled}.items():
+    for method, values in {LATENT_METHOD: sample.means, **sample.projected, "shuffled cells": shuffled}.items():
         scores = q.monosemanticity(sp.csc_matrix(values), embeddings)
         run.mean("monosemanticity", method, scores)
-        if method == LATENTS:
+        if method == LATENT_METHOD:
             run.per_concept["monosemanticity"] = scores
 
 
@@ -99,23 +99,23 @@ def label_measures(run: Evaluation) -> None:
     shuffled = sample.labels.copy()
     shuffled[known] = np.random.default_rng(config.seed).permutation(sample.labels[known])
     methods = sample.scores()
-    for name, features in {**methods, _SHUFFLED: methods[LATENTS]}.items():
+    for name, features in {**methods, _SHUFFLED: methods[LATENT_METHOD]}.items():
         labels = shuffled if name == _SHUFFLED else sample.labels
         probes = q.sparse_probes(features, labels, sample.choosing, _KS, sample.codes, config.draws, config.seed)
         for k, estimate in probes.items():
             run.table.add(f"k-sparse probe, k = {k or 'all'} (AUROC)", name, estimate, int(test.sum()))
     names, truth = _truths(sample.cells["label"])
-    best_of = q.align(sample.means, truth, fitted, sample.codes, config.draws, config.seed)
-    run.details["labels"] = aligned(names, best_of, sample.concepts)
+    best_latents = q.align(sample.means, truth, fitted, sample.codes, config.draws, config.seed)
+    run.details["labels"] = aligned(names, best_latents, sample.concepts)
     best = np.nan_to_num(q.auroc(sample.means[fitted], truth[fitted]), nan=-1).argmax(axis=1)
     run.per_concept["best_label"] = [names[b] for b in best]
     areas = q.auroc(sample.means[test], truth[test])
     run.per_concept["best_label_auroc"] = areas[np.arange(len(best)), best]
     rows, rates = [], []
-    dense, directions = methods[LATENTS], run.sae.W_dec.detach().numpy()[sample.concepts]
+    activations, directions = methods[LATENT_METHOD], run.sae.W_dec.detach().numpy()[sample.concepts]
     for column, name in enumerate(names):
         absorbed = q.absorption(
-            dense[known], sample.mean_tokens[known], directions, truth[known, column], sample.choosing[known]
+            activations[known], sample.mean_tokens[known], directions, truth[known, column], sample.choosing[known]
         )
         if absorbed is not None:
             rates.append(absorbed.rate)
@@ -130,7 +130,7 @@ def label_measures(run: Evaluation) -> None:
             )
     run.details["absorption"] = rows
     if rates:
-        run.mean("feature absorption (share of cells)", LATENTS, rates)
+        run.mean("feature absorption (share of cells)", LATENT_METHOD, rates)
 
 
 @measuring(
@@ -164,11 +164,11 @@ def attribute_alignment(run: Evaluation) -> None:
     truth = np.stack(truths, axis=1)
     shuffled = truth[np.random.default_rng(config.seed).permutation(len(rows))]
     methods = sample.scores(both_signs=True)
-    for method, scores in {**methods, _SHUFFLED: methods[LATENTS]}.items():
+    for method, scores in {**methods, _SHUFFLED: methods[LATENT_METHOD]}.items():
         against = shuffled if method == _SHUFFLED else truth
         best = q.align(scores[rows], against, sample.choosing[rows], sample.codes[rows], config.draws, config.seed)
         run.table.add("attribute alignment (AUROC)", method, best.mean(), len(rows))
-        if method == LATENTS:
+        if method == LATENT_METHOD:
             run.details["attributes"] = aligned(names, best, sample.concepts)
 
 
@@ -196,5 +196,5 @@ def consistency(run: Evaluation) -> None:
         rows = known & (cells["dataset"] == name).to_numpy()
         profiles[name] = q.label_profiles(run.sample.means[rows], cells["label"][rows].to_numpy(object), shared)
     run.per_concept["consistency"] = correlation = q.consistency(profiles)
-    run.mean("consistency across data sets (r)", LATENTS, correlation)
+    run.mean("consistency across data sets (r)", LATENT_METHOD, correlation)
     run.mean("consistency across data sets (r)", "shuffled latents", q.consistency(profiles, shift=1))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from cytosae.backbones import choose_precision
 from cytosae.concepts import quality as q
 from cytosae.concepts.evaluation.registry import Evaluation, Measure, measuring
-from cytosae.concepts.evaluation.sampling import BATCH, LATENTS, RANDOM
+from cytosae.concepts.evaluation.sampling import BATCH, LATENT_METHOD, RANDOM
 from cytosae.concepts.storage import read_datasets, read_maps
 from cytosae.errors import CytosaeError
 from cytosae.sae import SAE
@@ -46,10 +46,10 @@ def reconstruction(run: Evaluation) -> None:
     stream = run.source.stream([sample.cells["row"].to_numpy()[b] for b in batches])
     sums = q.reconstruct(run.sae, stream, mean, choose_precision("auto", "cpu"))
     for name, estimate in sums.estimates(config.draws, config.seed, sample.codes[rows]).items():
-        table.add(name, LATENTS, estimate, len(rows))
+        table.add(name, LATENT_METHOD, estimate, len(rows))
     fires = sums.frequency
-    table.add("silent latents (share)", LATENTS, (fires == 0).mean(), len(fires))
-    table.add("dense latents (share)", LATENTS, (fires > q.DENSE).mean(), len(fires))
+    table.add("silent latents (share)", LATENT_METHOD, (fires == 0).mean(), len(fires))
+    table.add("dense latents (share)", LATENT_METHOD, (fires > q.DENSE_ABOVE).mean(), len(fires))
     edges = np.linspace(-6, 0, 25)
     run.details["density"] = {
         "log10_share_of_tokens": edges.tolist(),
@@ -72,11 +72,11 @@ def coherence(run: Evaluation) -> None:
     """Moran's I of the reference maps, and of the same activations scattered over the image; share on the image's border."""
     rng = np.random.default_rng(run.config.seed)
     coherence, scattered, border = (np.full(len(run.per_concept), np.nan) for _ in range(3))
-    place = {latent: row for row, latent in enumerate(run.per_concept["latent"])}
+    row_of_latent = {latent: row for row, latent in enumerate(run.per_concept["latent"])}
     for name in read_datasets(run.folder):
         latents, maps = read_maps(run.folder, name)
         for latent, stack in zip(latents, maps.astype(np.float32), strict=True):
-            row = place[int(latent)]
+            row = row_of_latent[int(latent)]
             if np.isfinite(coherence[row]):
                 continue
             shown = stack[stack.any(axis=(1, 2))]
@@ -85,7 +85,7 @@ def coherence(run: Evaluation) -> None:
             mixed = rng.permuted(shown.reshape(len(shown), -1), axis=1).reshape(shown.shape)
             coherence[row], scattered[row] = (_known_mean(q.spatial_coherence(m)) for m in (shown, mixed))
             border[row] = 1 - shown[:, 1:-1, 1:-1].sum() / shown.sum()
-    run.mean("spatial coherence (Moran's I)", LATENTS, coherence)
+    run.mean("spatial coherence (Moran's I)", LATENT_METHOD, coherence)
     run.mean("spatial coherence (Moran's I)", "shuffled patches", scattered)
     run.per_concept["coherence"], run.per_concept["border_share"] = coherence, border
 
@@ -106,8 +106,8 @@ def redundancy(run: Evaluation) -> None:
     groups = q.redundancy_groups(run.sae.W_dec.detach().numpy()[run.sample.concepts])
     size = np.bincount(groups)
     run.per_concept["redundancy_group"] = groups
-    run.table.add("concepts with a twin (share)", LATENTS, (size[groups] > 1).mean(), len(groups))
-    run.table.add("groups of redundant concepts", LATENTS, (size > 1).sum(), len(groups))
+    run.table.add("concepts with a twin (share)", LATENT_METHOD, (size[groups] > 1).mean(), len(groups))
+    run.table.add("groups of redundant concepts", LATENT_METHOD, (size > 1).sum(), len(groups))
 
 
 def other_directions(sae: SAE, against: Sequence[Path]) -> dict[str, NDArray[np.float32]]:
@@ -123,8 +123,8 @@ def other_directions(sae: SAE, against: Sequence[Path]) -> dict[str, NDArray[np.
         other = SAE.from_pretrained(path)
         if other.d_model != sae.d_model:
             raise CytosaeError(f"{path}: works on tokens {other.d_model} wide, this study on {sae.d_model}.")
-        trained, theirs = (model.metadata.get("backbone", {}) for model in (sae, other))
-        if any(trained.get(key) != theirs.get(key) for key in ("fingerprint", "layer")):
+        own_backbone, other_backbone = (model.metadata.get("backbone", {}) for model in (sae, other))
+        if any(own_backbone.get(key) != other_backbone.get(key) for key in ("fingerprint", "layer")):
             raise CytosaeError(f"{path}: was trained on another backbone or layer; directions cannot be compared.")
         directions[f"{path}"] = other.W_dec.detach().numpy()
     return directions
@@ -151,23 +151,23 @@ def stability(run: Evaluation) -> None:
     if not run.others:
         run.table.skip("stability", "no other autoencoder to compare with (--against)")
         return
-    mine = run.sae.W_dec.detach().numpy()[run.sample.concepts]
-    if len(mine) > _MOST_MATCHED:
-        mine = mine[np.sort(np.random.default_rng(run.config.seed).permutation(len(mine))[:_MOST_MATCHED])]
+    own = run.sae.W_dec.detach().numpy()[run.sample.concepts]
+    if len(own) > _MOST_MATCHED:
+        own = own[np.sort(np.random.default_rng(run.config.seed).permutation(len(own))[:_MOST_MATCHED])]
     for path, directions in run.others.items():
         random = np.random.default_rng(run.config.seed).standard_normal(directions.shape).astype(np.float32)
         suffix = "" if len(run.others) == 1 else f", {path}"
-        for method, candidates in ((LATENTS, directions), (RANDOM, random)):
-            run.mean(f"stability, largest cosine{suffix}", method, q.best_cosines(mine, candidates))
-            matched = q.matched_cosines(mine, candidates[_nearest(mine, candidates)])
+        for method, candidates in ((LATENT_METHOD, directions), (RANDOM, random)):
+            run.mean(f"stability, largest cosine{suffix}", method, q.best_cosines(own, candidates))
+            matched = q.matched_cosines(own, candidates[_nearest(own, candidates)])
             run.mean(f"stability, matched cosine{suffix}", method, matched)
 
 
-def _nearest(mine: NDArray[np.float32], candidates: NDArray[np.float32], each: int = 8) -> NDArray[np.int64]:
+def _nearest(directions: NDArray[np.float32], candidates: NDArray[np.float32], each: int = 8) -> NDArray[np.int64]:
     """Candidates that are among the nearest of any direction: only these can be in a good matching."""
     unit = candidates / np.maximum(np.linalg.norm(candidates, axis=1, keepdims=True), 1e-12)
     nearest = [
-        np.argpartition(-(mine[i : i + 512] @ unit.T), min(each, len(unit)) - 1, axis=1)[:, :each]
-        for i in range(0, len(mine), 512)
+        np.argpartition(-(directions[i : i + 512] @ unit.T), min(each, len(unit)) - 1, axis=1)[:, :each]
+        for i in range(0, len(directions), 512)
     ]
     return np.unique(np.concatenate(nearest))

@@ -26,7 +26,7 @@ from cytosae.tokens import TokenSource
 BATCH = 32
 _FITTED = 64  # cells whose tokens give the principal components
 
-LATENTS, TOKENS, PRINCIPAL, RANDOM = "latents", "mean token", "principal components", "random directions"
+LATENT_METHOD, TOKENS, PRINCIPAL, RANDOM = "latents", "mean token", "principal components", "random directions"
 EXAMPLES, TOKEN_DIMENSIONS = "random tokens", "token dimensions"
 """Methods that are compared; all but the latents are baselines."""
 DIRECTIONS = (PRINCIPAL, RANDOM, EXAMPLES)
@@ -37,7 +37,7 @@ class Sample:
     """Some cells of a study; arrays follow their order."""
 
     cells: pd.DataFrame
-    """Rows of the listing, with a column ``row``: the place among the tokens."""
+    """Rows of the listing, with a column ``row``: the row of the tokens."""
     concepts: NDArray[np.int64]
     """Latents that are discovered concepts, ``(n_concepts,)``."""
     means: sp.csr_matrix
@@ -93,7 +93,7 @@ class Sample:
             Give dimensions of the mean token also negated, for measures that look at one score by itself.
         """
         tokens = np.hstack([self.mean_tokens, -self.mean_tokens]) if both_signs else self.mean_tokens
-        return {LATENTS: self.means.toarray(), TOKENS: tokens, **self.projected}
+        return {LATENT_METHOD: self.means.toarray(), TOKENS: tokens, **self.projected}
 
     def directions(self) -> dict[str, NDArray[np.float32]]:
         """Directions among single tokens by method, ``(d_model, n)``; scores are projections of ``x - middle``."""
@@ -155,7 +155,7 @@ def draw_sample(
         np.concatenate(outputs) if outputs else None,
         directions,
         middle,
-        {name: np.concatenate(parts) for name, parts in projected.items()},
+        {name: np.concatenate(arrays) for name, arrays in projected.items()},
         config.seed,
     )
 
@@ -172,17 +172,17 @@ def _stream(source: TokenSource, rows: NDArray[np.int64], done: Callable[[int], 
 
 def _means(folder: Path, cells: pd.DataFrame, concepts: NDArray[np.int64]) -> sp.csr_matrix:
     """m_i[s] of the cells, in their order."""
-    parts: list[sp.csr_matrix] = []
-    places: list[NDArray[np.int64]] = []
+    matrices: list[sp.csr_matrix] = []
+    positions: list[NDArray[np.int64]] = []
     for name in read_datasets(folder):
-        mine = np.flatnonzero((cells["dataset"] == name).to_numpy())
+        indices = np.flatnonzero((cells["dataset"] == name).to_numpy())
         names = read_concepts(folder, name, matrices=False).obs_names
-        rows = names.get_indexer(cells["cell_id"].iloc[mine])
+        rows = names.get_indexer(cells["cell_id"].iloc[indices])
         if (rows < 0).any():
             raise CytosaeError(
                 f"{folder}: data set {name!r} lacks cells of the study. Run `cytosae run` or `cytosae encode` again."
             )
-        parts.append(read_activations(folder, name, rows, concepts)[1])
-        places.append(mine)
-    stacked = sp.vstack(parts, format="csr")
-    return stacked[np.argsort(np.concatenate(places), kind="stable")]
+        matrices.append(read_activations(folder, name, rows, concepts)[1])
+        positions.append(indices)
+    stacked = sp.vstack(matrices, format="csr")
+    return stacked[np.argsort(np.concatenate(positions), kind="stable")]

@@ -38,10 +38,10 @@ class Table:
     def gains(self, ours: str) -> list[dict[str, Any]]:
         """By how much `ours` is ahead of each other method, where both were drawn with the same cells."""
         return [
-            {"measure": measure, "over": other, **with_ends(self.estimates[measure, ours].gain_over(theirs))}
-            for (measure, other), theirs in self.estimates.items()
+            {"measure": measure, "over": other, **with_ends(self.estimates[measure, ours].gain_over(other_estimate))}
+            for (measure, other), other_estimate in self.estimates.items()
             if other != ours and (measure, ours) in self.estimates
-            if len(theirs.draws) and len(theirs.draws) == len(self.estimates[measure, ours].draws)
+            if len(other_estimate.draws) and len(other_estimate.draws) == len(self.estimates[measure, ours].draws)
         ]
 
     def frame(self) -> pd.DataFrame:
@@ -59,7 +59,7 @@ def aligned(names: Sequence[str], alignment: Alignment, concepts: NDArray[np.int
     rows = []
     for column, name in enumerate(names):
         if alignment.best[column] >= 0:
-            estimate = Estimate.of(alignment.area[column], alignment.draws[:, column])
+            estimate = Estimate.from_draws(alignment.area[column], alignment.draws[:, column])
             rows.append({"value": name, "latent": int(concepts[alignment.best[column]]), "auroc": with_ends(estimate)})
     return rows
 

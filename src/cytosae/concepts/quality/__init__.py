@@ -11,13 +11,13 @@ from cytosae.concepts.quality.downstream import Finish, OutputProbe, changed, po
 from cytosae.concepts.quality.geometry import best_cosines, matched_cosines, redundancy_groups
 from cytosae.concepts.quality.monosemanticity import monosemanticity
 from cytosae.concepts.quality.probing import ALL, sparse_probes
-from cytosae.concepts.quality.reconstruction import DENSE, Reconstruction, reconstruct
+from cytosae.concepts.quality.reconstruction import DENSE_ABOVE, Reconstruction, reconstruct
 from cytosae.concepts.quality.recovery import recovery
 from cytosae.concepts.quality.resampling import Estimate, bootstrap_weights, group_codes, halves
 
 __all__ = [
     "ALL",
-    "DENSE",
+    "DENSE_ABOVE",
     "Absorption",
     "Alignment",
     "Estimate",

@@ -87,12 +87,12 @@ def absorption(
         if own and figure < reached + GAIN:
             break
         own, reached = k, figure
-    mine = np.sort(order[:own])
+    main_latents = np.sort(order[:own])
     tokens = standardised(mean_tokens, chosen)
     probe = fitted_probe(tokens[chosen], is_label[chosen])
     recognised = np.flatnonzero(~chosen & is_label)
     recognised = recognised[probe.predict(tokens[recognised])]
-    silent = recognised[(mean_activation[recognised][:, mine] <= 0).all(axis=1)]
+    silent = recognised[(mean_activation[recognised][:, main_latents] <= 0).all(axis=1)]
     deviation = np.maximum(np.asarray(mean_tokens)[chosen].std(axis=0), 1e-12)
     along = probe.coef_[0] / deviation  # the probe's direction among tokens as they are
     unit = along / max(np.linalg.norm(along), 1e-12)
@@ -105,4 +105,4 @@ def absorption(
         absorbed = int(
             ((cosines[first] > ALIGNED) & (two[:, 1] > 0) & (two[:, 1] >= AHEAD * np.maximum(two[:, 0], 0))).sum()
         )
-    return Absorption(mine, len(silent), absorbed, len(recognised))
+    return Absorption(main_latents, len(silent), absorbed, len(recognised))

@@ -91,7 +91,7 @@ class Alignment:
     draws: NDArray[np.float64]
     """The same in bootstrap draws of the other samples, ``(n_draws, n_truths)``."""
 
-    def share(self, above: float = 0.9) -> float:
+    def fraction(self, above: float = 0.9) -> float:
         """Share of the truths with an AUROC above a bar; those without a figure do not count."""
         known = np.isfinite(self.area)
         return float((self.area[known] > above).mean()) if known.any() else float("nan")
@@ -101,7 +101,9 @@ class Alignment:
         known = np.isfinite(self.area)
         if not known.any():
             return Estimate(np.nan)
-        return Estimate.of(self.area[known].mean(), np.nanmean(self.draws[:, known], axis=1) if len(self.draws) else ())
+        return Estimate.from_draws(
+            self.area[known].mean(), np.nanmean(self.draws[:, known], axis=1) if len(self.draws) else ()
+        )
 
 
 def align(

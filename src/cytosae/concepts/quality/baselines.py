@@ -37,11 +37,11 @@ def token_directions(tokens: Tokens, count: int, seed: int = 0) -> NDArray[np.fl
 def nonnegative_factors(tokens: Tokens, count: int, seed: int = 0) -> NDArray[np.float32]:
     """Scores of non-negative factors of the tokens split into positive and negative parts, ``(n, count)``."""
     centred = tokens - tokens.mean(axis=0)
-    parts = np.hstack([np.maximum(centred, 0), np.maximum(-centred, 0)])
+    signed = np.hstack([np.maximum(centred, 0), np.maximum(-centred, 0)])
     model = MiniBatchNMF(count, init="nndsvda", batch_size=4096, max_iter=30, random_state=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # a baseline need not be exact
-        return model.fit_transform(parts).astype(np.float32)
+        return model.fit_transform(signed).astype(np.float32)
 
 
 def cluster_closeness(tokens: Tokens, count: int, seed: int = 0) -> NDArray[np.float32]:

@@ -50,11 +50,11 @@ def changed(sae: SAE, tokens: Tensor, latent: int, factor: float) -> Tensor:
 @torch.no_grad()
 def pooled_output(finish: Finish, tokens: Tensor) -> NDArray[np.float32]:
     """CLS and mean patch of the backbone's output, ``(n_cells, 2 d_model)``, as DINOv2 is probed."""
-    parts = []
-    for piece in tokens.split(_BATCH):
-        output = finish(piece.float()).float().cpu()
-        parts.append(torch.cat([output[:, 0], output[:, 1:].mean(dim=1)], dim=1))
-    return torch.cat(parts).numpy()
+    pooled = []
+    for batch in tokens.split(_BATCH):
+        output = finish(batch.float()).float().cpu()
+        pooled.append(torch.cat([output[:, 0], output[:, 1:].mean(dim=1)], dim=1))
+    return torch.cat(pooled).numpy()
 
 
 @dataclass(frozen=True)
@@ -85,4 +85,4 @@ class OutputProbe:
         member = np.stack([labels == label for label in present]).astype(np.float64)
         cells, hits = weights @ member.T, weights @ (member * (predicted == labels)).T
         recalls = np.divide(hits, cells, out=np.full(cells.shape, np.nan), where=cells > 0)
-        return Estimate.of(balanced_accuracy_score(labels, predicted), np.nanmean(recalls, axis=1))
+        return Estimate.from_draws(balanced_accuracy_score(labels, predicted), np.nanmean(recalls, axis=1))

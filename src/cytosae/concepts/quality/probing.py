@@ -91,4 +91,4 @@ def sparse_probes(
             score = probe.decision_function(x[test][:, columns])
             areas[k].append(float(auroc(score[:, None], positive[test][:, None])[0, 0]))
             drawn[k].append(auroc_draws(score, positive[test], weights))
-    return {k: Estimate.of(float(np.mean(areas[k])), np.nanmean(drawn[k], axis=0)) for k in ks}
+    return {k: Estimate.from_draws(float(np.mean(areas[k])), np.nanmean(drawn[k], axis=0)) for k in ks}

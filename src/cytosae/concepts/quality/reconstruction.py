@@ -15,7 +15,7 @@ from cytosae.sae import SAE
 from cytosae.sae.active_latents import active
 from cytosae.sae.sparse import decode
 
-DENSE = 0.1
+DENSE_ABOVE = 0.1
 """Share of tokens above which a latent is dense (Sun et al., 2025, take such latents apart; they are rarely concepts)."""
 
 
@@ -49,7 +49,7 @@ class Reconstruction:
         one = np.ones((1, len(self.error)))
 
         def both(function: Callable[[NDArray[np.float64]], NDArray[np.float64]]) -> Estimate:
-            return Estimate.of(function(one)[0], function(weights))
+            return Estimate.from_draws(function(one)[0], function(weights))
 
         with np.errstate(invalid="ignore", divide="ignore"):  # where nothing fires, or all tokens are equal: NaN
             return {

@@ -20,7 +20,7 @@ class Estimate:
     """The figure in every bootstrap draw, ``(n_draws,)``."""
 
     @classmethod
-    def of(cls, value: float, draws: ArrayLike) -> Estimate:
+    def from_draws(cls, value: float, draws: ArrayLike) -> Estimate:
         """From the figure and its bootstrap draws, ``(n_draws,)``."""
         drawn = np.asarray(draws, float)
         known = drawn[np.isfinite(drawn)]
@@ -30,7 +30,7 @@ class Estimate:
     def gain_over(self, other: Estimate) -> Estimate:
         """By how much this is larger than another figure of the same cells, with the interval of paired draws."""
         paired = self.draws - other.draws if self.draws.shape == other.draws.shape else ()
-        return Estimate.of(self.value - other.value, paired)
+        return Estimate.from_draws(self.value - other.value, paired)
 
     @classmethod
     def mean(cls, values: ArrayLike, draws: int = 200, seed: int = 0) -> Estimate:
@@ -40,7 +40,7 @@ class Estimate:
         if not len(known):
             return cls(np.nan)
         weights = bootstrap_weights(np.arange(len(known)), draws, seed)
-        return cls.of(known.mean(), weights @ known / weights.sum(axis=1))
+        return cls.from_draws(known.mean(), weights @ known / weights.sum(axis=1))
 
 
 def group_codes(n: int, groups: ArrayLike | None) -> NDArray[np.int64]:

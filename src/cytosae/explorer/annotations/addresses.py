@@ -29,7 +29,7 @@ def default_address(study: Path) -> URL:
     return URL.create("sqlite", database=str((study / ANNOTATIONS).absolute()))
 
 
-def file_of(address: str | URL) -> Path | None:
+def sqlite_file(address: str | URL) -> Path | None:
     """The file of an SQLite address; None for other databases."""
     url = parsed(address)
     return Path(url.database) if url.get_backend_name() == "sqlite" and url.database else None

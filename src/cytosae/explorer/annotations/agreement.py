@@ -40,11 +40,11 @@ class FleissKappa(NamedTuple):
 
 def by_item(verdicts: Verdicts) -> dict[Hashable, list[str]]:
     """The verdicts on each item, in the order of the raters."""
-    found: dict[Hashable, list[str]] = {}
+    grouped: dict[Hashable, list[str]] = {}
     for given in verdicts.values():
         for item, verdict in given.items():
-            found.setdefault(item, []).append(verdict)
-    return found
+            grouped.setdefault(item, []).append(verdict)
+    return grouped
 
 
 def majority(verdicts: Verdicts, wanted: str = "meaningful") -> tuple[int, int]:
@@ -74,12 +74,12 @@ def cohen_kappa(first: Sequence[str], second: Sequence[str]) -> float | None:
 
 def pairwise(verdicts: Verdicts) -> list[PairKappa]:
     """Cohen's kappa of every pair of raters, over the items that both judged."""
-    found = []
+    kappas = []
     for (a, first), (b, second) in combinations(verdicts.items(), 2):
         both = [item for item in first if item in second]
         kappa = cohen_kappa([first[item] for item in both], [second[item] for item in both])
-        found.append(PairKappa((a, b), kappa, len(both)))
-    return found
+        kappas.append(PairKappa((a, b), kappa, len(both)))
+    return kappas
 
 
 def fleiss_kappa(counts: ArrayLike) -> float | None:
@@ -112,11 +112,11 @@ def fleiss(verdicts: Verdicts) -> FleissKappa | None:
 
     None where no item has been judged by two.
     """
-    judged = [given for given in by_item(verdicts).values() if len(given) > 1]
-    if not judged:
+    shared = [given for given in by_item(verdicts).values() if len(given) > 1]
+    if not shared:
         return None
-    sizes = Counter(map(len, judged))
+    sizes = Counter(map(len, shared))
     raters = max(sizes, key=lambda size: (sizes[size], size))
-    chosen = [given for given in judged if len(given) == raters]
+    chosen = [given for given in shared if len(given) == raters]
     counts = [[given.count(verdict) for verdict in VERDICTS] for given in chosen]
     return FleissKappa(fleiss_kappa(counts), raters, len(chosen))

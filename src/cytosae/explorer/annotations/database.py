@@ -18,9 +18,9 @@ from sqlalchemy.orm import Session
 
 from cytosae.artefacts import ANNOTATIONS, Manifest, digest, reading_hdf5
 from cytosae.errors import CytosaeError
-from cytosae.explorer.annotations.addresses import default_address, file_of, parsed
+from cytosae.explorer.annotations.addresses import default_address, parsed, sqlite_file
 from cytosae.explorer.annotations.tables import SCHEMA, About, Base
-from cytosae.explorer.annotations.whereabouts import autoencoder_of, explore_command, former_folder
+from cytosae.explorer.annotations.whereabouts import explore_command, former_folder, study_autoencoder
 
 WAIT = 30.0  # seconds for which a writer waits for another
 _LOCK = 0x637974  # of PostgreSQL, held while the tables are made
@@ -122,10 +122,10 @@ class Database:
 
     @property
     def notice(self) -> str | None:
-        """Whose judgements these are, and how to open what they belong to; None where they are the study's own."""
+        """Which autoencoder the annotations belong to, and how to open it; None if it is the study's own."""
         if not self.is_foreign or self.study_sae is None:
             return None
-        file = file_of(self.url)
+        file = sqlite_file(self.url)
         owner = (
             f"The judgements in {self.name if file is None else file.name} belong to autoencoder {self.sae[:12]}, "
             f"this study now has {self.study_sae[:12]}. They are kept and can be exported."
@@ -171,7 +171,7 @@ class Database:
             The annotations are not of the study's latents, or the study was made anew since the database was opened.
         """
         self.check_autoencoder()
-        if (file := file_of(self.url)) is not None and not file.is_file():
+        if (file := sqlite_file(self.url)) is not None and not file.is_file():
             raise OtherAutoencoder(self._made_anew())
         with Session(self._write, expire_on_commit=False) as session, session.begin():
             if session.execute(select(About.sae, About.uid)).all() != [(self.sae, self.uid)]:
@@ -197,7 +197,7 @@ class Database:
         options: dict[str, Any] = {"pool_pre_ping": True}
         if sqlite := self.url.get_backend_name() == "sqlite":
             options = {"connect_args": {"timeout": WAIT}}
-            if (file := file_of(self.url)) is not None:
+            if (file := sqlite_file(self.url)) is not None:
                 address = file.absolute().as_uri()
                 options["creator"] = lambda: sqlite3.connect(
                     f"{address}?mode={self._mode}", uri=True, timeout=WAIT, check_same_thread=False
@@ -221,9 +221,9 @@ class Database:
                 connection.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
             if sqlite and (fault := connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one()) != "ok":
                 raise CytosaeError(f"{self.name}: {_DAMAGED} ({' '.join(str(fault).split())}). {_BACKUP}")
-            there = set(inspect(connection).get_table_names())
-            if About.__tablename__ not in there:
-                if foreign := sorted(there & set(Base.metadata.tables)):
+            existing = set(inspect(connection).get_table_names())
+            if About.__tablename__ not in existing:
+                if foreign := sorted(existing & set(Base.metadata.tables)):
                     raise CytosaeError(
                         f"{self.name}: has a table {foreign[0]!r} of another program. Choose a database of its own."
                     )
@@ -297,7 +297,7 @@ def read_database(study: Path, address: str | URL | None = None) -> Database:
     study, address
         See `open_database`.
     """
-    return Database(address or default_address(study), autoencoder_of(study), study=study, read_only=True)
+    return Database(address or default_address(study), study_autoencoder(study), study=study, read_only=True)
 
 
 def _latents(path: Path) -> int:

@@ -34,7 +34,7 @@ class Taken:
     worklists
         Made.
     added, unchanged, replaced
-        Annotations that were new, said the same, or gave way to a newer version.
+        Annotations that were new, were equal, or gave way to a newer version.
     conflicts
         Those that differ, each as a phrase; what the database had has stayed.
     """
@@ -56,13 +56,13 @@ def everything(database: Database, *, blind: bool = False, asking: str | None = 
         uids: dict[int | None, str | None] = {None: None} | {row.id: row.uid for row in rows}
         history: dict[tuple[Any, ...], list[StoredChange]] = {}
         for change in recording.changes(session):
-            kept = StoredChange(**change.model_dump(include=set(StoredChange.model_fields)))
-            history.setdefault(_place(change), []).append(kept)
+            stored = StoredChange(**change.model_dump(include=set(StoredChange.model_fields)))
+            history.setdefault(_annotation_key(change), []).append(stored)
         annotations = [
             StoredAnnotation(
                 **annotation.model_dump(exclude={"worklist"}),
                 worklist=uids[annotation.worklist],
-                history=history[_place(annotation)],
+                history=history[_annotation_key(annotation)],
             )
             for annotation in recording.current_annotations(session, blind=blind, asking=asking)
         ]
@@ -87,17 +87,17 @@ def export(database: Database, path: Path) -> dict[str, Any]:
     """
     if path.suffix not in {".json", ".csv"}:
         raise CytosaeError(f"{path}: give a name that ends in .json (everything) or .csv (a table).")
-    found = everything(database)
+    content = everything(database)
     if path.suffix == ".json":
-        write_json(path, found.model_dump(mode="json"))
+        write_json(path, content.model_dump(mode="json"))
     else:
-        with whole_file(path) as partial:
-            partial.write_text(to_csv(found), encoding=SPREADSHEET, newline="")
+        with whole_file(path) as temporary:
+            temporary.write_text(to_csv(content), encoding=SPREADSHEET, newline="")
     return {
         "file": f"{path}",
         "autoencoder": database.sae[:DIGITS],
-        "worklists": len(found.worklists),
-        "annotations": len(found.annotations),
+        "worklists": len(content.worklists),
+        "annotations": len(content.annotations),
     }
 
 
@@ -115,12 +115,12 @@ def take(database: Database, path: Path, *, replace: bool = False) -> Taken:
         wrote at the same time.
     """
     database.check_autoencoder()
-    found = from_csv(path) if path.suffix == ".csv" else _from_json(path)
-    if "sae" not in found.inputs:
+    content = from_csv(path) if path.suffix == ".csv" else _from_json(path)
+    if "sae" not in content.inputs:
         say(
             f"{path}: does not say of which autoencoder it is; its latents are taken as those of {database.sae[:DIGITS]}"
         )
-    elif (sae := found.inputs["sae"]) != database.sae:
+    elif (sae := content.inputs["sae"]) != database.sae:
         raise CytosaeError(
             f"{path}: annotations of another autoencoder ({sae[:12]}) than that of the study ({database.sae[:12]}), "
             "whose latents mean other things."
@@ -128,8 +128,8 @@ def take(database: Database, path: Path, *, replace: bool = False) -> Taken:
     taken = Taken()
     try:
         with database.writing() as session:
-            numbers = _worklists(database, session, found.worklists, taken)
-            for annotation in found.annotations:
+            numbers = _worklists(database, session, content.worklists, taken)
+            for annotation in content.annotations:
                 _take(database, session, annotation, numbers, replace, taken)
     except Unknown as error:
         raise CytosaeError(f"{path}: {error} Nothing was imported.") from error
@@ -166,23 +166,23 @@ def _take(
         number = numbers.get(wanted.worklist) or _number(session, wanted.worklist)
         check_item(session, number, wanted.dataset, wanted.latent)
     database.check(wanted.dataset, wanted.latent)
-    place = schemas.Place(worklist=number, dataset=wanted.dataset, latent=wanted.latent, rater=wanted.rater)
-    content = recording.content_of(wanted)
-    there = recording.current(session, place)
-    if there is None:
-        recording.restore(session, place, wanted.history[:-1])
-        recording.write(session, place, content, 0, wanted.version, wanted.updated, created=wanted.created)
+    key = schemas.AnnotationKey(worklist=number, dataset=wanted.dataset, latent=wanted.latent, rater=wanted.rater)
+    content = recording.extract_content(wanted)
+    current = recording.current(session, key)
+    if current is None:
+        recording.restore(session, key, wanted.history[:-1])
+        recording.write(session, key, content, 0, wanted.version, wanted.updated, created=wanted.created)
         taken.added += 1
-    elif recording.content_of(there) == content:
+    elif recording.extract_content(current) == content:
         taken.unchanged += 1
-    elif replace and (wanted.version, wanted.updated) > (there.version, there.updated):
-        recording.restore(session, place, wanted.history[:-1])
-        version = max(wanted.version, there.version + 1)  # a window that shows the old one has to notice
-        recording.write(session, place, content, there.version, version, wanted.updated)
+    elif replace and (wanted.version, wanted.updated) > (current.version, current.updated):
+        recording.restore(session, key, wanted.history[:-1])
+        version = max(wanted.version, current.version + 1)  # a window that shows the old one has to notice
+        recording.write(session, key, content, current.version, version, wanted.updated)
         taken.replaced += 1
     else:
         taken.conflicts.append(
-            f"latent {place.latent} of {place.dataset}, {place.rater}: version {there.version} here, {wanted.version} "
+            f"latent {key.latent} of {key.dataset}, {key.rater}: version {current.version} here, {wanted.version} "
             f"in the file{', which is older' if replace else ''}"
         )
 
@@ -195,8 +195,8 @@ def _number(session: Session, uid: str) -> int:
     return number
 
 
-def _place(said: schemas.Place) -> tuple[Any, ...]:
-    return said.worklist, said.dataset, said.latent, said.rater
+def _annotation_key(annotation: schemas.AnnotationKey) -> tuple[Any, ...]:
+    return annotation.worklist, annotation.dataset, annotation.latent, annotation.rater
 
 
 def _facts(row: tables.Worklist) -> dict[str, Any]:
@@ -207,10 +207,10 @@ def _facts(row: tables.Worklist) -> dict[str, Any]:
 def _from_json(path: Path) -> Stored:
     if not path.is_file():
         raise CytosaeError(f"{path}: there is no such file.")
-    found = read_json(path)
-    if not isinstance(found, dict) or found.get("format") != FORMAT:
+    document = read_json(path)
+    if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise CytosaeError(f"{path}: not a file of `cytosae annotations export` (its format is not {FORMAT!r}).")
     try:
-        return Stored.model_validate(found)
+        return Stored.model_validate(document)
     except ValidationError as error:
         raise CytosaeError(f"{path}: {first_error(error)}") from error

@@ -12,7 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from cytosae.artefacts import WEIGHTS
 from cytosae.errors import CytosaeError
 from cytosae.explorer.annotations import tables
-from cytosae.explorer.annotations.addresses import default_address, file_of
+from cytosae.explorer.annotations.addresses import default_address, sqlite_file
 from cytosae.explorer.annotations.database import read_database
 from cytosae.explorer.annotations.whereabouts import FORMER, explore_command
 from cytosae.storage import StoredPath
@@ -63,7 +63,7 @@ def _described(folder: Path) -> Former:
 
 
 def _judgements(folder: Path) -> int | None:
-    file = file_of(default_address(folder))
+    file = sqlite_file(default_address(folder))
     if file is None or not file.is_file():
         return 0
     try:

@@ -32,9 +32,9 @@ def agreed_names(annotations: Iterable[schemas.Annotation], *, asking: str | Non
     names: dict[int, dict[str, schemas.Annotation]] = {}
     verdicts: dict[int, dict[str, schemas.Annotation]] = {}
     for annotation in annotations:
-        for given, found in ((annotation.name, names), (annotation.verdict, verdicts)):
+        for given, by_latent in ((annotation.name, names), (annotation.verdict, verdicts)):
             if given:
-                latest = found.setdefault(annotation.latent, {})
+                latest = by_latent.setdefault(annotation.latent, {})
                 before = latest.get(annotation.rater)
                 if before is None or annotation.updated >= before.updated:
                     latest[annotation.rater] = annotation
@@ -170,10 +170,10 @@ def _columns(var: pd.DataFrame, names: Mapping[int, schemas.Named]) -> dict[str,
 def _record(study: Path, manifest: Manifest, file: str) -> Manifest:
     """Save the manifest with the new file; stages that were made from these concepts are made from them still."""
     folder = study / "concepts"
-    renewed = replace(manifest, outputs={**manifest.outputs, file: FileRecord.of(folder / file)})
+    renewed = replace(manifest, outputs={**manifest.outputs, file: FileRecord.from_file(folder / file)})
     renewed.save(folder)
     for stage in _DEPENDENT:
-        found = Manifest.load(study / stage)
-        if found is not None and found.inputs.get("concepts") == manifest.fingerprint():
-            replace(found, inputs={**found.inputs, "concepts": renewed.fingerprint()}).save(study / stage)
+        dependent = Manifest.load(study / stage)
+        if dependent is not None and dependent.inputs.get("concepts") == manifest.fingerprint():
+            replace(dependent, inputs={**dependent.inputs, "concepts": renewed.fingerprint()}).save(study / stage)
     return renewed

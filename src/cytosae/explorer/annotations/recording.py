@@ -1,4 +1,4 @@
-"""Write what a rater says, and read it back: the current state, and everything that was said before."""
+"""Write annotations and read them back: the current state and the history."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ def put(database: Database, wish: schemas.AnnotationRequest) -> schemas.Annotati
         if wish.worklist is not None:
             check_item(session, wish.worklist, wish.dataset, wish.latent)
         database.check(wish.dataset, wish.latent)
-        return write(session, wish, content_of(wish), wish.version, wish.version + 1, datetime.now(UTC))
+        return write(session, wish, extract_content(wish), wish.version, wish.version + 1, datetime.now(UTC))
 
 
 def write(
     session: Session,
-    place: schemas.Place,
+    key: schemas.AnnotationKey,
     content: schemas.Content,
     seen: int,
     version: int,
@@ -61,46 +61,46 @@ def write(
     Stale
         It is in another version; the session cannot be used further.
     """
-    said = {**content.model_dump(), "version": version}
+    values = {**content.model_dump(), "version": version}
     if seen == 0:
         created = created or time
-        row = {**_keys(place), **said, "scope": place.worklist or 0, "created": created, "updated": time}
+        row = {**_keys(key), **values, "scope": key.worklist or 0, "created": created, "updated": time}
         try:
             session.execute(insert(tables.Annotation).values(**row))
         except IntegrityError as error:
             raise Stale from error
     else:
-        found = session.execute(
+        result = session.execute(
             update(tables.Annotation)
-            .where(*_at(place), tables.Annotation.version == seen)
-            .values(**said, updated=time)
+            .where(*_at(key), tables.Annotation.version == seen)
+            .values(**values, updated=time)
             .execution_options(synchronize_session=False)
         )
-        if cast(CursorResult[Any], found).rowcount != 1:
+        if cast(CursorResult[Any], result).rowcount != 1:
             raise Stale
-        created = session.scalars(select(tables.Annotation.created).where(*_at(place))).one()
-    _append(session, place, content, version, time)
+        created = session.scalars(select(tables.Annotation.created).where(*_at(key))).one()
+    _append(session, key, content, version, time)
     return schemas.Annotation(
-        **place.model_dump(include=set(schemas.Place.model_fields)), **said, created=created, updated=time
+        **key.model_dump(include=set(schemas.AnnotationKey.model_fields)), **values, created=created, updated=time
     )
 
 
-def restore(session: Session, place: schemas.Place, history: Sequence[StoredChange]) -> None:
+def restore(session: Session, key: schemas.AnnotationKey, history: Sequence[StoredChange]) -> None:
     """Add states of an annotation to its history, those that are not in it."""
-    known = {(change.version, change.time) for change in changes(session, place)}
+    known = {(change.version, change.time) for change in changes(session, key)}
     for change in history:
         if (change.version, change.time) not in known:
-            _append(session, place, content_of(change), change.version, change.time)
+            _append(session, key, extract_content(change), change.version, change.time)
 
 
-def content_of(said: schemas.Content) -> schemas.Content:
-    """What is said, without where and when."""
-    return schemas.Content(**said.model_dump(include=_CONTENT))
+def extract_content(annotation: schemas.Content) -> schemas.Content:
+    """The content of an annotation, without its key, version and times."""
+    return schemas.Content(**annotation.model_dump(include=_CONTENT))
 
 
-def current(session: Session, place: schemas.Place) -> schemas.Annotation | None:
+def current(session: Session, key: schemas.AnnotationKey) -> schemas.Annotation | None:
     """The current state of one annotation."""
-    row = session.scalars(select(tables.Annotation).where(*_at(place))).one_or_none()
+    row = session.scalars(select(tables.Annotation).where(*_at(key))).one_or_none()
     return None if row is None else _annotation(row)
 
 
@@ -139,8 +139,8 @@ def current_annotations(
 
 def history(session: Session, dataset: str, latent: int, asking: str | None = None) -> list[schemas.Change]:
     """Every state of the annotations of a latent in a data set, oldest first; blind as in `current_annotations`."""
-    of_latent = tables.Change.dataset == dataset, tables.Change.latent == latent
-    query = select(tables.Change).where(*of_latent).order_by(tables.Change.id)
+    is_latent = tables.Change.dataset == dataset, tables.Change.latent == latent
+    query = select(tables.Change).where(*is_latent).order_by(tables.Change.id)
     if hides(session, asking):
         query = query.where(_shown(tables.Change, asking))
     return [_change(row) for row in session.scalars(query)]
@@ -152,51 +152,53 @@ def hides(session: Session, asking: str | None) -> bool:
     return len(raters) > 1 or asking not in {None, *raters}
 
 
-def changes(session: Session, place: schemas.Place | None = None) -> Iterable[schemas.Change]:
+def changes(session: Session, key: schemas.AnnotationKey | None = None) -> Iterable[schemas.Change]:
     """The history of one annotation or of all, oldest first."""
     query = select(tables.Change).order_by(tables.Change.id)
-    if place is not None:
-        wanted = {**_keys(place)}
+    if key is not None:
+        wanted = {**_keys(key)}
         number = wanted.pop("worklist_id")
         column = tables.Change.worklist_id
         query = query.filter_by(**wanted).where(column.is_(None) if number is None else column == number)
     return map(_change, session.scalars(query))
 
 
-def _append(session: Session, place: schemas.Place, content: schemas.Content, version: int, time: datetime) -> None:
-    row = {**_keys(place), **content.model_dump(), "version": version, "time": time}
+def _append(
+    session: Session, key: schemas.AnnotationKey, content: schemas.Content, version: int, time: datetime
+) -> None:
+    row = {**_keys(key), **content.model_dump(), "version": version, "time": time}
     session.execute(insert(tables.Change).values(**row))
 
 
-def _keys(place: schemas.Place) -> dict[str, Any]:
+def _keys(key: schemas.AnnotationKey) -> dict[str, Any]:
     return {
-        "worklist_id": place.worklist,
-        "dataset": place.dataset,
-        "latent": place.latent,
-        "rater": place.rater,
+        "worklist_id": key.worklist,
+        "dataset": key.dataset,
+        "latent": key.latent,
+        "rater": key.rater,
     }
 
 
-def _at(place: schemas.Place) -> list[ColumnElement[bool]]:
+def _at(key: schemas.AnnotationKey) -> list[ColumnElement[bool]]:
     return [
-        tables.Annotation.scope == (place.worklist or 0),
-        tables.Annotation.dataset == place.dataset,
-        tables.Annotation.latent == place.latent,
-        tables.Annotation.rater == place.rater,
+        tables.Annotation.scope == (key.worklist or 0),
+        tables.Annotation.dataset == key.dataset,
+        tables.Annotation.latent == key.latent,
+        tables.Annotation.rater == key.rater,
     ]
 
 
 def _annotation(row: tables.Annotation) -> schemas.Annotation:
-    return schemas.Annotation(**_said(row), created=row.created, updated=row.updated)
+    return schemas.Annotation(**_fields(row), created=row.created, updated=row.updated)
 
 
 def _change(row: tables.Change) -> schemas.Change:
-    return schemas.Change(**_said(row), time=row.time)
+    return schemas.Change(**_fields(row), time=row.time)
 
 
-def _said(row: tables.Judgement) -> dict[str, Any]:
-    kept = {name: getattr(row, name) for name in ("dataset", "latent", "rater", "version", *_CONTENT)}
-    return {"worklist": row.worklist_id, **kept}
+def _fields(row: tables.Judgement) -> dict[str, Any]:
+    fields = {name: getattr(row, name) for name in ("dataset", "latent", "rater", "version", *_CONTENT)}
+    return {"worklist": row.worklist_id, **fields}
 
 
 def _shown(table: type[tables.Annotation] | type[tables.Change], asking: str | None) -> ColumnElement[bool]:

@@ -121,7 +121,7 @@ def router(database: Database) -> APIRouter:
     def open_worklist(worklist: schemas.Id, rater: schemas.Rater | None = None) -> schemas.Worklist:
         """A worklist with the annotations of a rater, and those of the others unless they are hidden."""
         with database.reading() as session:
-            return worklists.opened(session, worklist, rater)
+            return worklists.load_for_rater(session, worklist, rater)
 
     @api.patch("/worklists/{worklist}")
     def change_worklist(worklist: schemas.Id, wish: schemas.WorklistChange) -> schemas.Worklist:
@@ -136,9 +136,9 @@ def router(database: Database) -> APIRouter:
             return recording.put(database, wish)
         except recording.Stale:
             with database.reading() as session:
-                there = recording.current(session, wish)
-            told = "This annotation was changed in another window; nothing was overwritten."
-            return JSONResponse(schemas.Conflict(detail=told, current=there).model_dump(mode="json"), 409)
+                current = recording.current(session, wish)
+            detail = "This annotation was changed in another window; nothing was overwritten."
+            return JSONResponse(schemas.Conflict(detail=detail, current=current).model_dump(mode="json"), 409)
 
     @api.get("/annotations")
     def list_annotations(
@@ -180,8 +180,8 @@ def router(database: Database) -> APIRouter:
             return {}
         with database.reading() as session:
             shown = recording.current_annotations(session, blind=True, asking=rater)
-            found = agreed_names(shown, asking=rater)
-        return {str(latent): named for latent, named in found.items()}
+            agreed = agreed_names(shown, asking=rater)
+        return {str(latent): named for latent, named in agreed.items()}
 
     @api.get("/vocabulary")
     def vocabulary() -> dict[str, list[str]]:
@@ -199,6 +199,6 @@ def router(database: Database) -> APIRouter:
 
 def _sentence(error: RequestValidationError) -> str:
     """The first thing that is wrong with a request, without what was sent."""
-    told = error.errors()[0]
-    where = ".".join(str(part) for part in told["loc"] if part not in {"body", "query", "path"})
-    return f"{where or 'The request'}: {told['msg']}.".encode("utf-8", "replace").decode()
+    first = error.errors()[0]
+    where = ".".join(str(step) for step in first["loc"] if step not in {"body", "query", "path"})
+    return f"{where or 'The request'}: {first['msg']}.".encode("utf-8", "replace").decode()

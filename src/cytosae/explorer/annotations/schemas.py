@@ -83,8 +83,8 @@ class Content(BaseModel):
     specific_for: Line | None = None
 
 
-class Place(BaseModel):
-    """Where it is said: in a worklist or outside any, of which latent, by whom."""
+class AnnotationKey(BaseModel):
+    """What identifies an annotation: worklist (or none), data set, latent and rater."""
 
     worklist: Id | None = None
     dataset: Dataset
@@ -92,14 +92,14 @@ class Place(BaseModel):
     rater: Rater
 
 
-class AnnotationRequest(Content, Place, _Request):
+class AnnotationRequest(Content, AnnotationKey, _Request):
     """An annotation as it is to be, and the version that the rater saw; 0 where there was none."""
 
     terms: Terms = {}
     version: Version
 
 
-class Annotation(Content, Place):
+class Annotation(Content, AnnotationKey):
     """The current state of an annotation."""
 
     version: int
@@ -107,7 +107,7 @@ class Annotation(Content, Place):
     updated: AwareDatetime
 
 
-class Change(Content, Place):
+class Change(Content, AnnotationKey):
     """A state that an annotation was put into at some time."""
 
     version: int
@@ -244,20 +244,20 @@ class RaterFigures(BaseModel):
     cannot_tell: int
 
 
-class Share(BaseModel):
+class Fraction(BaseModel):
     """x of y."""
 
     x: int
     y: int
 
 
-class Shares(Share):
+class Fractions(Fraction):
     """x of y, and of those among the first ten of the list."""
 
-    first_ten: Share
+    first_ten: Fraction
 
 
-class Specific(Shares):
+class Specific(Fractions):
     """Concepts that the majority finds specific for the worklist's disease."""
 
     disease: str
@@ -292,7 +292,7 @@ class Summary(BaseModel):
     worklist: int | None
     items: int
     raters: list[RaterFigures]
-    meaningful: Shares
+    meaningful: Fractions
     specific: Specific | None
     agreement: Agreement
     names: list[NamedLatent]

@@ -19,7 +19,7 @@ def _plausible(time: datetime) -> datetime:
     return time
 
 
-def now() -> datetime:
+def utc_now() -> datetime:
     """The time in UTC."""
     return datetime.now(UTC)
 
@@ -28,11 +28,11 @@ Time = Annotated[AwareDatetime, AfterValidator(_plausible)]
 Version = Annotated[int, Field(ge=1, lt=schemas.LARGEST)]
 
 
-class _Part(BaseModel):
+class _StoredModel(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-class StoredItem(_Part):
+class StoredItem(_StoredModel):
     """A latent of a worklist."""
 
     dataset: schemas.Dataset
@@ -40,7 +40,7 @@ class StoredItem(_Part):
     about: schemas.Scalars = {}
 
 
-class StoredWorklist(_Part):
+class StoredWorklist(_StoredModel):
     """A worklist; `uid` names it in every database."""
 
     uid: Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[0-9A-Za-z-]+$")]
@@ -55,14 +55,14 @@ class StoredWorklist(_Part):
     items: Annotated[list[StoredItem], Field(min_length=1, max_length=schemas.ITEMS)]
 
 
-class StoredChange(_Part, schemas.Content):
+class StoredChange(_StoredModel, schemas.Content):
     """A state that an annotation was put into."""
 
     version: Version
     time: Time
 
 
-class StoredAnnotation(_Part, schemas.Content):
+class StoredAnnotation(_StoredModel, schemas.Content):
     """An annotation and its history, oldest first; its worklist by `uid`."""
 
     worklist: str | None = None
@@ -70,12 +70,12 @@ class StoredAnnotation(_Part, schemas.Content):
     latent: schemas.Latent
     rater: schemas.Rater
     version: Version = 1
-    created: Time = Field(default_factory=now)
-    updated: Time = Field(default_factory=now)
+    created: Time = Field(default_factory=utc_now)
+    updated: Time = Field(default_factory=utc_now)
     history: list[StoredChange] = []
 
 
-class Stored(_Part):
+class Stored(_StoredModel):
     """A whole database as a file."""
 
     format: Literal["cytosae-annotations"] = "cytosae-annotations"

@@ -22,7 +22,7 @@ COLUMNS = (
 )
 """Of a row; the terms of each vocabulary have a column, joined by semicolons."""
 _NEEDED = ("dataset", "latent", "rater")
-_KEPT = ("worklist", *_NEEDED, "verdict", "name", "comment", "specific_for", "version", "created", "updated")
+_COLUMNS = ("worklist", *_NEEDED, "verdict", "name", "comment", "specific_for", "version", "created", "updated")
 _RISKY = ("=", "+", "-", "@", "\t", "\r", "'")
 
 
@@ -38,7 +38,7 @@ def to_csv(everything: Stored) -> str:
     writer = csv.DictWriter(out, COLUMNS, restval="")
     writer.writeheader()
     for one in everything.annotations:
-        row: dict[str, Any] = one.model_dump(mode="json", include=set(_KEPT))
+        row: dict[str, Any] = one.model_dump(mode="json", include=set(_COLUMNS))
         row |= {name: "; ".join(terms) for name, terms in one.terms.items() if name in VOCABULARY}
         if one.worklist is not None:
             row["title"] = lists[one.worklist].title
@@ -56,7 +56,7 @@ def from_csv(path: Path) -> Stored:
     Raises
     ------
     CytosaeError
-        Not a table, a column is missing, or a row says what cannot be said.
+        Not a table, a column is missing, or a row has an invalid value.
     """
     rows = _rows(path)
     saes = sorted({row["sae"] for row in rows if row.get("sae")})
@@ -72,15 +72,15 @@ def from_csv(path: Path) -> Stored:
         try:
             lists.append(_worklist(uid, rows, annotations))
         except (ValidationError, ValueError) as error:
-            told = first_error(error) if isinstance(error, ValidationError) else str(error)
-            raise CytosaeError(f"{path}: worklist {uid}, {told}") from error
+            reason = first_error(error) if isinstance(error, ValidationError) else str(error)
+            raise CytosaeError(f"{path}: worklist {uid}, {reason}") from error
     return Stored(inputs={"sae": saes[0]} if saes else {}, worklists=lists, annotations=annotations)
 
 
 def first_error(error: ValidationError) -> str:
-    """Place and reason of the first error."""
-    told = error.errors(include_url=False, include_input=False, include_context=False)[0]
-    return f"{'.'.join(map(str, told['loc']))}: {told['msg']}."
+    """Location and reason of the first error."""
+    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}."
 
 
 def _rows(path: Path) -> list[dict[str, str]]:
@@ -111,20 +111,20 @@ def _rows(path: Path) -> list[dict[str, str]]:
 
 def _annotation(row: dict[str, str]) -> StoredAnnotation:
     terms = {name: [term.strip() for term in row.get(name, "").split(";") if term.strip()] for name in VOCABULARY}
-    said = {name: row[name] for name in _KEPT if row.get(name)}
-    return StoredAnnotation.model_validate({**said, "terms": {name: given for name, given in terms.items() if given}})
+    values = {name: row[name] for name in _COLUMNS if row.get(name)}
+    return StoredAnnotation.model_validate({**values, "terms": {name: given for name, given in terms.items() if given}})
 
 
 def _worklist(uid: str, rows: Sequence[dict[str, str]], annotations: Sequence[StoredAnnotation]) -> StoredWorklist:
-    mine = [(row, one) for row, one in zip(rows, annotations, strict=True) if one.worklist == uid]
-    mine.sort(key=lambda pair: int(pair[0].get("position") or 0))
-    places = dict.fromkeys((one.dataset, one.latent) for _, one in mine)
+    pairs = [(row, one) for row, one in zip(rows, annotations, strict=True) if one.worklist == uid]
+    pairs.sort(key=lambda pair: int(pair[0].get("position") or 0))
+    items = dict.fromkeys((one.dataset, one.latent) for _, one in pairs)
     return StoredWorklist(
         uid=uid,
-        title=mine[0][0].get("title") or "Imported",
-        created=min(one.created for _, one in mine),
+        title=pairs[0][0].get("title") or "Imported",
+        created=min(one.created for _, one in pairs),
         source="table",
-        items=[StoredItem(dataset=dataset, latent=latent) for dataset, latent in places],
+        items=[StoredItem(dataset=dataset, latent=latent) for dataset, latent in items],
     )
 
 

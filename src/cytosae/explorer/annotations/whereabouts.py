@@ -20,8 +20,8 @@ def explore_command(folder: Path, address: str | None = None) -> str:
     return shlex.join(command)
 
 
-def autoencoder_of(study: Path) -> str | None:
-    """Digest of the autoencoder whose concepts a study has; None where they cannot be read."""
+def study_autoencoder(study: Path) -> str | None:
+    """Digest of the autoencoder of a study's concepts; None if they cannot be read."""
     try:
         manifest = Manifest.load(study / "concepts")
     except CytosaeError:

@@ -43,7 +43,7 @@ class Plan:
     blind_labels
         Whether labels and diagnoses of the cells are hidden; the browser does that.
     blind_raters
-        Whether nobody is sent what others said.
+        Whether raters do not see the annotations of others.
     disease
         The group for which the concepts may be specific.
     parameters
@@ -200,12 +200,12 @@ def add_to(database: Database, session: Session, plan: Plan) -> tuple[int, bool]
     """`add` among other changes."""
     for dataset, latent, _ in plan.items:
         database.check(dataset, latent)
-    (place, count), *_ = Counter((dataset, latent) for dataset, latent, _ in plan.items).most_common(1)
+    (item, count), *_ = Counter((dataset, latent) for dataset, latent, _ in plan.items).most_common(1)
     if count > 1:
-        raise CytosaeError(f"Latent {place[1]} of {place[0]!r} is in the worklist twice.")
-    there = session.scalars(select(tables.Worklist.id).where(tables.Worklist.uid == plan.uid)).one_or_none()
-    if there is not None:
-        return there, False
+        raise CytosaeError(f"Latent {item[1]} of {item[0]!r} is in the worklist twice.")
+    existing = session.scalars(select(tables.Worklist.id).where(tables.Worklist.uid == plan.uid)).one_or_none()
+    if existing is not None:
+        return existing, False
     items = [
         tables.Item(position=position, dataset=dataset, latent=latent, about=about)
         for position, (dataset, latent, about) in enumerate(plan.items)
@@ -246,24 +246,24 @@ def listed(session: Session) -> list[schemas.WorklistSummary]:
     ]
 
 
-def opened(session: Session, number: int, rater: str | None) -> schemas.Worklist:
-    """A worklist for one rater: each item with the rater's annotation and, unless they are hidden, those of others."""
+def load_for_rater(session: Session, number: int, rater: str | None) -> schemas.Worklist:
+    """A worklist for one rater: each item with the rater's annotation and, unless hidden, the others' annotations."""
     row = find(session, number)
     hidden = row.blind_raters and hides(session, rater)
-    mine: dict[tuple[str, int], schemas.Annotation] = {}
+    own: dict[tuple[str, int], schemas.Annotation] = {}
     others: dict[tuple[str, int], list[schemas.Annotation]] = {}
     for annotation in current_annotations(session, worklist=number):
-        place = annotation.dataset, annotation.latent
+        item_key = annotation.dataset, annotation.latent
         if annotation.rater == rater:
-            mine[place] = annotation
+            own[item_key] = annotation
         elif not hidden:
-            others.setdefault(place, []).append(annotation)
+            others.setdefault(item_key, []).append(annotation)
     items = [
         schemas.WorklistItem(
             position=item.position,
             dataset=item.dataset,
             latent=item.latent,
-            annotation=mine.get((item.dataset, item.latent)),
+            annotation=own.get((item.dataset, item.latent)),
             others=others.get((item.dataset, item.latent), []),
         )
         for item in row.items
@@ -290,8 +290,8 @@ def _done(session: Session) -> dict[int, dict[str, int]]:
         .group_by(tables.Annotation.worklist_id, tables.Annotation.rater)
         .order_by(tables.Annotation.rater)
     )
-    found: dict[int, dict[str, int]] = {}
+    counts: dict[int, dict[str, int]] = {}
     for number, rater, count in session.execute(query):
         if number is not None:
-            found.setdefault(number, {})[rater] = count
-    return found
+            counts.setdefault(number, {})[rater] = count
+    return counts

@@ -41,12 +41,12 @@ def named(text: str) -> str:
     return text.replace("%2F", "/").replace("%2f", "/")
 
 
-def written(found: BaseModel) -> bytes:
-    """An answer as JSON, to be kept."""
-    return found.model_dump_json().encode()
+def to_json(model: BaseModel) -> bytes:
+    """A response as JSON, for the cache."""
+    return model.model_dump_json().encode()
 
 
-def answer(found: BaseModel | bytes) -> Response:
-    """A finished answer, or one that is JSON already; its type is that of the route."""
-    content = found if isinstance(found, bytes) else written(found)
+def answer(model: BaseModel | bytes) -> Response:
+    """A response from a model of the route's type, or from its JSON."""
+    content = model if isinstance(model, bytes) else to_json(model)
     return Response(content, media_type="application/json")

@@ -50,11 +50,11 @@ def router(reader: StudyReader, cell_images: CellImages, activations: Callable[[
         counts, means = data.activations([row])
         (ref,) = data.refs([row])
         width, height = data.size(row)
-        told = strongest(counts, means, data.common)
-        found = s.CellDetail(
-            **ref, width=width, height=height, n_active=means.nnz, concepts=told, common_share=COMMON_SHARE
+        concepts = strongest(counts, means, data.common_latents)
+        detail = s.CellDetail(
+            **ref, width=width, height=height, n_active=means.nnz, concepts=concepts, common_share=COMMON_SHARE
         )
-        return answer(found)
+        return answer(detail)
 
     @routes.get("/api/cells/{dataset}/{row}/image", response_class=Response, responses=IMAGE)
     def image(
@@ -83,23 +83,25 @@ def router(reader: StudyReader, cell_images: CellImages, activations: Callable[[
 
 def selected(data: DataSet, label: str | None, patient: str | None) -> NDArray[np.int64]:
     """Rows of the cells with a label, of a patient, or of all."""
-    kept = np.ones(data.n_cells, bool)
+    is_selected = np.ones(data.n_cells, bool)
     for name, value in (("label", label), ("patient", patient)):
         if value:
             column = data.column(name)
             code = -1 if column is None else category(column, value)
-            kept &= (column.codes == code) if column is not None and code >= 0 else False
-    return np.flatnonzero(kept)
+            is_selected &= (column.codes == code) if column is not None and code >= 0 else False
+    return np.flatnonzero(is_selected)
 
 
-def strongest(counts: sp.csr_matrix, means: sp.csr_matrix, common: NDArray[np.bool_]) -> list[s.CellConcept]:
+def strongest(counts: sp.csr_matrix, means: sp.csr_matrix, is_common: NDArray[np.bool_]) -> list[s.CellConcept]:
     """The concepts of a cell, those with the largest m_i[s] first, of matrices with one row."""
     order = np.argsort(-means.data, kind="stable")
     latents = means.indices[order]
     number = np.zeros(means.shape[1], np.int64)
     number[counts.indices] = counts.data
     return [
-        s.CellConcept(latent=int(latent), mean_activation=value, count=int(number[latent]), common=bool(common[latent]))
+        s.CellConcept(
+            latent=int(latent), mean_activation=value, count=int(number[latent]), common=bool(is_common[latent])
+        )
         for latent, value in zip(latents, means.data[order], strict=True)
     ]
 

@@ -12,9 +12,9 @@ from fastapi import APIRouter, Response
 from cytosae.explorer.caching import bounded
 from cytosae.explorer.dataset import DataSet
 from cytosae.explorer.images import encoded
-from cytosae.explorer.measures import BACKGROUND, RING_FACTOR, latent_table, ring_share
+from cytosae.explorer.measures import BACKGROUND, RING_FACTOR, latent_table, ring_fraction
 from cytosae.explorer.reader import StudyReader
-from cytosae.explorer.routes import Index, Name, answer, named, written
+from cytosae.explorer.routes import Index, Name, answer, named, to_json
 from cytosae.explorer.schemas import latents as s
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def router(reader: StudyReader, activations: Callable[[], Activations]) -> APIRo
 
     @bounded(_IMAGES_BYTES)
     def images_answer(data: DataSet, latent: int, kind: str) -> bytes:
-        return written(latent_images(activations, data, latent, kind))
+        return to_json(latent_images(activations, data, latent, kind))
 
     @routes.get("/api/latents/{dataset}", response_model=s.LatentTable)
     def latents(dataset: Name) -> Response:
@@ -63,7 +63,7 @@ def detail(reader: StudyReader, data: DataSet, latent: int) -> s.LatentDetail:
     nearest = zip(*reader.directions.similar(latent, data.concepts), strict=True) if reader.weights_fit else ()
     quality = _quality(reader, latent)
     border = float(data.border[latent])
-    share = None if quality is None else quality.get("background_share")
+    background = None if quality is None else quality.get("background_share")
     return s.LatentDetail(
         latent=latent,
         dataset=data.name,
@@ -86,8 +86,8 @@ def detail(reader: StudyReader, data: DataSet, latent: int) -> s.LatentDetail:
         similar=[s.Similar(latent=int(other), cosine=cosine) for other, cosine in nearest],
         quality=quality,
         flags=s.Flags(
-            border=border > RING_FACTOR * ring_share(reader.grid),
-            background=share > BACKGROUND if isinstance(share, float) and np.isfinite(share) else None,
+            border=border > RING_FACTOR * ring_fraction(reader.grid),
+            background=background > BACKGROUND if isinstance(background, float) and np.isfinite(background) else None,
         ),
     )
 
@@ -109,17 +109,17 @@ def _figure(value: Any) -> str | float | None:
 def latent_images(activations: Callable[[], Activations], data: DataSet, latent: int, kind: str) -> s.LatentImages:
     """Cells of a latent with its maps: those on the disk where they are kept, others from the cells' tokens."""
     rows, values = data.references(kind, latent)
-    kept = data.reference_maps(latent) if kind == "reference" else None
-    if kept is None:
+    stored = data.reference_maps(latent) if kind == "reference" else None
+    if stored is None:
         maps = activations().cell_maps(latent, [(data, int(row)) for row in rows])
     else:
-        maps = list(kept[: len(rows)].astype(np.float32))
-    top = max((float(found.max()) for found in maps if found is not None), default=0.0)
+        maps = list(stored[: len(rows)].astype(np.float32))
+    top = max((float(map_.max()) for map_ in maps if map_ is not None), default=0.0)
     return s.LatentImages(
         kind=kind,
         top=top,
         cells=[
-            s.MappedCell(**ref, value=value, map=None if found is None else encoded(found, top))
-            for ref, value, found in zip(data.refs(rows), values, maps, strict=True)
+            s.MappedCell(**ref, value=value, map=None if map_ is None else encoded(map_, top))
+            for ref, value, map_ in zip(data.refs(rows), values, maps, strict=True)
         ],
     )

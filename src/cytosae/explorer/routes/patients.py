@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query, Response
 
 from cytosae.explorer.caching import bounded
 from cytosae.explorer.reader import HEALTHY
-from cytosae.explorer.routes import Index, Name, Text, answer, named, written
+from cytosae.explorer.routes import Index, Name, Text, answer, named, to_json
 from cytosae.explorer.schemas import patients as s
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def router(cohort: Callable[[], Cohort]) -> APIRouter:
 
     @bounded(_ANSWERS_BYTES)
     def cohort_answer(method: str, *arguments: Any) -> bytes:
-        return written(getattr(cohort(), method)(*arguments))
+        return to_json(getattr(cohort(), method)(*arguments))
 
     @routes.get("/api/patients", response_model=s.PatientList)
     def patients() -> Response:

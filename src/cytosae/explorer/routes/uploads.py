@@ -35,7 +35,7 @@ FILES, FILE_BYTES, PIXELS = 20, 20 * 10**6, 50 * 10**6
 """Files of one upload, bytes and pixels of each, at most."""
 BODY = FILES * FILE_BYTES + 2**20
 """Bytes of one upload."""
-KEPT, SECONDS = 100, 3600.0
+MOST_CELLS, SECONDS = 100, 3600.0
 """Cells that are kept, and for how long."""
 _TOGETHER = 2  # uploads that are in memory at the same time; others wait before they are read
 
@@ -73,22 +73,22 @@ class Cell:
 
 
 class Uploads:
-    """The uploads that are kept: the youngest, up to `KEPT` cells."""
+    """The uploads that are kept: the youngest, up to `MOST_CELLS` cells."""
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[str, list[Cell]] = OrderedDict()
+        self._uploads: OrderedDict[str, list[Cell]] = OrderedDict()
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
-        return sum(len(cells) for cells in self._kept.values())
+        return sum(len(cells) for cells in self._uploads.values())
 
     def add(self, cells: list[Cell]) -> str:
         """Keep some cells for an hour; gives their name, which nobody can guess."""
         name = secrets.token_urlsafe(16)
         with self._lock:
-            self._kept[name] = cells
-            while len(self) > KEPT:
-                self._kept.popitem(last=False)
+            self._uploads[name] = cells
+            while len(self) > MOST_CELLS:
+                self._uploads.popitem(last=False)
         forget = threading.Timer(SECONDS, self.drop, [name])
         forget.daemon = True
         forget.start()
@@ -97,12 +97,12 @@ class Uploads:
     def drop(self, name: str) -> None:
         """Forget an upload."""
         with self._lock:
-            self._kept.pop(name, None)
+            self._uploads.pop(name, None)
 
     def cell(self, name: str, index: int) -> Cell:
         """One of the cells."""
         with self._lock:
-            cells = self._kept.get(name, [])
+            cells = self._uploads.get(name, [])
         if index >= len(cells):
             raise HTTPException(404, "No such upload: it was dropped, or never there. Uploads are kept for an hour.")
         return cells[index]
@@ -111,14 +111,14 @@ class Uploads:
 def router(reader: StudyReader, cell_images: CellImages, activations: Callable[[], Activations]) -> APIRouter:
     """``/api/uploads``."""
     routes = APIRouter()
-    kept = Uploads()
+    uploads = Uploads()
     few = asyncio.Semaphore(_TOGETHER)
     one_at_a_time = threading.Lock()
 
     def look(files: list[UploadFile]) -> s.Uploaded:
         with one_at_a_time:
             cells = [_cell(reader, cell_images, activations(), index, file) for index, file in enumerate(files)]
-        return s.Uploaded(id=kept.add(cells), cells=[cell.about for cell in cells])
+        return s.Uploaded(id=uploads.add(cells), cells=[cell.about for cell in cells])
 
     @routes.post("/api/uploads", response_model=s.Uploaded, openapi_extra=_DOCUMENTED)
     async def upload(request: Request) -> Response:
@@ -141,18 +141,18 @@ def router(reader: StudyReader, cell_images: CellImages, activations: Callable[[
         if_none_match: Annotated[str | None, Header(max_length=300)] = None,
     ) -> Response:
         """An uploaded cell's image, squashed to a square."""
-        return image_response(kept.cell(id, index).jpegs[int(size)], if_none_match)
+        return image_response(uploads.cell(id, index).jpegs[int(size)], if_none_match)
 
     @routes.get("/api/uploads/{id}/{index}/patches", response_model=s.Patches)
     def patches(id: Name, index: Index) -> Response:
         """The strongest latents of every patch of an uploaded cell."""
-        return answer(activations().strongest(kept.cell(id, index).tokens, reader.common_everywhere))
+        return answer(activations().strongest(uploads.cell(id, index).tokens, reader.common_everywhere))
 
     @routes.get("/api/uploads/{id}/{index}/maps/{latent}", response_model=s.LatentMap)
     def map_(id: Name, index: Index, latent: Index) -> Response:
         """A latent on an uploaded cell."""
         reader.first.check_latent(latent)
-        return answer(activations().map(kept.cell(id, index).tokens, latent))
+        return answer(activations().map(uploads.cell(id, index).tokens, latent))
 
     return routes
 
@@ -188,10 +188,10 @@ async def _read(request: Request) -> FormData:
         raise HTTPException(413 if many else 400, f"Not a form with up to {FILES} files: {error.message}") from error
 
 
-def _shown(name: str, place: int) -> str:
+def _shown(name: str, number: int) -> str:
     """A file's name, without folders and what cannot be printed."""
     last = re.split(r"[/\\]", name)[-1]
-    return "".join(c for c in last if c.isprintable())[:200].strip() or f"file {place}"
+    return "".join(c for c in last if c.isprintable())[:200].strip() or f"file {number}"
 
 
 def _cell(reader: StudyReader, cell_images: CellImages, activations: Activations, index: int, file: UploadFile) -> Cell:

@@ -49,7 +49,7 @@ def import_sae(source: str | Path, kind: str = "auto") -> SAE:
         path = path / dictionary_learning.FILE
     if path.is_dir():
         if kind == "auto":
-            kind = _kind_of_folder(path)
+            kind = _detect_folder(path)
         if kind != "saelens":
             raise CytosaeError(f"{path}: a folder; for --format {kind} give the file itself.")
         imported, file = saelens.read(path), path / saelens.WEIGHTS
@@ -59,7 +59,7 @@ def import_sae(source: str | Path, kind: str = "auto") -> SAE:
     return imported.to_sae({"format": kind, "file": file.name, "sha256": sha256_file(file)})
 
 
-def _kind_of_folder(path: Path) -> str:
+def _detect_folder(path: Path) -> str:
     if saelens.matches(path):
         return "saelens"
     if (path / CONFIG).is_file() and (path / WEIGHTS).is_file():
@@ -79,12 +79,12 @@ def _read_file(path: Path, kind: str) -> tuple[str, ForeignSAE]:
         return kind, saev.read(path, centred=_CENTRED[kind])
     content = read_checkpoint(path)
     if kind == "auto":
-        kind = _kind_of(path, content)
+        kind = _detect_file(path, content)
     reader = {"release": release, "dictionary_learning": dictionary_learning, "overcomplete": overcomplete}[kind]
     return kind, reader.read(path, content)
 
 
-def _kind_of(path: Path, content: Any) -> str:
+def _detect_file(path: Path, content: Any) -> str:
     if overcomplete.is_module(content):
         return "overcomplete"
     if overcomplete.is_state(content):

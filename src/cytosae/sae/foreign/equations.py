@@ -104,12 +104,12 @@ class ForeignSAE:
             Names of the settings that say these.
         """
         latents, width = self.W_dec.shape
-        for names, size, what in ((d_model, width, "dimensions"), (n_latents, latents, "latents")):
+        for names, size, measured in ((d_model, width, "dimensions"), (n_latents, latents, "latents")):
             for name in names:
                 if (stated := settings.get(name)) is not None and (isinstance(stated, bool) or stated != size):
                     raise CytosaeError(
-                        f"{path}: the setting {name} is {short(stated)}, but the weights have {size} {what}. Settings and "
-                        "weights are not of the same autoencoder: get both again from where it was trained."
+                        f"{path}: the setting {name} is {short(stated)}, but the weights have {size} {measured}. Settings "
+                        "and weights are not of the same autoencoder: get both again from where it was trained."
                     )
 
     def with_activation(self, activation: Activation) -> ForeignSAE:
@@ -181,7 +181,7 @@ class ForeignSAE:
         return sae
 
 
-def take(path: Path, state: Any, names: Iterable[str], what: str) -> list[Tensor]:
+def take(path: Path, state: Any, names: Iterable[str], expected: str) -> list[Tensor]:
     """The tensors of these names, where there are these and no others.
 
     What is left over would be a part of the computation that is not known here, so it is an error.
@@ -193,14 +193,16 @@ def take(path: Path, state: Any, names: Iterable[str], what: str) -> list[Tensor
     """
     names = list(names)
     if not isinstance(state, Mapping):
-        raise CytosaeError(f"{path}: holds a {type(state).__name__}; expected the dictionary of tensors of {what}.")
+        raise CytosaeError(f"{path}: holds a {type(state).__name__}; expected the dictionary of tensors of {expected}.")
     missing = [name for name in names if not isinstance(state.get(name), Tensor)]
     strange = [str(name) for name in state if name not in names]
     if missing or strange:
-        found = [
+        problems = [
             f"{label} {', '.join(some[:6])}" for label, some in (("lacks", missing), ("also holds", strange)) if some
         ]
-        raise CytosaeError(f"{path}: not {what}: {' and '.join(found)}. It takes {', '.join(names)}, and no more.")
+        raise CytosaeError(
+            f"{path}: not {expected}: {' and '.join(problems)}. It takes {', '.join(names)}, and no more."
+        )
     for name in names:
         check_kind(path, name, state[name])
     return [state[name].detach() for name in names]

@@ -79,8 +79,8 @@ class Inert:
 
     def __init__(self, *arguments: Any) -> None:
         """What ``REDUCE`` asks for, and no other opcode: refuse, unless it only stands for a value."""
-        member_of_enum = _is_class_of_others(self.known_as) and len(arguments) == 1 and _is_plain(arguments[0])
-        if self.known_as not in _VALUES and not member_of_enum:
+        is_enum_member = _is_foreign_class(self.known_as) and len(arguments) == 1 and _is_plain(arguments[0])
+        if self.known_as not in _VALUES and not is_enum_member:
             raise _Called(class_name(type(self)))
 
     def __setstate__(self, state: Any) -> None:
@@ -89,7 +89,7 @@ class Inert:
         self.fields = state if isinstance(state, dict) else {"state": state}
 
 
-def _is_class_of_others(name: str) -> bool:
+def _is_foreign_class(name: str) -> bool:
     """Whether this is a name as classes have, and not of Python, torch or numpy, whose classes can act."""
     module, _, kind = name.rpartition(".")
     package = module.partition(".")[0]
@@ -173,7 +173,7 @@ def _stand_in(module: str, name: str) -> type[Inert]:
 def plain(value: Any) -> Any:
     """A setting as JSON has it: objects as their fields, paths and members of an enum as text, classes as their names.
 
-    Of what is nested deeper than `_DEEPEST` levels, or comes after `_MOST` values, only the kind is told.
+    Of what is nested deeper than `_DEEPEST` levels, or comes after `_MOST` values, only the kind is shown.
 
     Parameters
     ----------
@@ -203,7 +203,7 @@ def _plain(value: Any, depth: int, left: list[int]) -> Any:
     if depth == 0 or left[0] < 0:
         return type(value).__name__
     if isinstance(value, Inert):
-        return _value_of(value, depth, left)
+        return _plain_value(value, depth, left)
     if isinstance(value, Mapping):
         return {_plain(str(key), depth, left): _plain(one, depth - 1, left) for key, one in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
@@ -213,10 +213,10 @@ def _plain(value: Any, depth: int, left: list[int]) -> Any:
     return str(value)
 
 
-def _value_of(value: Inert, depth: int, left: list[int]) -> Any:
+def _plain_value(value: Inert, depth: int, left: list[int]) -> Any:
     """A number or text where an object stands for one; otherwise its fields, or what it was made with."""
     name, arguments = value.known_as, value.arguments
-    if name.startswith("pathlib.") and all(isinstance(part, str) for part in arguments):
+    if name.startswith("pathlib.") and all(isinstance(argument, str) for argument in arguments):
         kind = PureWindowsPath if "Windows" in name else PurePosixPath
         return str(kind(*arguments))
     if name.startswith(_NUMPY):
@@ -229,7 +229,7 @@ def _value_of(value: Inert, depth: int, left: list[int]) -> Any:
     if value.fields or not arguments:
         return _plain(dict(value.fields), depth - 1, left)
     values = [_plain(one, depth - 1, left) for one in arguments]
-    if len(values) == 1 and _is_class_of_others(name):
+    if len(values) == 1 and _is_foreign_class(name):
         return values[0]  # a member of an enum, by its value
     return f"{type(value).__qualname__}({', '.join(map(str, values))})"
 

@@ -35,8 +35,8 @@ from cytosae.settings import TrainConfig
 
 ARRAYS = ("W_enc", "b_enc", "W_dec", "b_dec")
 _GATE = ("b_gate", "r_mag", "b_mag")
-_OF_BATCHES = ("batchtopk", "matryoshka_batchtopk")
-_ARCHITECTURES = ("standard", "topk", "jumprelu", "gated", *_OF_BATCHES)
+_BATCHED = ("batchtopk", "matryoshka_batchtopk")
+_ARCHITECTURES = ("standard", "topk", "jumprelu", "gated", *_BATCHED)
 _ACTIVATION = ("activation_fn_str", "activation_fn", "activation_function", "activation")
 _HAS_TO_BE_OFF = {
     "reshape_activations": "joins the heads of an attention layer before it encodes",
@@ -54,7 +54,7 @@ _HONOURED = {
     *_ACTIVATION,
     *_HAS_TO_BE_OFF,
 }
-_OF_TRAINING = set(
+_TRAINING_SETTINGS = set(
     """
     act_store_device activation_vectors_per_example activations_mixing_fraction adam_beta1 adam_beta2 autocast autocast_lm
     aux_loss_coefficient b_dec_init_method batch_size begin_batch_token begin_sequence_token buffer_size_gb
@@ -95,7 +95,7 @@ _WHY = {
 }
 
 
-def of_lens(path: Path, settings: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> ForeignSAE:
+def convert_lens(path: Path, settings: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> ForeignSAE:
     """The autoencoder of such settings and tensors.
 
     Parameters
@@ -112,7 +112,7 @@ def of_lens(path: Path, settings: Mapping[str, Any], tensors: Mapping[str, Tenso
         if not is_off(settings.get(name)):
             raise refuse(path, f"{name} {settings[name]!r}", why)
     _check_normalisation(path, settings)
-    ignored = not_understood(path, settings, _HONOURED | _OF_TRAINING)
+    ignored = not_understood(path, settings, _HONOURED | _TRAINING_SETTINGS)
     architecture, activation = _architecture(path, settings)
     state = dict(tensors)
     scale = _scale(path, settings, state)
@@ -135,7 +135,7 @@ def _architecture(path: Path, settings: Mapping[str, Any]) -> tuple[str, str]:
     """Architecture and activation, both known."""
     architecture = settings.get("architecture") or "standard"
     named = {name: settings[name] for name in _ACTIVATION if settings.get(name) is not None}
-    # A function is told by its full name, such as torch.nn.functional.relu.
+    # A function is identified by its full name, such as torch.nn.functional.relu.
     names = {str(value).rpartition(".")[2].lower().replace("_", "") for value in named.values()} or {"relu"}
     if not isinstance(architecture, str):
         raise CytosaeError(
@@ -152,7 +152,7 @@ def _architecture(path: Path, settings: Mapping[str, Any]) -> tuple[str, str]:
     if activation != "relu" and activation != architecture:
         raise refuse(path, f"the activation {', '.join(map(repr, named.values()))}", "takes the place of the ReLU")
     for name in ("rescale_acts_by_decoder_norm", "k"):
-        if not is_off(value := settings.get(name)) and architecture not in ("topk", *_OF_BATCHES):
+        if not is_off(value := settings.get(name)) and architecture not in ("topk", *_BATCHED):
             raise refuse(path, f"{name} {value!r} with the architecture {architecture!r}", "belongs to a TopK")
     return architecture, activation
 
@@ -160,15 +160,15 @@ def _architecture(path: Path, settings: Mapping[str, Any]) -> tuple[str, str]:
 def _equations(
     path: Path, settings: Mapping[str, Any], state: dict[str, Tensor], architecture: str, activation: str
 ) -> ForeignSAE:
-    what = f"an autoencoder of the architecture {architecture!r}"
+    expected = f"an autoencoder of the architecture {architecture!r}"
     if architecture == "gated":
         state.pop("b_enc", None)  # vit_prisma saves one that its gated autoencoder does not look at
-        W_enc, W_dec, b_dec, b_gate, r_mag, b_mag = take(path, state, ("W_enc", "W_dec", "b_dec", *_GATE), what)
+        W_enc, W_dec, b_dec, b_gate, r_mag, b_mag = take(path, state, ("W_enc", "W_dec", "b_dec", *_GATE), expected)
         return ForeignSAE(
             path, W_enc, b_gate, W_dec, b_dec, activation=Gated(), parameters={"r_mag": r_mag, "b_mag": b_mag}
         )
-    threshold = {"jumprelu": ("threshold",), **dict.fromkeys(_OF_BATCHES, ("topk_threshold",))}.get(architecture, ())
-    W_enc, b_enc, W_dec, b_dec, *thresholds = take(path, state, (*ARRAYS, *threshold), what)
+    threshold = {"jumprelu": ("threshold",), **dict.fromkeys(_BATCHED, ("topk_threshold",))}.get(architecture, ())
+    W_enc, b_enc, W_dec, b_dec, *thresholds = take(path, state, (*ARRAYS, *threshold), expected)
     imported = ForeignSAE(path, W_enc, b_enc, W_dec, b_dec, activation=ReLU())
     if flag(path, settings, "rescale_acts_by_decoder_norm", False):
         imported = imported.scaled_by_directions()
@@ -176,7 +176,7 @@ def _equations(
         return imported.with_activation(TopK(_k(path, settings)))
     if thresholds:
         values = thresholds[0]
-        if architecture in _OF_BATCHES:
+        if architecture in _BATCHED:
             if values.numel() != 1:
                 raise CytosaeError(
                     f"{path}: topk_threshold has the shape {tuple(values.shape)}; expected one value, as SAELens saves it."
@@ -215,7 +215,7 @@ def _thresholded(settings: Mapping[str, Any], architecture: str) -> Activation:
     merged = {**settings, **details} if isinstance(details, Mapping) else settings
     k, bandwidth = _whole(merged.get("k")), merged.get("jumprelu_bandwidth")
     trained = metadata.get("training_architecture") or architecture
-    if trained in _OF_BATCHES and k is not None:
+    if trained in _BATCHED and k is not None:
         return BatchTopK(k)
     if isinstance(bandwidth, int | float) and 0 < bandwidth < math.inf:
         return JumpReLU(float(bandwidth))

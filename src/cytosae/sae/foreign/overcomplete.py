@@ -54,7 +54,7 @@ def is_state(content: Any) -> bool:
 def read(path: Path, content: Any) -> ForeignSAE:
     """The arrays; batch norm and multiplier are folded in."""
     if is_module(content):
-        return _of_module(path, content)
+        return _convert_module(path, content)
     if not is_state(content):
         raise CytosaeError(f"{path}: neither a module of overcomplete nor its state_dict.")
     dictionary, factor = take(path, {k: v for k, v in content.items() if k in _DICTIONARY}, _DICTIONARY, "overcomplete")
@@ -73,7 +73,7 @@ def read(path: Path, content: Any) -> ForeignSAE:
     return _foreign_sae(path, content, dictionary / (norms + 1e-8) * factor.reshape(()).exp(), (change,))
 
 
-def _of_module(path: Path, module: Inert) -> ForeignSAE:
+def _convert_module(path: Path, module: Inert) -> ForeignSAE:
     kind = type(module).__qualname__
     if kind != "SAE":
         raise refuse(path, f"{kind} of overcomplete", _OTHERS.get(kind, "computes something else"))
@@ -117,8 +117,8 @@ def _tensors(path: Path, module: Any, prefix: str = "") -> dict[str, Tensor]:
 def _foreign_sae(path: Path, state: Mapping[str, Any], dictionary: Tensor, changes: tuple[str, ...]) -> ForeignSAE:
     rest = {k: v for k, v in state.items() if k not in _DICTIONARY and not str(k).endswith("num_batches_tracked")}
     normed = any(name in rest for name in _NORM)
-    what = "an SAE of overcomplete with a linear encoder"
-    weight, bias, *norm = take(path, rest, _ENCODER + (_NORM if normed else ()), what)
+    expected = "an SAE of overcomplete with a linear encoder"
+    weight, bias, *norm = take(path, rest, _ENCODER + (_NORM if normed else ()), expected)
     if norm and (weight.ndim != 2 or any(value.shape != weight.shape[:1] for value in (bias, *norm))):
         shapes = ", ".join(str(tuple(value.shape)) for value in (weight, bias, *norm))
         raise CytosaeError(

@@ -14,7 +14,7 @@ from torch import Tensor
 from cytosae.errors import CytosaeError
 from cytosae.sae.foreign.equations import ForeignSAE
 from cytosae.sae.foreign.inert import Inert, class_name, plain
-from cytosae.sae.foreign.lens import of_lens
+from cytosae.sae.foreign.lens import convert_lens
 
 _SETTINGS = ("cfg", "config")  # the release reads either
 
@@ -37,4 +37,4 @@ def read(path: Path, content: Any) -> ForeignSAE:
     state = content["state_dict"]
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
         raise CytosaeError(f"{path}: 'state_dict' is no dictionary of tensors.")
-    return of_lens(path, fields, state)
+    return convert_lens(path, fields, state)

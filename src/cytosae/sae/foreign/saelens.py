@@ -14,7 +14,7 @@ from cytosae.artefacts import claim, read_json, whole_file, write_json
 from cytosae.errors import CytosaeError
 from cytosae.sae.foreign.equations import ForeignSAE
 from cytosae.sae.foreign.inert import plain
-from cytosae.sae.foreign.lens import of_lens
+from cytosae.sae.foreign.lens import convert_lens
 from cytosae.sae.model import SAE
 from cytosae.sae.objectives import BatchTopK, Gated, JumpReLU, ReLU, TopK
 
@@ -40,10 +40,10 @@ def read(path: Path) -> ForeignSAE:
         state = load_file(path / WEIGHTS)
     except (SafetensorError, OSError) as error:
         raise CytosaeError(f"{path / WEIGHTS}: damaged or cut off ({error}). Copy it again.") from error
-    return of_lens(path, plain(config), state)
+    return convert_lens(path, plain(config), state)
 
 
-def _is_written_here(path: Path) -> bool:
+def _is_own_export(path: Path) -> bool:
     """Whether a configuration is one of `write`."""
     try:
         return path.is_file() and "cytosae" in read_json(path)["metadata"]
@@ -66,10 +66,10 @@ def write(sae: SAE, folder: Path) -> dict[str, Any]:
     CytosaeError
         An activation that SAELens does not have.
     """
-    architecture, settings, arrays, training = _theirs(sae)
-    claim(folder, "export", (CONFIG, WEIGHTS), proven=(CONFIG, WEIGHTS) if _is_written_here(folder / CONFIG) else ())
-    with whole_file(folder / WEIGHTS) as partial:
-        save_file({name: value.detach().cpu().float().contiguous() for name, value in arrays.items()}, partial)
+    architecture, settings, arrays, training = _export_fields(sae)
+    claim(folder, "export", (CONFIG, WEIGHTS), proven=(CONFIG, WEIGHTS) if _is_own_export(folder / CONFIG) else ())
+    with whole_file(folder / WEIGHTS) as temporary:
+        save_file({name: value.detach().cpu().float().contiguous() for name, value in arrays.items()}, temporary)
     backbone = sae.metadata.get("backbone") or {}
     about = {
         "sae_lens_version": _LAYOUT,  # without it SAELens takes the file for one of an earlier layout
@@ -101,7 +101,7 @@ def write(sae: SAE, folder: Path) -> dict[str, Any]:
     }
 
 
-def _theirs(sae: SAE) -> tuple[str, dict[str, Any], dict[str, Tensor], dict[str, Any]]:
+def _export_fields(sae: SAE) -> tuple[str, dict[str, Any], dict[str, Tensor], dict[str, Any]]:
     """The architecture that has the same equations there, its settings and arrays, and what to say of its training."""
     activation = sae.activation
     arrays: dict[str, Tensor] = {"W_enc": sae.W_enc, "b_enc": sae.b_enc, "W_dec": sae.W_dec, "b_dec": sae.b_dec}

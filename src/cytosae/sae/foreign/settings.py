@@ -21,7 +21,7 @@ _MATHEMATICS = re.compile(
     re.IGNORECASE,
 )
 _LONGEST = 80
-"""Characters of a value that are told."""
+"""Characters of a value that messages show."""
 
 
 def is_off(value: Any) -> bool:

@@ -30,7 +30,7 @@ ACTIVATIONS = {objective.kind.name: objective.kind for objective in OBJECTIVES.v
 """By the name that ``config.json`` gives."""
 
 
-def activation_of(described: Mapping[str, Any] | None) -> Activation:
+def restore_activation(described: Mapping[str, Any] | None) -> Activation:
     """The activation that `Activation.described` described; a ReLU if None, as before there were others.
 
     Raises
@@ -64,8 +64,8 @@ __all__ = [
     "Objective",
     "ReLU",
     "TopK",
-    "activation_of",
     "recorded",
     "relative_squared_error",
+    "restore_activation",
     "squared_error",
 ]

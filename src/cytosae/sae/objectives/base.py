@@ -57,11 +57,11 @@ class Activation(nn.Module, ABC):
         super().__init__()
 
     @property
-    def largest_of_token(self) -> int | None:
+    def max_active_per_token(self) -> int | None:
         """How many of a token's latents, its largest, can be active. None if each depends on its pre-activation alone."""
         return None
 
-    def largest_of_batch(self, n_tokens: int) -> int | None:
+    def max_active_per_batch(self, n_tokens: int) -> int | None:
         """How many latents of a batch, its largest, can be active in training. None if the batch decides nothing."""
         return None
 
@@ -88,7 +88,7 @@ class Activation(nn.Module, ABC):
         bias
             The part of them that is ``b_enc``.
         latents
-            Which they are, as an index; has to be all where `largest_of_token` is not None.
+            Which they are, as an index; has to be all where `max_active_per_token` is not None.
         """
 
     def limit(self, chunks: Iterable[Tensor], n_tokens: int) -> Tensor | None:
@@ -96,7 +96,7 @@ class Activation(nn.Module, ABC):
 
         Parameters
         ----------
-        pieces
+        chunks
             Pre-activations of the batch, each ``(n_some, n_latents)``.
         n_tokens
             Tokens of the batch.

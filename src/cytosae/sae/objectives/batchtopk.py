@@ -38,8 +38,8 @@ class BatchTopK(Threshold):
         self.k = k
         self.log_threshold = nn.Parameter(torch.full((n_latents,), _LEAST).log())
 
-    def largest_of_batch(self, n_tokens: int) -> int:
-        """See `Activation.largest_of_batch`."""
+    def max_active_per_batch(self, n_tokens: int) -> int:
+        """See `Activation.max_active_per_batch`."""
         return self.k * n_tokens
 
     @torch.no_grad()

@@ -1,4 +1,4 @@
-r"""Gated: whether a latent is active, and how much, are told apart.
+r"""Gated: one path decides whether a latent is active, another how much.
 
 Rajamanoharan et al., "Improving dictionary learning with gated sparse autoencoders", 2024.
 

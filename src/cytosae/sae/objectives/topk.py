@@ -33,15 +33,15 @@ class TopK(Activation):
         self.k = k
 
     @property
-    def largest_of_token(self) -> int:
-        """See `Activation.largest_of_token`."""
+    def max_active_per_token(self) -> int:
+        """See `Activation.max_active_per_token`."""
         return self.k
 
     def forward(self, pre: Tensor, bias: Tensor, latents: Any = ALL) -> Tensor:
         """See `Activation.forward`."""
-        values, places = pre.topk(min(self.k, pre.shape[-1]))
+        values, indices = pre.topk(min(self.k, pre.shape[-1]))
         is_largest, _ = among_largest(values, self.k, self.sharding.latents)
-        return torch.zeros_like(pre).scatter(-1, places, torch.relu(values) * is_largest)
+        return torch.zeros_like(pre).scatter(-1, indices, torch.relu(values) * is_largest)
 
     def in_training(self, pre: Tensor, bias: Tensor, limit: Tensor | None) -> Latents:
         """See `Activation.in_training`."""
