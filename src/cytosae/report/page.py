@@ -21,23 +21,20 @@ from cytosae.artefacts import (
     claim,
     digest,
     read_json,
-    same_weights,
     sha256_file,
     whole_file,
 )
 from cytosae.cells import UnreadableImage, intensities, load_squashed, read_cells
 from cytosae.cohort import BARCODES, CLASSIFICATION, COHORT, methods_figure, read_barcodes, why_other_concepts
 from cytosae.concepts import NAMES, read_concepts, read_datasets, read_maps, read_names
-from cytosae.concepts.evaluation import read_figures
 from cytosae.console import progress, say
 from cytosae.errors import CytosaeError
 from cytosae.report.barcodes import BARCODE_FIGURES, barcode_figures
-from cytosae.report.curves import training_curves
 from cytosae.report.inline import encode_png, jpeg, template
-from cytosae.report.overview import overview, threshold_counts
-from cytosae.report.quality_figures import quality_summary
+from cytosae.report.overview import overview
+from cytosae.report.study_figures import StudyFigure, draw_study_figures, figures_of_study, is_trained
 from cytosae.report.style import figure_files, save
-from cytosae.sae import measured_on, read_metrics
+from cytosae.sae import measured_on
 from cytosae.storage import StoredPath, resolve_path
 
 STRONGEST = 48
@@ -104,26 +101,17 @@ def write_report(study: Path) -> dict[str, Any]:
     drawn = _claim(study, folder, len(numbers))
     cells = read_cells(study / "cells.parquet")
     files = dict(zip(cells["cell_id"], zip(cells["path"], intensities(cells), strict=True), strict=True))
-    sae = Manifest.load(study / "sae")
-    assert sae is not None
-    trained = "given" not in sae.parameters
-    if trained:
-        measured = measured_on(sae.summary, sae.inputs)
-        save(training_curves(read_metrics(study / "sae"), measured), figures / "training")
     names = read_names(study / "concepts") | read_names(study / "concepts", NAMES)  # without raters in older files
-    datasets, means = [], {}
+    datasets = []
     for index, (name, summary) in enumerate(numbers):
         data = read_concepts(study / "concepts", name, matrices=False)
         threshold = float(data.uns["cytosae"]["parameters"]["concept_threshold"])
         save(overview(data.var, title=name, concept_threshold=threshold), figures / f"overview-{index}")
         references = _references(data, *read_maps(study / "concepts", name), files, names)
-        means[name] = data.var["mean_activation"].to_numpy()
         datasets.append(
             {"name": name, "summary": summary, "overview": encode_png(figures / f"overview-{index}.png"), **references}
         )
-    save(threshold_counts(means, concept_threshold=threshold), figures / "thresholds")
-    curves = encode_png(figures / "training.png") if trained else None
-    page = _render(study, datasets, sae, curves, _quality(study, figures), _patients(study, figures))
+    page = _render(study, datasets, _patients(study, figures), list(draw_study_figures(study, figures)))
     with whole_file(folder / PAGE) as temporary:
         temporary.write_text(page, encoding="utf-8")
     shown = {dataset["name"]: len(dataset["concepts"]) for dataset in datasets}
@@ -137,23 +125,11 @@ def write_report(study: Path) -> dict[str, Any]:
 
 def _claim(study: Path, folder: Path, datasets: int) -> list[str]:
     """Claim the page and the figures that will be drawn for it; the figures."""
-    sae = Manifest.load(study / "sae")
-    drawn = ["thresholds", *(f"overview-{index}" for index in range(datasets))]
-    drawn += ["training"] if sae is not None and "given" not in sae.parameters else []
-    drawn += ["quality"] if _is_measured(study) else []
+    drawn = [*(figure.name for figure in figures_of_study(study)), *(f"overview-{index}" for index in range(datasets))]
     drawn += BARCODE_FIGURES if Manifest.load(study / COHORT) is not None else []
     names = [f"figures/{name}" for figure in drawn for name in figure_files(figure)]
     claim(folder, "report", [PAGE, *names], unnamed=names)
     return names
-
-
-def _is_measured(study: Path) -> bool:
-    """Whether the quality measures have been taken of these concepts."""
-    measured, concepts = Manifest.load(study / "quality"), Manifest.load(study / "concepts")
-    if measured is None or concepts is None:
-        return False
-    known = all(measured.inputs.get(name) == value for name, value in concepts.inputs.items())
-    return known and same_weights(measured.inputs["sae"], concepts.inputs["sae"])
 
 
 def _references(
@@ -222,14 +198,6 @@ def _encode_image(path: str, intensity: str | None) -> str:
     return jpeg(np.asarray(small))
 
 
-def _quality(study: Path, figures: Path) -> str | None:
-    """The summary of the quality measures, where they have been taken of these concepts."""
-    if not _is_measured(study):
-        return None
-    save(quality_summary(read_figures(study), title=study.absolute().name), figures / "quality")
-    return encode_png(figures / "quality.png")
-
-
 def why_no_patients(study: Path) -> str | None:
     """Why the barcodes of a study are not shown: there are none (an empty text), or they are of other concepts."""
     path = study / COHORT / BARCODES
@@ -256,13 +224,10 @@ def _patients(study: Path, figures: Path) -> dict[str, str]:
 
 
 def _render(
-    study: Path,
-    datasets: list[dict[str, Any]],
-    sae: Manifest,
-    training: str | None,
-    quality: str | None,
-    patients: dict[str, str],
+    study: Path, datasets: list[dict[str, Any]], patients: dict[str, str], figures: list[tuple[StudyFigure, str]]
 ) -> str:
+    sae = Manifest.load(study / "sae")
+    assert sae is not None
     backbone = read_json(study / "sae" / CONFIG)["metadata"]["backbone"]
     return template("template.html.j2").render(
         study=study.absolute().name,
@@ -274,8 +239,8 @@ def _render(
         sae=sae.summary,
         measured_on=measured_on(sae.summary, sae.inputs),
         training=sae.parameters,
-        curves=training,
-        quality=quality,
+        trained=is_trained(study),
+        figures=figures,
         patients=patients,
         backbone=backbone,
         backbone_name=Path(backbone["name"]).name if Path(backbone["name"]).exists() else backbone["name"],
