@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -17,7 +16,6 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import asdict
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -34,8 +32,8 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from typer.testing import CliRunner
 
-from cytosae.artefacts import FileRecord, Manifest, sha256_file, write_json
-from cytosae.concepts import draw_panel, encode, encode_inputs, read_concepts
+from cytosae.artefacts import sha256_file, write_json
+from cytosae.concepts import draw_panel, encode, read_concepts
 from cytosae.errors import CytosaeError
 from cytosae.explorer.annotations import (
     VOCABULARY,
@@ -60,19 +58,20 @@ from cytosae.explorer.annotations.schemas import WorklistFile
 from cytosae.explorer.annotations.tabular import from_csv
 from cytosae.explorer.annotations.worklists import from_panel
 from cytosae.sae import SAE
-from cytosae.settings import BarcodeConfig, EncodeConfig
+from cytosae.settings import BarcodeConfig
 from cytosae.study import stages
 from cytosae.tokens import TokenStore
-
-SAE_DIGEST = "d" * 64
-PYTHON = sys.executable
-
-
-def postgresql_programs() -> Path | None:
-    """Folder of initdb and pg_ctl, Debian's or another's."""
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/pg_ctl"), key=lambda path: float(path.parts[4]))
-    on_path = shutil.which("pg_ctl")
-    return found[-1].parent if found else Path(on_path).parent if on_path else None
+from support.annotations import (
+    SAE_DIGEST,
+    client_of,
+    judgement,
+    make_list,
+    postgresql_programs,
+    put,
+    up_to_date,
+    write_comparison,
+)
+from support.explorer import free_port
 
 
 @pytest.fixture(scope="module")
@@ -131,53 +130,9 @@ def file_database(tmp_path: Path) -> Iterator[Database]:
         yield opened
 
 
-def client_of(database: Database) -> TestClient:
-    app = FastAPI()
-    app.include_router(router(database))
-    return TestClient(app)  # raises what a route raises: there is no 500 in these tests
-
-
 @pytest.fixture
 def client(database: Database) -> TestClient:
     return client_of(database)
-
-
-def said(rater: str = "Anna", latent: int = 3, version: int = 0, **content: Any) -> dict[str, Any]:
-    """An annotation as the browser sends it."""
-    return {
-        "worklist": None,
-        "dataset": "pbc",
-        "latent": latent,
-        "rater": rater,
-        "verdict": None,
-        "name": "",
-        "comment": "",
-        "terms": {},
-        "specific_for": None,
-        "version": version,
-        **content,
-    }
-
-
-def make_list(client: TestClient, latents: list[int], **settings: Any) -> dict[str, Any]:
-    wish = {
-        "title": "First look",
-        "items": [{"dataset": "pbc", "latent": latent} for latent in latents],
-        "blind_labels": False,
-        "blind_raters": False,
-        "disease": None,
-        "source": "choice",
-        **settings,
-    }
-    answer = client.post("/api/worklists", json=wish)
-    assert answer.status_code == 201, answer.text
-    return dict(answer.json())
-
-
-def put(client: TestClient, **content: Any) -> dict[str, Any]:
-    answer = client.put("/api/annotations", json=said(**content))
-    assert answer.status_code == 200, answer.text
-    return dict(answer.json())
 
 
 # --- routes
@@ -299,11 +254,11 @@ def test_a_stale_version_is_refused_with_what_is_there(client: TestClient) -> No
     put(client, name="first")
     second = put(client, version=1, name="second")
     for stale in (0, 1, 3):
-        answer = client.put("/api/annotations", json=said(version=stale, name="lost update"))
+        answer = client.put("/api/annotations", json=judgement(version=stale, name="lost update"))
         assert answer.status_code == 409
         assert answer.json()["current"] == second
         assert answer.json()["detail"]
-    early = client.put("/api/annotations", json=said(latent=9, version=2))
+    early = client.put("/api/annotations", json=judgement(latent=9, version=2))
     assert (early.status_code, early.json()["current"]) == (409, None)
     assert len(client.get("/api/annotations/pbc/3/history").json()) == 2
     assert put(client, version=2.0, name="third")["version"] == 3  # an integer, for JSON
@@ -315,10 +270,10 @@ def test_what_is_not_there_is_404_and_what_is_wrong_422(client: TestClient) -> N
         client.get("/api/worklists/99"),
         client.get("/api/summary", params={"worklist": 99}),
         client.patch("/api/worklists/99", json={"title": "x"}),
-        client.put("/api/annotations", json=said(worklist=99)),
-        client.put("/api/annotations", json=said(worklist=number, latent=4)),
-        client.put("/api/annotations", json=said(dataset="urine")),
-        client.put("/api/annotations", json=said(latent=64)),
+        client.put("/api/annotations", json=judgement(worklist=99)),
+        client.put("/api/annotations", json=judgement(worklist=number, latent=4)),
+        client.put("/api/annotations", json=judgement(dataset="urine")),
+        client.put("/api/annotations", json=judgement(latent=64)),
         client.get("/api/annotations/urine/3/history"),
         client.get("/api/annotations/pbc/64/history"),
         client.post("/api/worklists", json={"title": "x", "items": [{"dataset": "urine", "latent": 1}]}),
@@ -327,7 +282,7 @@ def test_what_is_not_there_is_404_and_what_is_wrong_422(client: TestClient) -> N
     item = {"dataset": "pbc", "latent": 1}
     wrong = [
         *(
-            client.put("/api/annotations", json=said(**content))
+            client.put("/api/annotations", json=judgement(**content))
             for content in (
                 {"verdict": "good"},
                 {"rater": ""},
@@ -365,13 +320,13 @@ def test_what_is_not_there_is_404_and_what_is_wrong_422(client: TestClient) -> N
 def test_texts_have_limits_and_are_stored_as_they_are(client: TestClient) -> None:
     limits = {"name": 200, "comment": 5000, "rater": 80}
     for place, (field, limit) in enumerate(limits.items()):
-        assert client.put("/api/annotations", json=said(**{field: "x" * (limit + 1)})).status_code == 422, field
+        assert client.put("/api/annotations", json=judgement(**{field: "x" * (limit + 1)})).status_code == 422, field
         assert put(client, latent=10 + place, **{field: "é" * limit})[field] == "é" * limit
     item = [{"dataset": "pbc", "latent": 1}]
     assert client.post("/api/worklists", json={"title": "t" * 201, "items": item}).status_code == 422
     assert client.post("/api/worklists", json={"title": "t" * 200, "items": item}).status_code == 201
     terms = list(VOCABULARY["cell_type"])
-    assert client.put("/api/annotations", json=said(terms={"cell_type": [terms[0]] * 51})).status_code == 422
+    assert client.put("/api/annotations", json=judgement(terms={"cell_type": [terms[0]] * 51})).status_code == 422
     for name in ("<script>alert(1)</script>", "'; DROP TABLE history; --", "Döhle ☃ 𝄞 {{7*7}}", '"\\'):
         version = client.get("/api/annotations", params={"latent": 7}).json()
         stored = put(client, latent=7, version=version[0]["version"] if version else 0, name=name, comment=name)
@@ -445,7 +400,7 @@ def test_the_interface_is_described_exactly(file_database: Database) -> None:
     assert set(answers) == {"200", "400", "404", "409", "422", "503"}
     assert answers["422"]["content"]["application/json"]["schema"]["$ref"].endswith("/Problem")
     request = described["components"]["schemas"]["AnnotationRequest"]
-    assert set(request["properties"]) == set(said())
+    assert set(request["properties"]) == set(judgement())
     assert request["properties"]["name"]["maxLength"] == 200
     assert (request["properties"]["latent"]["minimum"], request["properties"]["latent"]["maximum"]) == (0, 2**31 - 1)
     assert "Auer rod" in request["properties"]["terms"]["properties"]["inclusion"]["items"]["enum"]
@@ -500,7 +455,8 @@ def test_raters_in_threads_and_processes_at_once_lose_nothing(address: str) -> N
     processes, windows, times = 3, 2, 8
     running = [
         subprocess.Popen(
-            [PYTHON, "-c", WRITER, address, f"process {number}", str(times), str(windows)], stderr=subprocess.PIPE
+            [sys.executable, "-c", WRITER, address, f"process {number}", str(times), str(windows)],
+            stderr=subprocess.PIPE,
         )
         for number in range(processes)  # all of them make the tables, one succeeds
     ]
@@ -526,14 +482,14 @@ def test_raters_in_threads_and_processes_at_once_lose_nothing(address: str) -> N
 def test_of_writers_who_saw_the_same_version_one_wins(client: TestClient) -> None:
     put(client, name="before")
     for version in range(1, 6):
-        wishes = [said(version=version, name=f"window {number}") for number in range(6)]
+        wishes = [judgement(version=version, name=f"window {number}") for number in range(6)]
         with ThreadPoolExecutor(6) as pool:
             answers = list(pool.map(lambda wish: client.put("/api/annotations", json=wish), wishes))
         assert sorted(answer.status_code for answer in answers) == [200] + [409] * 5
         (won,) = [answer.json() for answer in answers if answer.status_code == 200]
         (there,) = client.get("/api/annotations").json()
         assert there == won
-    new = [said(latent=40, name=f"window {number}") for number in range(6)]
+    new = [judgement(latent=40, name=f"window {number}") for number in range(6)]
     with ThreadPoolExecutor(6) as pool:
         answers = list(pool.map(lambda wish: client.put("/api/annotations", json=wish), new))
     assert sorted(answer.status_code for answer in answers) == [200] + [409] * 5
@@ -553,10 +509,8 @@ uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[2]), log_level="error")
 
 def serve(address: str) -> tuple[subprocess.Popen[bytes], str]:
     """A server of annotations in a process of its own."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    server = subprocess.Popen([PYTHON, "-c", SERVER, address, str(port)], stderr=subprocess.PIPE)
+    port = free_port()
+    server = subprocess.Popen([sys.executable, "-c", SERVER, address, str(port)], stderr=subprocess.PIPE)
     base = f"http://127.0.0.1:{port}"
     for _ in range(300):
         try:
@@ -576,7 +530,7 @@ def test_what_was_acknowledged_survives_a_killed_server(address: str) -> None:
     def annotate(rater: str) -> None:
         with httpx.Client(base_url=base, timeout=120) as client:
             for version in range(100_000):
-                wish = said(rater=rater, version=version, name=f"{rater} {version}", comment="c" * 500)
+                wish = judgement(rater=rater, version=version, name=f"{rater} {version}", comment="c" * 500)
                 try:
                     answer = client.put("/api/annotations", json=wish)
                 except httpx.TransportError:
@@ -627,7 +581,7 @@ def test_a_locked_database_is_no_error_of_the_server(file_database: Database, tm
         session.execute(text("PRAGMA busy_timeout=50"))  # of the one pooled connection
     with closing(sqlite3.connect(tmp_path / "annotations.sqlite", isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
-        answer = client.put("/api/annotations", json=said(version=1, name="waits"))
+        answer = client.put("/api/annotations", json=judgement(version=1, name="waits"))
         assert answer.status_code == 503
         assert "try again" in answer.json()["detail"]
         assert client.get("/api/annotations").json()[0]["name"] == "before"  # readers do not wait
@@ -854,7 +808,7 @@ def test_differences_are_reported_and_the_newer_wins_only_when_asked(file_databa
     after = client.get("/api/annotations/pbc/1/history").json()
     assert [row["name"] for row in after] == ["old here", "new there"]
     assert take(file_database, path, replace=True).replaced == 0
-    assert client.put("/api/annotations", json=said(latent=1, version=1, name="stale")).status_code == 409
+    assert client.put("/api/annotations", json=judgement(latent=1, version=1, name="stale")).status_code == 409
 
 
 def test_files_that_do_not_fit_change_nothing(file_database: Database, tmp_path: Path) -> None:
@@ -925,18 +879,6 @@ def study(make_store: Callable[..., TokenStore], tmp_path: Path) -> tuple[Path, 
     return folder, store
 
 
-def up_to_date(folder: Path, store: TokenStore) -> list[str]:
-    """Stages that `cytosae run` would make again, with the reason."""
-    manifest = Manifest.load(folder / "concepts")
-    assert manifest is not None
-    reason = manifest.why_stale(
-        folder / "concepts", asdict(EncodeConfig()), encode_inputs(store, manifest.inputs["sae"])
-    )
-    stale = [] if reason is None else [f"concepts: {reason}"]
-    again = stages.barcodes(folder, BarcodeConfig()).update()
-    return stale + ([] if again["skipped"] else [f"cohort: {again['why']}"])
-
-
 def contents(path: Path) -> dict[str, Any]:
     """Everything in an HDF5 file, names included."""
     found: dict[str, Any] = {}
@@ -963,7 +905,7 @@ def test_names_go_into_the_concepts_and_the_study_stays_up_to_date(study: tuple[
             put(client, dataset="blood", latent=3, rater=rater, verdict=verdict, name="Döhle body")
         number = make_list(client, [5], items=[{"dataset": "bone marrow", "latent": 5}], blind_raters=True)["id"]
         put(client, worklist=number, dataset="bone marrow", latent=5, verdict="artefact")
-        assert client.put("/api/annotations", json=said(dataset="blood", latent=64)).status_code == 404
+        assert client.put("/api/annotations", json=judgement(dataset="blood", latent=64)).status_code == 404
         with database.reading() as session:
             names = agreed_names(current_annotations(session))
     assert name_latents(folder, names) == {"named": 1, "verdicts": 2, "files": 2}
@@ -1042,19 +984,6 @@ def test_a_panel_becomes_a_worklist(study: tuple[Path, TokenStore], tmp_path: Pa
         assert "another autoencoder" in wrong.json()["detail"]
         unknown = [{**panel["items"][0], "dataset": "urine"}]
         assert client.post("/api/worklists/import", json={**panel, "items": unknown}).status_code == 404
-
-
-def write_comparison(folder: Path, second: str = "PML_RARA") -> Path:
-    """What `cytosae compare` leaves of eight latents."""
-    folder.mkdir()
-    difference = np.array([0.1, -0.5, 0.9, 0.0, -0.1, 0.3, 0.0, 0.2])
-    favours = np.where(difference > 0, "CBFB_MYH11", np.where(difference < 0, second, ""))
-    table = pd.DataFrame({"difference": difference, "favours": favours}).rename_axis("latent")
-    table.to_csv(folder / "latents.csv")
-    parameters = {"first": "CBFB_MYH11", "second": second, "target": "diagnosis", "adjust": None}
-    outputs = {"latents.csv": FileRecord.of(folder / "latents.csv")}
-    Manifest("comparison", parameters, {"barcodes": "b"}, outputs).save(folder)
-    return folder
 
 
 def test_a_comparison_becomes_a_worklist_for_each_group(tmp_path: Path) -> None:
@@ -1137,7 +1066,7 @@ def test_annotations_from_the_command_line(
 def test_annotations_are_read_without_loading_the_server() -> None:
     heavy = "[name for name in ('torch', 'uvicorn', 'pandas', 'sklearn') if name in sys.modules]"
     code = f"import sys, cytosae.explorer.annotations, cytosae.cli.annotations; print({heavy})"
-    assert subprocess.run([PYTHON, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
 TABLE = "dataset,latent,rater,verdict,name"
@@ -1189,7 +1118,7 @@ def test_a_database_that_was_moved_away_takes_no_judgement(tmp_path: Path, repla
         if replaced:
             Database(f"sqlite:///{file}", "e" * 64).close()
         database._read.dispose()  # as a server that opens more connections
-        answer = client.put("/api/annotations", json=said(dataset="pbc", latent=2, name="after"))
+        answer = client.put("/api/annotations", json=judgement(dataset="pbc", latent=2, name="after"))
         assert answer.status_code == 409
         assert "made anew" in answer.json()["detail"]
         assert file.exists() == replaced

@@ -12,7 +12,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -22,142 +21,20 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from conftest import assert_user_error, cytosae, cytosae_process, figures
 from cytosae.backbones import INPUT_SIZE, choose_device, choose_precision, fetch, listed, load, resolve_layer
 from cytosae.backbones import zenodo as cytosae_zenodo
 from cytosae.backbones.zenodo import zenodo_path
 from cytosae.errors import CytosaeError
-
-WIDTH, DEPTH, HEADS = 128, 4, 2
-MEAN, STD = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
-Weights = dict[str, Tensor]
-
-
-class Attention(nn.Module):
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        self.heads, self.qkv, self.proj = heads, nn.Linear(width, 3 * width), nn.Linear(width, width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        n, t, d = x.shape
-        q, k, v = self.qkv(x).reshape(n, t, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4)
-        weights = (q @ k.transpose(-1, -2) / (d // self.heads) ** 0.5).softmax(-1)
-        return self.proj((weights @ v).transpose(1, 2).reshape(n, t, d))
-
-
-class Mlp(nn.Module):
-    def __init__(self, width: int, hidden: int) -> None:
-        super().__init__()
-        self.fc1, self.fc2 = nn.Linear(width, hidden), nn.Linear(hidden, width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(F.gelu(self.fc1(x)))
-
-
-class SwiGlu(nn.Module):
-    def __init__(self, width: int, hidden: int) -> None:
-        super().__init__()
-        self.w12, self.w3 = nn.Linear(width, 2 * hidden), nn.Linear(hidden, width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        gate, up = self.w12(x).chunk(2, dim=-1)
-        return self.w3(F.silu(gate) * up)
-
-
-class Scale(nn.Module):
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.gamma = nn.Parameter(torch.rand(width) + 0.2)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x * self.gamma
-
-
-class Block(nn.Module):
-    def __init__(self, width: int, heads: int, swiglu: bool) -> None:
-        super().__init__()
-        self.norm1, self.norm2 = nn.LayerNorm(width, 1e-6), nn.LayerNorm(width, 1e-6)
-        self.attn, self.ls1, self.ls2 = Attention(width, heads), Scale(width), Scale(width)
-        self.mlp = SwiGlu(width, 344) if swiglu else Mlp(width, 4 * width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + self.ls1(self.attn(self.norm1(x)))
-        return x + self.ls2(self.mlp(self.norm2(x)))
-
-
-class Reference(nn.Module):
-    """A DINOv2 in the naming of its authors, written from the paper: what the loaders are checked against."""
-
-    def __init__(self, swiglu: bool = False, positions: int = 257) -> None:
-        super().__init__()
-        self.cls_token = nn.Parameter(torch.randn(1, 1, WIDTH))
-        self.mask_token = nn.Parameter(torch.randn(1, WIDTH))
-        self.pos_embed = nn.Parameter(torch.randn(1, positions, WIDTH))
-        self.patch_embed = nn.Module()
-        self.patch_embed.proj = nn.Conv2d(3, WIDTH, 14, 14)
-        self.blocks = nn.ModuleList(Block(WIDTH, HEADS, swiglu) for _ in range(DEPTH))
-        self.norm = nn.LayerNorm(WIDTH, 1e-6)
-
-    def forward(self, images: np.ndarray) -> Tensor:
-        x = (torch.from_numpy(images).float() / 255 - MEAN) / STD
-        x = self.patch_embed.proj(x.permute(0, 3, 1, 2)).flatten(2).transpose(1, 2)
-        positions = self.pos_embed
-        if positions.shape[1] != 257:
-            side = int((positions.shape[1] - 1) ** 0.5)
-            square = positions[:, 1:].reshape(1, side, side, WIDTH).permute(0, 3, 1, 2)
-            square = F.interpolate(square, scale_factor=16.1 / side, mode="bicubic")  # DINOv2's offset of 0.1
-            positions = torch.cat([positions[:, :1], square.flatten(2).transpose(1, 2)], 1)
-        x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], 1) + positions
-        for block in self.blocks:
-            x = block(x)
-        return self.norm(x)
-
-    def hooked(self, images: np.ndarray) -> list[Tensor]:
-        """What forward hooks on the blocks of the whole model see."""
-        seen: list[Tensor] = []
-        for block in self.blocks:
-            block.register_forward_hook(lambda _m, _i, output: seen.append(output))
-        with torch.no_grad():
-            self(images)
-        return seen
+from support.backbones import DEPTH, FORMS, MEAN, STATED, STD, WIDTH, Attention, Mlp, flat, reference, timm, zenodo
+from support.commands import assert_user_error, cytosae, cytosae_process, figures
+from support.model_hosts import COMMIT, Hub, HubAnswer, Zenodo, folder_bytes
+from support.pickles import Calls
 
 
 @pytest.fixture(scope="module")
 def images() -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (2, INPUT_SIZE, INPUT_SIZE, 3), dtype=np.uint8)
-
-
-def reference(**options: object) -> Reference:
-    torch.manual_seed(1)
-    return Reference(**options).eval()  # type: ignore[arg-type]
-
-
-def zenodo(weights: Weights, path: Path) -> Path:
-    heads = {"dino_head.mlp.0.weight": torch.ones(3, 3), "ibot_head.last_layer.weight": torch.ones(2)}
-    backbone = {f"backbone.{key}": value for key, value in weights.items()}
-    torch.save({"teacher": {**backbone, **heads}}, path := path.with_suffix(".pth"))
-    return path
-
-
-def chunked(weights: Weights, path: Path) -> Path:
-    names = {k: k.replace("blocks.", f"blocks.{int(k.split('.')[1]) // 2}.") if "blocks." in k else k for k in weights}
-    return zenodo({names[key]: value for key, value in weights.items()}, path)
-
-
-def flat(weights: Weights, path: Path) -> Path:
-    torch.save(weights, path := path.with_suffix(".bin"))
-    return path
-
-
-def timm(weights: Weights, path: Path) -> Path:
-    renamed = {k.replace(".w12.", ".fc1.").replace(".w3.", ".fc2."): v for k, v in weights.items() if k != "mask_token"}
-    save_file(renamed, path := path.with_suffix(".safetensors"))
-    return path
-
-
-FORMS = {"zenodo": zenodo, "chunked": chunked, "flat": flat, "timm": timm}
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -270,19 +147,11 @@ def test_same_images_same_bytes(vit: Path, images: np.ndarray) -> None:
     assert torch.equal(backbone.tokens(images), load(str(vit)).tokens(torch.from_numpy(images)))
 
 
-class Malicious:
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[Callable[..., object], tuple[str]]:
-        return os.mkdir, (str(self.path),)
-
-
 @pytest.mark.parametrize("suffix", [".pth", ".bin", ".pt"])
 @pytest.mark.parametrize("plain", [False, True])
 def test_malicious_pickle_is_refused_and_not_run(suffix: str, plain: bool, tmp_path: Path) -> None:
     victim, path = tmp_path / "was-run", tmp_path / f"weights{suffix}"
-    content = {"teacher": {"backbone.cls_token": Malicious(victim)}}
+    content = {"teacher": {"backbone.cls_token": Calls(os.mkdir, str(victim))}}
     path.write_bytes(pickle.dumps(content)) if plain else torch.save(content, path)
     with pytest.raises(CytosaeError, match=r"weights.*refused, since it (holds more.*mkdir|is not a file)") as caught:
         load(str(path))
@@ -321,7 +190,7 @@ def test_malicious_folder_is_refused_and_not_run(vit: Path, tmp_path: Path) -> N
     victim, folder = tmp_path / "was-run", tmp_path / "model"
     folder.mkdir()
     (folder / "config.json").write_bytes((vit / "config.json").read_bytes())
-    torch.save({"embeddings.cls_token": Malicious(victim)}, folder / "pytorch_model.bin")
+    torch.save({"embeddings.cls_token": Calls(os.mkdir, str(victim))}, folder / "pytorch_model.bin")
     with pytest.raises(CytosaeError, match="cannot be loaded"):
         load(str(folder))
     assert not victim.exists()
@@ -407,55 +276,6 @@ def test_models_for_other_images(change: dict[str, int], message: str, tmp_path:
         load(str(tmp_path))
 
 
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
-
-
-class Hub(ThreadingHTTPServer):
-    """As much of the Hugging Face hub as a download needs; keeps the paths that it was asked for."""
-
-    def __init__(self, files: dict[str, bytes]) -> None:
-        self.files, self.asked = files, list[str]()
-        super().__init__(("127.0.0.1", 0), _Answer)
-        self.endpoint = f"http://127.0.0.1:{self.server_port}"
-
-
-class _Answer(BaseHTTPRequestHandler):
-    server: Hub
-
-    def do_HEAD(self) -> None:
-        self._answer(False)
-
-    def do_GET(self) -> None:
-        self._answer(True)
-
-    def _answer(self, whole: bool) -> None:
-        path = self.path.partition("?")[0]
-        self.server.asked.append(path)
-        body: bytes | None
-        if path.startswith("/api/models/"):
-            listed = [
-                {"type": "file", "path": k, "size": len(v), "oid": str(len(v))} for k, v in self.server.files.items()
-            ]
-            siblings = [{"rfilename": name} for name in self.server.files]
-            body = json.dumps(
-                listed if "/tree/" in path else {"id": "o/m", "sha": COMMIT, "siblings": siblings}
-            ).encode()
-        else:
-            body = self.server.files.get(path.rpartition("/")[2])
-        self.send_response(404 if body is None else 200)
-        if body is None:
-            self.send_header("X-Error-Code", "EntryNotFound")
-        self.send_header("X-Repo-Commit", COMMIT)
-        self.send_header("ETag", f'"{hashlib.sha1(body or b"").hexdigest()}"')
-        self.send_header("Content-Length", str(len(body or b"")))
-        self.end_headers()
-        if whole and body:
-            self.wfile.write(body)
-
-    def log_message(self, format: str, *arguments: object) -> None:
-        pass
-
-
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[[dict[str, bytes]], Hub]]:
     """Starts a hub with the given files, beside an empty cache; without one started, nobody answers."""
@@ -479,10 +299,6 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[[d
     for server in servers:
         server.shutdown()
         server.server_close()
-
-
-def folder_bytes(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 @pytest.mark.parametrize("pickled", [False, True])
@@ -640,8 +456,6 @@ def test_built_in_backbone_is_small_and_tells_places_apart(real_cells: Path) -> 
 
 CLIP_NORM = ([0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711])
 HALF_NORM = ([0.5] * 3, [0.5] * 3)
-STATED = ([0.7, 0.6, 0.5], [0.2, 0.25, 0.3])
-"""As a preprocessor_config.json says it; nobody's default."""
 
 _SMALL = {"hidden_size": 48, "num_hidden_layers": 3, "num_attention_heads": 3, "intermediate_size": 96}
 _TEXT = {**_SMALL, "num_hidden_layers": 1, "vocab_size": 50}
@@ -1045,46 +859,6 @@ def test_models_that_timm_does_not_have_or_builds_otherwise(
 # --- The catalogue ----------------------------------------------------------------------------------------------------
 
 
-class Zenodo(ThreadingHTTPServer):
-    """As much of Zenodo as a download needs; the first answers may break off."""
-
-    def __init__(self, files: dict[str, bytes], checksums: dict[str, str]) -> None:
-        self.files, self.checksums = files, checksums
-        self.breaks, self.ranges = 0, list[str | None]()
-        super().__init__(("127.0.0.1", 0), _Record)
-        self.site = f"http://127.0.0.1:{self.server_port}"
-
-
-class _Record(BaseHTTPRequestHandler):
-    server: Zenodo
-
-    def do_GET(self) -> None:
-        path = self.path.partition("?")[0]
-        start = 0
-        if path == "/api/records/10908163":
-            entries = [
-                {"key": k, "checksum": self.server.checksums[k], "size": len(v)} for k, v in self.server.files.items()
-            ]
-            body = json.dumps({"files": entries}).encode()
-        else:
-            assert path.startswith("/records/10908163/files/")
-            body = self.server.files[path.rpartition("/")[2]]
-            asked = self.headers.get("Range")
-            self.server.ranges.append(asked)
-            start = int(asked.removeprefix("bytes=").removesuffix("-")) if asked else 0
-        self.send_response(416 if start >= len(body) else 206 if start else 200)
-        self.send_header("Content-Length", str(len(body) - start))
-        self.end_headers()
-        if "/files/" in path and self.server.breaks:
-            self.server.breaks -= 1
-            self.wfile.write(body[start : start + len(body) // 3])
-            return
-        self.wfile.write(body[start:])
-
-    def log_message(self, format: str, *arguments: object) -> None:
-        pass
-
-
 @pytest.fixture
 def zenodo_site(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, hub: Callable[[dict[str, bytes]], Hub]
@@ -1203,13 +977,13 @@ def test_a_repository_without_normalisation_is_asked_for_it_once(
 def test_gated_weights_say_what_to_do(hub: Callable[[dict[str, bytes]], Hub], monkeypatch: pytest.MonkeyPatch) -> None:
     hub({})
 
-    def refuse(handler: _Answer, whole: bool) -> None:
+    def refuse(handler: HubAnswer, whole: bool) -> None:
         handler.send_response(401)
         handler.send_header("X-Error-Code", "GatedRepo")
         handler.send_header("Content-Length", "0")
         handler.end_headers()
 
-    monkeypatch.setattr(_Answer, "_answer", refuse)
+    monkeypatch.setattr(HubAnswer, "_answer", refuse)
     with pytest.raises(CytosaeError, match=r"agreement first. Accept it at https://huggingface\.co/facebook/dinov3-x,"):
         fetch("facebook/dinov3-x")
 

@@ -8,12 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -54,15 +52,12 @@ from cytosae.cohort.duplicates import shared_cells
 from cytosae.cohort.linear import fit, penalty, threshold_products
 from cytosae.cohort.multiple_instance import Bags
 from cytosae.cohort.scores import calibration, class_scores, confusion, weighted_f1
-from cytosae.concepts import encode, read_activations, read_concepts, stream_concepts
+from cytosae.concepts import read_activations, read_concepts, stream_concepts
 from cytosae.errors import CytosaeError
 from cytosae.report.barcodes import _alike_together
-from cytosae.sae import SAE
-from cytosae.settings import BarcodeConfig, ClassifyConfig, EncodeConfig
+from cytosae.settings import BarcodeConfig
 from cytosae.tokens import TokenStore
-
-QUICK = ClassifyConfig(splits=4, repeats=2, step=1.0, permutations=19, bootstrap=200)
-
+from support.cohorts import QUICK, cohort, encoded, people
 
 # Barcodes
 
@@ -133,25 +128,6 @@ def test_correlation_is_numpys_and_nan_where_a_barcode_is_constant() -> None:
     assert np.isnan(found[2]).all()
     assert np.isnan(found[:, 2]).all()
     assert np.isfinite(np.delete(np.delete(found, 2, 0), 2, 1)).all()
-
-
-def encoded(make_store: Callable[..., TokenStore], name: str, seed: int = 0, **columns: Any) -> Path:
-    """A folder of concepts of 40 cells."""
-    generator = torch.Generator().manual_seed(seed)
-    store = make_store(torch.randn(40, 7, 8, generator=generator), name, **columns)
-    sae = SAE(8, 24)
-    with torch.no_grad():
-        torch.manual_seed(1)
-        sae.W_enc.copy_(torch.randn(8, 24) / 3)
-    folder = store.folder.parent / f"{name}-concepts"
-    encode(store, sae, folder, EncodeConfig(references=3))
-    return folder
-
-
-def people(count: int = 40, patients: int = 8, **more: Any) -> dict[str, list[Any]]:
-    of = [i % patients for i in range(count)]
-    base = {"patient": [f"P{p}" for p in of], "diagnosis": [("AML", "healthy")[p % 2] for p in of]}
-    return {**base, "label": [("blast", "monocyte")[i % 3 == 0] for i in range(count)], **more}
 
 
 def test_barcodes_streamed_from_files_are_those_of_the_whole_matrix(
@@ -271,36 +247,6 @@ def test_fit_of_alike_barcodes_and_of_one_class() -> None:
     np.testing.assert_allclose(alike[0, 0], [1 / 2, 1 / 3, 1 / 6, 0], atol=1e-12)
     one = fit(np.eye(6), np.array([[1] * 6]), 3).probabilities(np.ones((1, 6)))
     np.testing.assert_allclose(one[0, 0], [0, 1, 0], atol=1e-12)
-
-
-def cohort(seed: int = 0, n: int = 60, n_latents: int = 400, signal: float = 2.0, **columns: Any) -> ad.AnnData:
-    """Barcodes of patients of three classes, in which the first ten latents of each class are raised."""
-    rng = np.random.default_rng(seed)
-    target = np.arange(n) % 3
-    share = rng.uniform(0.05, 0.9, n_latents)
-    active = rng.binomial(50, share, (n, n_latents)).astype(np.float64)
-    for c in range(3):
-        raised = slice(10 * c, 10 * c + 10)
-        active[target == c, raised] = np.minimum(50, active[target == c, raised] * signal)
-    level = 10 ** rng.uniform(-5, 1, n_latents)
-    barcodes = (active / 50 * 20 * (level > 1e-3)).astype(np.float32)
-    obs = pd.DataFrame(
-        {
-            "patient": pd.Categorical([f"P{i}" for i in range(n)]),
-            "dataset": pd.Categorical(["d"] * n),
-            "n_cells": 50,
-            "diagnosis": pd.Categorical([("AML", "APL", "healthy")[c] for c in target]),
-            "laboratory": pd.Categorical([f"L{(i // 3) % 3}" for i in range(n)]),
-            **columns,
-        },
-        index=[f"P{i}" for i in range(n)],
-    )
-    data = ad.AnnData(barcodes, obs)
-    data.layers["active_cells"] = active.astype(np.int32)
-    data.layers["mean_activation"] = (level * active / 50).astype(np.float32)
-    data.layers["standard_error"] = np.full_like(barcodes, 0.1)
-    data.uns["cytosae"] = {"stage": "barcodes"}
-    return data
 
 
 def test_planted_classes_are_told_and_permuted_ones_are_not() -> None:

@@ -27,40 +27,20 @@ from cytosae.report import (
 )
 from cytosae.report.layout import flags, pooled
 from cytosae.report.style import ACCENT, BLUE, INK, NULL, ORANGE, RULE, axes_at, drawing
-from test_figures import assert_legible, pictures, texts
-
-NAN = float("nan")
-LONG = "acute_myeloid_leukaemia_with_a_name t(8;21)(q22;q22.1) that nobody reads to its end" * 2
-DISEASES = ["APL_PML_RARA", "NPM1", "CBFB_MYH11", "RUNX1_RUNX1T1", "healthy"]
-
-
-def made_up(n_patients: int = 60, n_latents: int = 768) -> tuple[np.ndarray, np.ndarray]:
-    """Barcodes of patients, many latents at 0, and the disease of each."""
-    rng = np.random.default_rng(0)
-    codes = rng.integers(5, size=n_patients)
-    rate = np.exp(rng.normal(-2, 2, n_latents)) * (rng.random(n_latents) < 0.7)
-    strength = np.exp(rng.normal(0, 1, (5, n_latents)))[codes] * rng.gamma(3, 1 / 3, (n_patients, n_latents))
-    return np.minimum(np.round(rate * strength, 2), 257), codes
-
-
-BARCODES, CODES = made_up()
-MEANS = np.stack([BARCODES[disease == CODES].mean(axis=0) for disease in range(5)])
-GROUPS = [DISEASES[code] for code in CODES]
-
-
-def written(figure: Figure) -> str:
-    return "\n".join(text.get_text() for text in figure.texts)
-
-
-def leaders(axes: Axes) -> np.ndarray:
-    """Of the lines from points to labels: the points, in data."""
-    segments = np.array([line for group in axes.collections for line in _corners(group) if len(line) == 3])
-    return axes.transData.inverted().transform(axes.transAxes.transform(segments[:, 0]))
-
-
-def _corners(collection: object) -> list[np.ndarray]:
-    return collection.get_segments() if hasattr(collection, "get_segments") else []
-
+from support.patient_figures import (
+    BARCODES,
+    CODES,
+    DISEASES,
+    GROUPS,
+    LEFT_OUT,
+    LONG,
+    MEANS,
+    METHODS,
+    SWEEP,
+    leaders,
+    written,
+)
+from support.report_figures import NAN, assert_legible, picture_axes, texts
 
 # Columns: strong everywhere, never, in c alone, in b by far, in b a little, weak in a, in a by far.
 STRIPS = np.array(
@@ -75,7 +55,7 @@ ORDER = [6, 5, 3, 4, 0, 2]
 
 def test_each_disease_shows_a_block_of_its_own() -> None:
     figure = disease_barcodes(STRIPS, ["a_a", "b", "c"], [1, 2000, 3], title="Diseases")
-    strips = pictures(figure)
+    strips = picture_axes(figure)
     for strip, values in zip(strips, STRIPS, strict=True):
         (image,) = strip.images
         np.testing.assert_array_equal(image.get_array(), values[None, ORDER])
@@ -97,7 +77,7 @@ def test_each_disease_shows_a_block_of_its_own() -> None:
 
 
 def test_colours_of_barcodes_run_from_white_to_ink_nearly_by_the_logarithm() -> None:
-    image = pictures(disease_barcodes([[0.0, 0.1, 1.0, 10.0, 100.0]], ["a"], [1], title="x"))[0].images[0]
+    image = picture_axes(disease_barcodes([[0.0, 0.1, 1.0, 10.0, 100.0]], ["a"], [1], title="x"))[0].images[0]
     lightness = [1 - np.mean(image.cmap(float(image.norm(value)))[:3]) for value in (0.0, 0.1, 1.0, 10.0, 100.0)]
     assert lightness[0] == 0
     assert to_hex(image.cmap(1.0)) == INK
@@ -109,14 +89,14 @@ def test_more_latents_than_pixels_are_pooled_by_their_maximum() -> None:
     values = np.random.default_rng(0).gamma(0.3, 1, (2, 5000))
     values[:, 1000:2000] = 0
     figure = disease_barcodes(values, ["a", "b"], [1, 1], title="x")
-    drawn = np.concatenate([strip.images[0].get_array() for strip in pictures(figure)])
+    drawn = np.concatenate([strip.images[0].get_array() for strip in picture_axes(figure)])
     assert drawn.shape == (2, 1152)
     np.testing.assert_array_equal(drawn.max(axis=1), values.max(axis=1))
     assert "4,000 latents active in any group, of 5,000; each line is the maximum of up to 4 neighbours" in written(
         figure
     )
     few = disease_barcodes(values[:, :50], ["a", "b"], [1, 1], title="x")
-    assert pictures(few)[0].images[0].get_array().shape == (1, 50)
+    assert picture_axes(few)[0].images[0].get_array().shape == (1, 50)
     assert "maximum" not in written(few)
 
 
@@ -136,7 +116,7 @@ def test_pooled_is_the_maximum_of_neighbours(columns: int) -> None:
 
 def test_highlighted_latents_are_numbered_at_their_place() -> None:
     figure = disease_barcodes(STRIPS, ["a", "b", "c"], [1, 1, 1], highlighted=[3, 1, 6], title="x")
-    first, second, third = pictures(figure)
+    first, second, third = picture_axes(figure)
     assert texts(first) == ["6", "3"]  # 1 is active nowhere
     np.testing.assert_allclose(leaders(first), [[0.5, 1], [2.5, 1]])
     for strip in (second, third):
@@ -148,7 +128,7 @@ def test_highlighted_latents_are_numbered_at_their_place() -> None:
 def test_a_disease_without_patients_is_grey() -> None:
     values = np.vstack([STRIPS, np.full(7, NAN)])
     figure = disease_barcodes(values, ["a", "b", "c", "none"], [1, 1, 1, 0], title="x")
-    *known, unknown = pictures(figure)
+    *known, unknown = picture_axes(figure)
     np.testing.assert_array_equal(known[0].images[0].get_array(), STRIPS[:1, ORDER])
     image = unknown.images[0]
     assert image.get_array().mask.all()
@@ -346,15 +326,6 @@ def test_labels_without_room_stand_upright_and_the_last_are_left_out() -> None:
         assert_legible(figure)
 
 
-SWEEP = {
-    "thresholds": [-1.0, -3.0, -2.0, 0.0],
-    "score": [0.7, 0.8, 0.75, NAN],
-    "low": [0.6, 0.72, 0.7, NAN],
-    "high": [0.75, 0.85, 0.8, NAN],
-    "n_latents": [10, 1000, 100, 0],
-}
-
-
 def test_sweep_draws_scores_intervals_and_latents() -> None:
     figure = threshold_sweep(**SWEEP, null=(0.2, 0.3), chosen=-2, paper=(-3, 0.832, 0.044), title="Sweep")
     upper, lower = figure.axes
@@ -385,13 +356,6 @@ def test_sweep_draws_scores_intervals_and_latents() -> None:
     }
     assert figure.get_suptitle() == "Sweep"
     assert_legible(figure)
-
-
-METHODS = pd.DataFrame(
-    {"value": [0.8, 0.7, NAN], "low": [0.7, 0.6, NAN], "high": [0.9, 0.75, NAN]},
-    index=["barcodes", "tokens_mean", "none"],
-)
-LEFT_OUT = METHODS.assign(left_out_value=[0.6, NAN, NAN], left_out_low=[0.5, NAN, NAN], left_out_high=[0.7, NAN, NAN])
 
 
 def test_methods_are_dots_with_intervals_from_top_to_bottom() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import anndata as ad
@@ -15,7 +14,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from conftest import live
 from cytosae.concepts import (
     LatentSums,
     References,
@@ -36,8 +34,8 @@ from cytosae.errors import CytosaeError
 from cytosae.sae import SAE
 from cytosae.settings import EncodeConfig
 from cytosae.tokens import TokenStore
-
-MakeStore = Callable[..., TokenStore]
+from support.planted import MakeStore, live
+from support.small_concepts import some_sae, some_tokens
 
 
 def test_published_label_entropy_is_reproduced(golden: dict[str, np.ndarray]) -> None:
@@ -109,19 +107,6 @@ def test_partial_results_merge_in_any_order(dense: np.ndarray, cut: int, turn: b
     expected = References.of(sp.csr_matrix(dense), 4)
     assert np.array_equal(merged.cells, expected.cells)
     assert np.array_equal(merged.values, expected.values)
-
-
-def some_sae(d: int = 8, s: int = 24) -> SAE:
-    sae = SAE(d, s)
-    sae.initialise(torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        sae.b_enc[s // 2 :] = -2.0  # half of the latents are rare
-        sae.b_enc[-1] = -1e3  # one never fires
-    return sae
-
-
-def some_tokens(cells: int = 40) -> torch.Tensor:
-    return (2 * torch.randn(cells, 7, 8, generator=torch.Generator().manual_seed(1))).half().float()
 
 
 @pytest.mark.parametrize("max_elements", [1, 24 * 7 * 3, 1 << 26])

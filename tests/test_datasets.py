@@ -27,66 +27,15 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from cytosae.artefacts import PARTIAL, read_json
-from cytosae.cells import COLUMNS, list_cells, patch_tissues, read_attributes, read_source
+from cytosae.cells import COLUMNS, list_cells, patch_tissues, read_attributes
 from cytosae.cells import datasets as published
 from cytosae.cells.datasets import DATASETS, RemoteFile, find, prepare
 from cytosae.cells.datasets.preparation import NO_CLASS, NO_IMAGE, OTHER_ARCHIVE
 from cytosae.cells.walk import ABOVE, BROKEN, HIDDEN, NO_FILE, NOT_UTF8, TWICE
 from cytosae.cli.commands import app
 from cytosae.errors import CytosaeError
-
-RNG = np.random.default_rng(0)
-
-
-def picture(path: Path, edge: int = 24, mode: str = "RGB") -> Path:
-    """Write a small image with noise in the format that the ending says."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    channels = len(mode)
-    pixels = RNG.integers(0, 255, (edge, edge, channels), dtype=np.uint8)
-    if mode == "RGBA":
-        pixels[..., 3] = 255
-    Image.fromarray(pixels, mode=None if channels > 1 else "L").save(path)
-    return path
-
-
-def odd_files(folder: Path) -> int:
-    """What lies in unpacked archives besides images; how many files it is."""
-    (folder / "__MACOSX" / "x").mkdir(parents=True)
-    (folder / "__MACOSX" / "x" / "._a.jpg").write_bytes(b"resource fork")
-    (folder / ".DS_Store").write_bytes(b"x")
-    (folder / "._x.jpg").write_bytes(b"x")
-    (folder / "Thumbs.db").write_bytes(b"x")
-    (folder / "notes.txt").write_text("do not read")
-    return 5
-
-
-def ask(*arguments: object) -> dict[str, Any]:
-    """The JSON that a command answers with."""
-    result = CliRunner().invoke(app, ["datasets", *map(str, arguments), "--json"], catch_exceptions=False)
-    assert result.exit_code == 0, result.output
-    return json.loads(result.stdout)
-
-
-def refused(*arguments: object) -> str:
-    """The message of a command that refuses."""
-    with pytest.raises(CytosaeError) as caught:
-        CliRunner().invoke(app, ["datasets", *map(str, arguments)], catch_exceptions=False)
-    return str(caught.value)
-
-
-def table(folder: Path) -> pd.DataFrame:
-    """The table that was written, as the project reads it; every file of it is there."""
-    cells = read_source(folder / "cells.csv")
-    assert all(Path(path).is_file() for path in cells["path"])
-    assert all(Path(path).is_file() for path in cells["mask"].dropna())
-    assert cells["cell_id"].is_unique
-    return cells
-
-
-def found(summary: dict[str, Any]) -> dict[str, int]:
-    """Images by published code, without those of none."""
-    return {one["code"]: one["found"] for one in summary["classes"] if one["found"]}
-
+from support.pickles import Calls
+from support.published import RNG, acevedo, ask, bccd, images_by_code, mll23, odd_files, picture, refused, table, zipped
 
 # --- what is said of them ---------------------------------------------------------------------------------------------
 
@@ -146,13 +95,6 @@ def test_list_and_info() -> None:
 # --- the published layouts --------------------------------------------------------------------------------------------
 
 
-def mll23(folder: Path) -> Path:
-    for code in ("basophil", "myeloblast", "normoblast", "neutrophil_band"):
-        for number in (1, 2):
-            picture(folder / code / f"{code}_{number:04d}.TIF", edge=288 // 12)
-    return folder
-
-
 def test_mll23(tmp_path: Path) -> None:
     source = mll23(tmp_path / "MLL23_dataset")
     (source / "smudge_cell").mkdir()  # a class folder that is empty
@@ -198,26 +140,7 @@ def test_a_level_too_high_or_too_low(tmp_path: Path, inside: str) -> None:
 
 def test_the_innermost_class_folder_counts(tmp_path: Path) -> None:
     source = mll23(tmp_path / "monocyte")  # somebody's name for the whole
-    assert "monocyte" not in found(ask("prepare", "mll23", source, "-o", tmp_path / "out"))
-
-
-PBC = {
-    "neutrophil": ("BNE_1", "SNE_22", "NEUTROPHIL_3"),
-    "ig": ("MMY_4", "MY_5", "PMY_6", "IG_7"),
-    "basophil": ("BA_8", "BA_9"),
-    "eosinophil": ("EO_10",),
-    "lymphocyte": ("LY_11",),
-    "monocyte": ("MO_12",),
-    "erythroblast": ("ERB_13",),
-    "platelet": ("PLATELET_14",),
-}
-
-
-def acevedo(folder: Path) -> Path:
-    for name, stems in PBC.items():
-        for stem in stems:
-            picture(folder / "PBC_dataset_normal_DIB" / name / f"{stem}.jpg", edge=36)
-    return folder
+    assert "monocyte" not in images_by_code(ask("prepare", "mll23", source, "-o", tmp_path / "out"))
 
 
 @pytest.mark.parametrize(("classes", "labels", "unlabelled"), [(8, 8, 0), (None, 11, 2), (13, 13, 0)])
@@ -297,7 +220,7 @@ def test_bmc_and_its_broken_file_through_the_listing(tmp_path: Path) -> None:
     (source / "MYB" / "5001-6000" / "MYB_05527.jpg").write_bytes(b"\xff\xd8\xff broken")
     picture(source / "XYZ" / "0001-1000" / "XYZ_00001.jpg")
     summary = ask("prepare", "bmc", source, "-o", tmp_path / "out")
-    assert found(summary) == {"ABE": 1, "MYB": 3, "OTH": 1}
+    assert images_by_code(summary) == {"ABE": 1, "MYB": 3, "OTH": 1}
     assert summary["unknown_folders"] == {"BM_cytomorphology_data/XYZ/0001-1000": 1}
     assert "bmc/MYB/5001-6000/MYB_05527.jpg" in set(table(tmp_path / "out")["cell_id"])
     target = tmp_path / "study" / "cells.parquet"
@@ -406,7 +329,7 @@ def test_bloodmnist(tmp_path: Path, as_file: bool) -> None:
 def test_bloodmnist_never_unpickles_and_leaves_nothing_half_written(tmp_path: Path) -> None:
     trap = tmp_path / "sprung"
     evil = np.empty((2, 1), dtype=object)
-    evil[:] = Trap(trap)
+    evil[:] = Calls(open, str(trap), "w")
     path = tmp_path / "bloodmnist.npz"
     for changed in ({"val_labels": evil}, {"val_images": evil}):
         bloodmnist(path, **changed)
@@ -421,16 +344,6 @@ def test_bloodmnist_never_unpickles_and_leaves_nothing_half_written(tmp_path: Pa
     assert "labels that are not published: 9" in ask("prepare", "bloodmnist", path, "-o", tmp_path / "out")["notes"]
     path.write_bytes(path.read_bytes()[:3000])
     assert "not a file of BloodMNIST" in refused("prepare", "bloodmnist", path, "-o", tmp_path / "out2")
-
-
-class Trap:
-    """Makes a file when it is unpickled."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = str(path)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return (open, (self.path, "w"))
 
 
 ATTRIBUTES = "cell_size,cell_shape,nucleus_shape,nuclear_cytoplasmic_ratio,chromatin_density,cytoplasm_vacuole,cytoplasm_texture,cytoplasm_colour,granule_type,granule_colour,granularity"  # noqa: E501
@@ -517,36 +430,7 @@ def test_segmentation_wbc(tmp_path: Path) -> None:
     assert shares[:, 0, 0] == pytest.approx([4 / 144, 32 / 144, 108 / 144], abs=0.01)
 
 
-# Boxes of BCCD's published annotations, and what their crops among the project's real cells measure.
-BOXES = {
-    "BloodImage_00000": [(260, 177, 491, 376)],
-    "BloodImage_00001": [(68, 315, 286, 480)],
-    "BloodImage_00002": [(283, 1, 567, 106)],
-    "BloodImage_00010": [(23, 229, 204, 421), (239, 253, 510, 470)],
-    "BloodImage_00103": [(9, 9, 60, 60)],
-}
 SIZES = {"BloodImage_00000_0": (301, 301), "BloodImage_00001_0": (284, 224), "BloodImage_00002_0": (370, 238)}
-
-
-def voc(name: str, boxes: list[tuple[int, int, int, int]]) -> str:
-    objects = "".join(
-        f"<object><name>{kind}</name><bndbox><xmin>{a}</xmin><ymin>{b}</ymin><xmax>{c}</xmax><ymax>{d}</ymax></bndbox></object>"
-        for kind, (a, b, c, d) in [("RBC", (1, 1, 90, 90)), *(("WBC", box) for box in boxes)]
-    )
-    return f"<annotation><filename>{name}.jpg</filename>{objects}</annotation>"
-
-
-def bccd(folder: Path) -> Path:
-    for sub in ("JPEGImages", "Annotations", "ImageSets/Main"):
-        (folder / "BCCD" / sub).mkdir(parents=True)
-    rows, columns = np.mgrid[:480, :640]
-    field = Image.fromarray(np.stack([columns % 256, rows % 256, rows * 0], -1).astype(np.uint8))
-    for name, boxes in BOXES.items():
-        field.save(folder / "BCCD" / "JPEGImages" / f"{name}.jpg", quality=95)
-        (folder / "BCCD" / "Annotations" / f"{name}.xml").write_text(voc(name, boxes))
-    (folder / "BCCD" / "ImageSets" / "Main" / "train.txt").write_text("BloodImage_00000\nBloodImage_00001\n")
-    (folder / "BCCD" / "ImageSets" / "Main" / "trainval.txt").write_text("BloodImage_00000\n")
-    return folder
 
 
 def test_bccd(tmp_path: Path) -> None:
@@ -594,15 +478,6 @@ def test_bccd(tmp_path: Path) -> None:
 # --- archives ---------------------------------------------------------------------------------------------------------
 
 
-def zipped(folder: Path, target: Path, root: Path | None = None) -> Path:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with zipfile.ZipFile(target, "w") as archive:
-        for path in sorted(folder.rglob("*")):
-            if path.is_file():
-                archive.write(path, path.relative_to(root or folder))
-    return target
-
-
 def test_a_folder_of_archives(tmp_path: Path) -> None:
     plain = mll23(tmp_path / "plain")
     odd_files(plain / "basophil")
@@ -627,7 +502,7 @@ def test_a_folder_of_archives(tmp_path: Path) -> None:
     # An archive that has changed is unpacked again; a folder that was not made here is not touched.
     picture(plain / "basophil" / "basophil_0003.TIF")
     zipped(plain / "basophil", source / "basophil.zip", plain)
-    assert found(ask("prepare", "mll23", source, "-o", tmp_path / "out"))["basophil"] == 3
+    assert images_by_code(ask("prepare", "mll23", source, "-o", tmp_path / "out"))["basophil"] == 3
     assert len(table(tmp_path / "out")) == 9
     mine = picture(tmp_path / "other" / "unpacked" / "basophil" / "mine.png")
     assert "was not made by this program" in refused("prepare", "mll23", source, "-o", tmp_path / "other")
@@ -653,7 +528,7 @@ def test_output_in_the_source_and_images_there_twice(tmp_path: Path) -> None:
     zipped(folder / "basophil", folder / "more.zip", folder)
     for _ in range(2):
         summary = ask("prepare", "mll23", folder, "-o", folder)
-        assert found(summary)["basophil"] == 2
+        assert images_by_code(summary)["basophil"] == 2
         assert summary["notes"] == ["2 images are there more than once"]
         assert summary["left_out"] == {}
     other = mll23(tmp_path / "other")
@@ -950,7 +825,10 @@ def test_a_zenodo_record_says_its_files_and_checksums(
     got = ask("fetch", "mll23", "-o", tmp_path / "got", "--only", "baso*")
     assert [Path(path).name for path in got["files"]] == ["basophil.zip"]
     ask("fetch", "mll23", "-o", tmp_path / "got")
-    assert found(ask("prepare", "mll23", tmp_path / "got", "-o", tmp_path / "out")) == {"basophil": 2, "myeloblast": 2}
+    assert images_by_code(ask("prepare", "mll23", tmp_path / "got", "-o", tmp_path / "out")) == {
+        "basophil": 2,
+        "myeloblast": 2,
+    }
     assert "no file is named 'x*'. There are: basophil.zip, myeloblast.zip" in refused(
         "fetch", "mll23", "-o", tmp_path, "--only", "x*"
     )

@@ -17,7 +17,6 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from conftest import PlantedBackbone, numbered_cells, tiny_info
 from cytosae.errors import CytosaeError
 from cytosae.sae import distributed, read_metrics, train
 from cytosae.sae.checkpoint import CHECKPOINT
@@ -25,6 +24,8 @@ from cytosae.sae.distributed import _own_device
 from cytosae.settings import StoreConfig, TrainConfig
 from cytosae.tokens import TokenStore, embed, layout_of
 from cytosae.tokens.store import FileRecord, read_manifest, write_manifest
+from support.paths import ROOT
+from support.planted import PlantedBackbone, numbered_cells, tiny_info
 
 D, N_TOKENS, CELLS, STEPS, BATCH = 16, 7, 96, 50, 8
 TOLERANCE = 2e-5
@@ -111,7 +112,7 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
 def launch(processes: int, store: Path, folder: Path, cases: list[dict[str, Any]], **environment: str) -> Launch:
     folder.mkdir(exist_ok=True)
     (folder / "cases.json").write_text(json.dumps(cases))
-    script = Path(__file__).with_name("torchrun_cases.py")
+    script = ROOT / "tests" / "support" / "torchrun_cases.py"
     started = subprocess.Popen(
         torchrun(processes, script, store, folder),
         stderr=subprocess.PIPE,

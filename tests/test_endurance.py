@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("fastapi")
-ROOT = Path(__file__).resolve().parents[1]
+from support.paths import ROOT, importing_from
 
+pytest.importorskip("fastapi")
 
 PARTS = ("kills", "damage", "inputs", "hostile", "judgements", "disk", "permissions")
 
@@ -20,10 +20,8 @@ PARTS = ("kills", "damage", "inputs", "hostile", "judgements", "disk", "permissi
 def test_nothing_is_lost_and_nothing_is_accepted_without_a_word(tmp_path: Path) -> None:
     """In a process of its own, which forks the studies that it kills."""
     command = [sys.executable, "-m", "benchmarks.endurance", *PARTS, "--short", "--output", str(tmp_path / "e.json")]
-    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-    done = subprocess.run(
-        command, capture_output=True, text=True, cwd=ROOT, env={**os.environ, "PYTHONPATH": path}, check=False
-    )
+    environment = {**os.environ, "PYTHONPATH": importing_from(ROOT)}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, check=False)
     assert (tmp_path / "e.json").is_file(), done.stderr[-3000:]
     outcomes = json.loads((tmp_path / "e.json").read_text(encoding="utf-8"))
     assert {part: outcome["faults"] for part, outcome in outcomes.items()} == {part: [] for part in PARTS}

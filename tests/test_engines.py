@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import multiprocessing
-import os
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -16,7 +15,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conftest import assert_user_error, cytosae, figures, numbered_cells
 from cytosae.artefacts import LEDGER
 from cytosae.cells import write_cells
 from cytosae.concepts import encode, read_concepts, read_maps
@@ -25,8 +23,11 @@ from cytosae.engines.processes import AHEAD, ATTEMPTS
 from cytosae.errors import CytosaeError
 from cytosae.settings import EngineConfig
 from cytosae.tokens import LiveTokens, TokenStore, embed
-from engine_squares import Squares
-from engine_work import LAYOUT, Drawn, Other, Watching, encode_partition, make_partition, some_sae
+from support.commands import assert_user_error, cytosae, figures
+from support.engine_squares import Squares
+from support.engine_work import LAYOUT, Drawn, Other, Watching, encode_partition, make_partition, some_sae
+from support.paths import ROOT, importing_from
+from support.planted import numbered_cells
 
 CELLS = 30  # eight shards of four, the last of two
 SHARDS = 8
@@ -101,8 +102,7 @@ def test_a_killed_worker_costs_its_shard_and_the_bytes_are_those_of_one_process(
 ) -> None:
     if engine == "ray":
         _needs_ray()
-        known = [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
-        monkeypatch.setenv("PYTHONPATH", os.pathsep.join(known))  # workers import the tests' module
+        monkeypatch.setenv("PYTHONPATH", importing_from(ROOT / "tests"))  # workers import the tests' module
     with open_engine(EngineConfig(engine, replicas=2)) as two:
         assert two.replicas == 2
         made_by(two, cells, tmp_path / "two", tmp_path / stage)

@@ -13,7 +13,6 @@ import pandas as pd
 import pytest
 import torch
 
-from conftest import assert_user_error, cytosae, figures, made_once
 from cytosae.analysis import attribute, compare_counts, evaluate, show_concept
 from cytosae.artefacts import Manifest, sae_weights_digest
 from cytosae.concepts import encode, evaluate_study
@@ -22,6 +21,9 @@ from cytosae.errors import CytosaeError
 from cytosae.sae import SAE
 from cytosae.settings import EvaluateConfig
 from cytosae.tokens import TokenStore
+from support.commands import assert_user_error, cytosae, figures
+from support.folders import made_once
+from support.paths import ROOT
 
 CONFIG = EvaluateConfig(cells=600, token_cells=50, changed_cells=10, draws=50)
 
@@ -64,7 +66,7 @@ def assert_registered(result: dict[str, Any]) -> None:
 
 def test_the_page_lists_the_measures_of_the_registry() -> None:
     rows = [f"| {m.label} | {m.says} | {m.better} | {m.null} | {m.source} |" for m in MEASURES]
-    page = (Path(__file__).parents[1] / "docs" / "quality.md").read_text()
+    page = (ROOT / "docs" / "quality.md").read_text()
     assert "\n".join(rows) in page, "docs/quality.md: the table of measures is to be:\n" + "\n".join(rows)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import io
 import json
 import os
@@ -50,10 +49,8 @@ from cytosae.explorer.security import is_loopback
 from cytosae.sae import SAE
 from cytosae.settings import CompareConfig
 from cytosae.tokens import TokenStore
-
-CLOSE = {"rel": 1e-5, "abs": 1e-12}
-HERE = "http://127.0.0.1:8765"
-SET = "synthetic"
+from support.explorer import CLOSE, HERE, decoded_map, get, jpeg_of, opened, refusal
+from support.studies import SET
 
 
 @pytest.fixture(scope="module")
@@ -66,11 +63,6 @@ def study(classified_study: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 def client(study: Path) -> TestClient:
     """A browser on this machine, without a token."""
     return opened(study)
-
-
-def opened(folder: Path, **given: Any) -> TestClient:
-    """A browser that looks at a study."""
-    return TestClient(create_app(folder, **given), base_url=HERE, follow_redirects=False)
 
 
 @pytest.fixture
@@ -95,26 +87,6 @@ def h(study: Path) -> Callable[[int], np.ndarray]:
             return sae.encode(store.read(np.array([row]))[0].float()).numpy()
 
     return of
-
-
-def get(client: TestClient, path: str, **query: Any) -> Any:
-    """The JSON of an answer that is there."""
-    answer = client.get(f"/api/{path}", params=query)
-    assert answer.status_code == 200, (path, answer.text)
-    return answer.json()
-
-
-def refusal(answer: Any, status: int) -> str:
-    """The sentence of an answer that refuses."""
-    assert answer.status_code == status, (answer.status_code, answer.text)
-    assert answer.headers["content-type"] == "application/json"
-    assert list(answer.json()) == ["detail"]
-    return str(answer.json()["detail"])
-
-
-def decoded(text: str, top: float) -> np.ndarray:
-    """A map as the browser reads it."""
-    return np.frombuffer(base64.b64decode(text), np.uint8).reshape(16, 16) * (top / 255)
 
 
 def test_the_study(client: TestClient, study: Path, data: Any) -> None:
@@ -232,7 +204,7 @@ def test_images_of_a_latent(
         about = data.obs.iloc[row]
         known = {"cell_id": data.obs_names[row], **{c: about[c] for c in ("label", "patient", "diagnosis")}}
         assert {key: cell[key] for key in known} == known
-        np.testing.assert_allclose(decoded(cell["map"], found["top"]), map_, atol=found["top"] / 400)
+        np.testing.assert_allclose(decoded_map(cell["map"], found["top"]), map_, atol=found["top"] / 400)
 
 
 def test_images_that_there_are_none_of(client: TestClient, data: Any) -> None:
@@ -316,7 +288,7 @@ def test_patches_and_maps(client: TestClient, data: Any, h: Callable[[int], np.n
             schemas.cells.LatentMap.model_validate(one)
             map_ = activations[:, latent].reshape(16, 16)
             assert one["top"] == pytest.approx(map_.max(), rel=1e-4)
-            np.testing.assert_allclose(decoded(one["map"], one["top"]), map_, atol=one["top"] / 500 + 1e-6)
+            np.testing.assert_allclose(decoded_map(one["map"], one["top"]), map_, atol=one["top"] / 500 + 1e-6)
     assert "latents 0 to" in refusal(client.get(f"/api/cells/{SET}/5/maps/384"), 404)
     assert "cells 0 to" in refusal(client.get(f"/api/cells/{SET}/{data.n_obs}/patches"), 404)
 
@@ -430,7 +402,7 @@ def test_images_of_two_groups(client: TestClient, study: Path, data: Any, h: Cal
             assert cell["value"] == pytest.approx(values.max(), **CLOSE)
             map_ = h(cell["row"])[1:, latent].reshape(16, 16)
             top = max(top, map_.max())
-            np.testing.assert_allclose(decoded(cell["map"], found["top"]), map_, atol=found["top"] / 400)
+            np.testing.assert_allclose(decoded_map(cell["map"], found["top"]), map_, atol=found["top"] / 400)
         assert [c["value"] for c in found[side]] == sorted((c["value"] for c in found[side]), reverse=True)
     assert found["top"] == pytest.approx(top, rel=1e-4)
     assert "latents 0 to" in refusal(client.get("/api/compare/healthy/rest/images/384"), 404)
@@ -671,13 +643,6 @@ def test_bodies_end(client: TestClient) -> None:
         assert client.post("/api/worklists", content=b"{}", headers={"Content-Length": length}).status_code == 413
 
 
-def jpeg_of(color: int = 90, size: tuple[int, int] = (50, 40), kind: str = "JPEG") -> bytes:
-    """A small picture."""
-    out = io.BytesIO()
-    Image.new("RGB", size, (color, 20, 200)).save(out, kind)
-    return out.getvalue()
-
-
 def test_uploads(client: TestClient, study: Path, monkeypatch: pytest.MonkeyPatch, h: Callable[[int], Any]) -> None:
     def to_disk(_: object) -> None:
         raise AssertionError("an upload went to the disk")
@@ -709,7 +674,7 @@ def test_uploads(client: TestClient, study: Path, monkeypatch: pytest.MonkeyPatc
     name = found["id"]
     latent = known["concepts"][0]["latent"]
     one = get(client, f"uploads/{name}/0/maps/{latent}")
-    np.testing.assert_allclose(decoded(one["map"], one["top"]), h(42)[1:, latent].reshape(16, 16), atol=0.06)
+    np.testing.assert_allclose(decoded_map(one["map"], one["top"]), h(42)[1:, latent].reshape(16, 16), atol=0.06)
     patches = get(client, f"uploads/{name}/0/patches")
     assert patches["top"] == pytest.approx(get(client, f"cells/{SET}/42/patches")["top"], rel=0.03)
     image = client.get(f"/api/uploads/{name}/1/image?size=112")

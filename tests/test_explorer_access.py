@@ -25,15 +25,16 @@ from cytosae.cells import read_cells
 from cytosae.errors import CytosaeError
 from cytosae.explorer import create_app, serving
 from cytosae.explorer.security import PublicAddress
+from support.browser import CHROMIUM
+from support.explorer import HERE, free_port
+from support.paths import ROOT
+from support.studies import SET
 
-CHROMIUM = shutil.which("chromium")
 NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
 OPENSSL = shutil.which("openssl")
-GUIDE = Path(__file__).parents[1] / "docs" / "explorer.md"
-SET = "synthetic"
+GUIDE = ROOT / "docs" / "explorer.md"
 TOKEN = "a-token-of-the-test"
 PUBLIC = "https://cells.hospital.org/cells"
-HERE = "http://127.0.0.1:8765"
 PAGE = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
 
 
@@ -233,13 +234,6 @@ def explored(study: Path, log: Path, *options: str, **environment: str) -> Itera
         finally:
             server.send_signal(signal.SIGINT)
             server.wait(60)
-
-
-def free_port() -> int:
-    """A port that is free now."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 def test_the_token_opens_the_page_in_a_browser(study: Path, tmp_path: Path) -> None:

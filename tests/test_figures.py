@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +11,8 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
-from matplotlib.text import Text
 
 from cytosae.cells import load_squashed
 from cytosae.report import (
@@ -33,26 +30,22 @@ from cytosae.report import (
     training_curves,
 )
 from cytosae.report.style import ACCENT, GREEN, INK, NULL, ORANGE, SKY
-
-
-def latents(n: int = 200) -> pd.DataFrame:
-    rng = np.random.default_rng(0)
-    mean = 10 ** rng.uniform(-6, 0, n)
-    frequency = rng.uniform(0.001, 1, n)
-    mean[:9] = frequency[:9] = 0
-    entropy = np.where(rng.random(n) < 0.1, np.nan, rng.uniform(0, 2, n))
-    return pd.DataFrame(
-        {
-            "mean_activation": mean,
-            "activation_frequency": frequency,
-            "label_entropy": entropy,
-            "is_concept": np.log10(np.maximum(mean, 1e-30)) > -3,
-        }
-    )
+from support.report_figures import (
+    NAN,
+    PATCH_LATENTS,
+    QUALITY,
+    assert_legible,
+    corners,
+    latent_statistics,
+    measures,
+    picture_axes,
+    reference_row,
+    texts,
+)
 
 
 def test_overview_draws_every_active_latent_where_it_belongs() -> None:
-    var = latents()
+    var = latent_statistics()
     figure = overview(var, title="blood", concept_threshold=-3)
     main, top, right, bar = figure.axes
     grey, coloured = main.collections[:2]
@@ -80,7 +73,7 @@ def test_published_overview_counts_the_published_concepts(golden: dict[str, np.n
 
 
 def test_overview_without_labels_or_active_latents() -> None:
-    var = latents().assign(label_entropy=np.nan)
+    var = latent_statistics().assign(label_entropy=np.nan)
     figure = overview(var, title="x")
     figure.canvas.draw()
     assert not figure.axes[3].get_visible()
@@ -177,12 +170,6 @@ IMAGE = np.full((4, 4, 3), 100, dtype=np.uint8)
 MAP = np.array([[0.0, 1.0], [2.0, 4.0]])
 
 
-def corners(picture: np.ndarray) -> list[list[int]]:
-    """Colour of each patch of a 2 x 2 grid, every patch of one colour."""
-    assert (picture == picture[::2, ::2].repeat(2, 0).repeat(2, 1)).all()
-    return picture[::2, ::2].reshape(4, 3).tolist()
-
-
 def test_overlay_by_hand() -> None:
     """Viridis at 1/2 is (0.1276, 0.5669, 0.5506), at 1 it is (0.9932, 0.9062, 0.1439)."""
     half = [80, 113, 112]  # 0.7 * 100 + 0.3 * 255 * colour
@@ -249,44 +236,7 @@ def test_top_is_above_zero(top: float) -> None:
     with pytest.raises(ValueError, match="top"):
         overlay(IMAGE, MAP, top=top)
     with pytest.raises(ValueError, match="top"):
-        reference_grid([made_up("a", 1)], title="x", top=top)
-
-
-def made_up(name: str, count: int, strength: float = 1.0) -> Row:
-    rng = np.random.default_rng(len(name))
-    return Row(
-        name,
-        [rng.integers(0, 255, (32, 32, 3), dtype=np.uint8) for _ in range(count)],
-        [strength * rng.random((16, 16)) for _ in range(count)],
-        ["immature_granulocyte", None, "a_very_long_label_that_does_not_fit_into_two_lines"][:count]
-        + ["blast"] * (count - 3),
-        [0.5 / (rank + 1) for rank in range(count)],
-    )
-
-
-def pictures(figure: Figure) -> list[Axes]:
-    return [axes for axes in figure.axes if axes.images]
-
-
-def texts(axes: Axes) -> list[str]:
-    return [text.get_text() for text in axes.texts]
-
-
-def assert_legible(figure: Figure) -> None:
-    """No text over another text or over a picture, none cut by the border of the figure."""
-    drawn: list[Text] = []  # ticks beyond the limits have texts too, which are not drawn
-    original = Text.draw
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Text, "draw", lambda text, renderer: drawn.append(text) or original(text, renderer))
-        figure.canvas.draw()
-    # Of an annotation the words alone, without the line to what they name.
-    boxes = [(text.get_text(), Text.get_window_extent(text)) for text in dict.fromkeys(drawn) if text.get_text()]
-    assert boxes
-    for text, box in boxes:
-        assert min(box.x0, box.y0, figure.bbox.x1 - box.x1, figure.bbox.y1 - box.y1) >= 0, text
-    boxes += [("picture", axes.get_window_extent()) for axes in pictures(figure)]
-    for (one, a), (other, b) in combinations(boxes, 2):
-        assert min(a.x1, b.x1) - max(a.x0, b.x0) <= 1 or min(a.y1, b.y1) - max(a.y0, b.y0) <= 1, (one, other)
+        reference_grid([reference_row("a", 1)], title="x", top=top)
 
 
 def test_reference_grid_draws_every_image_with_one_scale(real_cells: Path) -> None:
@@ -299,7 +249,7 @@ def test_reference_grid_draws_every_image_with_one_scale(real_cells: Path) -> No
         maps = [strength * rng.random((16, 16)) for _ in images]
         rows.append(Row(name, images, maps, chosen["label"].tolist(), [float(map_.mean()) for map_ in maps]))
     figure = reference_grid(rows, title="Latent 7")
-    drawn = pictures(figure)
+    drawn = picture_axes(figure)
     top = max(rows[1].maps[0].max(), rows[1].maps[1].max())
     expected = [(row, index) for row in rows for index in range(len(row.images))]
     for axes, (row, index) in zip(drawn, expected, strict=True):
@@ -338,7 +288,7 @@ def test_rows_may_have_scales_of_their_own() -> None:
 
 
 def test_key_of_the_grid_has_the_colours_of_an_overlay_on_white() -> None:
-    figure = reference_grid([made_up("a", 2)], title="x", top=4.0)
+    figure = reference_grid([reference_row("a", 2)], title="x", top=4.0)
     (key,) = [axes for axes in figure.axes if not axes.images]
     assert key.get_ylim() == (0, 4)
     colours = key.collections[-1].cmap
@@ -348,14 +298,14 @@ def test_key_of_the_grid_has_the_colours_of_an_overlay_on_white() -> None:
         expected = overlay(white, [[activation]], top=4.0)[0, 0] if activation else white[0, 0]
         np.testing.assert_allclose(rgb, expected, atol=2)
     np.testing.assert_array_equal(
-        pictures(figure)[0].images[0].get_array(),
-        overlay(made_up("a", 2).images[0], made_up("a", 2).maps[0], top=4.0),
+        picture_axes(figure)[0].images[0].get_array(),
+        overlay(reference_row("a", 2).images[0], reference_row("a", 2).maps[0], top=4.0),
     )
 
 
 def test_captions_name_what_is_unknown_and_shorten_what_is_long() -> None:
-    figure = reference_grid([made_up("a", 3)], title="x")
-    captions = [texts(axes) for axes in pictures(figure)]
+    figure = reference_grid([reference_row("a", 3)], title="x")
+    captions = [texts(axes) for axes in picture_axes(figure)]
     assert captions[0] == ["0.5", "immature", "granulocyte"]
     assert captions[1] == ["0.25", "unlabelled"]
     assert captions[2] == ["0.167", "a very long label", "that does not fit…"]
@@ -363,38 +313,29 @@ def test_captions_name_what_is_unknown_and_shorten_what_is_long() -> None:
 
 @pytest.mark.parametrize("counts", [[], [0], [1], [0, 0], [4, 3, 0, 4]])
 def test_grids_of_any_size_are_legible(counts: list[int]) -> None:
-    rows = [made_up(f"a concept of data set number {i}", n) for i, n in enumerate(counts)]
+    rows = [reference_row(f"a concept of data set number {i}", n) for i, n in enumerate(counts)]
     figure = reference_grid(rows, title="Latent 7")
-    assert len(pictures(figure)) == sum(counts)
+    assert len(picture_axes(figure)) == sum(counts)
     assert_legible(figure)
 
 
 def test_maps_without_activation_are_drawn() -> None:
-    row = made_up("a", 2, strength=0.0)
+    row = reference_row("a", 2, strength=0.0)
     figure = reference_grid([row], title="x")
-    np.testing.assert_array_equal(pictures(figure)[0].images[0].get_array(), row.images[0])
+    np.testing.assert_array_equal(picture_axes(figure)[0].images[0].get_array(), row.images[0])
 
 
 def test_a_row_has_as_many_maps_as_images() -> None:
-    row = made_up("lonely", 2)
+    row = reference_row("lonely", 2)
     with pytest.raises(ValueError, match=r"lonely: \[2, 1, 2, 2\]"):
         Row("lonely", row.images, row.maps[:1], row.labels, row.values)
 
 
-PATCH_LATENTS = pd.DataFrame(
-    {
-        "latent": [5, 40000, 7, 8, 9],
-        "activation": [0.5, 3.0, 2.5, 0.1, 1.5],
-        "common": [False, True, False, False, False],
-    }
-)
-
-
 def test_patch_references(real_cells: Path) -> None:
     cell = load_squashed(real_cells / "pbc/basophil/BA_555760.jpg", 224)
-    rows = [made_up("latent 7", 6), made_up("Latent 9", 2, 3.0), made_up("third", 1)]
+    rows = [reference_row("latent 7", 6), reference_row("Latent 9", 2, 3.0), reference_row("third", 1)]
     figure = patch_references(cell, (3, 9), PATCH_LATENTS, rows)
-    shown, *references = pictures(figure)
+    shown, *references = picture_axes(figure)
     np.testing.assert_array_equal(shown.images[0].get_array(), cell)
     (outline,) = shown.patches
     assert outline.get_bbox().extents.tolist() == [125.5, 41.5, 139.5, 55.5]  # pixel 126 begins at 125.5
@@ -435,9 +376,9 @@ def test_patches_with_few_and_many_references_are_legible(counts: list[int], act
             "common": np.arange(active) % 3 == 0,
         }
     )
-    rows = [made_up(f"Latent 4900{i} in this data set", n) for i, n in enumerate(counts)]
+    rows = [reference_row(f"Latent 4900{i} in this data set", n) for i, n in enumerate(counts)]
     figure = patch_references(np.zeros((32, 32, 3), np.uint8), (0, 15), table, rows)
-    cell, *references = pictures(figure)
+    cell, *references = picture_axes(figure)
     assert len(references) == sum(counts)
     (spectrum,) = [axes for axes in figure.axes if not axes.images]
     beside, below = cell.get_position(), spectrum.get_position()
@@ -449,29 +390,10 @@ def test_patches_with_few_and_many_references_are_legible(counts: list[int], act
 def test_patches_of_another_grid() -> None:
     cell = np.zeros((32, 32, 3), np.uint8)
     figure = patch_references(cell, (1, 3), PATCH_LATENTS, [], grid=(2, 4))
-    assert pictures(figure)[0].patches[0].get_bbox().extents.tolist() == [23.5, 15.5, 31.5, 31.5]
+    assert picture_axes(figure)[0].patches[0].get_bbox().extents.tolist() == [23.5, 15.5, 31.5, 31.5]
     for patch in ((2, 0), (0, 4), (-1, 0)):
         with pytest.raises(ValueError, match="2 x 4 patches"):
             patch_references(cell, patch, PATCH_LATENTS, [], grid=(2, 4))
-
-
-def measures(*lines: tuple[str, str, float, float, float]) -> pd.DataFrame:
-    return pd.DataFrame(lines, columns=["measure", "method", "value", "low", "high"])
-
-
-NAN = float("nan")
-QUALITY = measures(
-    ("probe (AUROC)", "shuffled labels", 0.5, 0.48, 0.52),
-    ("probe (AUROC)", "tokens", 0.9, 0.88, 0.93),
-    ("explained variance", "latents", 0.87123, NAN, NAN),
-    ("probe (AUROC)", "random directions", 0.6, NAN, NAN),
-    ("probe (AUROC)", "latents", 0.8, 0.7, 0.85),
-    ("concepts", "latents", 2936.0, 2822.0, 3050.0),
-    ("alignment", "tokens", 0.4, NAN, NAN),
-    ("alignment", "latents", 0.7, NAN, NAN),
-    ("ceiling", "whole image", 0.98, 0.97, 0.99),
-    ("broken", "latents", NAN, NAN, NAN),
-)
 
 
 def test_quality_summary_draws_methods_and_lists_the_rest() -> None:
@@ -575,10 +497,10 @@ def test_density_without_living_latents_and_of_impossible_shares() -> None:
 
 
 FIGURES: dict[str, Callable[[], Figure]] = {
-    "overview": lambda: overview(latents(), title="x"),
+    "overview": lambda: overview(latent_statistics(), title="x"),
     "thresholds": lambda: threshold_counts({"x": [[0.1, 0.2], [0.0001, 0.2]]}),
-    "grid": lambda: reference_grid([made_up("a", 2)], title="x"),
-    "patch": lambda: patch_references(made_up("a", 1).images[0], (1, 2), PATCH_LATENTS, [made_up("a", 2)]),
+    "grid": lambda: reference_grid([reference_row("a", 2)], title="x"),
+    "patch": lambda: patch_references(reference_row("a", 1).images[0], (1, 2), PATCH_LATENTS, [reference_row("a", 2)]),
     "quality": lambda: quality_summary(QUALITY, title="x"),
     "density": lambda: density_histogram([0.0, 0.1, 0.5]),
 }

@@ -13,7 +13,6 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from conftest import edit_manifest, made_once
 from cytosae.artefacts import CONFIG, LEDGER, MANIFEST, WEIGHTS, FileRecord, Manifest, claim, owned, remove_outdated
 from cytosae.cells.datasets.folders import whole_folder
 from cytosae.cli.commands import app
@@ -24,6 +23,9 @@ from cytosae.locks import LOCK
 from cytosae.sae import read_metrics
 from cytosae.sae.checkpoint import CHECKPOINT
 from cytosae.sae.tracking import METRICS, JsonLines
+from support.commands import invoke
+from support.folders import made_once
+from support.studies import edit_manifest
 
 FOREIGN = (
     *("notes.txt", "x.h5ad", "my.maps.safetensors", "parts/x", f"{RANGES}/mine.txt", "shard-99999.safetensors"),
@@ -151,11 +153,6 @@ class Killed(BaseException):
     """In place of a signal that cannot be caught."""
 
 
-def run(arguments: list[str]) -> None:
-    result = CliRunner().invoke(app, arguments, catch_exceptions=False)
-    assert result.exit_code == 0, result.output
-
-
 def digests(folder: Path, names: tuple[str, ...] = FOREIGN) -> dict[str, str]:
     return {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names}
 
@@ -174,11 +171,11 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         np.save(folder / "tokens.npy", rng.normal(size=(16, 5, 16)).astype(np.float32))
         sweep = {"base": {"images": 16, "batch_images": 4}, "vary": {"expansion": [1]}, "seeds": [0]}
         (folder / "sweep.yaml").write_text(json.dumps(sweep))
-        run(["run", f"{folder}/cells.csv", "--study", f"{folder}/study", "--backbone", "tiny", *SMALL])
-        run(
-            ["panel", f"{folder}/study/concepts", "--clusters", "2", "--per-cluster", "1", "-o", f"{folder}/panel.json"]
+        invoke("run", f"{folder}/cells.csv", "--study", f"{folder}/study", "--backbone", "tiny", *SMALL)
+        invoke(
+            "panel", f"{folder}/study/concepts", "--clusters", "2", "--per-cluster", "1", "-o", f"{folder}/panel.json"
         )
-        run(["annotations", "import", f"{folder}/study", f"{folder}/panel.json"])
+        invoke("annotations", "import", f"{folder}/study", f"{folder}/panel.json")
 
     return made_once(tmp_path_factory, "made", make)
 
@@ -197,7 +194,7 @@ def test_foreign_files_are_there_afterwards(command: str, copied: Path) -> None:
         (out / name).write_text(f"mine: {name}")
     before = digests(out)
     for _ in range(2):  # repeating it works too
-        run(arguments(copied / "study", out))
+        invoke(*arguments(copied / "study", out))
     assert digests(out) == before
     notes = {name for name in outputs if name.startswith("shard") and name.endswith(".json")}
     assert not [name for name in outputs if name not in notes and not (out / name).exists()]
@@ -236,10 +233,10 @@ def test_a_killed_stage_knows_its_files_again(copied: Path, monkeypatch: pytest.
     for module in ("cytosae.concepts.encoding.write_maps", "cytosae.concepts.encoding.remove_outdated"):
         monkeypatch.setattr(module, killed)
         with pytest.raises(Killed):
-            run(with_encoding(study, out))
+            invoke(*with_encoding(study, out))
         monkeypatch.undo()
         assert (out / "A.h5ad").is_file()
-    run(with_encoding(study, out))
+    invoke(*with_encoding(study, out))
     assert not (out / RANGES).exists()
     assert {*owned(out, "concepts")} == {f"{name}.{end}" for name in "AB" for end in ("h5ad", "maps.safetensors")}
 
@@ -254,7 +251,7 @@ def test_a_study_of_an_earlier_version_is_run_again(copied: Path) -> None:
     (study / "concepts" / "parts" / ("0" * 16)).mkdir(parents=True)
     (study / "concepts" / "parts" / ("0" * 16) / "part-00000000.safetensors").write_bytes(b"of a run that was killed")
     for command in ("run", "report", "evaluate"):
-        run(COMMANDS[command][0](study, study))
+        invoke(*COMMANDS[command][0](study, study))
     assert (study / "report" / LEDGER).is_file()
 
 
@@ -276,7 +273,7 @@ def test_what_is_of_no_use_any_more_goes_unless_it_was_changed(tmp_path: Path) -
 
 
 def test_an_imported_autoencoder_and_its_export(copied: Path) -> None:
-    run(["export", f"{copied}/study/sae", "-o", f"{copied}/lens"])
+    invoke("export", f"{copied}/study/sae", "-o", f"{copied}/lens")
     (copied / "in").mkdir()
     (copied / "in" / CONFIG).write_text("mine")
     command = ["import", f"{copied}/lens", "--format", "saelens", "-o", f"{copied}/in"]
@@ -284,9 +281,9 @@ def test_an_imported_autoencoder_and_its_export(copied: Path) -> None:
         CliRunner().invoke(app, command, catch_exceptions=False)
     assert (copied / "in" / CONFIG).read_text() == "mine"
     (copied / "in" / CONFIG).unlink()
-    run(command)
+    invoke(*command)
     (copied / "in" / CONFIG).unlink()  # as if it had been killed between the two files
-    run(command)
+    invoke(*command)
 
 
 def test_a_folder_made_of_an_archive_keeps_what_others_put_there(tmp_path: Path) -> None:

@@ -14,7 +14,6 @@ import pandas as pd
 import pytest
 import torch
 
-from conftest import assert_user_error, cytosae, figures, numbered_cells
 from cytosae.analysis import evaluate
 from cytosae.cells import list_cells, read_cells, write_cells
 from cytosae.concepts import read_concepts, read_maps
@@ -24,6 +23,8 @@ from cytosae.settings import EvaluateConfig, StoreConfig, TrainConfig
 from cytosae.tokens import TokenStore, import_tokens
 from cytosae.tokens.foreign import open_foreign
 from cytosae.tokens.store import read_manifest
+from support.commands import assert_user_error, cytosae, figures
+from support.planted import numbered_cells
 
 N, WIDTH = 22, 6
 SMALL = StoreConfig(cells_per_shard=8, batch_size=3)

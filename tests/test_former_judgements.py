@@ -1,5 +1,6 @@
 """Judgements of an autoencoder that a study had before: read and exported always, never mixed with those of another."""
 
+# ruff: noqa: F811
 from __future__ import annotations
 
 import csv
@@ -8,31 +9,25 @@ import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
-from typer.testing import CliRunner
 
-from conftest import assert_user_error, cytosae
 from cytosae.artefacts import Manifest
-from cytosae.cli.commands import app
 from cytosae.errors import CytosaeError
 from cytosae.explorer import create_app
 from cytosae.explorer.annotations import Database, default_address, former_studies, open_database, read_database
 from cytosae.settings import CompareConfig
-from test_annotations import SAE_DIGEST, client_of, make_list, put, said, study  # noqa: F401
+from support.annotations import SAE_DIGEST, client_of, judgement, make_list, put
+from support.commands import ask_with_messages, assert_user_error, cytosae
+from test_annotations import study  # noqa: F401
 
 OTHER = "ab12" * 16
+run = partial(ask_with_messages, "annotations")
 BEFORE_UID = "CREATE TABLE kept AS SELECT version, sae, created FROM cytosae"
-
-
-def run(*arguments: object) -> tuple[Any, str]:
-    """Figures and messages of a command."""
-    done = CliRunner().invoke(app, ["annotations", *map(str, arguments), "--json"], catch_exceptions=False)
-    assert done.exit_code == 0, done.output
-    return json.loads(done.stdout), done.stderr
 
 
 def digest_of(folder: Path) -> str:
@@ -51,7 +46,7 @@ def judged(folder: Path, sae: str, *names: str) -> None:
 
 
 @pytest.fixture
-def replaced(study: tuple[Path, Any]) -> Path:  # noqa: F811
+def replaced(study: tuple[Path, Any]) -> Path:
     """A study whose judgements are of another autoencoder."""
     folder, _ = study
     judged(folder, OTHER, "granules", "Auer rods")
@@ -105,7 +100,7 @@ def test_nothing_is_written_among_judgements_of_another_autoencoder(replaced: Pa
         client = client_of(database)
         listed = {"title": "new", "items": [{"dataset": "blood", "latent": 1}]}
         answers = [
-            client.put("/api/annotations", json=said(dataset="blood")),
+            client.put("/api/annotations", json=judgement(dataset="blood")),
             client.post("/api/worklists", json=listed),
             client.patch("/api/worklists/1", json={"title": "x"}),
         ]
@@ -124,7 +119,7 @@ def test_nothing_is_written_among_judgements_of_another_autoencoder(replaced: Pa
     assert run("summary", replaced)[0] == before
 
 
-def test_a_study_without_judgements_says_where_the_former_ones_are(study: tuple[Path, Any]) -> None:  # noqa: F811
+def test_a_study_without_judgements_says_where_the_former_ones_are(study: tuple[Path, Any]) -> None:
     folder, _ = study
     kept = folder / "former" / OTHER[:12]
     kept.mkdir(parents=True)
@@ -144,7 +139,7 @@ def test_a_study_without_judgements_says_where_the_former_ones_are(study: tuple[
 
 @pytest.mark.parametrize("command", ["summary", "export", "apply"])
 def test_a_damaged_or_locked_database_is_named(
-    study: tuple[Path, Any],  # noqa: F811
+    study: tuple[Path, Any],
     command: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -181,7 +176,7 @@ def test_a_damaged_or_locked_database_is_named(
     run(*arguments)
 
 
-def test_a_database_of_an_earlier_version_opens_and_gets_a_name(study: tuple[Path, Any]) -> None:  # noqa: F811
+def test_a_database_of_an_earlier_version_opens_and_gets_a_name(study: tuple[Path, Any]) -> None:
     folder, _ = study
     judged(folder, digest_of(folder), "granules")
     with closing(sqlite3.connect(folder / "annotations.sqlite")) as old:
@@ -207,7 +202,7 @@ def test_a_write_of_another_study_is_refused(tmp_path: Path) -> None:
         client = client_of(other)
         number = make_list(client, [3])["id"]
         asked = [
-            ("put", "annotations", said()),
+            ("put", "annotations", judgement()),
             ("post", "worklists", {"title": "t", "items": [{"dataset": "pbc", "latent": 1}]}),
             ("patch", f"worklists/{number}", {"title": "t"}),
             ("get", "names", None),
@@ -271,13 +266,13 @@ def test_the_explorer_opens_and_offers_the_former_autoencoder(
     (former,) = about["former"]
     assert (former["digest"], former["command"], former["judgements"]) == (OTHER[:12], place, 2)
     assert former["trained"]
-    answer = client.put("/api/annotations", json=said(dataset="synthetic", latent=1))
+    answer = client.put("/api/annotations", json=judgement(dataset="synthetic", latent=1))
     assert (answer.status_code, answer.json()["detail"]) == (409, notice)
     assert "granules" in client.get("/api/annotations/export?format=csv").text
     other = f"sqlite:///{folder.parent}/new.sqlite"
     with TestClient(create_app(folder, annotations=other), base_url="http://127.0.0.1:8000") as own:
         assert own.get("/api/study").json()["annotations"]["notice"] is None
-        assert own.put("/api/annotations", json=said(dataset="synthetic", latent=1)).status_code == 200
+        assert own.put("/api/annotations", json=judgement(dataset="synthetic", latent=1)).status_code == 200
 
 
 def test_a_static_page_tells_no_paths(

@@ -21,7 +21,7 @@ if not torch.cuda.is_available():
 
 from cytosae.sae import SAE, gpu, sparse
 from cytosae.sae.loss import BatchFigures, Loss
-from test_sparse import clear_choice, far_from_zero, two_saes
+from support.sparse_saes import clear_choice, far_from_zero, two_saes
 
 SHAPES = {
     "d": st.integers(1, 21),

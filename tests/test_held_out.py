@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 import torch
 
-from conftest import edit_manifest
 from cytosae.artefacts import Manifest
 from cytosae.report import training_curves
 from cytosae.sae import HELD_OUT, SAE, TRAINING, measured_on, read_metrics, train
 from cytosae.sae.card import card
 from cytosae.settings import EncodeConfig, TrainConfig
 from cytosae.tokens import TokenStore
+from support.studies import edit_manifest
 
 CONFIG = TrainConfig(expansion=2, images=80, batch_images=8, evaluate_every=5, log_every=5, init_images=8)
 NOBODY: dict[str, tuple[int, dict[str, Any], dict[str, Any]]] = {

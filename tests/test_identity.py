@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
-from conftest import edit_manifest
 from cytosae.artefacts import Manifest, sae_weights_digest, same_weights, sha256_file
 from cytosae.cohort import make_barcodes
 from cytosae.concepts import check_encoded_with, encode, evaluate_study, joined_statistics, read_concepts, read_inputs
@@ -20,8 +18,8 @@ from cytosae.sae import SAE
 from cytosae.sae.objectives import TopK
 from cytosae.settings import EvaluateConfig
 from cytosae.tokens import TokenStore
-
-MakeStore = Callable[..., TokenStore]
+from support.planted import MakeStore
+from support.studies import edit_manifest
 
 
 def drawn(seed: int = 0) -> SAE:

@@ -18,7 +18,7 @@ import pytest
 import tifffile
 from fastapi import HTTPException
 from numpy.typing import NDArray
-from PIL import Image, ImageCms
+from PIL import Image
 from typer.testing import CliRunner
 
 from cytosae.cells import (
@@ -41,58 +41,31 @@ from cytosae.errors import CytosaeError
 from cytosae.explorer.images import CellImages
 from cytosae.explorer.routes.uploads import _decoded
 from cytosae.settings import ImageConfig, intensity_window
-
-pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # pytest takes the package's filter away
-
-HEIGHT, WIDTH = 20, 30
-_RANDOM = np.random.default_rng(0)
-RGB = _RANDOM.integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
-GREY = RGB[..., 0].copy()
-ALPHA = _RANDOM.integers(1, 256, (HEIGHT, WIDTH), dtype=np.uint8)
-DEEP = _RANDOM.integers(0, 65536, (HEIGHT, WIDTH, 3), dtype=np.uint16)
-SMOOTH = np.stack([np.add.outer(np.arange(HEIGHT) * 3, np.arange(WIDTH) * 4) + 10 * c for c in range(3)], -1).astype(
-    "u1"
+from support.image_files import (
+    ALPHA,
+    DEEP,
+    GREY,
+    HEIGHT,
+    OVER_WHITE,
+    RANDOM,
+    RGB,
+    SHARE,
+    SMOOTH,
+    SRGB,
+    WIDTH,
+    grey,
+    grey_profile,
+    linear,
+    planes,
+    png,
+    refusal,
+    saved,
+    seen,
+    swapped_profile,
+    tiff,
 )
 
-_SHARE = ALPHA[..., None] / 255
-OVER_WHITE = np.rint(RGB * _SHARE + 255 * (1 - _SHARE))
-
-
-def tiff(values: NDArray[Any], **options: Any) -> bytes:
-    file = io.BytesIO()
-    tifffile.imwrite(file, values, **options)
-    return file.getvalue()
-
-
-def planes(values: NDArray[Any]) -> NDArray[Any]:
-    return np.ascontiguousarray(np.moveaxis(values, -1, 0))
-
-
-def saved(image: Image.Image | NDArray[Any], form: str, **options: Any) -> bytes:
-    file = io.BytesIO()
-    (image if isinstance(image, Image.Image) else Image.fromarray(image)).save(file, form, **options)
-    return file.getvalue()
-
-
-def seen(data: bytes, intensity: str | None = None) -> NDArray[np.int64]:
-    return np.asarray(decode(data, intensity)).astype(np.int64)
-
-
-def refusal(data: bytes, intensity: str | None = None) -> str:
-    with pytest.raises(UnreadableImage) as reason:
-        decode(data, intensity)
-    return str(reason.value)
-
-
-def linear(values: NDArray[Any], low: float, high: float) -> NDArray[Any]:
-    """The stated scaling, once more; grey in three channels."""
-    share = (values.astype(np.float64) - low) / (high - low)
-    scaled = np.rint(np.clip(share, 0, 1) * 255)
-    return scaled if scaled.ndim == 3 else np.repeat(scaled[..., None], 3, axis=-1)
-
-
-def grey(values: NDArray[Any]) -> NDArray[Any]:
-    return np.repeat(values[..., None], 3, axis=-1).astype(np.int64)
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # pytest takes the package's filter away
 
 
 @pytest.mark.parametrize(
@@ -122,7 +95,7 @@ def test_tiff_of_eight_bits_is_what_was_written(options: dict[str, Any], planar:
 def test_tiff_with_other_colours() -> None:
     np.testing.assert_array_equal(seen(tiff(GREY, photometric="miniswhite")), 255 - grey(GREY))
     np.testing.assert_array_equal(seen(tiff(GREY > 99, photometric="minisblack")), 255 * grey(GREY > 99))
-    table = _RANDOM.integers(0, 65536, (3, 256), dtype=np.uint16)
+    table = RANDOM.integers(0, 65536, (3, 256), dtype=np.uint16)
     for compression in (None, "zstd"):
         palette = tiff(GREY, photometric="palette", colormap=table, compression=compression)
         np.testing.assert_array_equal(seen(palette), np.moveaxis((table >> 8)[:, GREY], 0, -1))
@@ -144,8 +117,8 @@ def test_alpha_in_tiff_lies_over_white(planar: bool) -> None:
         return tiff(planes(values) if planar else values, **options)
 
     assert np.abs(seen(written(RGB, "unassalpha")) - OVER_WHITE).max() <= 1
-    assert np.abs(seen(written(np.rint(RGB * _SHARE).astype(np.uint8), "assocalpha")) - OVER_WHITE).max() <= 1
-    deep = np.rint(RGB * 257.0 * _SHARE).astype(np.uint16)
+    assert np.abs(seen(written(np.rint(RGB * SHARE).astype(np.uint8), "assocalpha")) - OVER_WHITE).max() <= 1
+    deep = np.rint(RGB * 257.0 * SHARE).astype(np.uint16)
     assert np.abs(seen(written(deep, "assocalpha"), "full") - OVER_WHITE).max() <= 1
     assert "4 channels" in refusal(written(RGB, "unspecified"))
     same = np.dstack([RGB, np.full_like(GREY, 255)])  # of no meaning, and the same everywhere
@@ -158,7 +131,7 @@ def test_alpha_in_tiff_lies_over_white(planar: bool) -> None:
 
 
 def test_channels_that_are_no_colours_are_refused_with_their_number() -> None:
-    five = _RANDOM.integers(0, 256, (HEIGHT, WIDTH, 5), dtype=np.uint8)
+    five = RANDOM.integers(0, 256, (HEIGHT, WIDTH, 5), dtype=np.uint8)
     for count in (2, 4, 5):
         assert f"{count} channels" in refusal(tiff(five[..., :count], photometric="minisblack", planarconfig="contig"))
         stacked = tiff(planes(five[..., :count]), photometric="minisblack", planarconfig="separate")
@@ -183,7 +156,7 @@ def test_sixteen_bit_tiff_is_refused_and_read_by_the_stated_scaling(options: dic
 
 @pytest.mark.parametrize("kind", ["int8", "int16", "int32", "uint32", "float16", "float32", "float64"])
 def test_every_type_of_number(kind: str) -> None:
-    values = _RANDOM.random((HEIGHT, WIDTH)).astype(kind) if kind[0] == "f" else DEEP[..., 0].astype(kind)
+    values = RANDOM.random((HEIGHT, WIDTH)).astype(kind) if kind[0] == "f" else DEEP[..., 0].astype(kind)
     ends = (0, 1) if kind[0] == "f" else (np.iinfo(kind).min, np.iinfo(kind).max)
     data = tiff(values)
     assert "--intensity" in refusal(data)
@@ -213,19 +186,6 @@ def test_bits_in_use_are_those_that_the_file_states() -> None:
     ):
         assert "12 bits" in refusal(data)
         np.testing.assert_array_equal(seen(data, "full"), linear(values, 0, 4095))
-
-
-def png(values: NDArray[Any], kind: int, *chunks: tuple[bytes, bytes]) -> bytes:
-    """A PNG, with its bytes as they are: Pillow writes no 16-bit colour."""
-
-    def chunk(name: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
-
-    height, width = values.shape[:2]
-    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
-    header = struct.pack(">IIBBBBB", width, height, 16, kind, 0, 0, 0)
-    parts = [(b"IHDR", header), *chunks, (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
-    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts)
 
 
 def test_sixteen_bit_png() -> None:
@@ -364,31 +324,6 @@ def test_bmp_of_sixteen_bits_a_pixel() -> None:
     assert np.abs(seen(bmp(mixed, (0xF800, 0x7E0, 0x1F))) - RGB).max() < 8
     mixed = (red >> 3 << 10) | (green >> 3 << 5) | (blue >> 3)
     assert np.abs(seen(bmp(mixed, None)) - RGB).max() < 8
-
-
-SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-
-
-def swapped_profile() -> bytes:
-    """sRGB with red and blue in each other's place."""
-    data = bytearray(SRGB)
-    for index in range(struct.unpack(">I", data[128:132])[0]):
-        place = 132 + 12 * index
-        name = bytes(data[place : place + 4])
-        data[place : place + 4] = {b"rXYZ": b"bXYZ", b"bXYZ": b"rXYZ"}.get(name, name)
-    return bytes(data)
-
-
-def grey_profile(gamma: float) -> bytes:
-    """A grey profile with a power law."""
-    white = b"XYZ \0\0\0\0" + struct.pack(">3i", 63190, 65536, 54061)
-    curve = b"curv\0\0\0\0" + struct.pack(">IH", 1, round(gamma * 256)) + b"\0\0"
-    table = struct.pack(">I", 2) + b"wtpt" + struct.pack(">II", 156, 20) + b"kTRC" + struct.pack(">II", 176, 16)
-    header = bytearray(128)
-    header[0:4] = struct.pack(">I", 192)
-    header[8:12], header[12:16], header[16:20], header[20:24] = b"\2\x10\0\0", b"mntr", b"GRAY", b"XYZ "
-    header[36:40], header[68:80] = b"acsp", struct.pack(">3i", 63190, 65536, 54061)
-    return bytes(header) + table + white + curve
 
 
 @pytest.mark.parametrize("form", ["PNG", "TIFF", "WEBP", "JPEG"])

@@ -18,7 +18,6 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from conftest import cytosae, edit_manifest, figures
 from cytosae import artefacts
 from cytosae.artefacts import LEDGER, MANIFEST, Manifest
 from cytosae.cells import read_cells
@@ -30,6 +29,8 @@ from cytosae.sae import train
 from cytosae.sae.tracking import METRICS
 from cytosae.settings import BackboneConfig, EncodeConfig, StoreConfig, TrainConfig
 from cytosae.tokens import TokenStore
+from support.commands import cytosae, figures
+from support.studies import edit_manifest
 
 OPTIONS = (
     *("--expansion", "2", "--images", "32", "--batch-images", "4", "--warmup-steps", "2", "--l1", "1e-4"),

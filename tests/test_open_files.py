@@ -15,13 +15,14 @@ import pytest
 import torch
 from PIL import Image
 
-from conftest import PlantedBackbone, tiny_info
 from cytosae.cells import list_cells
 from cytosae.concepts import encode
 from cytosae.sae import SAE, train
 from cytosae.settings import StoreConfig, TrainConfig
 from cytosae.tokens import TokenStore, embed, layout_of
 from cytosae.tokens.descriptors import Descriptors
+from support.paths import ROOT, importing_from
+from support.planted import PlantedBackbone, tiny_info
 
 CELLS = 300
 LIMIT = 128
@@ -49,7 +50,11 @@ def test_a_store_with_more_shards_than_files_may_be_open(tmp_path: Path) -> None
     for number in range(CELLS):
         Image.new("RGB", (1, 1), (number // 256, number % 256, 7)).save(tmp_path / "images" / f"{number:03}.png")
     done = subprocess.run(
-        [sys.executable, __file__, tmp_path], capture_output=True, text=True, cwd=Path(__file__).parent, check=False
+        [sys.executable, __file__, tmp_path],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": importing_from(ROOT / "tests")},
+        check=False,
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert len(TokenStore(tmp_path / "tokens").shards) == CELLS > 2 * LIMIT

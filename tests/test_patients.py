@@ -6,25 +6,23 @@ import json
 import re
 import shutil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 from matplotlib.text import Text
-from typer.testing import CliRunner
 
-from conftest import DRAWN, drawn_config
 from cytosae.analysis import classify
 from cytosae.artefacts import Manifest
-from cytosae.cli.commands import app
 from cytosae.cohort import read_barcodes
 from cytosae.concepts import read_concepts, read_names
 from cytosae.errors import CytosaeError
 from cytosae.sae import SAE
 from cytosae.study import Study
 from cytosae.synthetic import disease_concepts
+from support.commands import ask, refused
+from support.studies import DRAWN, drawn_config
 
 QUICK = ["--repeats", "1", "--splits", "3", "--step", "1", "--permutations", "19", "--bootstrap", "100"]
 
@@ -33,20 +31,6 @@ QUICK = ["--repeats", "1", "--splits", "3", "--step", "1", "--permutations", "19
 def study(drawn_study: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A study of patients."""
     return Path(shutil.copytree(drawn_study, tmp_path_factory.mktemp("patients") / "study"))
-
-
-def ask(*arguments: object) -> dict[str, Any]:
-    """The JSON that a command answers with."""
-    result = CliRunner().invoke(app, [*map(str, arguments), "--json"], catch_exceptions=False)
-    assert result.exit_code == 0, result.output
-    return json.loads(result.stdout)
-
-
-def refused(*arguments: object) -> str:
-    """The message of a command that refuses."""
-    with pytest.raises(CytosaeError) as caught:
-        CliRunner().invoke(app, list(map(str, arguments)), catch_exceptions=False)
-    return str(caught.value)
 
 
 def test_a_study_has_barcodes_and_shows_its_patients(study: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,11 +21,12 @@ from cytosae.explorer.annotations import name_latents, schemas
 from cytosae.report import strongest, write_report
 from cytosae.sae import TrainConfig, train
 from cytosae.tokens import TokenStore
-from test_figures import latents
+from support.browser import ARGUMENTS, CHROMIUM
+from support.report_figures import latent_statistics
 
 
 def test_gallery_takes_the_strongest_and_the_strongest_rare_ones() -> None:
-    var = latents()
+    var = latent_statistics()
     chosen = strongest(var, count=10, common=0.5)
     concepts = var[var["is_concept"]].sort_values("mean_activation", ascending=False)
     rare = concepts[concepts["activation_frequency"] <= 0.5]
@@ -99,16 +99,13 @@ def test_unfinished_study(tmp_path: Path) -> None:
 
 @pytest.fixture
 def page(study: Path) -> Iterator[Any]:
-    browser_path = shutil.which("chromium")
-    if browser_path is None:
+    if CHROMIUM is None:
         pytest.skip("no chromium here; install Debian's package of that name")
     from playwright.sync_api import sync_playwright
 
     write_report(study)
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=browser_path, args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-        )
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
         tab = browser.new_page(viewport={"width": 1280, "height": 1000})
         tab.faults = []
         tab.on("pageerror", lambda error: tab.faults.append(str(error)))

@@ -11,11 +11,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from typer.testing import CliRunner
 
 from cytosae.artefacts import Manifest
 from cytosae.cells.datasets import DATASETS
-from cytosae.cli.commands import app
 from cytosae.concepts import read_concepts
 from cytosae.errors import CytosaeError
 from cytosae.reproduction import Recipe, cost, planned
@@ -25,7 +23,8 @@ from cytosae.reproduction.table import compared
 from cytosae.sae.cost import rising
 from cytosae.settings import BackboneConfig, TrainConfig
 from cytosae.synthetic import CohortSpec, write_cohort
-from test_backbones import reference, zenodo
+from support.backbones import reference, zenodo
+from support.commands import ask
 
 DISEASES = {"APL_PML_RARA": "PML_RARA", "healthy": "control"}
 SUBTYPES = {"BNE": "neutrophil", "SNE": "neutrophil", "PMY": "ig", "MMY": "ig", "MY": "ig", "BA": "basophil"}
@@ -70,16 +69,10 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return zenodo(reference().state_dict(), tmp_path_factory.mktemp("weights") / "DinoBloom-B")
 
 
-def ask(*arguments: object) -> dict[str, Any]:
-    result = CliRunner().invoke(app, ["reproduce", *map(str, arguments), "--json"], catch_exceptions=False)
-    assert result.exit_code == 0, result.output
-    return json.loads(result.stdout)
-
-
 @pytest.fixture(scope="module")
 def done(published: Path, weights: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     folder = tmp_path_factory.mktemp("reproduction") / "out"
-    return folder, ask(folder, "--data", published, "--backbone", weights, "--seeds", 1, "--store", *SMALL)
+    return folder, ask("reproduce", folder, "--data", published, "--backbone", weights, "--seeds", 1, "--store", *SMALL)
 
 
 def test_all_of_it_goes_through_to_the_table(done: tuple[Path, dict[str, Any]]) -> None:
@@ -123,10 +116,10 @@ def test_again_it_does_nothing_and_the_plan_says_so(
     folder, _ = done
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("model.safetensors")}
     arguments = [folder, "--data", published, "--backbone", weights, "--seeds", 1, "--store", *SMALL]
-    plan = ask(*arguments, "--dry-run")
+    plan = ask("reproduce", *arguments, "--dry-run")
     assert {one["state"] for one in plan["steps"]} == {"done"}
     assert plan["seconds"] == 0
-    ask(*arguments, "--only", "train", "--only", "panel")
+    ask("reproduce", *arguments, "--only", "train", "--only", "panel")
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("model.safetensors")} == before
 
 
@@ -137,7 +130,7 @@ def test_the_plan_names_what_is_missing_and_says_how_long_the_rest_takes(
     data.mkdir()
     (data / "mll23").symlink_to(published / "mll23")
     folder = tmp_path / "out"
-    plan = ask(folder, "--data", data, "--backbone", weights, "--seeds", 2, *SMALL, "--dry-run")
+    plan = ask("reproduce", folder, "--data", data, "--backbone", weights, "--seeds", 2, *SMALL, "--dry-run")
     assert not folder.exists()
     states = {one["name"]: one for one in plan["steps"]}
     assert len(states) == 5 + 4 + 2 * 2 * len(VARIANTS) + 1 + 5
@@ -190,17 +183,17 @@ def test_what_cannot_be_run_is_left_out_and_the_rest_runs(published: Path, weigh
     (data / "mll23").symlink_to(published / "mll23")
     (data / "hehr").mkdir()  # empty
     arguments = ["--data", data, "--backbone", weights, "--seeds", 1, "--no-ablation", *SMALL]
-    result = ask(tmp_path / "out", *arguments)
+    result = ask("reproduce", tmp_path / "out", *arguments)
     absent = {f"cells {name}" for name in ("acevedo", "matek19", "bmc", "hehr")}
     assert set(result["left_out"]) == absent | {"study", "panel", "patch", "classify", "compare"}
     assert "holds no image of hehr" in result["left_out"]["cells hehr"]
     assert result["obtained"]["concepts at threshold -3, expansion 64"] > 0
     (data / "hehr").rmdir()
-    result = ask(tmp_path / "out", *arguments)
+    result = ask("reproduce", tmp_path / "out", *arguments)
     assert "study" not in result["left_out"]
     assert result["left_out"]["classify"] == "needs 'cells hehr'"
     with pytest.raises(CytosaeError, match="--only figures: no such step; there are cells, tokens, train"):
-        ask(tmp_path / "out", *arguments, "--only", "figures")
+        ask("reproduce", tmp_path / "out", *arguments, "--only", "figures")
 
 
 def test_a_given_autoencoder_takes_the_place_of_the_trained_one(
@@ -210,7 +203,9 @@ def test_a_given_autoencoder_takes_the_place_of_the_trained_one(
     given, data = folder / "sae" / "expansion-half-0", tmp_path / "data"
     data.mkdir()
     (data / "acevedo").symlink_to(published / "acevedo")
-    result = ask(tmp_path, "--data", data, "--backbone", weights, "--sae", given, "--only", "study", *SMALL)
+    result = ask(
+        "reproduce", tmp_path, "--data", data, "--backbone", weights, "--sae", given, "--only", "study", *SMALL
+    )
     assert not any(name.startswith("train") for name in result["done"])
     study = Manifest.load(tmp_path / "study" / "sae")
     trained = Manifest.load(given)

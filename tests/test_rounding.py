@@ -15,7 +15,6 @@ import pytest
 import torch
 from PIL import Image
 
-from conftest import PlantedBackbone, numbered_cells, tiny_info
 from cytosae.analysis import study_store, study_tokens
 from cytosae.cells import read_cells, write_cells
 from cytosae.cli.stages import _source
@@ -25,6 +24,7 @@ from cytosae.sae import SAE
 from cytosae.settings import BackboneConfig, EvaluateConfig, StoreConfig
 from cytosae.study import RunConfig, Study
 from cytosae.tokens import LiveTokens, TokenStore, embed, layout_of
+from support.planted import PlantedBackbone, numbered_cells, tiny_info
 
 BFLOAT16 = StoreConfig(store_dtype="bfloat16")
 TOKENS = torch.full((4, 7, 8), 1 + 2**-9)  # is one in bfloat16, and itself in float16

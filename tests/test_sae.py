@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,10 +16,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from conftest import live
 from cytosae.artefacts import LEDGER
 from cytosae.errors import CytosaeError, Interrupted
-from cytosae.interrupts import StopFlag
 from cytosae.locks import LOCK
 from cytosae.sae import SAE, ExplainedVariance, TrainConfig, backward, evaluate, geometric_median, read_metrics, train
 from cytosae.sae import objectives as objectives_module
@@ -32,9 +29,8 @@ from cytosae.sae.start import start_from_tokens, start_of_bias
 from cytosae.sae.state import dead_latents, learning_rate, new_state
 from cytosae.sae.step import step
 from cytosae.tokens import TokenStore
-
-MakeStore = Callable[..., TokenStore]
-NAMES = ("W_enc", "b_enc", "W_dec", "b_dec")
+from support.planted import MakeStore, live
+from support.training import NAMES, SHORT_TRAINING, GivenFlag, StopAt, dictionary_tokens
 
 
 def random_sae(d: int, s: int, seed: int = 0, bias: float = 0.0) -> SAE:
@@ -380,22 +376,8 @@ class TestExplainedVariance:
         assert math.isnan(variance.value())
 
 
-def dictionary_tokens(cells: int = 80, tokens: int = 9, width: int = 12) -> Tensor:
-    """Sparse combinations of planted directions."""
-    generator = torch.Generator().manual_seed(0)
-    directions = torch.nn.functional.normalize(torch.randn(20, width, generator=generator), dim=1)
-    active = torch.rand(cells * tokens, 20, generator=generator) < 0.1
-    strength = 1 + torch.rand(cells * tokens, 20, generator=generator)
-    return ((active * strength) @ directions + 3).reshape(cells, tokens, width)
-
-
-SMALL = TrainConfig(
-    expansion=4, images=1600, batch_images=16, warmup_steps=20, learning_rate=3e-3, l1=1e-3, evaluate_every=40
-)
-
-
 def test_training_explains_planted_tokens(make_store: MakeStore, tmp_path: Path) -> None:
-    config = replace(SMALL, images=16 * 600)
+    config = replace(SHORT_TRAINING, images=16 * 600)
     figures = train(make_store(dictionary_tokens()), tmp_path / "sae", config)
     assert figures["explained_variance"] > 0.95
     assert figures["l0"] < 24  # of 48
@@ -414,47 +396,22 @@ def contents(folder: Path) -> tuple[bytes, dict[str, Tensor]]:
     return (folder / "model.safetensors").read_bytes(), load_file(folder / CHECKPOINT)
 
 
-class StopAt(StopFlag):
-    """As a signal does, asks to stop, after so many looks."""
-
-    def __init__(self, looks: int) -> None:
-        super().__init__()
-        self.looks = looks
-
-    def __bool__(self) -> bool:
-        self.looks -= 1
-        if self.looks < 0:
-            self.signum = 15
-        return self.signum is not None
-
-
 def interrupted_train(store: object, folder: Path, config: TrainConfig, stops: list[int]) -> None:
     """Train with interruptions after the given numbers of steps."""
     import cytosae.sae.training as module
 
     for steps in stops:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(module, "deferred_signals", lambda steps=steps: _Given(StopAt(steps)))
+            patch.setattr(module, "deferred_signals", lambda steps=steps: GivenFlag(StopAt(steps)))
             with pytest.raises(Interrupted, match="checkpoint"):
                 train(store, folder, config)  # type: ignore[arg-type]
     train(store, folder, config)  # type: ignore[arg-type]
 
 
-class _Given:
-    def __init__(self, flag: StopFlag) -> None:
-        self.flag = flag
-
-    def __enter__(self) -> StopFlag:
-        return self.flag
-
-    def __exit__(self, *_: object) -> None:
-        return None
-
-
 def test_interrupted_training_ends_in_the_same_bytes(make_store: MakeStore, tmp_path: Path) -> None:
     store = make_store(dictionary_tokens())
-    train(store, tmp_path / "whole", SMALL)
-    interrupted_train(store, tmp_path / "parts", SMALL, [0, 1, 37, 40, 5])
+    train(store, tmp_path / "whole", SHORT_TRAINING)
+    interrupted_train(store, tmp_path / "parts", SHORT_TRAINING, [0, 1, 37, 40, 5])
     weights, state = contents(tmp_path / "whole")
     weights_parts, state_parts = contents(tmp_path / "parts")
     assert weights == weights_parts
@@ -472,7 +429,7 @@ def test_the_resume_test_would_notice_a_part_that_is_not_restored(
     import cytosae.sae.trainer as module
 
     def forgetful(path: Path, state: object) -> None:
-        fresh = new_state(SMALL, 12, torch.device("cpu"))
+        fresh = new_state(SHORT_TRAINING, 12, torch.device("cpu"))
         load_checkpoint(path, state)  # type: ignore[arg-type]
         if forget == "sae.":
             state.sae.load_state_dict(fresh.sae.state_dict())  # type: ignore[attr-defined]
@@ -483,7 +440,7 @@ def test_the_resume_test_would_notice_a_part_that_is_not_restored(
 
     monkeypatch.setattr(module, "load_checkpoint", forgetful)
     config = replace(
-        SMALL, dead_after=30, l1=1.0, learning_rate=2e-2
+        SHORT_TRAINING, dead_after=30, l1=1.0, learning_rate=2e-2
     )  # some latents die, so that their bookkeeping matters
     store = make_store(dictionary_tokens())
     train(store, tmp_path / "whole", config)
@@ -500,9 +457,9 @@ def test_random_state_is_restored(make_store: MakeStore, tmp_path: Path, monkeyp
     monkeypatch.setitem(objectives_module.RECONSTRUCTION, "release", noisy)
     tokens = dictionary_tokens().half().float()
     for kind, source in (("store", make_store(tokens)), ("live", live(tokens, tmp_path / "images"))):
-        train(source, tmp_path / kind, SMALL)  # type: ignore[arg-type]
+        train(source, tmp_path / kind, SHORT_TRAINING)  # type: ignore[arg-type]
         torch.manual_seed(123)  # whatever happened in between
-        interrupted_train(source, tmp_path / f"{kind}-parts", SMALL, [37])
+        interrupted_train(source, tmp_path / f"{kind}-parts", SHORT_TRAINING, [37])
         assert contents(tmp_path / kind)[0] == contents(tmp_path / f"{kind}-parts")[0]
     assert contents(tmp_path / "store")[0] == contents(tmp_path / "live")[0]
 
@@ -512,9 +469,9 @@ def test_a_training_leaves_the_random_numbers_of_its_caller_alone(make_store: Ma
     for seed in (1, 2):
         torch.manual_seed(seed)
         before = torch.get_rng_state()
-        new_state(SMALL, 12, torch.device("cpu"))
-        train(store, tmp_path / str(seed), SMALL)
-        members = [Member("one", tmp_path / f"{seed}-together", SMALL)]
+        new_state(SHORT_TRAINING, 12, torch.device("cpu"))
+        train(store, tmp_path / str(seed), SHORT_TRAINING)
+        members = [Member("one", tmp_path / f"{seed}-together", SHORT_TRAINING)]
         train_together(store, members, device="cpu")
         assert torch.equal(torch.get_rng_state(), before)
         found += [contents(tmp_path / f"{seed}{kind}")[0] for kind in ("", "-together")]
@@ -523,9 +480,9 @@ def test_a_training_leaves_the_random_numbers_of_its_caller_alone(make_store: Ma
 
 def test_more_images_continue_a_finished_training(make_store: MakeStore, tmp_path: Path) -> None:
     store = make_store(dictionary_tokens())
-    train(store, tmp_path / "whole", SMALL)
-    train(store, tmp_path / "longer", replace(SMALL, images=800))
-    train(store, tmp_path / "longer", SMALL)
+    train(store, tmp_path / "whole", SHORT_TRAINING)
+    train(store, tmp_path / "longer", replace(SHORT_TRAINING, images=800))
+    train(store, tmp_path / "longer", SHORT_TRAINING)
     assert contents(tmp_path / "whole")[0] == contents(tmp_path / "longer")[0]
 
 
@@ -534,8 +491,8 @@ def test_other_settings_start_anew_and_say_so(
     change: dict[str, object], make_store: MakeStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     store = make_store(dictionary_tokens())
-    train(store, tmp_path / "sae", replace(SMALL, images=800))
-    other = replace(SMALL, **{"images": 800, **change})
+    train(store, tmp_path / "sae", replace(SHORT_TRAINING, images=800))
+    other = replace(SHORT_TRAINING, **{"images": 800, **change})
     with pytest.raises(CytosaeError, match="--restart"):
         train(store, tmp_path / "sae", other)
     train(store, tmp_path / "sae", other, restart=True)
@@ -547,7 +504,7 @@ def test_other_settings_start_anew_and_say_so(
 def test_any_number_of_readers_trains_the_same(make_store: MakeStore, tmp_path: Path) -> None:
     store = make_store(dictionary_tokens())
     for readers in (1, 3):
-        train(store, tmp_path / str(readers), SMALL, readers=readers)
+        train(store, tmp_path / str(readers), SHORT_TRAINING, readers=readers)
     assert contents(tmp_path / "1")[0] == contents(tmp_path / "3")[0]
 
 
@@ -557,7 +514,7 @@ def test_damaged_shard_and_nan_stop_before_harm(make_store: MakeStore, tmp_path:
     good = path.read_bytes()
     path.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
     with pytest.raises(CytosaeError, match=r"shard-00001\.safetensors: shard is damaged"):
-        train(store, tmp_path / "sae", SMALL)
+        train(store, tmp_path / "sae", SHORT_TRAINING)
     assert {path.name for path in (tmp_path / "sae").iterdir()} <= {LEDGER, LOCK}
 
 
@@ -566,10 +523,10 @@ def flipped(data: bytes, place: int) -> bytes:
 
 
 def test_a_damaged_checkpoint_is_not_continued(make_store: MakeStore, tmp_path: Path) -> None:
-    train(make_store(dictionary_tokens()), tmp_path / "sae", SMALL)
+    train(make_store(dictionary_tokens()), tmp_path / "sae", SHORT_TRAINING)
     path = tmp_path / "sae" / "checkpoint.safetensors"
     good = path.read_bytes()
-    state = new_state(SMALL, 12, torch.device("cpu"))
+    state = new_state(SHORT_TRAINING, 12, torch.device("cpu"))
     for place in (
         len(good) - 1,
         len(good) // 2,
@@ -588,7 +545,7 @@ def test_a_damaged_checkpoint_is_not_continued(make_store: MakeStore, tmp_path: 
 
 
 def test_a_checkpoint_without_a_checksum_is_read(tmp_path: Path) -> None:
-    state = new_state(SMALL, 12, torch.device("cpu"))
+    state = new_state(SHORT_TRAINING, 12, torch.device("cpu"))
     save_checkpoint(tmp_path / "c", state, {})
     with safe_open(tmp_path / "c", "pt") as file:
         about = json.loads(file.metadata()["cytosae"])
@@ -600,28 +557,32 @@ def test_a_checkpoint_without_a_checksum_is_read(tmp_path: Path) -> None:
 
 def test_divergence_is_said(make_store: MakeStore, tmp_path: Path) -> None:
     with pytest.raises(CytosaeError, match="diverged"):
-        train(make_store(dictionary_tokens()), tmp_path / "sae", replace(SMALL, learning_rate=1e30, warmup_steps=0))
+        train(
+            make_store(dictionary_tokens()),
+            tmp_path / "sae",
+            replace(SHORT_TRAINING, learning_rate=1e30, warmup_steps=0),
+        )
 
 
 def test_nothing_left_to_train_on(make_store: MakeStore, tmp_path: Path) -> None:
     store = make_store(dictionary_tokens(8), split=["test"] * 8)
     with pytest.raises(CytosaeError, match="No cell is left"):
-        train(store, tmp_path / "sae", SMALL)
+        train(store, tmp_path / "sae", SHORT_TRAINING)
 
 
 def test_a_single_cell(make_store: MakeStore, tmp_path: Path) -> None:
-    figures = train(make_store(dictionary_tokens(1)), tmp_path / "sae", replace(SMALL, images=64))
+    figures = train(make_store(dictionary_tokens(1)), tmp_path / "sae", replace(SHORT_TRAINING, images=64))
     assert figures["steps"] == 4
 
 
 def test_trackers(make_store: MakeStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_MODE", "offline")
     store = make_store(dictionary_tokens())
-    train(store, tmp_path / "sae", replace(SMALL, images=320), track=["tensorboard", "wandb"])
+    train(store, tmp_path / "sae", replace(SHORT_TRAINING, images=320), track=["tensorboard", "wandb"])
     assert list((tmp_path / "sae" / "tensorboard").glob("events*"))
     assert list((tmp_path / "sae" / "wandb").glob("offline-run-*"))
     with pytest.raises(CytosaeError, match="choose from tensorboard, wandb"):
-        train(store, tmp_path / "other", SMALL, track=["excel"])
+        train(store, tmp_path / "other", SHORT_TRAINING, track=["excel"])
 
 
 class TestPretrained:
@@ -675,7 +636,7 @@ class TestPretrained:
 def test_same_seed_same_bytes_another_seed_other_bytes(make_store: MakeStore, tmp_path: Path) -> None:
     store = make_store(dictionary_tokens())
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
-        train(store, tmp_path / name, replace(SMALL, seed=seed, images=320))
+        train(store, tmp_path / name, replace(SHORT_TRAINING, seed=seed, images=320))
     a, b, c = (contents(tmp_path / name)[0] for name in "abc")
     assert a == b
     assert a != c
@@ -692,7 +653,7 @@ def test_split_column_is_respected(make_store: MakeStore, tmp_path: Path, monkey
         return original(self, cells)
 
     monkeypatch.setattr(TokenStore, "_read_checked", spy)
-    train(store, tmp_path / "sae", replace(SMALL, evaluate_every=10**6))
+    train(store, tmp_path / "sae", replace(SHORT_TRAINING, evaluate_every=10**6))
     held = {index for index in range(80) if index % 4 == 0}
     assert seen >= set(range(80)) - held
     figures = json.loads((tmp_path / "sae" / "config.json").read_text())["metadata"]["held_out"]

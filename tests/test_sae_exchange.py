@@ -20,9 +20,8 @@ import subprocess
 import sys
 import types
 import warnings
-from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -33,99 +32,38 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from conftest import assert_user_error, cytosae
 from cytosae.artefacts import FileRecord, Manifest, write_json
-from cytosae.cli.commands import app
 from cytosae.errors import CytosaeError
 from cytosae.sae import SAE
 from cytosae.sae.card import Evidence, card, evidence_of
 from cytosae.sae.foreign import import_sae, write_saelens
-from cytosae.sae.objectives import BatchTopK, Gated, JumpReLU, ReLU, TopK
-
-D, S, N = 12, 40, 30
-NAMES = ("W_enc", "b_enc", "W_dec", "b_dec")
-
-
-def arrays(seed: int = 0) -> dict[str, torch.Tensor]:
-    """W_enc, b_enc, W_dec, b_dec with everything different from 0, as a training leaves them."""
-    draw = torch.Generator().manual_seed(seed)
-    found = {
-        "W_enc": torch.randn(D, S, generator=draw),
-        "b_enc": torch.randn(S, generator=draw),
-        "W_dec": torch.randn(S, D, generator=draw),
-        "b_dec": torch.randn(D, generator=draw),
-    }
-    found["W_dec"] /= found["W_dec"].norm(dim=1, keepdim=True)
-    return found
-
-
-def tokens() -> torch.Tensor:
-    return torch.randn(N, D, generator=torch.Generator().manual_seed(99)) * 2
-
-
-def by_hand(
-    W_enc: torch.Tensor, b_enc: torch.Tensor, W_dec: torch.Tensor, b_dec: torch.Tensor, *, centred: bool = True
-) -> tuple[np.ndarray, np.ndarray]:
-    """Latents and reconstruction, token by token and latent by latent, in float64."""
-    E, e, Dm, d, x = (value.detach().double().numpy() for value in (W_enc, b_enc, W_dec, b_dec, tokens()))
-    h = np.zeros((N, S))
-    for i in range(N):
-        for s in range(S):
-            h[i, s] = max(0.0, sum((x[i, k] - (d[k] if centred else 0)) * E[k, s] for k in range(D)) + e[s])
-    return h, np.stack([d + sum(h[i, s] * Dm[s] for s in range(S)) for i in range(N)])
-
-
-def gate() -> dict[str, torch.Tensor]:
-    draw = torch.Generator().manual_seed(7)
-    return {name: torch.randn(S, generator=draw) / 2 for name in ("b_gate", "r_mag", "b_mag")}
-
-
-def thresholds() -> torch.Tensor:
-    return torch.rand(S, generator=torch.Generator().manual_seed(8)) + 0.2
-
-
-def of_activation(
-    kind: str, *, centred: bool = True, k: int = 4, threshold: torch.Tensor | None = None, rescaled: bool = False
-) -> tuple[np.ndarray, np.ndarray]:
-    """Latents and reconstruction of an activation, token by token, in float64."""
-    a = {name: value.double().numpy() for name, value in {**arrays(), **gate()}.items()}
-    h = np.zeros((N, S))
-    norms = np.linalg.norm(a["W_dec"], axis=1) if rescaled else np.ones(S)
-    theta = (thresholds() if threshold is None else threshold.expand(S)).double().numpy()
-    for i, x in enumerate(tokens().double().numpy()):
-        product = (x - a["b_dec"] * centred) @ a["W_enc"]
-        p = (product + a["b_enc"]) * norms
-        if kind == "topk":
-            largest = np.argsort(-p)[:k]
-            h[i, largest] = np.maximum(p[largest], 0)
-        elif kind == "jumprelu":
-            h[i] = np.where(p > theta, np.maximum(p, 0), 0)
-        elif kind == "gated":
-            h[i] = np.where(product + a["b_gate"] > 0, np.maximum(np.exp(a["r_mag"]) * product + a["b_mag"], 0), 0)
-    return h, (h / norms) @ a["W_dec"] + a["b_dec"]
-
-
-def agrees(sae: SAE, expected: tuple[np.ndarray, np.ndarray]) -> None:
-    reconstruction, h = sae(tokens())
-    np.testing.assert_allclose(h.detach().numpy(), expected[0], atol=2e-5)
-    np.testing.assert_allclose(reconstruction.detach().numpy(), expected[1], atol=2e-5)
-    assert 0.05 < (expected[0] > 0).mean() < 0.8
-
-
-def same_bytes(sae: SAE, found: dict[str, torch.Tensor]) -> None:
-    for name in NAMES:
-        mine = getattr(sae, name).detach().contiguous().numpy().tobytes()
-        assert mine == found[name].detach().contiguous().numpy().tobytes(), name
-
-
-def main(arguments: list[str]) -> int:
-    """Run a command in this process: its exit code."""
-    try:
-        app(arguments, standalone_mode=False)
-    except CytosaeError as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
+from support.commands import assert_user_error, cytosae, exit_code
+from support.foreign_files import (
+    V3,
+    V6,
+    dictionary_file,
+    linear_state,
+    overcomplete_module,
+    overcomplete_state,
+    release_file,
+    saelens_folder,
+    saev_file,
+    saev_header,
+)
+from support.foreign_weights import (
+    D,
+    S,
+    activation_by_hand,
+    agrees,
+    arrays,
+    by_hand,
+    gate,
+    made_by,
+    same_bytes,
+    thresholds,
+    tokens,
+)
+from support.pickles import Calls
 
 
 @pytest.fixture
@@ -151,33 +89,6 @@ def elsewhere() -> Iterator[Callable[..., type]]:
 
 
 # The release
-
-
-@dataclass
-class _Settings:
-    """Fields of the release's ViTSAERunnerConfig, of every kind that occurs there."""
-
-    model_name: str = "dinov2_vitb14"
-    block_layer: int = -2
-    d_in: int = D
-    expansion_factor: int = 64
-    b_dec_init_method: str = "geometric_median"
-    gated_sae: bool | None = None
-    l1_coefficient: float = 8e-5
-    lr: float = 4e-4
-    class_token: bool = True
-    dtype: torch.dtype = torch.float32
-    device: torch.device = field(default_factory=lambda: torch.device("cuda"))
-    store_batch_size: tuple[int, ...] = (32,)
-
-
-def release_file(path: Path, elsewhere: Any, key: str = "cfg", **settings: Any) -> Path:
-    kind = elsewhere("src.sae_training.config.ViTSAERunnerConfig")
-    config = kind()
-    config.__dict__.update(vars(_Settings(**settings)))
-    torch.save({key: config, "state_dict": OrderedDict(arrays())}, path)
-    elsewhere.forget()
-    return path
 
 
 @pytest.mark.parametrize("key", ["cfg", "config"])
@@ -265,12 +176,12 @@ def test_activations_of_vit_prisma_are_honoured(tmp_path: Path, elsewhere: Any) 
         prisma_file(tmp_path / "b.pt", elsewhere, activation_fn_str="topk", activation_fn_kwargs={"k": np.int64(4)})
     )
     assert kept.activation.described() == {"kind": "topk", "k": 4}
-    agrees(kept, of_activation("topk"))
+    agrees(kept, activation_by_hand("topk"))
     state = {**arrays(), **gate()}
     gated = import_sae(prisma_file(tmp_path / "c.pt", elsewhere, state, architecture="gated"))
-    agrees(gated, of_activation("gated"))
+    agrees(gated, activation_by_hand("gated"))
     kept.save_pretrained(tmp_path / "sae")
-    agrees(SAE.from_pretrained(tmp_path / "sae"), of_activation("topk"))
+    agrees(SAE.from_pretrained(tmp_path / "sae"), activation_by_hand("topk"))
 
 
 @pytest.mark.parametrize(
@@ -314,7 +225,7 @@ def test_settings_that_change_the_mathematics_are_refused_by_name(
 
 def test_settings_that_are_not_understood_are_listed(tmp_path: Path, elsewhere: Any, capsys: Any) -> None:
     path = prisma_file(tmp_path / "a.pt", elsewhere, mascot="owl", input_norm_factor=None, notes={"who": "me"})
-    assert main(["import", str(path), "-o", str(tmp_path / "sae"), "--json"]) == 0
+    assert exit_code(["import", str(path), "-o", str(tmp_path / "sae"), "--json"]) == 0
     ignored = ["mascot: owl", "input_norm_factor: None", "notes: {'who': 'me'}"]
     assert json.loads(capsys.readouterr().out)["ignored"] == ignored
     made = SAE.from_pretrained(tmp_path / "sae")
@@ -322,40 +233,30 @@ def test_settings_that_are_not_understood_are_listed(tmp_path: Path, elsewhere: 
     assert "mascot: owl" in card(made, "owner/name", "mit")
 
 
-class _Calls:
-    """Pickles as a call of a function."""
-
-    def __init__(self, function: Any, *arguments: Any) -> None:
-        self.function, self.arguments = function, arguments
-
-    def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
-        return self.function, self.arguments
-
-
 def hostile(mark: Path) -> dict[str, tuple[Any, str]]:
     """Objects that do something when they are unpickled, and the name that the message has to tell."""
     touch = f"open({str(mark)!r}, 'w').close()"
     return {
-        "os.system": (_Calls(os.system, f"touch {mark}"), "posix.system"),
-        "eval": (_Calls(eval, touch), "eval"),
-        "exec": (_Calls(exec, touch), "exec"),
-        "Popen": (_Calls(subprocess.Popen, ["touch", str(mark)]), "commands.Popen"),  # its name in pickle protocol 2
-        "Path.touch": (_Calls(pathlib.Path.touch, mark), "getattr"),
-        "hub": (_Calls(torch.hub.load, str(mark.parent), "touch", "local"), "torch.hub.load"),
-        "nested": (_Calls(torch.load, str(mark)), "torch.serialization.load"),
-        "storage": (_Calls(torch.storage._load_from_bytes, b"x"), "torch.storage._load_from_bytes"),
-        "no argument": (_Calls(os.getpid), "posix.getpid"),
-        "import": (_Calls(__import__, "this"), "__import__"),
-        "rmtree": (_Calls(shutil.rmtree, str(mark.parent)), "shutil.rmtree"),
-        "module": (_Calls(importlib.import_module, "this"), "importlib.import_module"),
-        "runpy": (_Calls(runpy.run_path, str(mark)), "runpy.run_path"),
-        "open": (_Calls(open, str(mark), "w"), "io.open"),
-        "library": (_Calls(ctypes.CDLL, str(mark)), "ctypes.CDLL"),
-        "process": (_Calls(multiprocessing.Process, str(mark)), "Process"),
-        "method": (_Calls(operator.methodcaller, "touch"), "operator.methodcaller"),
+        "os.system": (Calls(os.system, f"touch {mark}"), "posix.system"),
+        "eval": (Calls(eval, touch), "eval"),
+        "exec": (Calls(exec, touch), "exec"),
+        "Popen": (Calls(subprocess.Popen, ["touch", str(mark)]), "commands.Popen"),  # its name in pickle protocol 2
+        "Path.touch": (Calls(pathlib.Path.touch, mark), "getattr"),
+        "hub": (Calls(torch.hub.load, str(mark.parent), "touch", "local"), "torch.hub.load"),
+        "nested": (Calls(torch.load, str(mark)), "torch.serialization.load"),
+        "storage": (Calls(torch.storage._load_from_bytes, b"x"), "torch.storage._load_from_bytes"),
+        "no argument": (Calls(os.getpid), "posix.getpid"),
+        "import": (Calls(__import__, "this"), "__import__"),
+        "rmtree": (Calls(shutil.rmtree, str(mark.parent)), "shutil.rmtree"),
+        "module": (Calls(importlib.import_module, "this"), "importlib.import_module"),
+        "runpy": (Calls(runpy.run_path, str(mark)), "runpy.run_path"),
+        "open": (Calls(open, str(mark), "w"), "io.open"),
+        "library": (Calls(ctypes.CDLL, str(mark)), "ctypes.CDLL"),
+        "process": (Calls(multiprocessing.Process, str(mark)), "Process"),
+        "method": (Calls(operator.methodcaller, "touch"), "operator.methodcaller"),
         "partial": (functools.partial(shutil.rmtree, str(mark.parent)), "functools.partial"),
-        "numpy": (_Calls(np.load, str(mark)), "numpy.load"),
-        "pickle": (_Calls(pickle.loads, b"x"), "pickle.loads"),
+        "numpy": (Calls(np.load, str(mark)), "numpy.load"),
+        "pickle": (Calls(pickle.loads, b"x"), "pickle.loads"),
     }
 
 
@@ -380,7 +281,7 @@ def test_a_file_that_calls_something_is_refused_and_nothing_runs(
     if new:  # in the old format the first name that is not known is told, which may be that of the configuration
         assert name in str(caught.value)
     assert not mark.exists()
-    assert main(["import", str(tmp_path / "a.pt"), "-o", str(tmp_path / "sae")]) == 2
+    assert exit_code(["import", str(tmp_path / "a.pt"), "-o", str(tmp_path / "sae")]) == 2
     assert not (tmp_path / "sae").exists()
     assert not mark.exists()
 
@@ -493,7 +394,7 @@ def test_what_is_no_checkpoint_is_told(tmp_path: Path) -> None:
 
 
 def test_a_damaged_name_in_a_pickle_is_told(tmp_path: Path) -> None:
-    path = saev_file(tmp_path / "sae.pt", _relu(2))
+    path = saev_file(tmp_path / "sae.pt", saev_header(2))
     path.write_bytes(path.read_bytes().replace(b"FloatStorage", b"FloatStorafe"))
     with pytest.raises(CytosaeError, match=r"sae\.pt"):
         import_sae(path)
@@ -561,7 +462,7 @@ def test_tensors_of_odd_kinds_are_refused_by_name(tmp_path: Path, which: str, ca
         torch.save(
             {"cfg": {"loss": next(iter(changed.values()))}, "state_dict": {**arrays(), **changed}}, tmp_path / "a.pt"
         )
-    assert main(["import", str(tmp_path / "a.pt"), "-o", str(tmp_path / "out")]) == 2
+    assert exit_code(["import", str(tmp_path / "a.pt"), "-o", str(tmp_path / "out")]) == 2
     assert said in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
@@ -574,45 +475,8 @@ def test_a_folder_of_ours_without_latents_is_refused(tmp_path: Path) -> None:
 
 # SAELens
 
-_V6 = {
-    "architecture": "standard",
-    "d_in": D,
-    "d_sae": S,
-    "dtype": "float32",
-    "device": "cpu",
-    "apply_b_dec_to_input": True,
-    "normalize_activations": "none",
-    "reshape_activations": "none",
-    "metadata": {"sae_lens_version": "6.54.12", "model_name": "dinov2", "hook_name": "blocks.10.hook_resid_post"},
-}
-_V3 = {
-    "architecture": "standard",
-    "d_in": D,
-    "d_sae": S,
-    "dtype": "float32",
-    "device": "cuda",
-    "model_name": "gpt2-small",
-    "hook_name": "blocks.8.hook_resid_pre",
-    "hook_layer": 8,
-    "hook_head_index": None,
-    "activation_fn_str": "relu",
-    "activation_fn_kwargs": {},
-    "apply_b_dec_to_input": True,
-    "finetuning_scaling_factor": False,
-    "sae_lens_training_version": "3.22.2",
-    "normalize_activations": "none",
-}
 
-
-def saelens_folder(folder: Path, config: dict[str, Any], **more: torch.Tensor) -> Path:
-    folder.mkdir(exist_ok=True)
-    (folder / "cfg.json").write_text(json.dumps(config))
-    save_file({**arrays(), **more}, folder / "sae_weights.safetensors")
-    save_file({"sparsity": torch.zeros(S)}, folder / "sparsity.safetensors")
-    return folder
-
-
-@pytest.mark.parametrize("config", [_V6, _V3, {**_V3, "normalize_activations": False, "activation_fn_str": None}])
+@pytest.mark.parametrize("config", [V6, V3, {**V3, "normalize_activations": False, "activation_fn_str": None}])
 def test_saelens_is_read_as_it_computes(tmp_path: Path, config: dict[str, Any]) -> None:
     sae = import_sae(saelens_folder(tmp_path / "a", config))
     agrees(sae, by_hand(**arrays()))
@@ -626,13 +490,13 @@ def test_saelens_is_read_as_it_computes(tmp_path: Path, config: dict[str, Any]) 
 @pytest.mark.parametrize("name", ["scaling_factor", "finetuning_scaling_factor"])
 def test_scaling_factors_of_saelens_are_folded(tmp_path: Path, name: str) -> None:
     scale = torch.linspace(0.5, 2, S)
-    ones = import_sae(saelens_folder(tmp_path / "a", _V3, **{name: torch.ones(S)}))
+    ones = import_sae(saelens_folder(tmp_path / "a", V3, **{name: torch.ones(S)}))
     same_bytes(ones, arrays())
-    used = {**_V3, "finetuning_scaling_factor": True}
+    used = {**V3, "finetuning_scaling_factor": True}
     sae = import_sae(saelens_folder(tmp_path / "a", used, **{name: scale}))
     agrees(sae, by_hand(**{**arrays(), "W_dec": arrays()["W_dec"] * scale[:, None]}))
     with pytest.raises(CytosaeError, match="scaling factor"):
-        import_sae(saelens_folder(tmp_path / "a", _V3, **{name: scale}))
+        import_sae(saelens_folder(tmp_path / "a", V3, **{name: scale}))
 
 
 @pytest.mark.parametrize(
@@ -676,14 +540,14 @@ def test_what_our_equations_cannot_say_is_refused_by_name(
     tmp_path: Path, changed: dict[str, Any], more: dict[str, torch.Tensor], said: str
 ) -> None:
     with pytest.raises(CytosaeError, match=said):
-        import_sae(saelens_folder(tmp_path / "a", {**_V6, **changed}, **more))
+        import_sae(saelens_folder(tmp_path / "a", {**V6, **changed}, **more))
 
 
 @pytest.mark.parametrize("text", ["[" * 100_000, '{"a":' * 900 + "1" + "}" * 900, f'{{"d_in": {"9" * 5000}}}'])
 def test_a_configuration_that_cannot_be_read_is_named(tmp_path: Path, text: str, capsys: Any) -> None:
-    folder = saelens_folder(tmp_path / "a", _V6)
+    folder = saelens_folder(tmp_path / "a", V6)
     (folder / "cfg.json").write_text(text, encoding="utf-8")
-    assert main(["import", str(folder), "-o", str(tmp_path / "out")]) == 2
+    assert exit_code(["import", str(folder), "-o", str(tmp_path / "out")]) == 2
     assert "cfg.json: not a JSON file" in capsys.readouterr().err
     path = tmp_path / "sae.pt"
     path.write_bytes(text.encode() + b"\n")
@@ -693,7 +557,7 @@ def test_a_configuration_that_cannot_be_read_is_named(tmp_path: Path, text: str,
 
 
 def test_a_jumprelu_without_thresholds_is_a_relu(tmp_path: Path) -> None:
-    config = {**_V6, "architecture": "jumprelu"}
+    config = {**V6, "architecture": "jumprelu"}
     same_bytes(import_sae(saelens_folder(tmp_path / "a", config, threshold=torch.zeros(S))), arrays())
 
 
@@ -701,7 +565,7 @@ def test_export_keeps_every_byte(tmp_path: Path) -> None:
     made = SAE(D, S, {"backbone": {"name": "dinobloom-b", "layer": 10}})
     made.load_state_dict(arrays())
     made.save_pretrained(tmp_path / "sae")
-    assert main(["export", str(tmp_path / "sae"), "-o", str(tmp_path / "lens"), "--format", "saelens"]) == 0
+    assert exit_code(["export", str(tmp_path / "sae"), "-o", str(tmp_path / "lens"), "--format", "saelens"]) == 0
     written = load_file(tmp_path / "lens" / "sae_weights.safetensors")
     assert {name: tuple(value.shape) for name, value in written.items()} == {
         "W_enc": (D, S),
@@ -716,26 +580,10 @@ def test_export_keeps_every_byte(tmp_path: Path) -> None:
     same_bytes(import_sae(tmp_path / "lens"), arrays())
 
 
-def made_by(kind: str) -> SAE:
-    """An autoencoder with this activation, as a training leaves it."""
-    activation = {
-        "relu": ReLU(),
-        "topk": TopK(4),
-        "batchtopk": BatchTopK(6),
-        "jumprelu": JumpReLU(0.03),
-        "gated": Gated(),
-    }[kind]
-    sae = SAE(D, S, activation=activation)
-    own = {"log_threshold": (thresholds() if kind == "jumprelu" else torch.full((S,), 0.7)).log(), **gate()}
-    state = {**arrays(), **{name: own[name] for name, _ in activation.named_parameters()}}
-    sae.take({**state, "b_enc": own["b_gate"]} if kind == "gated" else state)
-    return sae
-
-
 def expected_of(kind: str) -> tuple[np.ndarray, np.ndarray]:
     if kind == "batchtopk":
-        return of_activation("jumprelu", threshold=torch.tensor(0.7))
-    return by_hand(**arrays()) if kind == "relu" else of_activation(kind)
+        return activation_by_hand("jumprelu", threshold=torch.tensor(0.7))
+    return by_hand(**arrays()) if kind == "relu" else activation_by_hand(kind)
 
 
 KINDS = ("relu", "topk", "batchtopk", "jumprelu", "gated")
@@ -745,7 +593,7 @@ THEIRS = {"relu": "standard", "batchtopk": "jumprelu"}
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_activation_goes_out_and_comes_back(tmp_path: Path, kind: str, capsys: Any) -> None:
     made_by(kind).save_pretrained(tmp_path / "sae")
-    assert main(["export", str(tmp_path / "sae"), "-o", str(tmp_path / "lens"), "--json"]) == 0
+    assert exit_code(["export", str(tmp_path / "sae"), "-o", str(tmp_path / "lens"), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["architecture"] == THEIRS.get(kind, kind)
     config = json.loads((tmp_path / "lens" / "cfg.json").read_text())
     written = load_file(tmp_path / "lens" / "sae_weights.safetensors")
@@ -779,12 +627,12 @@ def test_what_saelens_saves_is_read_as_it_computes(tmp_path: Path) -> None:
     longer = {"W_dec": arrays()["W_dec"] * scale}
 
     def saved(**config: Any) -> dict[str, Any]:
-        return {**_V6, **config}
+        return {**V6, **config}
 
     def by(kind: str, **options: Any) -> tuple[np.ndarray, np.ndarray]:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(sys.modules[__name__], "arrays", lambda: {**plain_arrays, **longer})
-            return of_activation(kind, rescaled=True, **options)
+            patch.setattr("support.foreign_weights.arrays", lambda: {**plain_arrays, **longer})
+            return activation_by_hand(kind, rescaled=True, **options)
 
     plain_arrays = arrays()
     config = saved(architecture="topk", k=4, rescale_acts_by_decoder_norm=True)
@@ -803,14 +651,14 @@ def test_what_saelens_saves_is_read_as_it_computes(tmp_path: Path) -> None:
     gated = {name: value for name, value in {**arrays(), **gate()}.items() if name != "b_enc"}
     folder = saelens_folder(tmp_path / "c", saved(architecture="gated", apply_b_dec_to_input=False))
     save_file(gated, folder / "sae_weights.safetensors")
-    agrees(import_sae(folder), of_activation("gated", centred=False))
+    agrees(import_sae(folder), activation_by_hand("gated", centred=False))
     some = thresholds()
     some[:5], some[5] = 0, -1  # there the ReLU before it decides
     sae = import_sae(saelens_folder(tmp_path / "d", saved(architecture="jumprelu"), threshold=some))
-    agrees(sae, of_activation("jumprelu", threshold=some))
+    agrees(sae, activation_by_hand("jumprelu", threshold=some))
     assert "not above 0" in sae.metadata["imported"]["changes"][0]
-    old = {**_V3, "activation_fn_str": "topk", "activation_fn_kwargs": {"k": 4}}
-    agrees(import_sae(saelens_folder(tmp_path / "e", old)), of_activation("topk"))
+    old = {**V3, "activation_fn_str": "topk", "activation_fn_kwargs": {"k": 4}}
+    agrees(import_sae(saelens_folder(tmp_path / "e", old)), activation_by_hand("topk"))
 
 
 def test_files_that_are_there_are_left_alone(tmp_path: Path, elsewhere: Any, capsys: Any) -> None:
@@ -825,7 +673,7 @@ def test_files_that_are_there_are_left_alone(tmp_path: Path, elsewhere: Any, cap
         folder = tmp_path / f"{command[0]}-{name}"
         folder.mkdir()
         (folder / name).write_text("mine")
-        assert main([*command, "-o", str(folder)]) == 2
+        assert exit_code([*command, "-o", str(folder)]) == 2
         assert "already" in capsys.readouterr().err
         assert [(one.name, one.read_text()) for one in folder.iterdir()] == [(name, "mine")]
 
@@ -914,25 +762,6 @@ def test_saelens_reads_ours_and_we_read_what_it_saved(tmp_path: Path) -> None:
 # dictionary_learning
 
 
-def dictionary_file(folder: Path, state: dict[str, torch.Tensor], kind: str | None = None) -> Path:
-    folder.mkdir(exist_ok=True)
-    torch.save(state, folder / "ae.pt")
-    if kind:
-        config = {"trainer": {"dict_class": kind, "activation_dim": D, "lr": 1e-3}, "buffer": {"d_submodule": D}}
-        (folder / "config.json").write_text(json.dumps(config))
-    return folder
-
-
-def linear_state(bias: str) -> dict[str, torch.Tensor]:
-    a = arrays()
-    return {
-        bias: a["b_dec"],
-        "encoder.weight": a["W_enc"].T.contiguous(),
-        "encoder.bias": a["b_enc"],
-        "decoder.weight": a["W_dec"].T.contiguous(),
-    }
-
-
 @pytest.mark.parametrize("legacy", [True, False])
 def test_dictionary_learning_is_read_as_it_computes(tmp_path: Path, legacy: bool) -> None:
     folder = dictionary_file(tmp_path / "a", linear_state("bias"), "AutoEncoder")
@@ -969,7 +798,7 @@ def test_settings_of_dictionary_learning_and_saev_are_looked_at(tmp_path: Path, 
         config = json.loads((folder / "config.json").read_text())
         (config[place] if place else config).update(more)
         (folder / "config.json").write_text(json.dumps(config))
-        header = _relu(5)
+        header = saev_header(5)
         (header["cfg"] if place else header).update(more)
         return folder, saev_file(tmp_path / "sae.pt", header)
 
@@ -993,7 +822,7 @@ def test_sizes_that_settings_say_are_those_of_the_weights(tmp_path: Path, elsewh
         with pytest.raises(CytosaeError, match=rf"config\.json.* {name} is {size + 1}, but the weights have {size} "):
             import_sae(folder)
     for name, size in (("d_model", D), ("d_vit", D), ("d_sae", S)):
-        header = _relu(5)
+        header = saev_header(5)
         header["cfg"][name] = size + 1
         with pytest.raises(CytosaeError, match=f"{name} is {size + 1}, but the weights have {size} "):
             import_sae(saev_file(tmp_path / "sae.pt", header))
@@ -1007,23 +836,6 @@ def test_sizes_that_settings_say_are_those_of_the_weights(tmp_path: Path, elsewh
 
 
 # overcomplete
-
-
-def overcomplete_state(*, norm: bool, factor: float = 0.3) -> dict[str, torch.Tensor]:
-    a = arrays()
-    state = {
-        "encoder.final_block.0.weight": a["W_enc"].T.contiguous(),
-        "encoder.final_block.0.bias": a["b_enc"],
-        "dictionary._weights": a["W_dec"],
-        "dictionary.multiplier": torch.tensor(factor),
-    }
-    if norm:
-        block = nn.BatchNorm1d(S)
-        with torch.no_grad():
-            for value in (block.weight, block.bias, block.running_mean, block.running_var):
-                value.copy_(torch.rand(S, generator=torch.Generator().manual_seed(3)) + 0.5)
-        state |= {f"encoder.final_block.1.{name}": value for name, value in block.state_dict().items()}
-    return state
 
 
 def overcomplete_expected(state: dict[str, torch.Tensor]) -> tuple[np.ndarray, np.ndarray]:
@@ -1058,24 +870,6 @@ def test_linear_encoders_with_a_layer_norm_are_refused(tmp_path: Path) -> None:
     torch.save({k: v for k, v in state.items() if "running" not in k}, tmp_path / "a.pt")
     with pytest.raises(CytosaeError, match="running_mean"):
         import_sae(tmp_path / "a.pt", "overcomplete")
-
-
-def overcomplete_module(
-    elsewhere: Any, kind: str = "overcomplete.sae.base.SAE", *, evaluated: bool = True
-) -> nn.Module:
-    """A module with the structure of overcomplete's, of classes of its names."""
-    encoder = elsewhere("overcomplete.sae.modules.MLPEncoder", nn.Module)()
-    encoder.mlp_blocks, encoder.final_activation = nn.ModuleList(), nn.ReLU()
-    encoder.final_block = nn.Sequential(nn.Linear(D, S), nn.BatchNorm1d(S))
-    encoder.norm_layer = nn.BatchNorm1d
-    dictionary = elsewhere("overcomplete.sae.dictionary.DictionaryLayer", nn.Module)()
-    dictionary._weights = nn.Parameter(torch.zeros(S, D))
-    dictionary.register_buffer("multiplier", torch.tensor(0.3))
-    module = elsewhere(kind, nn.Module)()
-    module.encoder, module.dictionary = encoder, dictionary
-    module.load_state_dict(overcomplete_state(norm=True))
-    dictionary._fused_dictionary = (dictionary._weights * dictionary.multiplier.exp()) if evaluated else None
-    return module.train(not evaluated)
 
 
 def test_a_whole_module_of_overcomplete_is_read_as_fields(tmp_path: Path, elsewhere: Any) -> None:
@@ -1121,27 +915,14 @@ def test_other_modules_of_overcomplete_are_refused(tmp_path: Path, elsewhere: An
 # saev
 
 
-def saev_file(path: Path, header: dict[str, Any]) -> Path:
-    with path.open("wb") as file:
-        file.write(json.dumps(header).encode() + b"\n")
-        torch.save(arrays(), file)
-    return path
-
-
-def _relu(schema: int) -> dict[str, Any]:
-    params = {} if schema < 3 else {"sparsity": {"coeff": 4e-4}}
-    config = {"d_model": D, "d_sae": S, "seed": 0, "activation": {"cls": "Relu", "params": params}}
-    return {"schema": schema, "cfg": config, "commit": "unknown", "lib": "0.1.0"}
-
-
 @pytest.mark.parametrize(
     ("header", "centred"),
     [
         ({"d_vit": D, "exp_factor": 4, "sparsity_coeff": 4e-4, "n_reinit_samples": 8, "ghost_grads": False}, True),
-        (_relu(2), False),
-        (_relu(3), False),
-        (_relu(4), False),
-        (_relu(5), False),
+        (saev_header(2), False),
+        (saev_header(3), False),
+        (saev_header(4), False),
+        (saev_header(5), False),
     ],
 )
 def test_saev_is_read_as_it_computes(tmp_path: Path, header: dict[str, Any], centred: bool) -> None:
@@ -1162,7 +943,7 @@ def test_schema_1_of_saev_says_not_which(tmp_path: Path) -> None:
 
 
 def test_other_activations_of_saev_are_refused(tmp_path: Path) -> None:
-    topk = _relu(5)
+    topk = saev_header(5)
     topk["cfg"]["activation"] = {"cls": "BatchTopK", "params": {"top_k": 3}}
     for header, said in (
         (topk, "BatchTopK"),
@@ -1188,24 +969,24 @@ def test_import_with_a_backbone_leads_to_concepts(tmp_path: Path, elsewhere: Any
     torch.save({"cfg": config, "state_dict": made.state_dict()}, tmp_path / "a.pt")
     elsewhere.forget()
     command = ["import", str(tmp_path / "a.pt"), "-o", str(tmp_path / "sae"), "--json"]
-    assert main([*command, "--backbone", "tiny"]) == 0
+    assert exit_code([*command, "--backbone", "tiny"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert (told["format"], told["n_latents"], told["unit_directions"]) == ("release", 64, True)
     recorded = SAE.from_pretrained(tmp_path / "sae").metadata["backbone"]
     assert (recorded["name"], recorded["layer"]) == ("tiny", 3)
     assert len(recorded["fingerprint"]) == 64
-    assert main(command) == 2
+    assert exit_code(command) == 2
     assert "holds an autoencoder already" in capsys.readouterr().err
     command[3] = str(tmp_path / "new")
     for wrong, said in ((["--layer", "2"], "--backbone"), (["--format", "keras"], "keras")):
-        assert main([*command, *wrong]) == 2
+        assert exit_code([*command, *wrong]) == 2
         assert said in capsys.readouterr().err
     assert not (tmp_path / "new").exists()
 
 
 def test_a_backbone_of_another_width_is_refused(tmp_path: Path, elsewhere: Any, capsys: Any) -> None:
     path = release_file(tmp_path / "a.pt", elsewhere)
-    assert main(["import", str(path), "-o", str(tmp_path / "sae"), "--backbone", "tiny"]) == 2
+    assert exit_code(["import", str(path), "-o", str(tmp_path / "sae"), "--backbone", "tiny"]) == 2
     assert "192 wide" in capsys.readouterr().err
     assert not (tmp_path / "sae").exists()
 
@@ -1318,7 +1099,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Any]]:
 
 
 def _push(study: Path, *more: str) -> int:
-    return main(["push", str(study / "sae"), "owner/name", "--licence", "mit", "--study", str(study), *more])
+    return exit_code(["push", str(study / "sae"), "owner/name", "--licence", "mit", "--study", str(study), *more])
 
 
 def test_push_uploads_three_files_in_one_commit(study: Path, hub: Any, tmp_path: Path, capsys: Any) -> None:
@@ -1352,14 +1133,14 @@ def test_a_dry_run_writes_the_card_and_asks_nobody(study: Path, hub: Any, capsys
 
 @pytest.mark.parametrize("name", ["/", "a b/c!", "../x", "noname", "a/b/c", "owner/name\n", "owner/\udcff"])
 def test_names_that_the_hub_refuses_are_refused_in_a_dry_run(tmp_path: Path, name: str, capsys: Any) -> None:
-    assert main(["push", str(tmp_path), name, "--licence", "mit", "--dry-run"]) == 2
+    assert exit_code(["push", str(tmp_path), name, "--licence", "mit", "--dry-run"]) == 2
     assert "not the name of a hub repository" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("licence", ["", " ", "mit\n", "mit: x", "-", "\udcff"])
 def test_a_licence_is_an_identifier(tmp_path: Path, licence: str, capsys: Any) -> None:
-    assert main(["push", str(tmp_path), "owner/name", f"--licence={licence}", "--dry-run"]) == 2
+    assert exit_code(["push", str(tmp_path), "owner/name", f"--licence={licence}", "--dry-run"]) == 2
     assert "not the identifier of a licence" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
@@ -1380,4 +1161,4 @@ def test_push_is_refused_offline_and_by_the_hub(
     assert _push(study) == 2
     assert "HF_HUB_OFFLINE" in capsys.readouterr().err
     assert hub == []
-    assert main(["push", str(study / "sae"), "noname", "--licence", "mit"]) == 2
+    assert exit_code(["push", str(study / "sae"), "noname", "--licence", "mit"]) == 2

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 from benchmarks import scaling
 
 from cytosae.sae import SAE
 from cytosae.tokens import Layout
+from support.paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[1]
 PAGE = (ROOT / "docs" / "scaling.md").read_text(encoding="utf-8")
 
 

@@ -27,11 +27,12 @@ from cytosae.sae import SAE, train
 from cytosae.settings import TrainConfig
 from cytosae.synthetic import CohortSpec, write_cohort
 from cytosae.tokens import TokenStore, embed, layout_of
+from support.paths import ROOT
 
 sc = pytest.importorskip("scanpy")
 mpl.use("Agg")
 
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "scanpy.md"
+PAGE = ROOT / "docs" / "scanpy.md"
 TRAINING = TrainConfig(
     expansion=2,
     images=960,

@@ -18,8 +18,9 @@ from cytosae.concepts.schema import BARCODES, CONCEPTS, Entry
 from cytosae.sae import SAE
 from cytosae.settings import BarcodeConfig
 from cytosae.tokens import TokenStore
+from support.paths import ROOT
 
-FORMATS = Path(__file__).parent.parent / "docs" / "formats.md"
+FORMATS = ROOT / "docs" / "formats.md"
 PLACES = ("layers", "obs", "var", "obsm", "varm", "uns")
 LATER = {schema.ANNOTATION, schema.VERDICT, schema.NAMES}
 

@@ -36,15 +36,9 @@ from cytosae.cli.commands import app
 from cytosae.concepts.storage import _obs
 from cytosae.errors import CytosaeError
 from cytosae.study import list_to
+from support.sources import columns_of, picture, refusal, table
 
 BOM = b"\xef\xbb\xbf"
-
-
-def picture(path: Path, shade: int = 90) -> Path:
-    """A small image of one colour."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", (9, 9), (shade % 256, 80, 120)).save(path, format="PNG")
-    return path
 
 
 @pytest.fixture
@@ -53,25 +47,6 @@ def folder(tmp_path: Path) -> Path:
     for shade, name in enumerate("abc"):
         picture(tmp_path / f"{name}.png", shade)
     return tmp_path
-
-
-def table(folder: Path, content: str | bytes, name: str = "t.csv") -> Path:
-    """A table with this content."""
-    path = folder / name
-    path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return path
-
-
-def refusal(path: Path, **given: Any) -> str:
-    """The message with which a source is refused."""
-    with pytest.raises(CytosaeError) as caught:
-        list_cells(path, **given)
-    return str(caught.value)
-
-
-def columns_of(cells: pd.DataFrame, *names: str) -> list[list[Any]]:
-    """Columns as lists, None where a value is missing."""
-    return [[None if pd.isna(value) else value for value in cells[name]] for name in names]
 
 
 LABELS = [["Stäbchen", "Blast"], ["007", "08"]]

@@ -20,9 +20,10 @@ from torch import Tensor
 from cytosae.concepts import cell_activations, concept_maps
 from cytosae.sae import SAE, TrainConfig, active_latents, backends, backward, sparse
 from cytosae.sae.checkpoint import load_checkpoint, save_checkpoint
-from cytosae.sae.loss import Loss, auxk_count
+from cytosae.sae.loss import Loss
 from cytosae.sae.state import TrainState, dead_latents, new_state
 from cytosae.sae.step import step
+from support.sparse_saes import clear_choice, far_from_zero, two_saes
 
 BLOCKS = st.sampled_from([4, 7, active_latents.TOKENS])  # tokens that are worked on together
 SHAPES = {
@@ -31,38 +32,6 @@ SHAPES = {
     "n": st.integers(1, 90),  # less and more than one block of the search for active latents
     "seed": st.integers(0, 10_000),
 }
-
-
-def two_saes(d: int, s: int, seed: int, density: float) -> tuple[SAE, SAE, torch.Generator]:
-    """An autoencoder in float32 of which about `density` of the latents are active, and the same in float64."""
-    generator = torch.Generator().manual_seed(seed)
-    sae = SAE(d, s)
-    with torch.no_grad():
-        sae.W_enc.normal_(0, 0.5, generator=generator)
-        sae.W_dec.normal_(generator=generator)
-        sae.b_dec.normal_(generator=generator)
-        shift = torch.special.ndtri(torch.tensor(density)).clamp(-6, 6) * 1.1 * d**0.5
-        sae.b_enc.normal_(0, 0.3, generator=generator).add_(shift)
-    sae.normalise_decoder()
-    exact = SAE(d, s).double()
-    exact.load_state_dict({name: value.double() for name, value in sae.state_dict().items()})
-    return sae, exact, generator
-
-
-def far_from_zero(exact: SAE, x: Tensor, margin: float) -> Tensor:
-    """The tokens on which no latent is so near to zero that rounding could decide whether it is active."""
-    with torch.no_grad():
-        return x[(exact.pre_activations(x.double()).abs() > margin).all(1)]
-
-
-def clear_choice(exact: SAE, x: Tensor, dead: Tensor, margin: float) -> Tensor:
-    """The tokens on which rounding could not decide which dead latents are nearest to firing."""
-    k = auxk_count(exact.d_model, len(dead))
-    if k == len(dead):
-        return x
-    with torch.no_grad():
-        nearest = exact.pre_activations(x.double())[:, dead].sort(dim=1, descending=True).values
-    return x[nearest[:, k - 1] - nearest[:, k] > margin]
 
 
 @settings(max_examples=60, deadline=None)

@@ -8,13 +8,11 @@ import json
 import os
 import pickle
 import signal
-import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +24,8 @@ pytest.importorskip("s3fs", reason="needs s3fs, of the extra s3")
 
 import fsspec
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
-from s3fs import S3FileSystem
-from werkzeug.serving import WSGIRequestHandler, make_server
+from werkzeug.serving import make_server
 
-from conftest import assert_user_error, cytosae, figures
 from cytosae.artefacts import LEDGER, MANIFEST, make_folder, read_json, whole_file, write_json
 from cytosae.cells import decoded, list_cells, read_cells, write_cells
 from cytosae.errors import CytosaeError
@@ -40,70 +36,9 @@ from cytosae.settings import BackboneConfig, StoreConfig, TrainConfig
 from cytosae.storage import StoredPath, below, objects, paths, place, ranges
 from cytosae.study import RunConfig, Study, rendered
 from cytosae.tokens import TokenStore, shuffled_batches
-
-FAILURES = ("500", "503", "reset", "truncated")
-
-
-class Quiet(WSGIRequestHandler):
-    """Logs nothing."""
-
-    def log(self, *_: Any) -> None:
-        """Nothing."""
-
-
-@dataclass
-class Faulty:
-    """Stands before an S3-compatible server; every n-th request fails, each time in another way."""
-
-    inner: Any
-    every: int = 0
-    """0 for a server without failures."""
-    hold: float = 0.0
-    """Seconds that every upload takes."""
-    requests: list[tuple[str, str, str]] = field(default_factory=list)
-    """Method, path and range of what was asked."""
-    failed: list[str] = field(default_factory=list)
-    counter: int = 0
-    lock: Any = field(default_factory=threading.Lock)
-
-    def __call__(self, environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
-        if environ["PATH_INFO"].startswith("/moto-api"):
-            return self.inner(environ, start)
-        with self.lock:
-            self.requests.append((environ["REQUEST_METHOD"], environ["PATH_INFO"], environ.get("HTTP_RANGE", "")))
-            self.counter += 1
-            fails = self.every and self.counter % self.every == 0
-            kind = FAILURES[len(self.failed) % len(FAILURES)] if fails else None
-            if kind == "truncated" and environ["REQUEST_METHOD"] != "GET":
-                kind = "reset"
-            if kind:
-                self.failed.append(kind)
-        if self.hold and environ["REQUEST_METHOD"] == "PUT":
-            time.sleep(self.hold)
-        if kind in {"500", "503"}:
-            environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
-            code = "InternalError" if kind == "500" else "SlowDown"
-            body = f"<Error><Code>{code}</Code><Message>injected</Message></Error>".encode()
-            body = b"" if environ["REQUEST_METHOD"] == "HEAD" else body
-            start(f"{kind} failure", [("Content-Type", "application/xml"), ("Content-Length", str(len(body)))])
-            return [body]
-        if kind == "reset":
-            _cut(environ)
-            start("500 cut", [])
-            return []
-        if kind == "truncated":
-            return self._half(environ, start)
-        return self.inner(environ, start)
-
-    def _half(self, environ: dict[str, Any], start: Callable[..., Any]) -> Iterator[bytes]:
-        body = b"".join(self.inner(environ, start))
-        yield body[: len(body) // 2]
-        _cut(environ)
-
-
-def _cut(environ: dict[str, Any]) -> None:
-    with contextlib.suppress(OSError):
-        environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
+from support.commands import assert_user_error, cytosae, figures
+from support.folders import contents
+from support.object_store import FAILURES, Faulty, Quiet, machine, requested_files, s3, tree, without_retries
 
 
 @pytest.fixture(scope="module")
@@ -133,33 +68,6 @@ def calm(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
         faulty.every, faulty.hold = 0, 0.0
         faulty.requests.clear()
         faulty.failed.clear()
-
-
-def machine(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """From here on as on a machine that has only what is in `cache`."""
-    monkeypatch.setenv("CYTOSAE_CACHE", str(cache))
-    paths._settled.clear()
-    paths._open.clear()
-    fs = fsspec.filesystem("memory")
-    fs.store.clear()
-    fs.pseudo_dirs[:] = [""]
-    S3FileSystem.clear_instance_cache()
-
-
-def s3() -> Any:
-    """The server, asked without this package."""
-    return fsspec.filesystem("s3", use_listings_cache=False)
-
-
-def tree(name: str) -> dict[str, bytes]:
-    """Everything below a name in the bucket."""
-    found = s3().find(f"bucket/{name}")
-    return {path[len(f"bucket/{name}/") :]: s3().cat_file(path) for path in found}
-
-
-def local_tree(folder: Path) -> dict[str, bytes]:
-    """Everything in a local folder."""
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 TIMES = {"mtime_ns", "seconds", "page", "barcodes", "digest", "logs"}
@@ -208,7 +116,7 @@ def there(cohort: Path, server: Faulty, tmp_path_factory: pytest.TempPathFactory
     with pytest.MonkeyPatch.context() as patch:
         machine(tmp_path_factory.mktemp("there"), patch)
         patch.setattr(objects, "PAUSE", 0.01)
-        alone(patch)
+        without_retries(patch)
         server.every = 7
         Study(place("s3://bucket/study"), small()).run(cohort)
     assert set(server.failed) == set(FAILURES)
@@ -217,18 +125,8 @@ def there(cohort: Path, server: Faulty, tmp_path_factory: pytest.TempPathFactory
     ]
 
 
-def asked(server: Faulty, method: str) -> list[str]:
-    """Files of the study that were uploaded or fetched since the requests were last cleared, in order."""
-    return [path.removeprefix("/bucket/study/") for how, path, _ in list(server.requests) if how == method]
-
-
-def alone(patch: pytest.MonkeyPatch) -> None:
-    """Without the repetitions of the AWS client, which pauses for seconds: what is left is ours."""
-    patch.setitem(fsspec.config.conf, "s3", {"config_kwargs": {"retries": {"max_attempts": 0}}})
-
-
 def test_a_study_at_a_url_is_the_local_one(here: Path, there: tuple[str, list[str]]) -> None:
-    expected, found = local_tree(here), tree("study")
+    expected, found = contents(here), tree("study")
     expected = {name: data for name, data in expected.items() if name.rpartition("/")[2] != LOCK}
     assert found.keys() == expected.keys()
     for name in expected:
@@ -251,14 +149,14 @@ def test_another_machine_fetches_what_it_reads(there: tuple[str, list[str]], ser
     before = tree("study")
     server.requests.clear()
     write_report(folder)
-    fetched = set(asked(server, "GET"))
+    fetched = set(requested_files(server, "GET"))
     assert "concepts/synthetic.h5ad" in fetched
     assert not {name for name in fetched if name.startswith("tokens/shard") or name.endswith("sae/model.safetensors")}
     assert "sae/checkpoint.safetensors" not in fetched
     assert comparable("", tree("study")["report/index.html"]) == comparable("", before["report/index.html"])
     server.requests.clear()
     SAE.from_pretrained(folder / "sae")  # config.json is here since the report
-    fetched = set(asked(server, "GET"))
+    fetched = set(requested_files(server, "GET"))
     assert "sae/model.safetensors" in fetched
     assert "sae/config.json" not in fetched
 
@@ -270,8 +168,8 @@ def test_a_run_elsewhere_finds_everything_up_to_date(
     server.requests.clear()
     stages = Study(folder, small()).run(cohort)
     assert all(stage["skipped"] for stage in stages.values())
-    assert not asked(server, "PUT")
-    fetched = set(asked(server, "GET"))
+    assert not requested_files(server, "PUT")
+    fetched = set(requested_files(server, "GET"))
     sizes = {path: len(data) for path, data in tree("study").items()}
     assert sum(sizes.get(name, 0) for name in fetched) < sum(sizes.values()) / 20, {n: sizes.get(n) for n in fetched}
 
@@ -292,7 +190,7 @@ def test_training_reads_the_cells_that_it_wants(
     here: Path, there: tuple[str, list[str]], server: Faulty, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = place(there[0])
-    alone(monkeypatch)
+    without_retries(monkeypatch)
     server.every = 5
     remote, local = TokenStore(folder / "tokens"), TokenStore(here / "tokens")
     assert remote.fingerprint == local.fingerprint
@@ -338,7 +236,7 @@ def test_a_shard_that_has_gone_is_made_again(
 def test_images_are_listed_and_read_by_url(
     cohort: Path, server: Faulty, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    alone(monkeypatch)
+    without_retries(monkeypatch)
     s3().put(str(cohort.parent / "images"), "bucket/images", recursive=True)
     s3().pipe("bucket/images/P000/empty.jpg", b"")
     s3().pipe("bucket/images/P000/torn.jpg", s3().cat(s3().find("bucket/images/P001")[0])[:900])
@@ -399,7 +297,7 @@ def test_a_killed_upload_goes_on(cohort: Path, here: Path, server: Faulty, tmp_p
     assert {shard["file"] for shard in manifest["shards"]} <= left.keys()
     assert figures(cytosae(*command))["shards_made"] == 3
     found = tree("killed")
-    for name, data in local_tree(here / "tokens").items():
+    for name, data in contents(here / "tokens").items():
         if name.startswith("shard-"):
             assert found[name] == data
     assert json.loads(found[MANIFEST])["complete"]
@@ -580,13 +478,13 @@ def test_a_study_killed_again_and_again_on_other_machines(
             stderr=subprocess.DEVNULL,
             env={**os.environ, "CYTOSAE_CACHE": str(tmp_path / f"machine-{uploads}")},
         )
-        while len(asked(server, "PUT")) < uploads and process.poll() is None:
+        while len(requested_files(server, "PUT")) < uploads and process.poll() is None:
             time.sleep(0.01)
         process.send_signal(signal.SIGKILL)
         process.wait()
     assert not s3().exists("bucket/again/report/manifest.json")
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env={**os.environ, "CYTOSAE_CACHE": str(tmp_path)})
-    expected, found = local_tree(here), tree("again")
+    expected, found = contents(here), tree("again")
     assert found.keys() == expected.keys()
     for name in expected:
         # The log of a killed training has lines twice, and so has what the report draws of it.

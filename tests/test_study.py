@@ -20,12 +20,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from conftest import assert_user_error, cytosae, cytosae_process, figures, made_once
 from cytosae.artefacts import PARTIAL
 from cytosae.concepts import read_concepts, read_datasets
 from cytosae.concepts.cell_ranges import RANGES
 from cytosae.sae import read_metrics
 from cytosae.tokens.store import read_manifest
+from support.commands import assert_user_error, cytosae, cytosae_process, figures
+from support.folders import made_once
 
 SETTINGS = [
     *(

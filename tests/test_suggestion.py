@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import cytosae, figures
 from cytosae.analysis import suggest
 from cytosae.cli.suggest import _page
 from cytosae.errors import CytosaeError
@@ -20,6 +19,7 @@ from cytosae.sae.probe import Probe, beyond_probes, fit_l0, never_fired, search,
 from cytosae.sae.state import learning_rate
 from cytosae.tokens import TokenStore
 from cytosae.tokens.inspection import mean_to_spread, oddities
+from support.commands import cytosae, figures
 
 PLANNED = TrainConfig(
     expansion=8, images=1600, batch_images=16, learning_rate=4e-3, warmup_steps=30, evaluate_every=10_000, encoder="float32"

@@ -13,7 +13,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from conftest import assert_user_error, cytosae, figures
 from cytosae.errors import CytosaeError, Interrupted
 from cytosae.interrupts import StopFlag
 from cytosae.sae import SAE, joint, sparse, train
@@ -24,6 +23,8 @@ from cytosae.study import RunConfig, Study
 from cytosae.sweeps import read_spec
 from cytosae.sweeps.table import over_seeds
 from cytosae.tokens import TokenStore
+from support.commands import assert_user_error, cytosae, figures
+from support.training import GivenFlag
 
 D_MODEL, N_TOKENS = 8, 7
 BASE = TrainConfig(
@@ -148,7 +149,7 @@ def test_goes_on_after_a_stop_in_the_middle(store: TokenStore, tmp_path: Path, m
     for chosen, number in ((members[1:2], 20), (members, 27)):
         flag = ahead if number == 20 else StopFlag()
         monkeypatch.setattr(joint.Trainer, "step", until(number, flag))
-        monkeypatch.setattr(joint, "deferred_signals", lambda flag=flag: _Given(flag))
+        monkeypatch.setattr(joint, "deferred_signals", lambda flag=flag: GivenFlag(flag))
         with pytest.raises(Interrupted):
             train_together(store, chosen)
     monkeypatch.undo()
@@ -159,17 +160,6 @@ def test_goes_on_after_a_stop_in_the_middle(store: TokenStore, tmp_path: Path, m
     for member in members:
         train(store, tmp_path / "alone" / member.name, member.config)
         assert_equal_weights(member.folder, tmp_path / "alone" / member.name)
-
-
-class _Given:
-    def __init__(self, flag: StopFlag) -> None:
-        self.flag = flag
-
-    def __enter__(self) -> StopFlag:
-        return self.flag
-
-    def __exit__(self, *_: object) -> None:
-        pass
 
 
 def test_one_that_diverges_harms_no_other(store: TokenStore, tmp_path: Path, monkeypatch: Any) -> None:

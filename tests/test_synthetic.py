@@ -34,6 +34,7 @@ from cytosae.synthetic import (
 )
 from cytosae.synthetic.profiles import PROFILES
 from cytosae.synthetic.sheet import contact_sheet
+from support.folders import contents
 
 NUCLEATED = tuple(name for name in CELL_TYPES if name not in ("platelet", "smudge_cell"))
 
@@ -294,10 +295,6 @@ SMALL = CohortSpec(patients=5, cells=4, seed=11)
 def cohort(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, pd.DataFrame]:
     folder = tmp_path_factory.mktemp("cohort")
     return folder, write_cohort(SMALL, folder)
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
 def test_cohort_table_and_files(cohort: tuple[Path, pd.DataFrame]) -> None:

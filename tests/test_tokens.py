@@ -7,7 +7,6 @@ import errno
 import os
 import subprocess
 from collections import Counter
-from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 
@@ -18,14 +17,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
 
-from conftest import PlantedBackbone, edit_manifest, live, numbered_cells, tiny_info
 from cytosae.artefacts import LEDGER, claim
 from cytosae.errors import CytosaeError
 from cytosae.settings import StoreConfig
 from cytosae.tokens import TokenStore, embed, in_order, layout_of, shuffled_batches
 from cytosae.tokens.store import read_records, write_record
-
-MakeStore = Callable[..., TokenStore]
+from support.planted import MakeStore, PlantedBackbone, live, numbered_cells, tiny_info
+from support.studies import edit_manifest
 
 
 def planted(cells: int = 40, tokens: int = 7, width: int = 8) -> torch.Tensor:

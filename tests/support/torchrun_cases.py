@@ -101,4 +101,5 @@ def main() -> None:
         assert group.first == (rank == 0)
 
 
-main()
+if __name__ == "__main__":
+    main()
