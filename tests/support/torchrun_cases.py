@@ -1,4 +1,4 @@
-"""What each process of tests/test_distributed.py runs: some trainings one after the other, in one launch of torchrun.
+"""What each process of tests/sae/test_distributed.py runs: some trainings one after the other, in one launch of torchrun.
 
 ``torchrun_cases.py STORE OUT`` reads ``OUT/cases.json`` and leaves, for each case, the folder of the autoencoder and what
 every process saw of it.

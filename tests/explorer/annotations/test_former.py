@@ -23,7 +23,7 @@ from cytosae.explorer.annotations import Database, default_address, former_studi
 from cytosae.settings import CompareConfig
 from support.annotations import SAE_DIGEST, client_of, judgement, make_list, put
 from support.commands import ask_with_messages, assert_user_error, cytosae
-from test_annotations import study  # noqa: F401
+from .test_routes import study  # noqa: F401
 
 OTHER = "ab12" * 16
 run = partial(ask_with_messages, "annotations")
