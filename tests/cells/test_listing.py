@@ -1,7 +1,8 @@
-"""Cells: sources, decoding, what is left out and why."""
+"""Listing of cells: sources, names of every kind, what is left out and why."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,11 @@ import pytest
 import torch
 from PIL import Image
 
+from cytosae.artefacts import write_csv
 from cytosae.cells import COLUMNS, decoded, difference, held_out, list_cells, load_squashed, read_cells, write_cells
 from cytosae.errors import CytosaeError
+from cytosae.study import list_to
+from support.sources import picture, refusal, table
 
 
 def test_real_table_is_listed_whole(real_cells: Path) -> None:
@@ -234,3 +238,75 @@ def test_held_out_cells(pictures: Path) -> None:
     assert held_out(cells.head(1), 0.25, 0).sum() == 0
     cells["split"] = pd.array(["train"] * 5 + ["val", "Test", None], dtype="string")
     assert held_out(cells, 0.25, 0).tolist() == [False] * 5 + [True, True, False]
+
+
+def test_paths_as_other_systems_spell_them(tmp_path: Path) -> None:
+    picture(tmp_path / "images" / "Bär.png")  # composed
+    picture(tmp_path / "images" / "a\\b.png")
+    listing = list_cells(table(tmp_path, "path\nimages\\Bär.png\nimages/a\\b.png\nimages\\none.png\n"))
+    assert listing.cells["cell_id"].tolist() == ["images/Bär.png", "images/a\\b.png"]
+    assert listing.rejected["cell_id"].tolist() == ["images\\none.png"]
+    assert any("another spelling" in remark for remark in listing.remarks)
+    assert len(list_cells(table(tmp_path, "path\nimages/Ba\u0308r.png\n")).cells) == 1
+
+
+ODD = [
+    *(
+        "a b.png",
+        'quote".png',
+        "'.png",
+        "new\nline.png",
+        "#1.png",
+        "50%.png",
+        "what?.png",
+        "c:d.png",
+        "-x.png",
+        "=1+1.png",
+    ),
+    "é" * 125 + ".png",
+]
+
+
+def test_names_of_every_kind_pass_through_the_table(tmp_path: Path) -> None:
+    for shade, name in enumerate(ODD):
+        picture(tmp_path / "s" / name, shade)
+    listing = list_cells(tmp_path / "s")
+    assert sorted(listing.cells["cell_id"]) == sorted(ODD)
+    write_cells(listing.cells, tmp_path / "s" / "cells.parquet")
+    again = read_cells(tmp_path / "s" / "cells.parquet")
+    assert difference(listing.cells, again) is None
+    assert all(Path(path).is_file() for path in again["path"])
+    write_csv(tmp_path / "s" / "t.csv", again[["path", "cell_id"]])
+    assert difference(listing.cells, list_cells(tmp_path / "s" / "t.csv").cells.assign(dataset="s")) is None
+
+
+def test_a_path_with_a_colon_and_slashes_is_no_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    picture(tmp_path / "C:" / "x.png")
+    monkeypatch.chdir(tmp_path.parent)
+    assert len(list_cells(table(tmp_path, "path\nC://x.png\n")).cells) == 1
+
+
+def test_names_that_are_not_utf8_are_named(folder: Path) -> None:
+    odd = os.fsencode(folder) + b"/Z\xe4hler.png"
+    try:
+        Path(os.fsdecode(odd)).write_bytes((folder / "a.png").read_bytes())
+    except OSError:
+        pytest.skip("this disk takes no such names")
+    cells, figures = list_to(folder, folder / "out" / "cells.parquet")
+    assert (len(cells), figures["rejected"]) == (3, 1)
+    rejected = pd.read_csv(folder / "out" / "cells.rejected.csv")
+    assert rejected["cell_id"].tolist() == ["Z\\xe4hler.png"]
+    assert "not UTF-8" in rejected["reason"][0]
+    assert "not UTF-8" in refusal(Path(os.fsdecode(odd)))
+
+
+def test_two_data_sets_may_use_the_same_ids(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        picture(tmp_path / name / "1.png")
+    text = "path,cell_id,dataset\na/1.png,1,A\nb/1.png,1,B\n"
+    listing = list_cells(table(tmp_path, text))
+    assert listing.cells["cell_id"].tolist() == ["A/1", "B/1"]
+    assert any("two data sets" in remark for remark in listing.remarks)
+    assert "more than once" in refusal(table(tmp_path, text.replace(",B", ",A")))
+    assert len(list_cells(table(tmp_path, "path,dataset\na/1.png,A\n./a/1.png,B\n")).cells) == 2
+    assert len(list_cells(table(tmp_path, "path,cell_id\na/1.png,1\n./a/1.png,2\n")).cells) == 2

@@ -9,7 +9,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from cytosae.cohort import duplicates
+from cytosae.cohort import (
+    duplicates,
+)
 from cytosae.cohort.duplicates import NEAREST, SAME, correlations, fingerprints, near_pairs, shared_cells
 
 
@@ -104,3 +106,32 @@ def test_a_crowd_of_alike_cells_stays_small(monkeypatch: pytest.MonkeyPatch) -> 
         apart[patients[:, None] == patients] = np.inf
         expected = {(min(a, b), max(a, b)) for a in range(600) for b in np.argsort(apart[a])[: NEAREST - 1].tolist()}
         assert expected <= {(int(a), int(b)) for a, b in pairs}
+
+
+def test_cells_of_two_patients_are_found_turned_resized_and_compressed(real_cells: Path, tmp_path: Path) -> None:
+    """Among 300 real cells: four are given to a second patient as they are, turned, small, and as a poor JPEG."""
+    cells = pd.read_csv(real_cells / "cells.csv")
+    paths = [str(real_cells / path) for path in cells[cells["dataset"] == "pbc"]["path"].iloc[:2400:8]]
+    copies = []
+    for name, change in {
+        "same.jpg": lambda image: image,
+        "turned.png": lambda image: image.transpose(Image.Transpose.ROTATE_90),
+        "small.png": lambda image: image.resize((150, 150)),
+        "poor.jpg": lambda image: image,
+    }.items():
+        source = paths[len(copies) * 50]
+        if name == "same.jpg":
+            (tmp_path / name).write_bytes(Path(source).read_bytes())
+        else:
+            with Image.open(source) as image:
+                change(image.convert("RGB")).save(tmp_path / name, **({"quality": 30} if name == "poor.jpg" else {}))
+        copies.append(str(tmp_path / name))
+    everything = [*paths, *copies]
+    rng = np.random.default_rng(0)
+    patients = [*[f"P{i}" for i in rng.integers(0, 12, len(paths))], *["other"] * 4]
+    hashes = [str(Path(p).stat().st_size) + p if i < 300 else p for i, p in enumerate(everything)]
+    hashes[300] = hashes[0]
+    found = shared_cells(patients, everything, hashes, [f"c{i}" for i in range(304)])
+    pairs = {frozenset((a, b)) for a, b in zip(found["cell"], found["other_cell"], strict=True)}
+    assert pairs == {frozenset((f"c{50 * i}", f"c{300 + i}")) for i in range(4)}
+    assert found["correlation"].min() > 0.98

@@ -2,41 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
-from matplotlib.figure import Figure
 
 from cytosae.report import (
-    calibration_figure,
     comparison_scatter,
-    confusion_figure,
     correlation_map,
     disease_barcodes,
-    method_figure,
     patient_barcode,
     patient_map,
-    save,
-    threshold_sweep,
 )
 from cytosae.report.layout import flags, pooled
-from cytosae.report.style import ACCENT, BLUE, INK, NULL, ORANGE, RULE, axes_at, drawing
+from cytosae.report.style import BLUE, INK, NULL, ORANGE, RULE, axes_at, drawing
 from support.patient_figures import (
-    BARCODES,
-    CODES,
-    DISEASES,
     GROUPS,
-    LEFT_OUT,
-    LONG,
     MEANS,
-    METHODS,
-    SWEEP,
     leaders,
     written,
 )
@@ -324,201 +308,3 @@ def test_labels_without_room_stand_upright_and_the_last_are_left_out() -> None:
         assert {text.get_rotation() for text in axes.texts} == {upright}
         assert sorted(texts(axes)) == [str(10000 + i) for i in range(shown)]
         assert_legible(figure)
-
-
-def test_sweep_draws_scores_intervals_and_latents() -> None:
-    figure = threshold_sweep(**SWEEP, null=(0.2, 0.3), chosen=-2, paper=(-3, 0.832, 0.044), title="Sweep")
-    upper, lower = figure.axes
-    np.testing.assert_array_equal(upper.lines[0].get_xydata(), [[-3, 0.8], [-2, 0.75], [-1, 0.7], [0, NAN]])
-    np.testing.assert_array_equal(lower.lines[0].get_xydata(), [[-3, 1000], [-2, 100], [-1, 10], [0, NAN]])
-    assert lower.get_yscale() == "log"
-    band, whiskers = upper.collections[:2]
-    corners = {(round(x, 6), round(y, 6)) for x, y in band.get_paths()[0].vertices}
-    assert {(-3, 0.72), (-3, 0.85), (-1, 0.6), (-1, 0.75)} <= corners
-    assert [segment[:, 1].tolist() for segment in whiskers.get_segments()[:3]] == [
-        [0.72, 0.85],
-        [0.7, 0.8],
-        [0.6, 0.75],
-    ]
-    assert upper.patches[0].get_bbox().intervaly.tolist() == [0.2, 0.3]
-    marks = [[line.get_xdata() for line in axes.lines if line.get_linestyle() == "--"] for axes in (upper, lower)]
-    assert marks == [[[-2, -2]], [[-2, -2]]]
-    (published,) = upper.containers
-    assert published.lines[0].get_xydata().tolist() == [[-3, 0.832]]
-    np.testing.assert_allclose(published.lines[2][0].get_segments(), [[[-3, 0.788], [-3, 0.876]]])
-    assert to_hex(published.lines[0].get_color()) == ACCENT
-    entries = {text.get_text() for text in figure.legends[0].get_texts()}
-    assert entries == {
-        "permuted labels",
-        "barcodes, with interval",
-        "most often chosen: -2",
-        "CytoSAE, as published",
-    }
-    assert figure.get_suptitle() == "Sweep"
-    assert_legible(figure)
-
-
-def test_methods_are_dots_with_intervals_from_top_to_bottom() -> None:
-    figure = method_figure(METHODS, chance=0.2, null=(0.15, 0.3), title="Methods")
-    (axes,) = figure.axes
-    whiskers, dots = axes.collections
-    places = axes.get_yticks()
-    np.testing.assert_array_equal(dots.get_offsets()[:2], np.column_stack([[0.8, 0.7], places[:2]]))
-    assert [segment[:, 0].tolist() for segment in whiskers.get_segments()[:2]] == [[0.7, 0.9], [0.6, 0.75]]
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["barcodes", "tokens mean", "none"]
-    assert (np.diff(places) > 0).all()
-    assert axes.get_ylim()[0] > axes.get_ylim()[1]
-    assert [(text.get_text(), text.get_position()[1]) for text in axes.texts] == [("no value", places[2])]
-    assert axes.patches[0].get_bbox().intervalx.tolist() == [0.15, 0.3]
-    assert axes.lines[0].get_xdata() == [0.2, 0.2]
-    entries = [text.get_text() for text in axes.get_legend().get_texts()]
-    assert entries == ["permuted labels", "chance: 0.2", "value with interval"]
-    assert (axes.get_xlabel(), figure.get_suptitle()) == ("weighted F1", "Methods")
-    assert method_figure(METHODS, title="x").axes[0].get_legend() is None
-    assert_legible(figure)
-
-
-def test_a_laboratory_left_out_is_hollow_beside_it() -> None:
-    figure = method_figure(LEFT_OUT, title="x", score="accuracy")
-    (axes,) = figure.axes
-    _, solid, whiskers, hollow = axes.collections
-    assert to_hex(solid.get_facecolor()[0]) == BLUE
-    assert to_hex(hollow.get_facecolor()[0]) == "#ffffff"
-    assert to_hex(hollow.get_edgecolor()[0]) == BLUE
-    assert hollow.get_offsets()[0, 0] == 0.6
-    assert whiskers.get_segments()[0][:, 0].tolist() == [0.5, 0.7]
-    assert solid.get_offsets()[0, 1] < axes.get_yticks()[0] < hollow.get_offsets()[0, 1]
-    entries = [text.get_text() for text in axes.get_legend().get_texts()]
-    assert entries == ["every laboratory in training", "one laboratory left out"]
-    assert texts(axes) == ["no value"] * 3
-    assert axes.get_xlabel() == "accuracy"
-    assert_legible(figure)
-
-
-def test_confusion_shows_counts_and_colours_shares_of_the_row() -> None:
-    counts = np.array([[6.0, 2.0, 0.0], [0.4, 1.6, 0.0], [0.0, 0.0, 0.0]])
-    figure = confusion_figure(counts, ["APL_PML", "b", "c"], title="Truth")
-    axes, key = figure.axes
-    (mesh,) = [part for part in axes.collections if part.get_array() is not None]
-    np.testing.assert_allclose(mesh.get_array().filled(NAN), [[0.75, 0.25, 0], [0.2, 0.8, 0], [NAN] * 3])
-    assert mesh.get_clim() == (0, 1)
-    assert to_hex(mesh.cmap.get_bad()) == RULE
-    assert axes.get_ylim()[0] > axes.get_ylim()[1]  # the first class on top
-    cells = {text.get_position(): text for text in axes.texts if text.get_transform() == axes.transData}
-    assert [cells[column + 0.5, row + 0.5].get_text() for row in range(3) for column in range(3)] == [
-        *("6", "2", "0"),
-        *("0.4", "1.6", "0"),
-        *("0", "0", "0"),
-    ]
-    assert cells[0.5, 0.5].get_color() == "white"
-    assert (cells[1.5, 0.5].get_color(), cells[2.5, 0.5].get_color()) == (INK, NULL)
-    assert texts(axes)[9:] == ["c (0)", "b (2)", "APL PML (8)", "APL PML", "b", "c"]
-    np.testing.assert_allclose(leaders(axes)[:, 1], [2.5, 1.5, 0.5, 3, 3, 3])
-    np.testing.assert_allclose(leaders(axes)[:, 0], [0, 0, 0, 0.5, 1.5, 2.5], atol=1e-9)
-    assert key.get_ylabel() == "share of the row"
-    assert {"truth", "predicted"} <= {text.get_text() for text in figure.texts}
-    assert_legible(figure)
-
-
-def test_calibration_has_bins_of_like_size_with_wilson_intervals() -> None:
-    confidence = np.linspace(0.205, 0.995, 40)[np.random.default_rng(0).permutation(40)]
-    correct = confidence > 0.45
-    correct[np.argsort(confidence)[10]] = True
-    figure = calibration_figure(confidence, correct, bins=4, ece=0.1234, title="Calibration")
-    upper, lower = figure.axes
-    points = upper.lines[1].get_xydata()
-    parts = np.array_split(np.argsort(confidence), 4)
-    np.testing.assert_allclose(points, [[confidence[part].mean(), correct[part].mean()] for part in parts])
-    intervals = {part[0, 0]: part[:, 1] for part in upper.collections[0].get_segments()}
-    known = {0.0: (0, 0.2775), 0.8: (0.4902, 0.9433), 1.0: (0.7225, 1)}  # of 10, after Wilson
-    assert {round(share, 9) for share in points[:, 1]} == set(known)
-    for x, share in points:
-        np.testing.assert_allclose(intervals[x], known[round(share, 9)], atol=1e-4)
-    assert upper.lines[0].get_xydata().tolist() == [[0, 0], [1, 1]]
-    bars = [bar.get_height() for bar in lower.patches]
-    assert bars == np.histogram(confidence, bins=20, range=(0, 1))[0].tolist()
-    assert "40 predictions, expected calibration error 0.123\nbins of 10, 95 % intervals" in written(figure)
-    assert_legible(figure)
-
-
-def test_equal_confidences_are_one_bin_and_unknown_ones_none() -> None:
-    figure = calibration_figure([0.7] * 10 + [NAN, 0.9], [True] * 4 + [False] * 6 + [True, True], title="x")
-    np.testing.assert_allclose(figure.axes[0].lines[1].get_xydata(), [[0.7, 0.4], [0.9, 1]])
-    assert "11 predictions\nbins of 1 to 10" in written(figure)
-    assert "error" not in written(figure)
-
-
-LONG_NAMES = [f"{i}_{LONG}" for i in range(20)]
-UNEVEN = np.repeat(np.arange(20), [1] * 10 + [2] * 5 + [12] * 5)
-ODD: dict[str, Callable[[], Figure]] = {
-    "diseases, none active": lambda: disease_barcodes(np.zeros((1, 5)), ["x"], [1], title="x"),
-    "diseases, constant": lambda: disease_barcodes(np.full((2, 5), 0.003), ["x", "y"], [1, 2], title="x"),
-    "diseases, no latent": lambda: disease_barcodes(np.zeros((2, 0)), ["x", "y"], [1, 2], title="x"),
-    "diseases, 20": lambda: disease_barcodes(
-        BARCODES[:20], LONG_NAMES, [1] * 20, highlighted=list(range(40)), title="x"
-    ),
-    "patient, nothing": lambda: patient_barcode([0, 0], [[0, 0]], name="a", reference_name="b"),
-    "patient, itself": lambda: patient_barcode(BARCODES[0], BARCODES[0], name=LONG, reference_name=LONG, title="x"),
-    "patient, many named": lambda: patient_barcode(BARCODES[0], BARCODES[1:], name="a", reference_name=LONG, named=99),
-    "correlation, one": lambda: correlation_map([[1.0]], ["x"], title="x"),
-    "correlation, constant": lambda: correlation_map(np.ones((4, 4)), [LONG, "a", LONG, None], title="x"),
-    "correlation, unknown": lambda: correlation_map(np.full((4, 4), NAN), list("aabb"), title="x"),
-    "correlation, 20": lambda: correlation_map(
-        np.corrcoef(np.random.default_rng(0).normal(size=(80, 9))), [LONG_NAMES[i] for i in UNEVEN], title="x"
-    ),
-    "map, one": lambda: patient_map([[1, 2]], ["x"], title="x"),
-    "map, one place": lambda: patient_map(np.zeros((3, 2)), [LONG] * 3, title="x"),
-    "map, unknown": lambda: patient_map(np.full((2, 2), NAN), ["a", "b"], title="x", note="UMAP"),
-    "map, 20": lambda: patient_map(UNEVEN[:, None] * [[1, 2]], [LONG_NAMES[i] for i in UNEVEN], title="x"),
-    "comparison, nothing": lambda: comparison_scatter(np.zeros(9), np.zeros(9), [], [], names=("a", "b")),
-    "comparison, constant": lambda: comparison_scatter(
-        np.full(30, 5.0), np.full(30, 5.0), range(12), range(12, 24), names=(LONG, LONG)
-    ),
-    "sweep, one": lambda: threshold_sweep([-3], [0.5], [0.4], [0.6], [10]),
-    "sweep, unknown": lambda: threshold_sweep([-1, -3], [NAN] * 2, [NAN] * 2, [NAN] * 2, [0, 0], chosen=-3, title="x"),
-    "methods, none": lambda: method_figure(METHODS.iloc[:0], title="x"),
-    "methods, one": lambda: method_figure(LEFT_OUT.iloc[:1], null=(0.1, 0.2), title="x"),
-    "methods, 20": lambda: method_figure(
-        pd.DataFrame({"value": 0.5, "low": 0.5, "high": 0.5}, index=LONG_NAMES), title="x"
-    ),
-    "confusion, one": lambda: confusion_figure([[3]], ["x"], title="x"),
-    "confusion, two": lambda: confusion_figure([[0, 0], [1, 1500]], ["x", LONG], title="x"),
-    "confusion, five": lambda: confusion_figure(np.eye(5) * 20, DISEASES, title="x"),
-    "confusion, 20": lambda: confusion_figure(np.full((20, 20), 10.5), LONG_NAMES, title="x"),
-    "calibration, one": lambda: calibration_figure([0.7], [True], ece=NAN, title="x"),
-    "calibration, none": lambda: calibration_figure([NAN], [True], title="x"),
-}
-
-
-@pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("name", ODD)
-def test_odd_figures_are_legible(name: str) -> None:
-    assert_legible(ODD[name]())
-
-
-def test_names_are_in_full_at_both_sides_of_twenty_groups() -> None:
-    for name in ("correlation, 20", "confusion, 20"):
-        axes = ODD[name]().axes[0]
-        assert len([text for text in texts(axes) if "leukaemia" in text]) == 40
-
-
-FIGURES: dict[str, Callable[[], Figure]] = {
-    "diseases": lambda: disease_barcodes(MEANS, DISEASES, np.bincount(CODES).tolist(), highlighted=[3, 9], title="x"),
-    "patient": lambda: patient_barcode(BARCODES[0], BARCODES[CODES == 4], name="a", reference_name="healthy"),
-    "correlation": lambda: correlation_map(np.corrcoef(BARCODES), GROUPS, title="x"),
-    "map": lambda: patient_map(BARCODES[:, :2], GROUPS, title="x", note="two latents"),
-    "comparison": lambda: comparison_scatter(MEANS[0], MEANS[1], [1, 2], [3], names=("a", "b")),
-    "sweep": lambda: threshold_sweep(**SWEEP, null=(0.2, 0.3), chosen=-2, paper=(-3, 0.832, 0.044), title="x"),
-    "methods": lambda: method_figure(LEFT_OUT, chance=0.2, null=(0.1, 0.3), title="x"),
-    "confusion": lambda: confusion_figure(np.eye(5) * 20 + 0.4, DISEASES, title="x"),
-    "calibration": lambda: calibration_figure(np.linspace(0.2, 1, 60), np.arange(60) % 3 > 0, ece=0.1, title="x"),
-}
-
-
-@pytest.mark.parametrize("name", FIGURES)
-def test_same_figure_same_bytes(name: str, tmp_path: Path) -> None:
-    assert_legible(FIGURES[name]())
-    for copy in ("a", "b"):
-        save(FIGURES[name](), tmp_path / copy)
-    for suffix in (".png", ".svg"):
-        assert (tmp_path / f"a{suffix}").read_bytes() == (tmp_path / f"b{suffix}").read_bytes()

@@ -13,12 +13,19 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from support.explorer import free_port
 from support.paths import ROOT
 from support.studies import SET
 
 BUNDLE = ROOT / "src" / "cytosae" / "explorer" / "bundle" / "index.html"
 CHROMIUM = shutil.which("chromium")
+NEEDED = [
+    pytest.mark.skipif(CHROMIUM is None, reason="no chromium here; install Debian's package of that name"),
+    pytest.mark.skipif(not BUNDLE.is_file(), reason="the page is not built: npm ci && npm run build in frontend/"),
+]
+"""The marks of every test in a browser."""
 SERVE = """
 import sys, uvicorn
 from pathlib import Path

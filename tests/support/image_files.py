@@ -18,6 +18,8 @@ from cytosae.cells import (
 )
 from cytosae.cells.samples import UnreadableImage
 
+QUIET = pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+"""The mark of tests that read odd files: pytest takes the package's own filter away."""
 HEIGHT, WIDTH = 20, 30
 RANDOM = np.random.default_rng(0)
 RGB = RANDOM.integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)

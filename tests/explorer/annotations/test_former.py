@@ -1,6 +1,5 @@
 """Judgements of an autoencoder that a study had before: read and exported always, never mixed with those of another."""
 
-# ruff: noqa: F811
 from __future__ import annotations
 
 import csv
@@ -23,7 +22,6 @@ from cytosae.explorer.annotations import Database, default_address, former_studi
 from cytosae.settings import CompareConfig
 from support.annotations import SAE_DIGEST, client_of, judgement, make_list, put
 from support.commands import ask_with_messages, assert_user_error, cytosae
-from .test_routes import study  # noqa: F401
 
 OTHER = "ab12" * 16
 run = partial(ask_with_messages, "annotations")
