@@ -7,10 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from cytosae.cells import (
-    list_cells,
-    read_attributes,
-)
+from cytosae.cells import list_cells, read_attributes
 from cytosae.errors import CytosaeError
 from support.sources import columns_of, table
 

@@ -8,9 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cytosae.cells import (
-    read_image,
-)
+from cytosae.cells import read_image
 from support.image_files import (
     ALPHA,
     GREY,

@@ -11,13 +11,7 @@ import pytest
 from anndata.io import write_elem
 from typer.testing import CliRunner
 
-from cytosae.cells import (
-    RESERVED,
-    chosen_columns,
-    held_out,
-    list_cells,
-    read_cells,
-)
+from cytosae.cells import RESERVED, chosen_columns, held_out, list_cells, read_cells
 from cytosae.cells.columns import FILE_COLUMNS, READING_COLUMNS
 from cytosae.cli.commands import app
 from cytosae.concepts.storage import _obs

@@ -10,9 +10,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from cytosae.cells import (
-    list_cells,
-)
+from cytosae.cells import list_cells
 from cytosae.errors import CytosaeError
 from cytosae.study import list_to
 from support.sources import columns_of, picture, refusal

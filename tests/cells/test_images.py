@@ -18,13 +18,7 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 
-from cytosae.cells import (
-    decode,
-    list_cells,
-    load_squashed,
-    looks_like_image,
-    read_image,
-)
+from cytosae.cells import decode, list_cells, load_squashed, looks_like_image, read_image
 from cytosae.cells.images import MOST_PIXELS
 from cytosae.cells.samples import TooManyPixels, UnreadableImage
 from support.image_files import (

@@ -11,12 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from cytosae.cells import (
-    difference,
-    list_cells,
-    read_cells,
-    write_cells,
-)
+from cytosae.cells import difference, list_cells, read_cells, write_cells
 from cytosae.cells.columns import FILE_COLUMNS, READING_COLUMNS
 from cytosae.errors import CytosaeError
 from support.sources import columns_of, refusal, table

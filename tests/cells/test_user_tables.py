@@ -10,10 +10,7 @@ import pandas as pd
 import pytest
 
 from cytosae.artefacts import write_csv
-from cytosae.cells import (
-    list_cells,
-    read_source,
-)
+from cytosae.cells import list_cells, read_source
 from cytosae.cells.user_tables import read_table
 from support.sources import columns_of, refusal, table
 

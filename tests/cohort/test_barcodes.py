@@ -12,13 +12,7 @@ import scipy.sparse as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cytosae.cohort import (
-    BarcodeSums,
-    barcode_correlation,
-    disease_barcodes,
-    make_barcodes,
-    read_barcodes,
-)
+from cytosae.cohort import BarcodeSums, barcode_correlation, disease_barcodes, make_barcodes, read_barcodes
 from cytosae.concepts import read_activations, read_concepts, stream_concepts
 from cytosae.errors import CytosaeError
 from cytosae.settings import BarcodeConfig

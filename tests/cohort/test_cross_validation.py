@@ -6,12 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from cytosae.cohort import (
-    classification_task,
-    given_folds,
-    stratified_folds,
-    sweep,
-)
+from cytosae.cohort import classification_task, given_folds, stratified_folds, sweep
 from cytosae.cohort.cross_validation import cross_validate, figures, linear_predictor
 from support.cohorts import QUICK, cohort
 

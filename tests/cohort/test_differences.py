@@ -7,11 +7,7 @@ import pandas as pd
 import pytest
 from scipy.stats import mannwhitneyu
 
-from cytosae.cohort import (
-    compare,
-    most_different,
-    strata_of,
-)
+from cytosae.cohort import compare, most_different, strata_of
 
 
 def test_comparison_by_hand() -> None:

@@ -9,9 +9,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from cytosae.cohort import (
-    duplicates,
-)
+from cytosae.cohort import duplicates
 from cytosae.cohort.duplicates import NEAREST, SAME, correlations, fingerprints, near_pairs, shared_cells
 
 

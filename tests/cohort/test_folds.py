@@ -6,12 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cytosae.cohort import (
-    classification_task,
-    given_folds,
-    stratified_folds,
-    sweep,
-)
+from cytosae.cohort import classification_task, given_folds, stratified_folds, sweep
 from cytosae.cohort.cross_validation import figures, shuffled_within
 from cytosae.errors import CytosaeError
 from support.cohorts import QUICK, cohort

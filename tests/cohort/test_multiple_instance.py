@@ -8,12 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cytosae.cohort import (
-    make_barcodes,
-    patient_tokens,
-    predict_bags,
-    read_barcodes,
-)
+from cytosae.cohort import make_barcodes, patient_tokens, predict_bags, read_barcodes
 from cytosae.cohort.multiple_instance import Bags
 from cytosae.errors import CytosaeError
 from cytosae.tokens import TokenStore

@@ -5,10 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cytosae.cohort import (
-    selected,
-    unusual,
-)
+from cytosae.cohort import selected, unusual
 
 
 def test_unusual_concepts_are_found_and_flukes_are_not() -> None:

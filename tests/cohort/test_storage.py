@@ -5,10 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from cytosae.cohort import (
-    methods_figure,
-    read_methods,
-)
+from cytosae.cohort import methods_figure, read_methods
 
 
 def test_a_classification_of_an_earlier_version_is_read(tmp_path: Path) -> None:

@@ -5,11 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from cytosae.cohort import (
-    classification_task,
-    stratified_folds,
-    sweep,
-)
+from cytosae.cohort import classification_task, stratified_folds, sweep
 from cytosae.cohort.cross_validation import figures
 from cytosae.errors import CytosaeError
 from support.cohorts import QUICK, cohort

@@ -10,13 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cytosae.cohort import (
-    association,
-    cohort_warnings,
-    make_barcodes,
-    read_barcodes,
-    variance_between,
-)
+from cytosae.cohort import association, cohort_warnings, make_barcodes, read_barcodes, variance_between
 from cytosae.settings import BarcodeConfig
 from cytosae.tokens import TokenStore
 from support.cohorts import cohort, encoded, people

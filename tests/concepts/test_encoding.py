@@ -11,12 +11,7 @@ import pytest
 import scipy.sparse as sp
 import torch
 
-from cytosae.concepts import (
-    encode,
-    read_concepts,
-    read_datasets,
-    read_maps,
-)
+from cytosae.concepts import encode, read_concepts, read_datasets, read_maps
 from cytosae.concepts.storage import concept_files, read_activations, stream_concepts
 from cytosae.errors import CytosaeError
 from cytosae.sae import SAE

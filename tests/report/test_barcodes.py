@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from cytosae.cohort import (
-    barcode_correlation,
-)
+from cytosae.cohort import barcode_correlation
 from cytosae.report.barcodes import _alike_together
 
 

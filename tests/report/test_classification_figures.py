@@ -5,20 +5,9 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.colors import to_hex
 
-from cytosae.report import (
-    calibration_figure,
-    confusion_figure,
-    method_figure,
-    threshold_sweep,
-)
+from cytosae.report import calibration_figure, confusion_figure, method_figure, threshold_sweep
 from cytosae.report.style import ACCENT, BLUE, INK, NULL, RULE
-from support.patient_figures import (
-    LEFT_OUT,
-    METHODS,
-    SWEEP,
-    leaders,
-    written,
-)
+from support.patient_figures import LEFT_OUT, METHODS, SWEEP, leaders, written
 from support.report_figures import NAN, assert_legible, texts
 
 

@@ -9,21 +9,10 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 
-from cytosae.report import (
-    comparison_scatter,
-    correlation_map,
-    disease_barcodes,
-    patient_barcode,
-    patient_map,
-)
+from cytosae.report import comparison_scatter, correlation_map, disease_barcodes, patient_barcode, patient_map
 from cytosae.report.layout import flags, pooled
 from cytosae.report.style import BLUE, INK, NULL, ORANGE, RULE, axes_at, drawing
-from support.patient_figures import (
-    GROUPS,
-    MEANS,
-    leaders,
-    written,
-)
+from support.patient_figures import GROUPS, MEANS, leaders, written
 from support.report_figures import NAN, assert_legible, picture_axes, texts
 
 # Columns: strong everywhere, never, in c alone, in b by far, in b a little, weak in a, in a by far.

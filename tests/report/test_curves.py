@@ -8,15 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cytosae.report import (
-    density_histogram,
-    threshold_counts,
-    training_curves,
-)
-from support.report_figures import (
-    assert_legible,
-    texts,
-)
+from cytosae.report import density_histogram, threshold_counts, training_curves
+from support.report_figures import assert_legible, texts
 
 
 def test_training_curves_draw_the_log() -> None:

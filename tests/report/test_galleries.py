@@ -10,20 +10,9 @@ import pytest
 from matplotlib.colors import to_hex
 
 from cytosae.cells import load_squashed
-from cytosae.report import (
-    Row,
-    overlay,
-    patch_references,
-    reference_grid,
-)
+from cytosae.report import Row, overlay, patch_references, reference_grid
 from cytosae.report.style import GREEN, INK, NULL, ORANGE, SKY
-from support.report_figures import (
-    PATCH_LATENTS,
-    assert_legible,
-    picture_axes,
-    reference_row,
-    texts,
-)
+from support.report_figures import PATCH_LATENTS, assert_legible, picture_axes, reference_row, texts
 
 
 def test_reference_grid_draws_every_image_with_one_scale(real_cells: Path) -> None:

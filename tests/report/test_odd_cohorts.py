@@ -22,17 +22,7 @@ from cytosae.report import (
     save,
     threshold_sweep,
 )
-from support.patient_figures import (
-    BARCODES,
-    CODES,
-    DISEASES,
-    GROUPS,
-    LEFT_OUT,
-    LONG,
-    MEANS,
-    METHODS,
-    SWEEP,
-)
+from support.patient_figures import BARCODES, CODES, DISEASES, GROUPS, LEFT_OUT, LONG, MEANS, METHODS, SWEEP
 from support.report_figures import NAN, assert_legible, texts
 
 LONG_NAMES = [f"{i}_{LONG}" for i in range(20)]

@@ -10,16 +10,8 @@ import numpy as np
 import pytest
 
 from cytosae.cells import load_squashed
-from cytosae.report import (
-    enlarge,
-    multiplied,
-    overlay,
-    reference_grid,
-)
-from support.report_figures import (
-    corners,
-    reference_row,
-)
+from cytosae.report import enlarge, multiplied, overlay, reference_grid
+from support.report_figures import corners, reference_row
 
 
 def test_enlarge_repeats_each_patch() -> None:

@@ -5,13 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from cytosae.report import (
-    overview,
-)
-from support.report_figures import (
-    assert_legible,
-    latent_statistics,
-)
+from cytosae.report import overview
+from support.report_figures import assert_legible, latent_statistics
 
 
 def test_overview_draws_every_active_latent_where_it_belongs() -> None:

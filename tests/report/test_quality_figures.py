@@ -7,17 +7,9 @@ import pandas as pd
 import pytest
 from matplotlib.colors import to_hex
 
-from cytosae.report import (
-    quality_summary,
-)
+from cytosae.report import quality_summary
 from cytosae.report.style import ACCENT, INK, NULL
-from support.report_figures import (
-    NAN,
-    QUALITY,
-    assert_legible,
-    measures,
-    texts,
-)
+from support.report_figures import NAN, QUALITY, assert_legible, measures, texts
 
 
 def test_quality_summary_draws_methods_and_lists_the_rest() -> None:

@@ -18,12 +18,7 @@ from cytosae.report import (
     save,
     threshold_counts,
 )
-from support.report_figures import (
-    PATCH_LATENTS,
-    QUALITY,
-    latent_statistics,
-    reference_row,
-)
+from support.report_figures import PATCH_LATENTS, QUALITY, latent_statistics, reference_row
 
 FIGURES: dict[str, Callable[[], Figure]] = {
     "overview": lambda: overview(latent_statistics(), title="x"),

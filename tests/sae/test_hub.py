@@ -15,12 +15,7 @@ from cytosae.errors import CytosaeError
 from cytosae.sae import SAE
 from cytosae.sae.card import Evidence, card, evidence_of
 from support.commands import exit_code
-from support.foreign_weights import (
-    D,
-    S,
-    arrays,
-    same_bytes,
-)
+from support.foreign_weights import D, S, arrays, same_bytes
 
 _METADATA = {
     "training": {"expansion": 4, "l1": 8e-5, "images": 1600},

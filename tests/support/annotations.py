@@ -14,9 +14,7 @@ from fastapi.testclient import TestClient
 
 from cytosae.artefacts import FileRecord, Manifest
 from cytosae.concepts import encode_inputs
-from cytosae.explorer.annotations import (
-    Database,
-)
+from cytosae.explorer.annotations import Database
 from cytosae.explorer.annotations.routes import router
 from cytosae.settings import BarcodeConfig, EncodeConfig
 from cytosae.study import stages

@@ -13,9 +13,7 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
-from cytosae.cells import (
-    decode,
-)
+from cytosae.cells import decode
 from cytosae.cells.samples import UnreadableImage
 
 QUIET = pytest.mark.filterwarnings("ignore::UserWarning:PIL")

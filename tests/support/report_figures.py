@@ -11,9 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from cytosae.report import (
-    Row,
-)
+from cytosae.report import Row
 
 
 def latent_statistics(n: int = 200) -> pd.DataFrame:

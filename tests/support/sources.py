@@ -9,9 +9,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from cytosae.cells import (
-    list_cells,
-)
+from cytosae.cells import list_cells
 from cytosae.errors import CytosaeError
 
 

@@ -16,18 +16,12 @@ import torch
 from fastapi.testclient import TestClient
 
 from cytosae.concepts import encode
-from cytosae.explorer.annotations import (
-    Database,
-)
+from cytosae.explorer.annotations import Database
 from cytosae.sae import SAE
 from cytosae.settings import BarcodeConfig
 from cytosae.study import stages
 from cytosae.tokens import TokenStore
-from support.annotations import (
-    SAE_DIGEST,
-    client_of,
-    postgresql_programs,
-)
+from support.annotations import SAE_DIGEST, client_of, postgresql_programs
 
 
 @pytest.fixture(scope="package")

@@ -18,11 +18,7 @@ from cytosae.explorer.annotations import (
     majority,
     pairwise,
 )
-from support.annotations import (
-    client_of,
-    make_list,
-    put,
-)
+from support.annotations import client_of, make_list, put
 
 
 def table(*rows: str) -> dict[str, dict[Any, str]]:

@@ -14,16 +14,9 @@ from typer.testing import CliRunner
 
 from cytosae.concepts import draw_panel, read_concepts
 from cytosae.errors import CytosaeError
-from cytosae.explorer.annotations import (
-    open_database,
-)
+from cytosae.explorer.annotations import open_database
 from cytosae.tokens import TokenStore
-from support.annotations import (
-    client_of,
-    put,
-    up_to_date,
-    write_comparison,
-)
+from support.annotations import client_of, put, up_to_date, write_comparison
 
 
 def test_annotations_from_the_command_line(

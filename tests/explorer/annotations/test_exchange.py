@@ -14,22 +14,11 @@ from fastapi.testclient import TestClient
 
 from cytosae.artefacts import write_json
 from cytosae.errors import CytosaeError
-from cytosae.explorer.annotations import (
-    Database,
-    everything,
-    export,
-    take,
-)
+from cytosae.explorer.annotations import Database, everything, export, take
 from cytosae.explorer.annotations.schemas import WorklistFile
 from cytosae.explorer.annotations.tabular import from_csv
 from cytosae.explorer.annotations.worklists import from_panel
-from support.annotations import (
-    SAE_DIGEST,
-    client_of,
-    judgement,
-    make_list,
-    put,
-)
+from support.annotations import SAE_DIGEST, client_of, judgement, make_list, put
 
 
 def filled(client: TestClient) -> int:

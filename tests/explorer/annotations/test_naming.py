@@ -13,20 +13,9 @@ import pytest
 from cytosae.artefacts import sha256_file
 from cytosae.concepts import read_concepts
 from cytosae.errors import CytosaeError
-from cytosae.explorer.annotations import (
-    agreed_names,
-    current_annotations,
-    name_latents,
-    open_database,
-)
+from cytosae.explorer.annotations import agreed_names, current_annotations, name_latents, open_database
 from cytosae.tokens import TokenStore
-from support.annotations import (
-    client_of,
-    judgement,
-    make_list,
-    put,
-    up_to_date,
-)
+from support.annotations import client_of, judgement, make_list, put, up_to_date
 
 
 def contents(path: Path) -> dict[str, Any]:

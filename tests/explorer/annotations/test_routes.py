@@ -9,16 +9,9 @@ from fastapi.testclient import TestClient
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from cytosae.explorer.annotations import (
-    VOCABULARY,
-    Database,
-)
+from cytosae.explorer.annotations import VOCABULARY, Database
 from cytosae.explorer.annotations.routes import router
-from support.annotations import (
-    judgement,
-    make_list,
-    put,
-)
+from support.annotations import judgement, make_list, put
 
 
 def test_a_worklist_from_its_making_to_its_summary(client: TestClient) -> None:

@@ -10,16 +10,9 @@ import pytest
 
 from cytosae.concepts import draw_panel
 from cytosae.errors import CytosaeError
-from cytosae.explorer.annotations import (
-    everything,
-    from_comparison,
-    open_database,
-)
+from cytosae.explorer.annotations import everything, from_comparison, open_database
 from cytosae.tokens import TokenStore
-from support.annotations import (
-    client_of,
-    write_comparison,
-)
+from support.annotations import client_of, write_comparison
 
 
 def test_a_panel_becomes_a_worklist(study: tuple[Path, TokenStore], tmp_path: Path) -> None:

@@ -20,15 +20,8 @@ from fastapi.testclient import TestClient
 from sqlalchemy import text
 
 from cytosae.errors import CytosaeError
-from cytosae.explorer.annotations import (
-    Database,
-)
-from support.annotations import (
-    SAE_DIGEST,
-    client_of,
-    judgement,
-    put,
-)
+from cytosae.explorer.annotations import Database
+from support.annotations import SAE_DIGEST, client_of, judgement, put
 from support.explorer import free_port
 
 WRITER = """

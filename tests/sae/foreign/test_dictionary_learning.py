@@ -11,18 +11,8 @@ import torch
 
 from cytosae.errors import CytosaeError
 from cytosae.sae.foreign import import_sae
-from support.foreign_files import (
-    dictionary_file,
-    linear_state,
-    saev_file,
-    saev_header,
-)
-from support.foreign_weights import (
-    agrees,
-    arrays,
-    by_hand,
-    same_bytes,
-)
+from support.foreign_files import dictionary_file, linear_state, saev_file, saev_header
+from support.foreign_weights import agrees, arrays, by_hand, same_bytes
 
 
 @pytest.mark.parametrize("legacy", [True, False])

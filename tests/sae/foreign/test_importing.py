@@ -22,13 +22,7 @@ from support.foreign_files import (
     saev_file,
     saev_header,
 )
-from support.foreign_weights import (
-    D,
-    S,
-    arrays,
-    made_by,
-    same_bytes,
-)
+from support.foreign_weights import D, S, arrays, made_by, same_bytes
 
 
 def test_shapes_and_numbers_are_looked_at(tmp_path: Path) -> None:

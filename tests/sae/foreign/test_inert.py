@@ -30,15 +30,8 @@ from cytosae.errors import CytosaeError
 from cytosae.sae import SAE
 from cytosae.sae.foreign import import_sae
 from support.commands import assert_user_error, cytosae, exit_code
-from support.foreign_files import (
-    release_file,
-    saev_file,
-    saev_header,
-)
-from support.foreign_weights import (
-    arrays,
-    same_bytes,
-)
+from support.foreign_files import release_file, saev_file, saev_header
+from support.foreign_weights import arrays, same_bytes
 from support.pickles import Calls
 
 

@@ -13,17 +13,8 @@ from torch import nn
 
 from cytosae.errors import CytosaeError
 from cytosae.sae.foreign import import_sae
-from support.foreign_files import (
-    overcomplete_module,
-    overcomplete_state,
-)
-from support.foreign_weights import (
-    D,
-    S,
-    agrees,
-    arrays,
-    tokens,
-)
+from support.foreign_files import overcomplete_module, overcomplete_state
+from support.foreign_weights import D, S, agrees, arrays, tokens
 
 
 def overcomplete_expected(state: dict[str, torch.Tensor]) -> tuple[np.ndarray, np.ndarray]:

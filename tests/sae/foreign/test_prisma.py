@@ -15,14 +15,7 @@ from cytosae.sae import SAE
 from cytosae.sae.card import card
 from cytosae.sae.foreign import import_sae
 from support.commands import exit_code
-from support.foreign_weights import (
-    S,
-    activation_by_hand,
-    agrees,
-    arrays,
-    by_hand,
-    gate,
-)
+from support.foreign_weights import S, activation_by_hand, agrees, arrays, by_hand, gate
 
 
 class _Prisma:

@@ -12,16 +12,8 @@ import torch
 from cytosae.errors import CytosaeError
 from cytosae.sae import SAE
 from cytosae.sae.foreign import import_sae
-from support.foreign_files import (
-    release_file,
-)
-from support.foreign_weights import (
-    D,
-    agrees,
-    arrays,
-    by_hand,
-    same_bytes,
-)
+from support.foreign_files import release_file
+from support.foreign_weights import D, agrees, arrays, by_hand, same_bytes
 
 
 @pytest.mark.parametrize("key", ["cfg", "config"])

@@ -13,22 +13,8 @@ from safetensors.torch import save_file
 from cytosae.errors import CytosaeError
 from cytosae.sae.foreign import import_sae
 from support.commands import exit_code
-from support.foreign_files import (
-    V3,
-    V6,
-    saelens_folder,
-)
-from support.foreign_weights import (
-    D,
-    S,
-    activation_by_hand,
-    agrees,
-    arrays,
-    by_hand,
-    gate,
-    same_bytes,
-    thresholds,
-)
+from support.foreign_files import V3, V6, saelens_folder
+from support.foreign_weights import D, S, activation_by_hand, agrees, arrays, by_hand, gate, same_bytes, thresholds
 
 
 @pytest.mark.parametrize("config", [V6, V3, {**V3, "normalize_activations": False, "activation_fn_str": None}])

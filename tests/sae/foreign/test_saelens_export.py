@@ -18,17 +18,7 @@ from safetensors.torch import load_file
 from cytosae.sae import SAE
 from cytosae.sae.foreign import import_sae, write_saelens
 from support.commands import exit_code
-from support.foreign_weights import (
-    D,
-    S,
-    activation_by_hand,
-    agrees,
-    arrays,
-    by_hand,
-    made_by,
-    same_bytes,
-    tokens,
-)
+from support.foreign_weights import D, S, activation_by_hand, agrees, arrays, by_hand, made_by, same_bytes, tokens
 
 
 def test_export_keeps_every_byte(tmp_path: Path) -> None:

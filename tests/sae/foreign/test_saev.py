@@ -9,17 +9,8 @@ import pytest
 
 from cytosae.errors import CytosaeError
 from cytosae.sae.foreign import import_sae
-from support.foreign_files import (
-    saev_file,
-    saev_header,
-)
-from support.foreign_weights import (
-    D,
-    agrees,
-    arrays,
-    by_hand,
-    same_bytes,
-)
+from support.foreign_files import saev_file, saev_header
+from support.foreign_weights import D, agrees, arrays, by_hand, same_bytes
 
 
 @pytest.mark.parametrize(
