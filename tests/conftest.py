@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
-from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -17,22 +13,22 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from filelock import FileLock
 from PIL import Image
 
-from cytosae import interrupts
 from cytosae.analysis import classify
-from cytosae.artefacts import SEAL
-from cytosae.backbones import BackboneInfo
-from cytosae.cells import list_cells
-from cytosae.cli import main
-from cytosae.settings import BackboneConfig, ClassifyConfig, CompareConfig, TrainConfig
-from cytosae.study import RunConfig, Study
-from cytosae.tokens import LiveTokens, TokenStore, store_layout
+from cytosae.settings import ClassifyConfig, CompareConfig
+from cytosae.study import Study
+from cytosae.tokens import TokenStore, store_layout
+
+pytest.register_assert_rewrite("support")  # before anything of it is imported
+
+from support.folders import made_once  # noqa: E402
+from support.paths import SHARED  # noqa: E402
+from support.planted import PlantedBackbone, numbered_cells, tiny_info  # noqa: E402
+from support.studies import DRAWN, drawn_config  # noqa: E402
 
 # As many threads as the environment says, so that the tests can be tried with one and with many; otherwise two.
 torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
-_SHARED = Path(os.environ.get("CYTOSAE_DATA", Path(__file__).resolve().parents[1].parent / "shared"))
 
 
 MISSING = {
@@ -80,7 +76,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 @pytest.fixture(scope="session")
 def real_cells() -> Path:
     """Folder of the 8,961 real single-cell images."""
-    folder = _SHARED / "data" / "cells"
+    folder = SHARED / "data" / "cells"
     if not (folder / "cells.csv").is_file():
         pytest.skip(f"no real cells at {folder}; set CYTOSAE_DATA to the folder that holds data/ and golden/")
     return folder
@@ -89,26 +85,11 @@ def real_cells() -> Path:
 @pytest.fixture(scope="session")
 def golden() -> dict[str, np.ndarray]:
     """Published statistics of the released CytoSAE on MLL23."""
-    path = _SHARED / "golden" / "mll23_release_statistics.npz"
+    path = SHARED / "golden" / "mll23_release_statistics.npz"
     if not path.is_file():
         pytest.skip(f"no published statistics at {path}; set CYTOSAE_DATA")
     with np.load(path) as arrays:
         return dict(arrays)
-
-
-def made_once(tmp_path_factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
-    """A folder that the first of the tests' processes makes and all of them read."""
-    folder = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        folder = folder.parent
-    folder = folder / name
-    with FileLock(f"{folder}.lock"):
-        if not (done := folder / ".made").exists():
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir()
-            make(folder)
-            done.touch()
-    return folder
 
 
 @pytest.fixture(scope="session")
@@ -135,24 +116,6 @@ def some_cells(real_cells: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     chosen["mask"] = [str(real_cells / m) if isinstance(m, str) else None for m in chosen["mask"]]
     folder = made_once(tmp_path_factory, "some", lambda to: chosen.to_csv(to / "some.csv", index=False))
     return folder / "some.csv"
-
-
-DRAWN = "synthetic:patients=20,cells=9,seed=4"
-"""Twenty synthetic patients of five groups, nine cells each."""
-
-
-def drawn_config() -> RunConfig:
-    """How a study of `DRAWN` is made."""
-    training = TrainConfig(
-        expansion=2,
-        images=960,
-        batch_images=16,
-        l1=4e-5,
-        learning_rate=1e-3,
-        directions_init="tokens",
-        dead_latent_loss="none",
-    )
-    return RunConfig(backbone=BackboneConfig("tiny"), train=training)
 
 
 @pytest.fixture(scope="session")
@@ -204,40 +167,6 @@ def pictures(tmp_path: Path) -> Path:
     return tmp_path / "pictures"
 
 
-def tiny_info(d_model: int = 8, grid: tuple[int, int] = (2, 3), layer: int = 1, fingerprint: str = "f") -> BackboneInfo:
-    """Description of a backbone that need not exist."""
-    return BackboneInfo(
-        name="planted",
-        source="test",
-        revision=None,
-        fingerprint=fingerprint,
-        model_type="dinov2",
-        d_model=d_model,
-        depth=3,
-        patch_size=14,
-        image_size=224,
-        grid=grid,
-        n_tokens=1 + grid[0] * grid[1],
-        layer=layer,
-        dtype="float32",
-        mean=(0.0, 0.0, 0.0),
-        std=(1.0, 1.0, 1.0),
-    )
-
-
-class PlantedBackbone:
-    """Gives tokens that the test chose, by cell: the first pixel of an image holds the cell's number."""
-
-    def __init__(self, tokens: torch.Tensor, info: BackboneInfo) -> None:
-        self.planted, self.info = tokens, info
-        self.seen: list[int] = []
-
-    def tokens(self, images: torch.Tensor) -> torch.Tensor:
-        numbers = images[:, 0, 0, 0].long() * 256 + images[:, 0, 0, 1].long()
-        self.seen += numbers.tolist()
-        return self.planted[numbers]
-
-
 @pytest.fixture
 def make_store(tmp_path: Path) -> Callable[..., TokenStore]:
     """Writes a token store that holds given tokens ``(n_cells, n_tokens, d_model)``, through the real writer."""
@@ -254,86 +183,3 @@ def make_store(tmp_path: Path) -> Callable[..., TokenStore]:
         return TokenStore(folder / "tokens")
 
     return make
-
-
-def numbered_cells(folder: Path, count: int, **columns: Any) -> pd.DataFrame:
-    """Listing of `count` images whose first pixel holds their number."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for number in range(count):
-        pixels = np.zeros((224, 224, 3), dtype=np.uint8)
-        pixels[0, 0] = (number // 256, number % 256, 7)
-        Image.fromarray(pixels).save(folder / f"{number:05d}.bmp")
-    table = list_cells(folder).cells
-    for name, values in columns.items():
-        if name != "fingerprint":
-            table[name] = pd.array(values, dtype="string")
-    return table
-
-
-def live(tokens: torch.Tensor, folder: Path, **columns: Any) -> LiveTokens:
-    """The given tokens, made on the fly."""
-    info = tiny_info(tokens.shape[2], (2, (tokens.shape[1] - 1) // 2))
-    backbone = PlantedBackbone(tokens, info)
-    table = numbered_cells(folder, len(tokens), **columns)
-    return LiveTokens(table, lambda: backbone, store_layout(info), workers=0)  # type: ignore[arg-type,return-value]
-
-
-def cytosae(*arguments: object, check: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run the command as ``python -m cytosae`` does, in this process: its start takes longer than most of what is tested.
-
-    Only signals are left as they are; `cytosae_process` is a process of its own.
-    """
-    command, code = ["cytosae", *map(str, arguments)], 0
-    out, err = io.StringIO(), io.StringIO()
-    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
-        for name, value in {"HF_HUB_OFFLINE": "1", **environment}.items():
-            patch.setenv(name, value)
-        patch.setattr(sys, "argv", command)
-        for name in ("raise_on_signals", "no_more_signals"):
-            patch.setattr(interrupts, name, lambda: None)
-        try:
-            main()
-        except SystemExit as end:
-            code = int(end.code or 0)
-    return _checked(subprocess.CompletedProcess(command, code, out.getvalue(), err.getvalue()), check)
-
-
-def cytosae_process(*arguments: object, check: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run the command in a process of its own."""
-    done = subprocess.run(
-        [sys.executable, "-m", "cytosae", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "HF_HUB_OFFLINE": "1", **environment},
-        timeout=300,
-        check=False,
-    )
-    return _checked(done, check)
-
-
-def _checked(done: subprocess.CompletedProcess[str], check: bool) -> subprocess.CompletedProcess[str]:
-    if check:
-        assert done.returncode == 0, done.stderr
-    return done
-
-
-def edit_manifest(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
-    """Change a manifest as an earlier version might have written it: without the digest of its content."""
-    raw = json.loads(path.read_text(encoding="utf-8"))
-    raw.pop(SEAL)
-    change(raw)
-    path.write_text(json.dumps(raw), encoding="utf-8")
-
-
-def figures(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
-    """The JSON object that a command printed."""
-    return dict(json.loads(done.stdout))
-
-
-def assert_user_error(done: subprocess.CompletedProcess[str], *words: str) -> None:
-    """One clear message, exit code 2, no traceback."""
-    assert done.returncode == 2, (done.returncode, done.stderr)
-    assert "Traceback" not in done.stderr
-    (message,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-    for word in words:
-        assert word in message, message

@@ -1,0 +1,58 @@
+"""Folds: patients stay whole, and folds that cannot be are refused."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from cytosae.cohort import classification_task, given_folds, stratified_folds, sweep
+from cytosae.cohort.cross_validation import figures, shuffled_within
+from cytosae.errors import CytosaeError
+from support.cohorts import QUICK, cohort
+
+
+def test_rows_of_a_patient_stay_together() -> None:
+    target = np.repeat(np.arange(20) % 2, 2)
+    patients = [f"P{i // 2}" for i in range(40)]
+    folds = stratified_folds(target, patients, 5, 3, seed=1)
+    for of in folds.row_folds:
+        assert (of[::2] == of[1::2]).all()
+        assert np.bincount(of).min() >= 6
+    assert not np.array_equal(folds.row_folds[0], folds.row_folds[1])
+    np.testing.assert_array_equal(folds.row_folds, stratified_folds(target, patients, 5, 3, seed=1).row_folds)
+
+
+def test_folds_that_cannot_be() -> None:
+    target = np.array([0, 0, 0, 1, 1, 1, 1])
+    few = stratified_folds(target, list("abcdefg"), 5, 1)
+    assert few.row_folds.max() == 2
+    assert "3 patients" in few.caveats[0]
+    column = pd.Series(["x", "x", "y", "y", "x", "y", None])
+    with pytest.raises(CytosaeError, match="'a'"):
+        given_folds(column, target, ["a", "b", "a", "d", "e", "f", "g"], "fold")
+    with pytest.raises(CytosaeError, match="1 different"):
+        given_folds(pd.Series(["x"] * 7), target, list("abcdefg"), "fold")
+    given = given_folds(pd.Series(["x", "x", "x", "y", "y", "y", None]), target, list("abcdefg"), "site")
+    np.testing.assert_array_equal(given.row_folds[0], [0, 0, 0, 1, 1, 1, -1])
+    assert any("occur nowhere else" in caveat for caveat in given.caveats)
+    assert any("not predicted" in caveat for caveat in given.caveats)
+
+
+def test_permutations_keep_the_classes_of_every_fold() -> None:
+    target, of = np.arange(30) % 3, np.arange(30) // 10
+    drawn = shuffled_within(of, target, 50, 0)
+    assert not np.array_equal(drawn[0], target)
+    for row in drawn:
+        for fold in range(3):
+            np.testing.assert_array_equal(np.sort(row[of == fold]), np.sort(target[of == fold]))
+
+
+@pytest.mark.parametrize("labels", [["A"] * 2 + ["B"] * 40, ["A"] * 2 + ["B"] * 2 + ["C"] * 2, ["A"] * 3 + ["B"] * 2])
+def test_two_patients_of_a_class_are_enough_for_a_figure_with_its_caveat(labels: list[str]) -> None:
+    task = classification_task(cohort(n=len(labels), diagnosis=pd.Categorical(labels)), "diagnosis")
+    folds = stratified_folds(task.target, task.patients, 5, 2)
+    assert folds.row_folds.max() == 1
+    assert "smallest class has 2 patients: 2 folds" in folds.caveats[0]
+    told = figures(sweep(task, folds, QUICK).chosen, folds, task.classes, QUICK)
+    assert 0 <= told["weighted_f1"] <= 1

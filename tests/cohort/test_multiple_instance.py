@@ -1,0 +1,56 @@
+"""The deep baseline, and the tokens of patients that it looks at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cytosae.cohort import make_barcodes, patient_tokens, predict_bags, read_barcodes
+from cytosae.cohort.multiple_instance import Bags
+from cytosae.errors import CytosaeError
+from cytosae.tokens import TokenStore
+from support.cohorts import encoded, people
+
+
+def test_attention_finds_the_one_cell_that_tells() -> None:
+    rng = np.random.default_rng(0)
+    target = np.arange(40) % 2
+    bags, start = [], 0
+    cells = []
+    for label in target:
+        own = rng.normal(0, 1, (30, 16)).astype(np.float32)
+        if label:
+            own[rng.choice(30, 2, replace=False), 3] += 6
+        cells.append(own)
+        bags.append(np.arange(start, start + 30))
+        start += 30
+    everything = Bags(np.concatenate(cells), bags)
+    train = np.arange(40) < 28
+    said = predict_bags(everything, target, train, ~train, 2)
+    assert (said.argmax(axis=1) == target[~train]).mean() >= 0.9
+    np.testing.assert_allclose(said.sum(axis=1), 1, rtol=1e-5)
+    np.testing.assert_array_equal(said, predict_bags(everything, target, train, ~train, 2))
+    shuffled = rng.permutation(target)
+    blind = predict_bags(everything, shuffled, train, ~train, 2)
+    assert (blind.argmax(axis=1) == target[~train]).mean() < 0.9
+
+
+def test_tokens_of_patients(make_store: Callable[..., TokenStore], tmp_path: Path) -> None:
+    columns = people(dataset=["blood"] * 40)
+    folder = encoded(make_store, "a", **columns)
+    make_barcodes([folder], tmp_path / "b.h5ad")
+    data = read_barcodes(tmp_path / "b.h5ad")
+    store = TokenStore(folder.parent / "tokens")
+    found = patient_tokens(store, data)
+    tokens = store.read(np.arange(40)).float().numpy()
+    for row, name in enumerate(data.obs_names):
+        mine = store.cells["patient"].eq(name).to_numpy(bool)
+        np.testing.assert_allclose(found.cls[row], tokens[mine, 0].mean(axis=0), rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(found.patches[row], tokens[mine, 1:].mean(axis=(0, 1)), rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(found.bags.cells[found.bags.rows[row]], tokens[mine, 0], rtol=1e-5)
+    store.cells.loc[0, "patient"] = "somebody"
+    with pytest.raises(CytosaeError, match="4 cells of P0, the barcode 5"):
+        patient_tokens(store, data)
