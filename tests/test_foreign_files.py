@@ -22,7 +22,7 @@ from cytosae.artefacts import (
     FileRecord,
     Manifest,
     claim,
-    owned_files,
+    own_files,
     remove_outdated,
 )
 from cytosae.cells.datasets.folders import whole_folder
@@ -251,7 +251,7 @@ def test_a_killed_stage_knows_its_files_again(copied: Path, monkeypatch: pytest.
         assert (out / "A.h5ad").is_file()
     run(with_encoding(study, out))
     assert not (out / RANGES).exists()
-    assert {*owned_files(out, "concepts")} == {f"{name}.{end}" for name in "AB" for end in ("h5ad", "maps.safetensors")}
+    assert {*own_files(out, "concepts")} == {f"{name}.{end}" for name in "AB" for end in ("h5ad", "maps.safetensors")}
 
 
 def test_a_study_of_an_earlier_version_is_run_again(copied: Path) -> None:

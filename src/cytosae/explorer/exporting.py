@@ -16,16 +16,7 @@ from anyio.from_thread import start_blocking_portal
 from fastapi import FastAPI
 from starlette.types import Message
 
-from cytosae.artefacts import (
-    ANNOTATIONS,
-    MANIFEST,
-    FileRecord,
-    Manifest,
-    disk_errors,
-    foreign,
-    make_folder,
-    owned_files,
-)
+from cytosae.artefacts import ANNOTATIONS, MANIFEST, FileRecord, Manifest, disk_errors, foreign, make_folder, own_files
 from cytosae.console import Bar, progress, say
 from cytosae.errors import CytosaeError, in_short
 from cytosae.explorer.app import BUNDLE, create_app
@@ -117,7 +108,7 @@ def _refuse_foreign(target: Path, folder: Path) -> None:
 
 def _take_over(target: Path, page: Path) -> None:
     """Copy what somebody else put into an earlier export into the new one; refuse where it stands in the way."""
-    own = {*owned_files(target, STAGE), MANIFEST}
+    own = {*own_files(target, STAGE), MANIFEST}
     for path in target.rglob("*"):
         name = path.relative_to(target)
         if name.as_posix() in own:

@@ -43,7 +43,7 @@ class Step:
     """One step."""
 
     name: str
-    paper_section: str
+    section: str
     """What of the paper it belongs to."""
     run: Callable[[], Any]
     needs: tuple[str, ...] = ()

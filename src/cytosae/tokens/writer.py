@@ -21,7 +21,7 @@ from cytosae.artefacts import (
     claim,
     digest,
     disk_errors,
-    owned_files,
+    own_files,
     remove_outdated,
     whole_name,
 )
@@ -262,7 +262,7 @@ def _ordered(shards: dict[int, Shard]) -> list[Shard]:
 
 def _remove_leftovers(folder: Path, wanted: set[str], noted: Iterable[Shard]) -> None:
     """Remove the notes beside shards, what killed processes left behind, and shards of an earlier, larger set of cells."""
-    files = owned_files(folder, "tokens")
+    files = own_files(folder, "tokens")
     for path in folder.iterdir():
         left_behind = whole_name(path.name) != path.name and whole_name(path.name) in {*files, MANIFEST, LEDGER}
         if left_behind or (path.suffix == RECORD and path.name in files):
