@@ -297,7 +297,7 @@ def _database(address: str, study: Path | None = None) -> Any:
 
 
 def _annotated(study: Path, folder: Path) -> None:
-    from cytosae.explorer.annotations import add, export, from_list, put, schemas
+    from cytosae.explorer.annotations import add, export, from_list, save_annotation, schemas
 
     (folder / "concepts").mkdir()
     database = _database(f"sqlite:///{folder}/annotations.sqlite")
@@ -307,7 +307,7 @@ def _annotated(study: Path, folder: Path) -> None:
         for rater in ("Anna", "Bela"):
             said = {"verdict": "meaningful", "name": f"Kern {latent}", "comment": "c" * 50, "version": 0}
             place = {"dataset": "pbc", "latent": latent, "rater": rater, "worklist": number if latent % 2 else None}
-            put(database, schemas.AnnotationRequest.model_validate({**said, **place}))
+            save_annotation(database, schemas.AnnotationRequest.model_validate({**said, **place}))
     export(database, folder / "annotations.json")
     export(database, folder / "annotations.csv")
     database.close()

@@ -103,12 +103,10 @@ def download(file: RemoteFile, target: Path, on_progress: Progress | None = None
                 downloader=lambda url, output, _: _resume(file, url, temporary, Path(output), on_progress),
             )
     except requests.RequestException as error:  # before OSError, of which it is one
-        resume_hint = (
+        hint = (
             "What has arrived is kept; run the same command again." if file.checksum else "Run the same command again."
         )
-        raise CytosaeError(
-            f"{file.address}: could not be downloaded ({in_short(error)}). {resume_hint}{advice}"
-        ) from error
+        raise CytosaeError(f"{file.address}: could not be downloaded ({in_short(error)}). {hint}{advice}") from error
     except ValueError as error:  # of pooch, for a checksum that differs
         raise CytosaeError(
             f"{file.name}: what was downloaded has another checksum than the published {file.checksum}, and was removed. "

@@ -75,7 +75,7 @@ def test_static_export(
 
 def test_an_export_is_whole_or_not_there(study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def little(self: Any) -> dict[str, Any]:
-        self._put("study", b"{}")
+        self._write_file("study", b"{}")
         return {"files": self.files}
 
     bundle = tmp_path / "bundle"
@@ -93,7 +93,7 @@ def test_an_export_is_whole_or_not_there(study: Path, tmp_path: Path, monkeypatc
     assert (foreign / "thesis.txt").read_text() == "x"
 
     async def fails(self: Any) -> dict[str, Any]:
-        self._put("study", b"{}")
+        self._write_file("study", b"{}")
         raise KeyboardInterrupt
 
     monkeypatch.setattr(exporting._Export, "write", fails)

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from cytosae.artefacts import CONFIG, LEDGER, MANIFEST, WEIGHTS, FileRecord, Manifest, claim, owned, remove_outdated
+from cytosae.artefacts import CONFIG, LEDGER, MANIFEST, WEIGHTS, FileRecord, Manifest, claim, own_files, remove_outdated
 from cytosae.cells.datasets.folders import whole_folder
 from cytosae.cli.commands import app
 from cytosae.concepts import file_name, file_names
@@ -238,7 +238,7 @@ def test_a_killed_stage_knows_its_files_again(copied: Path, monkeypatch: pytest.
         assert (out / "A.h5ad").is_file()
     invoke(*with_encoding(study, out))
     assert not (out / RANGES).exists()
-    assert {*owned(out, "concepts")} == {f"{name}.{end}" for name in "AB" for end in ("h5ad", "maps.safetensors")}
+    assert {*own_files(out, "concepts")} == {f"{name}.{end}" for name in "AB" for end in ("h5ad", "maps.safetensors")}
 
 
 def test_a_study_of_an_earlier_version_is_run_again(copied: Path) -> None:

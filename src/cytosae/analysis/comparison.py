@@ -206,13 +206,13 @@ def _draw_references(
             rows = []
             for latent in chosen[:shown]:
                 halves = [viewer.shown(name, int(latent), *top[int(latent)]) for top in tops]
-                rows.append(_beside(viewer.title(int(latent)), *halves))
+                rows.append(_both_sides(viewer.title(int(latent)), *halves))
             title = f"Concepts in favour of {names[0] if name == 'first' else names[1]}"
             headings = {0: f"{names[0]} patients", _EACH: f"{names[1]} patients"}
             save(reference_grid(rows, title=title, each_row=True, headings=headings), folder / f"references-{name}")
 
 
-def _beside(name: str, first: Row, second: Row) -> Row:
+def _both_sides(name: str, first: Row, second: Row) -> Row:
     """Cells of both sides in one row; places that one side cannot fill stay blank."""
 
     def filled(values: Any) -> list[Any]:

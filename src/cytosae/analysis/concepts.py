@@ -138,7 +138,7 @@ def attribute(
             image = cell_image(about["path"], intensities(source.cells.iloc[[int(row[0])]])[0])
             if patch is None:
                 shown = [
-                    _beside(
+                    _cell_with_references(
                         viewer.title(int(latent)),
                         image,
                         concepts,
@@ -160,7 +160,9 @@ def attribute(
     return result
 
 
-def _beside(title: str, image: NDArray[np.uint8], concepts: CellConcepts, row: int, references: Row) -> Row:
+def _cell_with_references(
+    title: str, image: NDArray[np.uint8], concepts: CellConcepts, row: int, references: Row
+) -> Row:
     """A concept of a cell: the cell itself first, its reference images after it."""
     return Row(
         title,

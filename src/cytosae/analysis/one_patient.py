@@ -178,7 +178,7 @@ class Against:
         return as_records(self.table.loc[self.chosen])
 
 
-def look_against(patient: Patient, name: str, rows: NDArray[np.int64], config: PatientConfig) -> Against:
+def compare_with_group(patient: Patient, name: str, rows: NDArray[np.int64], config: PatientConfig) -> Against:
     """Compare a patient with a group of at least three others, and rank the cells by what is unusual."""
     group = np.asarray(patient.data.X[rows], np.float32)
     errors = patient.data.layers["standard_error"]

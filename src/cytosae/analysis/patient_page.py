@@ -15,7 +15,7 @@ from cytosae.analysis.one_patient import (
     Against,
     Patient,
     Prediction,
-    look_against,
+    compare_with_group,
     open_patient,
     other_patients,
     predict,
@@ -119,7 +119,7 @@ def _against(
     patient: Patient, viewer: Viewer, name: str, rows: NDArray[np.int64], config: PatientConfig
 ) -> tuple[Section, dict[str, Any]]:
     """What is unusual against a group, as a section and as figures."""
-    unusual = look_against(patient, name, rows, config)
+    unusual = compare_with_group(patient, name, rows, config)
     own = name == patient.known("diagnosis")
     group_name = f"the other {len(rows)} patients with {name}" if own else f"the {len(rows)} {name} patients"
     figures: dict[str, Any] = {

@@ -77,7 +77,7 @@ def refuse_strangers(
     return own
 
 
-def owned(folder: Path, stage: str) -> dict[str, FileRecord | None]:
+def own_files(folder: Path, stage: str) -> dict[str, FileRecord | None]:
     """The files in a folder that are a stage's own, each as it was when the stage ended, or None where it did not."""
     return {**(_read_ledger(folder, stage) or {}), **(_named_by_manifest(folder, stage) or {})}
 
@@ -96,7 +96,7 @@ def remove_outdated(
     records
         What files were like when they were written, where the stage knows more than its manifest.
     """
-    files, current = {**owned(folder, stage), **(records or {})}, set(names)
+    files, current = {**own_files(folder, stage), **(records or {})}, set(names)
     for name in sorted(_existing(folder, {*files} - current)):
         record, path = files[name], folder / name
         if record is not None and record.matches(path):
@@ -193,7 +193,5 @@ def _named_by_manifest(folder: Path, stage: str) -> dict[str, FileRecord | None]
 
 
 def _other_stage(folder: Path, stage: str, other: str) -> CytosaeError:
-    wanted, existing = COMMANDS.get(stage, stage), COMMANDS.get(other, other)
-    return CytosaeError(
-        f"{folder}: holds what `cytosae {existing}` wrote. Choose another folder for `cytosae {wanted}`."
-    )
+    own, writer = COMMANDS.get(stage, stage), COMMANDS.get(other, other)
+    return CytosaeError(f"{folder}: holds what `cytosae {writer}` wrote. Choose another folder for `cytosae {own}`.")

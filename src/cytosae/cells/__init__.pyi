@@ -3,7 +3,7 @@ from .attributes import read_attributes
 from .columns import COLUMNS, RESERVED
 from .decoding import decoded, default_workers
 from .images import SUFFIXES, decode, load_squashed, looks_like_image, read_image
-from .listing import Listing, list_cells, rejected_beside, write_listing
+from .listing import Listing, list_cells, rejected_path, write_listing
 from .masks import TISSUES, patch_tissues
 from .perturbations import PERTURBATIONS
 from .samples import TooManyPixels, UnreadableImage
@@ -49,7 +49,7 @@ __all__ = [
     "read_cells",
     "read_image",
     "read_source",
-    "rejected_beside",
+    "rejected_path",
     "write_cells",
     "write_listing",
 ]

@@ -146,13 +146,13 @@ def _understood(paths: Sequence[tuple[str, ...]], source: str) -> tuple[list[str
     labels = [path[at] if len(path) > at else None for path in folders]
     classes = Counter(label for label in labels if label is not None)
     if counts := Counter(split for split in splits if split is not None):
-        stated = f"{len(classes)} classes ({_some(sorted(classes))})" if classes else "no classes"
+        stated = f"{len(classes)} classes ({_first_few(sorted(classes))})" if classes else "no classes"
         remarks[0] += f": {stated}; " + ", ".join(f"{name} {count:,}" for name, count in counts.items())
     deeper = sum(len(path) > at + (2 if at == 0 and counts else 1) for path in folders)
     if deeper:
         remarks.append(
             f"{deeper:,} images lie in folders below the {'class' if at == 0 else 'split and class'} folder, which are not "
-            f"looked at: the labels are {_some(sorted(classes))}"
+            f"looked at: the labels are {_first_few(sorted(classes))}"
         )
     bare = sum(label is None for label in labels)
     if classes and bare:
@@ -168,5 +168,5 @@ def _level(folders: Sequence[tuple[str, ...]], depth: int) -> set[str]:
     return {path[depth] for path in folders if len(path) > depth}
 
 
-def _some(names: Sequence[str]) -> str:
+def _first_few(names: Sequence[str]) -> str:
     return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")

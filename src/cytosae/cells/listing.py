@@ -203,7 +203,7 @@ def write_listing(listing: Listing, path: Path, parameters: Mapping[str, Any], *
     CytosaeError
         There is such a list already, of somebody else. Nothing is written.
     """
-    beside = rejected_beside(path)
+    beside = rejected_path(path)
     lines = (
         listing.rejected.to_csv(index=False).encode(SPREADSHEET, "surrogateescape") if len(listing.rejected) else b""
     )
@@ -223,7 +223,7 @@ def write_listing(listing: Listing, path: Path, parameters: Mapping[str, Any], *
         beside.unlink()
 
 
-def rejected_beside(path: Path) -> Path:
+def rejected_path(path: Path) -> Path:
     """Where the cells are listed that a table leaves out."""
     return path.with_name(f"{path.stem}.rejected.csv")
 

@@ -131,7 +131,7 @@ def _from_text(path: Path, text: str) -> RawTable:
     _with_points(table, separator in ";\t")
     if blank:
         table.remarks.append(f"{path.name}: {blank:,} rows without any value are skipped")
-    _name_all(table)
+    _name_columns(table)
     return table
 
 
@@ -256,7 +256,7 @@ def _with_points(table: RawTable, decimal: bool) -> None:
             )
 
 
-def _name_all(table: RawTable) -> None:
+def _name_columns(table: RawTable) -> None:
     """Drop columns that have neither a name nor a value, and name those that have a value."""
     named = [
         (index, name, values)
@@ -277,7 +277,7 @@ def _from_parquet(path: Path, stored: pa.Table) -> RawTable:
             continue  # the numbers of rows, which pandas stores where some were removed
         table.names.append(" ".join(name.split()))
         table.columns.append(_from_arrow(path, name, column))
-    _name_all(table)
+    _name_columns(table)
     return table
 
 

@@ -83,7 +83,7 @@ def import_command(
     with _open_database(study, address, make=True) as database:
         if (plans := _plans(database, file, title, dataset, blind_labels, blind_raters)) is not None:
             made = _added(database, plans)
-            lines = {f"{one['worklist']} {one['title']}": _made(one) for one in made}
+            lines = {f"{one['worklist']} {one['title']}": _describe_worklist(one) for one in made}
             answer({"worklists": made} if as_json else lines, as_json)
             return
         from cytosae.console import say
@@ -237,7 +237,7 @@ def _added(database: Database, plans: list[Plan]) -> list[dict[str, Any]]:
     return made
 
 
-def _made(one: dict[str, Any]) -> str:
+def _describe_worklist(one: dict[str, Any]) -> str:
     return f"{one['items']} items{'' if one['new'] else ', was there already'}"
 
 

@@ -74,8 +74,8 @@ def fetch_command(
     from cytosae.console import say
 
     dataset = find(name)
-    with _megabytes() as report:
-        files = fetch(dataset, output, only, report)
+    with _megabytes() as show:
+        files = fetch(dataset, output, only, show)
     if unchecked := [file.path.name for file in files if not file.checked]:
         say(f"fetch: no checksum is published for {', '.join(unchecked)}")
     figures: dict[str, Any] = {
@@ -107,10 +107,8 @@ def prepare_command(
     """
     from cytosae.cells.datasets import find, prepare
 
-    with _megabytes() as report:
-        done = prepare(
-            find(name), source, output, classes, lambda bytes_done, total: report("unpack", bytes_done, total)
-        )
+    with _megabytes() as show:
+        done = prepare(find(name), source, output, classes, lambda bytes_done, total: show("unpack", bytes_done, total))
     _warn(done.summary)
     figures = {"table": str(done.table), **done.summary}
     if as_json:
@@ -138,13 +136,11 @@ def _warn(summary: dict[str, Any]) -> None:
 def _described(one: DataSet) -> dict[str, Any]:
     from dataclasses import fields
 
-    description = {field.name: getattr(one, field.name) for field in fields(one) if field.name != "reader"}
-    description["classes"] = [{"code": c.code, one.classes_are: c.label, "images": c.images} for c in one.classes]
-    description["files"] = [
-        {key: getattr(f, key) for key in ("name", "address", "checksum", "bytes")} for f in one.files
-    ]
-    description["groupings"] = sorted(one.groupings)
-    return description
+    facts = {field.name: getattr(one, field.name) for field in fields(one) if field.name != "reader"}
+    facts["classes"] = [{"code": c.code, one.classes_are: c.label, "images": c.images} for c in one.classes]
+    facts["files"] = [{key: getattr(f, key) for key in ("name", "address", "checksum", "bytes")} for f in one.files]
+    facts["groupings"] = sorted(one.groupings)
+    return facts
 
 
 def _counted(first: object, second: int | None) -> str:
@@ -160,7 +156,7 @@ def _megabytes() -> Iterator[Any]:
 
     bars: dict[str, Bar] = {}
 
-    def report(name: str, done: int, total: int) -> None:
+    def show(name: str, done: int, total: int) -> None:
         if name not in bars:
             for bar in bars.values():
                 bar.close()
@@ -170,7 +166,7 @@ def _megabytes() -> Iterator[Any]:
         bars[name].to(done >> 20)
 
     try:
-        yield report
+        yield show
     finally:
         for bar in bars.values():
             bar.close()

@@ -87,7 +87,7 @@ def with_settings(
     @wraps(command)
     def wrapped(**given: Any) -> Any:
         preset, context = _preset(given.pop("preset", "paper")), given.pop("context", None)
-        renamed = {earlier[old]: given.pop(old) for old in earlier if not _left_out(context, old)}
+        renamed = {earlier[old]: given.pop(old) for old in earlier if not _is_default(context, old)}
         for old, name in earlier.items():
             given.pop(old, None)
             if name in renamed:
@@ -97,10 +97,10 @@ def with_settings(
         for name, settings in groups.items():
             values = chosen[name]
             values |= {key: value for key, value in renamed.items() if key in values}
-            left_out = [key for key in values if key not in renamed and _left_out(context, key)]
+            left_out = [key for key in values if key not in renamed and _is_default(context, key)]
             if settings is TrainConfig:
                 values |= {key: getattr(preset, key) for key in left_out}
-            if settings is not TrainConfig or _left_out(context, "preset"):
+            if settings is not TrainConfig or _is_default(context, "preset"):
                 values |= {key: value for key, value in known.get(settings, {}).items() if key in left_out}
             given[name] = settings(**values)
         return command(**given)
@@ -160,7 +160,7 @@ def _preset(name: str) -> TrainConfig:
     return PRESETS[name]
 
 
-def _left_out(context: Any, key: str) -> bool:
+def _is_default(context: Any, key: str) -> bool:
     source = None if context is None else context.get_parameter_source(key)
     return source is not None and source.name == "DEFAULT"
 

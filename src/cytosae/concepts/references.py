@@ -80,7 +80,7 @@ class References:
         patients: NDArray[np.integer] | None = None,
         seed: int | None = None,
     ) -> None:
-        """Take in more cells; see `of`."""
+        """Take in more cells; see `from_matrix`."""
         owners = np.full(mean_activation.shape[0], -1)
         if self.per_patient and patients is not None:
             owners = np.asarray(patients)
@@ -141,11 +141,11 @@ class References:
         return self._chosen(order, np.take_along_axis(self.cells, order, axis=1) >= 0)
 
     def _chosen(self, positions: NDArray[np.int64], inside: NDArray[np.bool_]) -> References:
-        def taken(array: NDArray[Any], empty: float) -> NDArray[Any]:
+        def take(array: NDArray[Any], empty: float) -> NDArray[Any]:
             return np.where(inside, np.take_along_axis(array, positions, axis=1), empty).astype(array.dtype)
 
-        owners = taken(self.patients, -1)
-        return References(taken(self.cells, -1), taken(self.values, 0), taken(self.keys, 0), owners, self.per_patient)
+        owners = take(self.patients, -1)
+        return References(take(self.cells, -1), take(self.values, 0), take(self.keys, 0), owners, self.per_patient)
 
 
 def reference_images(mean_activation: sp.csr_matrix, k: int = 10) -> References:
@@ -168,7 +168,7 @@ class ReferenceImages:
 
     @classmethod
     def empty(cls, n_latents: int, k: int, per_patient: int, seed: int) -> ReferenceImages:
-        """Of no cells yet; see `References.of`."""
+        """Of no cells yet; see `References.from_matrix`."""
         spread = References.empty(n_latents, k, per_patient) if per_patient else None
         return cls(References.empty(n_latents, k), spread, References.empty(n_latents, max(k, SAMPLE)), seed)
 
@@ -183,7 +183,7 @@ class ReferenceImages:
         per_patient: int,
         seed: int,
     ) -> ReferenceImages:
-        """Gather the cells of a matrix; see `References.of`. Numbers of patients are those of all cells."""
+        """Gather the cells of a matrix; see `References.from_matrix`. Numbers of patients are those of all cells."""
         references = cls.empty(mean_activation.shape[1], k, per_patient, seed)
         references.add(mean_activation, first_row, patients)
         return references

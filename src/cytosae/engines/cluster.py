@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from itertools import chain
 from typing import Any
 
-from cytosae.engines.engine import Tick, Work, WorkFactory, do_one
+from cytosae.engines.engine import Tick, Work, WorkFactory, run_unit
 from cytosae.errors import CytosaeError
 
 # Both are read when ray is imported. Nothing is reported to anybody, and a cluster of its own listens on 127.0.0.1 alone.
@@ -38,7 +38,7 @@ class _Replica:
             import ray
 
             self._key, self._work = factory[0], ray.get(factory[0])()
-        return do_one(self._work, unit)
+        return run_unit(self._work, unit)
 
 
 class RayEngine:

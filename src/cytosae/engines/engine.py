@@ -37,7 +37,7 @@ class LocalEngine:
         yield from factory()(units, tick)
 
 
-def do_one(work: Work, unit: Any) -> tuple[Any, int]:
+def run_unit(work: Work, unit: Any) -> tuple[Any, int]:
     """The result of a single unit, and the cells that were finished for it."""
     cells: list[int] = []
     (result,) = work([unit], cells.append)

@@ -15,7 +15,7 @@ from queue import SimpleQueue
 from typing import Any
 
 from cytosae.console import say
-from cytosae.engines.engine import Tick, WorkFactory, do_one
+from cytosae.engines.engine import Tick, WorkFactory, run_unit
 from cytosae.errors import CytosaeError
 
 ATTEMPTS = 4
@@ -170,7 +170,7 @@ def _serve(pipe: Connection, threads: int) -> None:
             if kind == "unreadable":
                 raise content
             work = work or factory()  # type: ignore[misc]
-            reply: tuple[Any, int, Exception | None] = (*do_one(work, content), None)
+            reply: tuple[Any, int, Exception | None] = (*run_unit(work, content), None)
         except Exception as error:
             error.add_note(traceback.format_exc())
             reply = (None, 0, error)

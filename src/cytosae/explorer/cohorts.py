@@ -18,8 +18,8 @@ from cytosae.analysis.one_patient import (
     Against,
     Patient,
     Prediction,
+    compare_with_group,
     find_patient,
-    look_against,
     other_patients,
     predict,
     reference_groups,
@@ -137,11 +137,11 @@ class Cohort:
                 raise NotFound(f"{against}: no patient with this diagnosis; there are {', '.join(known)}.")
             comparison = None
             for group, members in reference_groups(known, [against], caveats).items():
-                comparison = look_against(patient, group, members, config)
+                comparison = compare_with_group(patient, group, members, config)
             if comparison is None and (instead := _instead(groups, patient.known("diagnosis"), against)) is not None:
                 small: list[str] = []
                 members = reference_groups(known, [instead], small)[instead]
-                comparison = look_against(patient, instead, members, config)
+                comparison = compare_with_group(patient, instead, members, config)
                 caveats += [f"compared with {instead} instead", *small]
             prediction = predict(patient, self._reader.barcodes.parent / CLASSIFICATION, self._sha256, config, caveats)
             reference = (
@@ -151,7 +151,9 @@ class Cohort:
                 patient=self.row(patient.row),
                 groups=[s.PatientGroup(name=group, patients=len(members)) for group, members in groups.items()],
                 against=None if comparison is None else self._against(comparison, source, rows),
-                barcode=_beside(patient.barcode, reference, () if comparison is None else comparison.chosen),
+                barcode=_barcode_with_group(
+                    patient.barcode, reference, () if comparison is None else comparison.chosen
+                ),
                 prediction=None if prediction is None else self._prediction(patient, prediction, source, rows),
                 caveats=caveats,
             )
@@ -284,7 +286,7 @@ def _plain(value: Any) -> str | float | int | None:
     return value.item() if isinstance(value, np.number) else value if isinstance(value, int | float) else str(value)
 
 
-def _beside(
+def _barcode_with_group(
     patient: NDArray[np.float32], group: NDArray[np.float32] | None, chosen: Collection[int]
 ) -> s.BarcodeBeside:
     """The latents with the largest values of patient or group, largest first, and after them the rest of the chosen."""

@@ -16,7 +16,7 @@ from anyio.from_thread import start_blocking_portal
 from fastapi import FastAPI
 from starlette.types import Message
 
-from cytosae.artefacts import ANNOTATIONS, MANIFEST, FileRecord, Manifest, disk_errors, foreign, make_folder, owned
+from cytosae.artefacts import ANNOTATIONS, MANIFEST, FileRecord, Manifest, disk_errors, foreign, make_folder, own_files
 from cytosae.console import Bar, progress, say
 from cytosae.errors import CytosaeError, in_short
 from cytosae.explorer.app import BUNDLE, create_app
@@ -108,7 +108,7 @@ def _refuse_foreign(target: Path, folder: Path) -> None:
 
 def _take_over(target: Path, page: Path) -> None:
     """Copy what somebody else put into an earlier export into the new one; refuse where it stands in the way."""
-    own = {*owned(target, STAGE), MANIFEST}
+    own = {*own_files(target, STAGE), MANIFEST}
     for path in target.rglob("*"):
         name = path.relative_to(target)
         if name.as_posix() in own:
@@ -200,7 +200,7 @@ class _Export:
             self._expect((3 + MAPS) * (len(self.shown) - number + 1))
             await self._cell(dataset, row)
         exported = {name: sorted(latent for owner, latent in pages if owner == name) for name in tables}
-        self._put("study", json.dumps({**study, "static": True, "exported": exported, **_PRIVATE}).encode())
+        self._write_file("study", json.dumps({**study, "static": True, "exported": exported, **_PRIVATE}).encode())
         if self.missing:
             say(
                 f"export: {self.missing:,} answers were not there, such as images whose file is gone; they are left out"
@@ -284,10 +284,10 @@ class _Export:
             return None
         if status != 200:
             raise CytosaeError(f"--export: the page {path} cannot be made: {_detail(body)}")
-        self._put(path, body, ".jpg" if kind == "image/jpeg" else ".json")
+        self._write_file(path, body, ".jpg" if kind == "image/jpeg" else ".json")
         return body
 
-    def _put(self, path: str, body: bytes, ending: str = ".json") -> None:
+    def _write_file(self, path: str, body: bytes, ending: str = ".json") -> None:
         file = self.data / f"{path}{ending}"
         self.files += not file.exists()
         file.parent.mkdir(parents=True, exist_ok=True)

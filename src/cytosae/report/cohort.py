@@ -134,12 +134,9 @@ def patient_barcode(
     chosen = np.argsort(-np.abs(gap), kind="stable")[:named]
     largest = max(own[shown].max(initial=0), mean[shown].max(initial=0)) or 1.0
     left, width, panel, top = 0.75, 7.4, 1.5, 0.9
-    more, less, mean_title = (
-        chosen[gap[chosen] > 0],
-        chosen[gap[chosen] < 0],
-        f"mean of {counted(len(group), 'patient')}",
-    )
-    sides = [(name, "the patient", own, ORANGE, more, "more"), (reference_name, mean_title, mean, BLUE, less, "less")]
+    more, less = chosen[gap[chosen] > 0], chosen[gap[chosen] < 0]
+    typical = f"mean of {counted(len(group), 'patient')}"
+    sides = [(name, "the patient", own, ORANGE, more, "more"), (reference_name, typical, mean, BLUE, less, "less")]
     with drawing(left + width + 1.7, top + 2 * panel + 0.8, layout=None) as figure:
         heading(figure, wrapped(title or f"{name} beside {reference_name}", 100, 1))
         for down, (side, side_title, counts, colour, at, than) in enumerate(sides):

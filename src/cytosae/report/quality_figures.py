@@ -166,7 +166,7 @@ def density_histogram(frequency: ArrayLike) -> Figure:
     frequencies = np.asarray(frequency, dtype=float)
     if frequencies.ndim != 1 or not ((frequencies >= 0) & (frequencies <= 1)).all():
         raise ValueError(f"shares of tokens are (n_latents,), each from 0 to 1; these are of shape {frequencies.shape}")
-    x, n_dense = np.log10(frequencies[frequencies > 0]), int((frequencies > DENSE_ABOVE).sum())
+    x, dense = np.log10(frequencies[frequencies > 0]), int((frequencies > DENSE_ABOVE).sum())
     lowest = int(np.floor(x.min(initial=-2)))
     with drawing(6.2, 3.6) as figure:
         axes = figure.subplots()
@@ -174,19 +174,12 @@ def density_histogram(frequency: ArrayLike) -> Figure:
         # Ten bars for each power of ten, so that no bar stands on both sides of the border.
         axes.hist(x, bins=np.linspace(lowest, 0, 1 - 10 * lowest).tolist(), color=HISTOGRAM, linewidth=0)
         axes.text(
-            0.99,
-            0.96,
-            f"dense: {n_dense:,}",
-            transform=axes.transAxes,
-            ha="right",
-            va="top",
-            fontsize=8.5,
-            color=ACCENT,
+            0.99, 0.96, f"dense: {dense:,}", transform=axes.transAxes, ha="right", va="top", fontsize=8.5, color=ACCENT
         )
         axes.set_xlim(lowest, 0)
         axes.set_xlabel("log10 share of the tokens on which a latent fires")
         axes.set_ylabel("latents")
         axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
         axes.margins(y=0.14)
-        heading(figure, f"{len(frequencies):,} latents: {len(frequencies) - len(x):,} dead, {n_dense:,} dense")
+        heading(figure, f"{len(frequencies):,} latents: {len(frequencies) - len(x):,} dead, {dense:,} dense")
     return figure

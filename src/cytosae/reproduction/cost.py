@@ -34,10 +34,8 @@ def units(recipe: Recipe, steps: Iterable[Step]) -> tuple[dict[tuple[str, int], 
     measured: dict[str, dict[int, float]] = {}
     for kind, expansion in sorted(wanted):
         measured.setdefault(kind, {})[expansion] = _unit(kind, expansion, recipe, backbone, device)
-    rates = {kind: rising(by_expansion) for kind, by_expansion in measured.items()}
-    return {
-        (kind, expansion): taken for kind, by_expansion in rates.items() for expansion, taken in by_expansion.items()
-    }, measured_on
+    rates = {kind: rising(rate) for kind, rate in measured.items()}
+    return {(kind, expansion): taken for kind, rate in rates.items() for expansion, taken in rate.items()}, measured_on
 
 
 def _unit(kind: str, expansion: int, recipe: Recipe, backbone: Backbone, device: torch.device) -> float:

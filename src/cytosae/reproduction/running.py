@@ -38,14 +38,7 @@ def planned(recipe: Recipe, only: Collection[str] = ()) -> dict[str, Any]:
         took = None if one.done else estimate_seconds(one, seconds)
         why = lacking.get(one.name)
         plan.append(
-            {
-                "name": one.name,
-                "of": one.paper_section,
-                "needs": list(one.needs),
-                "state": state,
-                "why": why,
-                "seconds": took,
-            }
+            {"name": one.name, "of": one.section, "needs": list(one.needs), "state": state, "why": why, "seconds": took}
         )
     return {
         "steps": plan,

@@ -44,7 +44,7 @@ class Step:
     """One step."""
 
     name: str
-    paper_section: str
+    section: str
     """What of the paper it belongs to."""
     run: Callable[[Collection[str]], Any]
     """Does it; takes the names of all steps that are to be run, of which some are done together."""

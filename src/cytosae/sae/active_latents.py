@@ -52,8 +52,8 @@ class Active:
         """Latent of each entry, ``(n_entries,)``."""
         return np.repeat(np.arange(len(self.starts) - 1), np.diff(self.starts))
 
-    def where(self, chosen: NDArray[np.bool_]) -> Active:
-        """Some of the entries; `kept` says of each whether it stays."""
+    def select(self, chosen: NDArray[np.bool_]) -> Active:
+        """The entries that are `chosen`, ``(n_entries,)``."""
         starts = np.concatenate([[0], np.cumsum(chosen)])[self.starts]
         return Active(starts, self.tokens[chosen], self.values[chosen], self.n_tokens)
 
@@ -84,7 +84,7 @@ def _active(sae: SAE, centred: Tensor, dtype: str, latents: NDArray[np.int64] | 
     entry_latents = torch.from_numpy(h.latents())
     with torch.no_grad():
         h.values[:] = sae.activation(torch.from_numpy(h.values), sae.b_enc[entry_latents], entry_latents).numpy()
-    return h.where(h.values > 0)
+    return h.select(h.values > 0)
 
 
 def active_in_training(sae: SAE, centred: Tensor, dtype: str, latents: NDArray[np.int64] | None) -> Active:
@@ -99,7 +99,7 @@ def active_in_training(sae: SAE, centred: Tensor, dtype: str, latents: NDArray[n
         h = _above(sae, centred, dtype, latents, lowest)
     if len(h) <= wanted:
         return h
-    return h.where(h.values >= np.partition(h.values, -wanted)[-wanted])
+    return h.select(h.values >= np.partition(h.values, -wanted)[-wanted])
 
 
 def _largest_per_token(sae: SAE, centred: Tensor, k: int, latents: NDArray[np.int64] | None) -> Active:
@@ -118,7 +118,7 @@ def _largest_per_token(sae: SAE, centred: Tensor, k: int, latents: NDArray[np.in
     active = h.values > 0
     if latents is not None:
         active &= np.isin(h.latents(), latents)
-    return h.where(active)
+    return h.select(active)
 
 
 def by_latent(indices: Tensor, values: Tensor, n_latents: int) -> Active:
@@ -224,7 +224,7 @@ def by_cell(h: Active, n_tokens: int, threshold: float) -> tuple[sp.csr_matrix, 
     """
     n_latents = len(h.starts) - 1
 
-    def some(first: int, last: int) -> tuple[Array, ...]:
+    def sum_chunk(first: int, last: int) -> tuple[Array, ...]:
         size = int(h.starts[last] - h.starts[first])
         cells, counts, sums = np.empty(size, np.int32), np.empty(size, np.int32), np.empty(size, np.float64)
         ends = np.empty(last - first, np.int64)
@@ -238,7 +238,7 @@ def by_cell(h: Active, n_tokens: int, threshold: float) -> tuple[sp.csr_matrix, 
             np.diff(ends, prepend=0),
         )
 
-    blocks = each(some, ranges(n_latents, LATENT_CHUNK))
+    blocks = each(sum_chunk, ranges(n_latents, LATENT_CHUNK))
     cells, counts, means, lengths = (np.concatenate(arrays) for arrays in zip(*blocks, strict=True))
     starts, shape = np.concatenate([[0], np.cumsum(lengths)]), (h.n_tokens // n_tokens, n_latents)
     matrices = [sp.csc_matrix((data, cells, starts), shape=shape).tocsr() for data in (counts, means)]

@@ -142,7 +142,7 @@ def _train_stream(
         if not trainers:
             return
         run = closing.enter_context(_side_by_side(len(members), device))
-        bar = closing.enter_context(progress("sae", _total(trainers), "steps", _done(trainers)))
+        bar = closing.enter_context(progress("sae", _total(trainers), "steps", _total_steps(trainers)))
         saved = time.monotonic()
         for names, x in _batches(source, trainers, device, readers, closing):
             if stop:
@@ -188,7 +188,7 @@ def _total(trainers: dict[str, Trainer]) -> int:
     return sum(trainer.config.steps for trainer in trainers.values())
 
 
-def _done(trainers: dict[str, Trainer]) -> int:
+def _total_steps(trainers: dict[str, Trainer]) -> int:
     return sum(trainer.state.step for trainer in trainers.values())
 
 
@@ -238,7 +238,7 @@ def _side_by_side(members: int, device: torch.device) -> Iterator[Callable[..., 
         yield lambda function, trainers: [function(trainer) for trainer in trainers]
         return
 
-    def in_one(function: Callable[[Trainer], Any], trainer: Trainer) -> Any:
+    def run_alone(function: Callable[[Trainer], Any], trainer: Trainer) -> Any:
         with alone():
             return function(trainer)
 
@@ -251,7 +251,7 @@ def _side_by_side(members: int, device: torch.device) -> Iterator[Callable[..., 
             try:
                 # The largest first, so that no thread is left with it at the end.
                 order = sorted(range(len(trainers)), key=lambda i: -trainers[i].state.sae.n_latents)
-                begun = {i: pool.submit(in_one, function, trainers[i]) for i in order}
+                begun = {i: pool.submit(run_alone, function, trainers[i]) for i in order}
                 return [begun[i].result() for i in range(len(trainers))]
             finally:
                 torch.set_num_threads(threads)

@@ -258,8 +258,6 @@ def backward(
 
 @torch.no_grad()
 def _chunks_weight(loss: Loss, evaluated: list[Terms], sae: SAE) -> Tensor:
-    dead_total = torch.stack(
-        [own.dead_latent_loss.sum() for own in evaluated if own.dead_latent_loss is not None]
-    ).sum()
+    total = torch.stack([own.dead_latent_loss.sum() for own in evaluated if own.dead_latent_loss is not None]).sum()
     reconstruction = torch.stack([own.reconstruction.sum() for own in evaluated]).sum()
-    return dead_latent_weight(loss.dead_latent_loss, reconstruction, dead_total, sae.sharding.tokens)
+    return dead_latent_weight(loss.dead_latent_loss, reconstruction, total, sae.sharding.tokens)

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from cytosae.artefacts import make_folder, refuse_foreign, whole_file
-from cytosae.cells import Listing, difference, is_listing, list_cells, read_cells, rejected_beside, write_listing
+from cytosae.cells import Listing, difference, is_listing, list_cells, read_cells, rejected_path, write_listing
 from cytosae.console import progress, say
 from cytosae.errors import CytosaeError
 from cytosae.settings import ImageConfig
@@ -86,7 +86,7 @@ class Listed:
         write_listing(self.listing, self.target, provenance, renew=bool(self.reason or self.listing.inspected))
         if len(self.listing.rejected):
             reasons = ", ".join(f"{count:,} {reason}" for reason, count in self.listing.reasons().items())
-            say(f"cells: {len(self.listing.rejected):,} left out ({reasons}), see {rejected_beside(self.target)}")
+            say(f"cells: {len(self.listing.rejected):,} left out ({reasons}), see {rejected_path(self.target)}")
         if len(ignored := self.listing.ignored_profiles):
             first = ignored.iloc[0]
             say(

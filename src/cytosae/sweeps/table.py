@@ -59,7 +59,7 @@ def write_results(
         rows=_plain(table),
         measured_on=" or of ".join(sorted(table["measured_on"].dropna().unique())) if "measured_on" in table else "",
         measures=[name for name in table if f"{name}_deviation" in table],
-        paper=paper_beside(table),
+        paper=compare_with_paper(table),
         diverged=diverged,
         seeds=len(spec.seeds),
         figures=[(title, encode_png(path)) for title, path in figures],
@@ -157,7 +157,7 @@ def over_seeds(each: pd.DataFrame) -> pd.DataFrame:
     return table.astype(dict.fromkeys(numbers, float))
 
 
-def paper_beside(table: pd.DataFrame) -> list[dict[str, Any]]:
+def compare_with_paper(table: pd.DataFrame) -> list[dict[str, Any]]:
     """Figures of section 3.1 and 3.4 for the settings that change the base as the paper changes its chosen one."""
     rows = []
     for one in REPORTED:

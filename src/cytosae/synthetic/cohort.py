@@ -181,9 +181,9 @@ def _write(spec: CohortSpec, folder: Path, progress: Callable[[int, int], None] 
                 image, masks = render_cell(
                     cell_type, rng, laboratory=patient.laboratory, traits=patient.rates.get(cell_type)
                 )
-                _put(folder / paths[0], _jpeg(image, patient.laboratory))
-                _put(folder / paths[1], _png(segmentation(masks)))
-                _put(folder / paths[2], _png(_packed(masks)))
+                _write_whole(folder / paths[0], _jpeg(image, patient.laboratory))
+                _write_whole(folder / paths[1], _png(segmentation(masks)))
+                _write_whole(folder / paths[2], _png(_packed(masks)))
             rows.append(
                 (
                     f"synthetic-{spec.seed}-{patient.name}-{cell:04d}",
@@ -222,7 +222,7 @@ def _claim(spec: CohortSpec, folder: Path) -> None:
         for kind in ("images", "masks", "concepts"):
             if (taken := folder / kind / draw_patient(spec, index).name).exists():
                 raise foreign(taken, "cells")
-    _put(path, (json.dumps(record, indent=2) + "\n").encode())
+    _write_whole(path, (json.dumps(record, indent=2) + "\n").encode())
 
 
 def is_cohort_table(path: Path) -> bool:
@@ -288,7 +288,7 @@ def _png(array: NDArray[np.uint8]) -> bytes:
     return buffer.getvalue()
 
 
-def _put(path: Path, content: bytes) -> None:
+def _write_whole(path: Path, content: bytes) -> None:
     """Write under a temporary name, then rename: a file under its own name is whole."""
     temporary = path.with_name(f".{path.name}{PARTIAL}")
     try:

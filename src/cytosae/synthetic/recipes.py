@@ -141,7 +141,7 @@ def _lymphocyte(scene: Scene, traits: Traits) -> None:
         nucleus, notch = morph.notched(scene, nucleus, own, centre, rng.uniform(0.10, 0.2), 0.28, side)
     nucleus = _within(nucleus, cell, 0.25 * scene.um)
     morph.paint_nucleus(scene, nucleus, "clumped", rng.uniform(0.98, 1.12))
-    _after(scene, cell, nucleus, notch, traits)
+    _paint_shared_parts(scene, cell, nucleus, notch, traits)
     if traits["azurophilic_granules"]:
         morph.paint_granules(scene, "azurophilic_granules", _body(scene), 0.32, 1.1)
 
@@ -167,7 +167,7 @@ def _monocyte(scene: Scene, traits: Traits) -> None:
     scene.add(inside * np.exp(-np.square(fold / np.float32(0.12))), (0.10, 0.0, 0.0, 0.0))
     ground_glass = rng.uniform(0.3, 0.8)
     morph.paint_dust(scene, _body(scene), (0.10, 0.0, 0.12, 0.0), 0.55, ground_glass)
-    _after(scene, cell, nucleus, notch, traits)
+    _paint_shared_parts(scene, cell, nucleus, notch, traits)
     if traits["azurophilic_granules"]:
         morph.paint_granules(scene, "azurophilic_granules", _body(scene), 0.35, 1.0)
 
@@ -232,7 +232,7 @@ def _erythroblast(scene: Scene, traits: Traits) -> None:
     nucleus = morph.round_nucleus(scene, own, centre, rng.uniform(1.0, 1.1), 0.02)
     nucleus = _within(nucleus, cell, 0.2 * scene.um)
     morph.paint_nucleus(scene, nucleus, "clumped" if early else "pyknotic", 1.12 if early else 1.0)
-    _after(scene, cell, nucleus, None, traits)
+    _paint_shared_parts(scene, cell, nucleus, None, traits)
 
 
 def _platelet(scene: Scene, traits: Traits) -> None:
@@ -274,7 +274,7 @@ def _blast(scene: Scene, traits: Traits) -> None:
     morph.paint_nucleus(scene, nucleus, "open", rng.uniform(0.92, 1.1))
     if traits["nucleoli"]:
         morph.paint_nucleoli(scene, nucleus, int(rng.choice((1, 2, 3, 4), p=(0.2, 0.4, 0.3, 0.1))))
-    _after(scene, cell, nucleus, notch, traits)
+    _paint_shared_parts(scene, cell, nucleus, notch, traits)
     if traits["azurophilic_granules"]:
         morph.paint_granules(scene, "azurophilic_granules", _body(scene), rng.uniform(0.22, 0.45), 1.05, 0.3)
     if traits["auer_rod"]:
@@ -299,7 +299,7 @@ def _promyelocyte(scene: Scene, traits: Traits) -> None:
         scene.mark("nuclear_lobes", has_concept(scene.masks, "nucleus"))
     if traits["nucleoli"]:
         morph.paint_nucleoli(scene, nucleus, int(rng.integers(1, 3)))
-    _after(scene, cell, nucleus, None, traits)
+    _paint_shared_parts(scene, cell, nucleus, None, traits)
     if traits["azurophilic_granules"]:
         halo = has_concept(scene.masks, "perinuclear_halo")
         body = np.where(halo, np.float32(0), _body(scene))
@@ -328,7 +328,7 @@ def _myeloid_cytoplasm(scene: Scene, cell: Field, traits: Traits) -> None:
         morph.paint_cytoplasm(scene, cell, (0.09, rng.uniform(0.24, 0.36), 0.06, 0.0), 0.14, 0.10)
 
 
-def _after(scene: Scene, cell: Field, nucleus: Field, notch: Field | None, traits: Traits) -> None:
+def _paint_shared_parts(scene: Scene, cell: Field, nucleus: Field, notch: Field | None, traits: Traits) -> None:
     """Optional parts that many types share, painted and marked once the nucleus is there."""
     if notch is not None:
         scene.mark("nuclear_indentation", (notch < 0.35 * scene.um) & (cell < 0))

@@ -44,9 +44,11 @@ class _Embedding:
         backbone = self.backbone() if callable(self.backbone) else self.backbone
         if reason := changes("backbone", self.layout.identity(), _like(self.layout, backbone.info).identity()):
             raise CytosaeError(f"{backbone.info.name}: is not the same on all machines, {reason}.")
-        return partial(self._made, backbone)
+        return partial(self._embed_batches, backbone)
 
-    def _made(self, backbone: Backbone, batches: Sequence[pd.DataFrame]) -> Generator[torch.Tensor, None, None]:
+    def _embed_batches(
+        self, backbone: Backbone, batches: Sequence[pd.DataFrame]
+    ) -> Generator[torch.Tensor, None, None]:
         paths = [path for batch in batches for path in batch["path"]]
         scalings = [scaling for batch in batches for scaling in intensities(batch)]
         indices = np.split(np.arange(len(paths)), np.cumsum([len(batch) for batch in batches])[:-1])

@@ -103,12 +103,12 @@ def import_tokens(
     clipping = _Clipping(DTYPES[layout.dtype])
     ids = cells["cell_id"].tolist()
 
-    def made(batches: Sequence[pd.DataFrame]) -> Generator[torch.Tensor, None, None]:
+    def read_batches(batches: Sequence[pd.DataFrame]) -> Generator[torch.Tensor, None, None]:
         for batch in batches:
             start, stop = int(batch.index[0]), int(batch.index[-1]) + 1
             yield clipping(_whole(foreign, start, stop, has_cls, ids))
 
-    figures = write_store(cells, folder, layout, lambda: made, foreign.stamp())
+    figures = write_store(cells, folder, layout, lambda: read_batches, foreign.stamp())
     if clipping.values:
         say(
             f"tokens: {clipping.values:,} values of {clipping.cells:,} cells are too large for {layout.dtype} and were set "

@@ -29,7 +29,7 @@ from cytosae.artefacts import (
     VERSIONS,
     FileRecord,
     digest,
-    owned,
+    own_files,
     parse_json,
     read_sealed,
     sha256_file,
@@ -121,7 +121,7 @@ def write_record(folder: Path, layout: Layout, shard: Shard) -> None:
 
 def read_records(folder: Path, layout: Layout) -> list[Shard]:
     """The shards of this layout that have such a note; files of others that look like one are passed over."""
-    own = owned(folder, "tokens")
+    own = own_files(folder, "tokens")
     noted = [_record(path) for path in sorted(folder.glob(f"shard-*{RECORD}")) if path.name in own]
     return [shard for layout_digest, shard in noted if layout_digest == digest(layout.identity())]
 

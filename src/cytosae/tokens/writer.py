@@ -21,7 +21,7 @@ from cytosae.artefacts import (
     claim,
     digest,
     disk_errors,
-    owned,
+    own_files,
     remove_outdated,
     whole_name,
 )
@@ -68,7 +68,7 @@ class _ShardPlan:
         """What is noted beside the shard."""
         return f"{Path(self.file).stem}{RECORD}"
 
-    def is_made(self, shard: Shard | None) -> bool:
+    def is_current(self, shard: Shard | None) -> bool:
         """Whether a shard that is there covers the same rows, made from the same."""
         return shard is not None and (shard.start, shard.stop, shard.cells) == (self.start, self.stop, self.source)
 
@@ -247,7 +247,7 @@ def _usable_shards(folder: Path, noted: dict[int, Shard], plans: list[_ShardPlan
         shard = noted.get(plan.index)
         if shard is None:
             continue
-        if not plan.is_made(shard):
+        if not plan.is_current(shard):
             say(f"tokens: {shard.file} is made anew, {changed} changed")
         elif why := damage(folder, shard):
             say(f"tokens: {shard.file} is made anew, {why}")
@@ -262,7 +262,7 @@ def _ordered(shards: dict[int, Shard]) -> list[Shard]:
 
 def _remove_leftovers(folder: Path, wanted: set[str], noted: Iterable[Shard]) -> None:
     """Remove the notes beside shards, what killed processes left behind, and shards of an earlier, larger set of cells."""
-    files = owned(folder, "tokens")
+    files = own_files(folder, "tokens")
     for path in folder.iterdir():
         left_behind = whole_name(path.name) != path.name and whole_name(path.name) in {*files, MANIFEST, LEDGER}
         if left_behind or (path.suffix == RECORD and path.name in files):

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from cytosae.artefacts import make_folder
-from cytosae.cells.datasets.folders import made_from, whole_folder
+from cytosae.cells.datasets.folders import is_current, whole_folder
 from cytosae.cells.datasets.tree import Tree
 from cytosae.cells.walk import printable
 from cytosae.errors import CytosaeError
@@ -65,7 +65,7 @@ def unpack_all(archives: list[Path], folder: Path, on_progress: Progress | None 
     while waiting:
         archive, depth = waiting.pop(0)
         target = _free_name(folder / stem(archive), made)
-        if not made_from(target, archive):
+        if not is_current(target, archive):
             unpack(archive, target, on_progress)
         made.append(target)
         if depth < _DEPTH:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cytosae.cells.datasets.description import CellClass, DataSet, Reading
-from cytosae.cells.datasets.folders import made_from, whole_folder
+from cytosae.cells.datasets.folders import is_current, whole_folder
 from cytosae.cells.datasets.tree import Tree
 from cytosae.console import progress
 from cytosae.downloads import RemoteFile
@@ -43,7 +43,7 @@ def read(tree: Tree, made: Path) -> Reading:
         return Reading(pd.DataFrame(columns=["path", "code", "cell_id", "split"], dtype="object"))
     source = max(sizes, key=lambda path: sizes[path])
     labels = _labels(source)
-    if not made_from(made, source):
+    if not is_current(made, source):
         _write_images(source, made, {split: len(codes) for split, codes in labels.items()})
     rows = [
         (str(made / split / f"{number:05d}.png"), str(code), f"{split}/{number:05d}", split)

@@ -19,7 +19,7 @@ def whole_folder(folder: Path, source: Path) -> Iterator[Path]:
     """Fill a folder so that it exists whole or not at all.
 
     Yields a temporary folder beside it, which takes its name when the block ends well and is removed otherwise.
-    `source` is the file that it is made from; `made_from` then checks whether it still is.
+    `source` is the file that it is made from; `is_current` then checks whether it still is.
 
     Raises
     ------
@@ -48,19 +48,19 @@ def whole_folder(folder: Path, source: Path) -> Iterator[Path]:
 
 def _strangers(folder: Path) -> list[Path]:
     """Files in the folder that were not made here; all of them where nothing says what was."""
-    own = {*(read_json(folder / MARK).get("files", []) if is_made(folder) else []), MARK}
+    own = {*(read_json(folder / MARK).get("files", []) if has_mark(folder) else []), MARK}
     files = (path for path in sorted(folder.rglob("*")) if path.is_symlink() or not path.is_dir())
     return [path for path in files if path.relative_to(folder).as_posix() not in own]
 
 
-def is_made(folder: Path) -> bool:
+def has_mark(folder: Path) -> bool:
     """Whether the folder was made by `whole_folder`."""
     return (folder / MARK).is_file()
 
 
-def made_from(folder: Path, source: Path) -> bool:
+def is_current(folder: Path, source: Path) -> bool:
     """Whether the folder was made, whole, from the file as it is now."""
-    return is_made(folder) and source_record(folder).matches(source)
+    return has_mark(folder) and source_record(folder).matches(source)
 
 
 def source_record(folder: Path) -> FileRecord:

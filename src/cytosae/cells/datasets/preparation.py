@@ -15,7 +15,7 @@ from cytosae import __version__
 from cytosae.artefacts import LEDGER, claim, parse_json, refuse_strangers, whole_file, write_csv, write_json
 from cytosae.cells.datasets.archives import already_unpacked, is_archive, is_other_archive, unpack_all
 from cytosae.cells.datasets.description import DataSet, Reading
-from cytosae.cells.datasets.folders import is_made, source_record
+from cytosae.cells.datasets.folders import has_mark, source_record
 from cytosae.cells.datasets.tree import Tree
 from cytosae.cells.images import SUFFIXES
 from cytosae.cells.walk import HIDDEN, printable
@@ -78,7 +78,7 @@ def prepare(
     reading = dataset.read(tree, output / _IMAGES, grouping)
     if reading.cells.empty:
         raise _nothing(dataset, source, tree)
-    left_out = _left_out(tree, reading, {*archives, output / _IMAGES})
+    left_out = _unused_files(tree, reading, {*archives, output / _IMAGES})
     summary = _summary(dataset, tree, reading, labels, left_out) | {"archives": _hashes(archives, unpacked)}
     claim(output, "dataset", names, proven=proven)
     _write(dataset, output, reading.cells, left_out, summary)
@@ -110,7 +110,7 @@ def _archives(source: Path, output: Path) -> list[Path]:
 
 def _tree(source: Path, output: Path, unpacked: list[Path]) -> Tree:
     ours = [output / name for name in (_UNPACKED, TABLE, SUMMARY, LEFT_OUT, ATTRIBUTES, LEDGER)]
-    ours += [output / _IMAGES] if is_made(output / _IMAGES) else []
+    ours += [output / _IMAGES] if has_mark(output / _IMAGES) else []
     if source.is_dir():
         return Tree.below(source, *unpacked, without=ours)
     if unpacked:
@@ -132,7 +132,7 @@ def _nothing(dataset: DataSet, source: Path, tree: Tree) -> CytosaeError:
     )
 
 
-def _left_out(tree: Tree, reading: Reading, known: set[Path]) -> pd.DataFrame:
+def _unused_files(tree: Tree, reading: Reading, known: set[Path]) -> pd.DataFrame:
     """Every file that is neither a cell nor a mask nor was read, with the reason."""
     listed = {*map(str, reading.cells["path"]), *map(str, reading.cells["mask"].dropna())}
     listed |= {os.path.abspath(path) for path in {*reading.used, *known}}

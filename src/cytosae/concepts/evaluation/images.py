@@ -96,7 +96,7 @@ def robustness(run: Evaluation) -> None:
     if backbone is None:
         run.table.skip("robustness", "the backbone is not at hand")
         return
-    rows = sample.some(run.config.changed_cells)
+    rows = sample.draw_rows(run.config.changed_cells)
     try:
         cells, size = sample.cells.iloc[rows], backbone.info.image_size
         pixels = [

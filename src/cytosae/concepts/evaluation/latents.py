@@ -40,7 +40,7 @@ _MOST_MATCHED = 6000  # concepts that are matched one to one: the time grows wit
 def reconstruction(run: Evaluation) -> None:
     """Explained variance, L0, shrinkage, and on how many tokens each of all latents fires."""
     sample, config, table = run.sample, run.config, run.table
-    rows = sample.some(config.token_cells)
+    rows = sample.draw_rows(config.token_cells)
     batches = [rows[i : i + BATCH] for i in range(0, len(rows), BATCH)]
     mean = torch.from_numpy(sample.mean_tokens[rows].mean(axis=0))
     stream = run.source.stream([sample.cells["row"].to_numpy()[b] for b in batches])

@@ -80,7 +80,7 @@ class Sample:
         """Labels in alphabetical order."""
         return sorted(self.cells["label"].dropna().unique())
 
-    def some(self, count: int) -> NDArray[np.int64]:
+    def draw_rows(self, count: int) -> NDArray[np.int64]:
         """A seeded choice of the cells, ascending."""
         return np.sort(np.random.default_rng(self.seed).permutation(len(self.cells))[:count])
 

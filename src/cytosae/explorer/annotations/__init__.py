@@ -12,7 +12,7 @@ from cytosae.explorer.annotations.database import (
 from cytosae.explorer.annotations.exchange import everything, export, is_export, take
 from cytosae.explorer.annotations.former import Former, former_studies
 from cytosae.explorer.annotations.naming import agreed_names, agreed_verdict, name_latents
-from cytosae.explorer.annotations.recording import Stale, current_annotations, history, put
+from cytosae.explorer.annotations.recording import Stale, current_annotations, history, save_annotation
 from cytosae.explorer.annotations.summary import summarise
 from cytosae.explorer.annotations.vocabulary import VOCABULARY
 from cytosae.explorer.annotations.worklists import Plan, add, from_comparison, from_list, from_panel
@@ -45,8 +45,8 @@ __all__ = [
     "name_latents",
     "open_database",
     "pairwise",
-    "put",
     "read_database",
+    "save_annotation",
     "summarise",
     "take",
 ]

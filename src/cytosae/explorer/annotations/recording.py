@@ -22,7 +22,7 @@ class Stale(Exception):
     """The version that was to be replaced is not the current one."""
 
 
-def put(database: Database, wish: schemas.AnnotationRequest) -> schemas.Annotation:
+def save_annotation(database: Database, wish: schemas.AnnotationRequest) -> schemas.Annotation:
     """Replace the version of an annotation that the rater saw by a new one, and add that to the history.
 
     When it returns, both are on the disk.

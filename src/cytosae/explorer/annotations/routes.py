@@ -133,7 +133,7 @@ def router(database: Database) -> APIRouter:
     def put_annotation(wish: schemas.AnnotationRequest) -> schemas.Annotation | JSONResponse:
         """Say something of a latent. When the answer comes it is on the disk."""
         try:
-            return recording.put(database, wish)
+            return recording.save_annotation(database, wish)
         except recording.Stale:
             with database.reading() as session:
                 current = recording.current(session, wish)

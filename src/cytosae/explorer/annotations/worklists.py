@@ -239,7 +239,7 @@ def listed(session: Session) -> list[schemas.WorklistSummary]:
     """All worklists, oldest first, with the number of items that each rater has judged."""
     counts = select(tables.Item.worklist_id, func.count()).group_by(tables.Item.worklist_id)
     items = {row[0]: row[1] for row in session.execute(counts)}
-    done = _done(session)
+    done = _count_done(session)
     rows = session.scalars(select(tables.Worklist).order_by(tables.Worklist.id))
     return [
         schemas.WorklistSummary(**_facts(row), raters=done.get(row.id, {}), items=items.get(row.id, 0)) for row in rows
@@ -268,7 +268,7 @@ def load_for_rater(session: Session, number: int, rater: str | None) -> schemas.
         )
         for item in row.items
     ]
-    return schemas.Worklist(**_facts(row), raters=_done(session).get(number, {}), items=items)
+    return schemas.Worklist(**_facts(row), raters=_count_done(session).get(number, {}), items=items)
 
 
 def _short(value: Any) -> Any:
@@ -279,7 +279,7 @@ def _facts(row: tables.Worklist) -> dict[str, Any]:
     return {name: getattr(row, name) for name in schemas.Facts.model_fields if name != "raters"}
 
 
-def _done(session: Session) -> dict[int, dict[str, int]]:
+def _count_done(session: Session) -> dict[int, dict[str, int]]:
     """Items with a verdict, by worklist and rater; raters without any are there with 0, in the order of their names."""
     query = (
         select(
