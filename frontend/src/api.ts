@@ -37,8 +37,10 @@ type With<M extends Method> = { [P in Path]: paths[P][M] extends undefined ? nev
 const STATUS: Record<number, string> = {
   0: "The explorer does not answer. Is “cytosae explore” still running?",
   401: "This page needs its token. Open the address that “cytosae explore” printed.",
-  403: "This is not allowed from here.",
-  404: isStatic ? "This is not part of the exported pages." : "There is no such thing in this study.",
+  403: "The explorer refuses this request. Open the address that “cytosae explore” printed.",
+  404: isStatic
+    ? "Not in this export. Start “cytosae explore” on the study to see it."
+    : "Not in this study. Check the address.",
 };
 
 async function request<R>(url: string, options?: RequestInit): Promise<R> {
@@ -56,7 +58,7 @@ async function request<R>(url: string, options?: RequestInit): Promise<R> {
       response.status,
       typeof detail === "string"
         ? detail
-        : (STATUS[response.status] ?? `The explorer answered with ${response.status}.`),
+        : (STATUS[response.status] ?? `The explorer failed with status ${response.status}. See its output.`),
       body,
     );
   }
@@ -65,7 +67,7 @@ async function request<R>(url: string, options?: RequestInit): Promise<R> {
   return body as R;
 }
 
-/** Whose judgements this page shows. The server refuses those of another study, which may have the same address. */
+/** Whose annotations this page shows. The server refuses those of another study, which may have the same address. */
 export const shown = { key: "" };
 const origin = (): Record<string, string> => (shown.key && !isStatic ? { "cytosae-study": shown.key } : {});
 

@@ -1,9 +1,9 @@
 /**
- * Sends judgements to the server, and keeps each in the browser until the server has acknowledged it.
+ * Sends annotations to the server, and keeps each in the browser until the server has acknowledged it.
  *
- * A judgement is written to localStorage in the same moment as it is typed. It leaves it when the server has answered,
- * so that a reload, a crash of either side or a second tab loses none. It is kept and sent under the key of the study
- * on which it was made: whatever is served at this address later, it lands nowhere else.
+ * An annotation is written to localStorage in the same moment as it is typed. It leaves it when the server has
+ * answered, so that a reload, a crash of either side or a second tab loses none. It is kept and sent under the key of
+ * the study on which it was made: whatever is served at this address later, it lands nowhere else.
  */
 import { ApiError, send } from "./api";
 import {
@@ -49,7 +49,7 @@ const REFUSED = [400, 404, 409, 413, 422];
 
 export class Saver {
   states = $state<Record<string, State>>({});
-  /** Grows with each acknowledged judgement. */
+  /** Grows with each acknowledged annotation. */
   acknowledged = $state(0);
   last = $state.raw<Annotation | null>(null);
   /** What this browser keeps for other studies, and from earlier versions. */

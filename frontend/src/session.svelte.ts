@@ -59,7 +59,7 @@ class Session {
   moved = $state("");
 
   readonly canAnnotate = !isStatic;
-  /** The judgements kept here are of another autoencoder: none can be added. */
+  /** The annotations kept here are of another autoencoder: none can be added. */
   get notice(): string {
     return this.study?.annotations?.notice ?? "";
   }

@@ -29,7 +29,7 @@ Asking = Annotated[schemas.Rater | None, Query(description="who asks: to be sent
 _MEANING = {
     400: "not JSON",
     404: "no such worklist, item, data set or latent",
-    409: "the judgements here are of another study or autoencoder",
+    409: "the annotations here are of another study or autoencoder",
     422: "not as described, or too long",
     503: "the database cannot be used now",
 }
