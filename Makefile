@@ -35,8 +35,9 @@ format: install  ## Format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-page:  ## Check and build the explorer's page; needs Node
-	cd frontend && { test -d node_modules || npm ci; } && npm run check && npm test && npm run build
+page: install  ## Check and build the explorer's page; needs Node
+	$(BIN)/python frontend/openapi.py
+	cd frontend && { test -d node_modules || npm ci; } && npm run page
 
 demo: install  ## A study of generated pictures, from images to the report, in demo-study/
 	$(BIN)/python -m demo

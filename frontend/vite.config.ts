@@ -1,17 +1,15 @@
 import { svelte } from "@sveltejs/vite-plugin-svelte";
 import { defineConfig } from "vitest/config";
-import { mock } from "./mock/plugin.ts";
 
-/** `CYTOSAE='http://127.0.0.1:8765/?token=...' npm run dev` talks to a running explorer; else the mock answers. */
-const printed = process.env["CYTOSAE"];
-const server = printed ? new URL(printed) : null;
-const token = server?.searchParams.get("token");
-const headers: Record<string, string> = token ? { authorization: `Bearer ${token}` } : {};
+/** `npm run dev` shows a running explorer: CYTOSAE is the address that `cytosae explore` printed, with its token. */
+const printed = process.env["CYTOSAE"] ?? "http://127.0.0.1:8765";
+const { origin: target, searchParams } = new URL(printed);
+const token = searchParams.get("token");
 
 export default defineConfig({
   base: "./",
-  plugins: [svelte(), ...(server ? [] : [mock()])],
-  server: server ? { proxy: { "/api": { target: server.origin, headers } } } : {},
+  plugins: [svelte()],
+  server: { proxy: { "/api": { target, headers: token ? { authorization: `Bearer ${token}` } : {} } } },
   build: {
     outDir: "../src/cytosae/explorer/bundle",
     emptyOutDir: true,

@@ -1,30 +1,27 @@
 /** The one place that knows where things are fetched: the server's API, or the files of a static export. */
 
-export type Query = Record<string, string | number | boolean | null | undefined>;
-
-/** Encodes the parts of a path, such as a data set's name with a slash in it. */
-export function path(...parts: (string | number)[]): string {
-  return parts.map((part) => encodeURIComponent(String(part))).join("/");
-}
-
-function search(query: Query): string {
-  const given = Object.entries(query).filter(
-    ([, value]) => value !== undefined && value !== null && value !== "",
-  );
-  return given.length
-    ? "?" + new URLSearchParams(given.map(([key, value]) => [key, String(value)])).toString()
-    : "";
-}
+export type Parameters = Record<string, string | number | boolean | null | undefined>;
 
 /**
- * Relative address of a resource of the API.
+ * Relative address of a path of the API, such as `/api/latents/{dataset}`: parameters that the path names are filled
+ * in, and the others make the query.
  *
- * In a static export files are named by the encoded path, so that the encoding has to be
- * encoded once more to be fetched.
- * Query parameters stay at their defaults there.
+ * In a static export files are named by the encoded path, so that the encoding has to be encoded once more to be
+ * fetched. Query parameters stay at their defaults there.
  */
-export function address(resource: string, query: Query = {}, isStatic = false): string {
-  if (!isStatic) return "api/" + resource + search(query);
-  const ending = resource.endsWith("/image") ? ".jpg" : ".json";
-  return "data/" + resource.split("/").map(encodeURIComponent).join("/") + ending;
+export function address(path: string, given: Parameters = {}, isStatic = false): string {
+  const left = new Map(Object.entries(given));
+  const resource = path.replace(/^\/api\//, "").replace(/\{(\w+)\}/g, (_, name: string) => {
+    const value = encodeURIComponent(String(left.get(name)));
+    left.delete(name);
+    return value;
+  });
+  if (isStatic) {
+    const ending = resource.endsWith("/image") ? ".jpg" : ".json";
+    return "data/" + resource.split("/").map(encodeURIComponent).join("/") + ending;
+  }
+  const query = [...left].flatMap(([name, value]) =>
+    value === undefined || value === null || value === "" ? [] : [[name, String(value)]],
+  );
+  return "api/" + resource + (query.length ? "?" + new URLSearchParams(query).toString() : "");
 }

@@ -1,6 +1,6 @@
-/** Typed client of the explorer's API. */
-import { address, path, type Query } from "./address";
-import type * as T from "./types";
+/** Client of the explorer's API. Paths, parameters, bodies and answers are typed by what the server describes. */
+import { address, type Parameters } from "./address";
+import type { paths } from "./schema";
 
 export const isStatic =
   typeof document !== "undefined" &&
@@ -16,11 +16,31 @@ export class ApiError extends Error {
   }
 }
 
+type Path = keyof paths;
+type Method = "get" | "post" | "put" | "patch";
+type Operation<P extends Path, M extends Method> = NonNullable<paths[P][M]>;
+type Json<Content> = Content extends { content: { "application/json": infer Body } } ? Body : never;
+type Answer<P extends Path, M extends Method> =
+  Operation<P, M> extends { responses: infer R } ? Json<R[keyof R & (200 | 201)]> : never;
+type Body<P extends Path, M extends Method> =
+  Operation<P, M> extends { requestBody: infer R } ? Json<R> : never;
+type Known<T> = [T] extends [undefined] ? unknown : NonNullable<T>;
+/** Parameters of path and query together. */
+type Given<P extends Path, M extends Method> =
+  Operation<P, M> extends { parameters: { path?: infer InPath; query?: infer InQuery } }
+    ? Known<InPath> & Known<InQuery>
+    : never;
+/** Nothing has to be given where no parameter is required. */
+type Arguments<G> = Record<never, never> extends G ? [given?: G] : [given: G];
+type With<M extends Method> = { [P in Path]: paths[P][M] extends undefined ? never : P }[Path];
+
 const STATUS: Record<number, string> = {
   0: "The explorer does not answer. Is “cytosae explore” still running?",
   401: "This page needs its token. Open the address that “cytosae explore” printed.",
-  403: "This is not allowed from here.",
-  404: isStatic ? "This is not part of the exported pages." : "There is no such thing in this study.",
+  403: "The explorer refuses this request. Open the address that “cytosae explore” printed.",
+  404: isStatic
+    ? "Not in this export. Start “cytosae explore” on the study to see it."
+    : "Not in this study. Check the address.",
 };
 
 async function request<R>(url: string, options?: RequestInit): Promise<R> {
@@ -38,7 +58,7 @@ async function request<R>(url: string, options?: RequestInit): Promise<R> {
       response.status,
       typeof detail === "string"
         ? detail
-        : (STATUS[response.status] ?? `The explorer answered with ${response.status}.`),
+        : (STATUS[response.status] ?? `The explorer failed with status ${response.status}. See its output.`),
       body,
     );
   }
@@ -47,85 +67,69 @@ async function request<R>(url: string, options?: RequestInit): Promise<R> {
   return body as R;
 }
 
+/** Whose annotations this page shows. The server refuses those of another study, which may have the same address. */
+export const shown = { key: "" };
+const origin = (): Record<string, string> => (shown.key && !isStatic ? { "cytosae-study": shown.key } : {});
+
+/** Relative address of what a path answers, for links and images. */
+export const addressOf = <P extends With<"get">>(path: P, ...[given]: Arguments<Given<P, "get">>): string =>
+  address(path, given as Parameters, isStatic);
+
 /** Answers that do not change while a page is open, most recently used last. */
 const kept = new Map<string, Promise<unknown>>();
 const KEPT = 600;
 
-function fixed<R>(resource: string, query: Query = {}): Promise<R> {
-  const url = address(resource, query, isStatic);
-  const found = (kept.get(url) as Promise<R> | undefined) ?? request<R>(url);
+/** Asks once while the page is open. */
+export function get<P extends With<"get">>(
+  path: P,
+  ...given: Arguments<Given<P, "get">>
+): Promise<Answer<P, "get">> {
+  const url = addressOf(path, ...given);
+  const found = (kept.get(url) as Promise<Answer<P, "get">> | undefined) ?? request<Answer<P, "get">>(url);
   kept.delete(url);
   kept.set(url, found);
   if (kept.size > KEPT) kept.delete(kept.keys().next().value ?? "");
   found.catch(() => kept.get(url) === found && kept.delete(url));
   return found;
 }
-/** Whose judgements this page shows. The server refuses those of another study, which may have the same address. */
-export const shown = { key: "" };
-const origin = (): Record<string, string> => (shown.key && !isStatic ? { "cytosae-study": shown.key } : {});
-const fresh = <R>(resource: string, query: Query = {}): Promise<R> =>
-  request<R>(address(resource, query, isStatic), { cache: "no-store", headers: origin() });
-const send = <R>(method: string, resource: string, body: unknown, query: Query = {}): Promise<R> =>
-  request<R>(address(resource, query), {
-    method,
+
+/** Asks every time: for what changes while people judge. */
+export const getAgain = <P extends With<"get">>(
+  path: P,
+  ...given: Arguments<Given<P, "get">>
+): Promise<Answer<P, "get">> => request(addressOf(path, ...given), { cache: "no-store", headers: origin() });
+
+export const send = <M extends Exclude<Method, "get">, P extends With<M>>(
+  method: M,
+  path: P,
+  body: Body<P, M>,
+  ...[given]: Arguments<Given<P, M>>
+): Promise<Answer<P, M>> =>
+  request(address(path, given as Parameters), {
+    method: method.toUpperCase(),
     headers: { "content-type": "application/json", ...origin() },
     body: JSON.stringify(body),
   });
 
-/** Where a cell's image and what belongs to it live: a cell of the study or an uploaded one. */
-export interface CellPlace {
-  base: string;
+export function upload(files: readonly File[]): Promise<Answer<"/api/uploads", "post">> {
+  const form = new FormData();
+  for (const file of files) form.append("files", file, file.name);
+  return request(address("/api/uploads"), { method: "POST", body: form });
 }
-export const studyCell = (dataset: string, row: number): CellPlace => ({ base: path("cells", dataset, row) });
-export const uploadedCell = (id: string, index: number): CellPlace => ({ base: path("uploads", id, index) });
 
-export type ImageSize = 64 | 112 | 224 | 448;
-export const imageAddress = (place: CellPlace, size: ImageSize = 224): string =>
-  address(place.base + "/image", place.base.startsWith("uploads/") && size === 224 ? {} : { size }, isStatic);
+/** A cell of the study, or an uploaded one. */
+export type CellPlace = { dataset: string; row: number } | { id: string; index: number };
+type ImageSize = NonNullable<Given<"/api/cells/{dataset}/{row}/image", "get">["size"]>;
 
-export const api = {
-  study: () => fixed<T.Study>("study"),
-  latents: (dataset: string) => fixed<T.Latents>(path("latents", dataset)),
-  concept: (dataset: string, latent: number) => fixed<T.Concept>(path("latents", dataset, latent)),
-  images: (dataset: string, latent: number, kind: string) =>
-    fixed<T.ConceptImages>(path("latents", dataset, latent, "images", kind)),
-  cells: (dataset: string, query: Query) => fixed<T.CellPage>(path("cells", dataset), query),
-  cell: (dataset: string, row: number) => fixed<T.Cell>(path("cells", dataset, row)),
-  patches: (place: CellPlace) => fixed<T.Patches>(place.base + "/patches"),
-  map: (place: CellPlace, latent: number) => fixed<T.LatentMap>(place.base + "/" + path("maps", latent)),
-  patients: () => fixed<T.PatientList>("patients"),
-  patient: (id: string, against?: string) => fixed<T.Patient>(path("patients", id), { against }),
-  compare: (first: string, second: string, adjust?: string) =>
-    fixed<T.Comparison>(path("compare", first, second), { adjust }),
-  compareImages: (first: string, second: string, latent: number) =>
-    fixed<T.ComparisonImages>(path("compare", first, second, "images", latent)),
-  upload: (files: File[]) => {
-    const form = new FormData();
-    for (const file of files) form.append("files", file, file.name);
-    return request<T.Upload>(address("uploads"), { method: "POST", body: form });
-  },
-
-  names: (rater?: string) => fresh<T.Names>("names", { rater }),
-  vocabulary: () => fixed<T.Terms>("vocabulary"),
-  worklists: () => fresh<T.WorklistSummary[]>("worklists"),
-  worklist: (id: string, rater: string) => fresh<T.Worklist>(path("worklists", id), { rater }),
-  makeWorklist: (body: {
-    title: string;
-    items: T.ListItem[];
-    blind_labels: boolean;
-    blind_raters: boolean;
-    disease: string | null;
-    source: string;
-  }) => send<T.Worklist>("POST", "worklists", body),
-  importWorklist: (content: unknown, query: Query) =>
-    send<T.Worklist>("POST", "worklists/import", content, query),
-  changeWorklist: (id: string, body: { title?: string; blind_labels?: boolean; blind_raters?: boolean }) =>
-    send<T.Worklist>("PATCH", path("worklists", id), body),
-  annotate: (annotation: T.Annotation) => send<T.Annotation>("PUT", "annotations", annotation),
-  annotations: (query: { latent?: number; rater?: string; asking?: string }) =>
-    fresh<T.Annotation[]>("annotations", query),
-  history: (dataset: string, latent: number, rater?: string) =>
-    fresh<T.HistoryRow[]>(path("annotations", dataset, latent, "history"), { rater }),
-  summary: (worklist: string, rater?: string) => fresh<T.Summary>("summary", { worklist, rater }),
-  exportAddress: (format: "csv" | "json", rater?: string) => address("annotations/export", { format, rater }),
-};
+export const imageAddress = (place: CellPlace, size: ImageSize = "224"): string =>
+  "id" in place
+    ? addressOf("/api/uploads/{id}/{index}/image", { id: place.id, index: place.index, size })
+    : addressOf("/api/cells/{dataset}/{row}/image", { dataset: place.dataset, row: place.row, size });
+export const patchesOf = (place: CellPlace) =>
+  "id" in place
+    ? get("/api/uploads/{id}/{index}/patches", place)
+    : get("/api/cells/{dataset}/{row}/patches", place);
+export const mapOf = (place: CellPlace, latent: number) =>
+  "id" in place
+    ? get("/api/uploads/{id}/{index}/maps/{latent}", { ...place, latent })
+    : get("/api/cells/{dataset}/{row}/maps/{latent}", { ...place, latent });

@@ -7,16 +7,22 @@ export class Loaded<T> {
   loading = $state(true);
   #asked = 0;
 
+  constructor(
+    private readonly make: () => Promise<T> | null,
+    private readonly clear: boolean,
+  ) {}
+
   /** The last one asked for wins; the old answer stays until the new one is there, unless `clear`. */
-  async ask(promise: Promise<T> | null, clear = false): Promise<void> {
-    const mine = ++this.#asked;
+  async ask(): Promise<void> {
+    const promise = this.make(),
+      mine = ++this.#asked;
     this.error = null;
     if (!promise) {
       this.value = null;
       this.loading = false;
       return;
     }
-    if (clear) this.value = null;
+    if (this.clear) this.value = null;
     this.loading = true;
     try {
       const value = await promise;
@@ -34,9 +40,9 @@ export class Loaded<T> {
 
 /** Asks again whenever what `make` reads has changed. */
 export function loaded<T>(make: () => Promise<T> | null, clear = false): Loaded<T> {
-  const state = new Loaded<T>();
+  const state = new Loaded(make, clear);
   $effect(() => {
-    void state.ask(make(), clear);
+    void state.ask();
   });
   return state;
 }

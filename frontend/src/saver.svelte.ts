@@ -1,11 +1,11 @@
 /**
- * Sends judgements to the server, and keeps each in the browser until the server has acknowledged it.
+ * Sends annotations to the server, and keeps each in the browser until the server has acknowledged it.
  *
- * A judgement is written to localStorage in the same moment as it is typed. It leaves it when the server has answered,
- * so that a reload, a crash of either side or a second tab loses none. It is kept and sent under the key of the study
- * on which it was made: whatever is served at this address later, it lands nowhere else.
+ * An annotation is written to localStorage in the same moment as it is typed. It leaves it when the server has
+ * answered, so that a reload, a crash of either side or a second tab loses none. It is kept and sent under the key of
+ * the study on which it was made: whatever is served at this address later, it lands nowhere else.
  */
-import { api, ApiError } from "./api";
+import { ApiError, send } from "./api";
 import {
   allDrafts,
   draftKey,
@@ -19,9 +19,8 @@ import {
   type Unsent,
 } from "./lib/drafts";
 import { messageOf } from "./session.svelte";
-import type { Annotation, Judgement } from "./types";
+import type { Annotation, Judgement, Place, Schema } from "./types";
 
-export type Place = Pick<Annotation, "worklist" | "dataset" | "latent" | "rater">;
 export interface State {
   status: "idle" | "typing" | "saving" | "saved" | "waiting" | "conflict" | "refused";
   message: string;
@@ -50,7 +49,7 @@ const REFUSED = [400, 404, 409, 413, 422];
 
 export class Saver {
   states = $state<Record<string, State>>({});
-  /** Grows with each acknowledged judgement. */
+  /** Grows with each acknowledged annotation. */
   acknowledged = $state(0);
   last = $state.raw<Annotation | null>(null);
   /** What this browser keeps for other studies, and from earlier versions. */
@@ -188,7 +187,7 @@ export class Saver {
     const draft = readDraft(localStorage, key)?.annotation;
     if (draft && same(draft, sent)) this.#keep(sent, job.sent); // another tab may have written something newer
     try {
-      const stored = await api.annotate(sent);
+      const stored = await send("put", "/api/annotations", sent as Schema<"AnnotationRequest">);
       this.#stored(key, job, sent, stored);
     } catch (error) {
       job.sending = false;

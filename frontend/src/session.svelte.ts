@@ -1,5 +1,5 @@
 /** What all views share: the study, agreed names, and what this browser prefers. */
-import { api, ApiError, isStatic, shown } from "./api";
+import { ApiError, get, getAgain, isStatic, shown } from "./api";
 import type { ScaleName } from "./lib/colours";
 import { isCalled, nameIn } from "./lib/filter";
 import { parse, type Route } from "./route";
@@ -59,7 +59,7 @@ class Session {
   moved = $state("");
 
   readonly canAnnotate = !isStatic;
-  /** The judgements kept here are of another autoencoder: none can be added. */
+  /** The annotations kept here are of another autoencoder: none can be added. */
   get notice(): string {
     return this.study?.annotations?.notice ?? "";
   }
@@ -73,7 +73,7 @@ class Session {
   async open(): Promise<void> {
     this.failure = null;
     try {
-      this.study = await api.study();
+      this.study = await get("/api/study");
       shown.key = this.study.annotations?.key ?? "";
       document.title = `${this.study.name} · cytosae`;
     } catch (error) {
@@ -85,7 +85,7 @@ class Session {
   async rename(): Promise<void> {
     const mine = ++this.#asked;
     try {
-      const names = await api.names(this.rater || undefined);
+      const names = await getAgain("/api/names", { rater: this.rater });
       if (mine === this.#asked) this.names = names;
     } catch (error) {
       // names are an extra, unless they are another study's

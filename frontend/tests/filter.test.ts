@@ -7,11 +7,12 @@ import {
   sorted,
   writeLasso,
   writeRanges,
+  type Columns,
   type Filter,
 } from "../src/lib/filter";
-import type { Latents, Names } from "../src/types";
+import type { Names } from "../src/types";
 
-const latents: Latents = {
+const latents: Columns = {
   latent: [3, 12, 120, 7],
   concept: [1, 1, 1, 0],
   top_label: [0, 1, -1, 0],

@@ -2,8 +2,8 @@
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { shown } from "../src/api";
 import { allDrafts, same, type Origin } from "../src/lib/drafts";
-import { Saver, type Place } from "../src/saver.svelte";
-import type { Annotation, Judgement } from "../src/types";
+import { Saver } from "../src/saver.svelte";
+import type { Annotation, Judgement, Place } from "../src/types";
 import { Store } from "./store";
 
 /** The server of one study: compares versions as the real one does. */

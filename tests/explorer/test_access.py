@@ -432,7 +432,7 @@ def in_a_browser(address: str, port: int) -> None:
         assert "token" not in page.url
         page.get_by_role("button", name="Worklist").click()
         page.get_by_label("Title").fill("From the browser")
-        page.get_by_role("button", name="Make the worklist").click()
+        page.get_by_role("button", name="Create worklist", exact=True).click()
         page.wait_for_selector("text=From the browser")
         assert faults == []
         browser.close()

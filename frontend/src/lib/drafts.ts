@@ -1,7 +1,7 @@
-/** Judgements that the server has not acknowledged yet, kept in the browser so that no reload or crash loses one. */
+/** Annotations that the server has not acknowledged yet, kept in the browser so that no reload or crash loses one. */
 import type { Annotation, Judgement } from "../types";
 
-/** Which judgements are which: `key` names an autoencoder in a database; the folder's name is for people alone. */
+/** Which annotations are which: `key` names an autoencoder in a database; the folder's name is for people alone. */
 export interface Origin {
   key: string;
   name: string;

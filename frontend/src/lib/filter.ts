@@ -1,6 +1,9 @@
 /** Which latents of a data set pass, and in which order. */
 import type { AgreedName, Latents, Names } from "../types";
 
+/** Columns of equal length, with an entry for each latent that is active in the data set. */
+export type Columns = Pick<Latents, "latent" | "concept" | "top_label"> & Record<string, (number | null)[]>;
+
 export type Notes =
   "" | "named" | "judged" | "unjudged" | "meaningful" | "artefact" | "cannot tell" | "disputed";
 export interface Range {
@@ -32,7 +35,7 @@ export const isCalled = (known: AgreedName | undefined, text: string): boolean =
   );
 
 /** Indices of the latents that pass. Text is a number or its beginning, or a part of a name or of the top label. */
-export function passing(latents: Latents, filter: Filter, names: Names, labels: string[]): number[] {
+export function passing(latents: Columns, filter: Filter, names: Names, labels: string[]): number[] {
   const text = filter.text.trim().toLowerCase(),
     isNumber = /^\d+$/.test(text);
   const out: number[] = [];
@@ -97,7 +100,7 @@ export function inside(
 
 /** By a column, nulls last whatever the direction; ties by number. */
 export function sorted(
-  latents: Latents,
+  latents: Columns,
   indices: readonly number[],
   key: string,
   descending: boolean,

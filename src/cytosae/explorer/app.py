@@ -6,10 +6,10 @@ import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 from urllib.parse import quote
 
-from fastapi import FastAPI, Request, Response
+from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.staticfiles import StaticFiles
@@ -21,6 +21,8 @@ from starlette.types import Scope
 from cytosae import __version__
 from cytosae.console import say
 from cytosae.errors import CytosaeError, NotFound, Unanswerable
+from cytosae.explorer.annotations import Database, open_database
+from cytosae.explorer.annotations import routes as annotation_routes
 from cytosae.explorer.images import CellImages
 from cytosae.explorer.reader import StudyReader
 from cytosae.explorer.routes import PROBLEMS
@@ -40,6 +42,7 @@ BUNDLE = Path(__file__).with_name("bundle")
 _WARM_UP = 2.0  # seconds after which what the first view does not need is loaded, before anybody asks for it
 T = TypeVar("T")
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+_ABOUT: dict[str, Any] = {"title": "cytosae explorer", "version": __version__, "responses": PROBLEMS}
 
 
 def create_app(
@@ -73,9 +76,6 @@ def create_app(
     CytosaeError
         Not a finished study, annotations that cannot be opened, or no such public address.
     """
-    from cytosae.explorer.annotations import open_database
-    from cytosae.explorer.annotations.routes import router as annotations_router
-
     public = None if public_url is None else PublicAddress.parse(public_url)
     reader = StudyReader(study)
     database = open_database(study, annotations)
@@ -93,8 +93,7 @@ def create_app(
         reader.close()
 
     app = FastAPI(
-        title="cytosae explorer",
-        version=__version__,
+        **_ABOUT,
         docs_url=None,
         redoc_url=None,
         lifespan=lifespan,
@@ -102,7 +101,6 @@ def create_app(
             Middleware(Guard, token=token, hosts=hosts, public=public, bodies={"/api/uploads": upload_routes.BODY}),
             Middleware(GZipMiddleware, minimum_size=1024, compresslevel=4),
         ],
-        responses=PROBLEMS,
     )
     cell_images = CellImages(reader)
 
@@ -124,16 +122,42 @@ def create_app(
             cohort()
 
     app.state.study = reader.folder
-    app.include_router(study_routes.router(reader, uploads, database))
-    app.include_router(latent_routes.router(reader, activations))
-    app.include_router(cell_routes.router(reader, cell_images, activations))
-    app.include_router(patient_routes.router(cohort))
-    if uploads and reader.backbone is not None:
-        app.include_router(upload_routes.router(reader, cell_images, activations))
-    app.include_router(annotations_router(database))
+    uploads = uploads and reader.backbone is not None
+    for router in _routers(reader, database, cell_images, activations, cohort, uploads=uploads):
+        app.include_router(router)
     _explain_problems(app)
     app.mount("/", _Page(directory=BUNDLE, html=True, check_dir=False))
     return app
+
+
+def _routers(
+    reader: StudyReader,
+    database: Database,
+    cell_images: CellImages,
+    activations: Callable[[], Activations],
+    cohort: Callable[[], Cohort],
+    *,
+    uploads: bool,
+) -> list[APIRouter]:
+    """All routes of the API: a file of `cytosae.explorer.routes` is a line here."""
+    return [
+        study_routes.router(reader, uploads, database),
+        latent_routes.router(reader, activations),
+        cell_routes.router(reader, cell_images, activations),
+        patient_routes.router(cohort),
+        *([upload_routes.router(reader, cell_images, activations)] if uploads else []),
+        annotation_routes.router(database),
+    ]
+
+
+def description() -> dict[str, Any]:
+    """The OpenAPI description of the API, from which the page's types are made. It needs no study: routes read one only
+    when they answer.
+    """
+    app, nothing = FastAPI(**_ABOUT), cast(Any, None)
+    for router in _routers(nothing, nothing, nothing, nothing, nothing, uploads=True):
+        app.include_router(router)
+    return app.openapi()
 
 
 def _once(make: Callable[[], T]) -> Callable[[], T]:

@@ -1,4 +1,4 @@
-"""The columns of the latents: which there are, what they say, and all of a data set as one answer."""
+"""The measures of the latents: their labels and help texts, and the columns of a data set as one answer."""
 
 from __future__ import annotations
 
@@ -14,32 +14,63 @@ from cytosae.explorer.reader import StudyReader
 from cytosae.explorer.schemas.study import Measure
 
 RING_FACTOR = 1.5
-"""A concept lies on the border where the ring of outermost patches has that many times its share of the patches."""
+"""A concept is flagged as on the border if the outermost ring of patches holds this many times its even part of the map."""
 BACKGROUND = 0.75
-"""Share of a concept's activation on background above which it says little of the cell."""
+"""A concept is flagged as background if more than this fraction of its activation lies outside the cell."""
 
 _ALWAYS = (
-    Measure(key="mean_activation", label="mean activation", log=True, help="mean of m over the cells that have it"),
-    Measure(key="activation_frequency", label="frequency", log=True, help="share of cells in which it is active"),
     Measure(
-        key="label_entropy", label="label entropy", log=False, help="of the reference images, in nats: 0 is one label"
+        key="mean_activation",
+        label="mean activation",
+        log=True,
+        help="Mean of m over the cells in which the latent is active",
     ),
-    Measure(key="n_references", label="references", log=False, help="reference images with an activation above 0"),
-    Measure(key="border", label="on the border", log=False, help="share of its maps in the outermost ring of patches"),
+    Measure(
+        key="activation_frequency",
+        label="activation frequency",
+        log=True,
+        help="Fraction of cells in which the latent is active",
+    ),
+    Measure(
+        key="label_entropy",
+        label="label entropy",
+        log=False,
+        help="Entropy of the labels of the reference images, in nats; 0 means a single label",
+    ),
+    Measure(
+        key="n_references",
+        label="reference images",
+        log=False,
+        help="Number of reference images with an activation above 0",
+    ),
+    Measure(
+        key="border",
+        label="fraction on border",
+        log=False,
+        help="Fraction of the activation of its reference maps that lies in the outermost ring of patches",
+    ),
 )
 _QUALITY = {
-    "token_frequency": ("share of tokens", True, "share of tokens on which it fires"),
-    "monosemanticity": ("monosemanticity", False, "likeness of the images that activate it; random ones have about 0"),
-    "best_label_auroc": (
-        "AUROC of its label",
+    "token_frequency": ("token frequency", True, "Fraction of tokens on which the latent is active"),
+    "monosemanticity": (
+        "monosemanticity",
         False,
-        "how well it tells its best label from the rest, on unseen cells",
+        "Similarity of the images that activate the latent; random images score about 0",
     ),
-    "nucleus_share": ("on nucleus", False, "share of its activation on the nucleus"),
-    "cytoplasm_share": ("on cytoplasm", False, "share of its activation on the cytoplasm"),
-    "background_share": ("on background", False, "share of its activation outside the cell"),
-    "coherence": ("spatial coherence", False, "Moran's I of its maps: do its patches lie together"),
-    "consistency": ("consistency", False, "does it prefer the same labels in every data set"),
+    "best_label_auroc": (
+        "AUROC of best label",
+        False,
+        "How well its activation predicts its best label against all others, on held-out cells",
+    ),
+    "nucleus_share": ("fraction on nucleus", False, "Fraction of its activation that lies on the nucleus"),
+    "cytoplasm_share": ("fraction on cytoplasm", False, "Fraction of its activation that lies on the cytoplasm"),
+    "background_share": ("fraction on background", False, "Fraction of its activation that lies outside the cell"),
+    "coherence": ("spatial coherence", False, "Moran's I of its maps: high if its active patches lie together"),
+    "consistency": (
+        "consistency",
+        False,
+        "Correlation of its mean activation by label between data sets",
+    ),
 }
 _LEFT_OUT = {"border_share", "redundancy_group"}
 
@@ -56,15 +87,16 @@ def measures(reader: StudyReader) -> list[Measure]:
     """All measures of the study's latents."""
     listed = list(_ALWAYS)
     for name in quality_columns(reader):
-        label, log, text = _QUALITY.get(name, (name.replace("_", " "), False, name.replace("_", " ")))
+        words = name.replace("_", " ")
+        label, log, text = _QUALITY.get(name, (words, False, words))
         if name.startswith("robustness_"):
-            text = f"correlation with itself when the cells are changed ({name.removeprefix('robustness_')})"
+            text = f"Correlation with its activation on changed cells ({words.removeprefix('robustness ')})"
         listed.append(Measure(key=name, label=label, log=log, help=text))
     return listed
 
 
 def ring_fraction(grid: tuple[int, int]) -> float:
-    """Share of the patches that lie in the outermost ring."""
+    """Fraction of the patches that lie in the outermost ring."""
     rows, columns = grid
     return 1 - max(0, rows - 2) * max(0, columns - 2) / (rows * columns)
 

@@ -258,7 +258,7 @@ def test_the_explorer_opens_and_offers_the_former_autoencoder(
     assert about["annotations"]["study"] == now
     notice = about["annotations"]["notice"]
     assert notice.startswith(
-        f"The judgements in annotations.sqlite belong to autoencoder {OTHER[:12]}, this study now has {now[:12]}. They "
+        f"The annotations in annotations.sqlite belong to autoencoder {OTHER[:12]}, this study now has {now[:12]}. They "
         f"are kept and can be exported. Open the former one: {place}"
     )
     (former,) = about["former"]

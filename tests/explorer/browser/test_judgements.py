@@ -27,7 +27,7 @@ def test_ten_concepts_by_keyboard_while_the_server_is_killed(
     work = server.worklist("By keyboard", latents, blind_labels=True, blind_raters=True)["id"]
     page = tab()
     page.goto(f"{server.url}#/annotate/{work}/0")
-    page.wait_for_selector("text=Who is judging")
+    page.wait_for_selector("text=Who is annotating")
     page.keyboard.type("Ute Ö")
     page.keyboard.press("Enter")
     verdicts = ["meaningful", "artefact", "cannot tell"]
@@ -127,13 +127,13 @@ def test_a_stale_window_is_told_and_decides(server: Server, tab: Callable[..., A
     other.wait_for_selector("[data-saved=conflict]")
     other.reload()  # the draft is still there, and so is the conflict
     other.wait_for_selector("[data-saved=conflict]")
-    other.get_by_role("button", name="Keep what is here").click()
+    other.get_by_role("button", name="Keep this version").click()
     saved(other)
     item = server.ask(f"worklists/{work}?rater=Eve")["items"][0]["annotation"]
     assert (item["verdict"], item["version"]) == ("artefact", 2)
     one.keyboard.press("3")
     one.wait_for_selector("[data-saved=conflict]")
-    one.get_by_role("button", name="Take what is there").click()
+    one.get_by_role("button", name="Take the stored version").click()
     assert one.get_by_role("radio", name="artefact").get_attribute("aria-checked") == "true"
     twin = one.context.new_page()  # a second tab of the same browser follows by itself
     twin.goto(f"{server.url}#/annotate/{work}/0")
@@ -214,7 +214,7 @@ def test_two_studies_of_one_name_share_no_judgement(
         page = tab("Anna")
         address = f"{running.url}#/concept/{SET}/{concepts[0]}"
         page.goto(address)
-        page.get_by_role("button", name="Judge it").click()
+        page.get_by_role("button", name="Annotate").click()
         page.locator("input[data-name]").wait_for()
         running.kill()
         page.locator("input[data-name]").fill("of the first")
@@ -224,7 +224,7 @@ def test_two_studies_of_one_name_share_no_judgement(
         running.start()
         page.wait_for_selector("[data-saved=refused]")
         page.reload()
-        page.get_by_role("button", name="Judge it").click()
+        page.get_by_role("button", name="Annotate").click()
         page.locator("input[data-name]").wait_for()
         assert page.locator("input[data-name]").input_value() == ""
         page.goto(f"{running.url}#/worklists")

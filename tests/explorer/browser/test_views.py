@@ -43,7 +43,7 @@ def test_every_view(server: Server, tab: Callable[..., Any], concepts: list[int]
         "#/upload": "input[type=file]",
         "#/worklists": "li h2",
         f"#/annotate/{plain}/0": "[role=radiogroup]",
-        f"#/summary/{plain}": "text=Nobody has judged",
+        f"#/summary/{plain}": "text=This worklist has no verdicts",
         "#/nowhere": "text=There is no such page",
     }
     for scheme, width, height in (("light", 1280, 720), ("dark", 1024, 640)):
@@ -110,7 +110,7 @@ def test_the_overview_by_keyboard_mouse_and_lasso(server: Server, tab: Callable[
     assert page.locator(".head [role=status]").inner_text() == f"{kept} of {len(concepts)}"
     page.get_by_role("button", name="Worklist").click()
     page.get_by_label("Title").fill("By lasso")
-    page.get_by_role("button", name="Make the worklist").click()
+    page.get_by_role("button", name="Create worklist", exact=True).click()
     page.wait_for_selector("text=By lasso")
     made = next(one for one in server.ask("worklists") if one["title"] == "By lasso")
     assert made["items"] == min(kept, 50)

@@ -127,12 +127,12 @@ class Database:
             return None
         file = sqlite_file(self.url)
         owner = (
-            f"The judgements in {self.name if file is None else file.name} belong to autoencoder {self.sae[:12]}, "
+            f"The annotations in {self.name if file is None else file.name} belong to autoencoder {self.sae[:12]}, "
             f"this study now has {self.study_sae[:12]}. They are kept and can be exported."
         )
         folder = None if self._study is None else former_folder(self._study, self.sae)
         if folder is None:
-            return f"{owner} To judge the concepts of this study, name another database with --annotations."
+            return f"{owner} To annotate the concepts of this study, name another database with --annotations."
         elsewhere = file is None or file.resolve() != (folder / ANNOTATIONS).resolve()
         return f"{owner} Open the former one: {explore_command(folder, self.name if elsewhere else None)}"
 

@@ -22,21 +22,22 @@ from cytosae.explorer.annotations.summary import summarise
 from cytosae.explorer.annotations.tabular import to_csv
 from cytosae.explorer.annotations.vocabulary import VOCABULARY
 from cytosae.explorer.annotations.whereabouts import DIGITS
+from cytosae.explorer.schemas.values import Problem
 
 Asking = Annotated[schemas.Rater | None, Query(description="who asks: to be sent the own annotations of blind lists")]
 
 _MEANING = {
     400: "not JSON",
     404: "no such worklist, item, data set or latent",
-    409: "the judgements here are of another study or autoencoder",
+    409: "the annotations here are of another study or autoencoder",
     422: "not as described, or too long",
     503: "the database cannot be used now",
 }
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
-    status: {"model": schemas.Problem, "description": meaning} for status, meaning in _MEANING.items()
+    status: {"model": Problem, "description": meaning} for status, meaning in _MEANING.items()
 }
 _STALE: dict[int | str, dict[str, Any]] = {
-    409: {"model": schemas.Conflict | schemas.Problem, "description": f"another version by now, or {_MEANING[409]}"}
+    409: {"model": schemas.Conflict | Problem, "description": f"another version by now, or {_MEANING[409]}"}
 }
 _FILE: dict[int | str, dict[str, Any]] = {
     200: {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import (
     AfterValidator,
@@ -43,6 +43,17 @@ Comment = Annotated[str, StringConstraints(max_length=5000, pattern=_NO_NUL)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Scalars = dict[Line, bool | int | Finite | Line | None]
 Verdict = Literal["meaningful", "artefact", "cannot tell"]
+Counts = Annotated[
+    dict[Verdict, int],
+    WithJsonSchema(
+        {
+            "type": "object",
+            "properties": {verdict: {"type": "integer"} for verdict in get_args(Verdict)},
+            "required": list(get_args(Verdict)),
+        }
+    ),
+]
+"""Raters by verdict."""
 
 
 def _in_vocabulary(terms: dict[str, list[str]]) -> dict[str, list[str]]:
@@ -73,7 +84,13 @@ class _Request(BaseModel):
     model_config = ConfigDict(strict=True)
 
 
-class Content(BaseModel):
+class _Answer(BaseModel):
+    """A field that has a default is in every answer."""
+
+    model_config = ConfigDict(json_schema_serialization_defaults_required=True)
+
+
+class Content(_Answer):
     """What a rater says of a latent."""
 
     verdict: Verdict | None = None
@@ -83,7 +100,7 @@ class Content(BaseModel):
     specific_for: Line | None = None
 
 
-class AnnotationKey(BaseModel):
+class AnnotationKey(_Answer):
     """What identifies an annotation: worklist (or none), data set, latent and rater."""
 
     worklist: Id | None = None
@@ -119,12 +136,6 @@ class Conflict(BaseModel):
 
     detail: str
     current: Annotation | None
-
-
-class Problem(BaseModel):
-    """What is wrong, in one sentence."""
-
-    detail: str
 
 
 class ItemRequest(_Request):
@@ -216,14 +227,14 @@ class GivenName(BaseModel):
     raters: list[str]
 
 
-class Named(BaseModel):
+class Named(_Answer):
     """What the raters call a latent: the name that most gave, that of the rater who asks, and all, the usual first."""
 
     name: str
     own: str = ""
     given: list[GivenName] = []
     raters: int
-    verdicts: dict[Verdict, int]
+    verdicts: Counts
 
 
 class NamedLatent(BaseModel):

@@ -52,7 +52,7 @@ def router(reader: StudyReader, uploads: bool, database: Database) -> APIRouter:
                     classification=reader.classified,
                     quality=reader.quality is not None,
                     tokens=reader.has_tokens or reader.backbone is not None,
-                    uploads=uploads and reader.backbone is not None,
+                    uploads=uploads,
                 ),
                 groups=reader.groups,
                 annotations=AnnotationsInfo(
@@ -67,6 +67,7 @@ def router(reader: StudyReader, uploads: bool, database: Database) -> APIRouter:
                     )
                     for former in former_studies(reader.folder)
                 ],
+                exported=None,
             )
         )
 

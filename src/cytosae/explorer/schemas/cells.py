@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, Field
 
-from cytosae.explorer.schemas.values import Map, Number
+from cytosae.explorer.schemas.values import Finite, Map
 
 
 class CellRef(BaseModel):
@@ -28,7 +28,7 @@ class CellConcept(BaseModel):
     """A concept of a cell."""
 
     latent: int
-    mean_activation: Number
+    mean_activation: Finite
     count: int = Field(description="Patches above tau, CLS included.")
     common: bool
 
@@ -40,14 +40,14 @@ class CellDetail(CellRef):
     height: int | None
     n_active: int
     concepts: list[CellConcept]
-    common_share: Number
+    common_share: Finite
 
 
 class Patches(BaseModel):
     """The strongest latents of every patch, common ones left out."""
 
     grid: tuple[int, int]
-    top: Number
+    top: Finite
     patches: list[list[tuple[int, float]]]
 
 
@@ -55,7 +55,7 @@ class LatentMap(BaseModel):
     """A latent on a cell."""
 
     latent: int
-    top: Number
+    top: Finite
     map: Map
 
 
@@ -68,7 +68,7 @@ class UploadedCell(BaseModel):
     height: int
     n_active: int
     concepts: list[CellConcept]
-    common_share: Number
+    common_share: Finite
 
 
 class Uploaded(BaseModel):

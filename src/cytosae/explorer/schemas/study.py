@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import AwareDatetime, BaseModel, Field
 
-from cytosae.explorer.schemas.values import Number
+from cytosae.explorer.schemas.values import Finite
 
 
 class Group(BaseModel):
@@ -80,8 +80,8 @@ class StudyInfo(BaseModel):
     static: bool
     n_latents: int
     grid: tuple[int, int]
-    tau: Number
-    concept_threshold: Number
+    tau: Finite
+    concept_threshold: Finite
     backbone: BackboneAbout
     datasets: list[DataSetInfo]
     measures: list[Measure]
@@ -90,5 +90,5 @@ class StudyInfo(BaseModel):
     annotations: AnnotationsInfo | None = Field(description="Null in a static export.")
     former: list[FormerInfo] = Field(description="Autoencoders that the study had before, the latest first.")
     exported: dict[str, list[int]] | None = Field(
-        default=None, description="In a static export: the latents of each data set that have a page."
+        description="In a static export: the latents of each data set that have a page."
     )
