@@ -23,7 +23,7 @@ export type ListItem = Schema<"ItemRequest">;
 export type Worklist = Schema<"Worklist">;
 export type WorklistSummary = Schema<"WorklistSummary">;
 export type WorklistItem = Schema<"WorklistItem">;
-export type Shares = Schema<"Shares">;
+export type Fractions = Schema<"Fractions">;
 export type AgreedName = Schema<"Named">;
 /** By latent. */
 export type Names = Record<string, AgreedName>;
