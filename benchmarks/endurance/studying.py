@@ -27,7 +27,6 @@ from cytosae.settings import BackboneConfig, StoreConfig, TrainConfig
 from cytosae.study import RunConfig, Study
 
 PATIENTS, CELLS = 4, 6
-"""Of five patients the report would draw a map by UMAP, whose compilation takes longer than all the rest."""
 BACKBONE = "backbone"
 """Folder of the backbone, beside the study."""
 TIMES = re.compile(

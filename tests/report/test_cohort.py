@@ -209,7 +209,7 @@ def test_patients_without_correlation_are_grey() -> None:
 def test_map_draws_every_patient_in_colour_and_marker_of_the_group() -> None:
     positions = np.random.default_rng(0).normal(size=(60, 2))
     positions[7] = NAN
-    figure = patient_map(positions, GROUPS, title="Patients", note="UMAP")
+    figure = patient_map(positions, GROUPS, title="Patients", note="t-SNE")
     (axes,) = figure.axes
     names = sorted(set(GROUPS))
     assert names[-1] == "healthy"
@@ -218,7 +218,7 @@ def test_map_draws_every_patient_in_colour_and_marker_of_the_group() -> None:
         inside = [i for i in range(60) if GROUPS[i] == name and i != 7]
         np.testing.assert_array_equal(points.get_offsets(), positions[inside])
         assert entry == f"{name.replace('_', ' ')} ({len(inside)})"
-    assert written(figure).endswith("UMAP; 1 patient without a position")
+    assert written(figure).endswith("t-SNE; 1 patient without a position")
     assert axes.get_aspect() == 1
     assert not [*axes.get_xticks(), *axes.get_yticks()]
     assert_legible(figure)

@@ -45,7 +45,7 @@ ODD: dict[str, Callable[[], Figure]] = {
     ),
     "map, one": lambda: patient_map([[1, 2]], ["x"], title="x"),
     "map, one place": lambda: patient_map(np.zeros((3, 2)), [LONG] * 3, title="x"),
-    "map, unknown": lambda: patient_map(np.full((2, 2), NAN), ["a", "b"], title="x", note="UMAP"),
+    "map, unknown": lambda: patient_map(np.full((2, 2), NAN), ["a", "b"], title="x", note="t-SNE"),
     "map, 20": lambda: patient_map(UNEVEN[:, None] * [[1, 2]], [LONG_NAMES[i] for i in UNEVEN], title="x"),
     "comparison, nothing": lambda: comparison_scatter(np.zeros(9), np.zeros(9), [], [], names=("a", "b")),
     "comparison, constant": lambda: comparison_scatter(

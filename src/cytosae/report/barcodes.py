@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 
 import anndata as ad
@@ -17,7 +16,8 @@ from cytosae.report.cohort import correlation_map, patient_map
 from cytosae.report.cohort import disease_barcodes as draw_diseases
 from cytosae.report.style import save
 
-_NEIGHBOURS, _LEAST = 15, 5
+_LEAST = 5
+"""Patients from which on there is a map."""
 UNKNOWN = "unknown"
 BARCODE_FIGURES = ("diseases", "correlation", "map")
 
@@ -61,8 +61,10 @@ def barcode_figures(data: ad.AnnData, folder: Path, target: str = "diagnosis", s
         ),
     }
     if data.n_obs >= _LEAST:
-        note = f"UMAP of the barcodes, {min(_NEIGHBOURS, data.n_obs - 1)} neighbours, correlation distance"
-        figures["map"] = patient_map(positions(barcodes, seed), groups.tolist(), title="Patients by barcode", note=note)
+        note = f"t-SNE of the barcodes, perplexity {perplexity(data.n_obs):.0f}, correlation distance"
+        figures["map"] = patient_map(
+            positions(correlation, seed), groups.tolist(), title="Patients by barcode", note=note
+        )
     else:
         say(f"barcodes: {data.n_obs} patients are too few for a map")
     for name, figure in figures.items():
@@ -84,16 +86,32 @@ def _alike_together(correlation: NDArray[np.float64], codes: NDArray[np.integer]
     return np.array(order)
 
 
-def positions(barcodes: NDArray[np.float32], seed: int = 0) -> NDArray[np.float32]:
-    """Places of patients on a plane, alike ones near each other (UMAP; McInnes et al., 2018), ``(n_patients, 2)``."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of threads and of small graphs
-        import umap  # here, since it compiles for seconds
+def perplexity(n_patients: int) -> float:
+    """How many neighbours count in the map: a third of the patients, at most 30."""
+    return min(30.0, (n_patients - 1) / 3)
 
-        reducer = umap.UMAP(
-            n_neighbors=min(_NEIGHBOURS, len(barcodes) - 1),
-            metric="correlation",
-            init="random" if len(barcodes) < 2 * _NEIGHBOURS else "spectral",
-            random_state=seed,
-        )
-        return np.asarray(reducer.fit_transform(barcodes), np.float32)
+
+def positions(correlation: NDArray[np.float64], seed: int = 0) -> NDArray[np.float32]:
+    """Places of patients on a plane, alike ones near each other, ``(n_patients, 2)``.
+
+    t-SNE (van der Maaten and Hinton, 2008) of the distances 1 - r. A constant barcode has no r; its distance is 1.
+
+    Parameters
+    ----------
+    correlation
+        r of the patients' barcodes, ``(n_patients, n_patients)``.
+    seed
+        Fixes the places.
+    """
+    from sklearn.manifold import TSNE
+
+    distances = np.clip(1 - np.nan_to_num(correlation), 0, None)
+    np.fill_diagonal(distances, 0)
+    reducer = TSNE(
+        metric="precomputed",
+        init="random",
+        perplexity=perplexity(len(distances)),
+        method="exact" if len(distances) <= 1000 else "barnes_hut",
+        random_state=seed,
+    )
+    return np.asarray(reducer.fit_transform(distances), np.float32)
