@@ -482,7 +482,8 @@ def write(window):
             version = there[0].version if there else 0
             said = f"{name} {window} {number}"
             try:
-                save_annotation(database, AnnotationRequest(dataset="pbc", latent=0, rater="shared", version=version, name=said))
+                wish = {"dataset": "pbc", "latent": 0, "rater": "shared", "version": version, "name": said}
+                save_annotation(database, AnnotationRequest(**wish))
                 break
             except Stale:
                 continue
