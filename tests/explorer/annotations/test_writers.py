@@ -26,7 +26,7 @@ from support.explorer import free_port
 
 WRITER = """
 import sys, threading
-from cytosae.explorer.annotations import Database, Plan, Stale, add, current_annotations, put
+from cytosae.explorer.annotations import Database, Plan, Stale, add, current_annotations, save_annotation
 from cytosae.explorer.annotations.schemas import AnnotationRequest
 
 address, name, times, windows = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
@@ -41,13 +41,14 @@ def write(window):
             version = there[0].version if there else 0
             said = f"{name} {window} {number}"
             try:
-                put(database, AnnotationRequest(dataset="pbc", latent=0, rater="shared", version=version, name=said))
+                wish = {"dataset": "pbc", "latent": 0, "rater": "shared", "version": version, "name": said}
+                save_annotation(database, AnnotationRequest(**wish))
                 break
             except Stale:
                 continue
         own = f"{name} {window}"
         wish = {"worklist": worklist, "dataset": "pbc", "latent": 1, "rater": own, "version": number}
-        put(database, AnnotationRequest(**wish, name=f"{number}"))
+        save_annotation(database, AnnotationRequest(**wish, name=f"{number}"))
 
 windows = [threading.Thread(target=write, args=(window,)) for window in range(windows)]
 [window.start() for window in windows]
