@@ -32,6 +32,7 @@ from support.paths import ROOT
 sc = pytest.importorskip("scanpy")
 mpl.use("Agg")
 
+pytestmark = pytest.mark.slow  # scanpy compiles UMAP and its own functions
 PAGE = ROOT / "docs" / "scanpy.md"
 TRAINING = TrainConfig(
     expansion=2,

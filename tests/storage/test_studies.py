@@ -266,6 +266,7 @@ def test_tables_at_urls_name_their_images(cohort: Path, server: Faulty) -> None:
     )
 
 
+@pytest.mark.slow  # kills at local stages are tried in every run
 def test_a_killed_upload_goes_on(cohort: Path, here: Path, server: Faulty, tmp_path: Path) -> None:
     table = tmp_path / "cells.parquet"
     write_cells(list_cells(cohort).cells, table)

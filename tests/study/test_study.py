@@ -198,14 +198,12 @@ def test_stages_as_commands_of_their_own(
     cytosae("cells", some_cells, "-o", folder / "cells.parquet")
     backbone = ["--backbone", vit]
     store = options("cells-per-shard", "batch-size", "workers")
-    embedded = figures(
-        cytosae_process("embed", folder / "cells.parquet", "-o", folder / "tokens", *backbone, *store, "--json")
-    )
+    embedded = figures(cytosae("embed", folder / "cells.parquet", "-o", folder / "tokens", *backbone, *store, "--json"))
     assert embedded["bytes"] == 96 * 257 * 48 * 2
     training = options("expansion", "images", "batch-images", "warmup-steps", "learning-rate", "l1", "evaluate-every")
-    cytosae_process("train", folder / "tokens", "-o", folder / "sae", *training)
+    cytosae("train", folder / "tokens", "-o", folder / "sae", *training)
     sources = ["--sae", folder / "sae", "--tokens", folder / "tokens"]
-    cytosae_process("encode", folder / "cells.parquet", *sources, "-o", folder / "concepts")
+    cytosae("encode", folder / "cells.parquet", *sources, "-o", folder / "concepts")
     shown = figures(cytosae("report", folder, "--json"))
     assert shown["concepts_shown"]["pbc"] > 0
     same_results(study[0], folder)

@@ -22,7 +22,9 @@ from sklearn.preprocessing import StandardScaler
 from cytosae.backbones import load
 from cytosae.cells import load_squashed
 from cytosae.concepts.quality import auroc, recovery
-from cytosae.sae.training import begin, new_state, step
+from cytosae.sae.start import initialise
+from cytosae.sae.state import new_state
+from cytosae.sae.step import step
 from cytosae.settings import TrainConfig
 from cytosae.tokens import shuffled_batches
 from training.tiny.data import split
@@ -126,7 +128,7 @@ def best_latents(
     state = new_state(config, seen.shape[2], torch.device("cpu"))
     sample = seen[:: len(seen) // config.init_images].flatten(0, 1).float()
     with torch.no_grad():
-        begin(state, sample, config)
+        initialise(state, sample, config)
     batches = shuffled_batches(np.arange(len(seen)), config.batch_images, config.seed)
     for batch in islice(batches, config.steps):
         step(state, seen[batch].flatten(0, 1).float(), config)
