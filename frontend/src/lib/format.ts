@@ -22,6 +22,10 @@ export const percent = (share: number | null | undefined): string =>
       ? "< 0.1 %"
       : `${Number((100 * share).toPrecision(3))} %`;
 
+/** A measure of a latent: fractions in percent. */
+export const figure = (key: string, value: number | null | undefined): string =>
+  key === "border" || /_(share|frequency)$/.test(key) ? percent(value) : number(value);
+
 /** p values and false-discovery rates. */
 export const rate = (value: number | null | undefined): string =>
   value === null || value === undefined ? "–" : value < 0.001 ? "< 0.001" : value.toFixed(3);

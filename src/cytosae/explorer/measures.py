@@ -89,8 +89,10 @@ def measures(reader: StudyReader) -> list[Measure]:
     for name in quality_columns(reader):
         words = name.replace("_", " ")
         label, log, text = _QUALITY.get(name, (words, False, words))
-        if name.startswith("robustness_"):
-            text = f"Correlation with its activation on changed cells ({words.removeprefix('robustness ')})"
+        if words.startswith("robustness "):
+            change = words.removeprefix("robustness ")
+            label = f"robustness to {change}"
+            text = f"Correlation with its activation on changed cells ({change})"
         listed.append(Measure(key=name, label=label, log=log, help=text))
     return listed
 
