@@ -19,7 +19,8 @@ _TESTS = Path(__file__).resolve().parents[2] / "tests"
 def hostile_checkpoints(ground: Ground, trials: int, seed: int = 0) -> Outcome:
     """Those of the tests, as value and as key, in both formats of torch."""
     sys.path.insert(0, str(_TESTS))
-    from test_sae_exchange import arrays, hostile
+    from support.foreign_weights import arrays
+    from support.pickles import hostile
 
     folder = ground.folder / "hostile"
     folder.mkdir()

@@ -89,7 +89,7 @@ def slowly(*values: str) -> object:
 
 @pytest.mark.parametrize(
     ("engine", "stage"),
-    [("local", "tokens"), ("ray", "concepts"), slowly("local", "concepts"), slowly("ray", "tokens")],
+    [("local", "tokens"), slowly("ray", "concepts"), slowly("local", "concepts"), slowly("ray", "tokens")],
 )
 def test_a_killed_worker_costs_its_shard_and_the_bytes_are_those_of_one_process(
     engine: str,

@@ -79,7 +79,7 @@ def every(s: int, share: float) -> Tensor:
     return torch.arange(round(share * s)) * (s // max(1, round(share * s)))
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(
     **SHAPES,
     objective=st.sampled_from(["release", "squared"]),
@@ -219,6 +219,7 @@ for kernel in (gpu._count, gpu._fill, gpu._dots, gpu._sums):
 """
 
 
+@pytest.mark.slow
 def test_kernels_compile_for_a_gpu_where_there_is_none(tmp_path: Path) -> None:
     """The interpreter takes what the compiler would not; compiling needs no GPU."""
     pytest.importorskip("triton", reason="Triton is not installed")

@@ -2,20 +2,10 @@
 
 from __future__ import annotations
 
-import ctypes
 import datetime
 import enum
-import functools
-import importlib
 import io
-import multiprocessing
-import operator
-import os
 import pathlib
-import pickle
-import runpy
-import shutil
-import subprocess
 import types
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,34 +22,7 @@ from cytosae.sae.foreign import import_sae
 from support.commands import assert_user_error, cytosae, exit_code
 from support.foreign_files import release_file, saev_file, saev_header
 from support.foreign_weights import arrays, same_bytes
-from support.pickles import Calls
-
-
-def hostile(mark: Path) -> dict[str, tuple[Any, str]]:
-    """Objects that do something when they are unpickled, and the name that the message has to tell."""
-    touch = f"open({str(mark)!r}, 'w').close()"
-    return {
-        "os.system": (Calls(os.system, f"touch {mark}"), "posix.system"),
-        "eval": (Calls(eval, touch), "eval"),
-        "exec": (Calls(exec, touch), "exec"),
-        "Popen": (Calls(subprocess.Popen, ["touch", str(mark)]), "commands.Popen"),  # its name in pickle protocol 2
-        "Path.touch": (Calls(pathlib.Path.touch, mark), "getattr"),
-        "hub": (Calls(torch.hub.load, str(mark.parent), "touch", "local"), "torch.hub.load"),
-        "nested": (Calls(torch.load, str(mark)), "torch.serialization.load"),
-        "storage": (Calls(torch.storage._load_from_bytes, b"x"), "torch.storage._load_from_bytes"),
-        "no argument": (Calls(os.getpid), "posix.getpid"),
-        "import": (Calls(__import__, "this"), "__import__"),
-        "rmtree": (Calls(shutil.rmtree, str(mark.parent)), "shutil.rmtree"),
-        "module": (Calls(importlib.import_module, "this"), "importlib.import_module"),
-        "runpy": (Calls(runpy.run_path, str(mark)), "runpy.run_path"),
-        "open": (Calls(open, str(mark), "w"), "io.open"),
-        "library": (Calls(ctypes.CDLL, str(mark)), "ctypes.CDLL"),
-        "process": (Calls(multiprocessing.Process, str(mark)), "Process"),
-        "method": (Calls(operator.methodcaller, "touch"), "operator.methodcaller"),
-        "partial": (functools.partial(shutil.rmtree, str(mark.parent)), "functools.partial"),
-        "numpy": (Calls(np.load, str(mark)), "numpy.load"),
-        "pickle": (Calls(pickle.loads, b"x"), "pickle.loads"),
-    }
+from support.pickles import hostile
 
 
 @pytest.mark.parametrize("which", list(hostile(Path("x"))))
