@@ -21,20 +21,22 @@ interface Tab {
   shown: () => boolean;
   key?: string;
 }
+
+type Props<P> = { [Name in keyof P]: (parts: string[]) => P[Name] };
 interface View {
   component: Component;
-  /** What the component is given, of the parts of the address. */
-  props: (parts: string[]) => object;
   /** Its own tab, or the view whose tab it stands under. */
   tab: Tab | string;
+  /** What the component is given, each of the parts of the address. */
+  props: Props<Record<string, unknown>>;
 }
-const view = <P extends object>(
-  component: Component<P>,
-  tab: Tab | string,
-  props: (parts: string[]) => P,
-): View => ({ component: component as Component, tab, props });
+const view = <P extends object>(component: Component<P>, tab: Tab | string, props: Props<P>): View => ({
+  component: component as Component,
+  tab,
+  props: props as View["props"],
+});
 
-const dataset = (name: string | undefined): string => name ?? session.home;
+const dataset = ([name]: string[]): string => name ?? session.home;
 const hasPatients = (): boolean => Boolean(session.study?.has.patients);
 
 /** By the first part of the address; tabs in this order. */
@@ -42,28 +44,25 @@ const VIEWS: Record<string, View> = {
   concepts: view(
     ConceptsView,
     { name: "Concepts", key: "C", open: () => href("concepts", [session.home]), shown: () => true },
-    ([name]) => ({ dataset: dataset(name) }),
+    { dataset },
   ),
-  concept: view(ConceptView, "concepts", ([name, latent]) => ({
-    dataset: dataset(name),
-    latent: Number(latent),
-  })),
+  concept: view(ConceptView, "concepts", { dataset, latent: (parts) => Number(parts[1]) }),
   cells: view(
     CellsView,
     { name: "Cells", open: () => href("cells", [session.home]), shown: () => !isStatic },
-    ([name]) => ({ dataset: dataset(name) }),
+    { dataset },
   ),
-  cell: view(CellView, "cells", ([name, row]) => ({ dataset: dataset(name), row: Number(row) })),
+  cell: view(CellView, "cells", { dataset, row: (parts) => Number(parts[1]) }),
   patients: view(
     PatientsView,
     { name: "Patients", key: "P", open: () => href("patients"), shown: hasPatients },
-    () => ({}),
+    {},
   ),
-  patient: view(PatientView, "patients", ([id]) => ({ id: id ?? "" })),
+  patient: view(PatientView, "patients", { id: ([id]) => id ?? "" }),
   compare: view(
     CompareView,
     { name: "Compare", open: () => href("compare"), shown: hasPatients },
-    ([first, second]) => ({ first, second }),
+    { first: (parts) => parts[0], second: (parts) => parts[1] },
   ),
   upload: view(
     UploadView,
@@ -72,18 +71,18 @@ const VIEWS: Record<string, View> = {
       open: () => href("upload"),
       shown: () => !isStatic && Boolean(session.study?.has.uploads),
     },
-    () => ({}),
+    {},
   ),
   worklists: view(
     WorklistsView,
     { name: "Worklists", key: "W", open: () => href("worklists"), shown: () => session.canAnnotate },
-    () => ({}),
+    {},
   ),
-  annotate: view(AnnotateView, "worklists", ([id, position]) => ({
-    id: Number(id),
-    position: Number(position ?? 0),
-  })),
-  summary: view(SummaryView, "worklists", ([id]) => ({ id: Number(id) })),
+  annotate: view(AnnotateView, "worklists", {
+    id: ([id]) => Number(id),
+    position: (parts) => Number(parts[1] ?? 0),
+  }),
+  summary: view(SummaryView, "worklists", { id: ([id]) => Number(id) }),
 };
 
 /** The tabs, each with the name of its view. */
