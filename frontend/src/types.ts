@@ -20,7 +20,6 @@ export type Stored = Schema<"Annotation">;
 export type Verdict = NonNullable<Stored["verdict"]>;
 export type Terms = Stored["terms"];
 export type ListItem = Schema<"ItemRequest">;
-export type Worklist = Schema<"Worklist">;
 export type WorklistSummary = Schema<"WorklistSummary">;
 export type WorklistItem = Schema<"WorklistItem">;
 export type Fractions = Schema<"Fractions">;

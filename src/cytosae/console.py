@@ -22,7 +22,7 @@ def say(message: str) -> None:
 
 
 class Bar:
-    """Progress of one stage: done, total, rate and remaining time.
+    """Progress of one stage: done, total (0 where it is not known yet), rate and remaining time.
 
     On a terminal a bar that redraws itself; elsewhere (a log file, a batch job) a plain line now and then.
     """
@@ -37,26 +37,26 @@ class Bar:
             self._rich = Progress(
                 TextColumn("{task.description:>10}"),
                 BarColumn(bar_width=None),
-                TextColumn("{task.completed:,.0f}/{task.total:,.0f} " + unit),
+                TextColumn("{task.fields[count]}"),
                 TextColumn("{task.fields[note]}"),
                 TimeRemainingColumn(),
                 console=console,
                 expand=True,
             )
             self._rich.start()
-            self._task = self._rich.add_task(title, total=total, completed=done, note="")
+            self._task = self._rich.add_task(title, total=total or None, completed=done, note="", count=self._count())
 
     def resize(self, total: int) -> None:
         """Correct the total, where it was not known at the start."""
         self.total = total
         if self._rich is not None and self._task is not None:
-            self._rich.update(self._task, total=total)
+            self._rich.update(self._task, total=total or None, count=self._count())
 
     def to(self, done: int, note: str = "") -> None:
         """Report that `done` units are finished."""
         self.done = done
         if self._rich is not None and self._task is not None:
-            self._rich.update(self._task, completed=done, note=note)
+            self._rich.update(self._task, completed=done, note=note, count=self._count())
         elif time.monotonic() - self.last_line >= _PLAIN_EVERY:
             self.last_line = time.monotonic()
             say(self._line(note))
@@ -65,14 +65,22 @@ class Bar:
         """Report that `more` units are finished."""
         self.to(self.done + more)
 
+    @property
+    def _is_known(self) -> bool:
+        """Whether the total is."""
+        return self.total >= max(1, self.done)
+
+    def _count(self) -> str:
+        return f"{self.done:,}{f'/{self.total:,}' if self._is_known else ''} {self.unit}"
+
     def _line(self, note: str) -> str:
         elapsed = time.monotonic() - self.start
         rate = (self.done - self.first) / elapsed if elapsed > 0 else 0.0
         left = timedelta(seconds=round((self.total - self.done) / rate)) if rate > 0 else "?"
         fields = [
-            f"{self.title}: {self.done:,}/{self.total:,} {self.unit}",
+            f"{self.title}: {self._count()}",
             f"{rate:,.1f}/s",
-            f"{left} left",
+            f"{left} left" if self._is_known else "",
             note,
         ]
         return ", ".join(field for field in fields if field)

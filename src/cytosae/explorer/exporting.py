@@ -151,7 +151,7 @@ def _written(study: Path, data: Path, concepts: int, annotations: str | None) ->
             annotations = f"sqlite:///{scratch}/none.sqlite"  # nothing is made in the study
         app = create_app(study, hosts=[_HOST], annotations=annotations, uploads=False)
         # a loop of its own, in a thread of its own: a notebook has one running already
-        with progress("export", 1, "files") as bar, start_blocking_portal() as portal:
+        with progress("export", 0, "files") as bar, start_blocking_portal() as portal:
             return portal.call(_run, app, _Export(app, data, concepts, bar))
 
 
