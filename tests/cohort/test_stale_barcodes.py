@@ -72,7 +72,7 @@ def changed(folder: Path, store: TokenStore, what: str) -> None:
         finished(store, drawn(), EncodeConfig(threshold=0.3))
 
 
-@pytest.mark.parametrize("what", ["patients", "autoencoder", "threshold"])
+@pytest.mark.parametrize("what", ["patients", "autoencoder", pytest.param("threshold", marks=pytest.mark.slow)])
 def test_barcodes_of_earlier_concepts_are_left_out_everywhere(
     what: str, study: tuple[Path, TokenStore], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

@@ -141,6 +141,7 @@ def _tracker() -> int | None:
     return getattr(resource_tracker._resource_tracker, "_pid", None)
 
 
+@pytest.mark.slow
 def test_shares_by_processes_that_know_nothing_of_one_another(
     cells: pd.DataFrame, expected: Path, tmp_path: Path
 ) -> None:

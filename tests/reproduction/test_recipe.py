@@ -180,6 +180,7 @@ def test_more_work_is_never_expected_to_be_faster(tmp_path: Path, monkeypatch: p
         assert (cost.estimate_seconds(one, units) or 0.0) <= (cost.estimate_seconds(other, units) or 0.0)
 
 
+@pytest.mark.slow
 def test_what_cannot_be_run_is_left_out_and_the_rest_runs(published: Path, weights: Path, tmp_path: Path) -> None:
     data = tmp_path / "data"
     data.mkdir()

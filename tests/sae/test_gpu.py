@@ -79,6 +79,7 @@ def every(s: int, share: float) -> Tensor:
     return torch.arange(round(share * s)) * (s // max(1, round(share * s)))
 
 
+@pytest.mark.slow
 @settings(max_examples=6, deadline=None)
 @given(
     **SHAPES,

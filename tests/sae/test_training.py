@@ -186,6 +186,7 @@ def test_a_single_cell(make_store: MakeStore, tmp_path: Path) -> None:
     assert figures["steps"] == 4
 
 
+@pytest.mark.slow
 def test_trackers(make_store: MakeStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_MODE", "offline")
     store = make_store(dictionary_tokens())

@@ -243,6 +243,7 @@ def test_a_killed_stage_knows_its_files_again(copied: Path, monkeypatch: pytest.
     assert {*own_files(out, "concepts")} == {f"{name}.{end}" for name in "AB" for end in ("h5ad", "maps.safetensors")}
 
 
+@pytest.mark.slow
 def test_a_study_of_an_earlier_version_is_run_again(copied: Path) -> None:
     study = copied / "study"
     for ledger in study.rglob(LEDGER):

@@ -273,6 +273,7 @@ def test_the_explorer_opens_and_offers_the_former_autoencoder(
         assert own.put("/api/annotations", json=judgement(dataset="synthetic", latent=1)).status_code == 200
 
 
+@pytest.mark.slow
 def test_a_static_page_tells_no_paths(
     explored: tuple[Path, TestClient], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -85,6 +85,7 @@ def test_ten_concepts_by_keyboard_while_the_server_is_killed(
     assert [summary["raters"][0][key] for key in ("done", "meaningful", "artefact", "cannot_tell")] == [10, 4, 3, 3]
 
 
+@pytest.mark.slow
 def test_two_raters_at_once(server: Server, tab: Callable[..., Any], concepts: list[int]) -> None:
     latents = concepts[20:24]
     work = server.worklist("Two at once", latents)["id"]
@@ -202,6 +203,7 @@ def test_the_former_autoencoder_is_offered_and_judging_is_off(
         running.kill()
 
 
+@pytest.mark.slow
 def test_two_studies_of_one_name_share_no_judgement(
     study: Path, tmp_path: Path, tab: Callable[..., Any], concepts: list[int]
 ) -> None:
