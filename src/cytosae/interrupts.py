@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: stop at once where work is in small finished pieces, or at the next safe point."""
+"""Ctrl-C and SIGTERM: stop at once where work is in small finished units, or at the next safe point."""
 
 from __future__ import annotations
 

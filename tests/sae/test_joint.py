@@ -15,7 +15,7 @@ from cytosae.errors import Interrupted
 from cytosae.interrupts import StopFlag
 from cytosae.sae import SAE, joint, sparse, train
 from cytosae.sae.checkpoint import read_identity
-from cytosae.sae.joint import DIVERGED, Member, streams, train_together
+from cytosae.sae.joint import DIVERGED, Member, Trained, streams, train_together
 from cytosae.settings import TrainConfig
 from cytosae.tokens import TokenStore
 from support.training import GivenFlag
@@ -116,6 +116,11 @@ def test_tokens_are_read_once_for_all(store: TokenStore, tmp_path: Path) -> None
         train_together(counting, members)  # type: ignore[arg-type]
         read.append(counting.read)
     assert read[0] == read[1]
+
+
+def test_without_members_the_tokens_are_not_even_verified(store: TokenStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "verify", lambda: pytest.fail("all tokens are read"))
+    assert train_together(store, []) == Trained()
 
 
 def test_seeds_have_streams_of_their_own(tmp_path: Path) -> None:

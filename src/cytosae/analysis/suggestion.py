@@ -1,4 +1,4 @@
-"""Which lambda and which expansion, and what will it cost? Told from short trainings on a sample of the tokens."""
+"""Which lambda and which expansion, and what will it cost? Predicted from short trainings on a sample of the tokens."""
 
 from __future__ import annotations
 

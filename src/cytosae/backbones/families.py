@@ -37,7 +37,7 @@ class _Patchwise(nn.Module):
 
 
 class _Unmasked(nn.Module):
-    """A block that must be told that no token is masked."""
+    """A block whose second argument says that no token is masked."""
 
     def __init__(self, block: nn.Module) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ class _Unmasked(nn.Module):
 
 
 class _Rotating(nn.Module):
-    """A block that is told, in every call, by which angles queries and keys of each patch are turned (RoPE)."""
+    """A block that takes, in every call, the angles by which queries and keys of each patch are turned (RoPE)."""
 
     def __init__(self, block: nn.Module, cos: Tensor, sin: Tensor) -> None:
         super().__init__()

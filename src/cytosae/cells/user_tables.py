@@ -224,7 +224,7 @@ def _check_widths(
 
 
 def _with_points(table: RawTable, decimal: bool) -> None:
-    """Numbers with a decimal comma, as European spreadsheets write them, get a point; others with a comma are told.
+    """Numbers with a decimal comma, as European spreadsheets write them, get a point; others with a comma are named.
 
     Parameters
     ----------

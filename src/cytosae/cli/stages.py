@@ -39,7 +39,7 @@ Shard = Annotated[
     typer.Option(
         "--shard",
         metavar="I/N",
-        help="Of every N pieces make the I-th, where it is missing, and stop without finishing.",
+        help="Process share I of N; run once without --shard to finish.",
     ),
 ]
 

@@ -111,7 +111,7 @@ def report(
     study: Annotated[Path, typer.Argument(help="Folder of a study.")],
     as_json: Json = False,
 ) -> None:
-    """Write the figures and the page of a study: overview, training curves, gallery of concepts."""
+    """Write the figures and the page of a study: overview, training curves, concepts with their reference images."""
     from cytosae.report import write_report
 
     answer(write_report(study), as_json)

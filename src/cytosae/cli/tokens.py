@@ -31,7 +31,9 @@ def import_command(
     ] = None,
     cls: Annotated[
         str | None,
-        typer.Option("--cls", help="Whether token 0 is CLS: first or none; told by their number if left out."),
+        typer.Option(
+            "--cls", help="Whether token 0 is CLS: first or none; detected from the number of tokens if left out."
+        ),
     ] = None,
     made_by: Annotated[
         str | None,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol
 
 Tick = Callable[[int], None]
-"""Told how many more cells are finished."""
+"""Called with the number of cells that were finished since the last call."""
 Work = Callable[[Iterable[Any], Tick], Iterator[Any]]
 """Yields the result of each unit, in their order."""
 WorkFactory = Callable[[], Work]

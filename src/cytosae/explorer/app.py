@@ -205,7 +205,7 @@ class _Page(StaticFiles):
     """The page; the names of its files may stay while they change, so that browsers ask again."""
 
     async def check_config(self) -> None:
-        """No complaint where the page is not built: that is told to who asks for it."""
+        """No complaint if the page is not built; whoever asks for it gets the reason."""
 
     async def get_response(self, path: str, scope: Scope) -> Response:
         """A file of the page."""

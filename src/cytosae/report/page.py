@@ -38,10 +38,10 @@ from cytosae.sae import measured_on
 from cytosae.storage import StoredPath, resolve_path
 
 STRONGEST = 48
-"""Concepts of each of the two rankings in the gallery: over all, and among those not active in most cells."""
+"""Concepts of each of the two rankings of the page: over all, and among those not active in most cells."""
 COMMON_ABOVE = 0.5
 """A concept that is active in more than this share of the cells is common."""
-_EDGE = 112  # pixels of a picture in the gallery, shown at 96: sharp enough on dense screens, small to send
+_EDGE = 112  # pixels of a reference image, shown at 96: sharp enough on dense screens, small to send
 PAGE = "index.html"
 
 
@@ -64,7 +64,7 @@ def report_inputs(study: Path) -> dict[str, str]:
 
 
 def strongest(var: pd.DataFrame, count: int = STRONGEST, common_above: float = COMMON_ABOVE) -> NDArray[np.int64]:
-    """The concepts of the gallery, by falling mean activation.
+    """The concepts that the page shows, by falling mean activation.
 
     The `count` strongest of all discovered concepts, and the `count` strongest of those that are active in at most
     the share `common_above` of the cells: what is active everywhere tells little about a cell.

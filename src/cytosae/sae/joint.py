@@ -99,6 +99,8 @@ def train_together(
         After a signal or `stop`; the checkpoints of all are on disk.
     """
     trained = Trained()
+    if not members:
+        return trained  # before all tokens are read to verify them
     where = torch.device(choose_device(device))
     with deferred_signals() as flag:
         if stop:

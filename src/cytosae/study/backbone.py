@@ -27,7 +27,7 @@ def load_backbone(config: BackboneConfig, *, whole: bool = False) -> Backbone:
 
 @cache
 def loaded_backbone(config: BackboneConfig) -> Backbone:
-    """The same, once in a process: what a replica of an engine is told to call."""
+    """The same, once in a process: what a replica of an engine calls."""
     return load_backbone(config)
 
 

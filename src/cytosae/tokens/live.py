@@ -86,7 +86,7 @@ class LiveTokens:
         return digest([pixels_digest(self.cells), self.layout.identity()])
 
     def __reduce__(self) -> tuple[type[LiveTokens], tuple[Any, ...]]:
-        # To a replica, which loads the backbone by itself; unless told otherwise it decodes by itself too.
+        # To a replica, which loads the backbone by itself; by default it decodes by itself too.
         return LiveTokens, (self.cells, self._load_backbone, self.layout, self.workers or 0)
 
     def verify(self, shards: Iterable[int] | None = None) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, Field
 
-from cytosae.explorer.schemas.values import Finite, Map
+from cytosae.explorer.schemas.values import Known, Map
 
 
 class CellRef(BaseModel):
@@ -28,7 +28,7 @@ class CellConcept(BaseModel):
     """A concept of a cell."""
 
     latent: int
-    mean_activation: Finite
+    mean_activation: Known
     count: int = Field(description="Patches above tau, CLS included.")
     common: bool
 
@@ -40,14 +40,14 @@ class CellDetail(CellRef):
     height: int | None
     n_active: int
     concepts: list[CellConcept]
-    common_share: Finite
+    common_share: Known
 
 
 class Patches(BaseModel):
     """The strongest latents of every patch, common ones left out."""
 
     grid: tuple[int, int]
-    top: Finite
+    top: Known
     patches: list[list[tuple[int, float]]]
 
 
@@ -55,7 +55,7 @@ class LatentMap(BaseModel):
     """A latent on a cell."""
 
     latent: int
-    top: Finite
+    top: Known
     map: Map
 
 
@@ -68,7 +68,7 @@ class UploadedCell(BaseModel):
     height: int
     n_active: int
     concepts: list[CellConcept]
-    common_share: Finite
+    common_share: Known
 
 
 class Uploaded(BaseModel):

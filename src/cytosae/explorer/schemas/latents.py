@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict, Field
 
 from cytosae.explorer.schemas.cells import CellRef
-from cytosae.explorer.schemas.values import Finite, Map, Number, Scalar
+from cytosae.explorer.schemas.values import Known, Map, Number, Scalar
 
 
 class LatentTable(BaseModel):
@@ -27,8 +27,8 @@ class LatentTable(BaseModel):
 class LatentStatistics(BaseModel):
     """What a latent does in a data set."""
 
-    activation_frequency: Finite
-    mean_activation: Finite
+    activation_frequency: Known
+    mean_activation: Known
     label_entropy: Number
     n_references: int
     border: Number
@@ -37,8 +37,8 @@ class LatentStatistics(BaseModel):
 class InDataSet(BaseModel):
     """What a latent does in another data set."""
 
-    activation_frequency: Finite
-    mean_activation: Finite
+    activation_frequency: Known
+    mean_activation: Known
     is_concept: bool
 
 
@@ -47,15 +47,15 @@ class InGroup(BaseModel):
 
     name: str
     cells: int
-    mean: Finite
-    frequency: Finite
+    mean: Known
+    frequency: Known
 
 
 class Similar(BaseModel):
     """A concept whose decoder direction is near."""
 
     latent: int
-    cosine: Finite
+    cosine: Known
 
 
 class Flags(BaseModel):
@@ -83,7 +83,7 @@ class LatentDetail(BaseModel):
 class MappedCell(CellRef):
     """A cell with a latent's activation."""
 
-    value: Finite = Field(description="m_i[s]")
+    value: Known = Field(description="m_i[s]")
     map: Map | None = Field(description="Null where image and tokens are gone.")
 
 
@@ -91,5 +91,5 @@ class LatentImages(BaseModel):
     """Cells of a latent with its maps."""
 
     kind: str
-    top: Finite = Field(description="Strongest activation of a patch over these cells.")
+    top: Known = Field(description="Strongest activation of a patch over these cells.")
     cells: list[MappedCell]

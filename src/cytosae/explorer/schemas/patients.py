@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from cytosae.explorer.schemas.values import Finite, Map, Number, Scalar
+from cytosae.explorer.schemas.values import Known, Map, Number, Scalar
 
 
 class PatientRow(BaseModel):
@@ -37,8 +37,8 @@ class UnusualConcept(BaseModel):
     """A concept of a patient beside a group."""
 
     latent: int
-    patient: Finite
-    group: Finite
+    patient: Known
+    group: Known
     t: Number
     p: Number
     fdr: Number
@@ -52,7 +52,7 @@ class ScoredCell(BaseModel):
     row: int
     cell_id: str
     label: str | None
-    score: Finite
+    score: Known
 
 
 class AgainstGroup(BaseModel):
@@ -70,22 +70,22 @@ class BarcodeBeside(BaseModel):
     """The largest values of a barcode and of the group's mean."""
 
     latents: list[int]
-    patient: list[Finite]
-    group: list[Finite]
+    patient: list[Known]
+    group: list[Known]
 
 
 class ClassProbability(BaseModel):
     """A class and how probable it is."""
 
     name: str
-    probability: Finite
+    probability: Known
 
 
 class AddingConcept(BaseModel):
     """What a concept adds to the predicted class."""
 
     latent: int
-    adds: Finite
+    adds: Known
 
 
 class AddingCell(BaseModel):
@@ -95,7 +95,7 @@ class AddingCell(BaseModel):
     row: int
     cell_id: str
     label: str | None
-    adds: Finite
+    adds: Known
 
 
 class Predicted(BaseModel):
@@ -124,9 +124,9 @@ class Difference(BaseModel):
     """A latent in two groups of patients."""
 
     latent: int
-    first: Finite
-    second: Finite
-    difference: Finite
+    first: Known
+    second: Known
+    difference: Known
     low: Number
     high: Number
     effect: Number
@@ -139,8 +139,8 @@ class Scatter(BaseModel):
     """Latents in two groups."""
 
     latent: list[int]
-    first: list[Finite]
-    second: list[Finite]
+    first: list[Known]
+    second: list[Known]
 
 
 class WarningText(BaseModel):
@@ -171,7 +171,7 @@ class PatientCell(BaseModel):
     cell_id: str
     label: str | None
     patient: str
-    value: Finite
+    value: Known
     map: Map | None
 
 
@@ -180,4 +180,4 @@ class ComparisonImages(BaseModel):
 
     first: list[PatientCell]
     second: list[PatientCell]
-    top: Finite
+    top: Known

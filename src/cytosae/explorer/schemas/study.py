@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import AwareDatetime, BaseModel, Field
 
-from cytosae.explorer.schemas.values import Finite
+from cytosae.explorer.schemas.values import Known
 
 
 class Group(BaseModel):
@@ -80,8 +80,8 @@ class StudyInfo(BaseModel):
     static: bool
     n_latents: int
     grid: tuple[int, int]
-    tau: Finite
-    concept_threshold: Finite
+    tau: Known
+    concept_threshold: Known
     backbone: BackboneAbout
     datasets: list[DataSetInfo]
     measures: list[Measure]

@@ -17,7 +17,7 @@ def short(value: Any) -> float | None:
     return float(f"{float(value):.{_DIGITS}g}")
 
 
-Finite = Annotated[float, BeforeValidator(short)]
+Known = Annotated[float, BeforeValidator(short)]
 """A figure that is always known."""
 Number = Annotated[float | None, BeforeValidator(short)]
 """A figure; null where it is unknown."""
