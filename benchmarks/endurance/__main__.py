@@ -22,7 +22,7 @@ from benchmarks.endurance.studying import Ground
 
 PARTS: dict[str, tuple[Callable[[Ground, int], Outcome], int, int]] = {
     "kills": (kills, 1, 100),
-    "damage": (damage, 4, 150),
+    "damage": (damage, 2, 150),
     "inputs": (inputs, 40, 1000),
     "hostile": (hostile_checkpoints, 11, 44),
     "judgements": (judgements, 60, 10_000),

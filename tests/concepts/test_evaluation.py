@@ -142,15 +142,15 @@ def test_too_few_concepts_and_foreign_autoencoders(make_store: Callable[..., Tok
 
 @pytest.fixture(scope="module")
 def real_study(real_cells: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A study of 440 real cells, 80 of them with masks, on the built-in backbone."""
+    """A study of 300 real cells, 60 of them with masks, on the built-in backbone."""
     cells = pd.read_csv(real_cells / "cells.csv")
     attributes = set(pd.read_csv(real_cells / "pbc_attributes.csv")["path"])
-    pbc = cells[cells["path"].isin(attributes)].groupby("label").sample(72, random_state=0)
-    masked = cells[cells["mask"].notna() & cells["label"].notna()].sample(80, random_state=0)
+    pbc = cells[cells["path"].isin(attributes)].groupby("label").sample(48, random_state=0)
+    masked = cells[cells["mask"].notna() & cells["label"].notna()].sample(60, random_state=0)
     chosen = pd.concat([pbc, masked])
     chosen["path"] = [str(real_cells / path) for path in chosen["path"]]
     chosen["mask"] = [str(real_cells / m) if isinstance(m, str) else None for m in chosen["mask"]]
-    settings = "--expansion 3 --matryoshka-levels 6 --images 1600 --batch-images 16 --l1 4e-5 --directions-init tokens"
+    settings = "--expansion 3 --matryoshka-levels 6 --images 1200 --batch-images 16 --l1 4e-5 --directions-init tokens"
     options = [*settings.split(), "--dead-latent-loss", "none", "--warmup-steps", 20, "--init-images", 100]
 
     def make(folder: Path) -> None:
@@ -162,7 +162,7 @@ def real_study(real_cells: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 def test_real_study_is_measured_from_the_command_line(real_study: Path, real_cells: Path, tmp_path: Path) -> None:
     real_study = Path(shutil.copytree(real_study, tmp_path / "study"))
-    arguments = ["--attributes", real_cells / "pbc_attributes.csv", "--changed-cells", 20, "--draws", 30, "--json"]
+    arguments = ["--attributes", real_cells / "pbc_attributes.csv", "--changed-cells", 12, "--draws", 20, "--json"]
     result = figures(cytosae("evaluate", real_study, *arguments))
     assert set(result["skipped"]) == {"stability"}
     for measure in ("k-sparse probe, k = 5 ", "attribute alignment"):

@@ -53,7 +53,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
 WITHOUT_DEAD = {"bfloat16", "jumprelu", "rarely"}  # or none that are revived
 QUICK = {
     "data": ("ghost",),
-    "latents": ("ghost", "matryoshka", "topk", "batchtopk", "rarely"),
+    "latents": ("ghost", "batchtopk", "rarely"),
 }
 SLOW = {
     "data": (
@@ -68,7 +68,7 @@ SLOW = {
         "gated",
         "archetypal",
     ),
-    "latents": ("uneven", "auxk", "squared", "bfloat16", "jumprelu", "gated", "archetypal"),
+    "latents": ("uneven", "matryoshka", "topk", "auxk", "squared", "bfloat16", "jumprelu", "gated", "archetypal"),
 }
 
 

@@ -220,6 +220,7 @@ def test_several_data_sets_and_quality_measures(measured: tuple[Server, int], ta
     assert page.faults == []
 
 
+@pytest.mark.slow
 def test_the_page_without_a_server(exported_study: tuple[Path, dict[str, Any]], tab: Callable[..., Any]) -> None:
     """The static export behind a server of plain files: every exported view, and none of those that need the explorer."""
     folder, figures = exported_study
