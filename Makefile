@@ -37,7 +37,7 @@ format: install  ## Format the code
 
 page: install  ## Check and build the explorer's page; needs Node
 	$(BIN)/python frontend/openapi.py
-	cd frontend && { test -d node_modules || npm ci; } && npm run page
+	cd frontend && { test node_modules/.package-lock.json -nt package-lock.json || npm ci; } && npm run page
 
 demo: install  ## A study of generated pictures, from images to the report, in demo-study/
 	$(BIN)/python -m demo

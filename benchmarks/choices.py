@@ -42,7 +42,13 @@ STEPS = 1500
 AT = 32
 """L0 at which choices are compared."""
 PAPER = TrainConfig(
-    expansion=4, batch_images=8, images=8 * STEPS, learning_rate=2e-3, warmup_steps=50, l1=3.2e-4, dead_after=500
+    expansion=4,
+    batch_images=8,
+    images=8 * STEPS,
+    learning_rate=2e-3,
+    warmup_steps=50,
+    l1=3.2e-4,
+    dead_after_tokens=500 * 8 * 257,
 )
 """The paper's choices, with a learning rate for a hundredth of its images."""
 

@@ -23,6 +23,7 @@ from cytosae.tokens import TokenStore, embed, store_layout
 BASE = TrainConfig(
     expansion=32, images=9_600, batch_images=16, l1=5e-4, learning_rate=4e-3, warmup_steps=50, encoder="bfloat16",
     evaluate_every=10_000, log_every=100,
+    dead_after_tokens=64 * 16 * 257,
 )  # fmt: skip
 """The highest learning rate of the paper's grid: with it many latents die soon."""
 VARIANTS: dict[str, dict[str, Any]] = {

@@ -39,7 +39,7 @@ def state_of(d_model: int, expansion: int, l0: float, x: Tensor, dead_share: flo
         level = some.flatten()[:: max(1, some.numel() // 2_000_000)].quantile(1 - l0 / (sae.n_latents - n_dead))
         sae.b_enc.fill_(-float(level))
         sae.b_enc[dead] -= 100
-    state.since_fired[dead] = config.dead_after
+    state.since_fired[dead] = config.dead_after_tokens
     state.l0 = l0
     return state
 

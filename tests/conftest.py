@@ -31,6 +31,11 @@ from support.studies import DRAWN, drawn_config  # noqa: E402
 torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
 
 
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """One more than there are processors: many tests wait for a process, a browser or a server."""
+    return (os.cpu_count() or 1) + 1
+
+
 MISSING = {
     "browser": ("no chromium",),
     "postgresql": ("no PostgreSQL", "PostgreSQL does not run"),

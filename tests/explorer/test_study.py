@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from typing import Any
+from unittest.mock import ANY
 
 import numpy as np
 import pandas as pd
@@ -41,6 +42,7 @@ def test_the_study(client: TestClient, study: Path, data: Any) -> None:
 def test_quality_measures_of_the_same_concepts(copied: Path) -> None:
     shares = np.linspace(0, 1, 384)
     table = pd.DataFrame({"latent": np.arange(384), f"{SET}/mean_activation": 0.5, "background_share": shares})
+    table["position_share"] = 1 - shares
     table["best_label"], table["monosemanticity"], table["border_share"] = "blast", np.nan, 0.1
     (copied / "quality").mkdir()
     table.to_parquet(copied / "quality" / "latents.parquet")
@@ -57,7 +59,8 @@ def test_quality_measures_of_the_same_concepts(copied: Path) -> None:
     assert one["quality"]["best_label"] == "blast"
     assert one["quality"]["monosemanticity"] is None
     assert one["flags"]["background"] is True
-    assert get(client, f"latents/{SET}/100")["flags"]["background"] is False
+    assert get(client, f"latents/{SET}/100")["flags"] == {"border": ANY, "background": False, "position": True}
+    assert get(client, f"latents/{SET}/350")["flags"]["position"] is False
     Manifest("quality", {}, {**inputs, "sae": "another"}).save(copied / "quality")
     assert not get(opened(copied), "study")["has"]["quality"]
 

@@ -33,7 +33,7 @@ TOLERANCE = 2e-5
 
 BASE = {
     "expansion": 16, "images": STEPS * BATCH, "batch_images": BATCH, "encoder": "float32", "learning_rate": 3e-2, "l1": 3e-2,
-    "warmup_steps": 5, "dead_after": 5, "evaluate_every": 25, "log_every": 5, "init_images": 8,
+    "warmup_steps": 5, "dead_after_tokens": 5 * BATCH * N_TOKENS, "evaluate_every": 25, "log_every": 5, "init_images": 8,
 }  # fmt: skip
 CONFIGS: dict[str, dict[str, Any]] = {
     # From dense to sparse steps within the fifty, with up to half of the latents dead.
@@ -288,7 +288,7 @@ def test_every_objective_takes_the_steps_of_one(processes: int, store: Path, tmp
 def test_the_step_of_a_gpu_takes_the_steps_of_one(store: Path, tmp_path: Path) -> None:
     """Its kernels on a CPU, by Triton's interpreter; what goes by NCCL on GPUs goes by gloo here."""
     pytest.importorskip("triton")
-    short = {**BASE, "images": 16 * BATCH, "dead_after": 2, "warmup_steps": 1}
+    short = {**BASE, "images": 16 * BATCH, "dead_after_tokens": 2 * BATCH * N_TOKENS, "warmup_steps": 1}
     train(TokenStore(store / "tokens"), tmp_path / "alone", TrainConfig(**short), device="cpu")
     assert max(line.get("dead", 0) for line in read_metrics(tmp_path / "alone")) > 0.05
     cases = [{**case("ghost", way), "config": short, "gpu": True} for way in ("data", "latents")]

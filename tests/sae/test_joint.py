@@ -28,7 +28,7 @@ BASE = TrainConfig(
     l1=1e-3,
     learning_rate=1e-2,
     warmup_steps=5,
-    dead_after=5,
+    dead_after_tokens=5 * 8 * N_TOKENS,
     evaluate_every=15,
     log_every=4,
 )

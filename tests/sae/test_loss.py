@@ -54,8 +54,11 @@ def transcription(
         ):  # Gao et al., 2024: k near half the width, of the dead ones next to firing
             k = min(len(dead), 2 ** round(math.log2(len(token) / 2)))
             nearest = sorted(dead, key=lambda s: -pre[s].item())[:k]
+            pre = sae.W_enc.T @ (token - sae.b_dec.detach()) + sae.b_enc  # the bias that all share is left alone
             threshold = min(0.0, pre[nearest[-1]].item())
             said = sum((pre[s] - threshold) * sae.W_dec[s] for s in nearest)
+            half = (token - xhat).detach().norm() / 2
+            said = said * min(1.0, float(half / said.detach().norm().clamp_min(1e-12)))
             total = total + error(token, xhat.detach() + said) / 32
         elif dead:
             residual = (token - xhat).detach()
@@ -148,7 +151,7 @@ def test_nested_dictionaries_keep_coarse_structure_whole() -> None:
 
 @pytest.mark.parametrize("dead_latent_loss", ["ghost", "auxk"])
 def test_revival_reaches_encoder_and_decoder_of_dead_latents_only(dead_latent_loss: str) -> None:
-    x = torch.randn(20, 6, dtype=torch.float64)
+    x = torch.randn(20, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     with_loss, without = random_sae(6, 12, bias=-20.0), random_sae(6, 12, bias=-20.0)  # nothing fires
     backward(with_loss, x, Loss("release", 0.0, torch.tensor([3, 7]), dead_latent_loss=dead_latent_loss))
     backward(without, x, Loss(objective="release", l1=0.0))
@@ -156,6 +159,17 @@ def test_revival_reaches_encoder_and_decoder_of_dead_latents_only(dead_latent_lo
         gained = (getattr(with_loss, name).grad - getattr(without, name).grad).abs()
         touched = (gained.sum(axis) if axis is not None else gained) > 0
         assert touched.nonzero().squeeze(1).tolist() == [3, 7], name
+    moved = (with_loss.b_dec.grad - without.b_dec.grad).abs().max()  # type: ignore[operator]
+    assert (float(moved) > 1e-3) == (dead_latent_loss == "ghost")
+
+
+def test_auxk_is_bounded_where_few_dead_latents_lie_far_apart() -> None:
+    """Two dead latents far below zero: the upper one stands by its distance from the lower, a hundred times the residual."""
+    sae, x = random_sae(6, 12, bias=-20.0), torch.randn(20, 6, dtype=torch.float64)
+    with torch.no_grad():
+        sae.b_enc[7] = -1000.0
+    figures = backward(sae, x, Loss("squared", 0.0, torch.tensor([3, 7]), dead_latent_loss="auxk"))
+    assert 0.25 * figures.reconstruction <= figures.dead_latent_loss <= 2.25 * figures.reconstruction
 
 
 def test_ghost_survives_large_pre_activations() -> None:

@@ -208,7 +208,7 @@ def dictionary(seed: int, n: int = 1024) -> tuple[Tensor, Tensor]:
 
 _COMMON = TrainConfig(
     expansion=3, learning_rate=5e-3, warmup_steps=20, b_dec_init="zeros", directions_init="random", dead_latent_loss="auxk",
-    dead_after=20, k=3, archetypes=256, batch_images=64,
+    dead_after_tokens=20 * 512, k=3, archetypes=256, batch_images=64,
 )  # fmt: skip
 PLANTED = {
     "release": replace(_COMMON, objective="release", l1=1e-2),
@@ -294,7 +294,11 @@ def test_the_active_latents_are_those_of_the_readable_model(objective: str) -> N
 def test_the_fast_step_trains_the_same(objective: str, matryoshka_levels: int, monkeypatch: pytest.MonkeyPatch) -> None:
     # Directions that start from tokens can be drawn twice, and which of two equal latents comes first is left open.
     config = replace(
-        PLANTED[objective], matryoshka_levels=matryoshka_levels, dead_after=5, directions_init="random", expansion=3
+        PLANTED[objective],
+        matryoshka_levels=matryoshka_levels,
+        dead_after_tokens=1000,
+        directions_init="random",
+        expansion=3,
     )
     states = []
     for dense in (-1.0, float("inf")):
@@ -390,7 +394,7 @@ class TestSaved:
 
 @pytest.mark.parametrize("objective", NEW)
 def test_a_checkpoint_goes_on_to_the_same_weights(objective: str, tmp_path: Path) -> None:
-    config = replace(PLANTED[objective], dead_after=3)
+    config = replace(PLANTED[objective], dead_after_tokens=600)
     whole = started(config, dictionary(10_001)[0])
     for number in range(12):
         if number == 6:

@@ -208,7 +208,7 @@ def run(config: TrainConfig, steps: int, dense: float, monkeypatch: pytest.Monke
     return state
 
 
-CONFIG = TrainConfig(expansion=16, l1=1e-2, learning_rate=2e-3, warmup_steps=5, dead_after=8)
+CONFIG = TrainConfig(expansion=16, l1=1e-2, learning_rate=2e-3, warmup_steps=5, dead_after_tokens=8 * 600)
 
 
 @pytest.mark.parametrize(("matryoshka_levels", "dead_latent_loss"), [(1, "ghost"), (3, "ghost"), (1, "auxk")])
@@ -273,7 +273,9 @@ def test_a_latent_catches_up_as_many_steps_as_it_rested_and_no_more(monkeypatch:
     monkeypatch.setattr(sparse, "DENSE_ABOVE", float("inf"))
     states = []
     for every in (1, 8):
-        config = TrainConfig(**{**vars(CONFIG), "dead_latent_loss": "none", "dead_every": every, "dead_after": 1000})
+        config = TrainConfig(
+            **{**vars(CONFIG), "dead_latent_loss": "none", "dead_every": every, "dead_after_tokens": 600_000}
+        )
         state = new_state(config, 24, torch.device("cpu"))
         silent = torch.arange(40)
         with torch.no_grad():
@@ -281,13 +283,13 @@ def test_a_latent_catches_up_as_many_steps_as_it_rested_and_no_more(monkeypatch:
         for name, tensor in state.tensors().items():
             if name.startswith("adam."):  # as if they had fired before
                 tensor.copy_(torch.rand(tensor.shape, generator=torch.Generator().manual_seed(len(name))))
-        state.since_fired[silent] = 1000 - silent.int()  # one after the other they die
+        state.since_fired[silent] = 600 * (1000 - silent)  # one after the other they die
         for number in range(41):
             step(state, planted(number), config)
         states.append(state)
     plain, rare = states
     assert torch.equal(plain.since_fired, rare.since_fired)
-    assert (plain.since_fired[silent] >= 1000).all()
+    assert (plain.since_fired[silent] >= 600_000).all()
     for name, moments in plain.tensors().items():
         if name.startswith("adam."):
             torch.testing.assert_close(rare.tensors()[name], moments, rtol=1e-4, atol=1e-9)
@@ -299,7 +301,7 @@ def test_what_died_just_now_takes_an_ordinary_step(monkeypatch: pytest.MonkeyPat
         config = TrainConfig(**{**vars(CONFIG), "dead_every": every})
         state = new_state(config, 24, torch.device("cpu"))
         monkeypatch.setattr(sparse, "DENSE_ABOVE", float("inf"))
-        state.since_fired[:50] = config.dead_after
+        state.since_fired[:50] = config.dead_after_tokens
         step(state, planted(0), config)
         rows.append([parameter.detach().clone() for parameter in state.sae.parameters()])
     assert all(torch.equal(a, b) for a, b in zip(*rows, strict=True))

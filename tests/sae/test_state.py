@@ -10,14 +10,17 @@ from cytosae.sae.state import dead_latents, learning_rate, new_state
 from cytosae.sae.step import step
 
 
-def test_dead_means_silent_for_64_batches() -> None:
-    config = TrainConfig(expansion=2, dead_latent_loss="none", learning_rate=1e-9, dead_after=64)
+def test_dead_means_silent_on_so_many_tokens_whatever_the_batch() -> None:
+    config = TrainConfig(expansion=2, dead_latent_loss="none", learning_rate=1e-9, dead_after_tokens=64 * 256)
     state = new_state(config, 4, torch.device("cpu"))
     with torch.no_grad():
         state.sae.b_enc[5] = -1e6
-    for done in range(1, 66):
-        step(state, torch.randn(256, 4), config)
-        assert dead_latents(state, config).tolist() == ([5] if done >= 64 else [])
+    done = 0
+    for size in (256, 64, 512) * 22:
+        step(state, torch.randn(size, 4), config)
+        done += size
+        assert dead_latents(state, config).tolist() == ([5] if done >= 64 * 256 else [])
+    assert done > 64 * 256
     with torch.no_grad():
         state.sae.b_enc[5] = 1e6
     step(state, torch.randn(8, 4), config)

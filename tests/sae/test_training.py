@@ -16,9 +16,9 @@ from cytosae.errors import CytosaeError, Interrupted
 from cytosae.locks import LOCK
 from cytosae.sae import SAE, TrainConfig, read_metrics, train
 from cytosae.sae import objectives as objectives_module
-from cytosae.sae.checkpoint import CHECKPOINT, load_checkpoint
+from cytosae.sae.checkpoint import CHECKPOINT, CHECKPOINT_BEFORE, load_checkpoint
 from cytosae.sae.joint import Member, train_together
-from cytosae.sae.state import new_state
+from cytosae.sae.state import dead_latents, new_state
 from cytosae.tokens import TokenStore
 from support.planted import MakeStore, live
 from support.training import SHORT_TRAINING, GivenFlag, StopAt, dictionary_tokens
@@ -88,7 +88,7 @@ def test_the_resume_test_would_notice_a_part_that_is_not_restored(
 
     monkeypatch.setattr(module, "load_checkpoint", forgetful)
     config = replace(
-        SHORT_TRAINING, dead_after=30, l1=1.0, learning_rate=2e-2
+        SHORT_TRAINING, dead_after_tokens=30 * 16 * 9, l1=1.0, learning_rate=2e-2
     )  # some latents die, so that their bookkeeping matters
     store = make_store(dictionary_tokens())
     train(store, tmp_path / "whole", config)
@@ -222,3 +222,21 @@ def test_split_column_is_respected(make_store: MakeStore, tmp_path: Path, monkey
     assert seen >= set(range(80)) - held
     figures = json.loads((tmp_path / "sae" / "config.json").read_text())["metadata"]["held_out"]
     assert figures["tokens"] == 20 * 9
+
+
+def test_many_deaths_at_once_are_reported_and_the_checkpoint_before_is_kept(
+    make_store: MakeStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store, calm = make_store(dictionary_tokens()), replace(SHORT_TRAINING, dead_after_tokens=10 * 16 * 9)
+    train(store, tmp_path / "calm", replace(calm, l1=1e-5))
+    assert "of the latents were dead" not in capsys.readouterr().err
+    assert not (tmp_path / "calm" / CHECKPOINT_BEFORE).exists()
+    deadly = replace(calm, l1=3.0, learning_rate=2e-2)
+    figures = train(store, tmp_path / "deadly", deadly, checkpoint_seconds=0)
+    assert figures["dead"] > 0.3
+    said = capsys.readouterr().err
+    assert said.count("of the latents were dead") == 1
+    state = new_state(deadly, 12, torch.device("cpu"))
+    load_checkpoint(tmp_path / "deadly" / CHECKPOINT_BEFORE, state)
+    assert f"dead at step {state.step:,}, " in said
+    assert len(dead_latents(state, deadly)) / state.sae.n_latents < figures["dead"] - 0.1

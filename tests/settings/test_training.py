@@ -13,10 +13,10 @@ from cytosae.sae import TrainConfig
 def test_defaults_are_the_papers() -> None:
     config = TrainConfig()
     assert (config.expansion, config.l1, config.learning_rate, config.warmup_steps) == (64, 8e-5, 4e-4, 500)
-    assert (config.images, config.batch_images, config.dead_after, config.dead_latent_loss) == (
+    assert (config.images, config.batch_images, config.dead_after_tokens, config.dead_latent_loss) == (
         1_000_000,
         64,
-        64,
+        1_052_672,
         "ghost",
     )
     assert (config.b_dec_init, config.objective, config.steps) == ("geometric-median", "release", 15625)

@@ -65,6 +65,11 @@ _QUALITY = {
     "nucleus_share": ("fraction on nucleus", False, "Fraction of its activation that lies on the nucleus"),
     "cytoplasm_share": ("fraction on cytoplasm", False, "Fraction of its activation that lies on the cytoplasm"),
     "background_share": ("fraction on background", False, "Fraction of its activation that lies outside the cell"),
+    "position_share": (
+        "position share",
+        False,
+        "Share of its variance that is the patch's place in the picture, not the cell",
+    ),
     "coherence": ("spatial coherence", False, "Moran's I of its maps: high if its active patches lie together"),
     "consistency": (
         "consistency",

@@ -66,10 +66,15 @@ def _kernels_available(device: str) -> bool:
 
 
 def plain(
-    state: TrainState, x: Tensor, config: TrainConfig, backward: Callable[..., BatchFigures] = loss.backward
+    state: TrainState, x: Tensor, config: TrainConfig, backward: Callable[..., BatchFigures] | None = None
 ) -> BatchFigures:
-    """The step as the equations read; `backward` computes the gradients."""
+    """The step as the equations read; `backward` computes the gradients, on a GPU with bfloat16 by autocast if None."""
     state.optimiser.zero_grad(set_to_none=True)
+    if backward is None:
+        on_cpu = x.device.type == "cpu"
+        backward = partial(
+            loss.backward, dtype="float32" if on_cpu else choose_precision(config.encoder, x.device.type)
+        )
     figures = backward(state.sae, x, _loss(config, _in_dead_latent_loss(state, config)))
     figures = _reduce_shards(state.sae, figures, len(x))
     _check_finite(figures, state)

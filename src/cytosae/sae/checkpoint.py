@@ -19,6 +19,8 @@ from cytosae.errors import CytosaeError
 from cytosae.sae.state import TrainState
 
 CHECKPOINT = "checkpoint.safetensors"
+CHECKPOINT_BEFORE = "checkpoint-before-jump.safetensors"
+"""The one from before many latents died."""
 
 
 def save_checkpoint(path: Path, state: TrainState, identity: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cytosae.sae.loss import LOWEST, auxk_count, dead_latent_weight, ghost_scale
+from cytosae.sae.loss import LOWEST, auxk_bound, auxk_count, dead_latent_weight, ghost_scale
 from cytosae.sae.model import SAE
 from cytosae.sae.sharding import AxisGroup, Sharding
 
@@ -34,11 +34,22 @@ class Extra:
     """Sum of the term over the tokens, before its weight."""
     weight: float
     """Its weight in the loss."""
+    moves_centre: bool
+    """Whether its gradient goes on to ``b_dec`` through ``x - b_dec``."""
 
     @classmethod
     def zeros(cls, n_dead: int, d_model: int, term: float = 0.0, weight: float = 0.0) -> Extra:
-        """Nothing yet."""
-        return cls(torch.zeros(n_dead, d_model), torch.zeros(n_dead, d_model), torch.zeros(n_dead), term, weight)
+        """Nothing yet, of AuxK."""
+        rows, bias = torch.zeros(2, n_dead, d_model), torch.zeros(n_dead)
+        return cls(rows[0], rows[1], bias, term, weight, moves_centre=False)
+
+    def add_to(self, enc: Tensor, dec: Tensor, bias: Tensor, centre: Tensor, dead: Tensor) -> None:
+        """Add to the gradients of all latents; `centre` is that of the biases as far as it goes on to ``b_dec``."""
+        enc[dead] += self.enc
+        dec[dead] += self.dec
+        bias[dead] += self.bias
+        if self.moves_centre:
+            centre[dead] += self.bias
 
 
 @dataclass(frozen=True)
@@ -137,7 +148,7 @@ def ghost(
             by_bias[low:high].add_(by_pre.sum(0))
 
     chunks.each(gradients, chunks.latent_ranges(len(latents)))
-    return Extra(enc, dec, by_bias, float(term), float(weight))
+    return Extra(enc, dec, by_bias, float(term), float(weight), moves_centre=True)
 
 
 def _exp(pre: Tensor, highest: Tensor) -> Tensor:
@@ -149,7 +160,7 @@ def _exp(pre: Tensor, highest: Tensor) -> Tensor:
 def nearest(
     latents: Dead, centred: Tensor, chunks: Chunks, largest: Callable[[Tensor, int], tuple[Tensor, Tensor]]
 ) -> tuple[Tensor, Tensor]:
-    """The dead latents that come nearest to firing on each token, and what they give to its residual (AuxK).
+    """The dead latents that come nearest to firing on each token, and their activations (AuxK).
 
     Parameters
     ----------
@@ -174,17 +185,18 @@ def nearest(
 
 
 @torch.no_grad()
-def auxk_pull(x: Tensor, output: Tensor, error: Error) -> tuple[float, float, Tensor]:
-    """AuxK's term, its weight and its weighted derivative by the tokens' outputs.
+def auxk_pull(x: Tensor, output: Tensor, added: Tensor, error: Error) -> tuple[float, float, Tensor]:
+    """AuxK's term, its weight and its weighted derivative by what the dead latents add.
 
     Parameters
     ----------
-    x, output
-        Tokens, and their reconstruction with what the dead latents add, ``(n_tokens, d_model)``.
+    x, output, added
+        Tokens, their reconstruction, and what the dead latents add to it before `auxk_bound`, ``(n_tokens, d_model)``.
     """
+    scale = auxk_bound(added, x - output)
     with torch.enable_grad():
-        output = output.requires_grad_()
-        term = error(x, output).sum()
-        (pull,) = torch.autograd.grad(term, output)
+        raised = (output + scale * added).requires_grad_()
+        term = error(x, raised).sum()
+        (pull,) = torch.autograd.grad(term, raised)
     weight = dead_latent_weight("auxk", term, term, AxisGroup())
-    return float(term), float(weight), pull * (weight / len(x))
+    return float(term), float(weight), pull.mul_(scale * (weight / len(x)))

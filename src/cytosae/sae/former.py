@@ -22,7 +22,7 @@ from cytosae.artefacts import (
     whole_file,
 )
 from cytosae.errors import CytosaeError
-from cytosae.sae.checkpoint import CHECKPOINT, read_identity
+from cytosae.sae.checkpoint import CHECKPOINT, CHECKPOINT_BEFORE, read_identity
 from cytosae.sae.objectives import recorded
 from cytosae.sae.tracking import METRICS, read_metrics
 from cytosae.settings import TrainConfig, from_stored
@@ -169,7 +169,7 @@ def former_folder(folder: Path, work: TrainedWork) -> Path:
 def put_aside(work: TrainedWork) -> Path:
     """Move the files of a training from its folder to ``former/<digest>/`` below it; the weights last."""
     target = make_folder(former_folder(work.folder, work))
-    for name in (METRICS, MANIFEST, CONFIG, CHECKPOINT, WEIGHTS):
+    for name in (METRICS, MANIFEST, CONFIG, CHECKPOINT_BEFORE, CHECKPOINT, WEIGHTS):
         if (work.folder / name).is_file():
             transfer(work.folder / name, target / name)
     return target

@@ -244,9 +244,9 @@ def _dead_latent_gradients(
     indices, values = nearest(latents, centred, Chunks(TOKEN_CHUNK, LATENT_CHUNK, _one_by_one), torch.topk)
     n, k = indices.shape
     w_dec, bounds = sae.W_dec[dead], torch.arange(0, n * k + 1, k, device=x.device)
-    raised = output.clone()
-    _add_sums(raised[None], torch.stack([bounds[:-1], bounds[1:]]), indices.flatten(), values.flatten(), w_dec)
-    term, weight, pull = auxk_pull(x, raised, loss.error)
+    added = torch.zeros_like(output)
+    _add_sums(added[None], torch.stack([bounds[:-1], bounds[1:]]), indices.flatten(), values.flatten(), w_dec)
+    term, weight, pull = auxk_pull(x, output, added, loss.error)
     order = indices.flatten().argsort(stable=True)
     starts = torch.nn.functional.pad(indices.flatten().bincount(minlength=len(dead)).cumsum(0), (1, 0))
     tokens, chosen = (order // k).int(), values.flatten()[order]
@@ -256,7 +256,7 @@ def _dead_latent_gradients(
     ranges = torch.stack([starts[:-1], starts[1:]])
     _add_sums(dec[None], ranges, tokens, chosen, pull)
     _add_sums(enc[None], ranges, tokens, by_h, centred)
-    return Extra(enc, dec, bias, term, weight)
+    return Extra(enc, dec, bias, term, weight, moves_centre=False)
 
 
 def _one_by_one(function: Callable[..., None], items: Iterable[tuple[Any, ...]]) -> None:
@@ -315,16 +315,14 @@ def _backward(sae: SAE, x: Tensor, loss: Loss, dtype: str) -> BatchFigures:
     bounds = torch.stack([h.starts[:-1], h.starts[1:]])
     _add_sums(g_dec[None], bounds, drawn, h.values, pulls)
     _add_sums(g_enc[None], bounds, h.tokens, by_h, centred)
-    term, weight = 0.0, 0.0
+    term, weight, g_centre = 0.0, 0.0, g_bias.clone()
     if (dead := loss.select_dead(sae)) is not None:
         dead, output = dead.to(x.device), outputs.detach()[-1]
         extra = _dead_latent_gradients(sae, centred, x, output, dead, loss, reconstruction.detach(), dtype)
-        g_enc[dead] += extra.enc
-        g_dec[dead] += extra.dec
-        g_bias[dead] += extra.bias
+        extra.add_to(g_enc, g_dec, g_bias, g_centre, dead)
         term, weight = extra.term / n, extra.weight
     grad_buffer(sae.b_enc).add_(g_bias)
-    grad_buffer(sae.b_dec).add_(sae.sharding.latents.once(pulls[0].sum(0)) - sae.W_enc @ g_bias)
+    grad_buffer(sae.b_dec).add_(sae.sharding.latents.once(pulls[0].sum(0)) - sae.W_enc @ g_centre)
     square = (x - outputs.detach()[-1]).square().sum() / sae.d_model
     own_sums = torch.stack([h.values.sum(dtype=torch.float64), h.values.new_tensor(len(h), dtype=torch.float64)])
     sums = reconstruction.double(), square.double(), *sae.sharding.latents.sum(own_sums)

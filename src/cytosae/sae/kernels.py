@@ -189,14 +189,16 @@ def adam(weights, gradient, mean, square, rate, beta1, beta2, root, epsilon):
 @_compiled
 def update(
     latents, starts, tokens, values, w_enc, b_enc, w_dec, pulls, ends, centred, l1,
-    extra, extra_enc, extra_dec, extra_bias, enc_mean, enc_square, bias_mean, bias_square, dec_mean, dec_square,
+    extra, extra_enc, extra_dec, extra_bias, extra_centre,
+    enc_mean, enc_square, bias_mean, bias_square, dec_mean, dec_square,
     rates, betas1, betas2, root, epsilon, g_bias, to_b_dec,
 ):  # fmt: skip
     """Gradients of some latents (ascending) and at once their step of Adam; no gradient of a weight is ever kept.
 
     The part of a direction's gradient along it is removed before, and the direction brought to unit norm after.
     ``extra[i]`` is the row of further gradients for ``latents[i]``, or -1; ``rates``, ``betas1`` and ``betas2`` are by
-    latent. ``to_b_dec (d,)`` receives the sum of ``w_enc`` times the gradient of the bias, from before the step.
+    latent. ``to_b_dec (d,)`` receives the sum of ``w_enc`` times the gradient of the bias, from before the step; of the
+    further ones the share ``extra_centre``, 0 or 1.
     """
     d, k = w_dec.shape[1], 0
     g_enc, g_dec, one = np.empty(d, np.float32), np.empty(d, np.float32), np.empty(1, np.float32)
@@ -209,12 +211,14 @@ def update(
             g_enc[:], g_dec[:], one[0] = extra_enc[row], extra_dec[row], extra_bias[row]
         else:
             g_enc[:], g_dec[:], one[0] = 0, 0, 0
-        one[0] += _gradient(s, starts, tokens, values, w_dec, pulls[k], centred, l1, g_enc, g_dec)
+        own = _gradient(s, starts, tokens, values, w_dec, pulls[k], centred, l1, g_enc, g_dec)
+        moving = own + extra_centre * one[0]
+        one[0] += own
         g_bias[s] = one[0]
         encoder, direction = w_enc[s], w_dec[s]
         along = _dot(g_dec, direction)
         for j in range(d):
-            to_b_dec[j] += one[0] * encoder[j]
+            to_b_dec[j] += moving * encoder[j]
             g_dec[j] -= along * direction[j]
         rate, beta1, beta2 = rates[i], betas1[i], betas2[i]
         adam(encoder, g_enc, enc_mean[s], enc_square[s], rate, beta1, beta2, root, epsilon)

@@ -102,11 +102,11 @@ def terms(
         errors.append(error(x, output))
         start = end
     term = None
+    residual = (x - output).detach()
     if dead is not None and loss.dead_latent_loss == "ghost":
-        residual = (x - output).detach()
         term = error(residual, ghost_reconstruction(sae, pre, residual, dead))
     elif dead is not None:
-        term = error(x, output.detach() + auxk_reconstruction(sae, pre, dead))
+        term = error(x, output.detach() + auxk_reconstruction(sae, pre, residual, dead))
     reconstruction = torch.stack(errors).mean(dim=0)
     if latents.auxiliary is not None:
         frozen = group.sum(latents.auxiliary @ sae.W_dec.detach()) + sae.b_dec.detach()
@@ -143,25 +143,36 @@ def ghost_scale(output: Tensor, residual: Tensor) -> Tensor:
     return residual.norm(dim=-1, keepdim=True) / (2 * output.norm(dim=-1, keepdim=True) + _TINY)
 
 
-def auxk_reconstruction(sae: SAE, pre: Tensor, dead: Tensor) -> Tensor:
+def auxk_reconstruction(sae: SAE, pre: Tensor, residual: Tensor, dead: Tensor) -> Tensor:
     """What the dead latents that come nearest to firing on a token make of its residual (AuxK; Gao et al., 2024).
 
     The k largest pre-activations stand as they are where they are above zero. Dead latents of a ReLU lie below, where
-    they could say nothing; the threshold of the token is then lowered to the last of the k, a constant for the gradient.
-    `b_dec` is not added: it is in the reconstruction already.
+    they could say nothing; the threshold of the token is then lowered to the last of the k. Where the dead are few, that can
+    be far below the others, and the output beyond all measure: it is brought to half the norm of the residual at most
+    (`auxk_bound`). Both are constants for the gradient. `b_dec` is not added, as it is in the reconstruction already, and
+    not moved, as all latents share it.
 
     Parameters
     ----------
-    pre, dead
+    pre, residual, dead
         See `ghost_reconstruction`.
     """
     group = sae.sharding.latents
+    # The same values, without a gradient for b_dec.
+    pre = pre[:, dead] + (sae.b_dec - sae.b_dec.detach()) @ sae.W_enc.detach()[:, dead]
     k = auxk_count(sae.d_model, int(group.sum(torch.tensor(len(dead)))))
-    values, indices = pre[:, dead].topk(min(k, len(dead)))
+    values, indices = pre.topk(min(k, len(dead)))
     missing = values.detach().new_full((len(values), k - values.shape[1]), -torch.inf)  # parts are equally large
     is_largest, last = among_largest(torch.cat([values.detach(), missing], dim=1), k, group)
     values = torch.where(is_largest[:, : values.shape[1]], values - last.clamp_max(0), 0)
-    return group.sum(torch.zeros_like(pre[:, dead]).scatter(1, indices, values) @ sae.W_dec[dead])
+    output = group.sum(torch.zeros_like(pre).scatter(1, indices, values) @ sae.W_dec[dead])
+    return output * auxk_bound(output, residual)
+
+
+@torch.no_grad()
+def auxk_bound(output: Tensor, residual: Tensor) -> Tensor:
+    """The constant for each token that brings the output to half the residual's norm at most, ``(n_tokens, 1)``."""
+    return ghost_scale(output, residual).clamp_max(1)
 
 
 def auxk_count(d_model: int, n_dead: int) -> int:
@@ -203,6 +214,7 @@ def backward(
     x: Tensor,
     loss: Loss,
     max_elements: int | None = None,
+    dtype: str = "float32",
 ) -> BatchFigures:
     """Add the gradients of a batch's loss to ``.grad`` of the parameters.
 
@@ -216,7 +228,11 @@ def backward(
     max_elements
         Largest array tokens x latents to hold at once: the batch is worked through in chunks, with the same result. If
         None, one that stays in cache where there is one thread; several have to be worth waking.
+    dtype
+        Of the products with the weights and of those that make their gradients, ``float32`` or ``bfloat16`` (by autocast);
+        weights, errors and sums are float32 in any case.
     """
+    rounded = torch.autocast(x.device.type, torch.bfloat16, enabled=dtype == "bfloat16")
     group = sae.sharding.latents
     if max_elements is None:
         # Processes that exchange shards of a chunk need equal chunks, whatever the threads of each.
@@ -224,17 +240,18 @@ def backward(
         max_elements = 1 << 20 if cached else 1 << 26
     chunks = x.split(max(1, max_elements // sae.n_latents))
     n_tokens = len(x)
-    with torch.no_grad():
+    with torch.no_grad(), rounded:
         limit = sae.activation.limit((sae.pre_activations(chunk) for chunk in chunks), n_tokens)
     weight: Tensor | None = None
     if loss.select_dead(sae) is not None and len(chunks) > 1 and loss.dead_latent_loss == "ghost":
         # The ghost term's weight belongs to the whole batch, so it has to be known before the first chunk's gradient.
-        with torch.no_grad():
+        with torch.no_grad(), rounded:
             weight = _chunks_weight(loss, [terms(sae, chunk, loss, limit) for chunk in chunks], sae)
     sums = torch.zeros(6, dtype=torch.float64)
     fired = torch.zeros(sae.n_latents, dtype=torch.bool, device=x.device)
     for chunk in chunks:
-        own = terms(sae, chunk, loss, limit)
+        with rounded:
+            own = terms(sae, chunk, loss, limit)
         total = (own.reconstruction + loss.l1 * own.sparsity).sum() / n_tokens
         dead_term = torch.zeros((), device=x.device)
         if own.dead_latent_loss is not None:

@@ -132,10 +132,10 @@ def _dead_latent_gradients(
         return ghost(latents, centred, x - output, loss.error, reconstruction, chunks)
     indices, values = nearest(latents, centred, Chunks(ROWS, LATENT_CHUNK, each), largest)
     h, n = by_latent(indices, values, len(dead)), len(indices)
-    w_dec, raised, ends = as_rows(sae.W_dec[dead]), output.clone()[None], np.array([len(dead)])
+    w_dec, added, ends = as_rows(sae.W_dec[dead]), torch.zeros_like(output)[None], np.array([len(dead)])
     entries = h.starts, h.tokens, h.values, w_dec
-    each(kernels.decode, ((*entries, ends, first, last, raised.numpy()) for first, last in thread_ranges(n)))
-    term, weight, pull = auxk_pull(x, raised[0], loss.error)
+    each(kernels.decode, ((*entries, ends, first, last, added.numpy()) for first, last in thread_ranges(n)))
+    term, weight, pull = auxk_pull(x, output, added[0], loss.error)
     extra = Extra.zeros(len(dead), sae.d_model, term, weight)
     others = (*entries, pull[None].numpy(), ends, centred.numpy(), np.float32(0))
     outputs = extra.enc.numpy(), extra.dec.numpy(), extra.bias.numpy()
@@ -157,18 +157,17 @@ def backward(sae: SAE, x: Tensor, loss: Loss, dtype: str = "float32") -> BatchFi
             parameter.grad = torch.zeros_like(parameter)
     g_enc, g_dec = grad_buffer(sae.W_enc).T, grad_buffer(sae.W_dec)
     g_bias = torch.zeros_like(sae.b_enc)
-    if done.extra is not None and (dead := loss.dead) is not None:
-        g_enc[dead] += done.extra.enc
-        g_dec[dead] += done.extra.dec
-        g_bias[dead] += done.extra.bias
     h = done.h
     entries = h.starts, h.tokens, h.values, as_rows(sae.W_dec)
     arguments = *entries, done.pulls.numpy(), done.ends, done.centred.numpy(), done.l1
     outputs = as_rows(g_enc), g_dec.numpy(), g_bias.numpy()
     each(kernels.gradients, ((low, high, *arguments, *outputs) for low, high in ranges(sae.n_latents, LATENT_CHUNK)))
+    g_centre = g_bias.clone()
+    if done.extra is not None and (dead := loss.dead) is not None:
+        done.extra.add_to(g_enc, g_dec, g_bias, g_centre, dead)
     grad_buffer(sae.b_enc).add_(g_bias)
     pull = sae.sharding.latents.once(done.pulls[0].sum(0))
-    grad_buffer(sae.b_dec).add_(pull - sae.W_enc.detach() @ g_bias)
+    grad_buffer(sae.b_dec).add_(pull - sae.W_enc.detach() @ g_centre)
     return done.figures
 
 
@@ -227,7 +226,8 @@ def update(
         chosen = latents[first:last]
         kernels.update(
             chosen, h.starts, h.tokens, h.values, *weights, done.pulls.numpy(), done.ends, done.centred.numpy(),
-            done.l1, positions[chosen], extra.enc.numpy(), extra.dec.numpy(), extra.bias.numpy(), *all_moments,
+            done.l1, positions[chosen], extra.enc.numpy(), extra.dec.numpy(), extra.bias.numpy(),
+            np.float32(extra.moves_centre), *all_moments,
             rates[first:last], betas1[first:last], betas2[first:last], root, epsilon, g_bias, to_b_dec[number],
         )  # fmt: skip
 

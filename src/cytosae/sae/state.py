@@ -27,7 +27,7 @@ class TrainState:
     sae: SAE
     optimiser: torch.optim.Adam
     since_fired: Tensor
-    """Batches since each latent last fired, int32 ``(n_latents,)``."""
+    """Tokens since each latent last fired, int64 ``(n_latents,)``."""
     rested: Tensor | None = None
     """Steps in which each dead latent took no part since it last did, int32 ``(n_latents,)``; where they ever rest."""
     step: int = 0
@@ -78,16 +78,16 @@ def new_state(config: TrainConfig, d_model: int, device: torch.device, shards: i
     sae.to(device)
     learned = [*sae.parameters(), *(archetypes.parameters() if archetypes else ())]
     optimiser = torch.optim.Adam(learned, lr=config.learning_rate, fused=device.type in {"cpu", "cuda"})
-    since_fired = torch.zeros(n_latents, dtype=torch.int32, device=device)
+    since_fired = torch.zeros(n_latents, dtype=torch.int64, device=device)
     if archetypes:
         archetypes.give_directions(sae.W_dec)
-    rested = torch.zeros_like(since_fired) if config.dead_every > 1 else None
+    rested = torch.zeros(n_latents, dtype=torch.int32, device=device) if config.dead_every > 1 else None
     return TrainState(sae, optimiser, since_fired, rested, dictionary=archetypes)
 
 
 def dead_latents(state: TrainState, config: TrainConfig) -> Tensor:
-    """Indices of the latents that fired on no token of the last `dead_after` batches."""
-    return (state.since_fired >= config.dead_after).nonzero().squeeze(1)
+    """Indices of the latents that fired on none of the last `dead_after_tokens` tokens."""
+    return (state.since_fired >= config.dead_after_tokens).nonzero().squeeze(1)
 
 
 def learning_rate(done: int, config: TrainConfig) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from cytosae.sae import backends, sparse
@@ -25,12 +26,14 @@ def step(state: TrainState, x: Tensor, config: TrainConfig, backend: backends.Ba
     CytosaeError
         The loss is not finite; the weights are left as they were.
     """
-    n_latents = state.sae.n_latents * state.sae.sharding.latents.size
+    sharding = state.sae.sharding
+    n_latents = state.sae.n_latents * sharding.latents.size
     is_sparse = state.l0 <= sparse.DENSE_ABOVE * n_latents
     compute = (backend or backends.choose(state, config)) if is_sparse else backends.plain
     figures = compute(state, x, config)
     state.sae.activation.after_step(figures.limit, state.step + 1)
-    state.since_fired.add_(1).masked_fill_(figures.fired, 0)
+    n_tokens = int(sharding.tokens.sum(torch.tensor(len(x), device=x.device)))
+    state.since_fired.add_(n_tokens).masked_fill_(figures.fired, 0)
     if state.rested is not None:
         state.rested.masked_fill_(figures.fired, 0)
     state.l0 = figures.l0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -13,13 +14,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cytosae.artefacts import CONFIG, VERSIONS, WEIGHTS, FileRecord, Manifest, digest, disk_errors
+from cytosae.artefacts import CONFIG, VERSIONS, WEIGHTS, FileRecord, Manifest, digest, disk_errors, whole_file
 from cytosae.backbones import choose_precision
 from cytosae.cells import held_out
 from cytosae.console import say
 from cytosae.errors import CytosaeError
 from cytosae.sae import backends
-from cytosae.sae.checkpoint import CHECKPOINT, load_checkpoint, save_checkpoint
+from cytosae.sae.checkpoint import CHECKPOINT, CHECKPOINT_BEFORE, load_checkpoint, save_checkpoint
 from cytosae.sae.former import TrainedWork, former_folder, put_aside, refusal
 from cytosae.sae.loss import BatchFigures
 from cytosae.sae.metrics import HELD_OUT, PREFIXES, TRAINING, evaluate
@@ -31,6 +32,9 @@ from cytosae.sae.step import step
 from cytosae.sae.tracking import METRICS, open_trackers
 from cytosae.settings import TrainConfig
 from cytosae.tokens import TokenSource
+
+RISE, JUMP = 0.02, 0.1
+"""Rise of the dead share from one checkpoint to the next that lets the former be kept, and rise since that is reported."""
 
 
 def training_inputs(source: TokenSource, config: TrainConfig) -> dict[str, str]:
@@ -99,6 +103,9 @@ class Trainer:
 
         self.state = self.process_group.scatter(begun, self._empty_state)
         self.backend = backends.choose(self.state, config)
+        self._saved = self.state.step, self._dead_share()
+        self._held: tuple[int, float] | None = None
+        self._jump_reported = False
         say(
             f"sae: {config.expansion * source.layout.d_model:,} latents on {self.process_group.description()}, "
             f"{len(self.training):,} cells to train on, measured on {len(self.evaluation):,} {self.measured_on}, step "
@@ -128,9 +135,43 @@ class Trainer:
         figures = step(self.state, x, self.config, self.backend)
         if not (self.ended or self.state.step % self.config.log_every == 0):
             return ""
-        line = _line(self.state, x, figures, self.config)
+        line = _line(self.state, x, figures, self._dead_share(), self.config)
         self._log(line)
+        self._report_jump(line["dead"])
         return f"EV {line['explained_variance']:.3f}, L0 {figures.l0:.0f}, dead {line['dead']:.0%}"
+
+    def _dead_share(self) -> float:
+        """Share of the latents that are dead, over all shards."""
+        group = self.state.sae.sharding.latents
+        n_dead = group.sum(torch.tensor(len(dead_latents(self.state, self.config))))
+        return float(n_dead) / (self.state.sae.n_latents * group.size)
+
+    def _report_jump(self, dead: float) -> None:
+        """Say once that many latents have died, and keep the checkpoint from before."""
+        step, before = self._held or self._saved
+        if self._jump_reported or dead < before + JUMP:
+            return
+        self._jump_reported = True
+        self._hold()
+        say(
+            f"sae: {before:.0%} of the latents were dead at step {step:,}, {dead:.0%} are at step {self.state.step:,}; "
+            f"the checkpoint of step {step:,} is kept as {CHECKPOINT_BEFORE}. A lower --learning-rate or another "
+            "--dead-latent-loss may help"
+        )
+
+    def _hold(self) -> None:
+        """Keep the last checkpoint beside those that follow, unless an earlier one is kept."""
+        if self._held is None:
+            self._held = self._saved
+            if self.process_group.first:
+                with disk_errors(self.folder), whole_file(self.folder / CHECKPOINT_BEFORE) as temporary:
+                    shutil.copyfile(self.checkpoint, temporary)
+
+    def _release(self) -> None:
+        """No longer keep it, as the latents live again."""
+        self._held = None
+        if self.process_group.first:
+            (self.folder / CHECKPOINT_BEFORE).unlink(missing_ok=True)
 
     def measured(self) -> Iterator[Tensor]:
         """Tokens of the cells to measure on."""
@@ -150,11 +191,17 @@ class Trainer:
             tracker.log(self.state.step, figures)
 
     def save(self) -> None:
-        """Write the checkpoint."""
+        """Write the checkpoint; the last one stays beside it while latents die."""
+        dead = self._dead_share()
+        if dead > self._saved[1] + RISE:
+            self._hold()
+        elif self._held and not self._jump_reported and dead <= self._held[1] + RISE:
+            self._release()
         whole = self.process_group.gather(self.state, self._empty_state)
         with self.process_group.agreed():
             if whole is not None:
                 save_checkpoint(self.checkpoint, whole, self.identity)
+        self._saved = self.state.step, dead
 
     def close(self) -> None:
         """End the log."""
@@ -222,14 +269,13 @@ def _measured_batches(source: TokenSource, rows: NDArray[np.int64], config: Trai
 
 
 @torch.no_grad()
-def _line(state: TrainState, x: Tensor, figures: BatchFigures, config: TrainConfig) -> dict[str, float]:
+def _line(state: TrainState, x: Tensor, figures: BatchFigures, dead: float, config: TrainConfig) -> dict[str, float]:
     """The figures of a training batch, for the log."""
     sharding, x = state.sae.sharding, x.double()
     n = sharding.tokens.sum(torch.tensor(len(x), device=x.device))
     mean = sharding.tokens.sum(x.sum(0)) / n
     spread = float(sharding.tokens.sum((x - mean).square().sum()))
     error = figures.mse * float(n) * state.sae.d_model
-    n_dead = sharding.latents.sum(torch.tensor(len(dead_latents(state, config))))
     return {
         "images": state.step * config.batch_images,
         "loss": figures.loss,
@@ -238,7 +284,7 @@ def _line(state: TrainState, x: Tensor, figures: BatchFigures, config: TrainConf
         "l1": figures.l1,
         "l0": figures.l0,
         "explained_variance": 1 - error / spread if spread > 0 else float("nan"),
-        "dead": float(n_dead) / (state.sae.n_latents * sharding.latents.size),
+        "dead": dead,
         "revival": figures.dead_latent_loss,
         "learning_rate": learning_rate(state.step - 1, config),
     }

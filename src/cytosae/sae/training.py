@@ -16,7 +16,7 @@ from cytosae.console import progress
 from cytosae.errors import Interrupted
 from cytosae.interrupts import StopFlag, deferred_signals
 from cytosae.locks import locked
-from cytosae.sae.checkpoint import CHECKPOINT, is_checkpoint
+from cytosae.sae.checkpoint import CHECKPOINT, CHECKPOINT_BEFORE, is_checkpoint
 from cytosae.sae.process_group import ProcessGroup
 from cytosae.sae.tracking import METRICS
 from cytosae.sae.trainer import Trainer
@@ -106,7 +106,7 @@ def train(
 
 def claim_training(folder: Path, *further: str) -> None:
     """Claim the files of a training; that an earlier version has begun one there, its checkpoint alone tells."""
-    unnamed = (CHECKPOINT, METRICS, *further)
+    unnamed = (CHECKPOINT, CHECKPOINT_BEFORE, METRICS, *further)
     begun = not (folder / LEDGER).exists() and is_checkpoint(folder / CHECKPOINT)
     claim(folder, "sae", (WEIGHTS, CONFIG, *unnamed), unnamed=unnamed, proven=unnamed if begun else ())
 

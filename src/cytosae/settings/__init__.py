@@ -1,6 +1,6 @@
 """Settings of every stage; the defaults are the paper's. Imports nothing heavy: the command line shows them."""
 
-from cytosae.settings.concepts import CONCEPT_THRESHOLD, EncodeConfig, EvaluateConfig
+from cytosae.settings.concepts import CONCEPT_THRESHOLD, POSITION_SHARE, EncodeConfig, EvaluateConfig
 from cytosae.settings.declaration import SEED, SHORT_SEED, from_stored, stored_names, to_stored
 from cytosae.settings.patients import BarcodeConfig, ClassifyConfig, CompareConfig, PatientConfig
 from cytosae.settings.tokens import IN_PROCESS, BackboneConfig, EngineConfig, ImageConfig, StoreConfig, intensity_window
@@ -10,6 +10,7 @@ __all__ = [
     "CONCEPT_THRESHOLD",
     "IN_PROCESS",
     "OBJECTIVES",
+    "POSITION_SHARE",
     "PRESETS",
     "SEED",
     "SHORT_SEED",

@@ -8,6 +8,8 @@ from cytosae.settings.declaration import SEED, SHORT_SEED, check, setting
 
 CONCEPT_THRESHOLD = -3.0
 """A latent is a discovered concept where log10 of its mean activation is above it (sec. 2)."""
+POSITION_SHARE = 0.2
+"""A latent with a larger position share speaks of a place in the picture, not of the cell."""
 
 
 @dataclass(frozen=True)

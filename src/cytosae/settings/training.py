@@ -103,7 +103,11 @@ class TrainConfig:
         "--dead-latent-loss auxk or none",
         minimum=1,
     )
-    dead_after: int = setting(64, "batches without firing after which a latent is dead (release)", minimum=1)
+    dead_after_tokens: int = setting(
+        64 * 64 * 257,
+        "tokens without firing after which a latent is dead (release: 64 batches of 64 images of 257 tokens)",
+        minimum=1,
+    )
     holdout: float = setting(
         0.05, "share of cells kept out of training for its figures, where the table has no 'split'", minimum=0
     )

@@ -12,7 +12,7 @@ from cytosae.concepts import check_fit
 from cytosae.console import say
 from cytosae.remembered import FILE as SETTINGS
 from cytosae.sae import SAE
-from cytosae.sae.checkpoint import CHECKPOINT
+from cytosae.sae.checkpoint import CHECKPOINT, CHECKPOINT_BEFORE
 from cytosae.sae.former import TrainedWork, former_folder, refusal, transfer
 from cytosae.sae.trainer import split_digest
 from cytosae.settings import TrainConfig
@@ -93,5 +93,5 @@ def _put_aside(study: Path, work: TrainedWork, *, copy: bool = False) -> Path:
             transfer(study / name, target / name, copy=True)
     if (study / "cells.parquet").is_file():
         write_cells(read_cells(study / "cells.parquet"), target / "cells.parquet")
-    transfer(study / "sae", target / "sae", copy=copy, without=(CHECKPOINT,))
+    transfer(study / "sae", target / "sae", copy=copy, without=(CHECKPOINT, CHECKPOINT_BEFORE))
     return target

@@ -57,6 +57,7 @@ STEPS = (
     labels.attribute_alignment,
     images.localisation,
     latents.coherence,
+    latents.position,
     latents.redundancy,
     latents.stability,
     labels.consistency,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+import scipy.sparse as sp
 import torch
 from numpy.typing import NDArray
 
@@ -16,6 +17,8 @@ from cytosae.concepts.evaluation.sampling import BATCH, LATENT_METHOD, RANDOM
 from cytosae.concepts.storage import read_datasets, read_maps
 from cytosae.errors import CytosaeError
 from cytosae.sae import SAE
+from cytosae.sae.active_latents import active
+from cytosae.settings import POSITION_SHARE
 
 _MOST_MATCHED = 6000  # concepts that are matched one to one: the time grows with the third power
 
@@ -88,6 +91,34 @@ def coherence(run: Evaluation) -> None:
     run.mean("spatial coherence (Moran's I)", LATENT_METHOD, coherence)
     run.mean("spatial coherence (Moran's I)", "shuffled patches", scattered)
     run.per_concept["coherence"], run.per_concept["border_share"] = coherence, border
+
+
+@measuring(
+    Measure(
+        "position share",
+        "share of a concept's variance that is the patch's place in the picture, not the cell",
+        "lower",
+        null="shuffled patches",
+    )
+)
+def position(run: Evaluation) -> None:
+    """Does a concept speak of a place in the picture? Eta squared of the patch position."""
+    sample, precision = run.sample, choose_precision("auto", "cpu")
+    rows = sample.cells["row"].to_numpy()[sample.draw_rows(run.config.token_cells)]
+
+    def cells() -> Iterator[sp.csc_matrix]:
+        for batch in run.source.stream([rows[i : i + BATCH] for i in range(0, len(rows), BATCH)]):
+            for tokens in batch[:, 1:].float():
+                h = active(run.sae, tokens, precision, sample.concepts)
+                shape = (len(tokens), run.sae.n_latents)
+                yield sp.csc_matrix((h.values, h.tokens, h.starts), shape=shape)[:, sample.concepts]
+
+    shares = q.position_share(cells(), run.config.seed)
+    for method, values in zip((LATENT_METHOD, "shuffled patches"), shares, strict=True):
+        run.mean("position share", method, values)
+    high = shares[0] > POSITION_SHARE
+    run.table.add("position share above 0.2 (share of concepts)", LATENT_METHOD, high.mean(), len(high))
+    run.per_concept["position_share"] = shares[0]
 
 
 def _known_mean(values: NDArray[np.float64]) -> float:

@@ -16,6 +16,7 @@ from cytosae.explorer.measures import BACKGROUND, RING_FACTOR, latent_table, rin
 from cytosae.explorer.reader import StudyReader
 from cytosae.explorer.routes import Index, Name, answer, named, to_json
 from cytosae.explorer.schemas import latents as s
+from cytosae.settings import POSITION_SHARE
 
 if TYPE_CHECKING:
     from cytosae.explorer.activations import Activations
@@ -63,7 +64,9 @@ def detail(reader: StudyReader, data: DataSet, latent: int) -> s.LatentDetail:
     nearest = zip(*reader.directions.similar(latent, data.concepts), strict=True) if reader.weights_fit else ()
     quality = _quality(reader, latent)
     border = float(data.border[latent])
-    background = None if quality is None else quality.get("background_share")
+    background, position = (
+        None if quality is None else quality.get(name) for name in ("background_share", "position_share")
+    )
     return s.LatentDetail(
         latent=latent,
         dataset=data.name,
@@ -87,9 +90,15 @@ def detail(reader: StudyReader, data: DataSet, latent: int) -> s.LatentDetail:
         quality=quality,
         flags=s.Flags(
             border=border > RING_FACTOR * ring_fraction(reader.grid),
-            background=background > BACKGROUND if isinstance(background, float) and np.isfinite(background) else None,
+            background=_above(background, BACKGROUND),
+            position=_above(position, POSITION_SHARE),
         ),
     )
+
+
+def _above(value: Any, limit: float) -> bool | None:
+    """Whether a measure is above a limit; None where it was not measured."""
+    return value > limit if isinstance(value, float) and np.isfinite(value) else None
 
 
 def _quality(reader: StudyReader, latent: int) -> dict[str, Any] | None:

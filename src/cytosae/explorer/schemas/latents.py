@@ -63,6 +63,7 @@ class Flags(BaseModel):
 
     border: bool
     background: bool | None
+    position: bool | None
 
 
 class LatentDetail(BaseModel):
