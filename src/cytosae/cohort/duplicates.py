@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
+from numba import njit
 from numpy.typing import NDArray
 from scipy.fft import dctn
 
@@ -26,7 +27,7 @@ RADIUS = float(np.sqrt(2 - 2 * SAME)) + 1e-4
 """Distance of two images of length one with that correlation; with room for rounding."""
 NEAREST = 8
 """Cells of other patients that each cell is compared with, at most: the nearest by fingerprint."""
-_EDGE, _WAVES, _BOX, _TOGETHER, _AT_ONCE = 32, 8, 1024, 1024, 2_000_000
+_EDGE, _WAVES, _BOX, _TOGETHER = 32, 8, 1024, 1024
 
 Grey = NDArray[np.uint16]
 """Small images, the sum of their three channels, ``(n_cells, 32, 32)``."""
@@ -68,46 +69,31 @@ def near_pairs(prints: NDArray[np.float32], patients: NDArray[np.integer]) -> ND
     pairs = [np.zeros((0, 2), np.int64)]
     for box, bottom, top in zip(boxes, low, high, strict=True):
         gaps = np.maximum(0, np.maximum(low - top, bottom - high))
-        near = _Nearest(len(box))
+        margins = np.full((len(box), NEAREST), np.nextafter(np.float32(0), np.float32(-1)))
+        nearest = np.full((len(box), NEAREST), -1)
         for index in np.flatnonzero(np.einsum("ij,ij->i", gaps, gaps) <= RADIUS**2):
             others = boxes[index]
-            margin = left[box] @ right[others].T
-            row, column = np.nonzero(margin >= 0)
-            apart = patients[box[row]] != patients[others[column]]
-            row, column = row[apart], column[apart]
-            near.add(row, others[column], -margin[row, column])
-        row, other = near.chosen()
-        pairs.append(np.sort(np.column_stack([box[row], other]), axis=1))
+            _keep_nearest(left[box] @ right[others].T, patients[box], patients[others], others, margins, nearest)
+        row, _ = found = np.nonzero(nearest >= 0)
+        pairs.append(np.sort(np.column_stack([box[row], nearest[found]]), axis=1))
     return np.unique(np.concatenate(pairs), axis=0)
 
 
-class _Nearest:
-    """The nearest cells of each cell, collected in batches."""
+@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _keep_nearest(margin, patients, other_patients, others, margins, nearest):  # type: ignore[no-untyped-def]
+    """Put those of `others` that are nearer than what is kept, and of another patient, among the nearest of each row.
 
-    def __init__(self, n_rows: int) -> None:
-        self.n_rows = n_rows
-        self._clear()
-
-    def _clear(self, *arrays: NDArray[np.generic]) -> None:
-        self._candidates, self._waiting = ([arrays] if arrays else []), 0
-
-    def add(self, row: NDArray[np.int64], other: NDArray[np.int64], distance: NDArray[np.float32]) -> None:
-        self._candidates.append((row, other, distance))
-        self._waiting += len(row)
-        if self._waiting > _AT_ONCE:
-            self.chosen()
-
-    def chosen(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Rows and their nearest."""
-        if not self._candidates:
-            return np.zeros(0, np.int64), np.zeros(0, np.int64)
-        row, other, distance = (np.concatenate(arrays) for arrays in zip(*self._candidates, strict=True))
-        order = np.lexsort((other, distance, row))
-        row, other, distance = row[order], other[order], distance[order]
-        rank = np.arange(len(row)) - np.searchsorted(row, np.arange(self.n_rows))[row]
-        nearest = rank < NEAREST
-        self._clear(row[nearest], other[nearest], distance[nearest])
-        return row[nearest], other[nearest]
+    ``margin (n_rows, n_others)`` is large where two are near; ``margins`` and ``nearest (n_rows, NEAREST)`` stay in order.
+    """
+    last = margins.shape[1] - 1
+    for i in range(margin.shape[0]):
+        for j in range(margin.shape[1]):
+            if margin[i, j] > margins[i, last] and patients[i] != other_patients[j]:
+                k = last
+                while k > 0 and margins[i, k - 1] < margin[i, j]:
+                    margins[i, k], nearest[i, k] = margins[i, k - 1], nearest[i, k - 1]
+                    k -= 1
+                margins[i, k], nearest[i, k] = margin[i, j], others[j]
 
 
 def _boxes(prints: NDArray[np.float32]) -> list[NDArray[np.int64]]:
