@@ -79,7 +79,7 @@ def near_pairs(prints: NDArray[np.float32], patients: NDArray[np.integer]) -> ND
     return np.unique(np.concatenate(pairs), axis=0)
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@njit(cache=True, nogil=True)
 def _keep_nearest(margin, patients, other_patients, others, margins, nearest):  # type: ignore[no-untyped-def]
     """Put those of `others` that are nearer than what is kept, and of another patient, among the nearest of each row.
 
