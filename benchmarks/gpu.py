@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -158,12 +159,12 @@ def steps(device: torch.device, small: bool) -> dict[str, Any]:
         state, x = _sparse_state(config, d, n, device, min(l0, state_half(d, expansion)))
         state.l0 = l0
         backend = backends.choose(state, config)
-        figures[name] = _timed(lambda s=state, x=x, c=config, b=backend: step(s, x, c, b), device)  # type: ignore[misc]
+        figures[name] = _timed(partial(step, state, x, config, backend), device)
         del state, x
     state, x = _sparse_state(TrainConfig(expansion=expansion), d, n, device)
     try:
-        sae_lens = peers.sae_lens(state.sae.cpu())
-        figures["sae-lens"] = _timed(lambda: sae_lens(x.cpu() if device.type == "cpu" else x), device)
+        sae_lens = peers.sae_lens(state.sae, str(device))
+        figures["sae-lens"] = _timed(lambda: sae_lens(x), device)
     except Exception as error:
         figures["sae-lens"] = {"left_out": f"{type(error).__name__}: {str(error).splitlines()[0]}"}
     return {"tokens": n, "d_model": d, "latents": d * expansion, "steps": figures}
@@ -174,12 +175,12 @@ def state_half(d_model: int, expansion: int) -> float:
     return d_model * expansion / 2
 
 
-def _timed(run: Callable[[], object], device: torch.device) -> dict[str, float]:
+def _timed(run: Callable[[], object], device: torch.device) -> dict[str, float | None]:
     if device.type == "cuda":
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
     seconds = _median(run, device)
-    peak = torch.cuda.max_memory_allocated(device) / 2**30 if device.type == "cuda" else float("nan")
+    peak = torch.cuda.max_memory_allocated(device) / 2**30 if device.type == "cuda" else None
     return {"seconds": seconds, "peak_gib": peak}
 
 
@@ -205,7 +206,7 @@ def embedding(device: torch.device, small: bool) -> dict[str, Any]:
         Dinov2Model(config).save_pretrained(folder)
         for dtype in ("float32", "bfloat16"):
             model = load(folder, dtype=dtype, device=str(device))
-            figures[f"{dtype}_images_per_second"] = images / _median(lambda m=model: m.tokens(pixels), device, 3)  # type: ignore[misc]
+            figures[f"{dtype}_images_per_second"] = images / _median(partial(model.tokens, pixels), device, 3)
             tokens[dtype] = model.tokens(pixels).float().cpu()
     error = (tokens["float32"] - tokens["bfloat16"]).norm() / tokens["float32"].norm()
     return {"d_model": hidden, "depth": depth, **figures, "bfloat16_relative_error": float(error)}

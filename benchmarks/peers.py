@@ -13,13 +13,14 @@ from cytosae.sae import SAE
 Step = Callable[[Tensor], object]
 
 
-def sae_lens(sae: SAE) -> Step:
+def sae_lens(sae: SAE, device: str = "cpu") -> Step:
     """The trainer's own step; float32."""
     from sae_lens import StandardTrainingSAE, StandardTrainingSAEConfig
     from sae_lens.config import SAETrainerConfig
     from sae_lens.training.sae_trainer import SAETrainer
 
-    model = StandardTrainingSAE(StandardTrainingSAEConfig(d_in=sae.d_model, d_sae=sae.n_latents, l1_coefficient=1e-4))
+    config = StandardTrainingSAEConfig(d_in=sae.d_model, d_sae=sae.n_latents, l1_coefficient=1e-4, device=device)
+    model = StandardTrainingSAE(config)
     model.load_state_dict({name: value.contiguous() for name, value in sae.state_dict().items()})
     trainer = SAETrainer(SAETrainerConfig(10**9, 4096, lr=1e-9, lr_end=1e-9), model, iter(()))
     return lambda x: trainer._train_step(model, x)

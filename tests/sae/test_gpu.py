@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import importlib.util
+import json
 import os
 import subprocess
 import sys
@@ -21,6 +22,8 @@ if not torch.cuda.is_available():
 
 from cytosae.sae import SAE, gpu, sparse
 from cytosae.sae.loss import BatchFigures, Loss
+from cytosae.settings import OBJECTIVES
+from support.paths import ROOT, importing_from
 from support.sparse_saes import clear_choice, far_from_zero, two_saes
 
 SHAPES = {
@@ -227,3 +230,23 @@ def test_kernels_compile_for_a_gpu_where_there_is_none(tmp_path: Path) -> None:
     environment = {**os.environ, "TRITON_INTERPRET": "0", "TRITON_CACHE_DIR": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", COMPILE], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+def test_the_script_for_gpus_goes_through_on_a_cpu(tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.gpu",
+        "--small",
+        "--device",
+        "cpu",
+        "--output",
+        str(tmp_path / "gpu.json"),
+    ]
+    environment = {**os.environ, "PYTHONPATH": importing_from(ROOT)}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = json.loads((tmp_path / "gpu.json").read_text(encoding="utf-8"), parse_constant=pytest.fail)
+    assert set(found["correctness"]["relative_distance_of_gradients"]) == set(OBJECTIVES)
+    assert found["steps"]["steps"].keys() >= {"paper, dense", "paper, sparse", "recommended"}

@@ -204,3 +204,15 @@ def test_decoder_stays_on_the_sphere() -> None:
     state.sae.W_dec.grad = torch.randn(24, 6)
     state.sae.remove_parallel_gradient()
     assert (state.sae.W_dec.grad * state.sae.W_dec).sum(1).abs().max() < 1e-6
+
+
+def test_products_in_bfloat16_leave_gradients_close_and_in_float32() -> None:
+    x = torch.randn(200, 24, generator=torch.Generator().manual_seed(0))
+    exact, rounded = random_sae(24, 96).float(), random_sae(24, 96).float()
+    for sae, dtype in ((exact, "float32"), (rounded, "bfloat16")):
+        backward(sae, x, Loss("release", 1e-3), dtype=dtype)
+    for one, other in zip(exact.parameters(), rounded.parameters(), strict=True):
+        assert one.grad is not None
+        assert other.grad is not None
+        assert other.grad.dtype == torch.float32
+        assert 1e-6 < float((one.grad - other.grad).norm() / one.grad.norm()) < 0.02
