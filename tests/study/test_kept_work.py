@@ -272,16 +272,18 @@ def test_a_former_study_can_be_looked_at(run: Callable[..., Any], tmp_path: Path
 def test_a_stage_of_other_mathematics_is_not_up_to_date(
     run: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(artefacts.VERSIONS, "concepts", 2)
+    before = dict(artefacts.VERSIONS)
+    was, now = before["concepts"], before["concepts"] + 1
+    monkeypatch.setitem(artefacts.VERSIONS, "concepts", now)
     stages = run()
-    assert stages["concepts"]["why"] == "made by version 1 of this stage, which is at version 2 now"
+    assert stages["concepts"]["why"] == f"made by version {was} of this stage, which is at version {now} now"
     assert stages["sae"]["skipped"]
     assert skipped(run())
-    monkeypatch.setitem(artefacts.VERSIONS, "sae", 2)
-    with pytest.raises(CytosaeError, match="made by version 1 of this stage"):
+    monkeypatch.setitem(artefacts.VERSIONS, "sae", before["sae"] + 1)
+    with pytest.raises(CytosaeError, match=f"made by version {before['sae']} of this stage"):
         run()
-    monkeypatch.setitem(artefacts.VERSIONS, "sae", 1)
-    monkeypatch.setitem(artefacts.VERSIONS, "tokens", 2)
+    monkeypatch.setitem(artefacts.VERSIONS, "sae", before["sae"])
+    monkeypatch.setitem(artefacts.VERSIONS, "tokens", before["tokens"] + 1)
     stages = run()  # the same bytes come out, so that the training stays
     assert stages["tokens"]["shards_made"] == 4
     assert stages["sae"]["skipped"]
@@ -289,11 +291,12 @@ def test_a_stage_of_other_mathematics_is_not_up_to_date(
 
 
 def test_a_setting_that_a_later_version_adds_changes_nothing(run: Callable[..., Any], tmp_path: Path) -> None:
-    def earlier(manifest: dict[str, Any]) -> None:
-        del manifest["parameters"]["dead_every"], manifest["version"]
-
-    edit_manifest(tmp_path / "S" / "sae" / MANIFEST, earlier)
+    path = tmp_path / "S" / "sae" / MANIFEST
+    edit_manifest(path, lambda manifest: manifest["parameters"].pop("dead_every"))
     assert skipped(run())
+    edit_manifest(path, lambda manifest: manifest.pop("version"))  # the first version did not write it
+    with pytest.raises(CytosaeError, match="made by version 1 of this stage"):
+        run()
 
 
 @pytest.mark.parametrize("name", [LOCK, HOLDER])
