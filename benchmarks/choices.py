@@ -146,7 +146,7 @@ class Bench:
         return {
             "explained_variance": held["explained_variance"],
             "l0": held["l0"],
-            "planted": planted.share(),
+            "planted": planted.fraction(),
             "planted_auroc": float(np.nanmean(planted.area)),
             "attributes": float(np.nanmean(found.area)),
         }

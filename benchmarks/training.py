@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from cytosae.backbones import load
-from cytosae.sae import train, training
+from cytosae.sae import train, trainer
 from cytosae.sae.state import TrainState
 from cytosae.settings import TrainConfig
 from cytosae.study import list_to, rendered
@@ -34,11 +34,11 @@ def measure(expansion: int = 32, images: int = 9600) -> dict[str, Any]:
         evaluate_every=200,
     )
     spent: list[tuple[float, float]] = []
-    plain = training.step
+    plain = trainer.step
 
-    def timed(state: TrainState, x: torch.Tensor, settings: TrainConfig) -> Any:
+    def timed(state: TrainState, x: torch.Tensor, settings: TrainConfig, backend: Any) -> Any:
         start = time.perf_counter()
-        figures = plain(state, x, settings)
+        figures = plain(state, x, settings, backend)
         spent.append((start, time.perf_counter()))
         return figures
 
@@ -48,11 +48,11 @@ def measure(expansion: int = 32, images: int = 9600) -> dict[str, Any]:
         backbone = load("tiny")
         embed(cells, backbone, folder / "tokens", store_layout(backbone.info))
         store = TokenStore(folder / "tokens")
-        training.step = timed
+        trainer.step = timed
         try:
             found = train(store, folder / "sae", config)
         finally:
-            training.step = plain
+            trainer.step = plain
             store.close()
     late = spent[len(spent) // 2 :]
     whole = late[-1][1] - late[0][0]

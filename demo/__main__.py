@@ -189,7 +189,7 @@ def summarise(stages: dict[str, dict[str, Any]], judged: int, found: Found) -> d
 
 
 def _share_and_area(result: Alignment) -> dict[str, float]:
-    return {"share": result.share(), "auroc": float(np.nanmean(result.area))}
+    return {"share": result.fraction(), "auroc": float(np.nanmean(result.area))}
 
 
 def tell(summary: dict[str, Any]) -> None:
