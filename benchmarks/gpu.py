@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import copy
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -46,7 +45,8 @@ def main() -> None:
     device = torch.device(given.device)
     torch.backends.cuda.matmul.allow_tf32 = False
     results: dict[str, Any] = {"device": _name(device), "torch": torch.__version__, "small": given.small}
-    for part in (correctness, kernels, steps, embedding, short_run):
+    parts = (correctness, kernels, steps, embedding, short_run)
+    for part in parts:
         begun = time.monotonic()
         try:
             results[part.__name__] = part(device, given.small)
@@ -57,10 +57,8 @@ def main() -> None:
             given.output.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
         print(f"{part.__name__}: {results[part.__name__]['seconds']} s", file=sys.stderr, flush=True)
     print(json.dumps(results, indent=1))
-    raise SystemExit(any("error" in results[name] or results[name].get("wrong") for name in results if name in _PARTS))
-
-
-_PARTS = ("correctness", "kernels", "steps", "embedding", "short_run")
+    outcomes = [results[part.__name__] for part in parts]
+    raise SystemExit(any("error" in outcome or outcome.get("wrong") for outcome in outcomes))
 
 
 def _name(device: torch.device) -> str:
@@ -151,13 +149,12 @@ def steps(device: torch.device, small: bool) -> dict[str, Any]:
     d, expansion, n = (24, 8, 256) if small else (768, 64, 64 * 257)
     figures: dict[str, Any] = {}
     for name, config, l0 in (
-        ("paper, dense", PRESETS["paper"], float("inf")),
+        ("paper, dense", PRESETS["paper"], d * expansion / 2),
         ("paper, sparse", PRESETS["paper"], 150.0),
         ("recommended", PRESETS["recommended"], 32.0),
     ):
         config = replace(config, expansion=expansion)
-        state, x = _sparse_state(config, d, n, device, min(l0, state_half(d, expansion)))
-        state.l0 = l0
+        state, x = _sparse_state(config, d, n, device, l0)
         backend = backends.choose(state, config)
         figures[name] = _timed(partial(step, state, x, config, backend), device)
         del state, x
@@ -168,11 +165,6 @@ def steps(device: torch.device, small: bool) -> dict[str, Any]:
     except Exception as error:
         figures["sae-lens"] = {"left_out": f"{type(error).__name__}: {str(error).splitlines()[0]}"}
     return {"tokens": n, "d_model": d, "latents": d * expansion, "steps": figures}
-
-
-def state_half(d_model: int, expansion: int) -> float:
-    """Half of the latents: how many are active where a training begins."""
-    return d_model * expansion / 2
 
 
 def _timed(run: Callable[[], object], device: torch.device) -> dict[str, float | None]:
@@ -219,7 +211,7 @@ def short_run(device: torch.device, small: bool) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "cytosae", "run", f"synthetic:{size}", "--study", f"{folder}/study"]
         command += ["--preset", "recommended", "--device", str(device), *training, "--batch-images", "16", "--json"]
-        done = subprocess.run(command, capture_output=True, text=True, env={**os.environ}, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         return {"error": done.stderr[-2000:]}
     stages = json.loads(done.stdout)["stages"]

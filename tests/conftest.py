@@ -31,6 +31,7 @@ from support.studies import DRAWN, drawn_config  # noqa: E402
 torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """One more than there are processors: many tests wait for a process, a browser or a server."""
     return (os.cpu_count() or 1) + 1

@@ -240,3 +240,7 @@ def test_many_deaths_at_once_are_reported_and_the_checkpoint_before_is_kept(
     load_checkpoint(tmp_path / "deadly" / CHECKPOINT_BEFORE, state)
     assert f"dead at step {state.step:,}, " in said
     assert len(dead_latents(state, deadly)) / state.sae.n_latents < figures["dead"] - 0.1
+    kept = (tmp_path / "deadly" / CHECKPOINT_BEFORE).read_bytes()
+    train(store, tmp_path / "deadly", replace(deadly, images=2400), checkpoint_seconds=0)  # it goes on, and knows
+    assert "of the latents were dead" not in capsys.readouterr().err
+    assert (tmp_path / "deadly" / CHECKPOINT_BEFORE).read_bytes() == kept

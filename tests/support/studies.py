@@ -34,6 +34,6 @@ def drawn_config() -> RunConfig:
 def edit_manifest(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
     """Change a manifest as an earlier version might have written it: without the digest of its content."""
     raw = json.loads(path.read_text(encoding="utf-8"))
-    raw.pop(SEAL, None)
+    raw.pop(SEAL)
     change(raw)
     path.write_text(json.dumps(raw), encoding="utf-8")

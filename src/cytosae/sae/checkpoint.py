@@ -58,6 +58,12 @@ def read_identity(path: Path) -> tuple[dict[str, Any], int, float]:
         return about["identity"], int(about["step"]), float(about.get("l0", "inf"))
 
 
+def read_silence(path: Path) -> tuple[int, Tensor]:
+    """Step of a checkpoint, and for how many tokens each latent had been silent, ``(n_latents,)``."""
+    with _reading(path) as (file, about):
+        return int(about["step"]), file.get_tensor("since_fired")
+
+
 @contextmanager
 def _reading(path: Path) -> Iterator[tuple[Any, dict[str, Any]]]:
     """An open checkpoint and what it says of itself."""

@@ -102,11 +102,12 @@ def terms(
         errors.append(error(x, output))
         start = end
     term = None
-    residual = (x - output).detach()
-    if dead is not None and loss.dead_latent_loss == "ghost":
-        term = error(residual, ghost_reconstruction(sae, pre, residual, dead))
-    elif dead is not None:
-        term = error(x, output.detach() + auxk_reconstruction(sae, pre, residual, dead))
+    if dead is not None:
+        residual = (x - output).detach()
+        if loss.dead_latent_loss == "ghost":
+            term = error(residual, ghost_reconstruction(sae, pre, residual, dead))
+        else:
+            term = error(x, output.detach() + auxk_reconstruction(sae, pre, residual, dead))
     reconstruction = torch.stack(errors).mean(dim=0)
     if latents.auxiliary is not None:
         frozen = group.sum(latents.auxiliary @ sae.W_dec.detach()) + sae.b_dec.detach()

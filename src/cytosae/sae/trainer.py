@@ -20,7 +20,7 @@ from cytosae.cells import held_out
 from cytosae.console import say
 from cytosae.errors import CytosaeError
 from cytosae.sae import backends
-from cytosae.sae.checkpoint import CHECKPOINT, CHECKPOINT_BEFORE, load_checkpoint, save_checkpoint
+from cytosae.sae.checkpoint import CHECKPOINT, CHECKPOINT_BEFORE, load_checkpoint, read_silence, save_checkpoint
 from cytosae.sae.former import TrainedWork, former_folder, put_aside, refusal
 from cytosae.sae.loss import BatchFigures
 from cytosae.sae.metrics import HELD_OUT, PREFIXES, TRAINING, evaluate
@@ -104,8 +104,8 @@ class Trainer:
         self.state = self.process_group.scatter(begun, self._empty_state)
         self.backend = backends.choose(self.state, config)
         self._saved = self.state.step, self._dead_share()
-        self._held: tuple[int, float] | None = None
-        self._jump_reported = False
+        self._held = self._held_before()
+        self._jump_reported = self._held is not None and self._saved[1] >= self._held[1] + JUMP
         say(
             f"sae: {config.expansion * source.layout.d_model:,} latents on {self.process_group.description()}, "
             f"{len(self.training):,} cells to train on, measured on {len(self.evaluation):,} {self.measured_on}, step "
@@ -145,6 +145,14 @@ class Trainer:
         group = self.state.sae.sharding.latents
         n_dead = group.sum(torch.tensor(len(dead_latents(self.state, self.config))))
         return float(n_dead) / (self.state.sae.n_latents * group.size)
+
+    def _held_before(self) -> tuple[int, float] | None:
+        """Step and dead share of the checkpoint that was kept before an interruption."""
+        path = self.folder / CHECKPOINT_BEFORE
+        if not self.state.step or not path.is_file():
+            return None
+        step, silence = read_silence(path)
+        return step, float((silence >= self.config.dead_after_tokens).double().mean())
 
     def _report_jump(self, dead: float) -> None:
         """Say once that many latents have died, and keep the checkpoint from before."""

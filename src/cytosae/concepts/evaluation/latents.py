@@ -117,7 +117,7 @@ def position(run: Evaluation) -> None:
     for method, values in zip((LATENT_METHOD, "shuffled patches"), shares, strict=True):
         run.mean("position share", method, values)
     high = shares[0] > POSITION_SHARE
-    run.table.add("position share above 0.2 (share of concepts)", LATENT_METHOD, high.mean(), len(high))
+    run.table.add(f"position share above {POSITION_SHARE:g} (share of concepts)", LATENT_METHOD, high.mean(), len(high))
     run.per_concept["position_share"] = shares[0]
 
 

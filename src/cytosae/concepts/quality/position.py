@@ -41,8 +41,8 @@ def position_share(cells: Iterable[sp.csc_matrix], seed: int = 0) -> tuple[NDArr
             places, shuffled = (np.zeros(patches.shape) for _ in range(2))
             squares = np.zeros(patches.shape[1])
         rows = patches.tocoo()
-        np.add.at(places, (rows.row, rows.col), rows.data)
-        np.add.at(shuffled, (rng.permutation(patches.shape[0])[rows.row], rows.col), rows.data)
+        places[rows.row, rows.col] += rows.data
+        shuffled[rng.permutation(patches.shape[0])[rows.row], rows.col] += rows.data
         squares += np.asarray(patches.multiply(patches).sum(axis=0)).ravel()
         n_cells += 1
     if places is None:
