@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,9 +25,7 @@ def measure(images: int = 16, hidden: int = 768, depth: int = 12) -> dict[str, A
     with tempfile.TemporaryDirectory() as folder:
         Dinov2Model(config).save_pretrained(folder)
         models = {dtype: load(folder, dtype=dtype) for dtype in ("float32", "bfloat16")}
-        seconds = medians(
-            {dtype: lambda model=model: model.tokens(pixels) for dtype, model in models.items()}, rounds=3
-        )
+        seconds = medians({dtype: partial(model.tokens, pixels) for dtype, model in models.items()}, rounds=3)
         exact, rough = (model.tokens(pixels) for model in models.values())
     rates = {f"{dtype}_images_per_second": images / value for dtype, value in seconds.items()}
     return {

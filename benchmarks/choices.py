@@ -28,10 +28,10 @@ from cytosae.cells import read_attributes
 from cytosae.concepts import cell_activations
 from cytosae.concepts.quality import align, halves, recovery
 from cytosae.sae import SAE, evaluate
-from cytosae.sae.start import initialise, tie_encoder
+from cytosae.sae.start import initialise, read_start, tie_encoder
 from cytosae.sae.state import dead_latents, new_state
 from cytosae.sae.step import step
-from cytosae.sae.trainer import _split, start_tokens
+from cytosae.sae.trainer import _split
 from cytosae.settings import TrainConfig
 from cytosae.study import list_to, rendered
 from cytosae.synthetic import CONCEPTS, patch_labels, read_concept_masks
@@ -77,6 +77,7 @@ CHOICES = {
     "encoder tied at the start": Choice(tied=True),
     "directions of tokens, encoder tied": Choice({"directions_init": "tokens"}),
     "tokens scaled": Choice(scaled=True),
+    "tokens centred by position": Choice({"centring": "position"}),
     "lambda warm-up, a fifth of the steps": Choice(schedule=lambda done: {"l1": min(1.0, done / 0.2)}),
     "learning rate falls in the last third": Choice(schedule=lambda done: {"learning_rate": min(1.0, (1 - done) * 3)}),
     "weights averaged": Choice(averaged=0.995),
@@ -130,17 +131,17 @@ class Bench:
         store = TokenStore(folder / "judging")
         masks = np.stack([read_concept_masks(folder / "judged" / path) for path in store.cells["concepts"]])
         self.planted = np.moveaxis(patch_labels(masks), 1, -1).reshape(-1, len(CONCEPTS))
-        self.patches = store.read(np.arange(store.n_cells))[:, 1:].float().flatten(0, 1)
-        self.images = np.repeat(np.arange(store.n_cells), len(self.patches) // store.n_cells)
+        self.tokens = store.read(np.arange(store.n_cells)).float()
+        self.images = np.repeat(np.arange(store.n_cells), self.tokens.shape[1] - 1)
 
     def judge(self, sae: SAE, rows: NDArray[np.int64], objective: str) -> dict[str, float]:
         """Figures on held-out cells, planted concepts of other patients, attributes of real cells."""
-        held = evaluate(sae, self.source.stream([rows]), objective)
+        held = evaluate(sae, map(sae.centred, self.source.stream([rows])), objective)
         with torch.no_grad():
-            h = sae.encode(self.patches)
+            h = sae.encode(sae.centred(self.tokens)[:, 1:].flatten(0, 1))
         planted = recovery(h[:, (h > 0).any(0)].numpy(), self.planted, self.images)
         pieces = np.array_split(self.attributed, len(self.attributed) // 32)
-        means = [cell_activations(sae, tokens, 0.2)[1].toarray() for tokens in self.source.stream(pieces)]
+        means = [cell_activations(sae, sae.centred(tokens), 0.2)[1].toarray() for tokens in self.source.stream(pieces)]
         choosing = halves(len(self.attributed))
         found = align(np.concatenate(means), self.truth, choosing, draws=0)
         return {
@@ -177,8 +178,11 @@ def trained(source: TokenStore, choice: Choice, sparsity: float, seed: int) -> t
     by_k = config.objective in ("topk", "batchtopk")
     config = replace(config, k=int(sparsity)) if by_k else replace(config, l1=PAPER.l1 * sparsity)
     training, held, _ = _split(source, config)
-    state = new_state(config, source.layout.d_model, torch.device("cpu"))
-    x = start_tokens(source, training, config)
+    state = new_state(config, source.layout.d_model, torch.device("cpu"), n_tokens=source.layout.n_tokens)
+    start = read_start(source, training, config)
+    if state.sae.position_offset is not None and start.offset is not None:
+        state.sae.position_offset.copy_(start.offset)
+    x = state.sae.centred(start.tokens).flatten(0, 1)
     scale = scale_of(x) if choice.scaled else 1.0
     initialise(state, x * scale, config)
     if choice.tied:
@@ -188,7 +192,7 @@ def trained(source: TokenStore, choice: Choice, sparsity: float, seed: int) -> t
     for number in range(config.steps):
         factors = choice.schedule(number / config.steps)
         now = replace(config, **{name: getattr(config, name) * factor for name, factor in factors.items()})
-        step(state, next(tokens).float().flatten(0, 1) * scale, now)
+        step(state, state.sae.centred(next(tokens)).flatten(0, 1) * scale, now)
         if average is not None:
             with torch.no_grad():
                 for mean, value in zip(average.parameters(), state.sae.parameters(), strict=True):

@@ -35,8 +35,8 @@ def drawn(n_cells: int, rng: np.random.Generator) -> Grey:
             inside = (first / axes[part, 0, None, None]) ** 2 + (second / axes[part, 1, None, None]) ** 2 < 1
             image[part] = np.where(inside, shade[part, None, None], image[part])
     for start in range(0, n_cells, BATCH):
-        part = image[start : start + BATCH]
-        part += rng.normal(0, 30, part.shape)
+        some = image[start : start + BATCH]
+        some += rng.normal(0, 30, some.shape)
     return image.clip(0, 765).astype(np.uint16)
 
 

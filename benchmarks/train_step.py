@@ -67,7 +67,7 @@ def measure(
     """
     x = torch.randn(tokens, d_model, generator=torch.Generator().manual_seed(0))
     # So small that the weights stay what they are, and with them what is active.
-    config = {"expansion": expansion, "l1": 1e-5, "learning_rate": 1e-9, "warmup_steps": 0}
+    config: dict[str, Any] = {"expansion": expansion, "l1": 1e-5, "learning_rate": 1e-9, "warmup_steps": 0}
     plain = TrainConfig(**config, dead_latent_loss="none")
     float32, bfloat16 = (
         TrainConfig(**config, dead_latent_loss="none", encoder=dtype) for dtype in ("float32", "bfloat16")
@@ -81,7 +81,7 @@ def measure(
         "encoder product bfloat16": product(state, x, torch.bfloat16),
     }
     others, absent = available(state.sae) if peers else ({}, {})
-    functions |= {name: lambda step=step: step(x) for name, step in others.items()}
+    functions |= {name: partial(other, x) for name, other in others.items()}
     seconds = medians(functions, rounds)
     found = {name: tokens / value for name, value in seconds.items()}
     products = {dtype: found.pop(f"encoder product {dtype}") for dtype in ("float32", "bfloat16")}
@@ -103,7 +103,7 @@ def measure_sweeps(
     tokens: int = 4112, d_model: int = 768, expansion: int = 64, l0: float = 150, rounds: int = 3
 ) -> dict[str, Any]:
     """Seconds of a step by powers of two of tokens, L0 and expansion, one at a time, the others as given."""
-    sweeps = {
+    sweeps: dict[str, list[Any]] = {
         "tokens": [tokens // 4, tokens // 2, tokens, 2 * tokens, 4 * tokens],
         "l0": [l0 / 4, l0 / 2, l0, 2 * l0, 4 * l0],
         "expansion": [expansion // 4, expansion // 2, expansion, 2 * expansion],

@@ -36,9 +36,9 @@ def measure(expansion: int = 32, images: int = 9600) -> dict[str, Any]:
     spent: list[tuple[float, float]] = []
     plain = trainer.step
 
-    def timed(state: TrainState, x: torch.Tensor, settings: TrainConfig, backend: Any) -> Any:
+    def timed(state: TrainState, x: torch.Tensor, config: TrainConfig, backend: Any = None) -> Any:
         start = time.perf_counter()
-        figures = plain(state, x, settings, backend)
+        figures = plain(state, x, config, backend)
         spent.append((start, time.perf_counter()))
         return figures
 

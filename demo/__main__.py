@@ -107,8 +107,9 @@ def planted_recovery(judged: pd.DataFrame, untrained: Path) -> Found:
     masks = np.stack([read_concept_masks(STUDY / "judged" / path) for path in judged["concepts"]])
     truth = np.moveaxis(patch_labels(masks), 1, -1).reshape(-1, len(CONCEPTS))
     images = np.repeat(np.arange(len(judged)), len(truth) // len(judged))
-    plain = patches("tiny", STUDY / "judged" / "tokens", judged)
-    ours, fired = latents(STUDY / "sae", plain)
+    tokens = read_tokens("tiny", STUDY / "judged" / "tokens", judged)
+    ours, fired = latents(STUDY / "sae", tokens)
+    plain = tokens[:, 1:].flatten(0, 1).numpy()
     centred = plain - plain.mean(axis=0)
     scorers = {
         OURS: lambda: ours,
@@ -117,7 +118,7 @@ def planted_recovery(judged: pd.DataFrame, untrained: Path) -> Found:
         "non-negative factors": lambda: nonnegative_factors(plain, 64),
         "k-means": lambda: cluster_closeness(plain, 256),
         UNTRAINED: lambda: latents(
-            untrained / "sae", patches(str(untrained / "backbone"), untrained / "judged", judged)
+            untrained / "sae", read_tokens(str(untrained / "backbone"), untrained / "judged", judged)
         )[0],
     }
     standing = {name: [int(fired[s]) for s in best] for name, best in standing_for(ours, truth).items()}
@@ -148,20 +149,21 @@ def patients(standing: dict[str, list[int]]) -> dict[str, Any]:
     }
 
 
-def patches(backbone: str, folder: Path, cells: pd.DataFrame) -> NDArray[np.float32]:
-    """Patch tokens of cells, ``(n_patches, d_model)``."""
+def read_tokens(backbone: str, folder: Path, cells: pd.DataFrame) -> torch.Tensor:
+    """Tokens of cells, ``(n_cells, n_tokens, d_model)``."""
     model = load(backbone)
     embed(cells, model, folder, store_layout(model.info))
     store = TokenStore(folder)
-    tokens = store.read(np.arange(store.n_cells))[:, 1:].float().flatten(0, 1).numpy()
+    tokens = store.read(np.arange(store.n_cells)).float()
     store.close()
     return tokens
 
 
-def latents(sae: Path, tokens: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Activations of the latents that fire at all, ``(n_patches, n_fired)``, and which these are."""
+def latents(folder: Path, tokens: torch.Tensor) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Activations on patches of the latents that fire at all, ``(n_patches, n_fired)``, and which these are."""
+    sae = SAE.from_pretrained(folder)
     with torch.no_grad():
-        h = SAE.from_pretrained(sae).encode(torch.from_numpy(tokens))
+        h = sae.encode(sae.centred(tokens)[:, 1:].flatten(0, 1))
     fired = (h > 0).any(dim=0)
     return h[:, fired].numpy(), torch.nonzero(fired)[:, 0].numpy()
 

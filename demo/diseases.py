@@ -58,11 +58,11 @@ def planted_diseases(barcodes: Path, standing: dict[str, list[int]]) -> dict[str
         table = compare(np.asarray(data.X), first, strata, draws=20, permutations=0)
         top = set(most_different(table, TOP)[0].tolist())
         found[disease] = {mark: bool(top & set(standing[mark])) for mark in marks if mark in standing}
-    marks = [hit for disease in found.values() for hit in disease.values()]
+    hits = [hit for disease in found.values() for hit in disease.values()]
     concepts = int(data.var["is_concept"].sum())
     return {
         "found": found,
-        "share": float(np.mean(marks)),
-        "marks": len(marks),
+        "share": float(np.mean(hits)),
+        "marks": len(hits),
         "chance": 1 - comb(concepts - STANDING, TOP) / comb(concepts, TOP),
     }

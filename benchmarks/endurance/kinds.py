@@ -234,7 +234,7 @@ def _concepts(folder: Path) -> str:
     for dataset, figures in read_datasets(folder / "concepts").items():
         data = read_concepts(folder / "concepts", dataset)
         means = data.layers["mean_activation"]
-        found += [figures, data.obs.astype(str), data.var, data.X.toarray(), means.toarray(), data.uns]  # type: ignore[union-attr]
+        found += [figures, data.obs.astype(str), data.var, data.X.toarray(), means.toarray(), data.uns]
         found += [data.varm[key] for key in sorted(data.varm)]
         found += read_maps(folder / "concepts", dataset)
     return _digest(*found)
@@ -246,7 +246,7 @@ def _concepts_manifest(folder: Path) -> str:
 
 def _barcodes(folder: Path) -> str:
     data = read_barcodes(folder / "cohort" / "barcodes.h5ad")
-    values = data.X if isinstance(data.X, np.ndarray) else data.X.toarray()  # type: ignore[union-attr]
+    values = data.X if isinstance(data.X, np.ndarray) else data.X.toarray()
     return _digest(data.obs.astype(str), data.var, values, data.uns)
 
 

@@ -50,6 +50,6 @@ def h(study: Path) -> Callable[[int], np.ndarray]:
 
     def of(row: int) -> np.ndarray:
         with torch.no_grad():
-            return sae.encode(store.read(np.array([row]))[0].float()).numpy()
+            return sae.encode(sae.centred(store.read(np.array([row]))[0])).numpy()
 
     return of

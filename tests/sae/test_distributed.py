@@ -34,6 +34,7 @@ TOLERANCE = 2e-5
 BASE = {
     "expansion": 16, "images": STEPS * BATCH, "batch_images": BATCH, "encoder": "float32", "learning_rate": 3e-2, "l1": 3e-2,
     "warmup_steps": 5, "dead_after_tokens": 5 * BATCH * N_TOKENS, "evaluate_every": 25, "log_every": 5, "init_images": 8,
+    "centring": "position",
 }  # fmt: skip
 CONFIGS: dict[str, dict[str, Any]] = {
     # From dense to sparse steps within the fifty, with up to half of the latents dead.

@@ -27,6 +27,7 @@ def drawn_config() -> RunConfig:
         learning_rate=1e-3,
         directions_init="tokens",
         dead_latent_loss="none",
+        centring="position",
     )
     return RunConfig(backbone=BackboneConfig("tiny"), train=training)
 

@@ -35,7 +35,7 @@ from cytosae.sae.probe import (
     steps_until,
 )
 from cytosae.settings import EncodeConfig, TrainConfig
-from cytosae.tokens import TokenStore
+from cytosae.tokens import TokenStore, centred, position_offset
 from cytosae.tokens.inspection import Oddities, mean_to_spread, oddities
 
 _BYTES = 1 << 27  # of the sample, in float32
@@ -158,7 +158,8 @@ def _sample(store: TokenStore, config: TrainConfig) -> Sample:
             f"{store.folder}: {store.n_cells} cells, of which {len(training)} are to train on: too few to tell a lambda "
             f"from; at least {_LEAST + 2} are needed to train on, and a few hundred to be believed."
         )
-    train, held = store.stream([np.sort(rows), np.sort(others)])
+    offset = position_offset(store, training, config.seed) if config.centring == "position" else None
+    train, held = centred(store, offset).stream([np.sort(rows), np.sort(others)])
     x = train.flatten(0, 1).float()
     if float((x - x[0]).abs().max()) == 0:
         raise CytosaeError(f"{store.folder}: all tokens are alike. Check the images and the backbone.")

@@ -107,8 +107,8 @@ class Viewer:
         return f"Latent {latent}" + (f": {self._names[latent]}" if latent in self._names else "")
 
     def tokens(self, rows: NDArray[np.int64]) -> torch.Tensor:
-        """Tokens of some cells, ``(n_cells, n_tokens, d_model)``, float32."""
-        return next(iter(self.source.stream([rows]))).float()
+        """Tokens of some cells as the autoencoder encodes them, ``(n_cells, n_tokens, d_model)``, float32."""
+        return self.sae.centred(next(iter(self.source.stream([rows]))))
 
     def references(self, latent: int, dataset: str, kind: str = "reference", count: int = 10) -> Row:
         """Reference images of a latent in a data set with its maps on them."""

@@ -36,6 +36,11 @@ def check_fit(layout: Layout, sae: SAE) -> None:
             f"The tokens are {layout.d_model} wide (backbone {layout.backbone['name']}), the autoencoder takes "
             f"{sae.d_model}. Embed the cells with the backbone that it was trained on."
         )
+    if sae.position_offset is not None and len(sae.position_offset) != layout.n_tokens:
+        raise CytosaeError(
+            f"The tokens are {layout.n_tokens} an image, the autoencoder takes {len(sae.position_offset)}, which it centres "
+            "by position. Embed the cells as those that it was trained on."
+        )
     trained = sae.metadata.get("backbone")
     if not trained:
         say("concepts: the autoencoder does not say on which backbone it was trained; its width fits")

@@ -23,15 +23,16 @@ from cytosae.concepts.reduction import CellTable, Statistics
 from cytosae.engines import Tick, Work
 from cytosae.sae import SAE
 from cytosae.sae.objectives import Activation
+from cytosae.sae.pretrained import OFFSET
 from cytosae.settings import EncodeConfig
-from cytosae.tokens import TokenSource
+from cytosae.tokens import TokenSource, centred
 
 BATCH = 32  # cells read together
 
 
 @dataclass(frozen=True)
 class Encoder:
-    """Tokens and the encoding half of an autoencoder, ready to be sent to another process."""
+    """Tokens as an autoencoder takes them, and its encoding half, ready to be sent to another process."""
 
     source: TokenSource
     d_model: int
@@ -45,9 +46,11 @@ class Encoder:
     @classmethod
     def from_sae(cls, source: TokenSource, sae: SAE, device: str) -> Encoder:
         """Encoder of an autoencoder for replicas on `device`; with ``auto`` each replica chooses its own."""
-        weights = {name: value.detach().cpu().numpy() for name, value in sae.tensors().items() if name != "W_dec"}
+        unused = {"W_dec", OFFSET}
+        weights = {name: value.detach().cpu().numpy() for name, value in sae.tensors().items() if name not in unused}
         precision = choose_precision("auto", choose_device(device))
-        return cls(source, sae.d_model, sae.n_latents, sae.activation, weights, device, precision)
+        tokens = centred(source, sae.position_offset)
+        return cls(tokens, sae.d_model, sae.n_latents, sae.activation, weights, device, precision)
 
     def sae(self) -> SAE:
         """The autoencoder, without its decoder."""

@@ -88,14 +88,14 @@ class Activations:
         return {name: np.flatnonzero(names == name) for name in self._reader.datasets}
 
     def embed(self, image: NDArray[np.uint8], name: str) -> Tokens:
-        """Tokens of an image of 224 pixels, rounded as those of a study are."""
+        """Tokens of an image of 224 pixels, rounded as those of a study are and centred where they are."""
         with self._lock:
             layout = store_layout(self.backbone.info, study_store(self._reader.folder))
             pixels = torch.from_numpy(image[None].copy())
-            return embed_batch(self.backbone, pixels, [name], layout.dtype)[0].float().numpy()
+            return self._centred(embed_batch(self.backbone, pixels, [name], layout.dtype)[0])
 
     def tokens(self, data: DataSet, row: int) -> Tokens:
-        """Tokens of a cell.
+        """Tokens of a cell, as the autoencoder encodes them.
 
         Raises
         ------
@@ -114,9 +114,13 @@ class Activations:
             if row >= len(rows) or str(self._store.cells["cell_id"].iloc[rows[row]]) != name:
                 raise CytosaeError(f"{name}: its tokens are not in the store any more. Run the study again.")
             try:
-                return self._store.read(rows[row : row + 1])[0].float().numpy()
+                return self._centred(self._store.read(rows[row : row + 1])[0])
             finally:
                 self._store.close()  # a store of millions of cells has more files than a process may open
+
+    def _centred(self, tokens: torch.Tensor) -> Tokens:
+        centred: Tokens = self.sae.centred(tokens).numpy()
+        return centred
 
     def maps(self, tokens: Sequence[Tokens], latent: int) -> NDArray[np.float32]:
         """Activation of a latent on the patches of some cells, ``(n_cells, rows, columns)``."""

@@ -36,7 +36,7 @@ _LOADING = """\
 from cytosae.sae import SAE
 
 sae = SAE.from_pretrained("{name}")
-h = sae.encode(tokens)  # (n_tokens, d_model) to (n_tokens, n_latents)
+h = sae.encode(sae.centred(tokens))  # of an image, (n_tokens, d_model) to (n_tokens, n_latents)
 ```
 
 On images: `cytosae encode cells.parquet --sae {name}`."""

@@ -31,6 +31,7 @@ from torch.distributed.rendezvous import rendezvous
 from cytosae.backbones import choose_device
 from cytosae.console import console
 from cytosae.errors import CytosaeError
+from cytosae.sae.pretrained import OFFSET
 from cytosae.sae.process_group import EmptyState, ProcessGroup, T
 from cytosae.sae.sharding import AxisGroup, Sharding
 from cytosae.sae.state import TrainState
@@ -40,7 +41,7 @@ PARALLEL = ("data", "latents")
 """What can be divided."""
 _PATIENCE = timedelta(days=1)
 """How long a process waits for others: the first checks all tokens before a training starts. A death is noticed at once."""
-_WHOLE = ("b_dec", "points")
+_WHOLE = ("b_dec", "points", OFFSET)
 """Last parts of the names of tensors that are not divided with the latents."""
 _CPU = torch.device("cpu")
 _GONE = re.compile(

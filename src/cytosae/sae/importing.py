@@ -50,7 +50,7 @@ def import_sae(
     rows = np.sort(rng.permutation(source.n_cells)[: config.evaluate_images])
     batches = [rows[i : i + config.batch_images] for i in range(0, len(rows), config.batch_images)]
     say(f"sae: {sae.n_latents:,} latents that were given, measured on {len(rows):,} cells")
-    figures = evaluate(sae, source.stream(batches), config.objective)
+    figures = evaluate(sae, map(sae.centred, source.stream(batches)), config.objective)
     summary = {**figures, "dead": figures["silent"], "n_latents": sae.n_latents, "measured_on": STUDY}
     if imported := sae.metadata.get("imported"):
         summary["imported"] = {key: value for key, value in imported.items() if key != "configuration"}

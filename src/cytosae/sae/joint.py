@@ -26,8 +26,9 @@ from cytosae.console import progress, say
 from cytosae.errors import CytosaeError, Interrupted
 from cytosae.interrupts import StopFlag, deferred_signals
 from cytosae.locks import locked
+from cytosae.sae.start import Start, read_start
 from cytosae.sae.threads import alone, begin
-from cytosae.sae.trainer import Trainer, start_tokens
+from cytosae.sae.trainer import Trainer
 from cytosae.sae.training import claim_training, own_random_numbers
 from cytosae.settings import TrainConfig
 from cytosae.tokens import TokenSource, shuffled_batches
@@ -123,12 +124,13 @@ def _train_stream(
     restart: bool,
 ) -> None:
     trainers: dict[str, Trainer] = {}
-    starts: dict[int, torch.Tensor] = {}
+    starts: dict[tuple[int, str], Start] = {}
 
-    def start(source: TokenSource, training: NDArray[np.int64], config: TrainConfig) -> torch.Tensor:
-        if config.init_images not in starts:
-            starts[config.init_images] = start_tokens(source, training, config)
-        return starts[config.init_images]
+    def start(source: TokenSource, training: NDArray[np.int64], config: TrainConfig) -> Start:
+        key = config.init_images, config.centring
+        if key not in starts:
+            starts[key] = read_start(source, training, config)
+        return starts[key]
 
     with ExitStack() as closing:
         for member in members:
@@ -211,7 +213,7 @@ def _batches(
         x = next(tokens)
         number += 1
         if names:
-            yield names, x.to(device, torch.float32).flatten(0, 1)
+            yield names, x.to(device, torch.float32)
 
 
 def _stepped(trainer: Trainer, x: torch.Tensor) -> str | CytosaeError:

@@ -30,6 +30,8 @@ class SAE(Pretrained, nn.Module):
     activation
         What takes the place of the ReLU (`cytosae.sae.objectives`), with parameters of its own; kept in ``config.json``.
         `encode` computes what it does after training.
+    position_offset
+        Where it takes tokens that are centred by position.
 
     Attributes
     ----------
@@ -37,7 +39,11 @@ class SAE(Pretrained, nn.Module):
     b_enc : ``(n_latents,)``
     W_dec : ``(n_latents, d_model)``, one direction of unit norm per latent
     b_dec : ``(d_model,)``
+    position_offset : ``(n_tokens, d_model)`` or None
+        Taken from the tokens of an image before they are encoded; see `centred`.
     """
+
+    position_offset: Tensor | None
 
     def __init__(
         self,
@@ -45,6 +51,7 @@ class SAE(Pretrained, nn.Module):
         n_latents: int,
         metadata: Mapping[str, Any] | None = None,
         activation: Activation | None = None,
+        position_offset: Tensor | None = None,
     ) -> None:
         super().__init__()
         self.d_model, self.n_latents = d_model, n_latents
@@ -54,6 +61,7 @@ class SAE(Pretrained, nn.Module):
         self.W_dec = nn.Parameter(torch.zeros(n_latents, d_model))
         self.b_dec = nn.Parameter(torch.zeros(d_model))
         self.activation = (activation or ReLU()).sized(n_latents)
+        self.register_buffer("position_offset", position_offset)
 
     @property
     def sharding(self) -> Sharding:
@@ -63,6 +71,17 @@ class SAE(Pretrained, nn.Module):
     @sharding.setter
     def sharding(self, sharding: Sharding) -> None:
         self.activation.sharding = sharding
+
+    def centred(self, tokens: Tensor) -> Tensor:
+        """The tokens of images as it encodes them: float32, less the offset of each position where it has one.
+
+        Parameters
+        ----------
+        tokens
+            As the backbone gives them, ``(..., n_tokens, d_model)``.
+        """
+        tokens = tokens.float()
+        return tokens if self.position_offset is None else tokens - self.position_offset
 
     def pre_activations(self, x: Tensor) -> Tensor:
         """``W_enc (x - b_dec) + b_enc``: ``(n_tokens, d_model)`` to ``(n_tokens, n_latents)``."""

@@ -19,8 +19,11 @@ from cytosae.sae.hub import fetch_from_hub, push_to_hub
 from cytosae.sae.objectives import Activation, ReLU, restore_activation
 from cytosae.storage import resolve_path
 
-_FORMAT, _FORMAT_WITH_ACTIVATION = "cytosae-sae", "cytosae-sae-2"
-"""The second has another activation; whoever knows the first alone would take it for a ReLU, so it has another name."""
+_FORMAT, _FORMAT_WITH_ACTIVATION, _FORMAT_CENTRED = "cytosae-sae", "cytosae-sae-2", "cytosae-sae-3"
+"""The second has another activation, the third (or) takes centred tokens; whoever knows the first alone would take it for a
+ReLU on plain tokens, so they have other names."""
+OFFSET = "position_offset"
+"""The name of what is taken from tokens, among the parameters."""
 
 
 def stored_name(name: str) -> str:
@@ -36,12 +39,14 @@ class Pretrained(nn.Module):
     metadata: dict[str, Any]
     activation: Activation
     W_dec: nn.Parameter
+    position_offset: Tensor | None
     file: Path | None = None
     """The weights' file, where they were loaded from one."""
 
     def tensors(self) -> dict[str, Tensor]:
-        """The parameters themselves, by the names under which they are stored."""
-        return {stored_name(name): parameter for name, parameter in self.named_parameters()}
+        """The parameters themselves and the offset of centred tokens, by the names under which they are stored."""
+        named: dict[str, Tensor] = {stored_name(name): parameter for name, parameter in self.named_parameters()}
+        return named if self.position_offset is None else {**named, OFFSET: self.position_offset}
 
     def take(self, tensors: Mapping[str, Tensor], *, assign: bool = False) -> None:
         """Copy these tensors, by the names under which they are stored, into the parameters.
@@ -56,7 +61,7 @@ class Pretrained(nn.Module):
         ValueError, RuntimeError
             One is missing, one too many, or one of another shape.
         """
-        names = {stored_name(name): name for name, _ in self.named_parameters()}
+        names = {stored_name(name): name for name in self.state_dict()}
         if names.keys() != tensors.keys():
             raise ValueError(f"expected {', '.join(sorted(names))}; found {', '.join(sorted(tensors))}")
         self.load_state_dict({names[name]: tensor for name, tensor in tensors.items()}, assign=assign)
@@ -97,6 +102,8 @@ class Pretrained(nn.Module):
         described: dict[str, Any] = {"format": _FORMAT, "d_model": self.d_model, "n_latents": self.n_latents}
         if not isinstance(self.activation, ReLU):
             described |= {"format": _FORMAT_WITH_ACTIVATION, "activation": self.activation.described()}
+        if self.position_offset is not None:
+            described |= {"format": _FORMAT_CENTRED, "n_tokens": len(self.position_offset)}
         write_json(folder / CONFIG, {**described, "cytosae": __version__, "metadata": metadata})
 
     @classmethod
@@ -129,6 +136,7 @@ class Pretrained(nn.Module):
         if not isinstance(described, dict) or described.get("format") not in (
             _FORMAT,
             _FORMAT_WITH_ACTIVATION,
+            _FORMAT_CENTRED,
         ):
             raise CytosaeError(f"{config}: not the configuration of an autoencoder of this program.")
         try:
@@ -137,7 +145,9 @@ class Pretrained(nn.Module):
                 listed = ", ".join(f"{name} {size!r}" for name, size in wrong.items())
                 raise CytosaeError(f"{config}: says {listed}; expected whole numbers from 1. Copy the folder again.")
             activation = restore_activation(described.get("activation"))
-            model = cls(described["d_model"], described["n_latents"], described.get("metadata"), activation)
+            n_tokens = described.get("n_tokens", 0)
+            offset = torch.zeros(n_tokens, described["d_model"]) if n_tokens else None
+            model = cls(described["d_model"], described["n_latents"], described.get("metadata"), activation, offset)
             if not decoder:
                 model.W_dec = nn.Parameter(torch.empty(0, model.d_model))
             with safe_open(weights, "pt") as file:

@@ -1,13 +1,18 @@
-"""Where training starts: the decoder bias in the middle of the tokens, and the directions."""
+"""Where training starts: the decoder bias in the middle of the tokens, the directions, what centring takes away."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from cytosae.sae.model import SAE
 from cytosae.sae.state import TrainState
 from cytosae.settings import TrainConfig
+from cytosae.tokens import TokenSource, position_offset
 
 
 def geometric_median(x: Tensor, *, max_iterations: int = 200, tolerance: float = 1e-7) -> Tensor:
@@ -103,3 +108,28 @@ def initialise(state: TrainState, x: Tensor, config: TrainConfig) -> None:
         tie_encoder(sae, x.to(sae.b_dec.device) - sae.b_dec, generator)
     elif config.directions_init == "tokens":
         start_from_tokens(sae, x, config.seed)
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a training starts from."""
+
+    tokens: Tensor
+    """Of a seeded draw of cells, ``(n_cells, n_tokens, d_model)``."""
+    offset: Tensor | None
+    """What centring takes from them, ``(n_tokens, d_model)``."""
+
+
+def read_start(source: TokenSource, training: NDArray[np.int64], config: TrainConfig) -> Start:
+    """What a training starts from, of the rows `training` of the source."""
+    first = np.random.default_rng([config.seed, 3]).permutation(training)[: config.init_images]
+    (sample,) = source.stream([np.sort(first)])
+    return Start(sample, position_offset(source, training, config.seed) if config.centring == "position" else None)
+
+
+def begin_from(start: Start, state: TrainState, config: TrainConfig) -> None:
+    """Bring a new state to where a training starts."""
+    sae = state.sae
+    if sae.position_offset is not None and start.offset is not None:
+        sae.position_offset.copy_(start.offset)
+    initialise(state, sae.centred(start.tokens.to(sae.b_dec.device)).flatten(0, 1), config)

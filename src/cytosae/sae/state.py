@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from cytosae.sae.model import SAE
 from cytosae.sae.objectives import OBJECTIVES, Dictionary
-from cytosae.sae.pretrained import stored_name
+from cytosae.sae.pretrained import OFFSET, stored_name
 from cytosae.settings import TrainConfig
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
@@ -46,6 +46,8 @@ class TrainState:
     def tensors(self) -> dict[str, Tensor]:
         """What is as large as the autoencoder, under its names in the checkpoint: the tensors themselves, no copies."""
         named = {"since_fired": self.since_fired}
+        if self.sae.position_offset is not None:
+            named[f"sae.{OFFSET}"] = self.sae.position_offset
         if self.rested is not None:
             named["rested"] = self.rested
         if self.dictionary is not None:
@@ -66,10 +68,16 @@ class TrainState:
             moments["step"].fill_(step)
 
 
-def new_state(config: TrainConfig, d_model: int, device: torch.device, shards: int = 1) -> TrainState:
-    """Freshly drawn weights, optimiser and bookkeeping, with the latents of one of so many equal shards."""
+def new_state(
+    config: TrainConfig, d_model: int, device: torch.device, shards: int = 1, n_tokens: int | None = None
+) -> TrainState:
+    """Freshly drawn weights, optimiser and bookkeeping, with the latents of one of so many equal shards.
+
+    With `n_tokens`, those of an image, there is room for what centring takes from them, if they are to be centred.
+    """
     objective, n_latents = OBJECTIVES[config.objective], config.expansion * d_model // shards
-    sae = SAE(d_model, n_latents, activation=objective.activation(config))
+    offset = torch.zeros(n_tokens, d_model) if n_tokens and config.centring == "position" else None
+    sae = SAE(d_model, n_latents, activation=objective.activation(config), position_offset=offset)
     generator = torch.Generator().manual_seed(config.seed)
     sae.initialise(generator)
     archetypes = (

@@ -26,7 +26,7 @@ from cytosae.sae.loss import BatchFigures
 from cytosae.sae.metrics import HELD_OUT, PREFIXES, TRAINING, evaluate
 from cytosae.sae.objectives import recorded
 from cytosae.sae.process_group import ProcessGroup
-from cytosae.sae.start import initialise
+from cytosae.sae.start import Start, begin_from, read_start
 from cytosae.sae.state import TrainState, dead_latents, learning_rate, new_state
 from cytosae.sae.step import step
 from cytosae.sae.tracking import METRICS, open_trackers
@@ -59,7 +59,7 @@ class Trainer:
     device
         Of torch.
     start
-        Gives the tokens from which it starts, `start_tokens` of the same arguments.
+        Gives what it starts from, `read_start` of the same arguments.
     verified
         The tokens were checked against their checksums already.
     process_group
@@ -76,7 +76,7 @@ class Trainer:
         device: torch.device,
         track: Sequence[str] = (),
         *,
-        start: Callable[[TokenSource, NDArray[np.int64], TrainConfig], Tensor] | None = None,
+        start: Callable[[TokenSource, NDArray[np.int64], TrainConfig], Start] | None = None,
         verified: bool = False,
         process_group: ProcessGroup | None = None,
         restart: bool = False,
@@ -90,14 +90,14 @@ class Trainer:
         self.checkpoint = folder / CHECKPOINT
         self.identity = {"parameters": recorded(config), "inputs": inputs, "version": VERSIONS["sae"]}
         self.held: dict[str, float] = {}
-        self._empty_state = partial(new_state, config, source.layout.d_model)
+        self._empty_state = partial(new_state, config, source.layout.d_model, n_tokens=source.layout.n_tokens)
 
         def begun(device: torch.device) -> TrainState:
             state = self._empty_state(device)
             if not _continued(folder, state, inputs, config, restart):
                 if not verified:
                     source.verify()
-                initialise(state, (start or start_tokens)(source, self.training, config), config)
+                begin_from((start or read_start)(source, self.training, config), state, config)
                 save_checkpoint(self.checkpoint, state, self.identity)
             return state
 
@@ -130,8 +130,9 @@ class Trainer:
         """Whether the last step is one after which the autoencoder is measured."""
         return self.ended or self.state.step % self.config.evaluate_every == 0
 
-    def step(self, x: Tensor) -> str:
-        """One step on the tokens of a batch, ``(n_tokens, d_model)``; a few words for the progress bar if it was logged."""
+    def step(self, tokens: Tensor) -> str:
+        """One step on a batch, ``(n_cells, n_tokens, d_model)``; a few words for the progress bar if it was logged."""
+        x = self.state.sae.centred(tokens.to(self.process_group.device)).flatten(0, 1)
         figures = step(self.state, x, self.config, self.backend)
         if not (self.ended or self.state.step % self.config.log_every == 0):
             return ""
@@ -192,7 +193,8 @@ class Trainer:
 
     def _figures(self, batches: Iterable[Tensor]) -> dict[str, float]:
         dtype = choose_precision(self.config.encoder, "cpu")
-        return evaluate(self.state.sae, self.process_group.each(batches), self.config.objective, dtype=dtype)
+        centred = (self.state.sae.centred(tokens.to(self.process_group.device)) for tokens in batches)
+        return evaluate(self.state.sae, self.process_group.each(centred), self.config.objective, dtype=dtype)
 
     def _log(self, figures: dict[str, float]) -> None:
         for tracker in self._trackers:
@@ -263,13 +265,6 @@ def _continued(folder: Path, state: TrainState, inputs: Mapping[str, str], confi
         raise refusal(work, reason, config, former_folder(folder, work), "To keep it, choose another folder.")
     say(f"sae: training starts anew ({reason}); the former autoencoder is kept in {put_aside(work)}")
     return False
-
-
-def start_tokens(source: TokenSource, training: NDArray[np.int64], config: TrainConfig) -> Tensor:
-    """Tokens of a seeded draw of cells, from which a training starts, ``(n_tokens, d_model)``."""
-    first = np.random.default_rng([config.seed, 3]).permutation(training)[: config.init_images]
-    (sample,) = source.stream([np.sort(first)])
-    return sample.flatten(0, 1).float()
 
 
 def _measured_batches(source: TokenSource, rows: NDArray[np.int64], config: TrainConfig) -> Iterator[Tensor]:

@@ -132,7 +132,7 @@ def _train(trainer: Trainer, readers: int, checkpoint_seconds: float, stop: Stop
                 if checkpoint_due:
                     trainer.save()
                     saved = time.monotonic()
-                note = trainer.step(next(coming).to(group.device, torch.float32).flatten(0, 1))
+                note = trainer.step(next(coming))
                 if note:
                     bar.to(trainer.images, note)
                 if trainer.evaluation_due:

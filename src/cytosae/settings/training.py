@@ -72,6 +72,12 @@ class TrainConfig:
     warmup_steps: int = setting(500, "steps in which the learning rate rises linearly (sec. 2)", minimum=0)
     images: int = setting(1_000_000, "images seen in all, over many passes (release)", minimum=1)
     batch_images: int = setting(64, "whole images in a batch (release)", minimum=1)
+    centring: str = setting(
+        "none",
+        "'position' takes from every token what training tokens at its place in the picture have on average beyond all "
+        "others, so that no latent has to stand for a place; kept with the autoencoder",
+        choices=("none", "position"),
+    )
     b_dec_init: str = setting(
         "geometric-median",
         "start of the decoder bias (sec. 2)",

@@ -1,21 +1,25 @@
 """How are millions of tokens kept and read shuffled? Leaves shards and ``manifest.json``."""
 
+from cytosae.tokens.centring import CentredTokens, centred, position_offset
 from cytosae.tokens.embedding import embed, store_layout
 from cytosae.tokens.importing import import_tokens
 from cytosae.tokens.live import LiveTokens
 from cytosae.tokens.shuffling import in_order, shuffled_batches
 from cytosae.tokens.store import Layout, TokenStore
 
-TokenSource = TokenStore | LiveTokens
+TokenSource = TokenStore | LiveTokens | CentredTokens
 
 __all__ = [
+    "CentredTokens",
     "Layout",
     "LiveTokens",
     "TokenSource",
     "TokenStore",
+    "centred",
     "embed",
     "import_tokens",
     "in_order",
+    "position_offset",
     "shuffled_batches",
     "store_layout",
 ]

@@ -135,8 +135,8 @@ def test_a_patch_shows_its_concepts(server: Server, tab: Callable[..., Any], stu
     cells = read_cells(study / "cells.parquet")
     place = int(np.flatnonzero(cells["cell_id"].to_numpy() == data.obs_names[row])[0])
     sae = SAE.from_pretrained(study / "sae")
-    tokens = TokenStore(study / "tokens").read(np.array([place]))[0].float()
-    h = sae.encode(tokens).detach().numpy()[1 + patch]
+    tokens = TokenStore(study / "tokens").read(np.array([place]))[0]
+    h = sae.encode(sae.centred(tokens)).detach().numpy()[1 + patch]
     h = np.where(data.var["activation_frequency"].to_numpy() > 0.99, 0, h)
     expected = np.argsort(-h, kind="stable")[:12]
     expected = expected[h[expected] > 0]

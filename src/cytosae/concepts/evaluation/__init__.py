@@ -31,11 +31,12 @@ from cytosae.concepts.evaluation.registry import Evaluation, Measure
 from cytosae.concepts.evaluation.sampling import LATENT_METHOD, draw_sample
 from cytosae.concepts.evaluation.table import FIGURES, read_figures
 from cytosae.concepts.joining import joined_statistics
+from cytosae.concepts.quality import Finish
 from cytosae.concepts.storage import PER_LATENT, check_encoded_with, read_inputs
 from cytosae.errors import CytosaeError
 from cytosae.sae import SAE
 from cytosae.settings import EvaluateConfig, to_stored
-from cytosae.tokens import TokenSource
+from cytosae.tokens import TokenSource, centred
 
 __all__ = [
     "FIGURES",
@@ -118,7 +119,7 @@ def evaluate_study(
     noted = None if attributes is None else read_attributes(attributes, source.cells)
     others = latents.other_directions(sae, against)
     claim(folder / "quality", "quality", (RESULT, FIGURES, PER_LATENT))
-    finish = backbone.output if backbone is not None and backbone.can_finish else None
+    source, finish = centred(source, sae.position_offset), _finish(backbone, sae)
     sample = draw_sample(source, concepts_folder, concepts, config, finish)
     run = Evaluation(
         folder=concepts_folder,
@@ -151,6 +152,14 @@ def evaluate_study(
     )
     _write(folder, result, run.table.frame(), run.per_latent.merge(run.per_concept, on="latent", how="left"))
     return result
+
+
+def _finish(backbone: Backbone | None, sae: SAE) -> Finish | None:
+    """The later blocks of the backbone, on tokens as the autoencoder encodes them."""
+    if backbone is None or not backbone.can_finish:
+        return None
+    output, offset = backbone.output, sae.position_offset
+    return output if offset is None else lambda tokens: output(tokens + offset)
 
 
 def quality_inputs(folder: Path, attributes: Path | None, against: Sequence[Path]) -> dict[str, str]:

@@ -114,7 +114,8 @@ def robustness(run: Evaluation) -> None:
         for start in range(0, len(images), BATCH):
             some = torch.from_numpy(np.stack(images[start : start + BATCH]))
             tokens = embed_batch(model, some, names[start : start + BATCH], run.source.layout.dtype)
-            chunks.append(cell_activations(run.sae, tokens)[1][:, sample.concepts].toarray())
+            means = cell_activations(run.sae, run.sae.centred(tokens))[1]
+            chunks.append(means[:, sample.concepts].toarray())
         return np.concatenate(chunks)
 
     before = mean_activations(pixels)

@@ -64,8 +64,14 @@ def write(sae: SAE, folder: Path) -> dict[str, Any]:
     Raises
     ------
     CytosaeError
-        An activation that SAELens does not have.
+        An activation that SAELens does not have, or tokens centred by position.
     """
+    if sae.position_offset is not None:
+        raise CytosaeError(
+            "This autoencoder takes tokens that are centred by position (--centring position): each place in the picture "
+            "has an offset of its own, which SAELens cannot hold. Its own folder can be given on as it is, or train one "
+            "with --centring none."
+        )
     architecture, settings, arrays, training = _export_fields(sae)
     claim(folder, "export", (CONFIG, WEIGHTS), proven=(CONFIG, WEIGHTS) if _is_own_export(folder / CONFIG) else ())
     with whole_file(folder / WEIGHTS) as temporary:
