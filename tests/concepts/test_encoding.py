@@ -54,6 +54,10 @@ def test_encoded_data_sets_hold_what_the_definitions_say(encoded: tuple[TokenSto
         np.testing.assert_allclose(data.var["activation_frequency"], (m > 0).mean(0))
         assert data.var["mean_activation"].iloc[-1] == 0
         assert np.isnan(data.var["label_entropy"].iloc[-1])
+        patches = mine[:, 1:].astype(np.float64)
+        with np.errstate(invalid="ignore"):
+            share = patches.mean(0).var(0) / patches.reshape(-1, 24).var(0)
+        np.testing.assert_allclose(data.var["position_share"], share, rtol=1e-4)
         assert data.var["n_references"].iloc[-1] == 0
         assert not data.var["is_concept"].iloc[-1]
         cells = data.varm["reference_cells"]

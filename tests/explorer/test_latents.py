@@ -29,7 +29,7 @@ def test_latents_of_a_data_set(client: TestClient, study: Path, data: Any) -> No
     active = np.flatnonzero(data.var["activation_frequency"] > 0)
     assert table["latent"] == active.tolist()
     assert table["concept"] == data.var["is_concept"].to_numpy()[active].astype(int).tolist()
-    for name in ("activation_frequency", "mean_activation", "label_entropy", "n_references"):
+    for name in ("activation_frequency", "mean_activation", "label_entropy", "n_references", "position_share"):
         assert table[name] == pytest.approx(data.var[name].to_numpy()[active], **CLOSE)
     latents, maps = read_maps(study / "concepts", SET)
     border = dict.fromkeys(range(data.n_vars))
@@ -41,6 +41,17 @@ def test_latents_of_a_data_set(client: TestClient, study: Path, data: Any) -> No
     means = pd.DataFrame(data.layers["mean_activation"].toarray()).groupby(data.obs["label"].to_numpy()).mean()
     assert table["top_label"] == means.to_numpy().argmax(axis=0)[active].tolist()
     assert [g["name"] for g in get(client, "study")["datasets"][0]["labels"]] == means.index.tolist()
+
+
+def test_a_study_of_before_has_no_position_shares(copied: Path) -> None:
+    path, _ = concept_files(copied / "concepts", SET)
+    with h5py.File(path, "r+") as file:
+        del file["var/position_share"]
+        order = [name for name in file["var"].attrs["column-order"] if name != "position_share"]
+        file["var"].attrs["column-order"] = order
+    client = opened(copied)
+    assert set(get(client, f"latents/{SET}")["position_share"]) == {None}
+    assert get(client, f"latents/{SET}/3")["flags"]["position"] is None
 
 
 def test_silent_latents_are_not_listed(copied: Path) -> None:
@@ -63,6 +74,8 @@ def test_one_latent(client: TestClient, study: Path, data: Any) -> None:
         schemas.latents.LatentDetail.model_validate(found)
         assert (found["latent"], found["dataset"]) == (latent, SET)
         assert found["is_concept"] == bool(data.var["is_concept"].iloc[latent])
+        share = data.var["position_share"].iloc[latent]
+        assert found["flags"]["position"] == (None if np.isnan(share) else share > 0.2)
         for name in ("activation_frequency", "mean_activation", "label_entropy", "n_references"):
             assert found["statistics"][name] == pytest.approx(data.var[name].iloc[latent], **CLOSE), name
         for column in ("label", "diagnosis"):
@@ -80,7 +93,7 @@ def test_one_latent(client: TestClient, study: Path, data: Any) -> None:
         assert found["datasets"][SET]["mean_activation"] == found["statistics"]["mean_activation"]
         border = table["border"][table["latent"].index(latent)]
         assert found["statistics"]["border"] == border
-        assert found["flags"] == {"border": border > 1.5 * 60 / 256, "background": None, "position": None}
+        assert found["flags"] == {"border": border > 1.5 * 60 / 256, "background": None, "position": found["flags"]["position"]}
         assert found["quality"] is None
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from cytosae.cells import held_out
 from cytosae.concepts import cell_activations, encode, read_concepts
 from cytosae.concepts.evaluation import _finish
-from cytosae.concepts.quality import position_share
+from cytosae.concepts.position import position_share
 from cytosae.errors import CytosaeError
 from cytosae.sae import SAE, train
 from cytosae.sae.checkpoint import CHECKPOINT, load_checkpoint

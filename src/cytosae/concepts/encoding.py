@@ -16,6 +16,7 @@ from cytosae.artefacts import MANIFEST, FileRecord, Manifest, claim, disk_errors
 from cytosae.cells import metadata_digest
 from cytosae.concepts import schema
 from cytosae.concepts.cell_ranges import RANGES, CellRanges, remove_ranges
+from cytosae.concepts.position import position_shares
 from cytosae.concepts.reduction import CellTable, Statistics
 from cytosae.concepts.references import References
 from cytosae.concepts.statistics import is_concept, label_entropy
@@ -178,6 +179,7 @@ def _finish(
         cell_table = CellTable.from_cells(cells)
         statistics = _reduced(ranges, rows, cell_table, config, engine, dataset)
         var, summary[dataset] = _latent_table(statistics, cell_table, config)
+        var[schema.POSITION] = position_shares(encoder, rows, config.draw_seed)
         kinds = statistics.references.kinds()
         about = _about(source, config, inputs, dataset)
         h5ad, maps = (folder / file for file in _files(name))

@@ -22,6 +22,8 @@ KINDS = {
 """Kinds of reference images that are kept."""
 GROUPED = ("label", "diagnosis")
 """Columns by whose values the activation of every latent is kept."""
+POSITION = "position_share"
+"""Column of ``var``; earlier versions did not write it."""
 ANNOTATION, VERDICT, NAMES = "annotation", "verdict", "annotation_names"
 """Columns of ``var``, once raters have named latents."""
 
@@ -87,6 +89,13 @@ CONCEPTS = (
     Entry("obs", "file_intensity", "category", "scaling of an image with more than 8 bits a channel"),
     Entry("obs", "file_note", "category", "what else was done to the pixels"),
     *_STATISTICS,
+    Entry(
+        "var",
+        POSITION,
+        "float32",
+        "share of its variance that is the patch's place in the picture (eta squared, of at most 256 drawn cells)",
+        "0 to 1",
+    ),
     Entry("var", ANNOTATION, "category", "name that most raters gave, after `cytosae annotations apply`"),
     Entry("var", VERDICT, "category", "verdict of more than half of the raters"),
     Entry("var", NAMES, "category", "all names with their raters"),

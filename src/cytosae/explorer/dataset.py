@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 
 from cytosae.artefacts import reading_hdf5
 from cytosae.concepts import is_common, read_rows
-from cytosae.concepts.schema import KINDS
+from cytosae.concepts.schema import KINDS, POSITION
 from cytosae.errors import CytosaeError, NotFound
 
 COMMON_SHARE = 0.99
@@ -224,6 +224,13 @@ class DataSet:
             return None
         with self._map_file() as file:
             return file.get_slice("maps")[position : position + 1][0]
+
+    @property
+    def position_share(self) -> NDArray[np.float32]:
+        """Share of each latent's variance that is the place in the picture; NaN in a study of an earlier version."""
+        if POSITION not in self.var:
+            return np.full(len(self.var), np.nan, np.float32)
+        return self.var[POSITION].to_numpy(np.float32)
 
     @cached_property
     def border(self) -> NDArray[np.float64]:

@@ -9,6 +9,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from pydantic_core import to_json
 
+from cytosae.concepts.schema import POSITION
 from cytosae.explorer.dataset import DataSet
 from cytosae.explorer.reader import StudyReader
 from cytosae.explorer.schemas.study import Measure
@@ -49,6 +50,12 @@ _ALWAYS = (
         log=False,
         help="Fraction of the activation of its reference maps that lies in the outermost ring of patches",
     ),
+    Measure(
+        key=POSITION,
+        label="position share",
+        log=False,
+        help="Share of its variance that is the patch's place in the picture, not the cell",
+    ),
 )
 _QUALITY = {
     "token_frequency": ("token frequency", True, "Fraction of tokens on which the latent is active"),
@@ -65,11 +72,6 @@ _QUALITY = {
     "nucleus_share": ("fraction on nucleus", False, "Fraction of its activation that lies on the nucleus"),
     "cytoplasm_share": ("fraction on cytoplasm", False, "Fraction of its activation that lies on the cytoplasm"),
     "background_share": ("fraction on background", False, "Fraction of its activation that lies outside the cell"),
-    "position_share": (
-        "position share",
-        False,
-        "Share of its variance that is the patch's place in the picture, not the cell",
-    ),
     "coherence": ("spatial coherence", False, "Moran's I of its maps: high if its active patches lie together"),
     "consistency": (
         "consistency",
@@ -77,7 +79,7 @@ _QUALITY = {
         "Correlation of its mean activation by label between data sets",
     ),
 }
-_LEFT_OUT = {"border_share", "redundancy_group"}
+_LEFT_OUT = {"border_share", "redundancy_group", POSITION}  # the last is the data set's own
 
 
 def quality_columns(reader: StudyReader) -> list[str]:
@@ -115,6 +117,7 @@ def latent_table(reader: StudyReader, data: DataSet) -> bytes:
     for name in ("activation_frequency", "mean_activation", "label_entropy", "n_references"):
         columns[name] = shortened(data.var[name].to_numpy()[latents])
     columns["border"] = shortened(data.border[latents])
+    columns[POSITION] = shortened(data.position_share[latents])
     columns["top_label"] = data.top_label[latents].tolist()
     if reader.quality is not None:
         quality = reader.quality.reindex(latents)

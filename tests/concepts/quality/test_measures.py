@@ -371,24 +371,3 @@ def test_probe_on_the_output_counts_labels_alike() -> None:
     assert found.low < found.value < found.high
     blind = probe.balanced_accuracy(np.zeros((200, 6), np.float32), labels[1::2])
     assert blind.value == pytest.approx(1 / 3)  # always the same answer
-
-
-def test_position_share_of_places_cells_and_both() -> None:
-    """A latent of a corner, of the cell wherever it lies, half of each, one that never varies; and by the formula."""
-    rng = np.random.default_rng(0)
-    n_cells, n_patches = 60, 64
-    h = np.zeros((n_cells, n_patches, 5))
-    h[:, :8, 0] = 1.0
-    for cell in range(n_cells):
-        h[cell, rng.permutation(n_patches)[:8], 1] = 1.0
-    h[..., 2] = h[..., 0] + h[..., 1]
-    h[..., 4] = rng.gamma(1, 1, (n_cells, n_patches)) * (0.2 + (np.arange(n_patches) < 20))
-    shares, shuffled = q.position_share(sp.csc_matrix(cell) for cell in h)
-    assert shares[0] == pytest.approx(1)
-    assert shares[1] < 0.04
-    assert 0.3 < shares[2] < 0.6
-    assert np.isnan(shares[3])
-    expected = h.mean(0).var(0) / np.where((total := h.reshape(-1, 5).var(0)) > 0, total, np.nan)
-    np.testing.assert_allclose(shares, expected)
-    assert np.nanmax(shuffled) < 0.04
-    assert all(values.size == 0 for values in q.position_share([]))

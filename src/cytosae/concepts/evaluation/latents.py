@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import scipy.sparse as sp
 import torch
 from numpy.typing import NDArray
 
@@ -14,10 +13,10 @@ from cytosae.backbones import choose_precision
 from cytosae.concepts import quality as q
 from cytosae.concepts.evaluation.registry import Evaluation, Measure, measuring
 from cytosae.concepts.evaluation.sampling import BATCH, LATENT_METHOD, RANDOM
+from cytosae.concepts.position import patches_of, position_share
 from cytosae.concepts.storage import read_datasets, read_maps
 from cytosae.errors import CytosaeError
 from cytosae.sae import SAE
-from cytosae.sae.active_latents import active
 from cytosae.settings import POSITION_SHARE
 
 _MOST_MATCHED = 6000  # concepts that are matched one to one: the time grows with the third power
@@ -103,22 +102,14 @@ def coherence(run: Evaluation) -> None:
 )
 def position(run: Evaluation) -> None:
     """Does a concept speak of a place in the picture? Eta squared of the patch position."""
-    sample, precision = run.sample, choose_precision("auto", "cpu")
+    sample = run.sample
     rows = sample.cells["row"].to_numpy()[sample.draw_rows(run.config.token_cells)]
-
-    def cells() -> Iterator[sp.csc_matrix]:
-        for batch in run.source.stream([rows[i : i + BATCH] for i in range(0, len(rows), BATCH)]):
-            for tokens in batch[:, 1:].float():
-                h = active(run.sae, tokens, precision, sample.concepts)
-                shape = (len(tokens), run.sae.n_latents)
-                yield sp.csc_matrix((h.values, h.tokens, h.starts), shape=shape)[:, sample.concepts]
-
-    shares = q.position_share(cells(), run.config.seed)
+    cells = patches_of(run.source, run.sae, rows, choose_precision("auto", "cpu"))
+    shares = position_share((cell[:, sample.concepts] for cell in cells), run.config.seed)
     for method, values in zip((LATENT_METHOD, "shuffled patches"), shares, strict=True):
         run.mean("position share", method, values)
     high = shares[0] > POSITION_SHARE
     run.table.add(f"position share above {POSITION_SHARE:g} (share of concepts)", LATENT_METHOD, high.mean(), len(high))
-    run.per_concept["position_share"] = shares[0]
 
 
 def _known_mean(values: NDArray[np.float64]) -> float:

@@ -10,7 +10,6 @@ from cytosae.concepts.quality.consistency import column_correlation, consistency
 from cytosae.concepts.quality.downstream import Finish, OutputProbe, changed, pooled_output, reconstructed
 from cytosae.concepts.quality.geometry import best_cosines, matched_cosines, redundancy_groups
 from cytosae.concepts.quality.monosemanticity import monosemanticity
-from cytosae.concepts.quality.position import position_share
 from cytosae.concepts.quality.probing import ALL, sparse_probes
 from cytosae.concepts.quality.reconstruction import DENSE_ABOVE, Reconstruction, reconstruct
 from cytosae.concepts.quality.recovery import recovery
@@ -40,7 +39,6 @@ __all__ = [
     "matched_cosines",
     "monosemanticity",
     "pooled_output",
-    "position_share",
     "reconstruct",
     "reconstructed",
     "recovery",

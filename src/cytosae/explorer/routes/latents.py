@@ -64,9 +64,8 @@ def detail(reader: StudyReader, data: DataSet, latent: int) -> s.LatentDetail:
     nearest = zip(*reader.directions.similar(latent, data.concepts), strict=True) if reader.weights_fit else ()
     quality = _quality(reader, latent)
     border = float(data.border[latent])
-    background, position = (
-        None if quality is None else quality.get(name) for name in ("background_share", "position_share")
-    )
+    position = float(data.position_share[latent])
+    background = None if quality is None else quality.get("background_share")
     return s.LatentDetail(
         latent=latent,
         dataset=data.name,
@@ -75,6 +74,7 @@ def detail(reader: StudyReader, data: DataSet, latent: int) -> s.LatentDetail:
             **{name: row[name] for name in ("activation_frequency", "mean_activation", "label_entropy")},
             n_references=int(row["n_references"]),
             border=border,
+            position_share=position,
         ),
         datasets={
             name: s.InDataSet(

@@ -21,6 +21,7 @@ class LatentTable(BaseModel):
     label_entropy: list[Number]
     n_references: list[Number]
     border: list[Number]
+    position_share: list[Number]
     top_label: list[int]
 
 
@@ -32,6 +33,7 @@ class LatentStatistics(BaseModel):
     label_entropy: Number
     n_references: int
     border: Number
+    position_share: Number
 
 
 class InDataSet(BaseModel):

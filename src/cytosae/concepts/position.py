@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import scipy.sparse as sp
+import torch
 from numpy.typing import NDArray
+
+from cytosae.concepts.work_units import BATCH, Encoder
+from cytosae.sae import SAE
+from cytosae.sae.active_latents import active
+from cytosae.tokens import TokenSource
+
+MOST_CELLS = 256
+"""Cells of a data set from which the position shares in ``var`` are taken, at most."""
 
 
 def position_share(cells: Iterable[sp.csc_matrix], seed: int = 0) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -54,3 +63,27 @@ def position_share(cells: Iterable[sp.csc_matrix], seed: int = 0) -> tuple[NDArr
         for sums in (places, shuffled)
     ]
     return shares[0], shares[1]
+
+
+@torch.no_grad()
+def patches_of(source: TokenSource, sae: SAE, rows: NDArray[np.int64], precision: str) -> Iterator[sp.csc_matrix]:
+    """Activations on the patches of each of some cells, ``(n_patches, n_latents)``; `precision` is the encoder's."""
+    for batch in source.stream([rows[i : i + BATCH] for i in range(0, len(rows), BATCH)]):
+        for tokens in batch[:, 1:].to(sae.b_dec.device, torch.float32):
+            if tokens.device.type == "cpu":
+                h = active(sae, tokens, precision)
+                yield sp.csc_matrix((h.values, h.tokens, h.starts), shape=(len(tokens), sae.n_latents))
+            else:
+                yield sp.csc_matrix(sae.encode(tokens).cpu().numpy())
+
+
+def position_shares(encoder: Encoder, rows: NDArray[np.int64], seed: int) -> NDArray[np.float32]:
+    """Position share of every latent in a data set, from a seeded draw of its cells, ``(n_latents,)``.
+
+    Parameters
+    ----------
+    rows
+        Cells of the data set.
+    """
+    drawn = np.sort(np.random.default_rng([seed, 9]).permutation(rows)[:MOST_CELLS])
+    return position_share(patches_of(encoder.source, encoder.sae(), drawn, encoder.precision))[0].astype(np.float32)
