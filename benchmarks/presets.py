@@ -42,7 +42,10 @@ from cytosae.tokens import TokenStore, embed, store_layout
 
 DRAWN, JUDGED = "synthetic:patients=60,cells=40,seed=0", "synthetic:patients=25,cells=20,seed=1"
 SETS = ("pbc", "drawn", "both")
-LENGTH = {"batch_images": 16, "evaluate_every": 200, "init_images": 256, "b_dec_init": "mean", "warmup_steps": 50}
+PAPER = {
+    "batch_images": 16, "evaluate_every": 200, "warmup_steps": 50, "l1": 3.2e-4, "learning_rate": 2e-3, "k": 32,
+}  # fmt: skip
+"""The paper's preset for a hundredth of its images."""
 _POSITIONED, _TISSUED = 200, 300  # cells
 
 
@@ -64,11 +67,8 @@ class Run:
 
     def config(self, images: int) -> TrainConfig:
         """Its settings."""
-        settings = {**LENGTH, "images": images, "expansion": self.expansion, "k": self.k, "seed": self.seed}
-        if self.preset == "paper":
-            settings |= {"l1": 3.2e-4, "learning_rate": 2e-3}  # for a hundredth of the paper's images
-        else:
-            settings |= {"learning_rate": 1e-3 * (8 / self.expansion) ** 0.5, "centring": "position"}
+        settings: dict[str, Any] = {"images": images, "expansion": self.expansion, "k": self.k, "seed": self.seed}
+        settings |= PAPER if self.preset == "paper" else {}
         return replace(PRESETS[self.preset], **{**settings, **self.changed})
 
 

@@ -38,19 +38,7 @@ STUDY = Path("demo-study")
 DRAWN = "synthetic:patients=60,cells=40,seed=0"
 JUDGED = "synthetic:patients=50,cells=20,seed=1"
 """Other patients, on whose cells the planted concepts are looked for."""
-TRAINING = replace(
-    PRESETS["recommended"],
-    expansion=4,
-    k=64,
-    matryoshka_levels=5,
-    images=19_200,
-    batch_images=16,
-    learning_rate=1e-3,
-    warmup_steps=50,
-    b_dec_init="mean",
-    init_images=512,
-    evaluate_every=400,
-)
+TRAINING = PRESETS["recommended"]
 PATIENT = "P000"
 OURS, UNTRAINED = "latents of the autoencoder", "latents, untrained backbone"
 

@@ -19,6 +19,7 @@ from cytosae.sae import objectives as objectives_module
 from cytosae.sae.checkpoint import CHECKPOINT, CHECKPOINT_BEFORE, load_checkpoint
 from cytosae.sae.joint import Member, train_together
 from cytosae.sae.state import dead_latents, new_state
+from cytosae.settings import PRESETS
 from cytosae.tokens import TokenStore
 from support.planted import MakeStore, live
 from support.training import SHORT_TRAINING, GivenFlag, StopAt, dictionary_tokens
@@ -36,6 +37,24 @@ def test_training_explains_planted_tokens(make_store: MakeStore, tmp_path: Path)
     for name in ("mse", "l1", "l0", "explained_variance", "dead", "revival", "loss"):
         assert any(name in line for line in lines), name
     assert [line["step"] for line in lines if "held_out/explained_variance" in line] == list(range(40, 601, 40))
+
+
+def test_what_is_left_to_the_rule_is_settled_by_cells_width_and_batch(make_store: MakeStore, tmp_path: Path) -> None:
+    recommended = PRESETS["recommended"]
+    assert recommended.learning_rate == recommended.images == 0
+    tiny, large = recommended.scaled_to(2_000, 257, 192), recommended.scaled_to(50_000, 257, 768)
+    assert (tiny.learning_rate, tiny.images) == (1e-3, 16_000)
+    assert (large.learning_rate, large.images) == (5e-4, 100_000)
+    # The paper's width and batch come near to the paper's rate.
+    assert replace(recommended, expansion=64, batch_images=64).scaled_to(50_000, 257, 768).learning_rate == 3.5e-4
+    given = replace(recommended, learning_rate=3e-3, images=160).scaled_to(50_000, 257, 768)
+    assert (given.learning_rate, given.images) == (3e-3, 160)
+    assert TrainConfig().scaled_to(50, 257, 768) == TrainConfig()
+
+    short = replace(SHORT_TRAINING, learning_rate=0)
+    train(make_store(dictionary_tokens()), tmp_path / "sae", short)
+    recorded = SAE.from_pretrained(tmp_path / "sae").metadata["training"]
+    assert recorded["learning_rate"] == short.scaled_to(80, 9, 12).learning_rate == 1.1e-3
 
 
 def contents(folder: Path) -> tuple[bytes, dict[str, Tensor]]:

@@ -81,6 +81,7 @@ class Trainer:
         process_group: ProcessGroup | None = None,
         restart: bool = False,
     ) -> None:
+        config = config.scaled_to(source.n_cells, source.layout.n_tokens, source.layout.d_model)
         self.source, self.folder, self.config = source, folder, config
         self.process_group = process_group or ProcessGroup(device)
         with self.process_group.agreed():

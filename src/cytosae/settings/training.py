@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cytosae.errors import CytosaeError
 from cytosae.settings.declaration import SEED, check, setting
@@ -68,9 +68,16 @@ class TrainConfig:
         "norm; not used where k sets the number",
         minimum=0,
     )
-    learning_rate: float = setting(4e-4, "of Adam, after warm-up (sec. 2)", minimum=0)
+    learning_rate: float = setting(
+        4e-4,
+        "of Adam, after warm-up (sec. 2); 0: 1e-3 for 1,536 latents and batches of 16 x 257 tokens, falling with the root "
+        "of the latents and rising with the root of the tokens, at most 2e-3",
+        minimum=0,
+    )
     warmup_steps: int = setting(500, "steps in which the learning rate rises linearly (sec. 2)", minimum=0)
-    images: int = setting(1_000_000, "images seen in all, over many passes (release)", minimum=1)
+    images: int = setting(
+        1_000_000, "images seen in all, over many passes (release); 0: twice all cells, at least 16,000", minimum=0
+    )
     batch_images: int = setting(64, "whole images in a batch (release)", minimum=1)
     centring: str = setting(
         "none",
@@ -132,6 +139,40 @@ class TrainConfig:
         """Optimiser steps: enough batches to see `images` images."""
         return -(-self.images // self.batch_images)
 
+    def scaled_to(self, n_cells: int, n_tokens: int, d_model: int) -> TrainConfig:
+        """The same, with learning rate and number of images by the rule where they are 0.
 
-PRESETS = {"paper": TrainConfig(), "recommended": TrainConfig(objective="batchtopk", dead_latent_loss="auxk")}
+        Parameters
+        ----------
+        n_cells
+            Cells of the study, held-out ones too.
+        n_tokens
+            Of an image.
+        d_model
+            Width of a token.
+
+        Examples
+        --------
+        >>> PRESETS["recommended"].scaled_to(50_000, 257, 768).images
+        100000
+        """
+        latents, tokens = self.expansion * d_model / 1536, self.batch_images * n_tokens / (16 * 257)
+        rate = float(f"{min(2e-3, 1e-3 * (tokens / latents) ** 0.5):.2g}")
+        return replace(self, learning_rate=self.learning_rate or rate, images=self.images or max(16_000, 2 * n_cells))
+
+
+PRESETS = {
+    "paper": TrainConfig(),
+    "recommended": TrainConfig(
+        objective="batchtopk",
+        dead_latent_loss="auxk",
+        centring="position",
+        expansion=8,
+        batch_images=16,
+        learning_rate=0,
+        images=0,
+        warmup_steps=50,
+        evaluate_every=200,
+    ),
+}
 """Settings of a training by the name that ``--preset`` gives them; where they differ stands in docs/choices.md."""

@@ -80,6 +80,7 @@ def tokens_stale(folder: Path, cells: pd.DataFrame, layout: Layout) -> str | Non
 
 def training(tokens: TokenSource, folder: Path, config: TrainConfig, *, device: str, **options: Any) -> Stage:
     """An autoencoder of these tokens; `options` go to `cytosae.sae.train`."""
+    config = config.scaled_to(tokens.n_cells, tokens.layout.n_tokens, tokens.layout.d_model)
     return Stage(
         "sae",
         folder,

@@ -175,7 +175,9 @@ class Study:
             return store.fingerprint if pixels_digest(store.cells) == pixels_digest(cells) else "other tokens"
 
     def _make_way(self, listed: Listed, tokens: str | None) -> None:
-        make_way(self.folder, self.config.train, self.layout, listed, tokens, given=self.given, restart=self.restart)
+        layout = self.layout()
+        config = self.config.train.scaled_to(len(listed.cells), layout.n_tokens, layout.d_model)
+        make_way(self.folder, config, self.layout, listed, tokens, given=self.given, restart=self.restart)
 
     def _tokens(self, cells: pd.DataFrame) -> TokenSource:
         layout = self.layout()
