@@ -80,8 +80,7 @@ def make(folder: Path, cells: Path) -> None:
     real, _ = list_to(cells, folder / "real.parquet")
     tables = {"pbc": real, "drawn": drawn, "both": pd.concat([real, drawn], ignore_index=True), "judged": judged}
     for name, table in tables.items():
-        if not (folder / "tokens" / name / "manifest.json").is_file():
-            embed(table, model, folder / "tokens" / name, store_layout(model.info))
+        embed(table, model, folder / "tokens" / name, store_layout(model.info))  # what is there is not made again
 
 
 class Ground:
