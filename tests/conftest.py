@@ -100,12 +100,12 @@ def golden() -> dict[str, np.ndarray]:
 
 @pytest.fixture(scope="session")
 def vit(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder of a small DINOv2 with random weights, as transformers saves it."""
+    """Folder of a small DINOv2 with random weights, as transformers saves it; 65 tokens an image."""
     from transformers import Dinov2Config, Dinov2Model
 
     def make(folder: Path) -> None:
         torch.manual_seed(0)
-        config = Dinov2Config(hidden_size=48, num_hidden_layers=3, num_attention_heads=3, image_size=224, patch_size=14)
+        config = Dinov2Config(hidden_size=48, num_hidden_layers=3, num_attention_heads=3, image_size=224, patch_size=28)
         Dinov2Model(config).save_pretrained(folder)
 
     return made_once(tmp_path_factory, "vit", make)

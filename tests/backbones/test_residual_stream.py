@@ -83,9 +83,9 @@ def test_tokens_lie_row_by_row(vit: Path) -> None:
     backbone._blocks = nn.ModuleList()
     plain = np.zeros((1, 224, 224, 3), np.uint8)
     marked = plain.copy()
-    marked[0, 14 * 3 : 14 * 4, 14 * 5 : 14 * 6] = 255
+    marked[0, 28 * 3 : 28 * 4, 28 * 5 : 28 * 6] = 255
     differs = (backbone.tokens(plain) != backbone.tokens(marked)).any(-1)[0].nonzero().squeeze(1)
-    assert differs.tolist() == [1 + 3 * 16 + 5]
+    assert differs.tolist() == [1 + 3 * 8 + 5]
 
 
 def test_lower_precision_stays_close_and_the_stream_stays_float32(vit: Path, images: np.ndarray) -> None:
@@ -124,7 +124,7 @@ def test_images_in_any_memory(vit: Path, images: np.ndarray) -> None:
     turned = np.ascontiguousarray(images[:, ::-1])[:, ::-1]
     for same in (fixed, turned, torch.from_numpy(images)):
         assert torch.equal(backbone.tokens(same), expected)
-    assert backbone.tokens(images[:0]).shape == (0, 257, 48)
+    assert backbone.tokens(images[:0]).shape == (0, 65, 48)
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ def with_encoding(study: Path, out: Path) -> list[str]:
 
 COMMANDS: dict[str, tuple[Run, str, tuple[str, ...]]] = {
     "run": (
-        lambda s, o: ["run", f"{s.parent}/cells.csv", "--study", f"{o}", "--backbone", "tiny", *SMALL],
+        lambda s, o: ["run", f"{s.parent}/cells.csv", "--study", f"{o}", "--backbone", f"{s.parent}/backbone", *SMALL],
         "study",
         ("cells.parquet", "cells.rejected.csv", "backbone.json", "tokens/cells.parquet", "sae/config.json"),
     ),
@@ -59,7 +59,7 @@ COMMANDS: dict[str, tuple[Run, str, tuple[str, ...]]] = {
         ("cells.parquet", "cohort.csv"),
     ),
     "embed": (
-        lambda s, o: ["embed", f"{s}/cells.parquet", "--backbone", "tiny", "--cells-per-shard", "8", "-o", f"{o}"],
+        lambda s, o: ["embed", f"{s}/cells.parquet", "--backbone", f"{s.parent}/backbone", "--cells-per-shard", "8", "-o", f"{o}"],
         "out",
         ("shard-00001.safetensors", "shard-00000.json", "cells.parquet", MANIFEST, LEDGER),
     ),
@@ -158,10 +158,11 @@ def digests(folder: Path, names: tuple[str, ...] = FOREIGN) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def made(vit: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A study of sixteen cells of eight patients in two data sets, and what the commands take beside it."""
 
     def make(folder: Path) -> None:
+        shutil.copytree(vit, folder / "backbone")
         rng, lines = np.random.default_rng(0), ["cell_id,path,dataset,label,patient,diagnosis"]
         for i in range(16):
             Image.fromarray(rng.integers(0, 255, (64, 64, 3), dtype=np.uint8)).save(folder / f"{i}.png")
@@ -171,7 +172,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         np.save(folder / "tokens.npy", rng.normal(size=(16, 5, 16)).astype(np.float32))
         sweep = {"base": {"images": 16, "batch_images": 4}, "vary": {"expansion": [1]}, "seeds": [0]}
         (folder / "sweep.yaml").write_text(json.dumps(sweep))
-        invoke("run", f"{folder}/cells.csv", "--study", f"{folder}/study", "--backbone", "tiny", *SMALL)
+        invoke("run", f"{folder}/cells.csv", "--study", f"{folder}/study", "--backbone", f"{folder}/backbone", *SMALL)
         invoke(
             "panel", f"{folder}/study/concepts", "--clusters", "2", "--per-cluster", "1", "-o", f"{folder}/panel.json"
         )

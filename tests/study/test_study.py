@@ -199,7 +199,7 @@ def test_stages_as_commands_of_their_own(
     backbone = ["--backbone", vit]
     store = options("cells-per-shard", "batch-size", "workers")
     embedded = figures(cytosae("embed", folder / "cells.parquet", "-o", folder / "tokens", *backbone, *store, "--json"))
-    assert embedded["bytes"] == 96 * 257 * 48 * 2
+    assert embedded["bytes"] == 96 * 65 * 48 * 2
     training = options("expansion", "images", "batch-images", "warmup-steps", "learning-rate", "l1", "evaluate-every")
     cytosae("train", folder / "tokens", "-o", folder / "sae", *training)
     sources = ["--sae", folder / "sae", "--tokens", folder / "tokens"]
@@ -384,7 +384,7 @@ def test_machine_readable_and_human_answers(some_cells: Path, tmp_path: Path) ->
 def test_doctor(some_cells: Path, vit: Path, tmp_path: Path) -> None:
     told = figures(cytosae("doctor", some_cells, "--backbone", vit, "--study", tmp_path / "new", "--json"))
     assert told["cells"] == 96
-    assert told["store_gb"] == pytest.approx(96 * 257 * 48 * 2 / 1e9, abs=0.01)
+    assert told["store_gb"] == pytest.approx(96 * 65 * 48 * 2 / 1e9, abs=0.01)
     assert told["store_fits"] is True
     assert told["packages"]["torch"] == torch.__version__
     assert told["dtype"] in {"float32", "bfloat16"}
