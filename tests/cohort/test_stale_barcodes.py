@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from cytosae.sae import SAE
 from cytosae.settings import BarcodeConfig, EncodeConfig
 from cytosae.study import stages
 from cytosae.tokens import TokenStore
+from support.blank_figures import blank_figures
 
 CELLS = 48
 COLUMNS: dict[str, Any] = {
@@ -50,6 +51,13 @@ def finished(store: TokenStore, sae: SAE, config: EncodeConfig | None = None) ->
     encode(store, sae, folder / "concepts", config)
     write_cells(store.cells, folder / "cells.parquet", {})
     return folder
+
+
+@pytest.fixture(scope="module", autouse=True)
+def not_drawn() -> Iterator[None]:
+    """What figures show is tested elsewhere."""
+    with blank_figures():
+        yield
 
 
 @pytest.fixture

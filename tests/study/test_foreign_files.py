@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +23,7 @@ from cytosae.locks import LOCK
 from cytosae.sae import read_metrics
 from cytosae.sae.checkpoint import CHECKPOINT
 from cytosae.sae.tracking import METRICS, JsonLines
+from support.blank_figures import blank_figures
 from support.commands import invoke
 from support.folders import made_once
 from support.studies import edit_manifest
@@ -59,7 +60,16 @@ COMMANDS: dict[str, tuple[Run, str, tuple[str, ...]]] = {
         ("cells.parquet", "cohort.csv"),
     ),
     "embed": (
-        lambda s, o: ["embed", f"{s}/cells.parquet", "--backbone", f"{s.parent}/backbone", "--cells-per-shard", "8", "-o", f"{o}"],
+        lambda s, o: [
+            "embed",
+            f"{s}/cells.parquet",
+            "--backbone",
+            f"{s.parent}/backbone",
+            "--cells-per-shard",
+            "8",
+            "-o",
+            f"{o}",
+        ],
         "out",
         ("shard-00001.safetensors", "shard-00000.json", "cells.parquet", MANIFEST, LEDGER),
     ),
@@ -155,6 +165,13 @@ class Killed(BaseException):
 
 def digests(folder: Path, names: tuple[str, ...] = FOREIGN) -> dict[str, str]:
     return {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def not_drawn() -> Iterator[None]:
+    """What figures show is tested elsewhere."""
+    with blank_figures():
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from cytosae.sae import train
 from cytosae.sae.tracking import METRICS
 from cytosae.settings import BackboneConfig, EncodeConfig, StoreConfig, TrainConfig
 from cytosae.tokens import TokenStore
+from support.blank_figures import blank_figures
 from support.commands import cytosae, figures
 from support.studies import edit_manifest
 
@@ -36,6 +37,13 @@ OPTIONS = (
     *("--expansion", "2", "--images", "32", "--batch-images", "4", "--warmup-steps", "2", "--l1", "1e-4"),
     *("--cells-per-shard", "4", "--threshold", "0.1", "--workers", "0"),
 )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def not_drawn() -> Iterator[None]:
+    """What figures show is tested elsewhere."""
+    with blank_figures():
+        yield
 
 
 @pytest.fixture(scope="module")

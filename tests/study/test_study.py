@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from cytosae.concepts import read_concepts, read_datasets
 from cytosae.concepts.cell_ranges import RANGES
 from cytosae.sae import read_metrics
 from cytosae.tokens.store import read_manifest
+from support.blank_figures import blank_figures
 from support.commands import assert_user_error, cytosae, cytosae_process, figures
 from support.folders import made_once
 
@@ -48,6 +49,13 @@ SETTINGS = [
 
 def run_arguments(cells: Path, study: Path, vit: Path, *more: str) -> list[str]:
     return ["run", str(cells), "--study", str(study), "--backbone", str(vit), *SETTINGS, "--json", *more]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def not_drawn() -> Iterator[None]:
+    """What figures show is tested elsewhere."""
+    with blank_figures():
+        yield
 
 
 @pytest.fixture(scope="module")
