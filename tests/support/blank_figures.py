@@ -21,8 +21,12 @@ def _png(self: FigureCanvasAgg, path: Any, *, metadata: dict[str, str] | None = 
     Image.new("RGB", (1, 1), "white").save(path, "png", pnginfo=info)
 
 
-def _svg(self: FigureCanvasSVG, path: Path, *, metadata: dict[str, Any]) -> None:
-    Path(path).write_text(f"<svg><dc:title>{metadata['Creator']}</dc:title></svg>", encoding="utf-8")
+def _svg(self: FigureCanvasSVG, path: Any, *, metadata: dict[str, Any] | None = None, **_: Any) -> None:
+    text = f"<svg><dc:title>{(metadata or {}).get('Creator')}</dc:title></svg>"
+    if hasattr(path, "write"):
+        path.write(text)
+    else:
+        Path(path).write_text(text, encoding="utf-8")
 
 
 @contextmanager
