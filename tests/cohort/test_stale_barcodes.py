@@ -131,8 +131,11 @@ def test_barcodes_by_cell_type_pool_to_those_of_the_patients(study: tuple[Path, 
     for column in whole.obs:
         assert typed.obs[column].tolist() == whole.obs[column].tolist(), column
     np.testing.assert_allclose(typed.X, whole.X, rtol=1e-5)
-    for layer in ("standard_error", "mean_activation", "active_cells"):
-        np.testing.assert_allclose(typed.layers[layer], whole.layers[layer], rtol=1e-3, atol=1e-6)
+    assert {*typed.layers} == {*whole.layers}
+    for layer in whole.layers:
+        np.testing.assert_allclose(typed.layers[layer], whole.layers[layer], rtol=1e-5, atol=1e-6, err_msg=layer)
+    assert whole.layers["top"].max() > whole.X.max()
+    assert "largest_counts" not in typed.obsm
     np.testing.assert_allclose(typed.obsm["cell_types"], whole.obsm["cell_types"])
     np.testing.assert_allclose(typed.varm["disease_barcodes"], whole.varm["disease_barcodes"], rtol=1e-5)
     assert typed.uns["diseases"].tolist() == whole.uns["diseases"].tolist()

@@ -69,8 +69,14 @@ class Fits:
         return np.asarray(self.dual @ features)
 
 
-def fit(products: NDArray[np.float64], targets: NDArray[np.integer], n_classes: int, tolerance: float = 1e-4) -> Fits:
-    """Multinomial logistic regression with L2 penalty, C = c n / 100, for several label vectors of the same rows.
+def fit(
+    products: NDArray[np.float64],
+    targets: NDArray[np.integer],
+    n_classes: int,
+    tolerance: float = 1e-4,
+    strength: float | None = None,
+) -> Fits:
+    """Multinomial logistic regression with L2 penalty for several label vectors of the same rows.
 
     The models that scikit-learn's ``LogisticRegression`` gives on the barcodes themselves. The intercept bears no
     penalty, so that centring the barcodes changes nothing but the number of steps.
@@ -83,6 +89,8 @@ def fit(products: NDArray[np.float64], targets: NDArray[np.integer], n_classes: 
         Class of each row, ``(n_fits, n_train)``. A class that a label vector lacks gets probability 0.
     tolerance
         Largest entry of the gradient of the mean loss at the end.
+    strength
+        C, the inverse of the penalty; that of the paper, c n / 100, if None.
     """
     n = len(products)
     centre = np.eye(n) - 1 / n
@@ -90,7 +98,7 @@ def fit(products: NDArray[np.float64], targets: NDArray[np.integer], n_classes: 
     usable = values > max(values[-1], 0) * 1e-10  # none where all barcodes are alike: the shares of the classes remain
     root = np.sqrt(values[usable])
     # With two classes one vector of weights bears the penalty; here each class has one, minus the other: half each.
-    c = penalty(n_classes, n) / (2 if n_classes == 2 else 1)
+    c = (penalty(n_classes, n) if strength is None else strength) / (2 if n_classes == 2 else 1)
     weights, intercept = _newton(vectors[:, usable] * root, targets, n_classes, c, tolerance)
     dual = np.einsum("rcf,rn->fcn", weights / root[:, None, None], vectors[:, usable].T @ centre, optimize=True)
     return Fits(dual, intercept.T - dual @ products.mean(axis=1))
