@@ -83,16 +83,22 @@ def test_classification_beside_all_others(study: Path) -> None:
     found = ask("classify", barcodes, "--tokens", study / "tokens", "--leave-out", "laboratory", *QUICK)
     names = [row["method"] for row in found["methods"]]
     assert names == [
-        "barcodes, threshold chosen in training",
+        "barcodes",
         "barcodes, threshold -3 (paper)",
         "mean CLS token",
         "mean patch token",
+        "mean and maximum of patch tokens",
         "attention over CLS tokens",
         "cell-type fractions",
     ]
     assert [row["method"] for row in found["left_out"]["methods"]] == names
     assert found["left_out"]["folds"] == ["azure", "eosin", "reference"]
-    assert all(row["low"] <= row["value"] <= row["high"] for row in found["methods"])
+    for row in found["methods"]:
+        assert row["low"] <= row["value"] <= row["high"]
+        for score in ("macro_f1", "balanced_accuracy", "auroc"):
+            assert row[f"{score}_low"] <= row[score] <= row[f"{score}_high"], score
+    assert sum(choice["folds"] for choice in found["chosen"]) == 3
+    assert len(found["model"]["choices"]) == 4
     assert found["null"]["permutations"] == 19
     assert np.array(found["barcodes"]["confusion"]).sum() == pytest.approx(20)
     assert len(found["sweep"]) == 7

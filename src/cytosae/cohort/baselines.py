@@ -24,8 +24,18 @@ class PatientTokens:
     """Mean CLS token over the patient's cells, ``(n_rows, d_model)``."""
     patches: NDArray[np.float32]
     """Mean over all patch tokens of the patient's cells, ``(n_rows, d_model)``."""
+    largest: NDArray[np.float32]
+    """Largest value of each dimension over a cell's patch tokens, mean over the patient's cells; ``(n_rows, d_model)``."""
     bags: Bags
     """CLS tokens of all cells."""
+
+    def pooled(self) -> dict[str, NDArray[np.float32]]:
+        """Features of each baseline that pools tokens, by its name."""
+        return {
+            "mean CLS token": self.cls,
+            "mean patch token": self.patches,
+            "mean and maximum of patch tokens": np.concatenate([self.patches, self.largest], axis=1),
+        }
 
 
 def patient_tokens(source: TokenSource, data: ad.AnnData) -> PatientTokens:
@@ -59,15 +69,19 @@ def patient_tokens(source: TokenSource, data: ad.AnnData) -> PatientTokens:
         )
     wanted = np.flatnonzero(patient_rows >= 0)
     cls = np.zeros((len(wanted), source.layout.d_model), np.float32)
-    patches = np.zeros_like(cls)
+    patches, largest = np.zeros_like(cls), np.zeros_like(cls)
     with progress("tokens of patients", len(wanted), "cells") as bar:
         batches = [wanted[i : i + _BATCH] for i in range(0, len(wanted), _BATCH)]
         done = 0
         for tokens in source.stream(batches):
             cls[done : done + len(tokens)] = tokens[:, 0].float().numpy()
             patches[done : done + len(tokens)] = tokens[:, 1:].float().mean(dim=1).numpy()
+            largest[done : done + len(tokens)] = tokens[:, 1:].float().amax(dim=1).numpy()
             done += len(tokens)
             bar.to(done)
     cell_rows = [np.flatnonzero(patient_rows[wanted] == row) for row in range(data.n_obs)]
-    means = [np.stack([values[rows].mean(axis=0) for rows in cell_rows]) for values in (cls, patches)]
-    return PatientTokens(means[0], means[1], Bags(cls, cell_rows))
+
+    def mean(values: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.stack([values[rows].mean(axis=0) for rows in cell_rows])
+
+    return PatientTokens(mean(cls), mean(patches), mean(largest), Bags(cls, cell_rows))
