@@ -88,8 +88,9 @@ def test_classification_beside_all_others(study: Path) -> None:
         "mean CLS token",
         "mean patch token",
         "mean and maximum of patch tokens",
-        "attention over CLS tokens",
+        "colour histogram",
         "cell-type fractions",
+        "attention over CLS tokens",
     ]
     assert [row["method"] for row in found["left_out"]["methods"]] == names
     assert found["left_out"]["folds"] == ["azure", "eosin", "reference"]
@@ -104,7 +105,7 @@ def test_classification_beside_all_others(study: Path) -> None:
     assert len(found["sweep"]) == 7
     assert found["sweep"][0]["latents"] >= found["sweep"][-1]["latents"]
     assert any("smallest class has 4" in text for text in found["caveats"])
-    assert found["warnings"] == []
+    assert [(one["kind"], one["figures"]["column"]) for one in found["warnings"]] == [("variance", "laboratory")]
     folder = study / "cohort" / "classification"
     predictions = pd.read_csv(folder / "predictions.csv")
     assert len(predictions) == 20
@@ -126,7 +127,7 @@ def test_a_planted_leak_is_reported_before_anything_is_fitted(
     data.obs["image_width"] = pd.Categorical(np.where(data.obs["diagnosis"] == "healthy", "360", "224"))
     data.write_h5ad(tmp_path / "leak.h5ad")
     found = ask("classify", tmp_path / "leak.h5ad", "-o", tmp_path / "c", *QUICK)
-    assert [warning["kind"] for warning in found["warnings"]] == ["leak"]
+    assert [warning["kind"] for warning in found["warnings"]] == ["leak", "variance"]
     assert "image width predicts the diagnosis" in found["warnings"][0]["text"]
 
     def fitted(*_: object) -> None:

@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from cytosae.artefacts import FileRecord, Manifest, claim, remove_outdated, sha256_file, write_csv, write_json
 from cytosae.cohort import (
     PAPER_THRESHOLD,
+    Bags,
     Choice,
     Chosen,
     ClassificationTask,
     Classifier,
     Folds,
-    PatientTokens,
     Predictions,
     Products,
     Sweep,
@@ -29,6 +29,7 @@ from cytosae.cohort import (
     chosen_predictions,
     classification_task,
     cohort_warnings,
+    colour_histograms,
     cross_validate,
     figures,
     given_folds,
@@ -37,6 +38,7 @@ from cytosae.cohort import (
     patient_tokens,
     predict_bags,
     read_barcodes,
+    rows_of_cells,
     stratified_folds,
     sweep,
     trained,
@@ -111,9 +113,23 @@ def classify(
     claim(folder, "classification", names, unnamed=drawn)
     source = None if tokens is None else TokenStore(tokens)
     described = None if source is None else patient_tokens(source, task.data)
+    baselines = {} if described is None else dict(described.pooled())
+    if source is not None:
+        colours = colour_histograms(source.cells, rows_of_cells(source.cells, task.data), task.data.n_obs)
+        baselines |= {} if colours is None else {"colour histogram": colours}
+    if "cell_types" in task.data.obsm:
+        baselines["cell-type fractions"] = np.nan_to_num(task.data.obsm["cell_types"])
     products = Products.from_barcodes(task, candidates(config))
     (chosen, swept, methods), *others = [
-        _cross_validate(task, folds, products, described, config, config.permutations if index == 0 else 0)
+        _cross_validate(
+            task,
+            folds,
+            products,
+            baselines,
+            None if described is None else described.bags,
+            config,
+            config.permutations if index == 0 else 0,
+        )
         for index, folds in enumerate(divisions)
     ]
     row_folds = divisions[0].row_folds[0]
@@ -161,35 +177,33 @@ def _cross_validate(
     task: ClassificationTask,
     folds: Folds,
     products: Products,
-    tokens: PatientTokens | None,
+    baselines: Mapping[str, NDArray[np.floating]],
+    bags: Bags | None,
     config: ClassifyConfig,
     permutations: int,
 ) -> tuple[Chosen, Sweep, dict[str, Predictions]]:
-    """Barcodes, the paper's form of them, and the baselines in the same folds."""
+    """Barcodes, the paper's form of them, and the baselines in the same folds: other features, and the cells in bags."""
     with progress(f"classification ({folds.description})", len(folds.splits), "folds") as bar:
         chosen = chosen_predictions(task, folds, products, config, permutations=permutations, progress=bar.to)
     with progress("sweep of thresholds", len(folds.splits), "folds") as bar:
         swept = sweep(task, folds, config, bar.to)
     methods = {OURS: chosen.predictions, PAPERS: swept.at[config.thresholds.index(PAPER_THRESHOLD)]}
 
-    def regression(features: NDArray[np.floating]) -> Predictions:
-        return chosen_predictions(task, folds, Products.from_features(features), config).predictions
-
-    if tokens is not None:
-        methods |= {name: regression(features) for name, features in tokens.pooled().items()}
+    for name, features in baselines.items():
+        of_features = Products.from_features(features)
+        methods[name] = chosen_predictions(task, folds, of_features, config).predictions
+    if bags is not None:
         with progress("multiple-instance model", len(folds.splits), "folds") as bar:
             done = 0
 
             def predict(train: NDArray[np.bool_], test: NDArray[np.bool_], seed: int) -> NDArray[np.float64]:
                 nonlocal done
-                probability = predict_bags(tokens.bags, task.target, train, test, len(task.classes), seed)
+                probability = predict_bags(bags, task.target, train, test, len(task.classes), seed)
                 done += 1
                 bar.to(done)
                 return probability
 
             methods["attention over CLS tokens"] = cross_validate(predict, task, folds, config.seed)
-    if "cell_types" in task.data.obsm:
-        methods["cell-type fractions"] = regression(np.nan_to_num(task.data.obsm["cell_types"]))
     return chosen, swept, methods
 
 

@@ -6,15 +6,16 @@ from .barcodes import (
     pooled_mean_activation,
     variance_between,
 )
-from .baselines import PatientTokens, patient_tokens
-from .blocks import CountSums
+from .baselines import PatientTokens, patient_tokens, rows_of_cells
+from .blocks import TOP, CountSums
+from .colours import colour_histograms
 from .cross_validation import Predictions, cross_validate, figures, method_table
 from .differences import as_records, compare, make_strata, most_different
 from .explanation import Classifier, read_classifiers, trained, write_classifiers
 from .folds import Folds, given_folds, stratified_folds
 from .multiple_instance import Bags, predict_bags
 from .outliers import RULE, cell_scores, selected, unusual
-from .representation import PAPER, Representation
+from .representation import PAPER, Representation, transformed
 from .scores import weighted_f1
 from .selection import Choice, Chosen, Products, candidates, choose, chosen_predictions
 from .storage import (
@@ -38,6 +39,7 @@ __all__ = [
     "PAPER",
     "PAPER_THRESHOLD",
     "RULE",
+    "TOP",
     "Bags",
     "BarcodeSums",
     "Choice",
@@ -61,6 +63,7 @@ __all__ = [
     "chosen_predictions",
     "classification_task",
     "cohort_warnings",
+    "colour_histograms",
     "compare",
     "cross_validate",
     "disease_barcodes",
@@ -79,10 +82,12 @@ __all__ = [
     "read_barcodes",
     "read_classifiers",
     "read_methods",
+    "rows_of_cells",
     "selected",
     "stratified_folds",
     "sweep",
     "trained",
+    "transformed",
     "unusual",
     "variance_between",
     "weighted_f1",

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import anndata as ad
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from cytosae.cohort.multiple_instance import Bags
@@ -38,6 +39,31 @@ class PatientTokens:
         }
 
 
+def rows_of_cells(cells: pd.DataFrame, data: ad.AnnData) -> NDArray[np.int64]:
+    """Row of the barcodes to which each cell belongs, negative for cells of nobody there, ``(n_cells,)``.
+
+    Raises
+    ------
+    CytosaeError
+        The table lacks cells of a patient, or has more of them than the barcode counted.
+    """
+    key = cells["dataset"].astype(str) + "\n" + cells["patient"].astype(str)
+    if "cell_type" in data.obs:
+        key = key + "\n" + cells["label"].astype(str)
+    obs = data.obs[["dataset", "patient", *(["cell_type"] if "cell_type" in data.obs else [])]].astype(str)
+    row_of_cell = {name: row for row, name in enumerate(obs.agg("\n".join, axis=1))}
+    rows = key.map(row_of_cell).fillna(-1).to_numpy(np.int64)
+    counts = np.bincount(rows[rows >= 0], minlength=data.n_obs)
+    barcode = data.obs["n_cells"].to_numpy()
+    if (wrong := np.flatnonzero(counts != barcode)).size:
+        row = int(wrong[0])
+        raise CytosaeError(
+            f"the tokens have {counts[row]} cells of {data.obs_names[row]}, the barcode {barcode[row]}. Give the tokens of "
+            "the cells that the barcodes were made of."
+        )
+    return rows
+
+
 def patient_tokens(source: TokenSource, data: ad.AnnData) -> PatientTokens:
     """Gather the tokens of the cells that the barcodes were made of.
 
@@ -53,20 +79,7 @@ def patient_tokens(source: TokenSource, data: ad.AnnData) -> PatientTokens:
     CytosaeError
         The tokens lack cells of a patient, or have more of them than the barcode counted.
     """
-    cells = source.cells
-    key = cells["dataset"].astype(str) + "\n" + cells["patient"].astype(str)
-    if "cell_type" in data.obs:
-        key = key + "\n" + cells["label"].astype(str)
-    obs = data.obs[["dataset", "patient", *(["cell_type"] if "cell_type" in data.obs else [])]].astype(str)
-    row_of_cell = {name: row for row, name in enumerate(obs.agg("\n".join, axis=1))}
-    patient_rows = key.map(row_of_cell).fillna(-1).to_numpy(np.int64)
-    counts = np.bincount(patient_rows[patient_rows >= 0], minlength=data.n_obs)
-    if (wrong := np.flatnonzero(counts != data.obs["n_cells"].to_numpy())).size:
-        row = int(wrong[0])
-        raise CytosaeError(
-            f"the tokens have {counts[row]} cells of {data.obs_names[row]}, the barcode {data.obs['n_cells'].iloc[row]}. "
-            "Give the tokens of the cells that the barcodes were made of."
-        )
+    patient_rows = rows_of_cells(source.cells, data)
     wanted = np.flatnonzero(patient_rows >= 0)
     cls = np.zeros((len(wanted), source.layout.d_model), np.float32)
     patches, largest = np.zeros_like(cls), np.zeros_like(cls)

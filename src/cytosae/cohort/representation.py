@@ -13,7 +13,13 @@ from cytosae.errors import CytosaeError
 
 BLOCKS = ("count", "share", "top")
 """Blocks that a representation can have."""
-FEATURES: Mapping[str, tuple[str, ...]] = {"counts": ("count",), "share": ("share",), "top": ("top",), "all": BLOCKS}
+FEATURES: Mapping[str, tuple[str, ...]] = {
+    "counts": ("count",),
+    "share": ("share",),
+    "top": ("top",),
+    "counts+share": ("count", "share"),
+    "all": BLOCKS,
+}
 """Blocks of each kind of features."""
 TRANSFORMS: Mapping[str, Callable[[NDArray[np.floating]], NDArray[np.floating]]] = {
     "none": lambda x: x,

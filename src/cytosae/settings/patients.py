@@ -35,14 +35,14 @@ class ClassifyConfig:
     inner: int = setting(3, "folds of the training patients, in which representation and penalty are chosen", minimum=2)
     features: str = setting(
         CHOOSE,
-        "blocks of the barcodes: counts (Eq. 3), share (of the cells that show a concept), top (mean of the 5 strongest "
-        f"cells) or all three; {CHOOSE}: decided inside the training patients",
-        (CHOOSE, "counts", "share", "top", "all"),
+        "blocks of the barcodes: counts (Eq. 3), share (of the cells that show a concept), counts+share, top (mean of the "
+        f"5 strongest cells) or all; {CHOOSE}: counts+share or top, decided inside the training patients",
+        (CHOOSE, "counts", "share", "top", "counts+share", "all"),
     )
     transform: str = setting(
-        CHOOSE,
+        "log1p",
         f"of the blocks' values; {CHOOSE}: decided inside the training patients",
-        (CHOOSE, "none", "log1p", "sqrt"),
+        ("none", "log1p", "sqrt", CHOOSE),
     )
     step: float = setting(
         0.5, "distance of the thresholds, log10 of mean activation, from -6 to 0 (Fig. 4A)", minimum=0.05
@@ -71,6 +71,13 @@ class CompareConfig:
     """
 
     top: int = setting(50, "latents most in favour of each side (sec. 3.3)", minimum=1)
+    features: str = setting(
+        "count",
+        "block of the barcodes that is compared: count (Eq. 3), share (of the cells that show a concept), top (mean of "
+        "the 5 strongest cells)",
+        ("count", "share", "top"),
+    )
+    transform: str = setting("none", "of the block's values", ("none", "log1p", "sqrt"))
     prevalence: float = setting(
         0.1, "a latent is tested where it occurs in at least this share of the patients of both groups", minimum=0
     )
