@@ -6,13 +6,16 @@ from dataclasses import replace
 
 import anndata as ad
 import numpy as np
+import pandas as pd
 import pytest
+import scipy.sparse as sp
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 from sklearn.model_selection import StratifiedGroupKFold
 
 from cytosae.cohort import (
     ClassificationTask,
+    CountSums,
     Folds,
     Products,
     Representation,
@@ -158,6 +161,31 @@ def test_a_patient_in_two_data_sets_is_one() -> None:
         observed = found.predictions.f1(20, 0).value
         rejected += (1 + (found.null >= observed - 1e-9).sum()) / 20 <= 0.05
     assert rejected <= 7  # 2.5 are expected; with labels that are shuffled row by row it is about 14
+
+
+def test_a_mark_in_one_of_sixty_cells_is_found() -> None:
+    """Ten latents of a rare structure, in one cell of half of the patients, among 400 that vary from patient to patient."""
+    rng = np.random.default_rng(0)
+    data = cohort(n=60, n_latents=400)
+    marked = np.arange(60) % 2 == 0
+    data.obs["group"] = pd.Categorical(np.where(marked, "marked", "others"))
+    cells = rng.poisson(rng.gamma(4, 1, (60, 1, 400)), (60, 60, 400))
+    cells[:, :, :10] = rng.binomial(1, 0.05, (60, 60, 10))
+    cells[marked, 0, :10] = 20
+    sums = CountSums.empty(60, 400)
+    sums.add(sp.csr_matrix(cells.reshape(-1, 400)), np.repeat(np.arange(60), 60))
+    data.X[:] = sums.barcodes()
+    for name in ("share", "top"):
+        data.layers[name] = sums.layers()[name]
+    task = classification_task(data, "group")
+    folds = stratified_folds(task.target, task.patients, 4, 1)
+    areas = {}
+    for features, transform in (("choose", "log1p"), ("counts", "none")):
+        config = replace(NO_NULL, features=features, transform=transform)
+        found = chosen_predictions(task, folds, Products.from_barcodes(task, candidates(config)), config)
+        areas[features] = found.predictions.scores(20, 0)["auroc"].value
+    assert areas["choose"] > 0.9
+    assert areas["counts"] < 0.7
 
 
 def test_baselines_choose_their_penalty_too() -> None:
