@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -239,6 +240,13 @@ def test_patients_that_cannot_be_shown(study: Path, tmp_path: Path) -> None:
     )
     assert found["prediction"] is None
     assert any("other barcodes" in text for text in found["caveats"])
+    manifest = Manifest.load(other / "classification")
+    assert manifest is not None
+    replace(manifest, version=1).save(other / "classification")
+    found = ask(
+        "patient", study, "P001", "--barcodes", other / "barcodes.h5ad", "-o", tmp_path / "p.html", "--healthy", "well"
+    )
+    assert any("made by version 1" in text for text in found["caveats"])
 
 
 def test_names_that_raters_gave_stand_in_report_page_and_figures(
