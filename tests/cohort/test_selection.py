@@ -163,6 +163,15 @@ def test_a_patient_in_two_data_sets_is_one() -> None:
     assert rejected <= 7  # 2.5 are expected; with labels that are shuffled row by row it is about 14
 
 
+def test_a_block_in_which_the_training_patients_do_not_differ_has_no_part() -> None:
+    data, train = cohort(), np.arange(60) < 45
+    data.layers["share"][:] = 0.3
+    data.layers["share"][~train] = 0.9
+    products = Products.from_barcodes(classification_task(data, "diagnosis"), [Representation("counts+share", "none")])
+    scales = products.scales(Representation("counts+share", "none"), train)
+    assert scales["share"] == 0 < scales["count"]
+
+
 def test_a_mark_in_one_of_sixty_cells_is_found() -> None:
     """Ten latents of a rare structure, in one cell of half of the patients, among 400 that vary from patient to patient."""
     rng = np.random.default_rng(0)

@@ -16,7 +16,8 @@ from cytosae.concepts.schema import IMAGE_COLUMNS
 def over_cell_types(data: ad.AnnData) -> ad.AnnData:
     """One barcode per patient, as `cytosae.cohort.make_barcodes` makes it of the same cells without their types.
 
-    Counts are pooled exactly, and so are all blocks: barcodes by cell type keep what that needs.
+    Count, share and top are pooled exactly, dispersion and errors to the digits of float32: barcodes by cell type keep what
+    that needs.
 
     Parameters
     ----------

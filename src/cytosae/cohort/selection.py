@@ -72,9 +72,13 @@ class Products:
 
     def scales(self, kind: Representation, train: NDArray[np.bool_]) -> dict[str, float]:
         """Factor of each block with which all have the same variance over the training rows, 1 together."""
-        rows = np.ix_(train, train)
-        spreads = {part[0]: spread(self.parts[part][rows]) for part in self.kinds[kind]}
-        return {block: (len(spreads) * width) ** -0.5 if width > 0 else 0.0 for block, width in spreads.items()}
+        parts = {part[0]: self.parts[part] for part in self.kinds[kind]}
+        scales = {}
+        for block, products in parts.items():
+            width = spread(products[np.ix_(train, train)])
+            varies = width > 1e-12 * np.trace(products) / len(products)  # below is rounding
+            scales[block] = (len(parts) * width) ** -0.5 if varies else 0.0
+        return scales
 
     def scaled(self, kind: Representation, train: NDArray[np.bool_]) -> NDArray[np.float64]:
         """Products of all rows in a representation, its blocks scaled by the training rows; ``(n_rows, n_rows)``."""
