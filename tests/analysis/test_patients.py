@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -83,22 +84,29 @@ def test_classification_beside_all_others(study: Path) -> None:
     found = ask("classify", barcodes, "--tokens", study / "tokens", "--leave-out", "laboratory", *QUICK)
     names = [row["method"] for row in found["methods"]]
     assert names == [
-        "barcodes, threshold chosen in training",
+        "barcodes",
         "barcodes, threshold -3 (paper)",
         "mean CLS token",
         "mean patch token",
-        "attention over CLS tokens",
+        "mean and maximum of patch tokens",
+        "colour histogram",
         "cell-type fractions",
+        "attention over CLS tokens",
     ]
     assert [row["method"] for row in found["left_out"]["methods"]] == names
     assert found["left_out"]["folds"] == ["azure", "eosin", "reference"]
-    assert all(row["low"] <= row["value"] <= row["high"] for row in found["methods"])
+    for row in found["methods"]:
+        assert row["low"] <= row["value"] <= row["high"]
+        for score in ("macro_f1", "balanced_accuracy", "auroc"):
+            assert row[f"{score}_low"] <= row[score] <= row[f"{score}_high"], score
+    assert sum(choice["folds"] for choice in found["chosen"]) == 3
+    assert len(found["model"]["choices"]) == 4
     assert found["null"]["permutations"] == 19
     assert np.array(found["barcodes"]["confusion"]).sum() == pytest.approx(20)
     assert len(found["sweep"]) == 7
     assert found["sweep"][0]["latents"] >= found["sweep"][-1]["latents"]
     assert any("smallest class has 4" in text for text in found["caveats"])
-    assert found["warnings"] == []
+    assert [(one["kind"], one["figures"]["column"]) for one in found["warnings"]] == [("variance", "laboratory")]
     folder = study / "cohort" / "classification"
     predictions = pd.read_csv(folder / "predictions.csv")
     assert len(predictions) == 20
@@ -120,7 +128,7 @@ def test_a_planted_leak_is_reported_before_anything_is_fitted(
     data.obs["image_width"] = pd.Categorical(np.where(data.obs["diagnosis"] == "healthy", "360", "224"))
     data.write_h5ad(tmp_path / "leak.h5ad")
     found = ask("classify", tmp_path / "leak.h5ad", "-o", tmp_path / "c", *QUICK)
-    assert [warning["kind"] for warning in found["warnings"]] == ["leak"]
+    assert [warning["kind"] for warning in found["warnings"]] == ["leak", "variance"]
     assert "image width predicts the diagnosis" in found["warnings"][0]["text"]
 
     def fitted(*_: object) -> None:
@@ -232,6 +240,13 @@ def test_patients_that_cannot_be_shown(study: Path, tmp_path: Path) -> None:
     )
     assert found["prediction"] is None
     assert any("other barcodes" in text for text in found["caveats"])
+    manifest = Manifest.load(other / "classification")
+    assert manifest is not None
+    replace(manifest, version=1).save(other / "classification")
+    found = ask(
+        "patient", study, "P001", "--barcodes", other / "barcodes.h5ad", "-o", tmp_path / "p.html", "--healthy", "well"
+    )
+    assert any("made by version 1" in text for text in found["caveats"])
 
 
 def test_names_that_raters_gave_stand_in_report_page_and_figures(

@@ -38,11 +38,11 @@ def test_a_barcode_by_hand() -> None:
             expected[p, s] = total / len(images)
     counts, means = sp.csr_matrix((h > tau).sum(axis=1)), sp.csr_matrix(h.mean(axis=1))
     sums = BarcodeSums.from_cells(counts, means, patients, 3)
-    np.testing.assert_allclose(sums.barcodes(), expected, rtol=1e-6)
+    np.testing.assert_allclose(sums.counts.barcodes(), expected, rtol=1e-6)
     for p in range(3):
         mine = (h > tau).sum(axis=1)[patients == p]
         np.testing.assert_allclose(
-            sums.standard_errors()[p],
+            sums.counts.layers()["standard_error"][p],
             mine.std(axis=0, ddof=1) / np.sqrt(len(mine)) if len(mine) > 1 else mine[0],
             rtol=1e-5,
             atol=1e-6,
@@ -54,13 +54,11 @@ def test_a_barcode_by_hand() -> None:
 
 def test_twice_the_cells_or_the_latents_leave_a_barcode_as_it_is() -> None:
     counts = sp.csr_matrix(np.array([[3, 0, 5], [1, 2, 0]]))
-    once = BarcodeSums.from_cells(counts, counts * 0.1, [0, 0], 1).barcodes()
-    twice = BarcodeSums.from_cells(
-        sp.vstack([counts, counts], "csr"), sp.vstack([counts, counts], "csr"), [0] * 4, 1
-    ).barcodes()
-    wide = sp.hstack([counts, counts], "csr")
+    doubled, wide = sp.vstack([counts, counts], "csr"), sp.hstack([counts, counts], "csr")
+    once = BarcodeSums.from_cells(counts, counts * 0.1, [0, 0], 1).counts.barcodes()
+    twice = BarcodeSums.from_cells(doubled, doubled, [0] * 4, 1).counts.barcodes()
     np.testing.assert_array_equal(once, twice)
-    np.testing.assert_array_equal(once, BarcodeSums.from_cells(wide, wide, [0, 0], 1).barcodes()[:, :3])
+    np.testing.assert_array_equal(once, BarcodeSums.from_cells(wide, wide, [0, 0], 1).counts.barcodes()[:, :3])
 
 
 @given(st.integers(0, 10**6), st.integers(1, 30))
@@ -74,8 +72,10 @@ def test_sums_of_parts_add_up_in_any_order(seed: int, cut: int) -> None:
     a = BarcodeSums.from_cells(counts[:cut], means[:cut], patients[:cut], 4)
     b = BarcodeSums.from_cells(counts[cut:], means[cut:], patients[cut:], 4)
     for merged in (a + b, b + a):
-        for name in ("n_cells", "counts", "squares", "total", "active"):
-            np.testing.assert_allclose(getattr(merged, name), getattr(whole, name))
+        for name in ("n_cells", "total", "active"):
+            np.testing.assert_array_equal(getattr(merged, name), getattr(whole, name))
+        for name in ("n_cells", "powers", "shown", "largest"):
+            np.testing.assert_array_equal(getattr(merged.counts, name), getattr(whole.counts, name))
 
 
 def test_correlation_is_numpys_and_nan_where_a_barcode_is_constant() -> None:

@@ -65,3 +65,16 @@ def test_numbers_are_cut_and_missing_is_a_stratum() -> None:
     ages = make_strata(pd.Series([20, 30, 40, 50, 60, 70, 80, 81, 82]), 9)
     np.testing.assert_array_equal(np.bincount(ages), [3, 3, 3])
     np.testing.assert_array_equal(make_strata(pd.Series(["a", None, "a", None]), 4), [0, 1, 0, 1])
+
+
+def test_a_patient_in_two_data_sets_is_one() -> None:
+    rng = np.random.default_rng(0)
+    once, first = rng.gamma(1, 2, (20, 300)).astype(np.float32), np.arange(20) < 10
+    people = np.tile(np.arange(20), 2)
+    expected = compare(once, first, draws=50, permutations=200)
+    found = compare(np.tile(once, (2, 1)), np.tile(first, 2), patients=people, draws=50, permutations=200)
+    pd.testing.assert_frame_equal(found, expected)
+    doubled = compare(np.tile(once, (2, 1)), np.tile(first, 2), draws=50, permutations=200)
+    assert (doubled["p"] < 0.05).mean() > 2 * (found["p"] < 0.05).mean()
+    apart = compare(once, first, patients=np.r_[0, 0, np.arange(2, 20)], draws=50, permutations=200)
+    np.testing.assert_allclose(apart["first"], np.r_[once[:2].mean(axis=0)[None], once[2:10]].mean(axis=0), rtol=1e-5)

@@ -6,8 +6,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cytosae.cohort import classification_task, given_folds, stratified_folds, sweep
-from cytosae.cohort.cross_validation import figures, shuffled_within
+from cytosae.cohort import (
+    Products,
+    candidates,
+    chosen_predictions,
+    classification_task,
+    figures,
+    given_folds,
+    stratified_folds,
+)
+from cytosae.cohort.folds import shuffled_within
 from cytosae.errors import CytosaeError
 from support.cohorts import QUICK, cohort
 
@@ -41,11 +49,21 @@ def test_folds_that_cannot_be() -> None:
 
 def test_permutations_keep_the_classes_of_every_fold() -> None:
     target, of = np.arange(30) % 3, np.arange(30) // 10
-    drawn = shuffled_within(of, target, 50, 0)
+    drawn = shuffled_within(of, target, np.arange(30), 50, 0)
     assert not np.array_equal(drawn[0], target)
     for row in drawn:
         for fold in range(3):
             np.testing.assert_array_equal(np.sort(row[of == fold]), np.sort(target[of == fold]))
+
+
+def test_rows_of_a_patient_are_shuffled_together() -> None:
+    units = np.array([0, 1, 2, 3, 4, 0, 1, 2, 3, 4, 5, 6])  # five patients in two data sets, two in one
+    target = np.array([0, 1, 0, 1, 2, 0, 1, 0, 1, 2, 0, 1])
+    drawn = shuffled_within(np.zeros(12, np.int64), target, units, 50, 0)
+    np.testing.assert_array_equal(drawn[:, :5], drawn[:, 5:10])
+    assert len(np.unique(drawn, axis=0)) > 20
+    for row in drawn:
+        np.testing.assert_array_equal(np.sort(row), np.sort(target))
 
 
 @pytest.mark.parametrize("labels", [["A"] * 2 + ["B"] * 40, ["A"] * 2 + ["B"] * 2 + ["C"] * 2, ["A"] * 3 + ["B"] * 2])
@@ -54,5 +72,6 @@ def test_two_patients_of_a_class_are_enough_for_a_figure_with_its_caveat(labels:
     folds = stratified_folds(task.target, task.patients, 5, 2)
     assert folds.row_folds.max() == 1
     assert "smallest class has 2 patients: 2 folds" in folds.caveats[0]
-    told = figures(sweep(task, folds, QUICK).chosen, folds, task.classes, QUICK)
+    found = chosen_predictions(task, folds, Products.from_barcodes(task, candidates(QUICK)), QUICK)
+    told = figures(found.predictions, folds, task.classes, QUICK)
     assert 0 <= told["weighted_f1"] <= 1

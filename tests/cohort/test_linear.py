@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from cytosae.cohort.linear import fit, penalty, threshold_products
+from cytosae.cohort.linear import centred_products, fit, fit_path, penalty, spread, threshold_products
 
 
 @pytest.mark.parametrize("n_classes", [2, 3, 5])
@@ -22,7 +22,8 @@ def test_fit_is_scikit_learns(n_classes: int) -> None:
     for t, threshold in enumerate((-6, -3, 0)):
         above = np.where(log_mean > threshold, barcodes, 0)
         assert kept[t] == (log_mean > threshold).sum()
-        np.testing.assert_allclose(products[t], above @ above.T, rtol=1e-9)
+        centred = above - above.mean(axis=0)
+        np.testing.assert_allclose(products[t], centred @ centred.T, rtol=1e-9, atol=1e-9)
         found = fit(products[t][np.ix_(train, train)], targets, n_classes, 1e-8)
         said = found.probabilities(products[t][np.ix_(~train, train)])
         for place, labels in enumerate(targets):
@@ -32,6 +33,22 @@ def test_fit_is_scikit_learns(n_classes: int) -> None:
             weights = found.weights(above[train])[place]
             mine = weights if n_classes > 2 else weights[1:] - weights[:1]
             np.testing.assert_allclose(mine, model.coef_, atol=1e-5)
+
+
+def test_a_path_of_strengths_is_scikit_learns_at_each() -> None:
+    rng = np.random.default_rng(0)
+    features = rng.normal(0, 0.1, (40, 100)) + 1000  # what all share is far larger than what they differ by
+    target = np.arange(40) % 3
+    features[:, 0] += target
+    products = centred_products(features.astype(np.float32))
+    strengths = (0.01, 1.0, 100.0)
+    for strength, found in zip(strengths, fit_path(products, target[None], 3, strengths, 1e-8), strict=True):
+        centred = features.astype(np.float32).astype(float) - 1000
+        model = LogisticRegression(C=strength, solver="newton-cg", tol=1e-9, max_iter=10_000).fit(centred, target)
+        np.testing.assert_allclose(found.probabilities(products)[0], model.predict_proba(centred), atol=1e-5)
+    expected = ((features - features.mean(axis=0)) ** 2).sum(axis=1).mean()
+    assert spread(products) == pytest.approx(expected, rel=1e-3)
+    assert spread(products + 7) == pytest.approx(spread(products))
 
 
 def test_fit_of_alike_barcodes_and_of_one_class() -> None:

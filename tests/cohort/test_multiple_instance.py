@@ -6,9 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+from PIL import Image
 
-from cytosae.cohort import make_barcodes, patient_tokens, predict_bags, read_barcodes
+from cytosae.cohort import colour_histograms, make_barcodes, patient_tokens, predict_bags, read_barcodes
 from cytosae.cohort.multiple_instance import Bags
 from cytosae.errors import CytosaeError
 from cytosae.tokens import TokenStore
@@ -50,7 +52,30 @@ def test_tokens_of_patients(make_store: Callable[..., TokenStore], tmp_path: Pat
         mine = store.cells["patient"].eq(name).to_numpy(bool)
         np.testing.assert_allclose(found.cls[row], tokens[mine, 0].mean(axis=0), rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(found.patches[row], tokens[mine, 1:].mean(axis=(0, 1)), rtol=1e-4, atol=1e-5)
+        largest = tokens[mine, 1:].max(axis=1).mean(axis=0)
+        np.testing.assert_allclose(found.largest[row], largest, rtol=1e-4, atol=1e-5)
+        both = found.pooled()["mean and maximum of patch tokens"][row]
+        np.testing.assert_array_equal(both, np.concatenate([found.patches[row], found.largest[row]]))
         np.testing.assert_allclose(found.bags.cells[found.bags.rows[row]], tokens[mine, 0], rtol=1e-5)
     store.cells.loc[0, "patient"] = "somebody"
     with pytest.raises(CytosaeError, match="4 cells of P0, the barcode 5"):
         patient_tokens(store, data)
+
+
+def test_colours_are_mean_histograms_of_the_patients_cells(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = []
+    for number, colour in enumerate([(255, 0, 0), (255, 0, 0), (0, 0, 255), (10, 10, 10), (0, 255, 0)]):
+        names.append(str(tmp_path / f"{number}.png"))
+        Image.new("RGB", (30, 20), colour).save(names[-1])
+    cells = pd.DataFrame({"path": names})
+    rows = np.array([0, 1, 1, 2, -1])
+    found = colour_histograms(cells, rows, 3)
+    assert found is not None
+    red, blue, black = 7 * 64, 7, 0
+    np.testing.assert_allclose((found**2).sum(axis=1), 1, rtol=1e-6)
+    assert found[0, red] == 1
+    np.testing.assert_allclose(found[1, [red, blue]] ** 2, 0.5, rtol=1e-6)
+    assert found[2, black] == 1
+    Path(names[1]).unlink()
+    assert colour_histograms(cells, rows, 3) is None
+    assert "without the baseline of colours" in capsys.readouterr().err

@@ -4,9 +4,23 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from sklearn.metrics import confusion_matrix, f1_score, precision_recall_fscore_support
+from sklearn.metrics import (
+    balanced_accuracy_score,
+    confusion_matrix,
+    f1_score,
+    precision_recall_fscore_support,
+    roc_auc_score,
+)
 
-from cytosae.cohort.scores import calibration, class_scores, confusion, weighted_f1
+from cytosae.cohort.scores import (
+    area_under_curve,
+    balanced_accuracy,
+    calibration,
+    class_scores,
+    confusion,
+    macro_f1,
+    weighted_f1,
+)
 
 
 def test_scores_are_scikit_learns() -> None:
@@ -23,6 +37,25 @@ def test_scores_are_scikit_learns() -> None:
         np.testing.assert_array_equal(
             found, confusion_matrix(np.repeat(truth, draw), np.repeat(said, draw), labels=range(4))
         )
+
+
+def test_areas_and_balanced_scores_are_scikit_learns() -> None:
+    rng = np.random.default_rng(0)
+    truth = rng.permutation(np.arange(60) % 3)
+    p = rng.dirichlet([1, 1, 1], 60).round(2) + np.eye(3)[truth] * 0.2  # with ties
+    assert area_under_curve(p, truth) == pytest.approx(np.mean([roc_auc_score(truth == c, p[:, c]) for c in range(3)]))
+    weights = rng.integers(0, 3, (5, 60))
+    for draw, found in zip(weights, area_under_curve(p, truth, weights), strict=True):
+        areas = [roc_auc_score(truth == c, p[:, c], sample_weight=draw) for c in range(3)]
+        assert found == pytest.approx(np.mean(areas))
+    counts = confusion(truth, p.argmax(axis=1), 3, weights)
+    for draw, one in zip(weights, counts, strict=True):
+        drawn, said = np.repeat(truth, draw), np.repeat(p.argmax(axis=1), draw)
+        assert macro_f1(one) == pytest.approx(f1_score(drawn, said, average="macro"))
+        assert balanced_accuracy(one) == pytest.approx(balanced_accuracy_score(drawn, said))
+    alone = area_under_curve(p, truth, (truth == 0)[None].astype(float))
+    assert np.isnan(alone).all()
+    assert macro_f1(confusion(truth[truth < 2], truth[truth < 2], 3)) == 1  # a class that does not occur is left out
 
 
 def test_calibration_of_honest_and_of_boastful_models() -> None:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import anndata as ad
 import numpy as np
 import pytest
 import torch
@@ -139,11 +140,31 @@ def test_barcodes_by_cell_type_pool_to_those_of_the_patients(study: tuple[Path, 
     for column in whole.obs:
         assert typed.obs[column].tolist() == whole.obs[column].tolist(), column
     np.testing.assert_allclose(typed.X, whole.X, rtol=1e-5)
-    for layer in ("standard_error", "mean_activation", "active_cells"):
-        np.testing.assert_allclose(typed.layers[layer], whole.layers[layer], rtol=1e-3, atol=1e-6)
+    assert {*typed.layers} == {*whole.layers}
+    for layer in whole.layers:
+        np.testing.assert_allclose(typed.layers[layer], whole.layers[layer], rtol=1e-5, atol=1e-6, err_msg=layer)
+    assert whole.layers["top"].max() > whole.X.max()
+    assert "largest_counts" not in typed.obsm
     np.testing.assert_allclose(typed.obsm["cell_types"], whole.obsm["cell_types"])
     np.testing.assert_allclose(typed.varm["disease_barcodes"], whole.varm["disease_barcodes"], rtol=1e-5)
     assert typed.uns["diseases"].tolist() == whole.uns["diseases"].tolist()
+
+
+def test_barcodes_by_cell_type_of_an_earlier_version_still_pool(study: tuple[Path, TokenStore], tmp_path: Path) -> None:
+    folder, _ = study
+    config = BarcodeConfig(by_cell_type=True, duplicates=False)
+    make_barcodes([folder / "concepts"], tmp_path / "typed.h5ad", config)
+    expected = read_barcodes(tmp_path / "typed.h5ad", pooled=True)
+    former = ad.read_h5ad(tmp_path / "typed.h5ad")
+    for name in {*former.layers} - {"standard_error", "mean_activation", "active_cells"}:
+        del former.layers[name]
+    del former.obsm["largest_counts"]
+    former.write_h5ad(tmp_path / "former.h5ad")
+    found = read_barcodes(tmp_path / "former.h5ad", pooled=True)
+    assert {*found.layers} == {"standard_error", "mean_activation", "active_cells"}
+    np.testing.assert_array_equal(found.X, expected.X)
+    for name in found.layers:
+        np.testing.assert_allclose(found.layers[name], expected.layers[name], rtol=1e-5, err_msg=name)
 
 
 def test_a_study_with_barcodes_by_cell_type_has_report_and_patients(study: tuple[Path, TokenStore]) -> None:

@@ -33,4 +33,4 @@ def test_tasks_that_are_refused() -> None:
     task = classification_task(alike, "diagnosis")
     assert any("alike" in text for text in task.caveats)
     folds = stratified_folds(task.target, task.patients, 4, 1)
-    assert figures(sweep(task, folds, QUICK).chosen, folds, task.classes, QUICK)["weighted_f1"] < 0.5
+    assert figures(sweep(task, folds, QUICK).at[0], folds, task.classes, QUICK)["weighted_f1"] < 0.5

@@ -62,6 +62,39 @@ def test_association_is_large_for_copies_and_nothing_for_noise() -> None:
     assert 0.3 < np.mean(ps) < 0.7  # under no association p is uniform
 
 
+def test_many_columns_do_not_hide_one_that_predicts_the_class() -> None:
+    """The bar falls with the number of columns; the number of permutations follows it."""
+    rng = np.random.default_rng(0)
+    diagnosis = cohort().obs["diagnosis"]
+    noise = {f"marker{i}": pd.Categorical(rng.choice(["low", "high"], 60)) for i in range(80)}
+    scanner = pd.Categorical(np.where(diagnosis == "APL", "new", "old"))
+    warnings = cohort_warnings(cohort(scanner=scanner, **noise), "diagnosis")
+    assert [(f.kind, f.figures["column"]) for f in warnings if f.kind != "variance"] == [("confounder", "scanner")]
+
+
+def test_columns_that_hold_more_variance_than_the_class_are_named() -> None:
+    data = cohort()
+    other = (np.arange(60) // 3) % 2  # tells nothing of the class
+    data.obs["stain"] = pd.Categorical(np.where(other == 1, "pale", "dark"))
+    data.obs["ward"] = pd.Categorical([f"W{i % 20}" for i in range(60)])  # many groups hold much by chance
+    data.X[other == 1] *= 3
+    (warning,) = cohort_warnings(data, "diagnosis")
+    assert (warning.kind, warning.figures["column"]) == ("variance", "stain")
+    assert "of the variance of the barcodes, diagnosis" in warning.text
+    codes = data.obs["stain"].cat.codes.to_numpy()
+    expected = 1 - (1 - variance_between(data.X, codes)) * 59 / 58
+    assert warning.figures["variance"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_patient_in_two_data_sets_is_associated_once() -> None:
+    rng = np.random.default_rng(0)
+    ps = []
+    for seed in range(80):
+        column, target = np.tile(rng.integers(0, 2, 20), 2), np.tile(rng.integers(0, 2, 20), 2)
+        ps.append(association(column, target, draws=200, seed=seed, patients=np.tile(np.arange(20), 2))[1])
+    assert np.mean(np.array(ps) <= 0.1) < 0.2  # row by row it is about 0.3
+
+
 def test_variance_between_groups_is_that_of_a_table_by_hand() -> None:
     barcodes = np.array([[0.0, 1], [2, 1], [10, 1], [12, 1], [50, 50]])
     between = variance_between(barcodes, np.array([0, 0, 1, 1, -1]))

@@ -109,13 +109,18 @@ def test_barcodes(
 
     expected = of(0, CELLS)
     found = merged([of(a, b) for a, b in pairwise(edges)], random, BarcodeSums.__add__)
-    for name in ("n_cells", "active", "total", "counts", "squares"):
+    for name in ("n_cells", "active", "total"):
         assert getattr(found, name).tobytes() == getattr(expected, name).tobytes(), name
-    for name in ("barcodes", "standard_errors", "mean_activation"):
-        assert getattr(found, name)().tobytes() == getattr(expected, name)().tobytes(), name
+    for name in ("n_cells", "powers", "shown", "largest"):
+        assert getattr(found.counts, name).tobytes() == getattr(expected.counts, name).tobytes(), name
+    assert found.mean_activation().tobytes() == expected.mean_activation().tobytes()
+    assert found.counts.barcodes().tobytes() == expected.counts.barcodes().tobytes()
+    blocks = expected.counts.layers()
+    for name, values in found.counts.layers().items():
+        assert values.tobytes() == blocks[name].tobytes(), name
     for patient in range(4):
         mine = counts[patients == patient]
-        assert found.counts[patient].tolist() == mine.sum(axis=0).tolist()
+        assert found.counts.powers[0, patient].tolist() == mine.sum(axis=0).tolist()
         assert found.active[patient].tolist() == (means[patients == patient] > 0).sum(axis=0).tolist()
 
 

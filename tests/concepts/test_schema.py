@@ -72,7 +72,11 @@ def test_files_have_what_the_schema_has(concepts: Path, tmp_path: Path) -> None:
     found = contents(ad.read_h5ad(file))
     absent = {"cell_id", "mask", "concepts", "split", "file_intensity", "file_note", *LATER}  # the index, or empty
     assert found == {**expected(CONCEPTS, absent), 'obs["ward"]': "category"}
-    for by_cell_type, absent in ((False, {"cell_type"}), (True, {"cell_types", "disease_barcodes", "diseases"})):
+    to_pool = {"third_moment", "fourth_moment", "largest_counts"}
+    for by_cell_type, absent in (
+        (False, {"cell_type", *to_pool}),
+        (True, {"cell_types", "disease_barcodes", "diseases"}),
+    ):
         path = tmp_path / "b.h5ad"
         make_barcodes([concepts], path, BarcodeConfig(by_cell_type=by_cell_type))
         data = ad.read_h5ad(path)

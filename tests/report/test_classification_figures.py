@@ -12,7 +12,7 @@ from support.report_figures import NAN, assert_legible, texts
 
 
 def test_sweep_draws_scores_intervals_and_latents() -> None:
-    figure = threshold_sweep(**SWEEP, null=(0.2, 0.3), chosen=-2, paper=(-3, 0.832, 0.044), title="Sweep")
+    figure = threshold_sweep(**SWEEP, null=(0.2, 0.3), paper=(-3, 0.832, 0.044), title="Sweep")
     upper, lower = figure.axes
     np.testing.assert_array_equal(upper.lines[0].get_xydata(), [[-3, 0.8], [-2, 0.75], [-1, 0.7], [0, NAN]])
     np.testing.assert_array_equal(lower.lines[0].get_xydata(), [[-3, 1000], [-2, 100], [-1, 10], [0, NAN]])
@@ -26,8 +26,6 @@ def test_sweep_draws_scores_intervals_and_latents() -> None:
         [0.6, 0.75],
     ]
     assert upper.patches[0].get_bbox().intervaly.tolist() == [0.2, 0.3]
-    marks = [[line.get_xdata() for line in axes.lines if line.get_linestyle() == "--"] for axes in (upper, lower)]
-    assert marks == [[[-2, -2]], [[-2, -2]]]
     (published,) = upper.containers
     assert published.lines[0].get_xydata().tolist() == [[-3, 0.832]]
     np.testing.assert_allclose(published.lines[2][0].get_segments(), [[[-3, 0.788], [-3, 0.876]]])
@@ -36,7 +34,6 @@ def test_sweep_draws_scores_intervals_and_latents() -> None:
     assert entries == {
         "permuted labels",
         "barcodes, with interval",
-        "most often chosen: -2",
         "CytoSAE, as published",
     }
     assert figure.get_suptitle() == "Sweep"

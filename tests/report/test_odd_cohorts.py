@@ -52,7 +52,7 @@ ODD: dict[str, Callable[[], Figure]] = {
         np.full(30, 5.0), np.full(30, 5.0), range(12), range(12, 24), names=(LONG, LONG)
     ),
     "sweep, one": lambda: threshold_sweep([-3], [0.5], [0.4], [0.6], [10]),
-    "sweep, unknown": lambda: threshold_sweep([-1, -3], [NAN] * 2, [NAN] * 2, [NAN] * 2, [0, 0], chosen=-3, title="x"),
+    "sweep, unknown": lambda: threshold_sweep([-1, -3], [NAN] * 2, [NAN] * 2, [NAN] * 2, [0, 0], title="x"),
     "methods, none": lambda: method_figure(METHODS.iloc[:0], title="x"),
     "methods, one": lambda: method_figure(LEFT_OUT.iloc[:1], null=(0.1, 0.2), title="x"),
     "methods, 20": lambda: method_figure(
@@ -85,7 +85,7 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "correlation": lambda: correlation_map(np.corrcoef(BARCODES), GROUPS, title="x"),
     "map": lambda: patient_map(BARCODES[:, :2], GROUPS, title="x", note="two latents"),
     "comparison": lambda: comparison_scatter(MEANS[0], MEANS[1], [1, 2], [3], names=("a", "b")),
-    "sweep": lambda: threshold_sweep(**SWEEP, null=(0.2, 0.3), chosen=-2, paper=(-3, 0.832, 0.044), title="x"),
+    "sweep": lambda: threshold_sweep(**SWEEP, null=(0.2, 0.3), paper=(-3, 0.832, 0.044), title="x"),
     "methods": lambda: method_figure(LEFT_OUT, chance=0.2, null=(0.1, 0.3), title="x"),
     "confusion": lambda: confusion_figure(np.eye(5) * 20 + 0.4, DISEASES, title="x"),
     "calibration": lambda: calibration_figure(np.linspace(0.2, 1, 60), np.arange(60) % 3 > 0, ece=0.1, title="x"),

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,28 +14,35 @@ from numpy.typing import NDArray
 from cytosae.artefacts import FileRecord, Manifest, claim, remove_outdated, sha256_file, write_csv, write_json
 from cytosae.cohort import (
     PAPER_THRESHOLD,
+    Bags,
+    Choice,
+    Chosen,
     ClassificationTask,
     Classifier,
     Folds,
-    PatientTokens,
     Predictions,
+    Products,
     Sweep,
     as_records,
-    choose_threshold,
+    candidates,
+    choose,
+    chosen_predictions,
     classification_task,
     cohort_warnings,
+    colour_histograms,
     cross_validate,
     figures,
     given_folds,
-    linear_predictor,
     method_table,
     patient_column,
     patient_tokens,
     predict_bags,
     read_barcodes,
+    rows_of_cells,
     stratified_folds,
     sweep,
     trained,
+    weighted_f1,
     write_classifiers,
 )
 from cytosae.console import progress, say
@@ -44,7 +50,7 @@ from cytosae.report import calibration_figure, confusion_figure, figure_files, m
 from cytosae.settings import ClassifyConfig, to_stored
 from cytosae.tokens import TokenStore
 
-OURS = "barcodes, threshold chosen in training"
+OURS = "barcodes"
 PAPERS = f"barcodes, threshold {PAPER_THRESHOLD:g} (paper)"
 TABLE, PREDICTIONS, MODELS, RESULT = "methods.csv", "predictions.csv", "models.safetensors", "classification.json"
 _FIGURES = ("sweep", "methods", "confusion", "calibration")
@@ -107,13 +113,30 @@ def classify(
     claim(folder, "classification", names, unnamed=drawn)
     source = None if tokens is None else TokenStore(tokens)
     described = None if source is None else patient_tokens(source, task.data)
-    (swept, methods), *others = [
-        _cross_validate(task, folds, described, config, null=index == 0) for index, folds in enumerate(divisions)
+    baselines = {} if described is None else dict(described.pooled())
+    if source is not None:
+        colours = colour_histograms(source.cells, rows_of_cells(source.cells, task.data), task.data.n_obs)
+        baselines |= {} if colours is None else {"colour histogram": colours}
+    if "cell_types" in task.data.obsm:
+        baselines["cell-type fractions"] = np.nan_to_num(task.data.obsm["cell_types"])
+    products = Products.from_barcodes(task, candidates(config))
+    (chosen, swept, methods), *others = [
+        _cross_validate(
+            task,
+            folds,
+            products,
+            baselines,
+            None if described is None else described.bags,
+            config,
+            config.permutations if index == 0 else 0,
+        )
+        for index, folds in enumerate(divisions)
     ]
-    threshold = choose_threshold(task, config)
     row_folds = divisions[0].row_folds[0]
-    models = [trained(task, np.ones(len(row_folds), bool), threshold)]
-    models += [trained(task, row_folds != f, swept.choice[0, f]) for f in range(len(divisions[0].names))]
+    everyone = np.ones(len(row_folds), bool)
+    choices = [*choose(task, products, everyone, task.target[None], config, config.seed), *chosen.choices[0]]
+    training = [everyone, *(row_folds != fold for fold in range(len(divisions[0].names)))]
+    models = [trained(task, products, rows, choice) for rows, choice in zip(training, choices, strict=True)]
     result: dict[str, Any] = {
         "target": target,
         "patients": len(task.target),
@@ -122,24 +145,24 @@ def classify(
         "warnings": [warning.as_dict() for warning in warnings],
         "caveats": caveats,
         "methods": as_records(method_table(methods, OURS, config)),
-        "null": _null(swept),
-        "barcodes": figures(swept.chosen, divisions[0], task.classes, config),
+        "null": _null(chosen),
+        "barcodes": figures(chosen.predictions, divisions[0], task.classes, config),
         "sweep": _sweep_rows(swept, config),
-        "chosen_thresholds": {f"{t:g}": n for t, n in sorted(Counter(swept.choice.ravel().tolist()).items())},
+        "chosen": _chosen_records(chosen),
         "model": {
-            "threshold": threshold,
-            "latents": int((models[0].weights != 0).any(axis=0).sum()),
+            "choices": [_choice_record(choice) for choice in choices],
             "rows": dict(zip(task.data.obs_names, row_folds.tolist(), strict=True)),
         },
     }
-    for left_out, left_out_methods in others:
+    for left_out, _, left_out_methods in others:
         result["left_out"] = {
             "column": leave_out,
             "folds": list(divisions[1].names),
             "methods": as_records(method_table(left_out_methods, OURS, config)),
-            "barcodes": figures(left_out.chosen, divisions[1], task.classes, config),
+            "barcodes": figures(left_out.predictions, divisions[1], task.classes, config),
+            "chosen": _chosen_records(left_out),
         }
-    _write(folder, path, task, swept, models, row_folds, result, config)
+    _write(folder, path, task, chosen.predictions, models, row_folds, result, config)
     remove_outdated(folder, "classification", names)
     return result
 
@@ -151,46 +174,61 @@ def _divide(task: ClassificationTask, config: ClassifyConfig, column: str | None
 
 
 def _cross_validate(
-    task: ClassificationTask, folds: Folds, tokens: PatientTokens | None, config: ClassifyConfig, *, null: bool
-) -> tuple[Sweep, dict[str, Predictions]]:
-    """Barcodes and baselines in the same folds."""
-    settings = config if null else ClassifyConfig(**{**asdict(config), "permutations": 0})
+    task: ClassificationTask,
+    folds: Folds,
+    products: Products,
+    baselines: Mapping[str, NDArray[np.floating]],
+    bags: Bags | None,
+    config: ClassifyConfig,
+    permutations: int,
+) -> tuple[Chosen, Sweep, dict[str, Predictions]]:
+    """Barcodes, the paper's form of them, and the baselines in the same folds: other features, and the cells in bags."""
     with progress(f"classification ({folds.description})", len(folds.splits), "folds") as bar:
-        swept = sweep(task, folds, settings, bar.to)
-    methods = {OURS: swept.chosen}
-    if PAPER_THRESHOLD in config.thresholds:
-        methods[PAPERS] = swept.at[config.thresholds.index(PAPER_THRESHOLD)]
-    if tokens is not None:
-        methods["mean CLS token"] = cross_validate(linear_predictor(tokens.cls, task), task, folds)
-        methods["mean patch token"] = cross_validate(linear_predictor(tokens.patches, task), task, folds)
+        chosen = chosen_predictions(task, folds, products, config, permutations=permutations, progress=bar.to)
+    with progress("sweep of thresholds", len(folds.splits), "folds") as bar:
+        swept = sweep(task, folds, config, bar.to)
+    methods = {OURS: chosen.predictions, PAPERS: swept.at[config.thresholds.index(PAPER_THRESHOLD)]}
+
+    for name, features in baselines.items():
+        of_features = Products.from_features(features)
+        methods[name] = chosen_predictions(task, folds, of_features, config).predictions
+    if bags is not None:
         with progress("multiple-instance model", len(folds.splits), "folds") as bar:
             done = 0
 
             def predict(train: NDArray[np.bool_], test: NDArray[np.bool_], seed: int) -> NDArray[np.float64]:
                 nonlocal done
-                probability = predict_bags(tokens.bags, task.target, train, test, len(task.classes), seed)
+                probability = predict_bags(bags, task.target, train, test, len(task.classes), seed)
                 done += 1
                 bar.to(done)
                 return probability
 
             methods["attention over CLS tokens"] = cross_validate(predict, task, folds, config.seed)
-    if "cell_types" in task.data.obsm:
-        fractions = np.nan_to_num(task.data.obsm["cell_types"])
-        methods["cell-type fractions"] = cross_validate(linear_predictor(fractions, task), task, folds)
-    return swept, methods
+    return chosen, swept, methods
 
 
-def _null(swept: Sweep) -> dict[str, Any] | None:
-    if not len(swept.null):
+def _choice_record(choice: Choice) -> dict[str, Any]:
+    kind = choice.representation
+    return {"features": kind.features, "transform": kind.transform, "strength": choice.strength}
+
+
+def _chosen_records(chosen: Chosen) -> list[dict[str, Any]]:
+    """Every choice and in how many folds it was made, most often first."""
+    counts = Counter(choice for division in chosen.choices for choice in division)
+    return [{**_choice_record(choice), "folds": n} for choice, n in sorted(counts.items(), key=lambda item: -item[1])]
+
+
+def _null(chosen: Chosen) -> dict[str, Any] | None:
+    if not len(chosen.null):
         return None
-    low, high = np.quantile(swept.null, (0.025, 0.975))
-    first = Predictions(swept.chosen.probability[:1], swept.chosen.target, swept.chosen.units).f1(0, 0).value
+    low, high = np.quantile(chosen.null, (0.025, 0.975))
+    (counts,) = chosen.predictions.first().confusions()
     return {
-        "permutations": len(swept.null),
-        "mean": float(swept.null.mean()),
+        "permutations": len(chosen.null),
+        "mean": float(chosen.null.mean()),
         "low": float(low),
         "high": float(high),
-        "p": float((1 + (swept.null >= first).sum()) / (1 + len(swept.null))),
+        "p": float((1 + (chosen.null >= weighted_f1(counts)).sum()) / (1 + len(chosen.null))),
     }
 
 
@@ -200,30 +238,30 @@ def _sweep_rows(swept: Sweep, config: ClassifyConfig) -> list[dict[str, Any]]:
         f1 = predictions.f1(config.bootstrap, config.seed)
         row = {"threshold": threshold, "latents": float(swept.n_latents[index])}
         row |= {"weighted_f1": f1.value, "low": f1.low, "high": f1.high}
-        if len(swept.null):
-            row |= {"null_mean": float(swept.null_at[:, index].mean())}
         rows.append(row)
     return rows
 
 
 def _predictions(
-    task: ClassificationTask, swept: Sweep, models: list[Classifier], row_folds: NDArray[np.int64]
+    task: ClassificationTask, predictions: Predictions, models: Sequence[Classifier], row_folds: NDArray[np.int64]
 ) -> pd.DataFrame:
-    """The prediction of each patient, and the concepts that carry it in the classifier that had not seen the patient."""
-    probability = swept.chosen.probability.mean(axis=0)
+    """The prediction of each patient in the first division, by the classifier that had not seen the patient, and the
+    concepts that carry it.
+    """
     rows = []
     for row, name in enumerate(task.data.obs_names):
         if row_folds[row] < 0:
             continue
-        predicted = int(probability[row].argmax())
-        contributions = models[1 + row_folds[row]].concept_contributions(task.barcodes[row], task.classes[predicted])
+        model, probability = models[1 + row_folds[row]], predictions.probability[0, row]
+        predicted = task.classes[int(probability.argmax())]
+        contributions = model.concept_contributions(model.representation.values(task.data[[row]])[0], predicted)
         strongest = np.argsort(-contributions, kind="stable")[:_CARRYING]
         rows.append(
             {
                 "patient": name,
                 "truth": task.classes[task.target[row]],
-                "predicted": task.classes[predicted],
-                **{f"p {c}": p for c, p in zip(task.classes, probability[row], strict=True)},
+                "predicted": predicted,
+                **{f"p {c}": p for c, p in zip(task.classes, probability, strict=True)},
                 "concepts": " ".join(f"{s}:{contributions[s]:.3g}" for s in strongest if contributions[s] > 0),
             }
         )
@@ -234,8 +272,8 @@ def _write(
     folder: Path,
     path: Path,
     task: ClassificationTask,
-    swept: Sweep,
-    models: list[Classifier],
+    predictions: Predictions,
+    models: Sequence[Classifier],
     row_folds: NDArray[np.int64],
     result: Mapping[str, Any],
     config: ClassifyConfig,
@@ -247,12 +285,10 @@ def _write(
     null = result["null"]
     band = None if null is None else (null["low"], null["high"])
     rows = pd.DataFrame(result["sweep"])
-    most_chosen = Counter(swept.choice.ravel().tolist()).most_common(1)[0][0]
     drawn = {
         "sweep": threshold_sweep(
             *(rows[name].to_numpy() for name in ("threshold", "weighted_f1", "low", "high", "latents")),
             null=band,
-            chosen=most_chosen,
             title=f"Predicting {result['target']}: which latents does it take?",
         ),
         "methods": method_figure(
@@ -265,13 +301,13 @@ def _write(
             np.array(result["barcodes"]["confusion"]), task.classes, title="Barcodes: truth and prediction"
         ),
         "calibration": calibration_figure(
-            *_confidence(swept.chosen), ece=result["barcodes"]["calibration"]["ece"], title="Barcodes: confidence"
+            *_confidence(predictions), ece=result["barcodes"]["calibration"]["ece"], title="Barcodes: confidence"
         ),
     }
     for name, figure in drawn.items():
         save(figure, folder / name)
     write_csv(folder / TABLE, table, index=True)
-    write_csv(folder / PREDICTIONS, _predictions(task, swept, models, row_folds))
+    write_csv(folder / PREDICTIONS, _predictions(task, predictions, models, row_folds))
     write_classifiers(folder / MODELS, models)
     write_json(folder / RESULT, dict(result))
     outputs = {name: FileRecord.from_file(folder / name) for name in (TABLE, PREDICTIONS, MODELS, RESULT)}
@@ -283,5 +319,5 @@ def _write(
 
 
 def _confidence(predictions: Predictions) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    probability = predictions.probability[:, predictions.rows].mean(axis=0)
+    probability = predictions.probability[0, predictions.rows]
     return probability.max(axis=1), probability.argmax(axis=1) == predictions.target[predictions.rows]

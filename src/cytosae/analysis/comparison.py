@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from cytosae.analysis.viewing import Viewer, study_tokens
 from cytosae.artefacts import FileRecord, Manifest, claim, sha256_file, write_csv
 from cytosae.cohort import (
+    TOP,
     CohortWarning,
     as_records,
     cohort_warnings,
@@ -22,6 +23,7 @@ from cytosae.cohort import (
     most_different,
     patient_column,
     read_barcodes,
+    transformed,
 )
 from cytosae.concepts import read_activations, read_concepts, read_datasets
 from cytosae.console import say
@@ -30,6 +32,11 @@ from cytosae.report import Row, comparison_scatter, figure_files, reference_grid
 from cytosae.settings import CompareConfig, to_stored
 
 REST, TABLE = "rest", "latents.csv"
+_UNITS = {
+    "count": "active patches a cell",
+    "share": "share of the cells",
+    "top": f"active patches in the {TOP} strongest cells",
+}
 _EACH = 5  # cells of each side that are drawn for a latent
 
 
@@ -85,6 +92,7 @@ def compare_groups(
         table["second"].to_numpy(),
         *favour,
         names=(first, second),
+        unit=_UNITS[config.features] + ("" if config.transform == "none" else f", {config.transform}"),
         title=f"{first} and {second}",
     )
     save(drawn, folder / "scatter")
@@ -147,12 +155,19 @@ def compare_patients(
     caveats = _caveats(side, first, second)
     covariate = None if adjust is None else patient_column(data, adjust)[side != 0]
     rows, side = side != 0, side[side != 0]
-    data = ad.AnnData(np.asarray(data.X[rows]), data.obs[rows].copy(), data.var, uns=data.uns)  # without its layers
+    values = transformed(data[rows], config.features, config.transform)
+    data = ad.AnnData(values, data.obs[rows].copy(), data.var, uns=data.uns)  # without its layers
     warnings = cohort_warnings(data, target, config.seed)
-    settings = {key: value for key, value in asdict(config).items() if key not in {"top", "shown", "bootstrap"}}
+    people = pd.factorize(data.obs["patient"].astype(str))[0]
+    settings = {name: getattr(config, name) for name in ("prevalence", "permutations", "seed")}
     try:
         table = compare(
-            np.asarray(data.X), side > 0, make_strata(covariate, len(side)), draws=config.bootstrap, **settings
+            values,
+            side > 0,
+            make_strata(covariate, len(side)),
+            patients=people,
+            draws=config.bootstrap,
+            **settings,
         )
     except ValueError as error:
         raise Unanswerable(f"--adjust {adjust}: {error}; {first} and {second} cannot be compared within it.") from error

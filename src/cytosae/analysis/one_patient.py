@@ -14,10 +14,11 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from cytosae.analysis.classification import MODELS, RESULT
-from cytosae.artefacts import Manifest, read_json
+from cytosae.artefacts import Manifest, outdated, read_json
 from cytosae.cohort import (
     RULE,
     Classifier,
+    Representation,
     as_records,
     cell_scores,
     patient_column,
@@ -235,17 +236,22 @@ def predict(
     manifest = Manifest.load(folder)
     if manifest is None:
         return None
+    if why := outdated("classification", manifest.version):
+        caveats.append(f"{folder} was {why}; it is left out: run `cytosae classify` again")
+        return None
     if manifest.inputs.get("barcodes") != barcodes_sha256:
         caveats.append(f"{folder} is a classification of other barcodes, left out: run `cytosae classify` again")
         return None
     result = read_json(folder / RESULT)
-    models = read_classifiers(folder / MODELS, list(result["classes"]))
+    kinds = [Representation(choice["features"], choice["transform"]) for choice in result["model"]["choices"]]
+    models = read_classifiers(folder / MODELS, list(result["classes"]), kinds)
     fold = result["model"]["rows"].get(patient.name, -1)
     unseen = fold >= 0 or patient.name not in result["model"]["rows"]
     model: Classifier = models[1 + fold]
-    probability = model.probabilities(patient.barcode)[0]
+    (values,) = model.representation.values(patient.data[[patient.row]])
+    (probability,) = model.probabilities(values[None])
     predicted = model.classes[int(probability.argmax())]
-    adds = model.concept_contributions(patient.barcode, predicted)
+    adds = model.concept_contributions(values, predicted)
     carrying = np.argsort(-adds, kind="stable")[:CARRYING]
     cells = model.cell_contributions(patient.counts, predicted)
     return Prediction(

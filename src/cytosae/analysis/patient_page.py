@@ -147,7 +147,11 @@ def _shown_against(patient: Patient, viewer: Viewer, unusual: Against) -> tuple[
     weights = np.zeros(patient.data.n_vars)
     weights[unusual.chosen] = 1 / unusual.table.loc[unusual.chosen, "scale"]
     cells = _tiles(
-        patient, viewer, unusual.shown, weights, [f"score {number(unusual.scores[i])}" for i in unusual.shown]
+        patient,
+        viewer,
+        unusual.shown,
+        np.tile(weights, (len(unusual.shown), 1)),
+        [f"score {number(unusual.scores[i])}" for i in unusual.shown],
     )
     concepts = [
         Concept(
@@ -189,13 +193,16 @@ def _concept_tiles(patient: Patient, viewer: Viewer, latent: int) -> list[Tile]:
 def _tiles(
     patient: Patient, viewer: Viewer, positions: NDArray[np.int64], weights: NDArray[np.float64], notes: Sequence[str]
 ) -> list[Tile]:
-    """Cells with the patches that make their score: the sum of the weights of each patch's active latents."""
+    """Cells with the patches that make their score: the sum of the weights of each patch's active latents.
+
+    `weights` are of each cell, ``(n_shown, n_latents)``.
+    """
     rows = viewer.token_rows.loc[patient.cells.index[positions].astype(str)].to_numpy()
-    latents = np.flatnonzero(weights)
     maps = []
-    for tokens in viewer.tokens(rows):
+    for tokens, weight in zip(viewer.tokens(rows), weights, strict=True):
+        latents = np.flatnonzero(weight)
         active = _active(viewer, tokens, latents, patient.threshold)
-        maps.append(np.maximum(active @ weights[latents], 0)[1:].reshape(viewer.grid))
+        maps.append(np.maximum(active @ weight[latents], 0)[1:].reshape(viewer.grid))
     top = max(float(map_.max()) for map_ in maps)
     cells = viewer.source.cells.iloc[rows]
     images = map(cell_image, cells["path"], intensities(cells))
@@ -221,10 +228,11 @@ def _prediction(patient: Patient, viewer: Viewer, prediction: Prediction) -> tup
         "theirs of what the patches add. The concepts and cells that add most are shown."
     )
     notes = [f"adds {prediction.cells[i]:+.2g}" for i in prediction.shown]
+    patches = model.patch_weights(patient.counts, predicted)[prediction.shown].toarray()
     section = Section(
         "Prediction",
         text,
-        cells=_tiles(patient, viewer, prediction.shown, model.direction(predicted), notes),
+        cells=_tiles(patient, viewer, prediction.shown, patches, notes),
         concepts=[
             Concept(viewer.title(int(s)), [f"adds {prediction.adds[s]:+.2g}"], _concept_tiles(patient, viewer, int(s)))
             for s in prediction.concepts

@@ -74,8 +74,8 @@ def classify(
 ) -> None:
     """Predict the diagnosis of patients from their barcodes, cross-validated over patients.
 
-    Warnings of leaks and confounders come first. Weighted F1 with interval and permutation null, beside baselines in
-    the same folds; the threshold of the latents is chosen inside the training patients.
+    Warnings of leaks and confounders come first. Weighted F1 with interval and permutation null, beside the paper's form
+    and baselines in the same folds; representation and penalty are chosen inside the training patients.
     """
     from cytosae.analysis import classify as classify_patients
     from cytosae.cohort import CLASSIFICATION
@@ -87,7 +87,7 @@ def classify(
     if as_json:
         answer(result, as_json)
         return
-    lines = {row["method"]: with_interval(row) for row in result["methods"]}
+    lines = {row["method"]: f"{with_interval(row)}, AUROC {row['auroc']:.3g}" for row in result["methods"]}
     if "left_out" in result:
         column = result["left_out"]["column"]
         lines |= {f"{row['method']}, {column} left out": with_interval(row) for row in result["left_out"]["methods"]}

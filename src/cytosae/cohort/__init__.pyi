@@ -6,23 +6,18 @@ from .barcodes import (
     pooled_mean_activation,
     variance_between,
 )
-from .baselines import PatientTokens, patient_tokens
-from .cross_validation import (
-    PAPER_THRESHOLD,
-    Predictions,
-    Sweep,
-    choose_threshold,
-    cross_validate,
-    figures,
-    linear_predictor,
-    method_table,
-    sweep,
-)
+from .baselines import PatientTokens, patient_tokens, rows_of_cells
+from .blocks import TOP, CountSums
+from .colours import colour_histograms
+from .cross_validation import Predictions, cross_validate, figures, method_table
 from .differences import as_records, compare, make_strata, most_different
 from .explanation import Classifier, read_classifiers, trained, write_classifiers
 from .folds import Folds, given_folds, stratified_folds
 from .multiple_instance import Bags, predict_bags
 from .outliers import RULE, cell_scores, selected, unusual
+from .representation import PAPER, Representation, transformed
+from .scores import weighted_f1
+from .selection import Choice, Chosen, Products, candidates, choose, chosen_predictions
 from .storage import (
     BARCODES,
     CLASSIFICATION,
@@ -34,37 +29,47 @@ from .storage import (
     why_other_concepts,
 )
 from .task import ClassificationTask, classification_task, patient_column
+from .threshold_sweep import PAPER_THRESHOLD, Sweep, sweep
 from .warnings import CohortWarning, association, cohort_warnings
 
 __all__ = [
     "BARCODES",
     "CLASSIFICATION",
     "COHORT",
+    "PAPER",
     "PAPER_THRESHOLD",
     "RULE",
+    "TOP",
     "Bags",
     "BarcodeSums",
+    "Choice",
+    "Chosen",
     "ClassificationTask",
     "Classifier",
     "CohortWarning",
+    "CountSums",
     "Folds",
     "PatientTokens",
     "Predictions",
+    "Products",
+    "Representation",
     "Sweep",
     "as_records",
     "association",
     "barcode_correlation",
+    "candidates",
     "cell_scores",
-    "choose_threshold",
+    "choose",
+    "chosen_predictions",
     "classification_task",
     "cohort_warnings",
+    "colour_histograms",
     "compare",
     "cross_validate",
     "disease_barcodes",
     "figures",
     "given_folds",
     "is_barcodes",
-    "linear_predictor",
     "make_barcodes",
     "make_strata",
     "method_table",
@@ -77,12 +82,15 @@ __all__ = [
     "read_barcodes",
     "read_classifiers",
     "read_methods",
+    "rows_of_cells",
     "selected",
     "stratified_folds",
     "sweep",
     "trained",
+    "transformed",
     "unusual",
     "variance_between",
+    "weighted_f1",
     "why_other_concepts",
     "write_classifiers",
 ]

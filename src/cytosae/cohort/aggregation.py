@@ -248,8 +248,11 @@ def _anndata(
         },
         index=pd.Index([str(latent) for latent in range(len(mean))], name="latent"),
     )
-    data = ad.AnnData(sums.barcodes(), obs, var)
-    data.layers["standard_error"] = sums.standard_errors()
+    data = ad.AnnData(sums.counts.barcodes(), obs, var)
+    data.layers.update(sums.counts.layers())
+    if config.by_cell_type:
+        data.layers.update(sums.counts.for_pooling())
+        data.obsm["largest_counts"] = sums.counts.largest
     data.layers["mean_activation"] = sums.mean_activation()
     data.layers["active_cells"] = sums.active.astype(np.int32)
     if "label" in cells and not config.by_cell_type and cells["label"].notna().any():

@@ -8,6 +8,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
 
+from cytosae.cohort.blocks import CountSums
 from cytosae.concepts import Groups
 
 
@@ -21,16 +22,13 @@ class BarcodeSums:
 
     patients: Groups
     """Cells of each patient, and sums of m_i[s] over them."""
-    counts: NDArray[np.float64]
-    """Sum of a_i[s] over the patient's cells, whole numbers, ``(n_patients, n_latents)``."""
-    squares: NDArray[np.float64]
-    """Sum of a_i[s] squared, ``(n_patients, n_latents)``."""
+    counts: CountSums
+    """Sums of a_i[s] over them."""
 
     @classmethod
     def empty(cls, n_patients: int, n_latents: int) -> BarcodeSums:
         """Of no cells yet."""
-        shape = (n_patients, n_latents)
-        return cls(Groups.empty(map(str, range(n_patients)), n_latents), np.zeros(shape), np.zeros(shape))
+        return cls(Groups.empty(map(str, range(n_patients)), n_latents), CountSums.empty(n_patients, n_latents))
 
     @classmethod
     def from_cells(
@@ -52,16 +50,11 @@ class BarcodeSums:
     def add(self, counts: sp.csr_matrix, means: sp.csr_matrix, patients: ArrayLike) -> None:
         """Take in more cells; see `from_cells`."""
         codes = np.asarray(patients, dtype=np.int64)
-        known = np.flatnonzero(codes >= 0)
-        who, position = np.unique(codes[known], return_inverse=True)
-        member = sp.csr_matrix((np.ones(len(known)), (position, known)), shape=(len(who), len(codes)))
-        squares = sp.csr_matrix((counts.data.astype(float) ** 2, counts.indices, counts.indptr), shape=counts.shape)
         self.patients.add(sp.csr_matrix(means), codes)
-        self.counts[who] += (member @ counts).toarray()
-        self.squares[who] += (member @ squares).toarray()
+        self.counts.add(sp.csr_matrix(counts), codes)
 
     def __add__(self, other: BarcodeSums) -> BarcodeSums:
-        return BarcodeSums(self.patients + other.patients, self.counts + other.counts, self.squares + other.squares)
+        return BarcodeSums(self.patients + other.patients, self.counts + other.counts)
 
     @property
     def n_cells(self) -> NDArray[np.int64]:
@@ -77,23 +70,6 @@ class BarcodeSums:
     def total(self) -> NDArray[np.float64]:
         """Sum of m_i[s], ``(n_patients, n_latents)``."""
         return self.patients.total
-
-    def barcodes(self) -> NDArray[np.float32]:
-        """Patient barcodes a_p[s]: the mean of a_i[s] over the patient's images (Eq. 3); ``(n_patients, n_latents)``.
-
-        Divided by the number of images, as the equation says; the published code divides by the number of latents,
-        which makes a patient with twice the cells look twice as abnormal.
-        """
-        return (self.counts / np.maximum(self.n_cells, 1)[:, None]).astype(np.float32)
-
-    def standard_errors(self) -> NDArray[np.float32]:
-        """Standard error of each barcode, from the spread of a_i[s] over the patient's images; ``(n_patients, n_latents)``.
-
-        One image says nothing of a spread: there the error is taken to be as large as the barcode.
-        """
-        n = self.n_cells[:, None].astype(float)
-        spread = np.maximum(self.squares - self.counts**2 / np.maximum(n, 1), 0) / np.maximum(n - 1, 1)
-        return np.where(n > 1, np.sqrt(spread / np.maximum(n, 1)), self.barcodes()).astype(np.float32)
 
     def mean_activation(self) -> NDArray[np.float32]:
         """Mean of m_i[s] over all the patient's images; ``(n_patients, n_latents)``."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import anndata as ad
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from cytosae.cohort.multiple_instance import Bags
@@ -24,8 +25,43 @@ class PatientTokens:
     """Mean CLS token over the patient's cells, ``(n_rows, d_model)``."""
     patches: NDArray[np.float32]
     """Mean over all patch tokens of the patient's cells, ``(n_rows, d_model)``."""
+    largest: NDArray[np.float32]
+    """Largest value of each dimension over a cell's patch tokens, mean over the patient's cells; ``(n_rows, d_model)``."""
     bags: Bags
     """CLS tokens of all cells."""
+
+    def pooled(self) -> dict[str, NDArray[np.float32]]:
+        """Features of each baseline that pools tokens, by its name."""
+        return {
+            "mean CLS token": self.cls,
+            "mean patch token": self.patches,
+            "mean and maximum of patch tokens": np.concatenate([self.patches, self.largest], axis=1),
+        }
+
+
+def rows_of_cells(cells: pd.DataFrame, data: ad.AnnData) -> NDArray[np.int64]:
+    """Row of the barcodes to which each cell belongs, negative for cells of nobody there, ``(n_cells,)``.
+
+    Raises
+    ------
+    CytosaeError
+        The table lacks cells of a patient, or has more of them than the barcode counted.
+    """
+    key = cells["dataset"].astype(str) + "\n" + cells["patient"].astype(str)
+    if "cell_type" in data.obs:
+        key = key + "\n" + cells["label"].astype(str)
+    obs = data.obs[["dataset", "patient", *(["cell_type"] if "cell_type" in data.obs else [])]].astype(str)
+    row_of_cell = {name: row for row, name in enumerate(obs.agg("\n".join, axis=1))}
+    rows = key.map(row_of_cell).fillna(-1).to_numpy(np.int64)
+    counts = np.bincount(rows[rows >= 0], minlength=data.n_obs)
+    barcode = data.obs["n_cells"].to_numpy()
+    if (wrong := np.flatnonzero(counts != barcode)).size:
+        row = int(wrong[0])
+        raise CytosaeError(
+            f"the tokens have {counts[row]} cells of {data.obs_names[row]}, the barcode {barcode[row]}. Give the tokens of "
+            "the cells that the barcodes were made of."
+        )
+    return rows
 
 
 def patient_tokens(source: TokenSource, data: ad.AnnData) -> PatientTokens:
@@ -43,31 +79,22 @@ def patient_tokens(source: TokenSource, data: ad.AnnData) -> PatientTokens:
     CytosaeError
         The tokens lack cells of a patient, or have more of them than the barcode counted.
     """
-    cells = source.cells
-    key = cells["dataset"].astype(str) + "\n" + cells["patient"].astype(str)
-    if "cell_type" in data.obs:
-        key = key + "\n" + cells["label"].astype(str)
-    obs = data.obs[["dataset", "patient", *(["cell_type"] if "cell_type" in data.obs else [])]].astype(str)
-    row_of_cell = {name: row for row, name in enumerate(obs.agg("\n".join, axis=1))}
-    patient_rows = key.map(row_of_cell).fillna(-1).to_numpy(np.int64)
-    counts = np.bincount(patient_rows[patient_rows >= 0], minlength=data.n_obs)
-    if (wrong := np.flatnonzero(counts != data.obs["n_cells"].to_numpy())).size:
-        row = int(wrong[0])
-        raise CytosaeError(
-            f"the tokens have {counts[row]} cells of {data.obs_names[row]}, the barcode {data.obs['n_cells'].iloc[row]}. "
-            "Give the tokens of the cells that the barcodes were made of."
-        )
+    patient_rows = rows_of_cells(source.cells, data)
     wanted = np.flatnonzero(patient_rows >= 0)
     cls = np.zeros((len(wanted), source.layout.d_model), np.float32)
-    patches = np.zeros_like(cls)
+    patches, largest = np.zeros_like(cls), np.zeros_like(cls)
     with progress("tokens of patients", len(wanted), "cells") as bar:
         batches = [wanted[i : i + _BATCH] for i in range(0, len(wanted), _BATCH)]
         done = 0
         for tokens in source.stream(batches):
             cls[done : done + len(tokens)] = tokens[:, 0].float().numpy()
             patches[done : done + len(tokens)] = tokens[:, 1:].float().mean(dim=1).numpy()
+            largest[done : done + len(tokens)] = tokens[:, 1:].float().amax(dim=1).numpy()
             done += len(tokens)
             bar.to(done)
     cell_rows = [np.flatnonzero(patient_rows[wanted] == row) for row in range(data.n_obs)]
-    means = [np.stack([values[rows].mean(axis=0) for rows in cell_rows]) for values in (cls, patches)]
-    return PatientTokens(means[0], means[1], Bags(cls, cell_rows))
+
+    def mean(values: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.stack([values[rows].mean(axis=0) for rows in cell_rows])
+
+    return PatientTokens(mean(cls), mean(patches), mean(largest), Bags(cls, cell_rows))

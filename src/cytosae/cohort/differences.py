@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import false_discovery_control, rankdata
 
@@ -35,6 +36,7 @@ def compare(
     first: ArrayLike,
     strata: ArrayLike | None = None,
     *,
+    patients: ArrayLike | None = None,
     prevalence: float = 0.1,
     draws: int = 1000,
     permutations: int = 10_000,
@@ -53,6 +55,9 @@ def compare(
         Whether a patient is in the first group, ``(n_patients,)``.
     strata
         `make_strata`, ``(n_patients,)``; one for all if None.
+    patients
+        Number of each row's patient, ``(n_patients,)``; each row is one if None. Rows of one patient in a group and stratum,
+        as from two data sets, count as one, their mean: as two they would make p values too small.
     prevalence
         A latent is tested where it occurs (a_p[s] > 0) in at least this share of the patients of both groups
         together: a filter that does not know the groups, so that it spoils no p value.
@@ -74,6 +79,8 @@ def compare(
     """
     values, side = np.asarray(barcodes, np.float32), np.asarray(first, bool)
     codes = np.zeros(len(side), np.int64) if strata is None else np.asarray(strata)
+    if patients is not None:
+        values, side, codes = _people(values, side, codes, np.asarray(patients))
     pairs = [(np.flatnonzero((codes == s) & side), np.flatnonzero((codes == s) & ~side)) for s in np.unique(codes)]
     pairs = [(a, b) for a, b in pairs if len(a) and len(b)]
     if not pairs:
@@ -105,6 +112,19 @@ def most_different(table: pd.DataFrame, count: int = 50) -> tuple[NDArray[np.int
     order = np.argsort(-table["difference"].to_numpy(), kind="stable")
     ordered = table["difference"].to_numpy()[order]
     return order[ordered > 0][:count], order[ordered < 0][::-1][:count]
+
+
+def _people(
+    values: NDArray[np.float32], side: NDArray[np.bool_], codes: NDArray[np.integer], patients: NDArray[np.integer]
+) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.integer]]:
+    """One row for the rows of a patient in the same group and stratum: their mean."""
+    keys = np.stack([patients, side, codes], axis=1)
+    _, first, person = np.unique(keys, axis=0, return_index=True, return_inverse=True)
+    if len(first) == len(values):
+        return values, side, codes
+    member = sp.csr_matrix((np.ones(len(values)), (person.ravel(), np.arange(len(values)))))
+    means = (member @ values) / np.asarray(member.sum(axis=1))
+    return means.astype(np.float32), side[first], codes[first]
 
 
 _Pairs = list[tuple[NDArray[np.int64], NDArray[np.int64]]]

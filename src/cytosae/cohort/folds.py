@@ -105,3 +105,35 @@ def given_folds(column: pd.Series, target: NDArray[np.integer], groups: Sequence
     if (codes < 0).any():
         caveats.append(f"{title}: {(codes < 0).sum()} patients have no value, they are trained on and not predicted")
     return Folds(codes[None].astype(np.int64), tuple(map(str, names)), f"one {title} left out", True, tuple(caveats))
+
+
+def shuffled_within(
+    row_folds: NDArray[np.integer],
+    target: NDArray[np.integer],
+    units: NDArray[np.integer],
+    draws: int,
+    seed: int,
+) -> NDArray[np.int64]:
+    """Labels shuffled among the patients of the same fold with as many rows, ``(n_draws, n_rows)``.
+
+    The rows of one patient move together: shuffled apart, the labels of a patient with two rows would differ, and the null
+    would be narrower than chance.
+
+    Parameters
+    ----------
+    row_folds, target
+        Fold and class of each row, ``(n_rows,)``.
+    units
+        Patient of each row, ``(n_rows,)``.
+    """
+    rng = np.random.default_rng([seed, 7])
+    shuffled = np.repeat(np.asarray(target, np.int64)[None], draws, axis=0)
+    sizes = np.bincount(units)
+    for fold in np.unique(row_folds):
+        for size in np.unique(sizes[units[row_folds == fold]]):
+            rows = np.flatnonzero((row_folds == fold) & (sizes[units] == size))
+            by_patient = rows[np.argsort(units[rows], kind="stable")].reshape(-1, size)
+            labels = np.asarray(target, np.int64)[by_patient]
+            for draw in shuffled:
+                draw[by_patient] = rng.permutation(labels)
+    return shuffled

@@ -18,15 +18,35 @@ _NEVER = -1e30  # logit of a class that the training rows lack; infinity would m
 _NEWTON, _CONJUGATE, _HALVINGS = 100, 60, 30  # steps at most
 
 
+_Pair: TypeAlias = tuple[NDArray[np.float64], NDArray[np.float64]]
+"""Of all fits: something for the weights ``(r, n_classes, n_fits)`` and for the intercepts ``(n_classes, n_fits)``."""
+
+
 def penalty(n_classes: int, n_rows: int) -> float:
     """C = c n / 100 (section 3.3 of CytoSAE; the convention of the DinoBloom evaluation)."""
     return n_classes * n_rows / 100
 
 
+def centred_products(features: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Products of all barcodes with one another, over their mean; ``(n_rows, n_rows)`` of ``(n_rows, n_latents)``.
+
+    Over the mean, since what all barcodes share is larger than what they differ by and would cost digits. Which mean it is
+    does not matter: `fit` centres on its training rows.
+    """
+    wide = np.array(features, np.float64)
+    wide -= wide.mean(axis=0)
+    return np.asarray(wide @ wide.T)
+
+
+def spread(products: NDArray[np.float64]) -> float:
+    """Mean squared distance of some rows from their mean, from their products ``(n_rows, n_rows)``."""
+    return float((np.trace(products) - products.mean(axis=0).sum()) / len(products))
+
+
 def threshold_products(
     features: NDArray[np.floating], log_mean: ArrayLike, thresholds: Sequence[float]
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Products of all barcodes with one another at every threshold.
+    """`centred_products` of all barcodes at every threshold.
 
     Parameters
     ----------
@@ -45,7 +65,7 @@ def threshold_products(
     counts = np.zeros(len(cuts), np.int64)
     for cut in range(len(cuts)):
         columns = features[:, level == cut + 1]
-        products[cut] = columns @ columns.T
+        products[cut] = centred_products(columns)
         counts[cut] = columns.shape[1]
     products = np.cumsum(products[::-1], axis=0)[::-1]
     return products[position], np.cumsum(counts[::-1])[::-1][position]
@@ -70,7 +90,18 @@ class Fits:
 
 
 def fit(products: NDArray[np.float64], targets: NDArray[np.integer], n_classes: int, tolerance: float = 1e-4) -> Fits:
-    """Multinomial logistic regression with L2 penalty, C = c n / 100, for several label vectors of the same rows.
+    """`fit_path` with the paper's C = c n / 100 alone."""
+    return fit_path(products, targets, n_classes, (penalty(n_classes, len(products)),), tolerance)[0]
+
+
+def fit_path(
+    products: NDArray[np.float64],
+    targets: NDArray[np.integer],
+    n_classes: int,
+    strengths: Sequence[float],
+    tolerance: float = 1e-4,
+) -> list[Fits]:
+    """Multinomial logistic regression with L2 penalty for several label vectors of the same rows, at several strengths.
 
     The models that scikit-learn's ``LogisticRegression`` gives on the barcodes themselves. The intercept bears no
     penalty, so that centring the barcodes changes nothing but the number of steps.
@@ -81,6 +112,8 @@ def fit(products: NDArray[np.float64], targets: NDArray[np.integer], n_classes: 
         Of the training rows' barcodes, ``(n_train, n_train)``.
     targets
         Class of each row, ``(n_fits, n_train)``. A class that a label vector lacks gets probability 0.
+    strengths
+        C, the inverse of the penalty, rising: each fit starts from the one before.
     tolerance
         Largest entry of the gradient of the mean loss at the end.
     """
@@ -89,27 +122,40 @@ def fit(products: NDArray[np.float64], targets: NDArray[np.integer], n_classes: 
     values, vectors = np.linalg.eigh(centre @ products @ centre)
     usable = values > max(values[-1], 0) * 1e-10  # none where all barcodes are alike: the shares of the classes remain
     root = np.sqrt(values[usable])
-    # With two classes one vector of weights bears the penalty; here each class has one, minus the other: half each.
-    c = penalty(n_classes, n) / (2 if n_classes == 2 else 1)
-    weights, intercept = _newton(vectors[:, usable] * root, targets, n_classes, c, tolerance)
-    dual = np.einsum("rcf,rn->fcn", weights / root[:, None, None], vectors[:, usable].T @ centre, optimize=True)
-    return Fits(dual, intercept.T - dual @ products.mean(axis=1))
+    back = vectors[:, usable].T @ centre
+    fits, start = [], None
+    for strength in strengths:
+        # With two classes one vector of weights bears the penalty; here each class has one, minus the other: half each.
+        c = strength / (2 if n_classes == 2 else 1)
+        start = weights, intercept = _newton(vectors[:, usable] * root, targets, n_classes, c, tolerance, start)
+        dual = np.einsum("rcf,rn->fcn", weights / root[:, None, None], back, optimize=True)
+        fits.append(Fits(dual, intercept.T - dual @ products.mean(axis=1)))
+    return fits
 
 
 def _newton(
-    rows: NDArray[np.float64], targets: NDArray[np.integer], n_classes: int, c: float, tolerance: float
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    rows: NDArray[np.float64],
+    targets: NDArray[np.integer],
+    n_classes: int,
+    c: float,
+    tolerance: float,
+    start: _Pair | None = None,
+) -> _Pair:
     """Newton's method with conjugate gradients for all label vectors side by side, the last axis of every array.
 
     `rows` ``(n, r)`` have columns that are orthogonal and sum to 0, so that the diagonal of their products
-    preconditions well. Returns weights ``(r, n_classes, n_fits)`` and intercepts ``(n_classes, n_fits)``.
+    preconditions well. Returns weights ``(r, n_classes, n_fits)`` and intercepts ``(n_classes, n_fits)``, which `start` has
+    of another strength.
     """
     n, r = rows.shape
     truth = np.ascontiguousarray(np.eye(n_classes)[targets].transpose(1, 2, 0))  # (n, classes, fits)
-    frequencies = truth.mean(axis=0)
-    intercept = np.where(frequencies > 0, np.log(np.maximum(frequencies, 1e-300)), _NEVER)
-    weights = np.zeros((r, *intercept.shape))
-    logits = np.broadcast_to(intercept, truth.shape).copy()
+    if start is None:
+        frequencies = truth.mean(axis=0)
+        intercept = np.where(frequencies > 0, np.log(np.maximum(frequencies, 1e-300)), _NEVER)
+        weights = np.zeros((r, *intercept.shape))
+    else:
+        weights, intercept = start[0].copy(), start[1].copy()
+    logits = np.tensordot(rows, weights, 1) + intercept
     lengths = (rows**2).sum(axis=0)[:, None, None]
     value = _loss(logits, truth, weights, c)
     active = np.arange(len(targets))
@@ -143,11 +189,11 @@ def _newton(
         step = _conjugate(curvature, (-slope_w, -slope_b), scale, np.minimum(0.25, np.sqrt(size[going])))
         rate = _inner((slope_w, slope_b), step)
         change = forward(*step)
-        start = weights[..., active], logits[..., active], truth[..., active]
+        at = weights[..., active], logits[..., active], truth[..., active]
         length = np.ones(len(active))
         for _ in range(_HALVINGS):
-            tried_w, tried = start[0] + length * step[0], start[1] + length * change
-            reached = _loss(tried, start[2], tried_w, c)
+            tried_w, tried = at[0] + length * step[0], at[1] + length * change
+            reached = _loss(tried, at[2], tried_w, c)
             good = reached <= value[active] + 1e-4 * length * rate + 1e-12 * np.abs(value[active])
             if good.all():
                 break
@@ -155,10 +201,6 @@ def _newton(
         weights[..., active], logits[..., active], value[active] = tried_w, tried, reached
         intercept[:, active] += length * step[1]
     return weights, intercept
-
-
-_Pair: TypeAlias = tuple[NDArray[np.float64], NDArray[np.float64]]
-"""Of all fits: something for the weights ``(r, n_classes, n_fits)`` and for the intercepts ``(n_classes, n_fits)``."""
 
 
 def _inner(one: _Pair, other: _Pair) -> NDArray[np.float64]:

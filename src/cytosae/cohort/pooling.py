@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import anndata as ad
 import numpy as np
 import pandas as pd
 
 from cytosae.cohort.barcodes import disease_barcodes
+from cytosae.cohort.blocks import LARGEST, CountSums
 from cytosae.concepts.schema import IMAGE_COLUMNS
 
 
 def over_cell_types(data: ad.AnnData) -> ad.AnnData:
     """One barcode per patient, as `cytosae.cohort.make_barcodes` makes it of the same cells without their types.
 
-    A patient's mean is that of the types weighted by their cells; the standard error follows from the sums and squares of
-    the types.
+    Count, share and top are pooled exactly, dispersion and errors to the digits of float32: barcodes by cell type keep what
+    that needs.
 
     Parameters
     ----------
     data
-        Barcodes by cell type.
+        Barcodes by cell type. Those of an earlier version have no blocks beside the count; the pooled have none then.
     """
     keys = ["dataset", "patient"]
     grouped = data.obs.groupby(keys, sort=True, observed=True)
@@ -30,15 +33,12 @@ def over_cell_types(data: ad.AnnData) -> ad.AnnData:
         np.add.at(total, codes, values)
         return total
 
-    barcodes, n = np.asarray(data.X, np.float64), summed(cells)
-    sums = summed(cells * barcodes)
-    # A single cell's error is its barcode, which says nothing of a spread.
-    spread = np.where(cells > 1, np.square(data.layers["standard_error"], dtype=np.float64) * cells * (cells - 1), 0)
-    squares = summed(spread + cells * barcodes**2)
-    mean = sums / n
-    error = np.sqrt(np.maximum(squares - n * mean**2, 0) / np.maximum(n - 1, 1) / n)
-    pooled = ad.AnnData(mean.astype(np.float32), _patients(data, codes), data.var.copy())
-    pooled.layers["standard_error"] = np.where(n > 1, error, mean).astype(np.float32)
+    sums = [_sums(data[codes == patient]).pooled() for patient in range(grouped.ngroups)]
+    blocks = [one.layers() for one in sums]
+    n = summed(cells)
+    pooled = ad.AnnData(np.concatenate([one.barcodes() for one in sums]), _patients(data, codes), data.var.copy())
+    known = [name for name in blocks[0] if name in data.layers]
+    pooled.layers.update({name: np.concatenate([one[name] for one in blocks]) for name in known})
     pooled.layers["mean_activation"] = (summed(cells * data.layers["mean_activation"]) / n).astype(np.float32)
     pooled.layers["active_cells"] = summed(data.layers["active_cells"]).astype(np.int32)
     types = data.obs["cell_type"].cat
@@ -51,6 +51,17 @@ def over_cell_types(data: ad.AnnData) -> ad.AnnData:
         pooled.varm["disease_barcodes"] = disease_barcodes(pooled.X, diagnoses.codes, len(diagnoses.categories)).T
         pooled.uns["diseases"] = diagnoses.categories.to_numpy(object)
     return pooled
+
+
+def _sums(data: ad.AnnData) -> CountSums:
+    """The sums of each cell type; of barcodes of an earlier version those from which the count and its error follow."""
+    layers: dict[str, Any] = dict(data.layers)
+    for name in ("share", "third_moment", "fourth_moment"):
+        layers.setdefault(name, np.zeros(1))
+    largest = data.obsm.get("largest_counts")
+    if largest is None:
+        largest = np.zeros((*data.shape, LARGEST), np.uint16)
+    return CountSums.from_barcodes(data.obs["n_cells"], np.asarray(data.X), layers, largest)
 
 
 def _patients(data: ad.AnnData, codes: np.ndarray) -> pd.DataFrame:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -55,6 +56,62 @@ def weighted_f1(counts: NDArray[np.float64]) -> NDArray[np.float64]:
     scores = class_scores(counts)
     total = scores["support"].sum(axis=-1)
     return np.divide((scores["f1"] * scores["support"]).sum(axis=-1), total, out=np.zeros_like(total), where=total > 0)
+
+
+def macro_f1(counts: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Mean F1 of the classes that occur; ``(...)``."""
+    return _mean_of_occurring(counts, "f1")
+
+
+def balanced_accuracy(counts: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Mean recall of the classes that occur; ``(...)``."""
+    return _mean_of_occurring(counts, "recall")
+
+
+def _mean_of_occurring(counts: NDArray[np.float64], name: str) -> NDArray[np.float64]:
+    scores = class_scores(counts)
+    occurs = scores["support"] > 0
+    return np.asarray((scores[name] * occurs).sum(axis=-1) / np.maximum(occurs.sum(axis=-1), 1))
+
+
+SCORES: Mapping[str, Callable[[NDArray[np.float64]], NDArray[np.float64]]] = {
+    "weighted_f1": weighted_f1,
+    "macro_f1": macro_f1,
+    "balanced_accuracy": balanced_accuracy,
+}
+"""Scores of confusion counts ``(..., n_classes, n_classes)``, by name."""
+
+
+def area_under_curve(probability: ArrayLike, truth: ArrayLike, weights: ArrayLike | None = None) -> NDArray[np.float64]:
+    """AUROC of each class against the rest, mean over the classes that occur; ties count half.
+
+    Parameters
+    ----------
+    probability
+        ``(n_rows, n_classes)``.
+    truth
+        ``(n_rows,)``.
+    weights
+        How often each row counts, ``(n_draws, n_rows)``; once each if None.
+
+    Returns
+    -------
+    ``()``, with weights ``(n_draws,)``; NaN where one class alone occurs.
+    """
+    p, true = np.asarray(probability, float), np.asarray(truth)
+    row_weights = np.ones((1, len(true))) if weights is None else np.asarray(weights, float)
+    areas = []
+    for c in range(p.shape[1]):
+        inside = true == c
+        higher = p[inside, c][:, None] - p[~inside, c]
+        wins = (higher > 0) + 0.5 * (higher == 0)
+        of_class, of_rest = row_weights[:, inside], row_weights[:, ~inside]
+        pairs = of_class.sum(axis=1) * of_rest.sum(axis=1)
+        won = ((of_class @ wins) * of_rest).sum(axis=1)
+        areas.append(np.divide(won, pairs, out=np.full(len(pairs), np.nan), where=pairs > 0))
+    occurs = np.isfinite(areas).sum(axis=0)
+    mean = np.divide(np.nansum(areas, axis=0), occurs, out=np.full(len(occurs), np.nan), where=occurs > 0)
+    return mean[0] if weights is None else mean
 
 
 def calibration(probability: ArrayLike, truth: ArrayLike, bins: int = 8) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cytosae.cohort.barcodes import pooled_mean_activation
+from cytosae.concepts.quality.resampling import group_codes
 from cytosae.errors import CytosaeError, NotFound
 
 LEAST = 2
@@ -37,6 +38,11 @@ class ClassificationTask:
     def patients(self) -> list[str]:
         """The patient of each row: rows of one patient stay together."""
         return self.data.obs["patient"].astype(str).tolist()
+
+    @property
+    def units(self) -> NDArray[np.int64]:
+        """The patient of each row as a number, ``(n_rows,)``: what is drawn for intervals and shuffled for the null."""
+        return group_codes(len(self.patients), pd.factorize(pd.Series(self.patients))[0])
 
     def log_mean(self, rows: NDArray[np.bool_]) -> NDArray[np.float64]:
         """log10 of each latent's mean activation over the images of some patients; -inf where it is silent."""

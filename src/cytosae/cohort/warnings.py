@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -10,10 +11,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from cytosae.cohort.folds import shuffled_within
+from cytosae.cohort.linear import centred_products
 from cytosae.concepts import schema
 from cytosae.concepts.schema import BARCODES, IMAGE_COLUMNS
 
 DRAWS, LEVEL, BINS = 5000, 0.01, 5
+_ENOUGH, _BATCH = 20, 500
+_TIMES = 5  # draws for each that may be as strong at the bar
 
 
 @dataclass(frozen=True)
@@ -21,7 +26,8 @@ class CohortWarning:
     """Something that a reader has to know before the figures."""
 
     kind: str
-    """``leak`` (the answer is in the data), ``confounder`` (so does something else), ``conflict``, ``not checked``."""
+    """``leak`` (the answer is in the data), ``confounder`` (so does something else), ``variance`` (something else holds more
+    of it), ``conflict``, ``not checked``."""
     text: str
     figures: dict[str, Any]
 
@@ -30,9 +36,14 @@ class CohortWarning:
         return asdict(self)
 
 
-def association(column: ArrayLike, target: ArrayLike, draws: int = DRAWS, seed: int = 0) -> tuple[float, float]:
+def association(
+    column: ArrayLike, target: ArrayLike, draws: int = DRAWS, seed: int = 0, patients: ArrayLike | None = None
+) -> tuple[float, float]:
     """How strongly a column is associated with the class of a patient: Cramer's V without its bias (Bergsma, 2013), and its
     permutation p.
+
+    Permutations end at `draws`, or once twenty were as strong: p is then twenty divided by how many that took (Besag and
+    Clifford, 1991). So many draws, which small p values need, cost little where there is no association.
 
     Parameters
     ----------
@@ -40,7 +51,9 @@ def association(column: ArrayLike, target: ArrayLike, draws: int = DRAWS, seed: 
         Values of the patients; numbers with more than five different values are cut into fifths. Missing is a value
         too.
     target
-        Classes, ``(n_patients,)``.
+        Classes, ``(n_rows,)``.
+    patients
+        Name or number of each row's patient, whose rows are permuted together; each row is one if None.
     """
     values = pd.Series(np.asarray(column, dtype=object)).reset_index(drop=True)
     numbers = pd.to_numeric(values, errors="coerce")
@@ -53,17 +66,25 @@ def association(column: ArrayLike, target: ArrayLike, draws: int = DRAWS, seed: 
         return 0.0, 1.0
     expected = np.outer(np.bincount(rows, minlength=r), np.bincount(classes, minlength=k)) / n
 
-    def chi(labels: NDArray[np.integer]) -> float:
-        table = np.bincount(rows * k + labels, minlength=r * k).reshape(r, k)
-        return float(((table - expected) ** 2 / expected).sum())
+    def chi(labels: NDArray[np.integer]) -> NDArray[np.float64]:
+        cells = np.arange(len(labels))[:, None] * (r * k) + rows * k + labels
+        table = np.bincount(cells.ravel(), minlength=len(labels) * r * k).reshape(-1, r, k)
+        return np.asarray(((table - expected) ** 2 / expected).sum(axis=(1, 2)))
 
-    rng = np.random.default_rng(seed)
-    observed = chi(classes)
-    null = np.array([chi(rng.permutation(classes)) for _ in range(draws)])
+    units = np.arange(n) if patients is None else pd.factorize(np.asarray(patients, dtype=object))[0]
+    (observed,) = chi(classes[None])
+    as_strong, drawn = 0, 0
+    while drawn < draws and as_strong < _ENOUGH:
+        batch = shuffled_within(np.zeros(n, np.int64), classes, units, min(_BATCH, draws - drawn), seed + drawn)
+        above = np.cumsum(chi(batch) >= observed - 1e-9)
+        ends = int(np.searchsorted(above, _ENOUGH - as_strong))  # the draw that was the twentieth
+        drawn += min(ends + 1, len(batch))
+        as_strong += int(above[min(ends, len(batch) - 1)])
+    p = as_strong / drawn if as_strong >= _ENOUGH else (1 + as_strong) / (1 + drawn)
     phi = max(0.0, observed / n - (r - 1) * (k - 1) / (n - 1))
     smaller = min(r - (r - 1) ** 2 / (n - 1), k - (k - 1) ** 2 / (n - 1)) - 1
     v = float(np.sqrt(phi / smaller)) if smaller > 0 else 0.0
-    return min(1.0, v), float((1 + (null >= observed - 1e-9).sum()) / (1 + draws))
+    return min(1.0, v), float(p)
 
 
 def cohort_warnings(data: ad.AnnData, target: str, seed: int = 0) -> list[CohortWarning]:
@@ -71,7 +92,7 @@ def cohort_warnings(data: ad.AnnData, target: str, seed: int = 0) -> list[Cohort
 
     Checked are: patients with two diagnoses; cells that occur under two patients; image size or file format that
     predicts the class; any other column of the patients that does (laboratory, scanner, sex), from a permutation p of
-    0.01 divided by the number of columns looked at.
+    0.01 divided by the number of columns looked at; any column that holds more of the barcodes' variance than the class.
     """
     warnings = []
     obs = data.obs
@@ -93,8 +114,9 @@ def cohort_warnings(data: ad.AnnData, target: str, seed: int = 0) -> list[Cohort
     columns = schema.grouping(BARCODES, obs.columns, keys=("dataset",))
     columns = [c for c in columns if c != target and known[c].nunique(dropna=False) > 1]
     columns = [c for c in columns if pd.api.types.is_numeric_dtype(obs[c]) or known[c].nunique() <= len(known) // 2]
+    draws = max(DRAWS, round(_TIMES * len(columns) / LEVEL))  # or p could not get below the bar
     for column in columns:
-        v, p = association(known[column], known[target].astype(str), seed=seed)
+        v, p = association(known[column], known[target].astype(str), draws, seed, known["patient"])
         if p > LEVEL / len(columns):
             continue
         figures = {"column": column, "cramers_v": v, "p": p}
@@ -105,6 +127,33 @@ def cohort_warnings(data: ad.AnnData, target: str, seed: int = 0) -> list[Cohort
         else:
             text = f"{column} predicts the {target} (Cramer's V {v:.2f}, p {p:.2g}): leave one out, or adjust for it"
             warnings.append(CohortWarning("confounder", text, figures))
+    return warnings + _variance(data, target, columns)
+
+
+def _variance(data: ad.AnnData, target: str, columns: Sequence[str]) -> list[CohortWarning]:
+    """Columns whose groups hold more of the barcodes' variance than the classes, over what as many groups hold by chance."""
+
+    products = centred_products(np.asarray(data.X))
+
+    def share(column: str) -> float:
+        codes = pd.factorize(data.obs[column].astype(object))[0]
+        own, codes = products[np.ix_(codes >= 0, codes >= 0)], codes[codes >= 0]
+        members = np.eye(codes.max(initial=-1) + 1)[codes]
+        n, groups = members.shape
+        if not 1 < groups < n:
+            return float("nan")
+        total = np.trace(own) - own.sum() / n
+        within = np.trace(own) - (((own @ members) * members).sum(axis=0) / members.sum(axis=0)).sum()
+        return float(1 - within / total * (n - 1) / (n - groups)) if total > 0 else float("nan")
+
+    of_target = share(target)
+    warnings = []
+    for column in columns:
+        if pd.api.types.is_numeric_dtype(data.obs[column]) or not (held := share(column)) > max(of_target, 0):
+            continue
+        text = f"{column} holds {held:.0%} of the variance of the barcodes, {target} {max(of_target, 0):.0%}"
+        figures = {"column": column, "variance": held, "variance_of_target": of_target}
+        warnings.append(CohortWarning("variance", text, figures))
     return warnings
 
 

@@ -130,6 +130,16 @@ CONCEPTS = (
 BARCODES = (
     Entry("X", "", "float32", "barcode a_p[s]: mean over the patient's images of a_i[s] (Eq. 3)", "tokens"),
     Entry("layers", "standard_error", "float32", "of `X`, from the spread over the patient's images", "tokens"),
+    Entry("layers", "share", "float32", "share of the patient's images with a_i[s] > 0", "0 to 1"),
+    Entry("layers", "share_error", "float32", "standard error of `share`, binomial, not 0 at 0 and 1", "0 to 1"),
+    Entry("layers", "top", "float32", "mean of the 5 largest a_i[s]; of all, where the patient has fewer", "tokens"),
+    Entry("layers", "top_error", "float32", "standard error of `top`, from the jackknife", "tokens"),
+    Entry("layers", "dispersion", "float32", "standard deviation of a_i[s] over the patient's images", "tokens"),
+    Entry("layers", "dispersion_error", "float32", "standard error of `dispersion`, from the moments", "tokens"),
+    Entry(
+        "layers", "third_moment", "float32", "of barcodes by cell type: third central moment of a_i[s], to pool types"
+    ),
+    Entry("layers", "fourth_moment", "float32", "of barcodes by cell type: fourth central moment of a_i[s]"),
     Entry("layers", "mean_activation", "float32", "mean over the patient's images of m_i[s]", "activation"),
     Entry("layers", "active_cells", "int32", "images of the patient with m_i[s] > 0", "images"),
     Entry("obs", "dataset", "category", "data set", role="key", users=True),
@@ -154,6 +164,13 @@ BARCODES = (
     Entry("var", "mean_activation", "float64", "mean of m_i[s] over those cells", "activation"),
     Entry("var", "is_concept", "bool", _STATISTICS[-1].meaning),
     Entry("obsm", "cell_types", "float64", "fractions of the patient's labelled cells, by cell type", "0 to 1"),
+    Entry(
+        "obsm",
+        "largest_counts",
+        "uint16",
+        "of barcodes by cell type: the 6 largest a_i[s], rows x latents x 6, to pool types",
+        "tokens",
+    ),
     Entry("uns", "cell_types", "object", "the cell types"),
     Entry("varm", "disease_barcodes", "float64", "a_d[s]: mean of the barcodes of the disease's patients", "tokens"),
     Entry("uns", "diseases", "object", "the diagnoses"),

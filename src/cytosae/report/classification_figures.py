@@ -37,7 +37,6 @@ def threshold_sweep(
     n_latents: ArrayLike,
     *,
     null: tuple[float, float] | None = None,
-    chosen: float | None = None,
     paper: tuple[float, float, float] | None = None,
     title: str | None = None,
 ) -> Figure:
@@ -53,8 +52,6 @@ def threshold_sweep(
         Latents left at each threshold, ``(n_thresholds,)``.
     null
         Interval of the score with permuted labels.
-    chosen
-        The threshold that was chosen most often.
     paper
         A published result: threshold, weighted F1 and its spread.
     title
@@ -75,10 +72,6 @@ def threshold_sweep(
             properties = {"fmt": "D", "color": ACCENT, "markerfacecolor": "white", "markersize": 6, "capsize": 3}
             upper.errorbar(*paper[:2], yerr=paper[2], label="CytoSAE, as published", **properties)
         lower.plot(x, np.where(left > 0, left, np.nan), "o-", color=INK, markersize=2.5, linewidth=1.2)
-        if chosen is not None:
-            for axes in (upper, lower):
-                label = f"most often chosen: {chosen:g}" if axes is upper else None
-                axes.axvline(chosen, color=INK, linewidth=0.9, linestyle=_DASHED, label=label)
         lower.set_yscale("log")
         lower.set_ylim(0.8, 2 * np.nanmax(left, initial=5))
         lower.minorticks_off()

@@ -259,6 +259,7 @@ def comparison_scatter(
     top_b: ArrayLike,
     *,
     names: tuple[str, str],
+    unit: str = _COUNT,
     title: str | None = None,
     named: int = 10,
 ) -> Figure:
@@ -267,11 +268,13 @@ def comparison_scatter(
     Parameters
     ----------
     a, b
-        Mean count of active patches a cell of each disease, ``(n_latents,)``; latents with NaN are not drawn.
+        Mean value of each disease, ``(n_latents,)``; latents with NaN are not drawn.
     top_a, top_b
         Latents most in favour of each, strongest first.
-    names, title
-        Of the two diseases, and over the figure: both names if None.
+    names, unit
+        Of the two diseases, and of the values.
+    title
+        Over the figure: both names if None.
     named
         So many of each side are numbered.
     """
@@ -281,7 +284,7 @@ def comparison_scatter(
     tops = (np.asarray(top, dtype=int) for top in (top_a, top_b))
     sides = list(zip(tops, names, (ORANGE, BLUE), ("right", "top"), strict=True))
     others = np.setdiff1d(known, np.concatenate([latents for latents, *_ in sides]))
-    across, upwards = (wrapped(f"{name}: {_COUNT}", 55) for name in names)
+    across, upwards = (wrapped(f"{name}: {unit}", 55) for name in names)
     labels = [f"{len(latents):,} most in favour of {wrapped(name, 55)}" for latents, name, *_ in sides]
     left, below = 0.6 + depth(upwards), 0.3 + depth(across)
     with drawing(left + 5.75, 6.4 + below + sum(map(depth, labels)), layout=None) as figure:

@@ -2,11 +2,12 @@
 
 from cytosae.settings.concepts import CONCEPT_THRESHOLD, POSITION_SHARE, EncodeConfig, EvaluateConfig
 from cytosae.settings.declaration import SEED, SHORT_SEED, from_stored, stored_names, to_stored
-from cytosae.settings.patients import BarcodeConfig, ClassifyConfig, CompareConfig, PatientConfig
+from cytosae.settings.patients import CHOOSE, BarcodeConfig, ClassifyConfig, CompareConfig, PatientConfig
 from cytosae.settings.tokens import IN_PROCESS, BackboneConfig, EngineConfig, ImageConfig, StoreConfig, intensity_window
 from cytosae.settings.training import OBJECTIVES, PRESETS, TrainConfig
 
 __all__ = [
+    "CHOOSE",
     "CONCEPT_THRESHOLD",
     "IN_PROCESS",
     "OBJECTIVES",

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from cytosae.settings.declaration import SEED, SHORT_SEED, check, setting
 
+CHOOSE = "choose"
+"""Value of a setting that is decided inside the training patients."""
+
 
 @dataclass(frozen=True)
 class BarcodeConfig:
@@ -29,7 +32,18 @@ class ClassifyConfig:
 
     splits: int = setting(5, "folds, by patient, with the classes in like shares", minimum=2)
     repeats: int = setting(5, "times that folds are drawn anew", minimum=1)
-    inner: int = setting(3, "folds of the training patients, in which the threshold is chosen", minimum=2)
+    inner: int = setting(3, "folds of the training patients, in which representation and penalty are chosen", minimum=2)
+    features: str = setting(
+        CHOOSE,
+        "blocks of the barcodes: counts (Eq. 3), share (of the cells that show a concept), counts+share, top (mean of the "
+        f"5 strongest cells) or all; {CHOOSE}: counts+share or top, decided inside the training patients",
+        (CHOOSE, "counts", "share", "top", "counts+share", "all"),
+    )
+    transform: str = setting(
+        "log1p",
+        f"of the blocks' values; {CHOOSE}: decided inside the training patients",
+        ("none", "log1p", "sqrt", CHOOSE),
+    )
     step: float = setting(
         0.5, "distance of the thresholds, log10 of mean activation, from -6 to 0 (Fig. 4A)", minimum=0.05
     )
@@ -42,8 +56,8 @@ class ClassifyConfig:
 
     @property
     def thresholds(self) -> tuple[float, ...]:
-        """From -6 to 0."""
-        return tuple(round(-6 + self.step * i, 6) for i in range(int(6 / self.step + 1e-9) + 1))
+        """From -6 to 0, the paper's -3 among them."""
+        return tuple(sorted({-3.0, *(round(-6 + self.step * i, 6) for i in range(int(6 / self.step + 1e-9) + 1))}))
 
 
 @dataclass(frozen=True)
@@ -57,6 +71,13 @@ class CompareConfig:
     """
 
     top: int = setting(50, "latents most in favour of each side (sec. 3.3)", minimum=1)
+    features: str = setting(
+        "count",
+        "block of the barcodes that is compared: count (Eq. 3), share (of the cells that show a concept), top (mean of "
+        "the 5 strongest cells)",
+        ("count", "share", "top"),
+    )
+    transform: str = setting("none", "of the block's values", ("none", "log1p", "sqrt"))
     prevalence: float = setting(
         0.1, "a latent is tested where it occurs in at least this share of the patients of both groups", minimum=0
     )
