@@ -14,10 +14,11 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from PIL import Image, PngImagePlugin
 
 
-def _png(self: FigureCanvasAgg, path: Any, *, metadata: dict[str, str] | None = None, **_: Any) -> None:
+def _png(self: FigureCanvasAgg, path: Any, *, metadata: dict[str, str | None] | None = None, **_: Any) -> None:
     info = PngImagePlugin.PngInfo()
     for name, value in (metadata or {}).items():
-        info.add_text(name, value)
+        if value is not None:
+            info.add_text(name, value)
     Image.new("RGB", (1, 1), "white").save(path, "png", pnginfo=info)
 
 

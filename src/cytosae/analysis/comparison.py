@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from cytosae.analysis.viewing import Viewer, study_tokens
 from cytosae.artefacts import FileRecord, Manifest, claim, sha256_file, write_csv
 from cytosae.cohort import (
+    FEATURES,
     TOP,
     CohortWarning,
     as_records,
@@ -33,7 +34,7 @@ from cytosae.settings import CompareConfig, to_stored
 
 REST, TABLE = "rest", "latents.csv"
 _UNITS = {
-    "count": "active patches a cell",
+    "counts": "active patches a cell",
     "share": "share of the cells",
     "top": f"active patches in the {TOP} strongest cells",
 }
@@ -155,7 +156,8 @@ def compare_patients(
     caveats = _caveats(side, first, second)
     covariate = None if adjust is None else patient_column(data, adjust)[side != 0]
     rows, side = side != 0, side[side != 0]
-    values = transformed(data[rows], config.features, config.transform)
+    (name,) = FEATURES[config.features]
+    values = transformed(data[rows], name, config.transform)
     data = ad.AnnData(values, data.obs[rows].copy(), data.var, uns=data.uns)  # without its layers
     warnings = cohort_warnings(data, target, config.seed)
     people = pd.factorize(data.obs["patient"].astype(str))[0]

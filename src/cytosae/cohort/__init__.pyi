@@ -15,7 +15,7 @@ from .explanation import Classifier, read_classifiers, trained, write_classifier
 from .folds import Folds, given_folds, stratified_folds
 from .multiple_instance import Bags, predict_bags
 from .outliers import RULE, cell_scores, selected, unusual
-from .representation import PAPER, Representation, transformed
+from .representation import FEATURES, PAPER, Representation, transformed
 from .scores import weighted_f1
 from .selection import Choice, Chosen, Products, candidates, choose, chosen_predictions
 from .storage import (
@@ -36,6 +36,7 @@ __all__ = [
     "BARCODES",
     "CLASSIFICATION",
     "COHORT",
+    "FEATURES",
     "PAPER",
     "PAPER_THRESHOLD",
     "RULE",

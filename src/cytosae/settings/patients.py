@@ -72,10 +72,10 @@ class CompareConfig:
 
     top: int = setting(50, "latents most in favour of each side (sec. 3.3)", minimum=1)
     features: str = setting(
-        "count",
-        "block of the barcodes that is compared: count (Eq. 3), share (of the cells that show a concept), top (mean of "
+        "counts",
+        "block of the barcodes that is compared: counts (Eq. 3), share (of the cells that show a concept), top (mean of "
         "the 5 strongest cells)",
-        ("count", "share", "top"),
+        ("counts", "share", "top"),
     )
     transform: str = setting("none", "of the block's values", ("none", "log1p", "sqrt"))
     prevalence: float = setting(
