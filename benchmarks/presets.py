@@ -180,15 +180,15 @@ def one(where: tuple[Path, Path], run: Run, images: int) -> dict[str, Any]:
 
 
 def runs() -> Iterator[Run]:
-    """The grid: every set of cells with three seeds; widths and sparsities on both together."""
+    """The grid: every set of cells, what is changed in the preset, widths and sparsities on both together; three seeds."""
     for seed in range(3):
         for cells in SETS:
             yield Run("recommended", cells, seed=seed)
-    for seed in range(3):
-        yield Run("recommended", "both", seed=seed, changed={"centring": "none"})
+        for changed in ({"matryoshka_levels": 4}, {"centring": "none"}):
+            yield Run("recommended", "both", seed=seed, changed=changed)
         yield Run("paper", "both", seed=seed)
-    for expansion, k in ((4, 32), (32, 32), (8, 16), (8, 64), (4, 16), (32, 64), (16, 32)):
-        yield Run("recommended", "both", expansion, k)
+        for expansion, k in ((4, 32), (32, 32), (8, 16), (8, 64)):
+            yield Run("recommended", "both", expansion, k, seed)
 
 
 def main() -> None:

@@ -32,7 +32,7 @@ EXPLORER = 1.7 * 2**30 / 171_373  # peak memory of the explorer over its cells (
 
 # Seconds of a cell on two cores (docs/benchmarks.md, At the paper's size; the listing: 8,961 real cells, once).
 LOOK, EMBED, ENCODE, STATISTICS = 1 / 655, 43 * 60 / 41_621, 21 * 60 / 41_621, 25 / 171_373
-CLASSIFY = 27.5 / 189**2  # of a pair of patients: permutations share the products of all pairs
+CLASSIFY = 152 / 189**2  # of a pair of patients: permutations share the products of all pairs
 STEP = 3.9  # of 64 images, once training has settled
 
 # FLOPs: two for a multiplication with its addition.

@@ -160,6 +160,7 @@ def real_study(real_cells: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     return made_once(tmp_path_factory, "real", make) / "study"
 
 
+@pytest.mark.slow
 def test_real_study_is_measured_from_the_command_line(real_study: Path, real_cells: Path, tmp_path: Path) -> None:
     real_study = Path(shutil.copytree(real_study, tmp_path / "study"))
     arguments = ["--attributes", real_cells / "pbc_attributes.csv", "--changed-cells", 12, "--draws", 20, "--json"]
