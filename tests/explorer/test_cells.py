@@ -82,7 +82,9 @@ def test_patches_and_maps(client: TestClient, data: Any, h: Callable[[int], np.n
         for patch, of in zip(found["patches"], left, strict=True):
             order = np.argsort(-of, kind="stable")[:12]
             order = order[of[order] > 0]
-            assert [s for s, _ in patch] == order.tolist()
+            shown = [s for s, _ in patch]
+            assert len(set(shown)) == len(order)
+            assert of[shown] == pytest.approx(of[order], rel=1e-4, abs=1e-5)  # of two that are equal either comes first
             assert [v for _, v in patch] == pytest.approx(of[order], rel=1e-3, abs=1e-4)
         for latent in (3, 250):
             one = get(client, f"cells/{SET}/{row}/maps/{latent}")
