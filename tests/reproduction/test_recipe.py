@@ -78,6 +78,7 @@ def done(published: Path, weights: Path, tmp_path_factory: pytest.TempPathFactor
     return folder, ask("reproduce", folder, "--data", published, "--backbone", weights, "--seeds", 1, "--store", *SMALL)
 
 
+@pytest.mark.slow
 def test_all_of_it_goes_through_to_the_table(done: tuple[Path, dict[str, Any]]) -> None:
     folder, result = done
     assert result["left_out"] == {}
@@ -113,6 +114,7 @@ def test_all_of_it_goes_through_to_the_table(done: tuple[Path, dict[str, Any]]) 
     assert table.loc["weighted F1 of patients at threshold -3", "obtained"] == pytest.approx(paper["value"])
 
 
+@pytest.mark.slow
 def test_again_it_does_nothing_and_the_plan_says_so(
     done: tuple[Path, dict[str, Any]], published: Path, weights: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -200,6 +202,7 @@ def test_what_cannot_be_run_is_left_out_and_the_rest_runs(published: Path, weigh
         ask("reproduce", tmp_path / "out", *arguments, "--only", "figures")
 
 
+@pytest.mark.slow
 def test_a_given_autoencoder_takes_the_place_of_the_trained_one(
     done: tuple[Path, dict[str, Any]], published: Path, weights: Path, tmp_path: Path
 ) -> None:

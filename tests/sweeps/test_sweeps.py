@@ -108,10 +108,10 @@ def test_a_wrong_file_is_refused(tmp_path: Path, text: str, word: str) -> None:
     assert str(path) in str(error.value)
 
 
-def test_the_command(tmp_path: Path) -> None:
+def test_the_command(vit: Path, tmp_path: Path) -> None:
     study = tmp_path / "study"
     config = RunConfig(
-        backbone=BackboneConfig("tiny"),
+        backbone=BackboneConfig(str(vit)),
         train=TrainConfig(expansion=1, images=16, batch_images=8, dead_latent_loss="none"),
     )
     Study(study, config).run(Path("synthetic:patients=5,cells=4,seed=1"))

@@ -24,8 +24,8 @@ from cytosae.tokens.descriptors import Descriptors
 from support.paths import ROOT, importing_from
 from support.planted import PlantedBackbone, tiny_info
 
-CELLS = 300
-LIMIT = 128
+CELLS = 150
+LIMIT = 64
 
 
 def under_a_limit(folder: Path) -> None:
@@ -40,7 +40,7 @@ def under_a_limit(folder: Path) -> None:
     layout = store_layout(backbone.info, StoreConfig(cells_per_shard=1, batch_size=8))
     embed(table, backbone, folder / "tokens", layout, workers=1)  # type: ignore[arg-type]
     store = TokenStore(folder / "tokens")
-    train(store, folder / "sae", TrainConfig(expansion=2, images=800, batch_images=64, init_images=300), readers=8)
+    train(store, folder / "sae", TrainConfig(expansion=2, images=800, batch_images=64, init_images=150), readers=8)
     encode(store, SAE.from_pretrained(folder / "sae"), folder / "concepts")
     assert torch.equal(store.read(np.arange(CELLS)), tokens.half())
 
