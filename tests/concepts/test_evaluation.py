@@ -92,6 +92,9 @@ def test_planted_latents_are_recognised(make_store: Callable[..., TokenStore], t
     assert value(result, "attribute alignment") == pytest.approx(np.mean(list(best.values())))
     assert abs(value(result, "attribute alignment", "shuffled labels") - 0.5) < 0.1
     assert value(result, "stability, largest cosine") == pytest.approx(1, abs=1e-5)
+    # Of the five that say the same, one comes back.
+    assert value(result, "reproducibility (share of other trainings)") == pytest.approx(1 - 4 / result["concepts"])
+    assert value(result, "reproducibility (share of other trainings)", "random directions") < 0.5
     assert value(result, "stability, largest cosine", "random directions") < 0.95
     assert value(result, "consistency") > value(result, "consistency", "shuffled latents")
     assert value(result, "monosemanticity") > value(result, "monosemanticity", "shuffled cells")

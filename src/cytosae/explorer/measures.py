@@ -72,6 +72,16 @@ _QUALITY = {
     "nucleus_share": ("fraction on nucleus", False, "Fraction of its activation that lies on the nucleus"),
     "cytoplasm_share": ("fraction on cytoplasm", False, "Fraction of its activation that lies on the cytoplasm"),
     "background_share": ("fraction on background", False, "Fraction of its activation that lies outside the cell"),
+    "reproducibility": (
+        "reproducibility",
+        False,
+        "Fraction of the other trainings in which it comes back: each is the other's nearest, cosine at least 0.7",
+    ),
+    "nearest_cosine": (
+        "cosine in other trainings",
+        False,
+        "Cosine with the nearest latent of the other trainings, mean over them",
+    ),
     "coherence": ("spatial coherence", False, "Moran's I of its maps: high if its active patches lie together"),
     "consistency": (
         "consistency",

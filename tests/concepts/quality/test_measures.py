@@ -207,6 +207,22 @@ def test_directions_found_again_and_gathered() -> None:
     np.testing.assert_allclose(q.best_cosines(d, random), expected, atol=1e-5)
 
 
+def test_a_latent_comes_back_where_both_are_nearest() -> None:
+    d = rng(1).standard_normal((30, 64)).astype(np.float32)
+    noisy = d + 0.3 * rng(2).standard_normal(d.shape)  # cosine 0.96
+    lost = noisy.copy()
+    lost[:10] = rng(3).standard_normal((10, 64))
+    gathered = np.repeat(d[:1], 5, axis=0) + 0.1 * rng(4).standard_normal((5, 64))
+    cosine, share = q.reproducibility(d, [noisy, lost[::-1]])
+    assert share[:10] == pytest.approx(np.full(10, 0.5))
+    assert share[10:] == pytest.approx(np.ones(20))
+    assert (cosine[10:] > 0.9).all()
+    assert (cosine[:10] < 0.85).all()
+    _, share = q.reproducibility(gathered, [d])  # five that gather around one: one of them comes back
+    assert share.sum() == 1
+    assert q.reproducibility(d, [noisy], above=0.99)[1].max() == 0
+
+
 def test_planted_twins_are_one_group() -> None:
     d = np.eye(12, dtype=np.float32)
     d[5] = d[2] + 0.1 * d[7]

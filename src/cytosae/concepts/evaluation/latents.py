@@ -154,6 +154,13 @@ def other_directions(sae: SAE, against: Sequence[Path]) -> dict[str, NDArray[np.
 
 @measuring(
     Measure(
+        "reproducibility",
+        "in how many of the other trainings (`--against`) a concept comes back: each is the other's nearest, cosine at "
+        "least 0.7",
+        "higher",
+        null=RANDOM,
+    ),
+    Measure(
         "stability, largest cosine",
         "largest cosine with the directions of another seed or data set (`--against`)",
         "higher",
@@ -174,12 +181,20 @@ def stability(run: Evaluation) -> None:
         run.table.skip("stability", "no other autoencoder to compare with (--against)")
         return
     own = run.sae.W_dec.detach().numpy()[run.sample.concepts]
+    random = [
+        np.random.default_rng(run.config.seed).standard_normal(others.shape).astype(np.float32)
+        for others in run.others.values()
+    ]
+    for method, trainings in ((LATENT_METHOD, list(run.others.values())), (RANDOM, random)):
+        cosine, share = q.reproducibility(own, trainings)
+        run.mean("reproducibility (share of other trainings)", method, share)
+        if method == LATENT_METHOD:
+            run.per_concept["reproducibility"], run.per_concept["nearest_cosine"] = share, cosine
     if len(own) > _MOST_MATCHED:
         own = own[np.sort(np.random.default_rng(run.config.seed).permutation(len(own))[:_MOST_MATCHED])]
-    for path, directions in run.others.items():
-        random = np.random.default_rng(run.config.seed).standard_normal(directions.shape).astype(np.float32)
+    for (path, directions), chance in zip(run.others.items(), random, strict=True):
         suffix = "" if len(run.others) == 1 else f", {path}"
-        for method, candidates in ((LATENT_METHOD, directions), (RANDOM, random)):
+        for method, candidates in ((LATENT_METHOD, directions), (RANDOM, chance)):
             run.mean(f"stability, largest cosine{suffix}", method, q.best_cosines(own, candidates))
             matched = q.matched_cosines(own, candidates[_nearest(own, candidates)])
             run.mean(f"stability, matched cosine{suffix}", method, matched)

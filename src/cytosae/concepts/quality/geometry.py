@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
@@ -43,6 +45,58 @@ def matched_cosines(directions: NDArray[np.floating], others: NDArray[np.floatin
     """
     cosines = _unit(directions) @ _unit(others).T
     return cosines[linear_sum_assignment(cosines, maximize=True)]
+
+
+def reproducibility(
+    directions: NDArray[np.floating], others: Sequence[NDArray[np.floating]], above: float = 0.7
+) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    """How surely each latent is found again by other trainings, for example of other seeds.
+
+    A latent comes back in another training if one of its latents is the nearest to it, it is the nearest to that one, and
+    their cosine is at least `above`. Two that have split, or gathered around one, do not both come back.
+
+    Parameters
+    ----------
+    directions
+        Rows of the decoder, ``(n, d_model)``.
+    others
+        Rows of the decoders of the other trainings, each ``(m, d_model)``.
+
+    Returns
+    -------
+    cosine
+        Mean over the others of the cosine with the nearest, ``(n,)``.
+    share
+        Share of the others in which it comes back, ``(n,)``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> cosine, share = reproducibility(np.eye(3), [np.eye(3)[:2], np.eye(3)[1:]])
+    >>> share.tolist()
+    [0.5, 1.0, 0.5]
+    """
+    unit = _unit(directions)
+    cosines, returned = np.zeros((2, len(unit)))
+    for other in others:
+        candidates = _unit(other)
+        nearest, cosine = _nearest(unit, candidates)
+        mutual = _nearest(candidates, unit)[0][nearest] == np.arange(len(unit))
+        cosines += cosine
+        returned += mutual & (cosine >= above)
+    return (cosines / len(others)).astype(np.float32), returned / len(others)
+
+
+def _nearest(
+    unit: NDArray[np.float32], candidates: NDArray[np.float32]
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """The nearest candidate of each direction, and the cosine with it."""
+    places, values = [], []
+    for start in range(0, len(unit), _ROWS):
+        cosines = unit[start : start + _ROWS] @ candidates.T
+        places.append(cosines.argmax(axis=1))
+        values.append(cosines.max(axis=1))
+    return np.concatenate(places), np.concatenate(values)
 
 
 def redundancy_groups(directions: NDArray[np.floating], above: float = 0.9) -> NDArray[np.int64]:
