@@ -39,7 +39,8 @@ def saved_backbone(folder: Path, device: str = "auto") -> Backbone:
     if not path.is_file():
         raise NotFound(f"{path}: missing. Is {folder} a study, made by `cytosae run`?")
     known = read_json(path)
-    settings = {**known["request"]["settings"], "device": device}
+    # The precision that `auto` meant on the machine of the study: other machines would make other tokens.
+    settings = {**known["request"]["settings"], "device": device, "dtype": known["info"]["dtype"]}
     settings["weights"] = Path(settings["weights"]) if settings["weights"] else None
     backbone = load_backbone(BackboneConfig(**settings), whole=True)
     if backbone.info.fingerprint != known["info"]["fingerprint"]:
