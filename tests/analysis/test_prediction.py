@@ -28,7 +28,7 @@ from support.studies import edit_manifest
 QUICK = ClassifyConfig(repeats=1, splits=3, step=1, permutations=19, bootstrap=100)
 HELD_OUT = [f"P{number:03}" for number in range(5)]
 """One patient of each group."""
-OPTIONS = ("--strongest", "100", "--coverage", "0.6")
+OPTIONS = ("--strongest", "100", "--coverage", "0.5")
 ANSWER = {"predictions.csv", "prediction.json", "strongest_cells.csv", "cells.parquet"}
 
 
@@ -120,11 +120,11 @@ def test_cells_and_sets_follow_from_the_barcodes_and_the_models(
         expected = {cell: value for cell, value in zip(mine.obs_names, adds, strict=True) if value > 0}
         assert patient["strongest_cells"] == pytest.approx(expected, abs=1e-4)
         assert list(patient["strongest_cells"]) == sorted(expected, key=lambda cell: -expected[cell])
-        for c, name in enumerate(found["classes"]):  # three patients suffice for a coverage of 60 %
+        for c, name in enumerate(found["classes"]):  # three patients suffice for a coverage of 50 %
             rows = [row for row in result["conformal"]["calibration"] if row["class"] == name]
             worse = sum(row["score"] >= 1 - of_folds[row["fold"]][place, c] for row in rows)
             assert patient["p"][name] == pytest.approx((1 + worse) / 4)
-            assert (name in patient["set"]) == (patient["p"][name] > 0.4)
+            assert (name in patient["set"]) == (patient["p"][name] > 0.5)
     assert 0 < sum(len(patient["set"]) for patient in found["patients"]) < 25
     assert found["conformal"]["by_class"] == found["classes"]
     assert found["conformal"]["training_patients"] == 15
