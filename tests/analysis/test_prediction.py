@@ -17,6 +17,7 @@ from PIL import Image
 
 from cytosae.analysis import classify
 from cytosae.artefacts import Manifest
+from cytosae.backbones import TINY
 from cytosae.cells import read_cells
 from cytosae.cohort import Representation, read_barcodes, read_classifiers
 from cytosae.concepts import read_concepts
@@ -146,7 +147,11 @@ def test_answer_on_disk_and_two_runs_alike(
     assert manifest.inputs["sae/model.safetensors"] == found["inputs"]["sae/model.safetensors"]
     before = {name: content for name, content in contents(folder).items() if name in ANSWER}
     elsewhere = Path(shutil.copytree(frozen, tmp_path / "another hospital"))
-    ask("predict", elsewhere, new_cells, "-o", tmp_path / "out", *OPTIONS)
+    note = json.loads((elsewhere / "backbone.json").read_text(encoding="utf-8"))
+    note["request"]["settings"]["backbone"] = f"{tmp_path / 'gone'}"
+    (elsewhere / "backbone.json").write_text(json.dumps(note), encoding="utf-8")
+    assert "gone" in refused("predict", elsewhere, new_cells, "-o", tmp_path / "out")
+    ask("predict", elsewhere, new_cells, "-o", tmp_path / "out", "--weights", TINY, *OPTIONS)
     again = contents(tmp_path / "out")
     assert {name: again[name] for name in ANSWER} == before
 
@@ -238,7 +243,7 @@ def other_barcodes(study: Path) -> None:
         (other_barcodes, "a classification of other barcodes"),
         (concepts_of_other_cells, "not of the concepts in .*: they are of other cells or tokens"),
         (concepts_of_another_autoencoder, "made with another autoencoder"),
-        (another_backbone, "weights have changed since"),
+        (another_backbone, "its weights are not those with which"),
         (lambda study: (study / "backbone.json").unlink(), "Is .* a study"),
         (lambda study: (study / "cohort" / "barcodes.h5ad").unlink(), "a classification of other barcodes"),
     ],

@@ -55,6 +55,7 @@ def predict_patients(
     strict: bool = False,
     images: ImageConfig | None = None,
     device: str = "auto",
+    weights: Path | None = None,
 ) -> dict[str, Any]:
     """Predict new patients from their images, with everything as the study left it.
 
@@ -75,8 +76,8 @@ def predict_patients(
         Settings.
     columns, strict, images
         See `cytosae.study.look_at`.
-    device
-        Where the backbone runs.
+    device, weights
+        See `cytosae.analysis.saved_backbone`.
 
     Returns
     -------
@@ -92,7 +93,7 @@ def predict_patients(
     names = [TABLE, RESULT, STRONGEST, CELLS, rejected_path(Path(CELLS)).name]
     refuse_strangers(folder, "prediction", names)
     frozen = open_frozen_study(study)
-    backbone = saved_backbone(study, device)
+    backbone = saved_backbone(study, device, weights)
     layout = store_layout(backbone.info, study_store(study))
     check_fit(layout, frozen.sae)
     listed = look_at(

@@ -108,6 +108,12 @@ def predict(
     images: ImageConfig,
     settings: PredictConfig,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the answer.")] = Path("prediction"),
+    weights: Annotated[
+        Path | None,
+        typer.Option(
+            "--weights", help="File or folder of the backbone's weights, if they lie elsewhere than for the study."
+        ),
+    ] = None,
     column: Column = [],  # noqa: B006
     strict: Strict = False,
     device: Device = "auto",
@@ -131,6 +137,7 @@ def predict(
         strict=strict,
         images=images,
         device=device,
+        weights=weights,
     )
     if as_json:
         answer(result, as_json)
