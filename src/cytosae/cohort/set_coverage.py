@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -89,7 +90,9 @@ def cross_validated_sets(
         calibration = Calibration.from_predictions(own, inner, task.target)
         return test, calibration.sets(probability[:, test], config.coverage)
 
-    with threadpool_limits(1), ThreadPoolExecutor(os.cpu_count()) as pool:
+    # Ignored here too: the filters of warnings are those of all threads, and each restores what it found.
+    with warnings.catch_warnings(), threadpool_limits(1), ThreadPoolExecutor(os.cpu_count()) as pool:
+        warnings.simplefilter("ignore", UserWarning)  # a class with one patient is in one fold
         for done, (test, found) in enumerate(pool.map(of_fold, np.unique(row_folds[row_folds >= 0]).tolist()), 1):
             sets[test] = found
             progress(done)
