@@ -273,3 +273,28 @@ def test_cells_that_cannot_be_predicted_are_refused(
     assert contents(out) == {"predictions.csv": b"mine"}
     into_a_study = refused("predict", frozen, new_cells, "-o", drawn_study)
     assert "cells.parquet: exists already and was not written by `cytosae predict`" in into_a_study
+
+
+def test_a_classification_of_one_cell_type_counts_its_cells_alone(
+    drawn_study: Path, frozen: Path, tmp_path: Path
+) -> None:
+    study = Path(shutil.copytree(frozen, tmp_path / "study"))
+    path = study / "cohort" / "barcodes.h5ad"
+    path.unlink()
+    ask("barcodes", drawn_study / "concepts", "-o", path, "--by-cell-type", "--no-duplicates")
+    pooled = read_concepts(drawn_study / "concepts", "synthetic", matrices=False).obs
+    kind = pooled["label"].value_counts().index[0]
+    result = classify(path, study / "cohort" / "classification", QUICK, cell_type=kind)
+    data = read_barcodes(path, kind)[:3]
+    cells = read_cells(drawn_study / "cells.parquet")
+    cells[cells["patient"].isin(data.obs["patient"])].to_csv(tmp_path / "new.csv", index=False)
+    found = ask("predict", study, tmp_path / "new.csv", "-o", tmp_path / "out")
+    assert [patient["cells"] for patient in found["patients"]] == data.obs["n_cells"].tolist()
+    choices = [Representation(choice["features"], choice["transform"]) for choice in result["model"]["choices"]]
+    models = read_classifiers(study / "cohort" / "classification" / "models.safetensors", found["classes"], choices)
+    expected = models[0].probabilities(choices[0].values(data))
+    for patient, row in zip(found["patients"], expected, strict=True):
+        assert list(patient["probability"].values()) == pytest.approx(row.tolist(), abs=1e-5)
+    cells.drop(columns="label").to_csv(tmp_path / "unlabelled.csv", index=False)
+    message = refused("predict", study, tmp_path / "unlabelled.csv", "-o", tmp_path / "other")
+    assert f"no cell of a patient has the label '{kind}'" in message
