@@ -3,7 +3,8 @@
 Vovk, Gammerman, Shafer: Algorithmic Learning in a Random World (2005), chapters 2 and 4 (classes by themselves: Mondrian);
 Vovk: Cross-conformal predictors (2015); Romano, Sesia, Candes: Classification with valid and adaptive coverage (2020), whose
 CV+ sets these are, with 1 - probability as the score. Their coverage is close to the nominal 1 - alpha wherever the models
-of the folds are alike; what is proven for any model is 1 - 2 alpha, less a term that vanishes with the number of patients.
+of the folds are alike, and above it where they disagree; what is proven for any model is 1 - 2 alpha, less a term that
+vanishes with the number of patients.
 """
 
 from __future__ import annotations
