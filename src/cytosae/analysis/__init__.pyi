@@ -3,6 +3,7 @@ from .comparison import compare_groups
 from .concepts import attribute, show_concept
 from .evaluation import compare_counts, evaluate
 from .patient_page import show_patient
+from .prediction import predict_patients
 from .suggestion import suggest
 from .viewing import Viewer, saved_backbone, study_store, study_tokens
 
@@ -13,6 +14,7 @@ __all__ = [
     "compare_counts",
     "compare_groups",
     "evaluate",
+    "predict_patients",
     "saved_backbone",
     "show_concept",
     "show_patient",

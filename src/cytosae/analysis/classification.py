@@ -30,6 +30,7 @@ from cytosae.cohort import (
     classification_task,
     cohort_warnings,
     colour_histograms,
+    conformal_figures,
     cross_validate,
     figures,
     given_folds,
@@ -132,6 +133,8 @@ def classify(
         )
         for index, folds in enumerate(divisions)
     ]
+    with progress("conformal sets", len(divisions[0].names), "folds") as bar:
+        conformal = conformal_figures(task, divisions[0], products, chosen.predictions, config, bar.to)
     row_folds = divisions[0].row_folds[0]
     everyone = np.ones(len(row_folds), bool)
     choices = [*choose(task, products, everyone, task.target[None], config, config.seed), *chosen.choices[0]]
@@ -149,6 +152,8 @@ def classify(
         "barcodes": figures(chosen.predictions, divisions[0], task.classes, config),
         "sweep": _sweep_rows(swept, config),
         "chosen": _chosen_records(chosen),
+        "conformal": conformal,
+        "cell_type": cell_type,
         "model": {
             "choices": [_choice_record(choice) for choice in choices],
             "rows": dict(zip(task.data.obs_names, row_folds.tolist(), strict=True)),

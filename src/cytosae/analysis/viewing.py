@@ -14,7 +14,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from cytosae.artefacts import MANIFEST, read_json
-from cytosae.backbones import INPUT_SIZE, Backbone
+from cytosae.backbones import INPUT_SIZE, NAMES, Backbone
 from cytosae.cells import UnreadableImage, intensities, load_squashed, read_cells
 from cytosae.concepts import check_encoded_with, concept_maps, read_concepts, read_names
 from cytosae.errors import CytosaeError, NotFound
@@ -27,8 +27,17 @@ from cytosae.tokens import LiveTokens, TokenSource, TokenStore, store_layout
 from cytosae.tokens.store import read_manifest
 
 
-def saved_backbone(folder: Path, device: str = "auto") -> Backbone:
+def saved_backbone(folder: Path, device: str = "auto", weights: Path | None = None) -> Backbone:
     """The whole backbone of a study, as it was loaded when the study was made.
+
+    Parameters
+    ----------
+    folder
+        The study.
+    device
+        Where it runs.
+    weights
+        File or folder of its weights, if they lie elsewhere than when the study was made.
 
     Raises
     ------
@@ -39,12 +48,16 @@ def saved_backbone(folder: Path, device: str = "auto") -> Backbone:
     if not path.is_file():
         raise NotFound(f"{path}: missing. Is {folder} a study, made by `cytosae run`?")
     known = read_json(path)
-    settings = {**known["request"]["settings"], "device": device}
+    # The precision that `auto` meant on the machine of the study: other machines would make other tokens.
+    settings = {**known["request"]["settings"], "device": device, "dtype": known["info"]["dtype"]}
     settings["weights"] = Path(settings["weights"]) if settings["weights"] else None
+    if weights is not None:
+        settings |= {"weights": weights} if settings["backbone"] in NAMES else {"backbone": f"{weights}"}
     backbone = load_backbone(BackboneConfig(**settings), whole=True)
     if backbone.info.fingerprint != known["info"]["fingerprint"]:
         raise CytosaeError(
-            f"{settings['backbone']}: its weights have changed since {folder} was made. Run the study again."
+            f"{settings['backbone']}: its weights are not those with which {folder} was made. Put those back, or run the "
+            "study again."
         )
     return backbone
 

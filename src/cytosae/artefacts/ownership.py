@@ -25,6 +25,7 @@ COMMANDS = {
     "quality": "evaluate",
     "classification": "classify",
     "comparison": "compare",
+    "prediction": "predict",
     "explorer": "explore --export",
     "reproduction": "reproduce",
     "dataset": "datasets prepare",

@@ -111,6 +111,13 @@ def with_settings(
     return wrapped
 
 
+def study_settings(given: Mapping[str, Any]) -> Mapping[type, Mapping[str, Any]]:
+    """The settings of the last run of the study that a command is given."""
+    from cytosae.remembered import read_settings
+
+    return read_settings(given["study"]).configs
+
+
 def _options(settings: type) -> list[inspect.Parameter]:
     hints = get_type_hints(settings)
     panel = (settings.__doc__ or settings.__name__).splitlines()[0].rstrip(".")

@@ -1,4 +1,4 @@
-"""``cytosae barcodes``, ``classify``, ``compare`` and ``patient``: what the patients of a cohort show."""
+"""``cytosae barcodes``, ``classify``, ``predict``, ``compare`` and ``patient``: what the patients of a cohort show."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 
 from cytosae.cli.answers import Json, answer, with_interval
-from cytosae.cli.options import Commands, Device, with_settings
-from cytosae.settings import BarcodeConfig, ClassifyConfig, CompareConfig, PatientConfig
+from cytosae.cli.options import Column, Commands, Device, Source, Strict, study_settings, with_settings
+from cytosae.settings import BarcodeConfig, ClassifyConfig, CompareConfig, ImageConfig, PatientConfig, PredictConfig
 
 patients_app = Commands()
 
@@ -93,7 +93,61 @@ def classify(
         lines |= {f"{row['method']}, {column} left out": with_interval(row) for row in result["left_out"]["methods"]}
     if (null := result["null"]) is not None:
         lines["permuted labels"] = f"{null['mean']:.4g} ({null['low']:.4g} to {null['high']:.4g}), p {null['p']:.3g}"
-    answer({f"weighted F1 | {name}": line for name, line in lines.items()} | {"folder": f"{folder}"}, as_json)
+    sets = result["conformal"]
+    covered = with_interval({"value": sets["coverage"], "low": sets["low"], "high": sets["high"]})
+    lines = {f"weighted F1 | {name}": line for name, line in lines.items()}
+    lines["conformal sets"] = f"coverage {covered} at {sets['nominal']:g}, {sets['size']:.3g} classes each"
+    answer({**lines, "folder": f"{folder}"}, as_json)
+
+
+@patients_app.command()
+@with_settings(remembered=study_settings)
+def predict(
+    study: Annotated[Path, typer.Argument(help="Folder of a study with a classification.")],
+    cells: Source,
+    images: ImageConfig,
+    settings: PredictConfig,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the answer.")] = Path("prediction"),
+    weights: Annotated[
+        Path | None,
+        typer.Option(
+            "--weights", help="File or folder of the backbone's weights, if they lie elsewhere than for the study."
+        ),
+    ] = None,
+    column: Column = [],  # noqa: B006
+    strict: Strict = False,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Predict new patients with a study as it is: backbone, autoencoder, barcodes and classifier.
+
+    Probabilities, the set of classes that a patient may have, the concepts and cells that carry the prediction, and how far
+    the patients lie from those of the study. Needs the study's folder after `cytosae classify`, but neither its images nor
+    its tokens.
+    """
+    from cytosae.analysis import predict_patients
+    from cytosae.cells import chosen_columns
+
+    result = predict_patients(
+        study,
+        cells,
+        output,
+        settings,
+        columns=chosen_columns(column),
+        strict=strict,
+        images=images,
+        device=device,
+        weights=weights,
+    )
+    if as_json:
+        answer(result, as_json)
+        return
+    lines = {
+        patient["patient"]: f"{patient['predicted']} ({patient['probability'][patient['predicted']]:.0%}), "
+        f"set: {', '.join(patient['set']) or 'empty'}"
+        for patient in result["patients"]
+    }
+    answer({**lines, "as a whole": result["novelty"]["text"], "folder": f"{output}"}, as_json)
 
 
 @patients_app.command()

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -19,6 +18,7 @@ from cytosae.cli.options import (
     Strict,
     Track,
     Workers,
+    study_settings,
     with_settings,
 )
 from cytosae.settings import (
@@ -117,14 +117,8 @@ def report(
     answer(write_report(study), as_json)
 
 
-def _remembered(given: Mapping[str, Any]) -> Mapping[type, Mapping[str, Any]]:
-    from cytosae.remembered import read_settings
-
-    return read_settings(given["study"]).configs
-
-
 @studies_app.command()
-@with_settings(remembered=_remembered)
+@with_settings(remembered=study_settings)
 def run(
     cells: Source,
     images: ImageConfig,

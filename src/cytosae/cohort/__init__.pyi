@@ -1,4 +1,4 @@
-from .aggregation import make_barcodes
+from .aggregation import make_barcodes, patient_names
 from .barcodes import (
     BarcodeSums,
     barcode_correlation,
@@ -9,15 +9,18 @@ from .barcodes import (
 from .baselines import PatientTokens, patient_tokens, rows_of_cells
 from .blocks import TOP, CountSums
 from .colours import colour_histograms
+from .conformal import Calibration, error_rate, least_patients, set_figures
 from .cross_validation import Predictions, cross_validate, figures, method_table
 from .differences import as_records, compare, make_strata, most_different
 from .explanation import Classifier, read_classifiers, trained, write_classifiers
 from .folds import Folds, given_folds, stratified_folds
 from .multiple_instance import Bags, predict_bags
+from .novelty import BEYOND, Novelty, nearest_distances, patient_novelty
 from .outliers import RULE, cell_scores, selected, unusual
 from .representation import FEATURES, PAPER, Representation, transformed
 from .scores import weighted_f1
 from .selection import Choice, Chosen, Products, candidates, choose, chosen_predictions
+from .set_coverage import conformal_figures, cross_validated_sets
 from .storage import (
     BARCODES,
     CLASSIFICATION,
@@ -34,6 +37,7 @@ from .warnings import CohortWarning, association, cohort_warnings
 
 __all__ = [
     "BARCODES",
+    "BEYOND",
     "CLASSIFICATION",
     "COHORT",
     "FEATURES",
@@ -43,6 +47,7 @@ __all__ = [
     "TOP",
     "Bags",
     "BarcodeSums",
+    "Calibration",
     "Choice",
     "Chosen",
     "ClassificationTask",
@@ -50,6 +55,7 @@ __all__ = [
     "CohortWarning",
     "CountSums",
     "Folds",
+    "Novelty",
     "PatientTokens",
     "Predictions",
     "Products",
@@ -66,17 +72,24 @@ __all__ = [
     "cohort_warnings",
     "colour_histograms",
     "compare",
+    "conformal_figures",
     "cross_validate",
+    "cross_validated_sets",
     "disease_barcodes",
+    "error_rate",
     "figures",
     "given_folds",
     "is_barcodes",
+    "least_patients",
     "make_barcodes",
     "make_strata",
     "method_table",
     "methods_figure",
     "most_different",
+    "nearest_distances",
     "patient_column",
+    "patient_names",
+    "patient_novelty",
     "patient_tokens",
     "pooled_mean_activation",
     "predict_bags",
@@ -85,6 +98,7 @@ __all__ = [
     "read_methods",
     "rows_of_cells",
     "selected",
+    "set_figures",
     "stratified_folds",
     "sweep",
     "trained",

@@ -115,6 +115,12 @@ def make_barcodes(
     }
 
 
+def patient_names(obs: pd.DataFrame) -> pd.Series[str]:
+    """A name for each row: the ``patient``, with the ``dataset`` where two data sets have patients of one name."""
+    unique = obs["patient"].nunique() == obs[["dataset", "patient"]].drop_duplicates().shape[0]
+    return obs["patient"] if unique else _with_dataset(obs)
+
+
 def _with_dataset(obs: pd.DataFrame) -> pd.Series[str]:
     """Names ``patient@dataset``; an at sign in a patient's name is escaped where two names would be the same."""
     names = obs["patient"] + "@" + obs["dataset"]
@@ -201,8 +207,7 @@ def _patients(cell_sets: Iterable[_Cells], by_cell_type: bool) -> tuple[pd.DataF
         say(f"barcodes: {', '.join(varying)} differ among the cells of a patient, left out")
     for column, values in _files(cells).items():
         obs[column] = values.groupby(codes).agg(lambda v: " | ".join(sorted({str(x) for x in v}))).to_numpy()
-    unique = obs["patient"].nunique() == obs[["dataset", "patient"]].drop_duplicates().shape[0]
-    names = obs["patient"] if unique else _with_dataset(obs)
+    names = patient_names(obs)
     obs.index = pd.Index((names + " | " + obs["cell_type"] if by_cell_type else names).astype(str).to_numpy())
     for column in obs.columns:
         if not pd.api.types.is_numeric_dtype(obs[column].infer_objects()):

@@ -170,7 +170,7 @@ def chosen_predictions(
         targets = np.vstack([task.target, shuffled]) if repeat == 0 else task.target[None]
         inner = row_folds if folds.from_column else None
         best = choose(task, products, ~test, targets, config, config.seed + repeat, inner)
-        return best[0], _predicted(products, best, ~test, test, targets, n_classes)
+        return best[0], fitted_probabilities(products, best, ~test, test, targets, n_classes)
 
     # A fold a thread: products this small take three times as long where threads have to meet for each.
     with threadpool_limits(1), ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -191,7 +191,7 @@ def chosen_predictions(
     )
 
 
-def _predicted(
+def fitted_probabilities(
     products: Products,
     best: Sequence[Choice],
     train: NDArray[np.bool_],

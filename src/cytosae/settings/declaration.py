@@ -21,7 +21,7 @@ def setting(
     text: str,
     choices: tuple[str, ...] = (),
     minimum: float | None = None,
-    maximum: int | None = None,
+    maximum: float | None = None,
     stored: str | None = None,
 ) -> Any:
     """A field of a settings dataclass.

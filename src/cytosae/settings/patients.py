@@ -8,6 +8,9 @@ from cytosae.settings.declaration import SEED, SHORT_SEED, check, setting
 
 CHOOSE = "choose"
 """Value of a setting that is decided inside the training patients."""
+COVERAGE = 0.9
+"""Nominal coverage of conformal sets."""
+_COVERAGE = "share of patients whose conformal set (the classes that a patient may have) is to hold the true class"
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,7 @@ class ClassifyConfig:
     )
     permutations: int = setting(200, "classifications of permuted labels, for the null", minimum=0)
     bootstrap: int = setting(1000, "bootstrap draws of the patients, for intervals", minimum=20)
+    coverage: float = setting(COVERAGE, _COVERAGE, minimum=0.5, maximum=0.99)
     seed: int = setting(0, "fixes folds, permutations and draws", minimum=0, maximum=SHORT_SEED)
 
     def __post_init__(self) -> None:
@@ -104,6 +108,23 @@ class PatientConfig:
     concepts: int = setting(8, "unusual concepts shown, at most", minimum=1)
     cells: int = setting(10, "cells shown, at most", minimum=1)
     fdr: float = setting(0.1, "false-discovery rate up to which a concept is unusual", minimum=0)
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+@dataclass(frozen=True)
+class PredictConfig:
+    """Settings of the prediction of new patients.
+
+    Raises
+    ------
+    CytosaeError
+        A value out of its range.
+    """
+
+    coverage: float = setting(COVERAGE, _COVERAGE, minimum=0.5, maximum=0.99)
+    strongest: int = setting(10, "cells listed that carry a prediction most, of each patient at most", minimum=1)
 
     def __post_init__(self) -> None:
         check(self)

@@ -2,7 +2,7 @@
 
 from cytosae.study.backbone import backbone_for, load_backbone
 from cytosae.study.config import RunConfig
-from cytosae.study.listing import list_to, rendered
+from cytosae.study.listing import list_to, look_at, rendered
 from cytosae.study.stages import encoding, training, update_tokens
 from cytosae.study.study import Study
 
@@ -13,6 +13,7 @@ __all__ = [
     "encoding",
     "list_to",
     "load_backbone",
+    "look_at",
     "rendered",
     "training",
     "update_tokens",

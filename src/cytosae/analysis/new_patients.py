@@ -1,0 +1,99 @@
+"""Barcodes and predictions of new patients, from tokens of their cells."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from cytosae.analysis.frozen_study import FrozenStudy
+from cytosae.cohort import CountSums, patient_names
+from cytosae.concepts import cell_activations
+from cytosae.concepts.work_units import BATCH, Encoder
+from cytosae.console import progress
+from cytosae.tokens import LiveTokens
+
+_CARRYING = 10  # concepts listed for each prediction
+
+
+@dataclass(frozen=True)
+class NewPatients:
+    """Barcodes of new patients and what the classifier of all training patients makes of them."""
+
+    data: ad.AnnData
+    """``X`` and layers as in the study's barcodes; ``obs``: ``patient``, ``dataset``, ``n_cells``, and what the table states
+    as the class, if anything.
+    """
+    probability: NDArray[np.float64]
+    """``(n_patients, n_classes)``."""
+    concepts: list[dict[str, float]]
+    """What the latents that add most add to the predicted class, of each patient."""
+    cells: list[dict[str, float]]
+    """What the cells that add most add to it."""
+
+
+def predicted(frozen: FrozenStudy, source: LiveTokens, most: int, device: str) -> NewPatients:
+    """Predict the patients of some cells one after the other, so that the cells of one are in memory at a time.
+
+    Parameters
+    ----------
+    source
+        Tokens of cells that all have a patient.
+    most
+        Cells kept of each patient.
+    """
+    model = frozen.classifier
+    grouped = source.cells.astype({"dataset": str, "patient": str}).groupby(["dataset", "patient"], sort=True)
+    codes = np.asarray(grouped.ngroup(), np.int64)
+    patients = [np.flatnonzero(codes == code) for code in range(grouped.ngroups)]
+    ids = source.cells["cell_id"].astype(str).to_numpy()
+    latents = np.arange(frozen.training.n_vars).astype(str)
+    sums, probability, concepts, cells = [], [], [], []
+    with progress("predict", source.n_cells, "cells") as bar:
+        for rows, counts in _counts(frozen, source, patients, device):
+            one = CountSums.empty(1, counts.shape[1])
+            one.add(counts, np.zeros(len(rows), np.int64))
+            (values,) = model.representation.values(ad.AnnData(one.barcodes(), layers=one.layers()))
+            (of_classes,) = model.probabilities(values[None])
+            name = model.classes[int(of_classes.argmax())]
+            concepts.append(_strongest(model.concept_contributions(values, name), latents, _CARRYING))
+            cells.append(_strongest(model.cell_contributions(counts, name), ids[rows], most))
+            sums.append(one)
+            probability.append(of_classes)
+            bar.to(bar.done + len(rows))
+    obs = grouped.size().rename("n_cells").reset_index()
+    obs["stated"] = grouped[frozen.target].first().to_numpy() if frozen.target in source.cells else None
+    obs.index = pd.Index(patient_names(obs).astype(str).to_numpy())
+    layers = [one.layers() for one in sums]
+    data = ad.AnnData(
+        np.concatenate([one.barcodes() for one in sums]),
+        obs,
+        layers={name: np.concatenate([of_one[name] for of_one in layers]) for name in layers[0]},
+    )
+    return NewPatients(data, np.stack(probability), concepts, cells)
+
+
+def _counts(
+    frozen: FrozenStudy, source: LiveTokens, patients: list[NDArray[np.int64]], device: str
+) -> Iterator[tuple[NDArray[np.int64], sp.csr_matrix]]:
+    """The rows of each patient with their counts a_i[s], ``(n_cells, n_latents)``."""
+    encoder = Encoder.from_sae(source, frozen.sae, device)
+    sae = encoder.sae()
+    tokens = encoder.source.stream(rows[i : i + BATCH] for rows in patients for i in range(0, len(rows), BATCH))
+    for rows in patients:
+        batches = [
+            cell_activations(sae, next(tokens), frozen.threshold, encoder.precision)[0]
+            for _ in range(0, len(rows), BATCH)
+        ]
+        yield rows, sp.csr_matrix(sp.vstack(batches))
+
+
+def _strongest(adds: NDArray[np.float64], names: NDArray[np.str_] | NDArray[np.object_], most: int) -> dict[str, float]:
+    """What adds most, by name, as far as it adds at all."""
+    order = np.argsort(-adds, kind="stable")[:most]
+    return {str(names[i]): float(adds[i]) for i in order if adds[i] > 0}

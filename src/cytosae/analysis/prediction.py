@@ -1,0 +1,279 @@
+"""New patients, predicted by a study that stays as it is: classes, conformal sets, and what carries each prediction."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from cytosae import __version__
+from cytosae.analysis.frozen_study import FrozenStudy, open_frozen_study
+from cytosae.analysis.new_patients import NewPatients, predicted
+from cytosae.analysis.viewing import saved_backbone, study_store
+from cytosae.artefacts import (
+    MANIFEST,
+    FileRecord,
+    Manifest,
+    claim,
+    refuse_strangers,
+    remove_outdated,
+    write_csv,
+    write_json,
+)
+from cytosae.cells import metadata_digest, pixels_digest, rejected_path
+from cytosae.cohort import (
+    BEYOND,
+    Novelty,
+    Representation,
+    error_rate,
+    least_patients,
+    patient_novelty,
+)
+from cytosae.concepts import check_fit
+from cytosae.concepts.quality.resampling import group_codes
+from cytosae.console import say
+from cytosae.errors import CytosaeError
+from cytosae.settings import ImageConfig, PredictConfig, to_stored
+from cytosae.study import look_at, rendered
+from cytosae.tokens import LiveTokens, store_layout
+
+TABLE, RESULT, STRONGEST, CELLS = "predictions.csv", "prediction.json", "strongest_cells.csv", "cells.parquet"
+_FAR = 0.05  # p below which all new patients together are said to lie farther away
+
+
+def predict_patients(
+    study: Path,
+    source: Path,
+    folder: Path,
+    config: PredictConfig | None = None,
+    *,
+    columns: Mapping[str, str] | None = None,
+    strict: bool = False,
+    images: ImageConfig | None = None,
+    device: str = "auto",
+    weights: Path | None = None,
+) -> dict[str, Any]:
+    """Predict new patients from their images, with everything as the study left it.
+
+    The images pass the study's backbone, autoencoder and tau; their counts become the same blocks of a barcode, and the
+    classifier of all the study's patients predicts them. A prediction depends on the patient's own cells alone.
+
+    Parameters
+    ----------
+    study
+        A study with a classification of its patients (`cytosae.analysis.classify`). It needs no images and no tokens: of a
+        copy ``backbone.json``, ``sae``, ``concepts/manifest.json`` and ``cohort`` suffice.
+    source
+        Cells of the new patients, see `cytosae.cells.read_source`; they need a ``patient``.
+    folder
+        Where the answer goes: ``prediction.json``, ``predictions.csv`` with a row for each patient,
+        ``strongest_cells.csv`` with the cells that carry each prediction, and the listing of the cells.
+    config
+        Settings.
+    columns, strict, images
+        See `cytosae.study.look_at`.
+    device, weights
+        See `cytosae.analysis.saved_backbone`.
+
+    Returns
+    -------
+    What ``prediction.json`` holds.
+
+    Raises
+    ------
+    CytosaeError
+        A study without classification, whose files do not belong together or were changed; no cell with a patient; what
+        the listing of cells raises.
+    """
+    config = config or PredictConfig()
+    names = [TABLE, RESULT, STRONGEST, CELLS, rejected_path(Path(CELLS)).name]
+    refuse_strangers(folder, "prediction", names)
+    frozen = open_frozen_study(study)
+    backbone = saved_backbone(study, device, weights)
+    layout = store_layout(backbone.info, study_store(study))
+    check_fit(layout, frozen.sae)
+    listed = look_at(
+        rendered(source, folder / "cohort"),
+        folder / CELLS,
+        columns=columns,
+        strict=strict,
+        drop_missing=True,
+        images=images,
+    )
+    cells = _of_patients(listed.cells, frozen, source)
+    claim(folder, "prediction", names)
+    (folder / MANIFEST).unlink(missing_ok=True)
+    listing = listed.write()
+    new = predicted(frozen, LiveTokens(cells, lambda: backbone, layout), config.strongest, device)
+    result = {
+        "cytosae": __version__,
+        "parameters": to_stored(config),
+        "inputs": {
+            "backbone": backbone.info.fingerprint,
+            **frozen.digests,
+            "cells": metadata_digest(cells),
+            "images": pixels_digest(cells),
+        },
+        "target": frozen.target,
+        "cell_type": frozen.cell_type,
+        "classes": list(frozen.classes),
+        "cells": {
+            "predicted": len(cells),
+            "left_out": len(listed.cells) - len(cells),
+            "rejected": listing["rejected"],
+            "reasons": listing["reasons"],
+        },
+        **_answers(frozen, new, config),
+    }
+    for warning in result["warnings"]:
+        say(f"predict: {warning}")
+    write_csv(folder / TABLE, _table(result))
+    write_csv(folder / STRONGEST, _strongest_cells(result))
+    write_json(folder / RESULT, result)
+    written = [name for name in names if (folder / name).is_file()]
+    outputs = {name: FileRecord.from_file(folder / name) for name in written}
+    summary = {"patients": len(result["patients"]), "cells": len(cells)}
+    Manifest("prediction", to_stored(config), result["inputs"], outputs, summary).save(folder)
+    remove_outdated(folder, "prediction", names)
+    return result
+
+
+def _of_patients(cells: pd.DataFrame, frozen: FrozenStudy, source: Path) -> pd.DataFrame:
+    """The cells that count: those with a patient, and of the classifier's cell type if it has one."""
+    usable = cells["patient"].notna()
+    if not usable.any():
+        raise CytosaeError(
+            f"{source}: none of its {len(cells):,} cells has a patient. Give a table with a column 'patient', or name the "
+            "column with `--column patient=YOURS`."
+        )
+    if frozen.cell_type is not None:
+        usable &= cells["label"] == frozen.cell_type
+        if not usable.any():
+            raise CytosaeError(
+                f"{source}: no cell of a patient has the label {frozen.cell_type!r}, and the classification is of these "
+                "cells alone. Give a table with a column 'label'."
+            )
+    return cells[usable.fillna(False).astype(bool)].reset_index(drop=True)
+
+
+def _answers(frozen: FrozenStudy, new: NewPatients, config: PredictConfig) -> dict[str, Any]:
+    """The part of the result that is about patients."""
+    kinds = {model.representation for model in frozen.fold_models}
+    values: dict[Representation, NDArray[np.float32]] = {kind: kind.values(new.data) for kind in kinds}
+    of_folds = frozen.fold_probabilities(values)
+    p = frozen.calibration.p_values(of_folds, config.coverage)
+    inside = frozen.calibration.sets(of_folds, config.coverage)
+    units = group_codes(frozen.training.n_obs, pd.factorize(frozen.training.obs["patient"].astype(str))[0])
+    distances = patient_novelty(frozen.training, units, new.data, frozen.classifier.representation)
+    least = int(frozen.training.obs["n_cells"].min())
+    patients = []
+    names, rows = new.data.obs_names, new.data.obs.to_dict("records")
+    for row, (name, about) in enumerate(zip(names, rows, strict=True)):
+        fitting = [c for c, own in zip(frozen.classes, inside[row], strict=True) if own]
+        patient: dict[str, Any] = {
+            "patient": str(name),
+            "cells": int(about["n_cells"]),
+            "predicted": frozen.classes[int(new.probability[row].argmax())],
+            "probability": dict(zip(frozen.classes, new.probability[row].tolist(), strict=True)),
+            "set": fitting,
+            "p": dict(zip(frozen.classes, p[row].tolist(), strict=True)),
+            "concepts": new.concepts[row],
+            "strongest_cells": new.cells[row],
+            "distance": float(distances.new[row]),
+            "farther_than": float(distances.farther_than[row]),
+            "distance_p": float(distances.p[row]),
+        }
+        doubts = _doubts(patient, about, frozen, least, config.coverage)
+        patients.append({**patient, "warnings": doubts})
+    overall = _overall(distances)
+    own = frozen.calibration.by_class(len(frozen.classes), config.coverage)
+    return {
+        "conformal": {
+            "coverage": config.coverage,
+            "rule": f"a class with at least {least_patients(config.coverage)} training patients is compared with these, any "
+            f"other with all; it is in the set where its p is above {error_rate(config.coverage):g}",
+            "by_class": [c for c, alone in zip(frozen.classes, own, strict=True) if alone],
+            "training_patients": len(frozen.calibration.scores),
+        },
+        "novelty": overall,
+        "patients": patients,
+        "warnings": [
+            *(f"{patient['patient']}: {text}" for patient in patients for text in patient["warnings"]),
+            *([overall["text"]] if overall["p"] < _FAR else []),
+        ],
+    }
+
+
+def _doubts(
+    patient: Mapping[str, Any], about: Mapping[Any, Any], frozen: FrozenStudy, least: int, coverage: float
+) -> list[str]:
+    """What a reader has to know of a prediction, a sentence each; `least` is the fewest cells of a training patient."""
+    doubts = []
+    if str(about["patient"]) in frozen.known:
+        doubts.append(
+            "the study has a patient of this name. If it is the same person, this is not a prediction of a new patient"
+        )
+    if pd.notna(about["stated"]) and str(about["stated"]) not in frozen.classes:
+        doubts.append(f"the table states {about['stated']}, a class that the classifier does not know")
+    if patient["cells"] == 1 or patient["cells"] < least:
+        counted = "a single cell" if patient["cells"] == 1 else f"{patient['cells']} cells"
+        doubts.append(
+            f"{counted}; the training patients have {least} or more. The stated coverage does not hold for so few: of the "
+            f"{len(patient['p'])} classes {len(patient['set'])} are in the set"
+        )
+    if patient["farther_than"] >= BEYOND:
+        doubts.append(
+            f"lies farther from the training patients than {patient['farther_than']:.0%} of them from one another. The "
+            "classifier has hardly seen such patients"
+        )
+    if not patient["set"]:
+        doubts.append(f"no class fits at a coverage of {coverage:.0%}")
+    return doubts
+
+
+def _overall(distances: Novelty) -> dict[str, Any]:
+    """How far the new patients lie as a whole."""
+    count, beyond, p = len(distances.new), int(distances.beyond.sum()), distances.overall_p()
+    text = (
+        f"{beyond} of {count} new patients lie beyond {BEYOND:.0%} of the training patients. As a whole they lie "
+        f"{'farther away' if p < _FAR else 'no farther away'} than the training patients from one another (p {p:.2g})"
+    )
+    return {
+        "patients": count,
+        "beyond": beyond,
+        "median": float(np.median(distances.new)),
+        "training_median": float(np.median(distances.training)),
+        "p": p,
+        "text": text,
+    }
+
+
+def _table(result: Mapping[str, Any]) -> pd.DataFrame:
+    return pd.DataFrame(
+        [
+            {
+                "patient": patient["patient"],
+                "cells": patient["cells"],
+                "predicted": patient["predicted"],
+                **{f"p {name}": value for name, value in patient["probability"].items()},
+                "set": " | ".join(patient["set"]),
+                "concepts": " ".join(f"{latent}:{adds:.3g}" for latent, adds in patient["concepts"].items()),
+                "farther_than": patient["farther_than"],
+                "warnings": "; ".join(patient["warnings"]),
+            }
+            for patient in result["patients"]
+        ]
+    )
+
+
+def _strongest_cells(result: Mapping[str, Any]) -> pd.DataFrame:
+    rows = [
+        (patient["patient"], patient["predicted"], cell, adds)
+        for patient in result["patients"]
+        for cell, adds in patient["strongest_cells"].items()
+    ]
+    return pd.DataFrame(rows, columns=["patient", "predicted", "cell_id", "contribution"])
