@@ -166,7 +166,6 @@ PRESETS = {
     "recommended": TrainConfig(
         objective="batchtopk",
         dead_latent_loss="auxk",
-        centring="position",
         expansion=8,
         batch_images=16,
         learning_rate=0,
