@@ -19,7 +19,7 @@ from cytosae.analysis import classify
 from cytosae.artefacts import Manifest
 from cytosae.backbones import TINY
 from cytosae.cells import read_cells
-from cytosae.cohort import Representation, read_barcodes, read_classifiers
+from cytosae.cohort import read_barcodes, read_classifiers
 from cytosae.concepts import read_concepts
 from cytosae.settings import ClassifyConfig
 from support.commands import ask, ask_with_messages, assert_user_error, cytosae, refused
@@ -111,8 +111,8 @@ def test_cells_and_sets_follow_from_the_barcodes_and_the_models(
     data = read_barcodes(drawn_study / "cohort" / "barcodes.h5ad")[HELD_OUT]
     folder = frozen / "cohort" / "classification"
     result = json.loads((folder / "classification.json").read_text(encoding="utf-8"))
-    kinds = [Representation(choice["features"], choice["transform"]) for choice in result["model"]["choices"]]
-    models = read_classifiers(folder / "models.safetensors", found["classes"], kinds)
+    models = read_classifiers(folder / "models.safetensors", result)
+    assert list(models[0].classes) == found["classes"]
     of_folds = [model.probabilities(model.representation.values(data)) for model in models[1:]]
     for place, patient in enumerate(found["patients"]):
         mine = whole[(whole.obs["patient"] == patient["patient"]).to_numpy()]
@@ -290,9 +290,8 @@ def test_a_classification_of_one_cell_type_counts_its_cells_alone(
     cells[cells["patient"].isin(data.obs["patient"])].to_csv(tmp_path / "new.csv", index=False)
     found = ask("predict", study, tmp_path / "new.csv", "-o", tmp_path / "out")
     assert [patient["cells"] for patient in found["patients"]] == data.obs["n_cells"].tolist()
-    choices = [Representation(choice["features"], choice["transform"]) for choice in result["model"]["choices"]]
-    models = read_classifiers(study / "cohort" / "classification" / "models.safetensors", found["classes"], choices)
-    expected = models[0].probabilities(choices[0].values(data))
+    models = read_classifiers(study / "cohort" / "classification" / "models.safetensors", result)
+    expected = models[0].probabilities(models[0].representation.values(data))
     for patient, row in zip(found["patients"], expected, strict=True):
         assert list(patient["probability"].values()) == pytest.approx(row.tolist(), abs=1e-5)
     cells.drop(columns="label").to_csv(tmp_path / "unlabelled.csv", index=False)

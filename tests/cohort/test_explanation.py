@@ -47,7 +47,9 @@ def test_contributions_add_up_from_patches_to_the_logit(kind: Representation, tm
     model = trained(task, products, rows, Choice(kind, 3.0))
     other = trained(task, products, rows, Choice(PAPER, 3.0))
     write_classifiers(tmp_path / "models.safetensors", [other, model])
-    (_, model) = read_classifiers(tmp_path / "models.safetensors", task.classes, [PAPER, kind])
+    choices = [{"features": one.features, "transform": one.transform} for one in (PAPER, kind)]
+    result = {"classes": task.classes, "model": {"choices": choices}}
+    (_, model) = read_classifiers(tmp_path / "models.safetensors", result)
     scales = products.scales(kind, rows)
     values = kind.values(task.data)
     scaled = (values.astype(float) * [[scales[block]] for block in kind.blocks]).reshape(60, -1)
@@ -74,5 +76,5 @@ def test_contributions_add_up_from_patches_to_the_logit(kind: Representation, tm
         part = counts[:, [only]].multiply(model.patch_weights(counts, name)[:, [only]]).sum()
         assert part == pytest.approx(concepts[only] + (model.centre * model.direction(name))[:, only].sum(), abs=1e-4)
     with pytest.raises(CytosaeError, match="not readable"):
-        read_classifiers(tmp_path / "none.safetensors", task.classes, [kind])
+        read_classifiers(tmp_path / "none.safetensors", result)
     assert isinstance(model, Classifier)

@@ -24,7 +24,7 @@ from cytosae.reproduction.steps import steps
 from cytosae.reproduction.table import compared
 from cytosae.sae.cost import rising
 from cytosae.sae.joint import Member, Trained
-from cytosae.settings import BackboneConfig, TrainConfig
+from cytosae.settings import PRESETS, BackboneConfig, TrainConfig
 from cytosae.synthetic import CohortSpec, write_cohort
 from support.backbones import reference, zenodo
 from support.commands import ask
@@ -151,6 +151,12 @@ def test_the_plan_names_what_is_missing_and_says_how_long_the_rest_takes(
         sum(one["seconds"] or 0 for one in plan["steps"] if one["state"] == "ready")
     )
     assert plan["measured_on"] == str(weights)
+
+
+def test_a_rate_and_a_length_by_rule_are_refused(tmp_path: Path) -> None:
+    """Ten times the rule would be the rule."""
+    with pytest.raises(CytosaeError, match="learning-rate and --images"):
+        Recipe(tmp_path, tmp_path, BackboneConfig("tiny"), PRESETS["recommended"])
 
 
 def test_more_work_is_never_expected_to_be_faster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,6 +41,7 @@ from cytosae.cohort import (
     read_barcodes,
     rows_of_cells,
     stratified_folds,
+    strongest,
     sweep,
     trained,
     weighted_f1,
@@ -55,7 +56,8 @@ OURS = "barcodes"
 PAPERS = f"barcodes, threshold {PAPER_THRESHOLD:g} (paper)"
 TABLE, PREDICTIONS, MODELS, RESULT = "methods.csv", "predictions.csv", "models.safetensors", "classification.json"
 _FIGURES = ("sweep", "methods", "confusion", "calibration")
-_CARRYING = 10  # concepts listed for each prediction
+CARRYING = 10
+"""Concepts listed for each prediction."""
 
 
 def classify(
@@ -260,14 +262,13 @@ def _predictions(
         model, probability = models[1 + row_folds[row]], predictions.probability[0, row]
         predicted = task.classes[int(probability.argmax())]
         contributions = model.concept_contributions(model.representation.values(task.data[[row]])[0], predicted)
-        strongest = np.argsort(-contributions, kind="stable")[:_CARRYING]
         rows.append(
             {
                 "patient": name,
                 "truth": task.classes[task.target[row]],
                 "predicted": predicted,
                 **{f"p {c}": p for c, p in zip(task.classes, probability, strict=True)},
-                "concepts": " ".join(f"{s}:{contributions[s]:.3g}" for s in strongest if contributions[s] > 0),
+                "concepts": " ".join(f"{s}:{contributions[s]:.3g}" for s in strongest(contributions, CARRYING)),
             }
         )
     return pd.DataFrame(rows)

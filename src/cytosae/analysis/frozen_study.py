@@ -104,8 +104,7 @@ def open_frozen_study(study: Path) -> FrozenStudy:
     result = read_json(folder / RESULT)
     data = read_barcodes(barcodes, result["cell_type"], concepts=study / "concepts")
     classes = list(result["classes"])
-    kinds = [Representation(choice["features"], choice["transform"]) for choice in result["model"]["choices"]]
-    classifier, *fold_models = read_classifiers(folder / MODELS, classes, kinds)
+    classifier, *fold_models = read_classifiers(folder / MODELS, result)
     return FrozenStudy(
         study,
         SAE.from_pretrained(study / "sae", decoder=False),

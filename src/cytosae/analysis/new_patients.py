@@ -11,14 +11,13 @@ import pandas as pd
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from cytosae.analysis.classification import CARRYING
 from cytosae.analysis.frozen_study import FrozenStudy
-from cytosae.cohort import CountSums, patient_names
+from cytosae.cohort import CountSums, patient_names, strongest
 from cytosae.concepts import cell_activations
 from cytosae.concepts.work_units import BATCH, Encoder
 from cytosae.console import progress
 from cytosae.tokens import LiveTokens
-
-_CARRYING = 10  # concepts listed for each prediction
 
 
 @dataclass(frozen=True)
@@ -61,8 +60,8 @@ def predicted(frozen: FrozenStudy, source: LiveTokens, most: int, device: str) -
             (values,) = model.representation.values(ad.AnnData(one.barcodes(), layers=one.layers()))
             (of_classes,) = model.probabilities(values[None])
             name = model.classes[int(of_classes.argmax())]
-            concepts.append(_strongest(model.concept_contributions(values, name), latents, _CARRYING))
-            cells.append(_strongest(model.cell_contributions(counts, name), ids[rows], most))
+            concepts.append(_named(model.concept_contributions(values, name), latents, CARRYING))
+            cells.append(_named(model.cell_contributions(counts, name), ids[rows], most))
             sums.append(one)
             probability.append(of_classes)
             bar.to(bar.done + len(rows))
@@ -93,7 +92,6 @@ def _counts(
         yield rows, sp.csr_matrix(sp.vstack(batches))
 
 
-def _strongest(adds: NDArray[np.float64], names: NDArray[np.str_] | NDArray[np.object_], most: int) -> dict[str, float]:
-    """What adds most, by name, as far as it adds at all."""
-    order = np.argsort(-adds, kind="stable")[:most]
-    return {str(names[i]): float(adds[i]) for i in order if adds[i] > 0}
+def _named(adds: NDArray[np.float64], names: NDArray[np.str_] | NDArray[np.object_], most: int) -> dict[str, float]:
+    """What adds most, by name."""
+    return {str(names[i]): float(adds[i]) for i in strongest(adds, most)}

@@ -18,7 +18,6 @@ from cytosae.artefacts import Manifest, outdated, read_json
 from cytosae.cohort import (
     RULE,
     Classifier,
-    Representation,
     as_records,
     cell_scores,
     patient_column,
@@ -243,8 +242,7 @@ def predict(
         caveats.append(f"{folder} is a classification of other barcodes, left out: run `cytosae classify` again")
         return None
     result = read_json(folder / RESULT)
-    kinds = [Representation(choice["features"], choice["transform"]) for choice in result["model"]["choices"]]
-    models = read_classifiers(folder / MODELS, list(result["classes"]), kinds)
+    models = read_classifiers(folder / MODELS, result)
     fold = result["model"]["rows"].get(patient.name, -1)
     unseen = fold >= 0 or patient.name not in result["model"]["rows"]
     model: Classifier = models[1 + fold]

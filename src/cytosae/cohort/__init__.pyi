@@ -12,7 +12,7 @@ from .colours import colour_histograms
 from .conformal import Calibration, error_rate, least_patients, set_figures
 from .cross_validation import Predictions, cross_validate, figures, method_table
 from .differences import as_records, compare, make_strata, most_different
-from .explanation import Classifier, read_classifiers, trained, write_classifiers
+from .explanation import Classifier, read_classifiers, strongest, trained, write_classifiers
 from .folds import Folds, given_folds, stratified_folds
 from .multiple_instance import Bags, predict_bags
 from .novelty import BEYOND, Novelty, nearest_distances, patient_novelty
@@ -100,6 +100,7 @@ __all__ = [
     "selected",
     "set_figures",
     "stratified_folds",
+    "strongest",
     "sweep",
     "trained",
     "transformed",

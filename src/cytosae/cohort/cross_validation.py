@@ -69,7 +69,8 @@ class Predictions:
 
     def f1(self, draws: int, seed: int) -> Estimate:
         """Weighted F1, mean over the divisions, with its interval over patients."""
-        return self.scores(draws, seed)["weighted_f1"]
+        drawn = self.confusions(bootstrap_weights(self.units, draws, seed))
+        return Estimate.from_draws(weighted_f1(self.confusions()).mean(), weighted_f1(drawn).mean(axis=0))
 
 
 def cross_validate(predictor: Predictor, task: ClassificationTask, folds: Folds, seed: int = 0) -> Predictions:

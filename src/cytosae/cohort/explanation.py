@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -108,6 +109,12 @@ class Classifier:
         return np.asarray(own - (self.direction(name) * self.centre).sum() / counts.shape[0])
 
 
+def strongest(adds: NDArray[np.floating], most: int) -> NDArray[np.int64]:
+    """Places of what adds most, as far as it adds at all, falling."""
+    order = np.argsort(-adds, kind="stable")[:most]
+    return np.asarray(order[adds[order] > 0])
+
+
 def trained(task: ClassificationTask, products: Products, rows: NDArray[np.bool_], choice: Choice) -> Classifier:
     """The classifier of some patients with a representation and strength.
 
@@ -148,15 +155,16 @@ def write_classifiers(path: Path, models: Sequence[Classifier]) -> None:
         save_file(arrays, temporary)
 
 
-def read_classifiers(path: Path, classes: Sequence[str], representations: Sequence[Representation]) -> list[Classifier]:
-    """What `write_classifiers` wrote; `representations` are those of the models."""
+def read_classifiers(path: Path, result: Mapping[str, Any]) -> list[Classifier]:
+    """What `write_classifiers` wrote; `result` is the ``classification.json`` beside it, with classes and choices."""
+    chosen = [Representation(choice["features"], choice["transform"]) for choice in result["model"]["choices"]]
     try:
         arrays = load_file(path)
-        models = list(zip(arrays["weights"], arrays["intercept"], arrays["centre"], representations, strict=True))
+        models = list(zip(arrays["weights"], arrays["intercept"], arrays["centre"], chosen, strict=True))
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise CytosaeError(f"{path}: not readable ({error}). Run `cytosae classify` again.") from error
     return [
-        Classifier(tuple(classes), kind, weights[:, _places(kind)], intercept, centre[_places(kind)])
+        Classifier(tuple(result["classes"]), kind, weights[:, _places(kind)], intercept, centre[_places(kind)])
         for weights, intercept, centre, kind in models
     ]
 

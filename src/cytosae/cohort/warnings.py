@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from cytosae.cohort.barcodes import variance_between
 from cytosae.cohort.folds import shuffled_within
-from cytosae.cohort.linear import centred_products
 from cytosae.concepts import schema
 from cytosae.concepts.schema import BARCODES, IMAGE_COLUMNS
 
@@ -133,18 +133,12 @@ def cohort_warnings(data: ad.AnnData, target: str, seed: int = 0) -> list[Cohort
 def _variance(data: ad.AnnData, target: str, columns: Sequence[str]) -> list[CohortWarning]:
     """Columns whose groups hold more of the barcodes' variance than the classes, over what as many groups hold by chance."""
 
-    products = centred_products(np.asarray(data.X))
-
     def share(column: str) -> float:
         codes = pd.factorize(data.obs[column].astype(object))[0]
-        own, codes = products[np.ix_(codes >= 0, codes >= 0)], codes[codes >= 0]
-        members = np.eye(codes.max(initial=-1) + 1)[codes]
-        n, groups = members.shape
+        n, groups = int((codes >= 0).sum()), int(codes.max(initial=-1)) + 1
         if not 1 < groups < n:
             return float("nan")
-        total = np.trace(own) - own.sum() / n
-        within = np.trace(own) - (((own @ members) * members).sum(axis=0) / members.sum(axis=0)).sum()
-        return float(1 - within / total * (n - 1) / (n - groups)) if total > 0 else float("nan")
+        return 1 - (1 - variance_between(data.X, codes)) * (n - 1) / (n - groups)
 
     of_target = share(target)
     warnings = []

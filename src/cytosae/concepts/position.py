@@ -66,12 +66,17 @@ def position_share(cells: Iterable[sp.csc_matrix], seed: int = 0) -> tuple[NDArr
 
 
 @torch.no_grad()
-def patches_of(source: TokenSource, sae: SAE, rows: NDArray[np.int64], precision: str) -> Iterator[sp.csc_matrix]:
-    """Activations on the patches of each of some cells, ``(n_patches, n_latents)``; `precision` is the encoder's."""
+def patches_of(
+    source: TokenSource, sae: SAE, rows: NDArray[np.int64], precision: str, latents: NDArray[np.int64] | None = None
+) -> Iterator[sp.csc_matrix]:
+    """Activations on the patches of each of some cells, ``(n_patches, n_latents)``; `precision` is the encoder's.
+
+    With `latents`, the others may be left silent.
+    """
     for batch in source.stream([rows[i : i + BATCH] for i in range(0, len(rows), BATCH)]):
         for tokens in batch[:, 1:].to(sae.b_dec.device, torch.float32):
             if tokens.device.type == "cpu":
-                h = active(sae, tokens, precision)
+                h = active(sae, tokens, precision, latents)
                 yield sp.csc_matrix((h.values, h.tokens, h.starts), shape=(len(tokens), sae.n_latents))
             else:
                 yield sp.csc_matrix(sae.encode(tokens).cpu().numpy())

@@ -56,6 +56,11 @@ class Recipe:
     def __post_init__(self) -> None:
         if self.seeds < 1:
             raise CytosaeError(f"--seeds {self.seeds}: must be at least 1.")
+        if not (self.training.learning_rate and self.training.images):
+            raise CytosaeError(
+                "The recipe varies the learning rate by factors of ten and tells its length beforehand: leave out --preset, "
+                "or give --learning-rate and --images."
+            )
 
     @property
     def study(self) -> Path:

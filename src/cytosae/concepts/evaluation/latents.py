@@ -104,7 +104,7 @@ def position(run: Evaluation) -> None:
     """Does a concept speak of a place in the picture? Eta squared of the patch position."""
     sample = run.sample
     rows = sample.cells["row"].to_numpy()[sample.draw_rows(run.config.token_cells)]
-    cells = patches_of(run.source, run.sae, rows, choose_precision("auto", "cpu"))
+    cells = patches_of(run.source, run.sae, rows, choose_precision("auto", "cpu"), sample.concepts)
     shares = position_share((cell[:, sample.concepts] for cell in cells), run.config.seed)
     for method, values in zip((LATENT_METHOD, "shuffled patches"), shares, strict=True):
         run.mean("position share", method, values)
@@ -181,23 +181,24 @@ def stability(run: Evaluation) -> None:
         run.table.skip("stability", "no other autoencoder to compare with (--against)")
         return
     own = run.sae.W_dec.detach().numpy()[run.sample.concepts]
-    random = [
-        np.random.default_rng(run.config.seed).standard_normal(others.shape).astype(np.float32)
-        for others in run.others.values()
-    ]
-    for method, trainings in ((LATENT_METHOD, list(run.others.values())), (RANDOM, random)):
+    found, chance = list(run.others.values()), (_random_like(others, run.config.seed) for others in run.others.values())
+    for method, trainings in ((LATENT_METHOD, found), (RANDOM, chance)):
         cosine, share = q.reproducibility(own, trainings)
         run.mean("reproducibility (share of other trainings)", method, share)
         if method == LATENT_METHOD:
             run.per_concept["reproducibility"], run.per_concept["nearest_cosine"] = share, cosine
     if len(own) > _MOST_MATCHED:
         own = own[np.sort(np.random.default_rng(run.config.seed).permutation(len(own))[:_MOST_MATCHED])]
-    for (path, directions), chance in zip(run.others.items(), random, strict=True):
+    for path, directions in run.others.items():
         suffix = "" if len(run.others) == 1 else f", {path}"
-        for method, candidates in ((LATENT_METHOD, directions), (RANDOM, chance)):
+        for method, candidates in ((LATENT_METHOD, directions), (RANDOM, _random_like(directions, run.config.seed))):
             run.mean(f"stability, largest cosine{suffix}", method, q.best_cosines(own, candidates))
             matched = q.matched_cosines(own, candidates[_nearest(own, candidates)])
             run.mean(f"stability, matched cosine{suffix}", method, matched)
+
+
+def _random_like(directions: NDArray[np.float32], seed: int) -> NDArray[np.float32]:
+    return np.random.default_rng(seed).standard_normal(directions.shape).astype(np.float32)
 
 
 def _nearest(directions: NDArray[np.float32], candidates: NDArray[np.float32], each: int = 8) -> NDArray[np.int64]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,8 +30,7 @@ def best_cosines(directions: NDArray[np.floating], others: NDArray[np.floating])
     -------
     ``(n,)``.
     """
-    a, b = _unit(directions), _unit(others).T
-    return np.concatenate([(a[i : i + _ROWS] @ b).max(axis=1) for i in range(0, len(a), _ROWS)])
+    return _nearest(_unit(directions), _unit(others))[1]
 
 
 def matched_cosines(directions: NDArray[np.floating], others: NDArray[np.floating]) -> NDArray[np.float32]:
@@ -48,7 +47,7 @@ def matched_cosines(directions: NDArray[np.floating], others: NDArray[np.floatin
 
 
 def reproducibility(
-    directions: NDArray[np.floating], others: Sequence[NDArray[np.floating]], above: float = 0.7
+    directions: NDArray[np.floating], others: Iterable[NDArray[np.floating]], above: float = 0.7
 ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     """How surely each latent is found again by other trainings, for example of other seeds.
 
@@ -76,15 +75,15 @@ def reproducibility(
     >>> share.tolist()
     [0.5, 1.0, 0.5]
     """
-    unit = _unit(directions)
+    unit, count = _unit(directions), 0
     cosines, returned = np.zeros((2, len(unit)))
-    for other in others:
+    for count, other in enumerate(others, 1):  # noqa: B007 - their number is needed
         candidates = _unit(other)
         nearest, cosine = _nearest(unit, candidates)
         mutual = _nearest(candidates, unit)[0][nearest] == np.arange(len(unit))
         cosines += cosine
         returned += mutual & (cosine >= above)
-    return (cosines / len(others)).astype(np.float32), returned / len(others)
+    return (cosines / count).astype(np.float32), returned / count
 
 
 def _nearest(
