@@ -67,6 +67,7 @@ def classify(
         typer.Option("--leave-out", help="Column such as laboratory: also leave out each value in turn."),
     ] = None,
     cell_type: CellType = None,
+    device: Device = "auto",
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Folder; 'classification' beside the barcodes if left out.")
     ] = None,
@@ -82,7 +83,15 @@ def classify(
 
     folder = output or barcodes.parent / CLASSIFICATION
     result = classify_patients(
-        barcodes, folder, settings, target=target, tokens=tokens, folds=folds, leave_out=leave_out, cell_type=cell_type
+        barcodes,
+        folder,
+        settings,
+        target=target,
+        tokens=tokens,
+        folds=folds,
+        leave_out=leave_out,
+        cell_type=cell_type,
+        device=device,
     )
     if as_json:
         answer(result, as_json)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from cytosae.cohort.folds import Folds
 from cytosae.cohort.scores import (
     SCORES,
+    abstention,
     area_under_curve,
     calibration,
     class_scores,
@@ -71,6 +72,11 @@ class Predictions:
         """Weighted F1, mean over the divisions, with its interval over patients."""
         drawn = self.confusions(bootstrap_weights(self.units, draws, seed))
         return Estimate.from_draws(weighted_f1(self.confusions()).mean(), weighted_f1(drawn).mean(axis=0))
+
+    def abstention(self, draws: int, seed: int) -> list[dict[str, float]]:
+        """Accuracy where only the surest patients are answered, in the first division; see `cytosae.cohort.scores`."""
+        rows, weights = self.rows, bootstrap_weights(self.units, draws, seed)
+        return abstention(self.probability[0, rows], self.target[rows], weights[:, rows])
 
 
 def cross_validate(predictor: Predictor, task: ClassificationTask, folds: Folds, seed: int = 0) -> Predictions:

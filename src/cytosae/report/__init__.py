@@ -2,6 +2,7 @@
 
 from cytosae.report.barcodes import BARCODE_FIGURES, barcode_figures
 from cytosae.report.classification_figures import (
+    abstention_figure,
     calibration_figure,
     confusion_figure,
     method_figure,
@@ -31,6 +32,7 @@ __all__ = [
     "Row",
     "Section",
     "Tile",
+    "abstention_figure",
     "barcode_figures",
     "calibration_figure",
     "comparison_scatter",

@@ -53,6 +53,10 @@ class ClassifyConfig:
     permutations: int = setting(200, "classifications of permuted labels, for the null", minimum=0)
     bootstrap: int = setting(1000, "bootstrap draws of the patients, for intervals", minimum=20)
     coverage: float = setting(COVERAGE, _COVERAGE, minimum=0.5, maximum=0.99)
+    untrained: bool = setting(
+        False,
+        "compare with an untrained backbone of the same shape too; takes one pass over the images, kept for later",
+    )
     seed: int = setting(0, "fixes folds, permutations and draws", minimum=0, maximum=SHORT_SEED)
 
     def __post_init__(self) -> None:
