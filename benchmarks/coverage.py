@@ -1,9 +1,9 @@
 """Do conformal sets cover the true class of new patients as often as they say? Many drawn cohorts, the whole procedure.
 
 ``python -m benchmarks.coverage -o FOLDER`` draws barcodes of training patients and of as many new ones, with classes of
-several sizes and signals of several strengths; divides, chooses and fits as `cytosae classify` does; and counts how often the sets
-hold the class of new patients. A cohort is a line of ``FOLDER/coverage.jsonl``; what is there is not made again. The intervals
-are over cohorts.
+several sizes and signals of several strengths; divides, chooses and fits as `cytosae classify` does; and counts how
+often the sets hold the class of new patients. A cohort is a line of ``FOLDER/coverage.jsonl``; what is there is not made
+again. The intervals are over cohorts.
 """
 
 from __future__ import annotations

@@ -209,12 +209,19 @@ def test_comparison_with_the_cells_of_both_sides(study: Path, tmp_path: Path) ->
     data = read_barcodes(barcodes)
     means = [data.X[(data.obs["diagnosis"] == name).to_numpy()].mean(axis=0) for name in ("healthy", "APL_PML_RARA")]
     np.testing.assert_allclose(table["difference"], means[0] - means[1], atol=1e-4)
+    ratio = table.loc[table["tested"], "rate_ratio"]
+    assert table.loc[table["tested"], "rate_p"].between(0, 1).all()
+    assert ((ratio > 1) == (table.loc[table["tested"], "difference"] > 0)).mean() > 0.8  # patients weigh by their cells
+    assert found["rates_below_fdr_0.1"] == (table["rate_fdr"] <= 0.1).sum()
     best = int(np.argmax(means[0] - means[1]))
     assert found["first"]["latents"][0]["latent"] == best
     for name in ("scatter", "references-first", "references-second"):
         assert (tmp_path / "c" / f"{name}.png").is_file()
     rest = ask("compare", barcodes, "NPM1", "--adjust", "laboratory", "-o", tmp_path / "rest", "--permutations", "100")
     assert rest["second"]["name"] == "rest"
+    shares = ask("compare", barcodes, "NPM1", "--features", "share", "-o", tmp_path / "share", "--permutations", "100")
+    assert shares["rates_below_fdr_0.1"] is None
+    assert "rate_p" not in pd.read_csv(tmp_path / "share" / "latents.csv")
     assert rest["second"]["patients"] == 16
     assert any("NPM1 has 4 patients" in text for text in rest["caveats"])
     assert "there are APL_PML_RARA" in refused("compare", barcodes, "CML")

@@ -10,6 +10,7 @@ from .baselines import PatientTokens, patient_tokens, rows_of_cells
 from .blocks import TOP, CountSums
 from .colours import colour_histograms
 from .conformal import Calibration, error_rate, least_patients, set_figures
+from .count_model import count_model
 from .cross_validation import Predictions, cross_validate, figures, method_table
 from .differences import as_records, compare, make_strata, most_different
 from .explanation import Classifier, read_classifiers, strongest, trained, write_classifiers
@@ -73,6 +74,7 @@ __all__ = [
     "colour_histograms",
     "compare",
     "conformal_figures",
+    "count_model",
     "cross_validate",
     "cross_validated_sets",
     "disease_barcodes",
