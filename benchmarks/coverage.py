@@ -61,7 +61,7 @@ def measured(data: ad.AnnData, seed: int, coverage: float) -> dict[str, dict[str
     config = ClassifyConfig(permutations=0, coverage=coverage, seed=seed)
     task = classification_task(data, "diagnosis")
     train = np.arange(data.n_obs) < data.n_obs // 2
-    products = Products.from_barcodes(task, candidates(config))
+    products = Products.from_barcodes(task.data, candidates(config))
     rows = np.flatnonzero(train)
     folds = stratified_folds(
         task.target[train], [task.patients[row] for row in rows], config.splits, config.repeats, config.seed

@@ -2,8 +2,9 @@
 
 ``python -m benchmarks.rare_marks -o FOLDER`` trains an autoencoder on drawn patients of another seed and draws healthy
 patients with sixty cells each. In half of them one cell gives way to a cell with the structure: an Auer rod in a blast,
-a bundle of them in a promyelocyte, dark granules in an eosinophil. In the **controls** no cell gives way, or one to a cell of
-the same type without the structure. In one kind the other half gets that cell, so that the structure alone differs. Latents
+a bundle of them in a promyelocyte, dark granules in an eosinophil. In the **controls** no cell gives way, or one to a
+cell of the same type without the structure. In one kind the other half gets that cell, so that the structure alone
+differs. Latents
 that stand for the structure are chosen on other cells. A cohort is a line of ``FOLDER/rare_marks.jsonl``; what is there is
 not made again. The intervals are over cohorts.
 """
@@ -189,7 +190,7 @@ def measured(ground: Ground, structure: str, kind: str, seed: int, draw: int) ->
     folds = stratified_folds(task.target, task.patients, 5, 2, draw)
     for name, (features, transform) in CLASSIFIED.items():
         config = ClassifyConfig(features=features, transform=transform, permutations=0)
-        products = Products.from_barcodes(task, candidates(config))
+        products = Products.from_barcodes(task.data, candidates(config))
         predictions = chosen_predictions(task, folds, products, config).predictions
         found[f"auroc | {name}"] = predictions.scores(20, 0)["auroc"].value
     return found

@@ -137,7 +137,7 @@ def test_interpolated_p_falls_without_steps_from_one_to_zero() -> None:
 def test_figures_of_cross_validated_sets() -> None:
     task = classification_task(cohort(signal=1.5), "diagnosis")
     folds = stratified_folds(task.target, task.patients, 3, 2)
-    products = Products.from_barcodes(task, COUNTS)
+    products = Products.from_barcodes(task.data, COUNTS)
     assert folds.n_repeats == 2
     predictions = chosen_predictions(task, folds, products, FEW).predictions
     found = conformal_figures(task, folds, products, predictions, FEW)
@@ -159,8 +159,8 @@ def test_the_sets_of_a_fold_know_nothing_of_its_patients() -> None:
     test = given.row_folds[0] == 1
     others = replace(task, target=np.where(test, (task.target + 1) % 3, task.target))
     for folds in (given, Folds(np.tile(given.row_folds, (2, 1)), given.names, "drawn")):
-        _, sets = cross_validated_sets(task, folds, Products.from_barcodes(task, COUNTS), FEW)
-        _, again = cross_validated_sets(others, folds, Products.from_barcodes(task, COUNTS), FEW)
+        _, sets = cross_validated_sets(task, folds, Products.from_barcodes(task.data, COUNTS), FEW)
+        _, again = cross_validated_sets(others, folds, Products.from_barcodes(task.data, COUNTS), FEW)
         np.testing.assert_array_equal(sets[test], again[test])
 
 

@@ -72,7 +72,7 @@ def test_two_patients_of_a_class_are_enough_for_a_figure_with_its_caveat(labels:
     folds = stratified_folds(task.target, task.patients, 5, 2)
     assert folds.row_folds.max() == 1
     assert "smallest class has 2 patients: 2 folds" in folds.caveats[0]
-    found = chosen_predictions(task, folds, Products.from_barcodes(task, candidates(QUICK)), QUICK)
+    found = chosen_predictions(task, folds, Products.from_barcodes(task.data, candidates(QUICK)), QUICK)
     told = figures(found.predictions, folds, task.classes, QUICK)
     assert 0 <= told["weighted_f1"] <= 1
 

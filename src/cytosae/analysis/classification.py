@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cytosae.analysis.baselines import baseline_features, check_untrained
 from cytosae.analysis.classification_files import DRAWN, MODELS, PREDICTIONS, RESULT, TABLE, write_classification
-from cytosae.analysis.untrained_baseline import UNTRAINED, untrained_baseline
+from cytosae.analysis.untrained_baseline import UNTRAINED
 from cytosae.artefacts import claim, remove_outdated
 from cytosae.cohort import (
     PAPER_THRESHOLD,
@@ -29,26 +30,22 @@ from cytosae.cohort import (
     chosen_predictions,
     classification_task,
     cohort_warnings,
-    colour_histograms,
     conformal_figures,
     cross_validate,
     figures,
+    fold_column,
     given_folds,
     method_table,
     patient_column,
-    patient_tokens,
     predict_bags,
     read_barcodes,
-    rows_of_cells,
     stratified_folds,
     sweep,
     trained,
     weighted_f1,
 )
 from cytosae.console import progress, say
-from cytosae.errors import CytosaeError
 from cytosae.settings import ClassifyConfig
-from cytosae.tokens import TokenStore
 
 OURS = "barcodes"
 PAPERS = f"barcodes, threshold {PAPER_THRESHOLD:g} (paper)"
@@ -82,7 +79,7 @@ def classify(
     tokens
         Tokens of the cells, for the baselines that are made of them.
     folds
-        Column with the fold of each patient; drawn if None.
+        Column with the fold of each patient, or a file or folder of folds (`cytosae.cohort.fold_column`); drawn if None.
     leave_out
         Column (laboratory) of which one value after the other is left out, as a second figure beside the first.
     cell_type
@@ -108,28 +105,18 @@ def classify(
     caveats = [*task.caveats, *(caveat for folds in divisions for caveat in folds.caveats)]
     for caveat in caveats:
         say(f"classification: {caveat}")
-    if config.untrained and tokens is None:
-        raise CytosaeError("--untrained: needs --tokens, which say which backbone it is and where the images are.")
+    check_untrained(config, tokens)
     names = [TABLE, PREDICTIONS, MODELS, RESULT, *DRAWN, *([UNTRAINED] if config.untrained else [])]
     claim(folder, "classification", names, unnamed=DRAWN)
-    source = None if tokens is None else TokenStore(tokens)
-    described = None if source is None else patient_tokens(source, task.data)
-    baselines = {} if described is None else dict(described.pooled())
-    if source is not None:
-        colours = colour_histograms(source.cells, rows_of_cells(source.cells, task.data), task.data.n_obs)
-        baselines |= {} if colours is None else {"colour histogram": colours}
-        if config.untrained:
-            baselines |= untrained_baseline(source, task.data, folder / UNTRAINED, seed=config.seed, device=device)
-    if "cell_types" in task.data.obsm:
-        baselines["cell-type fractions"] = np.nan_to_num(task.data.obsm["cell_types"])
-    products = Products.from_barcodes(task, candidates(config))
+    baselines, bags = baseline_features(tokens, task.data, folder, config, device)
+    products = Products.from_barcodes(task.data, candidates(config))
     (chosen, swept, methods), *others = [
         _cross_validate(
             task,
             folds,
             products,
             baselines,
-            None if described is None else described.bags,
+            bags,
             config,
             config.permutations if index == 0 else 0,
         )
@@ -179,7 +166,8 @@ def classify(
 
 def _divide(task: ClassificationTask, config: ClassifyConfig, column: str | None) -> Folds:
     if column is not None:
-        return given_folds(patient_column(task.data, column), task.target, task.patients, column)
+        values, title = fold_column(task.data, column)
+        return given_folds(values, task.target, task.patients, title)
     return stratified_folds(task.target, task.patients, config.splits, config.repeats, config.seed)
 
 

@@ -24,6 +24,7 @@ COMMANDS = {
     "cohort": "barcodes",
     "quality": "evaluate",
     "classification": "classify",
+    "outcome": "classify",
     "comparison": "compare",
     "prediction": "predict",
     "explorer": "explore --export",

@@ -14,9 +14,12 @@ from .count_model import count_model
 from .cross_validation import Predictions, cross_validate, figures, method_table
 from .differences import as_records, compare, make_strata, most_different
 from .explanation import Classifier, read_classifiers, strongest, trained, write_classifiers
+from .fold_files import fold_column
 from .folds import Folds, given_folds, stratified_folds
 from .multiple_instance import Bags, predict_bags
 from .novelty import BEYOND, Novelty, nearest_distances, patient_novelty
+from .outcome_validation import OutcomePredictions, latent_weights, outcome_table, validated
+from .outcomes import CLASSES, NUMBER, SURVIVAL, Outcome, outcome_kind, outcome_task
 from .outliers import RULE, cell_scores, selected, unusual
 from .representation import FEATURES, PAPER, Representation, transformed
 from .scores import weighted_f1
@@ -30,6 +33,7 @@ from .storage import (
     methods_figure,
     read_barcodes,
     read_methods,
+    read_patient_columns,
     why_other_concepts,
 )
 from .task import ClassificationTask, classification_task, patient_column
@@ -39,12 +43,15 @@ from .warnings import CohortWarning, association, cohort_warnings
 __all__ = [
     "BARCODES",
     "BEYOND",
+    "CLASSES",
     "CLASSIFICATION",
     "COHORT",
     "FEATURES",
+    "NUMBER",
     "PAPER",
     "PAPER_THRESHOLD",
     "RULE",
+    "SURVIVAL",
     "TOP",
     "Bags",
     "BarcodeSums",
@@ -57,6 +64,8 @@ __all__ = [
     "CountSums",
     "Folds",
     "Novelty",
+    "Outcome",
+    "OutcomePredictions",
     "PatientTokens",
     "Predictions",
     "Products",
@@ -80,8 +89,10 @@ __all__ = [
     "disease_barcodes",
     "error_rate",
     "figures",
+    "fold_column",
     "given_folds",
     "is_barcodes",
+    "latent_weights",
     "least_patients",
     "make_barcodes",
     "make_strata",
@@ -89,6 +100,9 @@ __all__ = [
     "methods_figure",
     "most_different",
     "nearest_distances",
+    "outcome_kind",
+    "outcome_table",
+    "outcome_task",
     "patient_column",
     "patient_names",
     "patient_novelty",
@@ -98,6 +112,7 @@ __all__ = [
     "read_barcodes",
     "read_classifiers",
     "read_methods",
+    "read_patient_columns",
     "rows_of_cells",
     "selected",
     "set_figures",
@@ -107,6 +122,7 @@ __all__ = [
     "trained",
     "transformed",
     "unusual",
+    "validated",
     "variance_between",
     "weighted_f1",
     "why_other_concepts",

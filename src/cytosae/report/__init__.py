@@ -17,6 +17,7 @@ from cytosae.report.cohort import (
 )
 from cytosae.report.curves import training_curves
 from cytosae.report.inline import encode_png, template
+from cytosae.report.outcome_figures import outcome_figure
 from cytosae.report.overlays import enlarge, multiplied, overlay
 from cytosae.report.overview import overview, threshold_counts
 from cytosae.report.page import PAGE, report_inputs, strongest, write_report
@@ -47,6 +48,7 @@ __all__ = [
     "method_figure",
     "multiplied",
     "number",
+    "outcome_figure",
     "overlay",
     "overview",
     "patch_references",
