@@ -87,11 +87,9 @@ class Ground:
             train(TokenStore(self.folder / "tokens"), self.folder / "sae", PRESETS["recommended"], device="cpu")
         return SAE.from_pretrained(self.folder / "sae")
 
-    def encoded(self, images: list[NDArray[np.uint8]]) -> tuple[sp.csr_matrix, NDArray[np.float32]]:
-        """Counts of some cells ``(n_cells, n_latents)`` and activations of their patches ``(n_patches, n_latents)``."""
-        tokens = self.sae.centred(self.backbone.tokens(np.stack(images)))
-        with torch.no_grad():
-            return cell_activations(self.sae, tokens, TAU)[0], self.sae.encode(tokens[:, 1:].flatten(0, 1)).numpy()
+    def tokens(self, pictures: list[NDArray[np.uint8]]) -> torch.Tensor:
+        """Tokens of some cells as the autoencoder takes them, ``(n_cells, n_tokens, d_model)``."""
+        return self.sae.centred(self.backbone.tokens(np.stack(pictures)))
 
     def counts(self, name: str, cells: list[tuple[str, dict[str, float], int]]) -> sp.csr_matrix:
         """Counts of drawn cells (type, traits, number of the generator), kept in a file."""
@@ -100,7 +98,7 @@ class Ground:
             parts = []
             for start in range(0, len(cells), 32):
                 pictures = [self.picture(*cell)[0] for cell in cells[start : start + 32]]
-                parts.append(self.encoded(pictures)[0])
+                parts.append(cell_activations(self.sae, self.tokens(pictures), TAU)[0])
             sp.save_npz(path, sp.csr_matrix(sp.vstack(parts)))
         return sp.csr_matrix(sp.load_npz(path))
 
@@ -137,7 +135,8 @@ class Ground:
         if not path.is_file():
             kind, own, others = STRUCTURES[structure]
             pictures = [self.picture(kind, own if i % 2 else others, 10**6 + i) for i in range(80)]
-            _, h = self.encoded([image for image, _ in pictures])
+            with torch.no_grad():
+                h = self.sae.encode(self.tokens([image for image, _ in pictures])[:, 1:].flatten(0, 1)).numpy()
             truth = patch_labels(np.stack([masks for _, masks in pictures]))[:, CONCEPTS.index(structure)].ravel()
             fired = np.flatnonzero((h[truth] > 0).any(axis=0))
             precision = [average_precision_score(truth, h[:, latent]) for latent in fired]
@@ -180,7 +179,7 @@ def measured(ground: Ground, structure: str, kind: str, seed: int, draw: int) ->
     latents, first = ground.standing_for(structure), (data.obs["group"] == "marked").to_numpy()
     found: dict[str, Any] = {}
     for name, (block, transform) in COMPARED.items():
-        table = compare(transformed(data, block, transform), first, draws=20, permutations=2000, prevalence=0.02)
+        table = compare(transformed(data, block, transform), first, draws=20, permutations=1000, prevalence=0.02)
         order = np.argsort(-table["difference"].to_numpy(), kind="stable")
         found[f"place | {name}"] = int(1 + np.flatnonzero(np.isin(order, latents)).min())
         by_effect = np.argsort(-np.nan_to_num(table["effect"].to_numpy(), nan=-np.inf), kind="stable")

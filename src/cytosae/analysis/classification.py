@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cytosae.analysis.baselines import baseline_features, check_untrained
-from cytosae.analysis.classification_files import DRAWN, MODELS, PREDICTIONS, RESULT, TABLE, write_classification
+from cytosae.analysis.classification_files import (
+    DRAWN,
+    MODELS,
+    PREDICTIONS,
+    RESULT,
+    SHORT_MODEL,
+    TABLE,
+    write_classification,
+)
 from cytosae.analysis.untrained_baseline import UNTRAINED
-from cytosae.artefacts import claim, remove_outdated
+from cytosae.artefacts import claim, remove_outdated, write_csv
 from cytosae.cohort import (
     PAPER_THRESHOLD,
     Bags,
@@ -22,6 +32,7 @@ from cytosae.cohort import (
     ClassificationTask,
     Folds,
     Predictions,
+    Predictor,
     Products,
     Sweep,
     as_records,
@@ -33,12 +44,16 @@ from cytosae.cohort import (
     conformal_figures,
     cross_validate,
     figures,
+    fit_short,
     fold_column,
     given_folds,
     method_table,
     patient_column,
     predict_bags,
+    predict_short,
     read_barcodes,
+    restricted,
+    short_table,
     stratified_folds,
     sweep,
     trained,
@@ -48,6 +63,7 @@ from cytosae.console import progress, say
 from cytosae.settings import ClassifyConfig
 
 OURS = "barcodes"
+SHORT = "short model (elastic net)"
 PAPERS = f"barcodes, threshold {PAPER_THRESHOLD:g} (paper)"
 
 
@@ -98,7 +114,8 @@ def classify(
     warnings = cohort_warnings(data, target, config.seed)
     for warning in warnings:
         say(f"{warning.kind}: {warning.text}")
-    task = classification_task(data, target)
+    whole = classification_task(data, target)
+    task = replace(whole, data=restricted(whole.data, path, config.concepts))
     divisions = [_divide(task, config, folds)]
     if leave_out is not None:
         divisions.append(given_folds(patient_column(task.data, leave_out), task.target, task.patients, leave_out))
@@ -106,13 +123,15 @@ def classify(
     for caveat in caveats:
         say(f"classification: {caveat}")
     check_untrained(config, tokens)
-    names = [TABLE, PREDICTIONS, MODELS, RESULT, *DRAWN, *([UNTRAINED] if config.untrained else [])]
+    wanted = {UNTRAINED: config.untrained, SHORT_MODEL: config.short}
+    names = [TABLE, PREDICTIONS, MODELS, RESULT, *DRAWN, *(name for name, asked in wanted.items() if asked)]
     claim(folder, "classification", names, unnamed=DRAWN)
     baselines, bags = baseline_features(tokens, task.data, folder, config, device)
     products = Products.from_barcodes(task.data, candidates(config))
     (chosen, swept, methods), *others = [
         _cross_validate(
             task,
+            whole,
             folds,
             products,
             baselines,
@@ -145,6 +164,7 @@ def classify(
         "sweep": _sweep_rows(swept, config),
         "chosen": _chosen_records(chosen),
         "conformal": conformal,
+        "concepts": {"allowed": config.concepts, "latents": int(np.ptp(task.barcodes, axis=0).astype(bool).sum())},
         "cell_type": cell_type,
         "model": {
             "choices": [_choice_record(choice) for choice in choices],
@@ -159,6 +179,8 @@ def classify(
             "barcodes": figures(left_out.predictions, divisions[1], task.classes, config),
             "chosen": _chosen_records(left_out),
         }
+    if config.short:
+        write_csv(folder / SHORT_MODEL, short_table(fit_short(task, config.seed), task), index=True)
     write_classification(folder, path, task, chosen.predictions, models, unseen, result, config)
     remove_outdated(folder, "classification", names)
     return result
@@ -173,6 +195,7 @@ def _divide(task: ClassificationTask, config: ClassifyConfig, column: str | None
 
 def _cross_validate(
     task: ClassificationTask,
+    whole: ClassificationTask,
     folds: Folds,
     products: Products,
     baselines: Mapping[str, NDArray[np.floating]],
@@ -180,28 +203,28 @@ def _cross_validate(
     config: ClassifyConfig,
     permutations: int,
 ) -> tuple[Chosen, Sweep, dict[str, Predictions]]:
-    """Barcodes, the paper's form of them, and the baselines in the same folds: other features, and the cells in bags."""
+    """Barcodes, the paper's form of them (of all latents, in `whole`), and the baselines in the same folds."""
     with progress(f"classification ({folds.description})", len(folds.splits), "folds") as bar:
         chosen = chosen_predictions(task, folds, products, config, permutations=permutations, progress=bar.to)
     with progress("sweep of thresholds", len(folds.splits), "folds") as bar:
-        swept = sweep(task, folds, config, bar.to)
+        swept = sweep(whole, folds, config, bar.to)
     methods = {OURS: chosen.predictions, PAPERS: swept.at[config.thresholds.index(PAPER_THRESHOLD)]}
 
     for name, features in baselines.items():
         of_features = Products.from_features(features)
         methods[name] = chosen_predictions(task, folds, of_features, config).predictions
+    others: dict[str, tuple[str, Predictor]] = {}
+    if config.short:
+        others[SHORT] = "short model", partial(predict_short, task)
     if bags is not None:
-        with progress("multiple-instance model", len(folds.splits), "folds") as bar:
-            done = 0
 
-            def predict(train: NDArray[np.bool_], test: NDArray[np.bool_], seed: int) -> NDArray[np.float64]:
-                nonlocal done
-                probability = predict_bags(bags, task.target, train, test, len(task.classes), seed)
-                done += 1
-                bar.to(done)
-                return probability
+        def of_bags(train: NDArray[np.bool_], test: NDArray[np.bool_], seed: int) -> NDArray[np.float64]:
+            return predict_bags(bags, task.target, train, test, len(task.classes), seed)
 
-            methods["attention over CLS tokens"] = cross_validate(predict, task, folds, config.seed)
+        others["attention over CLS tokens"] = "multiple-instance model", of_bags
+    for name, (title, predictor) in others.items():
+        with progress(title, len(folds.splits), "folds") as bar:
+            methods[name] = cross_validate(predictor, task, folds, config.seed, lambda done, bar=bar: bar.to(done))
     return chosen, swept, methods
 
 

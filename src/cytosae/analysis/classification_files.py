@@ -25,6 +25,7 @@ from cytosae.report import (
 from cytosae.settings import ClassifyConfig, to_stored
 
 TABLE, PREDICTIONS, MODELS, RESULT = "methods.csv", "predictions.csv", "models.safetensors", "classification.json"
+SHORT_MODEL = "short_model.csv"
 _FIGURES = ("sweep", "methods", "confusion", "calibration", "abstention")
 DRAWN = tuple(name for figure in _FIGURES for name in figure_files(figure))
 """Files of the figures."""
@@ -102,7 +103,7 @@ def write_classification(
     write_csv(folder / PREDICTIONS, _predictions(task, predictions, models, row_folds))
     write_classifiers(folder / MODELS, models)
     write_json(folder / RESULT, dict(result))
-    written = (TABLE, PREDICTIONS, MODELS, RESULT, UNTRAINED)
+    written = (TABLE, PREDICTIONS, MODELS, RESULT, UNTRAINED, SHORT_MODEL)
     outputs = {name: FileRecord.from_file(folder / name) for name in written if (folder / name).is_file()}
     inputs = {"barcodes": sha256_file(path)}
     parameters = {**to_stored(config), "target": result["target"], "folds": result["folds"]}

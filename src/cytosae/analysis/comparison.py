@@ -20,7 +20,7 @@ from cytosae.cohort import (
     as_records,
     cohort_warnings,
     compare,
-    count_model,
+    compare_rates,
     make_strata,
     most_different,
     patient_column,
@@ -149,7 +149,7 @@ def compare_patients(
 ) -> Comparison:
     """Compare two groups of patients, or one with all others; see `compare_groups`, which also draws it.
 
-    With `rates`, counts as they are get the columns of `cytosae.cohort.count_model` too.
+    With `rates`, counts as they are get the columns of `cytosae.cohort.compare_rates` too.
 
     Raises
     ------
@@ -179,7 +179,7 @@ def compare_patients(
         if rates and (config.features, config.transform) == ("counts", "none"):
             cells = data.obs["n_cells"].to_numpy(np.float64)
             draws = {name: settings[name] for name in ("permutations", "seed")}
-            rates = count_model(
+            rates = compare_rates(
                 values * cells[:, None],
                 cells,
                 side > 0,

@@ -29,6 +29,7 @@ from cytosae.cohort import (
     outcome_table,
     outcome_task,
     read_barcodes,
+    restricted,
     validated,
 )
 from cytosae.console import progress, say
@@ -80,7 +81,7 @@ def predict_outcome(
     """
     config = config or ClassifyConfig()
     data = read_barcodes(path, cell_type)
-    outcome = outcome_task(data, target, event)
+    outcome = outcome_task(restricted(data, path, config.concepts), target, event)
     warnings = _warnings(outcome, target, event, config.seed)
     for warning in warnings:
         say(f"{warning.kind}: {warning.text}")

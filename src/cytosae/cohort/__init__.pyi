@@ -10,8 +10,8 @@ from .baselines import PatientTokens, patient_tokens, rows_of_cells
 from .blocks import TOP, CountSums
 from .colours import colour_histograms
 from .conformal import Calibration, error_rate, least_patients, set_figures
-from .count_model import count_model
-from .cross_validation import Predictions, cross_validate, figures, method_table
+from .count_model import compare_rates
+from .cross_validation import Predictions, Predictor, cross_validate, figures, method_table
 from .differences import as_records, compare, make_strata, most_different
 from .explanation import Classifier, read_classifiers, strongest, trained, write_classifiers
 from .fold_files import fold_column
@@ -22,9 +22,11 @@ from .outcome_validation import OutcomePredictions, latent_weights, outcome_tabl
 from .outcomes import CLASSES, NUMBER, SURVIVAL, Outcome, outcome_kind, outcome_task
 from .outliers import RULE, cell_scores, selected, unusual
 from .representation import FEATURES, PAPER, Representation, transformed
+from .restriction import RESTRICTIONS, restricted
 from .scores import weighted_f1
 from .selection import Choice, Chosen, Products, candidates, choose, chosen_predictions
 from .set_coverage import conformal_figures, cross_validated_sets
+from .short_model import fit_short, predict_short, short_table
 from .storage import (
     BARCODES,
     CLASSIFICATION,
@@ -50,6 +52,7 @@ __all__ = [
     "NUMBER",
     "PAPER",
     "PAPER_THRESHOLD",
+    "RESTRICTIONS",
     "RULE",
     "SURVIVAL",
     "TOP",
@@ -68,6 +71,7 @@ __all__ = [
     "OutcomePredictions",
     "PatientTokens",
     "Predictions",
+    "Predictor",
     "Products",
     "Representation",
     "Sweep",
@@ -82,13 +86,14 @@ __all__ = [
     "cohort_warnings",
     "colour_histograms",
     "compare",
+    "compare_rates",
     "conformal_figures",
-    "count_model",
     "cross_validate",
     "cross_validated_sets",
     "disease_barcodes",
     "error_rate",
     "figures",
+    "fit_short",
     "fold_column",
     "given_folds",
     "is_barcodes",
@@ -109,13 +114,16 @@ __all__ = [
     "patient_tokens",
     "pooled_mean_activation",
     "predict_bags",
+    "predict_short",
     "read_barcodes",
     "read_classifiers",
     "read_methods",
     "read_patient_columns",
+    "restricted",
     "rows_of_cells",
     "selected",
     "set_figures",
+    "short_table",
     "stratified_folds",
     "strongest",
     "sweep",

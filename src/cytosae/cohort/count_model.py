@@ -21,7 +21,7 @@ _BLOCK, _STEPS, _ENOUGH = 1024, 60, 1e-9
 _FAR = 30.0  # logarithm of a rate that cannot be told from 0
 
 
-def count_model(
+def compare_rates(
     counts: NDArray[np.floating],
     n_cells: ArrayLike,
     first: ArrayLike,

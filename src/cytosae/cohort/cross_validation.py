@@ -79,12 +79,19 @@ class Predictions:
         return abstention(self.probability[0, rows], self.target[rows], weights[:, rows])
 
 
-def cross_validate(predictor: Predictor, task: ClassificationTask, folds: Folds, seed: int = 0) -> Predictions:
+def cross_validate(
+    predictor: Predictor,
+    task: ClassificationTask,
+    folds: Folds,
+    seed: int = 0,
+    progress: Callable[[int], None] = lambda done: None,
+) -> Predictions:
     """Predict every row in every division."""
     probability = np.full((folds.n_repeats, len(task.target), len(task.classes)), np.nan)
-    for repeat, fold in folds.splits:
+    for done, (repeat, fold) in enumerate(folds.splits, 1):
         test = folds.row_folds[repeat] == fold
         probability[repeat, test] = predictor(~test, test, seed + repeat)
+        progress(done)
     return Predictions(probability, task.target, task.units)
 
 

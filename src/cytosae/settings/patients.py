@@ -47,6 +47,13 @@ class ClassifyConfig:
         f"of the blocks' values; {CHOOSE}: decided inside the training patients",
         ("none", "log1p", "sqrt", CHOOSE),
     )
+    concepts: str = setting(
+        "all",
+        "latents that may be used: all; discovered (the test of a concept); approved (experts call it meaningful); inside "
+        "(less than half of it lies on the background); reproduced (comes back in at least half of other trainings)",
+        ("all", "discovered", "approved", "inside", "reproduced"),
+    )
+    short: bool = setting(False, "also fit a short model, an elastic net on few concepts, near-duplicates counted once")
     step: float = setting(
         0.5, "distance of the thresholds, log10 of mean activation, from -6 to 0 (Fig. 4A)", minimum=0.05
     )
