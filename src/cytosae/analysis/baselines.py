@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cytosae.analysis.untrained_baseline import UNTRAINED, untrained_baseline
-from cytosae.cohort import Bags, colour_histograms, patient_tokens, rows_of_cells
+from cytosae.cells import read_table
+from cytosae.cohort import Bags, colour_histograms, patient_tokens, predicted_fractions, rows_of_cells
 from cytosae.errors import CytosaeError
 from cytosae.settings import ClassifyConfig
 from cytosae.tokens import TokenStore
@@ -22,7 +23,12 @@ def check_untrained(config: ClassifyConfig, tokens: Path | None) -> None:
 
 
 def baseline_features(
-    tokens: Path | None, data: ad.AnnData, folder: Path, config: ClassifyConfig, device: str
+    tokens: Path | None,
+    data: ad.AnnData,
+    folder: Path,
+    config: ClassifyConfig,
+    device: str,
+    labels: Path | None = None,
 ) -> tuple[dict[str, NDArray[np.floating]], Bags | None]:
     """Features of each baseline, ``(n_rows, n_features)`` by its name, and the cells in bags.
 
@@ -38,6 +44,8 @@ def baseline_features(
         Settings.
     device
         Where an untrained backbone runs.
+    labels
+        Table of `cytosae label`, for the fractions that the probe predicts.
     """
     features: dict[str, NDArray[np.floating]] = {}
     bags = None
@@ -52,4 +60,13 @@ def baseline_features(
             features |= untrained_baseline(source, data, folder / UNTRAINED, seed=config.seed, device=device)
     if "cell_types" in data.obsm:
         features["cell-type fractions"] = np.nan_to_num(data.obsm["cell_types"])
+    if labels is not None:
+        table = read_table(labels)
+        if missing := [name for name in ("dataset", "patient") if name not in table]:
+            raise CytosaeError(f"--labels {labels}: has no column {missing[0]!r}. Give labels.csv of `cytosae label`.")
+        known = table[table["patient"].notna()].reset_index(drop=True)
+        fractions, types = predicted_fractions(known, rows_of_cells(known, data), data.n_obs)
+        if not types:
+            raise CytosaeError(f"--labels {labels}: has no columns 'p TYPE'. Give labels.csv of `cytosae label`.")
+        features["cell-type fractions, predicted"] = fractions
     return features, bags

@@ -78,6 +78,7 @@ def classify(
     leave_out: str | None = None,
     cell_type: str | None = None,
     device: str = "auto",
+    labels: Path | None = None,
 ) -> dict[str, Any]:
     """Classify patients by their barcodes, beside the baselines, in the same folds.
 
@@ -102,6 +103,8 @@ def classify(
         Cell type to use, if the barcodes are by cell type.
     device
         Where an untrained backbone runs, if the settings ask for one.
+    labels
+        Table of `cytosae label`, for predicted fractions of the cell types as a baseline.
 
     Raises
     ------
@@ -126,7 +129,7 @@ def classify(
     wanted = {UNTRAINED: config.untrained, SHORT_MODEL: config.short}
     names = [TABLE, PREDICTIONS, MODELS, RESULT, *DRAWN, *(name for name, asked in wanted.items() if asked)]
     claim(folder, "classification", names, unnamed=DRAWN)
-    baselines, bags = baseline_features(tokens, task.data, folder, config, device)
+    baselines, bags = baseline_features(tokens, task.data, folder, config, device, labels)
     products = Products.from_barcodes(task.data, candidates(config))
     (chosen, swept, methods), *others = [
         _cross_validate(

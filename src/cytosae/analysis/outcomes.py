@@ -53,6 +53,7 @@ def predict_outcome(
     folds: str | None = None,
     cell_type: str | None = None,
     device: str = "auto",
+    labels: Path | None = None,
 ) -> dict[str, Any]:
     """Predict a number, or the time to an event, by the patients' barcodes, beside the baselines, in the same folds.
 
@@ -71,7 +72,7 @@ def predict_outcome(
         Column with the number or the time.
     event
         Column that says whether the event was seen at that time.
-    tokens, folds, cell_type, device
+    tokens, folds, cell_type, device, labels
         See `cytosae.analysis.classify`.
 
     Raises
@@ -95,7 +96,7 @@ def predict_outcome(
     check_untrained(config, tokens)
     names = [TABLE, PREDICTIONS, LATENTS, RESULT, *_DRAWN, *([UNTRAINED] if config.untrained else [])]
     claim(folder, "outcome", names)
-    baselines, _ = baseline_features(tokens, outcome.data, folder, config, device)
+    baselines, _ = baseline_features(tokens, outcome.data, folder, config, device, labels)
     products = Products.from_barcodes(outcome.data, candidates(config))
     with progress(f"{target} ({division.description})", len(division.splits), "folds") as bar:
         ours = validated(outcome, division, products, config, permutations=config.permutations, progress=bar.to)

@@ -27,6 +27,7 @@ COMMANDS = {
     "outcome": "classify",
     "comparison": "compare",
     "prediction": "predict",
+    "labels": "label",
     "explorer": "explore --export",
     "reproduction": "reproduce",
     "dataset": "datasets prepare",

@@ -70,6 +70,12 @@ def classify(
         Path | None,
         typer.Option("--tokens", help="Tokens of these cells, to compare with means and attention over them."),
     ] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            "--labels", help="labels.csv of `cytosae label`, to compare with predicted fractions of cell types."
+        ),
+    ] = None,
     folds: Annotated[
         str | None,
         typer.Option(
@@ -99,7 +105,7 @@ def classify(
     from cytosae.concepts import file_name
     from cytosae.errors import CytosaeError
 
-    shared = {"tokens": tokens, "folds": folds, "cell_type": cell_type, "device": device}
+    shared = {"tokens": tokens, "folds": folds, "cell_type": cell_type, "device": device, "labels": labels}
     if outcome_kind(read_patient_columns(barcodes), target, event, kind) != CLASSES:
         if leave_out is not None:
             raise CytosaeError(f"--leave-out: belongs to classes; give --folds {leave_out} to leave each out in turn.")

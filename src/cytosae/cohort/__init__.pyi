@@ -8,6 +8,7 @@ from .barcodes import (
 )
 from .baselines import PatientTokens, patient_tokens, rows_of_cells
 from .blocks import TOP, CountSums
+from .cell_types import CELL_TYPE_LEAST, CellProbe, answering_threshold, fit_probe, predicted_fractions
 from .colours import colour_histograms
 from .conformal import Calibration, error_rate, least_patients, set_figures
 from .count_model import compare_rates
@@ -45,6 +46,7 @@ from .warnings import CohortWarning, association, cohort_warnings
 __all__ = [
     "BARCODES",
     "BEYOND",
+    "CELL_TYPE_LEAST",
     "CLASSES",
     "CLASSIFICATION",
     "COHORT",
@@ -59,6 +61,7 @@ __all__ = [
     "Bags",
     "BarcodeSums",
     "Calibration",
+    "CellProbe",
     "Choice",
     "Chosen",
     "ClassificationTask",
@@ -75,6 +78,7 @@ __all__ = [
     "Products",
     "Representation",
     "Sweep",
+    "answering_threshold",
     "as_records",
     "association",
     "barcode_correlation",
@@ -93,6 +97,7 @@ __all__ = [
     "disease_barcodes",
     "error_rate",
     "figures",
+    "fit_probe",
     "fit_short",
     "fold_column",
     "given_folds",
@@ -115,6 +120,7 @@ __all__ = [
     "pooled_mean_activation",
     "predict_bags",
     "predict_short",
+    "predicted_fractions",
     "read_barcodes",
     "read_classifiers",
     "read_methods",

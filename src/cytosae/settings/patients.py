@@ -139,3 +139,28 @@ class PredictConfig:
 
     def __post_init__(self) -> None:
         check(self)
+
+
+@dataclass(frozen=True)
+class LabelConfig:
+    """Settings of cell types that are predicted.
+
+    Raises
+    ------
+    CytosaeError
+        A value out of its range.
+    """
+
+    accuracy: float = setting(
+        0.95,
+        "share of the answered cells that has to be right, on cells of the study whose patients the probe had not seen",
+        minimum=0.5,
+        maximum=1,
+    )
+    examples: int = setting(
+        20_000, "labelled cells that the probe learns from, at most; drawn where there are more", minimum=20
+    )
+    seed: int = setting(0, "fixes folds and draws", minimum=0, maximum=SHORT_SEED)
+
+    def __post_init__(self) -> None:
+        check(self)
