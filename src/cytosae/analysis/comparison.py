@@ -191,7 +191,7 @@ def compare_patients(
             table = table.join(rates)
     except ValueError as error:
         raise Unanswerable(f"--adjust {adjust}: {error}; {first} and {second} cannot be compared within it.") from error
-    return Comparison(data, side, table, most_different(table, config.top), warnings, caveats)
+    return Comparison(data, side, table, most_different(table, config.top, config.order), warnings, caveats)
 
 
 def sides(values: pd.Series, first: str, second: str, target: str) -> NDArray[np.int64]:

@@ -93,6 +93,12 @@ class CompareConfig:
         ("counts", "share", "top"),
     )
     transform: str = setting("none", "of the block's values", ("none", "log1p", "sqrt"))
+    order: str = setting(
+        "difference",
+        "what the latents of each side are listed by: difference of the barcodes (sec. 3.3), or effect (Hedges' g), which "
+        "finds rare marks",
+        ("difference", "effect"),
+    )
     prevalence: float = setting(
         0.1, "a latent is tested where it occurs in at least this share of the patients of both groups", minimum=0
     )
