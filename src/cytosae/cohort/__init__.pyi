@@ -26,7 +26,7 @@ from .representation import FEATURES, PAPER, Representation, transformed
 from .restriction import RESTRICTIONS, restricted
 from .scores import weighted_f1
 from .selection import Choice, Chosen, Products, candidates, choose, chosen_predictions
-from .set_coverage import conformal_figures, cross_validated_sets
+from .set_coverage import conformal_figures, left_out_p_values
 from .short_model import fit_short, predict_short, short_table
 from .storage import (
     BARCODES,
@@ -93,7 +93,6 @@ __all__ = [
     "compare_rates",
     "conformal_figures",
     "cross_validate",
-    "cross_validated_sets",
     "disease_barcodes",
     "error_rate",
     "figures",
@@ -104,6 +103,7 @@ __all__ = [
     "is_barcodes",
     "latent_weights",
     "least_patients",
+    "left_out_p_values",
     "make_barcodes",
     "make_strata",
     "method_table",
