@@ -53,7 +53,9 @@ def main() -> None:
                     key = {"seed": seed, "features": features, "transform": transform}
                     done.append(key | measured(seed, features, transform))
                     print(json.dumps(done[-1]), file=file, flush=True)
-    for (features, transform), rows in pd.DataFrame(done).groupby(["features", "transform"], sort=False):
+    table = pd.DataFrame(done)
+    for features, transform in REPRESENTATIONS:
+        rows = table[(table["features"] == features) & (table["transform"] == transform)]
         f1, ahead = (Estimate.mean(values, 1000) for values in (rows["f1"], rows["f1"] - rows["null"]))
         rejected = Estimate.mean((rows["p"] <= 0.05).to_numpy(float), 1000)
         print(

@@ -227,7 +227,7 @@ def _cross_validate(
         others["attention over CLS tokens"] = "multiple-instance model", of_bags
     for name, (title, predictor) in others.items():
         with progress(title, len(folds.splits), "folds") as bar:
-            methods[name] = cross_validate(predictor, task, folds, config.seed, lambda done, bar=bar: bar.to(done))
+            methods[name] = cross_validate(predictor, task, folds, config.seed, bar.to)
     return chosen, swept, methods
 
 
