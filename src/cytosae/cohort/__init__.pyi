@@ -6,7 +6,7 @@ from .barcodes import (
     pooled_mean_activation,
     variance_between,
 )
-from .baselines import PatientTokens, patient_tokens, rows_of_cells
+from .baselines import PatientTokens, count_bags, patient_tokens, rows_of_cells
 from .blocks import TOP, CountSums
 from .cell_types import CELL_TYPE_LEAST, CellProbe, answering_threshold, fit_probe, predicted_fractions
 from .colours import colour_histograms
@@ -92,6 +92,7 @@ __all__ = [
     "compare",
     "compare_rates",
     "conformal_figures",
+    "count_bags",
     "cross_validate",
     "disease_barcodes",
     "error_rate",

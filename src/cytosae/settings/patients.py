@@ -53,6 +53,11 @@ class ClassifyConfig:
         "(less than half of it lies on the background); reproduced (comes back in at least half of other trainings)",
         ("all", "discovered", "approved", "inside", "reproduced"),
     )
+    deep: bool = setting(
+        False,
+        "also fit multiple-instance models: attention and a transformer on the concept counts of the cells and, with "
+        "--tokens, a transformer on CLS tokens",
+    )
     short: bool = setting(False, "also fit a short model, an elastic net on few concepts, near-duplicates counted once")
     step: float = setting(
         0.5, "distance of the thresholds, log10 of mean activation, from -6 to 0 (Fig. 4A)", minimum=0.05
