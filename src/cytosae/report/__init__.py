@@ -56,7 +56,7 @@ __all__ = [
     "refuse_foreign_figure",
     "report_inputs",
     "save",
-    "strongest",
+    "shown_concepts",
     "template",
     "threshold_counts",
     "threshold_sweep",
