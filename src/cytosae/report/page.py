@@ -66,7 +66,8 @@ def shown_concepts(var: pd.DataFrame, count: int = SHOWN) -> NDArray[np.int64]:
     """The concepts that the page shows, by falling interest.
 
     The `count` most interesting of all discovered concepts (``var["interest"]``, see
-    `cytosae.concepts.interest_scores`), and the `count` strongest by mean activation, which are often in every cell and tell little about one.
+    `cytosae.concepts.interest_scores`), and the `count` strongest by mean activation, which are often in every cell and
+    tell little about one.
     """
     concepts = np.flatnonzero(var["is_concept"].to_numpy())
     interest, mean = var["interest"].to_numpy()[concepts], var["mean_activation"].to_numpy()[concepts]
