@@ -3,6 +3,7 @@
 from cytosae.settings.concepts import CONCEPT_THRESHOLD, POSITION_SHARE, EncodeConfig, EvaluateConfig
 from cytosae.settings.declaration import SEED, SHORT_SEED, from_stored, stored_names, to_stored
 from cytosae.settings.patients import CHOOSE, BarcodeConfig, ClassifyConfig, CompareConfig, PatientConfig, PredictConfig
+from cytosae.settings.teaching import TeachConfig
 from cytosae.settings.tokens import IN_PROCESS, BackboneConfig, EngineConfig, ImageConfig, StoreConfig, intensity_window
 from cytosae.settings.training import OBJECTIVES, PRESETS, TrainConfig
 
@@ -26,6 +27,7 @@ __all__ = [
     "PatientConfig",
     "PredictConfig",
     "StoreConfig",
+    "TeachConfig",
     "TrainConfig",
     "from_stored",
     "intensity_window",
