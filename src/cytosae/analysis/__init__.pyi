@@ -5,6 +5,7 @@ from .evaluation import compare_counts, evaluate
 from .patient_page import show_patient
 from .prediction import predict_patients
 from .suggestion import suggest
+from .teaching import teach
 from .viewing import Viewer, saved_backbone, study_store, study_tokens
 
 __all__ = [
@@ -21,4 +22,5 @@ __all__ = [
     "study_store",
     "study_tokens",
     "suggest",
+    "teach",
 ]

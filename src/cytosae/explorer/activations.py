@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from cytosae.analysis import saved_backbone, study_store
 from cytosae.backbones import INPUT_SIZE, Backbone
-from cytosae.concepts import concept_maps
+from cytosae.concepts import concept_maps, read_dictionary
 from cytosae.errors import CytosaeError
 from cytosae.explorer.caching import bounded
 from cytosae.explorer.dataset import DataSet
@@ -64,8 +64,7 @@ class Activations:
     def sae(self) -> SAE:
         """The autoencoder, without its decoder: half of its memory, for what `Directions` reads from the disk."""
         with self._lock:
-            self._reader.check_weights()
-            return SAE.from_pretrained(self._reader.folder / "sae", decoder=False).requires_grad_(False)
+            return read_dictionary(self._reader.folder, decoder=False).requires_grad_(False)
 
     @property
     def size(self) -> int:

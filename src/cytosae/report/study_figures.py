@@ -40,7 +40,7 @@ def is_measured(study: Path) -> bool:
     measured, concepts = Manifest.load(study / "quality"), Manifest.load(study / "concepts")
     if measured is None or concepts is None:
         return False
-    known = all(measured.inputs.get(name) == value for name, value in concepts.inputs.items())
+    known = all(measured.inputs.get(name) == value for name, value in concepts.inputs.items() if name != "taught")
     return known and same_weights(measured.inputs["sae"], concepts.inputs["sae"])
 
 

@@ -3,6 +3,7 @@ from .judging import Figure, Threshold
 from .learning import Learned, Learner
 from .marks import (
     COLUMNS,
+    NONE,
     NOT,
     THIS,
     WHOLE_CELL,
@@ -18,6 +19,7 @@ from .marks import (
 
 __all__ = [
     "COLUMNS",
+    "NONE",
     "NOT",
     "THIS",
     "WHOLE_CELL",
