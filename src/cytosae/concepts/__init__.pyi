@@ -8,6 +8,7 @@ from .dictionary import (
     read_taught,
     same_dictionary,
     taught_inputs,
+    untaught,
 )
 from .encoding import check_fit, encode, encode_inputs
 from .evaluation import evaluate_study
@@ -89,4 +90,5 @@ __all__ = [
     "stream_concepts",
     "taught_inputs",
     "tissue_fractions",
+    "untaught",
 ]

@@ -26,6 +26,11 @@ def taught_inputs(taught: Taught | None) -> dict[str, str]:
     return {"taught": taught.digest} if taught is not None and len(taught) else {}
 
 
+def untaught(inputs: Mapping[str, str]) -> dict[str, str]:
+    """The inputs of an encoding without what was taught: what is known of the autoencoder's own latents rests on these."""
+    return {name: value for name, value in inputs.items() if name != "taught"}
+
+
 def same_dictionary(first: Mapping[str, str], second: Mapping[str, str]) -> bool:
     """Whether the inputs of two encodings name the same autoencoder and the same taught concepts."""
     return same_weights(first.get("sae"), second.get("sae")) and first.get("taught") == second.get("taught")

@@ -22,6 +22,7 @@ from cytosae.concepts import (
     read_inputs,
     read_taught,
     schema,
+    untaught,
 )
 from cytosae.concepts.storage import PER_LATENT
 from cytosae.console import say
@@ -136,7 +137,7 @@ class StudyReader:
     def quality(self) -> pd.DataFrame | None:
         """Quality measures of each concept, by latent; None where they were not measured, or of other concepts."""
         path, manifest = self.folder / "quality" / PER_LATENT, Manifest.load(self.folder / "quality")
-        inputs = {name: value for name, value in read_inputs(self.folder / "concepts").items() if name != "taught"}
+        inputs = untaught(read_inputs(self.folder / "concepts"))
         if manifest is None or not path.is_file() or not inputs.items() <= dict(manifest.inputs).items():
             return None
         try:

@@ -12,6 +12,13 @@ COVERAGE = 0.9
 """Nominal coverage of conformal sets."""
 _COVERAGE = "share of patients whose conformal set (the classes that a patient may have) is to hold the true class"
 
+CONCEPTS = ("all", "discovered", "approved", "inside", "reproduced", "taught", "untaught")
+"""Which latents are used."""
+_CONCEPTS = (
+    "all; discovered (the test of a concept); approved (experts call it meaningful); inside (less than half of it lies on "
+    "the background); reproduced (comes back in at least half of other trainings); taught (`cytosae teach`); untaught"
+)
+
 
 @dataclass(frozen=True)
 class BarcodeConfig:
@@ -47,12 +54,7 @@ class ClassifyConfig:
         f"of the blocks' values; {CHOOSE}: decided inside the training patients",
         ("none", "log1p", "sqrt", CHOOSE),
     )
-    concepts: str = setting(
-        "all",
-        "latents that may be used: all; discovered (the test of a concept); approved (experts call it meaningful); inside "
-        "(less than half of it lies on the background); reproduced (comes back in at least half of other trainings)",
-        ("all", "discovered", "approved", "inside", "reproduced"),
-    )
+    concepts: str = setting("all", f"latents that may be used: {_CONCEPTS}", CONCEPTS)
     short: bool = setting(False, "also fit a short model, an elastic net on few concepts, near-duplicates counted once")
     step: float = setting(
         0.5, "distance of the thresholds, log10 of mean activation, from -6 to 0 (Fig. 4A)", minimum=0.05
@@ -93,6 +95,7 @@ class CompareConfig:
         ("counts", "share", "top"),
     )
     transform: str = setting("none", "of the block's values", ("none", "log1p", "sqrt"))
+    concepts: str = setting("all", f"latents that are compared: {_CONCEPTS}", CONCEPTS)
     prevalence: float = setting(
         0.1, "a latent is tested where it occurs in at least this share of the patients of both groups", minimum=0
     )

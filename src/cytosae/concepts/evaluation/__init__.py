@@ -26,7 +26,7 @@ from cytosae.artefacts import (
 )
 from cytosae.backbones import Backbone
 from cytosae.cells import read_attributes
-from cytosae.concepts.dictionary import check_encoded_with
+from cytosae.concepts.dictionary import check_encoded_with, untaught
 from cytosae.concepts.evaluation import images, labels, latents
 from cytosae.concepts.evaluation.registry import Evaluation, Measure
 from cytosae.concepts.evaluation.sampling import LATENT_METHOD, draw_sample
@@ -166,7 +166,7 @@ def _finish(backbone: Backbone | None, sae: SAE) -> Finish | None:
 
 def quality_inputs(folder: Path, attributes: Path | None, against: Sequence[Path]) -> dict[str, str]:
     """Digests of what the measures depend on; they are of the autoencoder's own latents, whatever is taught beside them."""
-    inputs = {name: value for name, value in read_inputs(folder / "concepts").items() if name != "taught"}
+    inputs = untaught(read_inputs(folder / "concepts"))
     if attributes is not None:
         inputs["attributes"] = sha256_file(attributes)
     for number, other in enumerate(against, 1):
