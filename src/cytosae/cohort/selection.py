@@ -68,7 +68,7 @@ class Products:
         """
         kinds = {kind: [(block, kind.transform) for block in kind.blocks] for kind in representations}
         parts = {part for of_kind in kinds.values() for part in of_kind}
-        values = {part: transformed(data, *part) for part in sorted(parts)}
+        values: dict[tuple[str, str], NDArray[np.floating]] = {part: transformed(data, *part) for part in sorted(parts)}
         if groups is not None:
             codes = pd.factorize(groups.astype(str))[0]
             values = {part: _centred_within(array, codes) for part, array in values.items()}

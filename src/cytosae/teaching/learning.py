@@ -152,13 +152,14 @@ class Learner:
         elif not self.background.cells["patient"].notna().any():
             by = "cell"
 
-        def score(test: NDArray[np.bool_], random_test: NDArray[np.bool_]) -> tuple[NDArray[np.float64], ...]:
+        def score(
+            test: NDArray[np.bool_], random_test: NDArray[np.bool_]
+        ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
             linear = self._fit(evidence, test, random_test)
-            patches = [linear(evidence.this[test[: evidence.n_this]])]
-            patches += [
-                [linear(bag).max()] for bag, out in zip(evidence.bags, test[evidence.n_this :], strict=True) if out
-            ]
-            return np.concatenate(patches), linear(self.random[random_test])
+            bags = [bag for bag, out in zip(evidence.bags, test[evidence.n_this :], strict=True) if out]
+            strongest = np.array([linear(bag).max() for bag in bags])
+            patches = linear(evidence.this[test[: evidence.n_this]])
+            return np.concatenate([patches, strongest]), linear(self.random[random_test])
 
         judged = held_out(Marked(units, random_units), score, config.teach_seed)
         return judged, by if np.isfinite(judged.scores).any() else ""

@@ -165,7 +165,7 @@ def usable_marks(table: pd.DataFrame, cells: pd.DataFrame, n_patches: int) -> li
             f"{n_patches} patches. The marks are of a backbone with another grid."
         )
     ids = pd.Index(cells["cell_id"].astype(str))
-    ordered = table.assign(row=ids.get_indexer(table["cell_id"].astype(str)))
+    ordered = table.assign(row=ids.get_indexer(pd.Index(table["cell_id"].astype(str))))
     if ordered["time"].notna().any():
         ordered = ordered.sort_values("time", kind="stable", na_position="first")
     ordered = ordered.assign(patch=ordered["patch"].fillna(WHOLE_CELL).astype(int), rater=ordered["rater"].fillna(""))
