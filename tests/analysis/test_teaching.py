@@ -12,7 +12,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cytosae.analysis import Viewer, classify, compare_groups, study_tokens, teach
+from cytosae.analysis import (
+    Viewer,
+    classify,
+    compare_groups,
+    predict_patients,
+    show_patient,
+    study_tokens,
+    teach,
+)
 from cytosae.artefacts import sha256_file
 from cytosae.cells import read_cells
 from cytosae.concepts import read_concepts, read_dictionary, read_names, read_taught
@@ -23,6 +31,7 @@ from cytosae.study import Study
 from cytosae.synthetic import CONCEPTS, patch_labels, read_concept_masks
 from cytosae.teaching import marks_table, read_marks
 from support.commands import cytosae
+from support.explorer import get, opened
 from support.folders import made_once
 from support.studies import DRAWN, SET, drawn_config
 
@@ -193,3 +202,25 @@ def test_classification_and_comparison_take_them_alone_and_say_what_they_gain(
     table = pd.read_csv(tmp_path / "compared" / "latents.csv", index_col=0)
     assert table["taught"].dropna().tolist() == ["Nucleus"]
     assert table["difference"].to_numpy().nonzero()[0].tolist() == [len(table) - 1]
+
+
+def test_the_explorer_the_patient_page_and_a_prediction_take_it_like_any_latent(
+    taught: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    study = Path(shutil.copytree(taught[0], tmp_path / "study"))
+    latent = read_concepts(study / "concepts", SET, matrices=False).n_vars - 1
+    client = opened(study)
+    about = get(client, f"latents/{SET}/{latent}")
+    assert len(about["similar"]) == 10
+    assert latent in get(client, f"latents/{SET}")["latent"]
+    assert get(client, f"cells/{SET}/0/maps/{latent}")["latent"] == latent
+    classify(
+        study / "cohort" / "barcodes.h5ad",
+        study / "cohort" / "classification",
+        ClassifyConfig(repeats=1, splits=3, step=1, permutations=0, bootstrap=20, concepts="taught"),
+    )
+    page = show_patient(study, "P000", tmp_path / "page.html")
+    assert set(page["prediction"]["concepts"][0]) == {"latent", "adds"}
+    assert page["prediction"]["concepts"][0]["latent"] == latent
+    said = predict_patients(study, study / "cohort" / "cohort.csv", tmp_path / "predicted")
+    assert {name for patient in said["patients"] for name in patient["concepts"]} == {str(latent)}
