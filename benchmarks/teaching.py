@@ -129,7 +129,7 @@ def structures(cohort: Cohort, sae: SAE) -> list[dict[str, Any]]:
         )
     best = np.nanmax(auroc(h.tocsc(), truth), axis=0)
     marking = np.flatnonzero(cohort.first_half)
-    source = _Rows(cohort.store, marking)
+    source = Rows(cohort.store, marking)
     learner = Learner.on(Background.draw(source, sae))  # type: ignore[arg-type]
     some = np.sort(rng.permutation(marking)[:1000])
     random = cohort.store.read(some)[:, 1:].float().numpy()
@@ -164,7 +164,7 @@ def structures(cohort: Cohort, sae: SAE) -> list[dict[str, Any]]:
     return rows
 
 
-class _Rows:
+class Rows:
     """Some cells of a store, as a source of tokens of their own."""
 
     def __init__(self, store: TokenStore, rows: NDArray[np.int64]) -> None:
