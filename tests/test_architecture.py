@@ -19,6 +19,7 @@ STAGES = (
     "tokens",
     "sae",
     "concepts",
+    "teaching",
     "cohort",
     "report",
     "study",

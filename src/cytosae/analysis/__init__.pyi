@@ -7,6 +7,7 @@ from .outcomes import predict_outcome
 from .patient_page import show_patient
 from .prediction import predict_patients
 from .suggestion import suggest
+from .teaching import teach
 from .viewing import Viewer, saved_backbone, study_store, study_tokens
 
 __all__ = [
@@ -25,4 +26,5 @@ __all__ = [
     "study_store",
     "study_tokens",
     "suggest",
+    "teach",
 ]

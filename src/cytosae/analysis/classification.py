@@ -59,6 +59,7 @@ from cytosae.cohort import (
     trained,
     weighted_f1,
 )
+from cytosae.concepts import TAUGHT
 from cytosae.console import progress, say
 from cytosae.settings import ClassifyConfig
 
@@ -79,6 +80,7 @@ def classify(
     cell_type: str | None = None,
     device: str = "auto",
     labels: Path | None = None,
+    centre: str | None = None,
 ) -> dict[str, Any]:
     """Classify patients by their barcodes, beside the baselines, in the same folds.
 
@@ -105,6 +107,9 @@ def classify(
         Where an untrained backbone runs, if the settings ask for one.
     labels
         Table of `cytosae label`, for predicted fractions of the cell types as a baseline.
+    centre
+        Column (laboratory) whose values' mean barcode is taken from those of its patients, as one more method. Where a
+        laboratory is left out this needs the barcodes of its unlabelled patients (transductive).
 
     Raises
     ------
@@ -129,9 +134,11 @@ def classify(
     wanted = {UNTRAINED: config.untrained, SHORT_MODEL: config.short}
     names = [TABLE, PREDICTIONS, MODELS, RESULT, *DRAWN, *(name for name, asked in wanted.items() if asked)]
     claim(folder, "classification", names, unnamed=DRAWN)
-    baselines, bags = baseline_features(tokens, task.data, folder, config, device, labels)
+    features, bags = baseline_features(tokens, task.data, folder, config, device, labels)
     in_bags = bag_models(bags, task.data, path, config)
     products = Products.from_barcodes(task.data, candidates(config))
+    baselines = {name: Products.from_features(values) for name, values in features.items()}
+    baselines |= _other_barcodes(whole, task, path, config, centre)
     (chosen, swept, methods), *others = [
         _cross_validate(
             task,
@@ -190,6 +197,22 @@ def classify(
     return result
 
 
+def _other_barcodes(
+    whole: ClassificationTask, task: ClassificationTask, path: Path, config: ClassifyConfig, centre: str | None
+) -> dict[str, Products]:
+    """Barcodes of taught concepts alone and without them, where there are any, and centred by laboratory, if asked for."""
+    kinds, others = candidates(config), {}
+    if TAUGHT in whole.data.var:
+        for name in ("taught", "untaught"):
+            if name != config.concepts:
+                data = restricted(whole.data, path, name)
+                others[f"{OURS}, {name} concepts alone"] = Products.from_barcodes(data, kinds)
+    if centre is not None:
+        column = patient_column(task.data, centre)
+        others[f"{OURS}, centred by {centre}"] = Products.from_barcodes(task.data, kinds, column)
+    return others
+
+
 def _divide(task: ClassificationTask, config: ClassifyConfig, column: str | None) -> Folds:
     if column is not None:
         values, title = fold_column(task.data, column)
@@ -202,7 +225,7 @@ def _cross_validate(
     whole: ClassificationTask,
     folds: Folds,
     products: Products,
-    baselines: Mapping[str, NDArray[np.floating]],
+    baselines: Mapping[str, Products],
     in_bags: Mapping[str, tuple[Bags, str]],
     config: ClassifyConfig,
     permutations: int,
@@ -214,9 +237,8 @@ def _cross_validate(
         swept = sweep(whole, folds, config, bar.to)
     methods = {OURS: chosen.predictions, PAPERS: swept.at[config.thresholds.index(PAPER_THRESHOLD)]}
 
-    for name, features in baselines.items():
-        of_features = Products.from_features(features)
-        methods[name] = chosen_predictions(task, folds, of_features, config).predictions
+    for name, of_baseline in baselines.items():
+        methods[name] = chosen_predictions(task, folds, of_baseline, config).predictions
     others: dict[str, tuple[str, Predictor]] = {}
     if config.short:
         others[SHORT] = "short model", partial(predict_short, task)

@@ -25,9 +25,10 @@ from cytosae.cohort import (
     most_different,
     patient_column,
     read_barcodes,
+    restricted,
     transformed,
 )
-from cytosae.concepts import read_activations, read_concepts, read_datasets
+from cytosae.concepts import TAUGHT, read_activations, read_concepts, read_datasets
 from cytosae.console import say
 from cytosae.errors import NotFound, Unanswerable
 from cytosae.report import Row, comparison_scatter, figure_files, reference_grid, save
@@ -79,10 +80,13 @@ def compare_groups(
     """
     config = config or CompareConfig()
     data = read_barcodes(path, cell_type, concepts=None if study is None else study / "concepts")
+    data = restricted(data, path, config.concepts)
     compared = compare_patients(data, first, second, config, target=target, adjust=adjust, rates=True)
     data, side, table, favour = compared.data, compared.side, compared.table, compared.favour
     for text in [*(f"{warning.kind}: {warning.text}" for warning in compared.warnings), *compared.caveats]:
         say(f"comparison: {text}")
+    if TAUGHT in data.var:
+        table[TAUGHT] = data.var[TAUGHT].astype(object).to_numpy()
     table["favours"] = ""
     for name, latents in zip((first, second), favour, strict=True):
         table.loc[latents, "favours"] = name

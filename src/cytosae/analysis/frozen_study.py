@@ -23,9 +23,10 @@ from cytosae.cohort import (
     read_barcodes,
     read_classifiers,
 )
-from cytosae.concepts import check_encoded_with, read_parameters
+from cytosae.concepts import TAUGHT_FOLDER, read_dictionary, read_parameters
 from cytosae.errors import CytosaeError
 from cytosae.sae import SAE
+from cytosae.sae.taught import TAUGHT as TAUGHT_FILE
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,9 @@ def open_frozen_study(study: Path) -> FrozenStudy:
     if autoencoder is None:
         raise CytosaeError(f"{study / 'sae'}: no finished autoencoder there. Copy the whole folder of the study.")
     digests |= _verified(study, "sae", autoencoder, (WEIGHTS, CONFIG), f"cytosae run CELLS --study {study}")
-    check_encoded_with(study / "sae", study / "concepts")
+    if (taught := Manifest.load(study / TAUGHT_FOLDER)) is not None:
+        digests |= _verified(study, TAUGHT_FOLDER, taught, (TAUGHT_FILE,), f"cytosae teach {study}")
+    sae = read_dictionary(study, decoder=False)
     if not _same_bytes(barcodes, manifest.inputs.get("barcodes")):
         raise CytosaeError(
             f"{folder}: a classification of other barcodes than those in {barcodes}. Run `cytosae classify {barcodes}` "
@@ -107,7 +110,7 @@ def open_frozen_study(study: Path) -> FrozenStudy:
     classifier, *fold_models = read_classifiers(folder / MODELS, result)
     return FrozenStudy(
         study,
-        SAE.from_pretrained(study / "sae", decoder=False),
+        sae,
         float(read_parameters(study / "concepts")["threshold"]),
         frozenset(data.obs["patient"].astype(str)),
         data[list(result["model"]["rows"])].copy(),

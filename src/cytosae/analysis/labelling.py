@@ -17,11 +17,11 @@ from cytosae.cells import metadata_digest, pixels_digest
 from cytosae.cohort import CELL_TYPE_LEAST, CellProbe, fit_probe
 from cytosae.concepts import (
     cell_activations,
-    check_encoded_with,
     check_fit,
     read_activations,
     read_concepts,
     read_datasets,
+    read_dictionary,
     read_inputs,
     read_parameters,
 )
@@ -76,9 +76,8 @@ def label_cells(
     config = config or LabelConfig()
     names = [TABLE, RESULT, CELLS, "cells.rejected.csv"]
     refuse_strangers(folder, "labels", names)
-    check_encoded_with(study / "sae", study / "concepts")
+    sae = read_dictionary(study, decoder=False)
     probe, used = _probe(study, config)
-    sae = SAE.from_pretrained(study / "sae", decoder=False)
     backbone = saved_backbone(study, device, weights)
     layout = store_layout(backbone.info, study_store(study))
     check_fit(layout, sae)

@@ -66,7 +66,7 @@ def predict_patients(
     ----------
     study
         A study with a classification of its patients (`cytosae.analysis.classify`). It needs no images and no tokens: of a
-        copy ``backbone.json``, ``sae``, ``concepts/manifest.json`` and ``cohort`` suffice.
+        copy ``backbone.json``, ``sae``, ``taught`` if there is one, ``concepts/manifest.json`` and ``cohort`` suffice.
     source
         Cells of the new patients, see `cytosae.cells.read_source`; they need a ``patient``.
     folder

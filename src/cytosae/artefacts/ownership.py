@@ -22,6 +22,7 @@ COMMANDS = {
     "sae": "train",
     "concepts": "encode",
     "cohort": "barcodes",
+    "taught": "teach",
     "quality": "evaluate",
     "classification": "classify",
     "outcome": "classify",

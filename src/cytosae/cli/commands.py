@@ -15,6 +15,7 @@ from cytosae.cli.stages import stages_app
 from cytosae.cli.studies import studies_app
 from cytosae.cli.suggest import suggest_app
 from cytosae.cli.sweep import sweep_app
+from cytosae.cli.teaching import teaching_app
 from cytosae.cli.tokens import tokens_app
 
 app = Commands(
@@ -31,6 +32,7 @@ app = Commands(
 
 app.add_typer(stages_app)
 app.add_typer(concepts_app)
+app.add_typer(teaching_app)
 app.add_typer(patients_app)
 app.add_typer(labels_app)
 app.add_typer(studies_app)

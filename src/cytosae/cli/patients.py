@@ -87,6 +87,13 @@ def classify(
         str | None,
         typer.Option("--leave-out", help="Column such as laboratory: also leave out each value in turn."),
     ] = None,
+    centre: Annotated[
+        str | None,
+        typer.Option(
+            "--centre",
+            help="Column such as laboratory: as one more method, take the mean of its patients from their barcodes.",
+        ),
+    ] = None,
     cell_type: CellType = None,
     device: Device = "auto",
     output: Annotated[
@@ -115,12 +122,14 @@ def classify(
     if outcome_kind(read_patient_columns(barcodes), target, event, kind) != CLASSES:
         if leave_out is not None:
             raise CytosaeError(f"--leave-out: belongs to classes; give --folds {leave_out} to leave each out in turn.")
+        if centre is not None:
+            raise CytosaeError(f"--centre {centre}: belongs to classes; leave it out.")
         folder = output or barcodes.parent / f"outcome-{file_name(target)}"
         result = predict_outcome(barcodes, folder, settings, target=target, event=event, **shared)
         answer(result if as_json else _outcome_lines(result, folder), as_json)
         return
     folder = output or barcodes.parent / CLASSIFICATION
-    result = classify_patients(barcodes, folder, settings, target=target, leave_out=leave_out, **shared)
+    result = classify_patients(barcodes, folder, settings, target=target, leave_out=leave_out, centre=centre, **shared)
     if as_json:
         answer(result, as_json)
         return

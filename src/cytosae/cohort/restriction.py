@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cytosae.artefacts import Manifest
-from cytosae.concepts import read_concepts, read_datasets, read_inputs
+from cytosae.concepts import TAUGHT, read_concepts, read_datasets, read_inputs, untaught
 from cytosae.concepts.schema import VERDICT
 from cytosae.concepts.storage import PER_LATENT
 from cytosae.errors import CytosaeError
@@ -53,7 +53,7 @@ def _quality(data: ad.AnnData, study: Path, name: str, column: str, how: str) ->
     path, manifest = study / "quality" / PER_LATENT, Manifest.load(study / "quality")
     table = None
     if manifest is not None and path.is_file():
-        current = read_inputs(study / "concepts")
+        current = untaught(read_inputs(study / "concepts"))
         if not current.items() <= dict(manifest.inputs).items():
             raise CytosaeError(
                 f"{path}: of other concepts than the study has now. Run `cytosae evaluate {study}` again."
@@ -64,11 +64,25 @@ def _quality(data: ad.AnnData, study: Path, name: str, column: str, how: str) ->
     return table[column].reindex(np.arange(data.n_vars)).to_numpy(np.float64)
 
 
+def _taught(data: ad.AnnData, study: Path) -> NDArray[np.bool_]:
+    if TAUGHT not in data.var:
+        raise CytosaeError(
+            f"--concepts taught: these barcodes have none. Teach the study some: `cytosae teach {study}`."
+        )
+    return np.asarray(data.var[TAUGHT].notna())
+
+
+def _untaught(data: ad.AnnData, study: Path) -> NDArray[np.bool_]:
+    return ~_taught(data, study) if TAUGHT in data.var else np.ones(data.n_vars, bool)
+
+
 RESTRICTIONS: Mapping[str, Callable[[ad.AnnData, Path], NDArray[np.bool_]]] = {
     "discovered": _discovered,
     "approved": _approved,
     "inside": _inside,
     "reproduced": _reproduced,
+    "taught": _taught,
+    "untaught": _untaught,
 }
 """From barcodes and the folder of their study to the latents that may be used, ``(n_latents,)``; by the name that
 ``--concepts`` gives.

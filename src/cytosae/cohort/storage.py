@@ -54,6 +54,8 @@ def why_other_concepts(path: Path, concepts: Path) -> str | None:
     alike = [inputs for inputs in counted if same_weights(inputs.get("sae"), current["sae"])]
     if not alike:
         return "they count the latents of another autoencoder"
+    if not any(inputs.get("taught") == current.get("taught") for inputs in alike):
+        return "they count other taught concepts"
     if not any(inputs == current for inputs in alike):
         return "they are of other cells or tokens, or of what the table said of these cells before"
     before = about.get("encoding", {})

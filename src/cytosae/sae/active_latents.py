@@ -76,7 +76,8 @@ def active(sae: SAE, x: Tensor, dtype: str = "float32", latents: NDArray[np.int6
 
 def _active(sae: SAE, centred: Tensor, dtype: str, latents: NDArray[np.int64] | None) -> Active:
     if (k := sae.activation.max_active_per_token) is not None:
-        return _largest_per_token(sae, centred, k, latents)
+        h = _largest_per_token(sae, centred, k, latents)
+        return _with_those_apart(sae, h, centred, dtype, latents) if sae.activation.n_apart else h
     lowest = sae.activation.lowest()
     h = _above(sae, centred, dtype, latents, lowest)
     if sae.activation.is_relu:
@@ -103,10 +104,11 @@ def active_in_training(sae: SAE, centred: Tensor, dtype: str, latents: NDArray[n
 
 
 def _largest_per_token(sae: SAE, centred: Tensor, k: int, latents: NDArray[np.int64] | None) -> Active:
-    """The k largest of each token that are above zero; of these those among `latents`."""
-    w, b = sae.W_enc.detach(), sae.b_enc.detach()
+    """The k largest of each token that are above zero, without those apart; of these those among `latents`."""
+    competing = sae.n_latents - sae.activation.n_apart
+    w, b = sae.W_enc.detach()[:, :competing], sae.b_enc.detach()[:competing]
     centred = centred.detach()
-    most = min(k, sae.n_latents)
+    most = min(k, competing)
     indices, values = torch.empty(len(centred), most, dtype=torch.int64), torch.empty(len(centred), most)
 
     def choose(first: int, last: int) -> None:
@@ -119,6 +121,14 @@ def _largest_per_token(sae: SAE, centred: Tensor, k: int, latents: NDArray[np.in
     if latents is not None:
         active &= np.isin(h.latents(), latents)
     return h.select(active)
+
+
+def _with_those_apart(sae: SAE, h: Active, centred: Tensor, dtype: str, latents: NDArray[np.int64] | None) -> Active:
+    """Entries of the latents that compete, and of those apart (`Activation.n_apart`), which come last."""
+    apart = np.arange(sae.n_latents - sae.activation.n_apart, sae.n_latents)
+    more = _above(sae, centred, dtype, apart if latents is None else np.intersect1d(apart, latents), None)
+    tokens, values = np.concatenate([h.tokens, more.tokens]), np.concatenate([h.values, more.values])
+    return Active(h.starts + more.starts, tokens, values, h.n_tokens)
 
 
 def by_latent(indices: Tensor, values: Tensor, n_latents: int) -> Active:

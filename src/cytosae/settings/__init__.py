@@ -11,6 +11,7 @@ from cytosae.settings.patients import (
     PatientConfig,
     PredictConfig,
 )
+from cytosae.settings.teaching import TeachConfig
 from cytosae.settings.tokens import IN_PROCESS, BackboneConfig, EngineConfig, ImageConfig, StoreConfig, intensity_window
 from cytosae.settings.training import OBJECTIVES, PRESETS, TrainConfig
 
@@ -35,6 +36,7 @@ __all__ = [
     "PatientConfig",
     "PredictConfig",
     "StoreConfig",
+    "TeachConfig",
     "TrainConfig",
     "from_stored",
     "intensity_window",

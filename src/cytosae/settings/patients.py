@@ -12,6 +12,13 @@ COVERAGE = 0.9
 """Nominal coverage of conformal sets."""
 _COVERAGE = "share of patients whose conformal set (the classes that a patient may have) is to hold the true class"
 
+CONCEPTS = ("all", "discovered", "approved", "inside", "reproduced", "taught", "untaught")
+"""Which latents are used."""
+_CONCEPTS = (
+    "all; discovered (the test of a concept); approved (experts call it meaningful); inside (less than half of it lies on "
+    "the background); reproduced (comes back in at least half of other trainings); taught (`cytosae teach`); untaught"
+)
+
 
 @dataclass(frozen=True)
 class BarcodeConfig:
@@ -47,12 +54,7 @@ class ClassifyConfig:
         f"of the blocks' values; {CHOOSE}: decided inside the training patients",
         ("none", "log1p", "sqrt", CHOOSE),
     )
-    concepts: str = setting(
-        "all",
-        "latents that may be used: all; discovered (the test of a concept); approved (experts call it meaningful); inside "
-        "(less than half of it lies on the background); reproduced (comes back in at least half of other trainings)",
-        ("all", "discovered", "approved", "inside", "reproduced"),
-    )
+    concepts: str = setting("all", f"latents that may be used: {_CONCEPTS}", CONCEPTS)
     deep: bool = setting(
         False,
         "also fit multiple-instance models: attention and a transformer on the concept counts of the cells and, with "
@@ -98,6 +100,7 @@ class CompareConfig:
         ("counts", "share", "top"),
     )
     transform: str = setting("none", "of the block's values", ("none", "log1p", "sqrt"))
+    concepts: str = setting("all", f"latents that are compared: {_CONCEPTS}", CONCEPTS)
     order: str = setting(
         "difference",
         "what the latents of each side are listed by: difference of the barcodes (sec. 3.3), or effect (Hedges' g), which "

@@ -61,6 +61,11 @@ class Activation(nn.Module, ABC):
         """How many of a token's latents, its largest, can be active. None if each depends on its pre-activation alone."""
         return None
 
+    @property
+    def n_apart(self) -> int:
+        """How many latents, the last ones, are ``ReLU(p)`` whatever the others are (`cytosae.sae.taught`)."""
+        return 0
+
     def max_active_per_batch(self, n_tokens: int) -> int | None:
         """How many latents of a batch, its largest, can be active in training. None if the batch decides nothing."""
         return None

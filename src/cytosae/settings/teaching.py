@@ -1,0 +1,32 @@
+"""Settings of taught concepts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cytosae.settings.declaration import SHORT_SEED, check, setting
+
+
+@dataclass(frozen=True)
+class TeachConfig:
+    """Settings of the learning of a concept from marks.
+
+    Raises
+    ------
+    CytosaeError
+        A value out of its range.
+    """
+
+    random_cells: int = setting(
+        512, "random cells that marks are compared with, and among which the strongest are shown, at most", minimum=16
+    )
+    precision: float = setting(
+        0.3,
+        "share of the patches above the threshold that are to show the concept, by an estimate",
+        minimum=0.05,
+        maximum=0.99,
+    )
+    teach_seed: int = setting(0, "fixes random cells and folds", minimum=0, maximum=SHORT_SEED)
+
+    def __post_init__(self) -> None:
+        check(self)

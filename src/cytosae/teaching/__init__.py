@@ -1,0 +1,8 @@
+"""What an expert points at becomes a latent like any other. Leaves ``taught/`` in a study.
+
+What is public stands in ``__init__.pyi``; it is imported on first use, so that nobody waits for what is not used.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,39 @@
+from .background import Background
+from .judging import Figure, Threshold
+from .learning import Learned, Learner
+from .marks import (
+    COLUMNS,
+    NONE,
+    NOT,
+    THIS,
+    WHOLE_CELL,
+    ConceptMarks,
+    joined_marks,
+    marks_from_column,
+    marks_from_masks,
+    marks_table,
+    read_marks,
+    usable_marks,
+    write_marks,
+)
+
+__all__ = [
+    "COLUMNS",
+    "NONE",
+    "NOT",
+    "THIS",
+    "WHOLE_CELL",
+    "Background",
+    "ConceptMarks",
+    "Figure",
+    "Learned",
+    "Learner",
+    "Threshold",
+    "joined_marks",
+    "marks_from_column",
+    "marks_from_masks",
+    "marks_table",
+    "read_marks",
+    "usable_marks",
+    "write_marks",
+]
