@@ -67,7 +67,8 @@ def with_settings(
 
     ``TrainConfig.learning_rate`` becomes ``--learning-rate`` with the field's default and help text; the command gets
     the finished dataclass. Beside the options of `TrainConfig` stands ``--preset``, which says what those left out are.
-    Options that are left out, and not set by a ``--preset`` either, are what `remembered` says of them.
+    Options that are left out, and not set by a ``--preset`` either, are what `remembered` says of them. A setting of which
+    the command has a parameter of the same name stays at its default.
     """
     if command is None:
         return partial(with_settings, remembered=remembered)
@@ -79,7 +80,8 @@ def with_settings(
             groups[name] = hints[name]
         else:
             plain.append(parameter.replace(annotation=hints[name], kind=inspect.Parameter.KEYWORD_ONLY))
-    expanded = [option for settings in groups.values() for option in _options(settings)]
+    own = {parameter.name for parameter in plain}
+    expanded = [option for settings in groups.values() for option in _options(settings) if option.name not in own]
     earlier = {old: name for settings in groups.values() for name, old in stored_names(settings).items() if name != old}
     if TrainConfig in groups.values():
         expanded += _preset_options()
@@ -92,7 +94,10 @@ def with_settings(
             given.pop(old, None)
             if name in renamed:
                 say(f"{_flag(old)} is now called {_flag(name)}; the earlier name goes with the next release")
-        chosen = {name: {spec.name: given.pop(spec.name) for spec in fields(groups[name])} for name in groups}
+        chosen = {
+            name: {spec.name: given.pop(spec.name) for spec in fields(settings) if spec.name not in own}
+            for name, settings in groups.items()
+        }
         known = remembered(given) if remembered else {}
         for name, settings in groups.items():
             values = chosen[name]

@@ -78,9 +78,7 @@ def train_seeds(
         After a signal or `stop`; the checkpoints of all are on disk.
     """
     if track or (process_group and process_group.sharding.tokens.size * process_group.sharding.latents.size > 1):
-        raise CytosaeError(
-            f"--seeds {config.seeds}: works without --track and outside torchrun alone."
-        )
+        raise CytosaeError(f"--seeds {config.seeds}: works without --track and outside torchrun alone.")
     config = config.scaled_to(source.n_cells, source.layout.n_tokens, source.layout.d_model)
     inputs = training_inputs(source, config)
     with locked(folder):

@@ -55,6 +55,12 @@ class EvaluateConfig:
     changed_cells: int = setting(
         128, "cells that pass the backbone again with another stain, blurred and compressed, at most", minimum=10
     )
+    baseline_images: int = setting(
+        0,
+        "images on which two baselines are trained with the autoencoder's settings, one with its decoder and one with its "
+        "encoder frozen as drawn; as many as it has seen for an equal comparison, 0 for none",
+        minimum=0,
+    )
     draws: int = setting(200, "bootstrap draws for an interval", minimum=20)
     seed: int = setting(0, "fixes the cells, the halves and all draws", minimum=0, maximum=SHORT_SEED)
 

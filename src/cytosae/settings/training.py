@@ -151,9 +151,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         check(self)
         if self.frozen != "none" and self.objective == "archetypal":
-            raise CytosaeError(
-                f"--frozen {self.frozen}: archetypal mixes its directions of tokens; take topk instead."
-            )
+            raise CytosaeError(f"--frozen {self.frozen}: archetypal mixes its directions of tokens; take topk instead.")
         if self.holdout >= 1:
             raise CytosaeError(f"--holdout {self.holdout}: must be below 1, or no cell is left to train on.")
 
