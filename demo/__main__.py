@@ -17,7 +17,7 @@ from cytosae.artefacts import write_json
 from cytosae.backbones import TINY, load
 from cytosae.cells import read_cells
 from cytosae.cohort import BARCODES, COHORT
-from cytosae.concepts import is_concept, read_concepts
+from cytosae.concepts import read_concepts
 from cytosae.concepts.quality import Alignment, recovery
 from cytosae.concepts.quality.baselines import (
     cluster_closeness,
@@ -159,7 +159,7 @@ def latents(folder: Path, tokens: torch.Tensor) -> tuple[NDArray[np.float32], ND
 def summarise(stages: dict[str, dict[str, Any]], judged: int, found: Found) -> dict[str, Any]:
     """The figures of the demonstration."""
     data = read_concepts(STUDY / "concepts", "synthetic", matrices=False)
-    concepts = int(is_concept(data.var["mean_activation"]).sum())
+    concepts = int(data.var["is_concept"].sum())
     sae = stages["sae"]
     return {
         "cells": stages["cells"]["cells"],
