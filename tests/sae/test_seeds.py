@@ -79,6 +79,8 @@ def test_seeds_are_trained_together_and_pooled(
         with pytest.raises(Interrupted):
             train_seeds(store, folder, CONFIG)
     assert not (folder / "model.safetensors").exists()
+    with pytest.raises(CytosaeError, match="seeds 3 -> 2"):
+        train_seeds(store, folder, replace(CONFIG, seeds=2))
     figures = train_seeds(store, folder, CONFIG)  # goes on
     assert {name: made["n_latents"] for name, made in figures["trainings"].items()} == dict.fromkeys("012", 48)
     assert 2 <= figures["n_latents"] < 48

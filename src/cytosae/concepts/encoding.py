@@ -256,7 +256,7 @@ def _latent_table(
     summary = {
         "cells": len(cell_table.patients),
         "concepts": int(reasons.isna().sum()),
-        "no_concepts": {name: int(count) for name, count in reasons.value_counts().items()},
+        "no_concepts": {name: int(count) for name, count in reasons.value_counts().items() if count},
         "active_latents": int((sums.active > 0).sum()),
         "active_latents_per_cell": float(sums.active.sum() / max(1, sums.n_cells)),
     }

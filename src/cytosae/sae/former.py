@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -82,18 +82,29 @@ class TrainedWork:
                     "the start."
                 ) from error
         if not weights.is_file():
-            return None
+            return cls._unfinished_seeds(folder)
         if manifest is None:
             return cls(folder, 0, {}, {}, 1, None)
         steps = int(manifest.summary.get("steps", 0))
         return cls(folder, steps, manifest.parameters, manifest.inputs, manifest.version, manifest)
+
+    @classmethod
+    def _unfinished_seeds(cls, folder: Path) -> TrainedWork | None:
+        """Several trainings that are not pooled yet: the first of them, with their number."""
+        first = folder / SEEDS / "0"
+        work = cls.load(first) if first.is_dir() else None
+        if work is None:
+            return None
+        number = sum(path.is_dir() for path in (folder / SEEDS).iterdir())
+        return replace(work, folder=folder, parameters={**work.parameters, "seeds": number}, manifest=None)
 
     @cached_property
     def digest(self) -> str:
         """SHA-256 of the weights; of the checkpoint where the training is not finished."""
         weights = self.folder / WEIGHTS
         if not weights.is_file():
-            return sha256_file(self.folder / CHECKPOINT)
+            checkpoints = (self.folder / CHECKPOINT, self.folder / SEEDS / "0" / CHECKPOINT)
+            return sha256_file(next(path for path in checkpoints if path.is_file()))
         record = self.manifest and self.manifest.outputs.get(WEIGHTS)
         return record.sha256 if record and record.matches(weights) else sha256_file(weights)
 
