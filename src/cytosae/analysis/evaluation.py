@@ -47,7 +47,7 @@ def evaluate(
         say(f"quality: the backbone cannot be loaded: {error}")
     judging = None if judge is None else load_backbone(replace(judge, device=device), whole=True)
     with study_tokens(folder, backbone) as source:
-        options = {"backbone": backbone, "attributes": attributes, "against": against, "judge": judging}
+        options: dict[str, Any] = {"backbone": backbone, "attributes": attributes, "against": against, "judge": judging}
         result = evaluate_study(folder, source, config, **options)
     claim(folder / "quality", "quality", drawn, unnamed=drawn)
     figures = pd.DataFrame(result["figures"])

@@ -114,4 +114,4 @@ def why_no_concept(
     few = np.asarray(shown) < config.concept_cells
     scattered = ~(np.asarray(concentrated) > config.concept_concentration)  # NaN too
     reasons = np.where(weak, 0, -1) if mean_alone else np.select([weak, few, scattered], [0, 1, 2], -1)
-    return pd.Categorical.from_codes(reasons, [WEAK, FEW, SCATTERED])
+    return pd.Categorical.from_codes(reasons.astype(np.int8), pd.Index([WEAK, FEW, SCATTERED]))
