@@ -120,6 +120,8 @@ def test_what_is_pooled_is_not_replaced_unasked(store: TokenStore, tmp_path: Pat
     with pytest.raises(CytosaeError, match="l1"):
         train_seeds(store, folder, replace(short, l1=0.5))
     assert train_seeds(store, folder, replace(short, images=3200))["steps"] == 200  # goes on
+    kept = [train_seeds(store, folder, replace(short, images=3200, seeds_cosine=c))["n_latents"] for c in (0.7, 0.4)]
+    assert kept[0] < kept[1]
     train_seeds(store, folder, replace(short, seeds=2), restart=True)
     (former,) = (folder / "former").iterdir()
     assert (former / "seeds" / "2" / "model.safetensors").is_file()

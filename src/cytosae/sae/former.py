@@ -30,7 +30,7 @@ from cytosae.storage import StoredPath, remove_tree
 
 FORMER = "former"
 """Folder of autoencoders that were replaced, each under the first 12 digits of its digest."""
-DURATION_ONLY = ("images", "evaluate_every", "evaluate_images", "log_every")
+DURATION_ONLY = ("images", "evaluate_every", "evaluate_images", "log_every", "seeds_cosine")
 """Settings that do not change any step; the number of images does where the learning rate falls at the end."""
 REPRODUCIBILITY, SEEDS = "reproducibility.parquet", "seeds"
 """Beside a dictionary pooled from several trainings: how often each of their latents was found, and the trainings."""

@@ -24,7 +24,7 @@ from cytosae.interrupts import StopFlag
 from cytosae.locks import locked
 from cytosae.sae.former import REPRODUCIBILITY, SEEDS, TrainedWork, former_folder, put_aside, refusal
 from cytosae.sae.joint import Member, train_together
-from cytosae.sae.matching import RETURNS_ABOVE, reproducibility, returning
+from cytosae.sae.matching import reproducibility, returning
 from cytosae.sae.metrics import PREFIXES, evaluate
 from cytosae.sae.model import SAE
 from cytosae.sae.objectives import recorded
@@ -84,8 +84,9 @@ def train_seeds(
     with locked(folder):
         _make_way(folder, config, inputs, restart)
         claim(folder, "sae", (WEIGHTS, CONFIG, REPRODUCIBILITY))
+        alone = replace(config, seeds=1, seeds_cosine=TrainConfig.seeds_cosine)
         members = [
-            Member(f"{number}", folder / SEEDS / f"{number}", replace(config, seeds=1, weights_draw=number))
+            Member(f"{number}", folder / SEEDS / f"{number}", replace(alone, weights_draw=number))
             for number in range(config.seeds)
         ]
         options: dict[str, Any] = {"readers": readers, "checkpoint_seconds": checkpoint_seconds, "stop": stop}
@@ -95,18 +96,19 @@ def train_seeds(
             name, why = next(iter(trained.diverged.items()))
             raise CytosaeError(f"{folder / SEEDS / name}: {why}")
         saes = [SAE.from_pretrained(member.folder) for member in members]
-        training, latent, found = returning([sae.W_dec.detach().numpy() for sae in saes])
+        training, latent, found = returning([sae.W_dec.detach().numpy() for sae in saes], config.seeds_cosine)
         if len(latent) < 2:
             raise CytosaeError(
                 f"{folder}: {len(latent)} latents come back ({_rule(config)}), too few for a dictionary. The trainings "
-                f"are in {folder / SEEDS}. Train longer (--images), or with fewer latents (--expansion)."
+                f"are in {folder / SEEDS}. Train longer (--images), or with fewer latents (--expansion), or lower "
+                "--seeds-cosine."
             )
         pooled = pool(saes, training, latent)
         return _finish(source, folder, config, inputs, saes, pooled, (training, latent, found), trained.figures)
 
 
 def _rule(config: TrainConfig) -> str:
-    return RULE.format(above=RETURNS_ABOVE, seeds=config.seeds)
+    return RULE.format(above=config.seeds_cosine, seeds=config.seeds)
 
 
 def _make_way(folder: Path, config: TrainConfig, inputs: dict[str, str], restart: bool) -> None:
@@ -168,7 +170,7 @@ def _finish(
     _, evaluation, measured_on = split_rows(source, config)
     tokens = map(pooled.centred, measured_batches(source, evaluation, config))
     held = evaluate(pooled, tokens, config.objective, dtype=choose_precision(config.encoder, "cpu"))
-    table = _reproducibility(saes, *kept[:2])
+    table = _reproducibility(saes, *kept[:2], config.seeds_cosine)
     names = ("explained_variance", "l0", "dead", "n_latents")
     trainings = {number: {name: figures[name] for name in names} for number, figures in trained.items()}
     summary: dict[str, Any] = {
@@ -199,12 +201,14 @@ def _finish(
     return summary
 
 
-def _reproducibility(saes: Sequence[SAE], training: NDArray[np.int64], latent: NDArray[np.int64]) -> pd.DataFrame:
+def _reproducibility(
+    saes: Sequence[SAE], training: NDArray[np.int64], latent: NDArray[np.int64], above: float
+) -> pd.DataFrame:
     """Every latent of every training: how surely it is found again, and its number in the dictionary."""
     directions = [sae.W_dec.detach().numpy() for sae in saes]
     tables = []
     for number, own in enumerate(directions):
-        cosine, share = reproducibility(own, (other for i, other in enumerate(directions) if i != number))
+        cosine, share = reproducibility(own, [other for i, other in enumerate(directions) if i != number], above)
         place = np.full(len(own), -1)
         place[latent[training == number]] = np.flatnonzero(training == number)
         columns = {"training": number, "latent": np.arange(len(own)), "share": share, "cosine": cosine, "pooled": place}

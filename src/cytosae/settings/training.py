@@ -144,6 +144,12 @@ class TrainConfig:
         "latents that most of them find are kept as one dictionary",
         minimum=1,
     )
+    seeds_cosine: float = setting(
+        0.7,
+        "cosine of decoder directions from which a latent counts as found again by another of the seeds",
+        minimum=0,
+        maximum=1,
+    )
     weights_draw: int = setting(
         0, "number of the draw of initial weights; cells and their order stay those of --seed", minimum=0
     )
