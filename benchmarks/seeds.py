@@ -29,11 +29,12 @@ from cytosae.tokens import TokenStore
 
 BASE = replace(PRESETS["recommended"], expansion=4, batch_images=8, images=8000, seeds=3)
 SETTINGS: dict[str, TrainConfig] = {
-    "768 latents, k 32, 8,000 images": BASE,
-    "192 latents, k 16, 8,000 images": replace(BASE, expansion=1, k=16),
-    "192 latents, k 16, 32,000 images": replace(BASE, expansion=1, k=16, images=32_000),
-    "768 latents, k 32, 8,000 images, rate falls over the last 30 %": replace(BASE, seeds=1, decay=0.3),
+    "192 latents, k 16": replace(BASE, expansion=1, k=16),
+    "768 latents, k 32": BASE,
+    "192 latents, k 16, four times as long": replace(BASE, expansion=1, k=16, images=32_000),
+    "192 latents, k 16, rate falls over the last 30 %": replace(BASE, expansion=1, k=16, seeds=1, decay=0.3),
 }
+COSINES = (0.7, 0.5)
 
 
 def figures(
@@ -49,7 +50,7 @@ def figures(
             name: (SAE.from_pretrained(folder / "seeds" / name), made) for name, made in summary["trainings"].items()
         }
         saes["pooled"] = SAE.from_pretrained(folder), summary
-    directions = {name: sae.W_dec.detach().numpy() for name, (sae, _) in saes.items() if name != "pooled"}
+    directions = {name: sae.W_dec.detach().numpy() for name, (sae, _) in saes.items() if "pooled" not in name}
     rows = []
     for name, (sae, held) in saes.items():
         with torch.no_grad():
@@ -59,10 +60,11 @@ def figures(
         row |= {key: held[key] for key in ("explained_variance", "l0")}
         row |= {"planted": found.fraction(), "planted_auroc": float(np.nanmean(found.area))}
         others = [rows_of for other, rows_of in directions.items() if other != name]
-        if name != "pooled" and others:
+        if name in directions and others:
             random = np.random.default_rng(0).standard_normal(directions[name].shape)
-            row["come_back"] = float((reproducibility(directions[name], others)[1] >= 0.5).mean())
-            row["random_come_back"] = float((reproducibility(random, others)[1] >= 0.5).mean())
+            for cosine in COSINES:
+                for column, rows_own in (("come back", directions[name]), ("random come back", random)):
+                    row[f"{column}, {cosine}"] = float((reproducibility(rows_own, others, cosine)[1] >= 0.5).mean())
         rows.append(row)
     return rows
 

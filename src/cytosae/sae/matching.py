@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-RETURNS_ABOVE = 0.7
-"""Cosine from which a latent counts as found again."""
+from cytosae.settings import RETURNS_ABOVE
+
 ROWS = 1024
 """Directions that are compared together."""
 

@@ -4,7 +4,7 @@ from cytosae.settings.concepts import CONCEPT_THRESHOLD, POSITION_SHARE, EncodeC
 from cytosae.settings.declaration import SEED, SHORT_SEED, from_stored, stored_names, to_stored
 from cytosae.settings.patients import CHOOSE, BarcodeConfig, ClassifyConfig, CompareConfig, PatientConfig, PredictConfig
 from cytosae.settings.tokens import IN_PROCESS, BackboneConfig, EngineConfig, ImageConfig, StoreConfig, intensity_window
-from cytosae.settings.training import OBJECTIVES, PRESETS, TrainConfig
+from cytosae.settings.training import OBJECTIVES, PRESETS, RETURNS_ABOVE, TrainConfig
 
 __all__ = [
     "CHOOSE",
@@ -13,6 +13,7 @@ __all__ = [
     "OBJECTIVES",
     "POSITION_SHARE",
     "PRESETS",
+    "RETURNS_ABOVE",
     "SEED",
     "SHORT_SEED",
     "BackboneConfig",

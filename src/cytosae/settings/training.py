@@ -10,6 +10,8 @@ from cytosae.settings.declaration import SEED, check, setting
 
 OBJECTIVES = ("release", "squared", "topk", "batchtopk", "jumprelu", "gated", "archetypal")
 """Each is a module of `cytosae.sae.objectives`, which says which settings it uses."""
+RETURNS_ABOVE = 0.7
+"""Cosine of decoder directions from which a latent counts as found again by another training."""
 
 
 @dataclass(frozen=True)
@@ -145,7 +147,7 @@ class TrainConfig:
         minimum=1,
     )
     seeds_cosine: float = setting(
-        0.7,
+        RETURNS_ABOVE,
         "cosine of decoder directions from which a latent counts as found again by another of the seeds",
         minimum=0,
         maximum=1,
