@@ -90,7 +90,7 @@ def why_no_concept(
     config: EncodeConfig,
     *,
     mean_alone: bool,
-) -> pd.Categorical:
+) -> pd.Categorical[str]:
     """Why each latent is no discovered concept; missing where it is one.
 
     Parameters
