@@ -3,8 +3,9 @@
 ``python -m benchmarks.concept_rule -o FOLDER`` trains on drawn cells, one seed after the other, and counts which latents
 pass on cells of other drawn patients: those that match a planted structure; and nulls with as many active tokens: the same
 activations shuffled over all tokens, directions of places in the picture, random directions, and an autoencoder that was
-not trained. The bar of the concentration is chosen on the first seed, as the largest whole number that keeps every matched
-latent, and judged on the others. Every seed is a line of ``FOLDER/rule.jsonl``; what is there is not made again.
+not trained. The bar of the concentration is chosen on the first seed and the cohort that it was trained on, as the largest
+whole number that keeps every matched latent and every planted structure itself, and judged on the other seeds and
+patients. Every seed is a line of ``FOLDER/rule.jsonl``; what is there is not made again.
 """
 
 from __future__ import annotations
@@ -45,6 +46,16 @@ def made(folder: Path, name: str, cohort: str) -> TokenStore:
     cells, _ = list_to(rendered(Path(cohort), folder / name), folder / f"{name}.parquet")
     embed(cells, model, folder / "tokens" / name, store_layout(model.info))
     return TokenStore(folder / "tokens" / name)
+
+
+def structures(folder: Path, name: str, n_tokens: int) -> pd.Series:
+    """Concentration of the planted structures themselves: of latents that would be active on their patches alone."""
+    counts = CountMoments.empty(len(CONCEPTS))
+    paths = read_cells(folder / f"{name}.parquet")["concepts"]
+    for path in paths:
+        shown = patch_labels(read_concept_masks(folder / name / path)[None])[0].reshape(len(CONCEPTS), -1)
+        counts.add(sp.csr_matrix(shown.sum(axis=1)[None]))
+    return pd.Series(concentration(counts.total, counts.squares, len(paths), n_tokens), CONCEPTS).sort_values()
 
 
 def at_density(scores: Array, density: NDArray[np.float64]) -> Array:
@@ -135,8 +146,11 @@ def main() -> None:
             with path.open("a") as file:
                 print(json.dumps(lines[-1]), file=file)
     lines = [line for line in lines if line["images"] == given.images]
-    bar = int(np.floor(min(lines[0]["found"]["trained, matched"])))
-    print(f"the largest whole number that keeps all matched latents of seed {lines[0]['seed']}: {bar}")
+    ideal = {name: structures(given.output, name, x.shape[1]) for name in ("drawn", "judged")}
+    bar = int(np.floor(min(*lines[0]["found"]["trained, matched"], ideal["drawn"].iloc[0])))
+    print(f"chosen on seed {lines[0]['seed']} and the structures of its patients: {bar}")
+    for name, values in ideal.items():
+        print(f"planted structures, {name} patients: {values.head(3).round(1).to_dict()} and more")
     table = []
     for kind in lines[0]["found"]:
         values = np.concatenate([line["found"][kind] for line in lines[1:]])

@@ -45,11 +45,12 @@ def figures(
         summary = train(store, folder, config, device="cpu")
         saes = {"single": (SAE.from_pretrained(folder), summary)}
     else:
-        summary = train_seeds(store, folder, config, device="cpu")
-        saes = {
-            name: (SAE.from_pretrained(folder / "seeds" / name), made) for name, made in summary["trainings"].items()
-        }
-        saes["pooled"] = SAE.from_pretrained(folder), summary
+        saes = {}
+        for cosine in COSINES:
+            summary = train_seeds(store, folder, replace(config, seeds_cosine=cosine), device="cpu")
+            saes[f"pooled from {cosine}"] = SAE.from_pretrained(folder), summary
+        for name, of_one in summary["trainings"].items():
+            saes[name] = SAE.from_pretrained(folder / "seeds" / name), of_one
     directions = {name: sae.W_dec.detach().numpy() for name, (sae, _) in saes.items() if "pooled" not in name}
     rows = []
     for name, (sae, held) in saes.items():
