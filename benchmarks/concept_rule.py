@@ -149,8 +149,8 @@ def main() -> None:
     ideal = {name: structures(given.output, name, x.shape[1]) for name in ("drawn", "judged")}
     bar = int(np.floor(min(*lines[0]["found"]["trained, matched"], ideal["drawn"].iloc[0])))
     print(f"chosen on seed {lines[0]['seed']} and the structures of its patients: {bar}")
-    for name, values in ideal.items():
-        print(f"planted structures, {name} patients: {values.head(3).round(1).to_dict()} and more")
+    for name, least in ideal.items():
+        print(f"planted structures, {name} patients: {least.head(3).round(1).to_dict()} and more")
     table = []
     for kind in lines[0]["found"]:
         values = np.concatenate([line["found"][kind] for line in lines[1:]])
