@@ -20,13 +20,14 @@ from cytosae.artefacts import Manifest
 from cytosae.backbones import TINY
 from cytosae.cells import read_cells
 from cytosae.cohort import read_barcodes, read_classifiers
+from cytosae.cohort.conformal import interpolated_p
 from cytosae.concepts import read_concepts
 from cytosae.settings import ClassifyConfig
 from support.commands import ask, ask_with_messages, assert_user_error, cytosae, refused
 from support.folders import contents
 from support.studies import edit_manifest
 
-QUICK = ClassifyConfig(repeats=1, splits=3, step=1, permutations=19, bootstrap=100)
+QUICK = ClassifyConfig(repeats=2, splits=3, step=1, permutations=19, bootstrap=100)
 HELD_OUT = [f"P{number:03}" for number in range(5)]
 """One patient of each group."""
 OPTIONS = ("--strongest", "100", "--coverage", "0.5")
@@ -123,8 +124,11 @@ def test_cells_and_sets_follow_from_the_barcodes_and_the_models(
         assert list(patient["strongest_cells"]) == sorted(expected, key=lambda cell: -expected[cell])
         for c, name in enumerate(found["classes"]):  # three patients suffice for a coverage of 50 %
             rows = [row for row in result["conformal"]["calibration"] if row["class"] == name]
-            worse = sum(row["score"] >= 1 - of_folds[row["fold"]][place, c] for row in rows)
-            assert patient["p"][name] == pytest.approx((1 + worse) / 4)
+            unseen = np.array([[1 - np.mean([of_folds[m][place, c] for m in row["models"]])] for row in rows])
+            p = interpolated_p(np.array([row["score"] for row in rows]), unseen)
+            left_out = np.array([row["left_out_p"] for row in result["conformal"]["calibration"]])
+            expected_p = interpolated_p(1 - left_out, np.broadcast_to(1 - p, (15, 1)))[0]
+            assert patient["p"][name] == pytest.approx(expected_p, abs=1e-5)
             assert (name in patient["set"]) == (patient["p"][name] > 0.5)
     assert 0 < sum(len(patient["set"]) for patient in found["patients"]) < 25
     assert found["conformal"]["by_class"] == found["classes"]

@@ -2,6 +2,8 @@ from .classification import classify
 from .comparison import compare_groups
 from .concepts import attribute, show_concept
 from .evaluation import compare_counts, evaluate
+from .labelling import label_cells
+from .outcomes import predict_outcome
 from .patient_page import show_patient
 from .prediction import predict_patients
 from .suggestion import suggest
@@ -14,6 +16,8 @@ __all__ = [
     "compare_counts",
     "compare_groups",
     "evaluate",
+    "label_cells",
+    "predict_outcome",
     "predict_patients",
     "saved_backbone",
     "show_concept",

@@ -11,7 +11,7 @@ import anndata as ad
 import numpy as np
 from numpy.typing import NDArray
 
-from cytosae.analysis.classification import MODELS, RESULT
+from cytosae.analysis.classification_files import MODELS, RESULT
 from cytosae.artefacts import CONFIG, WEIGHTS, Manifest, outdated, read_json, sha256_file
 from cytosae.cohort import (
     BARCODES,
@@ -43,7 +43,7 @@ class FrozenStudy:
     classifier: Classifier
     """The model of all of them."""
     fold_models: tuple[Classifier, ...]
-    """Those that had not seen the patients of a fold."""
+    """Those that had not seen the patients of a fold, of every division."""
     calibration: Calibration
     """What these said of the patients that they had not seen."""
     target: str
@@ -59,7 +59,7 @@ class FrozenStudy:
         return self.classifier.classes
 
     def fold_probabilities(self, values: Mapping[Representation, NDArray[np.float32]]) -> NDArray[np.float64]:
-        """Probabilities of new patients by the model of each fold, ``(n_folds, n_patients, n_classes)``.
+        """Probabilities of new patients by the model of each fold, ``(n_models, n_patients, n_classes)``.
 
         Parameters
         ----------
@@ -140,6 +140,7 @@ def _same_bytes(path: Path, sha256: str | None) -> bool:
 def _calibration(rows: list[dict[str, Any]], classes: list[str]) -> Calibration:
     return Calibration(
         np.array([row["score"] for row in rows], np.float64),
-        np.array([row["fold"] for row in rows], np.int64),
+        np.array([row["models"] for row in rows], np.int64),
         np.array([classes.index(row["class"]) for row in rows], np.int64),
+        np.array([row["left_out_p"] for row in rows], np.float64),
     )

@@ -195,7 +195,8 @@ def _answers(frozen: FrozenStudy, new: NewPatients, config: PredictConfig) -> di
         "conformal": {
             "coverage": config.coverage,
             "rule": f"a class with at least {least_patients(config.coverage)} training patients is compared with these, any "
-            f"other with all; it is in the set where its p is above {error_rate(config.coverage):g}",
+            "other with all; its p is compared with those of the training patients when they are left out; it is in the set "
+            f"where that is above {error_rate(config.coverage):g}",
             "by_class": [c for c, alone in zip(frozen.classes, own, strict=True) if alone],
             "training_patients": len(frozen.calibration.scores),
         },

@@ -7,6 +7,7 @@ from cytosae.cli.backbones import backbones_app
 from cytosae.cli.concepts import concepts_app
 from cytosae.cli.datasets import datasets_app
 from cytosae.cli.exchange import exchange_app
+from cytosae.cli.labels import labels_app
 from cytosae.cli.options import Commands
 from cytosae.cli.patients import patients_app
 from cytosae.cli.reproduce import reproduce_app
@@ -31,6 +32,7 @@ app = Commands(
 app.add_typer(stages_app)
 app.add_typer(concepts_app)
 app.add_typer(patients_app)
+app.add_typer(labels_app)
 app.add_typer(studies_app)
 app.add_typer(annotations_app, name="annotations")
 app.add_typer(datasets_app, name="datasets")

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+import anndata as ad
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -58,11 +59,11 @@ class Products:
     """The parts of each representation."""
 
     @classmethod
-    def from_barcodes(cls, task: ClassificationTask, representations: Sequence[Representation]) -> Products:
+    def from_barcodes(cls, data: ad.AnnData, representations: Sequence[Representation]) -> Products:
         """Of some representations of the barcodes."""
         kinds = {kind: [(block, kind.transform) for block in kind.blocks] for kind in representations}
         parts = {part for of_kind in kinds.values() for part in of_kind}
-        return cls({part: centred_products(transformed(task.data, *part)) for part in sorted(parts)}, kinds)
+        return cls({part: centred_products(transformed(data, *part)) for part in sorted(parts)}, kinds)
 
     @classmethod
     def from_features(cls, features: NDArray[np.floating]) -> Products:

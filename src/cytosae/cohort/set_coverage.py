@@ -1,4 +1,4 @@
-"""Do conformal sets cover the true class? Each patient's set is made by the whole procedure without the patient's fold."""
+"""Do conformal sets cover the true class? The p-values of each patient are made without the patient's fold."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from cytosae.cohort.conformal import Calibration, set_figures
+from cytosae.cohort.conformal import Calibration, calibrated_p, error_rate, set_figures
 from cytosae.cohort.cross_validation import Predictions
 from cytosae.cohort.folds import Folds, stratified_folds
 from cytosae.cohort.selection import Products, choose, fitted_probabilities
@@ -38,78 +38,83 @@ def conformal_figures(
     predictions
         Of the patients, by the models of the folds.
     """
-    rows, sets = cross_validated_sets(task, folds, products, config, progress)
-    row_folds = folds.row_folds[0]
-    calibration = Calibration.from_predictions(predictions.probability[0], row_folds, task.target)
+    rows, p = left_out_p_values(task, folds, products, config, progress)
+    target, row_folds = task.target[rows], folds.row_folds[0][rows]
+    true = p[np.arange(len(rows)), target]
+    calibration = Calibration.from_predictions(predictions.probability, folds.row_models, task.target, true)
     own = calibration.by_class(len(task.classes), config.coverage)
-    columns = task.data.obs_names[rows], calibration.target.tolist(), calibration.folds.tolist()
+    sets = np.zeros(p.shape, bool)
+    for fold in np.unique(row_folds):
+        test = row_folds == fold
+        sets[test] = calibrated_p(p[test], true[~test]) > error_rate(config.coverage)
+    columns = task.data.obs_names[rows], calibration.target.tolist(), calibration.models.tolist()
     return {
         "nominal": config.coverage,
         "by_class": [name for name, alone in zip(task.classes, own, strict=True) if alone],
-        **set_figures(sets, task.target[rows], task.units[rows], task.classes, config.bootstrap, config.seed),
+        **set_figures(sets, target, task.units[rows], task.classes, config.bootstrap, config.seed),
         "calibration": [
-            {"patient": name, "class": task.classes[c], "fold": fold, "score": score}
-            for name, c, fold, score in zip(*columns, calibration.scores.tolist(), strict=True)
+            {"patient": name, "class": task.classes[c], "models": models, "score": score, "left_out_p": own_p}
+            for name, c, models, score, own_p in zip(*columns, calibration.scores.tolist(), true.tolist(), strict=True)
         ],
     }
 
 
-def cross_validated_sets(
+def left_out_p_values(
     task: ClassificationTask,
     folds: Folds,
     products: Products,
     config: ClassifyConfig,
     progress: Callable[[int], None] = lambda done: None,
-) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """The conformal sets of the patients of each fold of the first division, calibrated on the other folds alone.
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """P-values of the patients of each fold of the first division, calibrated on the other folds alone.
 
-    The patients of the other folds are divided in their turn; models, choices and scores are those of these inner folds,
-    as a study that had never had the patients would have them.
+    The patients of the other folds are divided in their turn, as often as all were; models, choices and scores are those of
+    these inner folds, as a study that had never had the patients would have them.
 
     Returns
     -------
-    Rows that have a set, ``(n,)``, and which classes are in it, ``(n, n_classes)``.
+    Rows that are in a fold, ``(n,)``, and `Calibration.fold_p_values` of every class, ``(n, n_classes)``.
     """
     row_folds = folds.row_folds[0]
-    sets = np.zeros((len(row_folds), len(task.classes)), bool)
+    p = np.zeros((len(row_folds), len(task.classes)))
 
-    def of_fold(fold: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    def of_fold(fold: int) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
         test = row_folds == fold
         inner = _inner_folds(task, folds, ~test, config)
         everyone = np.ones(len(test), bool)
-        probability = np.empty((inner.max() + 1, len(test), len(task.classes)))
-        for number in range(len(probability)):
-            fitted = ~test & (inner != number)
-            choice = choose(
-                task, products, fitted, task.target[None], config, config.seed, inner if folds.from_column else None
-            )
-            (probability[number],) = fitted_probabilities(
+        probability = np.empty((len(inner.splits), len(test), len(task.classes)))
+        for model, (repeat, number) in enumerate(inner.splits):
+            divided = inner.row_folds[repeat]
+            fitted = ~test & (divided != number)
+            given = divided if folds.from_column else None
+            choice = choose(task, products, fitted, task.target[None], config, config.seed + repeat, given)
+            (probability[model],) = fitted_probabilities(
                 products, choice, fitted, everyone, task.target[None], len(task.classes)
             )
-        own = probability[inner, np.arange(len(test))] if len(probability) else np.empty((len(test), 0))
-        calibration = Calibration.from_predictions(own, inner, task.target)
-        return test, calibration.sets(probability[:, test], config.coverage)
+        models = inner.row_models
+        own = probability[models, np.arange(len(test))] if len(probability) else np.empty((*models.shape, 0))
+        calibration = Calibration.from_predictions(own, models, task.target)
+        return test, calibration.fold_p_values(probability[:, test], config.coverage)
 
     # Ignored here too: the filters of warnings are those of all threads, and each restores what it found.
     with warnings.catch_warnings(), threadpool_limits(1), ThreadPoolExecutor(os.cpu_count()) as pool:
         warnings.simplefilter("ignore", UserWarning)  # a class with one patient is in one fold
         for done, (test, found) in enumerate(pool.map(of_fold, np.unique(row_folds[row_folds >= 0]).tolist()), 1):
-            sets[test] = found
+            p[test] = found
             progress(done)
     rows = np.flatnonzero(row_folds >= 0)
-    return rows, sets[rows]
+    return rows, p[rows]
 
 
-def _inner_folds(
-    task: ClassificationTask, folds: Folds, train: NDArray[np.bool_], config: ClassifyConfig
-) -> NDArray[np.int64]:
-    """Folds of the training rows, numbered from 0, negative for rows without one; ``(n_rows,)``."""
-    inner = np.full(len(train), -1)
+def _inner_folds(task: ClassificationTask, folds: Folds, train: NDArray[np.bool_], config: ClassifyConfig) -> Folds:
+    """Folds of the training rows, drawn as often as those of all, or those of the column; other rows have none."""
     rows = np.flatnonzero(train)
     patients = np.asarray(task.patients)[rows]
     given = folds.row_folds[0][rows]
-    if folds.from_column and len(names := np.unique(given[given >= 0])) > 1:
-        inner[rows] = np.where(given < 0, -1, np.searchsorted(names, given))
+    inner = np.full((folds.n_repeats, len(train)), -1)
+    if folds.from_column and len(np.unique(given[given >= 0])) > 1:
+        inner[:, rows] = given
     elif pd.Series(patients).groupby(task.target[rows]).nunique().max() > 1:  # otherwise nothing to fit and to test
-        inner[rows] = stratified_folds(task.target[rows], list(patients), config.splits, 1, config.seed).row_folds[0]
-    return inner
+        drawn = stratified_folds(task.target[rows], list(patients), config.splits, folds.n_repeats, config.seed)
+        inner[:, rows] = drawn.row_folds
+    return Folds(inner, folds.names, "inside the training patients")
