@@ -31,7 +31,7 @@ from cytosae.sae import SAE, evaluate
 from cytosae.sae.start import initialise, read_start, tie_encoder
 from cytosae.sae.state import dead_latents, new_state
 from cytosae.sae.step import step
-from cytosae.sae.trainer import _split
+from cytosae.sae.trainer import split_rows
 from cytosae.settings import TrainConfig
 from cytosae.study import list_to, rendered
 from cytosae.synthetic import CONCEPTS, patch_labels, read_concept_masks
@@ -177,7 +177,7 @@ def trained(source: TokenStore, choice: Choice, sparsity: float, seed: int) -> t
     config = replace(PAPER, **choice.settings, seed=seed)
     by_k = config.objective in ("topk", "batchtopk")
     config = replace(config, k=int(sparsity)) if by_k else replace(config, l1=PAPER.l1 * sparsity)
-    training, held, _ = _split(source, config)
+    training, held, _ = split_rows(source, config)
     state = new_state(config, source.layout.d_model, torch.device("cpu"), n_tokens=source.layout.n_tokens)
     start = read_start(source, training, config)
     if state.sae.position_offset is not None and start.offset is not None:

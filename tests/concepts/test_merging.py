@@ -59,6 +59,9 @@ def contents(statistics: Statistics, labels: np.ndarray) -> dict[str, bytes]:
         "mean": statistics.sums.mean_activation(),
         "total": statistics.sums.total,
         "cells": np.array(statistics.sums.n_cells),
+        "shown": statistics.counts.shown,
+        "counts": statistics.counts.total,
+        "squares": statistics.counts.squares,
     }
     for column, groups in statistics.groups.items():
         found |= {f"{column}.mean": groups.mean_activation(), f"{column}.frequency": groups.activation_frequency()}
@@ -72,15 +75,23 @@ def contents(statistics: Statistics, labels: np.ndarray) -> dict[str, bytes]:
 
 
 @settings(max_examples=150, deadline=None)
-@given(dense=matrices, cells=cohorts(), edges=cuts, random=st.randoms(use_true_random=False), limit=st.integers(0, 2))
+@given(
+    dense=matrices,
+    counts=hnp.arrays(np.int32, (CELLS, LATENTS), elements=st.integers(0, 257), fill=st.just(0)),
+    cells=cohorts(),
+    edges=cuts,
+    random=st.randoms(use_true_random=False),
+    limit=st.integers(0, 2),
+)
 def test_statistics_references_and_entropy(
-    dense: np.ndarray, cells: pd.DataFrame, edges: list[int], random: Random, limit: int
+    dense: np.ndarray, counts: np.ndarray, cells: pd.DataFrame, edges: list[int], random: Random, limit: int
 ) -> None:
     cell_table, config = CellTable.from_cells(cells), EncodeConfig(references=3)
 
     def of(first: int, last: int) -> Statistics:
         statistics = Statistics.empty(LATENTS, cell_table, config, limit)
-        statistics.add(sp.csr_matrix(dense[first:last]), cell_table[first:last])
+        some = slice(first, last)
+        statistics.add(sp.csr_matrix(counts[some]), sp.csr_matrix(dense[some]), cell_table[some])
         return statistics
 
     parts = [of(a, b) for a, b in pairwise(edges)]
@@ -88,8 +99,11 @@ def test_statistics_references_and_entropy(
     assert contents(merged(parts, random, Statistics.merge), labels) == contents(expected, labels)
     whole = Statistics.empty(LATENTS, cell_table, config, limit)  # added cell by cell, as a run of pieces is
     for row in range(CELLS):
-        whole.add(sp.csr_matrix(dense[row : row + 1]), cell_table[row : row + 1])
+        alone = slice(row, row + 1)
+        whole.add(sp.csr_matrix(counts[alone]), sp.csr_matrix(dense[alone]), cell_table[alone])
     assert contents(whole, labels) == contents(expected, labels)
+    assert expected.counts.shown.tolist() == (counts > 0).sum(axis=0).tolist()
+    assert expected.counts.squares.tolist() == (counts.astype(np.int64) ** 2).sum(axis=0).tolist()
 
 
 @settings(max_examples=100, deadline=None)

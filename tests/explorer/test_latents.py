@@ -29,7 +29,15 @@ def test_latents_of_a_data_set(client: TestClient, study: Path, data: Any) -> No
     active = np.flatnonzero(data.var["activation_frequency"] > 0)
     assert table["latent"] == active.tolist()
     assert table["concept"] == data.var["is_concept"].to_numpy()[active].astype(int).tolist()
-    for name in ("activation_frequency", "mean_activation", "label_entropy", "n_references", "position_share"):
+    names = (
+        "activation_frequency",
+        "mean_activation",
+        "label_entropy",
+        "n_references",
+        "position_share",
+        "concentration",
+    )
+    for name in names:
         assert table[name] == pytest.approx(data.var[name].to_numpy()[active], **CLOSE)
     latents, maps = read_maps(study / "concepts", SET)
     border = dict.fromkeys(range(data.n_vars))
@@ -43,15 +51,28 @@ def test_latents_of_a_data_set(client: TestClient, study: Path, data: Any) -> No
     assert [g["name"] for g in get(client, "study")["datasets"][0]["labels"]] == means.index.tolist()
 
 
-def test_a_study_of_before_has_no_position_shares(copied: Path) -> None:
+def test_a_study_of_before_has_no_position_shares_nor_reasons(copied: Path) -> None:
+    path, _ = concept_files(copied / "concepts", SET)
+    later = ("position_share", "concentration", "not_concept")
+    with h5py.File(path, "r+") as file:
+        for name in later:
+            del file["var"][name]
+        file["var"].attrs["column-order"] = [name for name in file["var"].attrs["column-order"] if name not in later]
+    client = opened(copied)
+    table = get(client, f"latents/{SET}")
+    assert {*table["position_share"], *table["concentration"]} == {None}
+    found = get(client, f"latents/{SET}/3")
+    assert (found["flags"]["position"], found["not_concept"]) == (None, None)
+
+
+def test_a_latent_that_is_no_concept_says_why(copied: Path) -> None:
     path, _ = concept_files(copied / "concepts", SET)
     with h5py.File(path, "r+") as file:
-        del file["var/position_share"]
-        order = [name for name in file["var"].attrs["column-order"] if name != "position_share"]
-        file["var"].attrs["column-order"] = order
+        reasons = [*file["var/not_concept/categories"].asstr()]
+        file["var/not_concept/codes"][:3] = [reasons.index(reason) for reason in ("weak", "few cells", "scattered")]
+        file["var/is_concept"][:3] = False
     client = opened(copied)
-    assert set(get(client, f"latents/{SET}")["position_share"]) == {None}
-    assert get(client, f"latents/{SET}/3")["flags"]["position"] is None
+    assert [get(client, f"latents/{SET}/{latent}")["not_concept"] for latent in range(3)] == reasons
 
 
 def test_silent_latents_are_not_listed(copied: Path) -> None:
@@ -74,6 +95,8 @@ def test_one_latent(client: TestClient, study: Path, data: Any) -> None:
         schemas.latents.LatentDetail.model_validate(found)
         assert (found["latent"], found["dataset"]) == (latent, SET)
         assert found["is_concept"] == bool(data.var["is_concept"].iloc[latent])
+        reason = data.var["not_concept"].iloc[latent]
+        assert found["not_concept"] == (None if pd.isna(reason) else reason)
         share = data.var["position_share"].iloc[latent]
         assert found["flags"]["position"] == (None if np.isnan(share) else share > 0.2)
         for name in ("activation_frequency", "mean_activation", "label_entropy", "n_references"):

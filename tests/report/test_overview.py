@@ -37,6 +37,18 @@ def test_published_overview_counts_the_published_concepts(golden: dict[str, np.n
     assert "3,801 concepts of 49,152 latents" in overview(var, title="MLL23").get_suptitle()
 
 
+def test_overview_crosses_what_is_no_concept_for_another_reason_than_its_mean() -> None:
+    var = latent_statistics()
+    strong = np.flatnonzero(var["is_concept"])
+    var.loc[strong[:7], "is_concept"] = False
+    figure = overview(var, title="blood")
+    crosses = figure.axes[0].collections[2].get_offsets()
+    expected = np.log10(var.loc[strong[:7], ["activation_frequency", "mean_activation"]].to_numpy())
+    np.testing.assert_allclose(crosses, expected)
+    assert figure.get_suptitle().startswith(f"blood: {len(strong) - 7} concepts")
+    assert_legible(figure)
+
+
 def test_overview_without_labels_or_active_latents() -> None:
     var = latent_statistics().assign(label_entropy=np.nan)
     figure = overview(var, title="x")

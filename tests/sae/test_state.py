@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -32,3 +34,26 @@ def test_learning_rate_warms_up_linearly_then_stays() -> None:
     assert learning_rate(0, config) == pytest.approx(4e-4 / 500)
     assert learning_rate(249, config) == pytest.approx(2e-4)
     assert learning_rate(499, config) == learning_rate(10**6, config) == 4e-4
+
+
+def test_learning_rate_falls_at_the_end_where_it_shall() -> None:
+    config = TrainConfig(images=6400, decay=0.25, warmup_steps=10)  # 100 steps
+    assert learning_rate(75, config) == 4e-4
+    assert learning_rate(90, config) == pytest.approx(4e-4 * 10 / 25)
+    assert learning_rate(99, config) == pytest.approx(4e-4 / 25)
+    assert learning_rate(5, replace(config, decay=1.0)) == pytest.approx(4e-4 * 0.6)  # the lower of both
+
+
+@pytest.mark.parametrize("matrix", ["decoder", "encoder"])
+@pytest.mark.parametrize("objective", ["batchtopk", "gated"])  # along the active latents, and as the equations read
+def test_a_frozen_matrix_stays_and_all_else_learns(matrix: str, objective: str) -> None:
+    config = TrainConfig(expansion=4, frozen=matrix, objective=objective, k=2, dead_latent_loss="auxk", warmup_steps=0)
+    state = new_state(config, 8, torch.device("cpu"))
+    before = {name: value.detach().clone() for name, value in state.sae.tensors().items()}
+    for _ in range(3):
+        state.l0 = 0.0  # the sparse step from the first on
+        step(state, torch.randn(300, 8), config)
+    kept = "W_dec" if matrix == "decoder" else "W_enc"
+    for name, value in state.sae.tensors().items():
+        if name not in ("r_mag", "b_mag", "log_threshold"):
+            assert torch.equal(value, before[name]) == (name == kept), name

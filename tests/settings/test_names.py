@@ -80,3 +80,15 @@ def test_files_of_sweeps_take_both_names(tmp_path: Path) -> None:
     path.write_text("base: {nested: 2, matryoshka_levels: 3}")
     with pytest.raises(CytosaeError, match="matryoshka_levels and its earlier name nested are both there"):
         read_spec(path)
+
+
+def test_a_command_keeps_its_own_option_of_the_name_of_a_setting() -> None:
+    app = typer.Typer()
+
+    @app.command()
+    @with_settings
+    def show(training: TrainConfig, seeds: int = 3) -> None:
+        print(json.dumps({"own": seeds, "setting": training.seeds, "k": training.k}))
+
+    result = CliRunner().invoke(app, ["--seeds", "5", "--k", "7"], catch_exceptions=False)
+    assert json.loads(result.stdout) == {"own": 5, "setting": 1, "k": 7}

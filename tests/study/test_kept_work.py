@@ -300,9 +300,7 @@ def test_a_stage_of_other_mathematics_is_not_up_to_date(
 
 def test_a_setting_that_a_later_version_adds_changes_nothing(run: Callable[..., Any], tmp_path: Path) -> None:
     edit_manifest(tmp_path / "S" / "sae" / MANIFEST, lambda manifest: manifest["parameters"].pop("dead_every"))
-    edit_manifest(
-        tmp_path / "S" / "concepts" / MANIFEST, lambda manifest: manifest.pop("version")
-    )  # it is at the first
+    edit_manifest(tmp_path / "S" / "concepts" / MANIFEST, lambda manifest: manifest["parameters"].pop("concept_cells"))
     assert skipped(run())
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from cytosae.concepts import evaluate_study, read_concepts, read_datasets
 from cytosae.console import say
 from cytosae.errors import CytosaeError
 from cytosae.report import density_histogram, figure_files, quality_summary, save, threshold_counts, write_report
-from cytosae.settings import EvaluateConfig
+from cytosae.settings import BackboneConfig, EvaluateConfig
+from cytosae.study import load_backbone
 
 
 def evaluate(
@@ -25,9 +27,12 @@ def evaluate(
     *,
     attributes: Path | None = None,
     against: Sequence[Path] = (),
+    judge: BackboneConfig | None = None,
     device: str = "auto",
 ) -> dict[str, Any]:
     """Measure the concepts of a study, draw the summary and renew the report; see `cytosae.concepts.evaluate_study`.
+
+    With `judge` monosemanticity is measured by the embeddings of that backbone.
 
     Where tokens are kept on disk, a backbone that cannot be loaded any more costs only the measures that need it.
     """
@@ -40,8 +45,10 @@ def evaluate(
         if not (folder / "tokens" / MANIFEST).is_file():
             raise
         say(f"quality: the backbone cannot be loaded: {error}")
+    judging = None if judge is None else load_backbone(replace(judge, device=device), whole=True)
     with study_tokens(folder, backbone) as source:
-        result = evaluate_study(folder, source, config, backbone=backbone, attributes=attributes, against=against)
+        options: dict[str, Any] = {"backbone": backbone, "attributes": attributes, "against": against, "judge": judging}
+        result = evaluate_study(folder, source, config, **options)
     claim(folder / "quality", "quality", drawn, unnamed=drawn)
     figures = pd.DataFrame(result["figures"])
     save(quality_summary(figures, title=folder.absolute().name), folder / "quality" / "summary")

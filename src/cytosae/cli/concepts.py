@@ -9,7 +9,7 @@ import typer
 
 from cytosae.cli.answers import Json, answer, with_interval
 from cytosae.cli.options import Commands, Device, with_settings
-from cytosae.settings import SHORT_SEED, EvaluateConfig
+from cytosae.settings import SHORT_SEED, BackboneConfig, EvaluateConfig
 
 concepts_app = Commands()
 
@@ -25,6 +25,10 @@ def evaluate(
     against: Annotated[
         list[Path], typer.Option("--against", help="Another autoencoder, for stability. Can be repeated.")
     ] = [],  # noqa: B006
+    judge_backbone: Annotated[
+        str | None,
+        typer.Option("--judge-backbone", help="Backbone, another than the study's, that says which images are alike."),
+    ] = None,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
@@ -35,7 +39,8 @@ def evaluate(
     """
     from cytosae.analysis import evaluate as evaluate_study
 
-    result = evaluate_study(study, settings, attributes=attributes, against=against, device=device)
+    judge = None if judge_backbone is None else BackboneConfig(backbone=judge_backbone)
+    result = evaluate_study(study, settings, attributes=attributes, against=against, judge=judge, device=device)
     if as_json:
         answer(result, as_json)
         return

@@ -68,7 +68,8 @@ def with_settings(
     ``TrainConfig.learning_rate`` becomes ``--learning-rate`` with the field's default and help text; the command gets
     the finished dataclass. Beside the options of `TrainConfig` stands ``--preset``, which says what those left out are.
     Options that are left out, and not set by a ``--preset`` either, are what `remembered` says of them; where it says
-    nothing of a training, they are those of `preset`.
+    nothing of a training, they are those of `preset`. A setting of which the command has a parameter of the same name
+    stays at its default.
     """
     if command is None:
         return partial(with_settings, remembered=remembered, preset=preset)
@@ -80,7 +81,9 @@ def with_settings(
             groups[name] = hints[name]
         else:
             plain.append(parameter.replace(annotation=hints[name], kind=inspect.Parameter.KEYWORD_ONLY))
-    expanded = [option for settings in groups.values() for option in _options(settings, PRESETS[preset])]
+    own = {parameter.name for parameter in plain}
+    options = [option for settings in groups.values() for option in _options(settings, PRESETS[preset])]
+    expanded = [option for option in options if option.name not in own]
     earlier = {old: name for settings in groups.values() for name, old in stored_names(settings).items() if name != old}
     if TrainConfig in groups.values():
         expanded += _preset_options(preset)
@@ -93,7 +96,10 @@ def with_settings(
             given.pop(old, None)
             if name in renamed:
                 say(f"{_flag(old)} is now called {_flag(name)}; the earlier name goes with the next release")
-        chosen = {name: {spec.name: given.pop(spec.name) for spec in fields(groups[name])} for name in groups}
+        chosen = {
+            name: {spec.name: given.pop(spec.name) for spec in fields(settings) if spec.name not in own}
+            for name, settings in groups.items()
+        }
         known = remembered(given) if remembered else {}
         preset_given = not _is_default(context, "preset")
         base = _preset(asked) if preset_given or TrainConfig not in known else TrainConfig()

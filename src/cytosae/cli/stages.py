@@ -134,19 +134,21 @@ def train(
 ) -> None:
     """Train the sparse autoencoder on tokens; goes on where it was stopped.
 
+    With --seeds 3 three are trained together, and the latents that two of them find are kept as one dictionary; the three
+    stay in seeds/ of the output.
     Ctrl-C and SIGTERM leave a checkpoint; the same command then continues to the same result. With several GPUs or hosts:
     `torchrun --nproc-per-node 4 -m cytosae train ...`; such a training can go on with another number of processes.
     """
     from cytosae.interrupts import deferred_signals
 
     with deferred_signals() as stop:  # from here on: torch takes seconds to import
-        from cytosae.sae import join
+        from cytosae.sae import join, train_seeds
         from cytosae.sae import train as train_sae
 
         with join(parallel, backbone.device) as group:
             with group.agreed():
                 source = _source(tokens, None if no_store else tokens, backbone)
-            figures = train_sae(
+            figures = (train_sae if settings.seeds == 1 else train_seeds)(
                 source,
                 output,
                 settings,

@@ -28,6 +28,7 @@ from cytosae.concepts import (
     schema,
     stream_concepts,
 )
+from cytosae.concepts.discovery import FEW, SCATTERED
 from cytosae.concepts.schema import IMAGE_COLUMNS
 from cytosae.console import progress, say
 from cytosae.errors import CytosaeError
@@ -96,6 +97,7 @@ def make_barcodes(
     data = _anndata(obs, cells, codes, sums, config, read_parameters(cell_sets[0].folder)["concept_threshold"])
     if schema.TAUGHT in first.var:
         data.var[schema.TAUGHT] = first.var[schema.TAUGHT].to_numpy(object)
+    data.var["is_concept"] &= ~_dismissed(cell_sets)
     data.uns["cytosae"] = _about(cell_sets, config, shared)
     data.strings_to_categoricals()
     for slot in ("obs", "var", "layers", "obsm", "varm", "uns"):
@@ -117,6 +119,13 @@ def make_barcodes(
         "cells_left_out": left_out,
         "shared_cells": None if shared is None else len(shared),
     }
+
+
+def _dismissed(cell_sets: Sequence[_Cells]) -> NDArray[np.bool_]:
+    """Latents that in no data set are a concept, for another reason than their mean activation, ``(n_latents,)``."""
+    tables = [read_concepts(cells.folder, cells.dataset, matrices=False).var for cells in cell_sets]
+    reasons = [var.get(schema.WHY_NOT, pd.Series(index=var.index, dtype=object)) for var in tables]
+    return np.all([why.isin([FEW, SCATTERED]) for why in reasons], axis=0)
 
 
 def patient_names(obs: pd.DataFrame) -> pd.Series[str]:

@@ -17,10 +17,11 @@ from cytosae.cells import metadata_digest
 from cytosae.concepts import schema
 from cytosae.concepts.cell_ranges import RANGES, CellRanges, remove_ranges
 from cytosae.concepts.dictionary import taught_inputs
+from cytosae.concepts.discovery import concentration, papers_rule, why_no_concept
 from cytosae.concepts.position import position_shares
 from cytosae.concepts.reduction import CellTable, Statistics
 from cytosae.concepts.references import References
-from cytosae.concepts.statistics import is_concept, label_entropy
+from cytosae.concepts.statistics import label_entropy
 from cytosae.concepts.storage import file_names, write_concepts, write_maps
 from cytosae.concepts.work_units import BATCH, ActivationMaker, Encoder, MapBatch, MapMaker, StatisticsMaker
 from cytosae.console import progress, say
@@ -181,16 +182,15 @@ def _finish(
     summary: dict[str, Any] = {}
     outputs: dict[str, FileRecord] = {}
     names = file_names(source.cells["dataset"].unique().tolist())
+    last = [name or None for name in taught.names] if taught else []
+    taught_names = pd.Categorical([*[None] * (encoder.n_latents - len(last)), *last])
     for dataset, name in names.items():
         rows = np.flatnonzero((source.cells["dataset"] == dataset).to_numpy())
         cells = source.cells.iloc[rows]
         cell_table = CellTable.from_cells(cells)
         statistics = _reduced(ranges, rows, cell_table, config, engine, dataset)
-        var, summary[dataset] = _latent_table(statistics, cell_table, config)
+        var, summary[dataset] = _latent_table(statistics, cell_table, encoder, config, taught_names)
         var[schema.POSITION] = position_shares(encoder, rows, config.draw_seed)
-        if taught is not None and any(taught.names):
-            own = len(var) - len(taught)
-            var[schema.TAUGHT] = pd.Categorical([None] * own + [name or None for name in taught.names])
         kinds = statistics.references.kinds()
         about = _about(source, config, inputs, dataset)
         h5ad, maps = (folder / file for file in _files(name))
@@ -241,26 +241,34 @@ def _reduced(
 
 
 def _latent_table(
-    statistics: Statistics, cell_table: CellTable, config: EncodeConfig
+    statistics: Statistics, cell_table: CellTable, encoder: Encoder, config: EncodeConfig, taught: pd.Categorical[Any]
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """The table of the latents and the figures of a data set."""
+    """The table of the latents, of which `taught` names those that were, and the figures of a data set."""
     sums, references = statistics.sums, statistics.references.strongest
     labels = np.where(references.cells >= 0, cell_table.codes("label")[references.cells], -1)
     mean = sums.mean_activation()
-    concept = is_concept(mean, config.concept_threshold)
+    counts, n_tokens = statistics.counts, encoder.source.layout.n_tokens
+    concentrated = concentration(counts.total, counts.squares, sums.n_cells, n_tokens)
+    mean_alone = papers_rule(encoder.activation, config) | ~taught.isna()  # somebody said what a taught one is
+    reasons = why_no_concept(mean, counts.shown, concentrated, config, mean_alone=mean_alone)
     var = pd.DataFrame(
         {
             "activation_frequency": sums.activation_frequency(),
             "mean_activation": mean,
             "label_entropy": label_entropy(references.values, labels),
             "n_references": (references.values > 0).sum(axis=1).astype(np.int32),
-            "is_concept": concept,
+            "is_concept": reasons.isna(),
+            schema.WHY_NOT: reasons,
+            schema.CONCENTRATION: concentrated,
         },
         index=pd.Index([str(latent) for latent in range(len(mean))], name="latent"),
     )
+    if not taught.isna().all():
+        var[schema.TAUGHT] = taught
     summary = {
         "cells": len(cell_table.patients),
-        "concepts": int(concept.sum()),
+        "concepts": int(reasons.isna().sum()),
+        "no_concepts": {name: int(count) for name, count in reasons.value_counts().items() if count},
         "active_latents": int((sums.active > 0).sum()),
         "active_latents_per_cell": float(sums.active.sum() / max(1, sums.n_cells)),
     }

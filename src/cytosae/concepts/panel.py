@@ -31,6 +31,7 @@ def expert_panel(
     per_cluster: int = 5,
     seed: int = 0,
     excluded: ArrayLike = (),
+    concepts: ArrayLike | None = None,
 ) -> pd.DataFrame:
     """Latents for an expert to judge (section 2 of CytoSAE): k-means among the discovered concepts, some of each cluster.
 
@@ -39,13 +40,15 @@ def expert_panel(
     mean_activation, activation_frequency
         Of each latent, ``(n_latents,)``; the clusters are on these two, as they are.
     threshold
-        A latent is a discovered concept where log10 of its mean activation is above it.
+        A latent is a discovered concept where log10 of its mean activation is above it, if `concepts` does not say it.
     clusters, per_cluster
         10 and 5 in the paper: 50 latents.
     seed
         Fixes clusters and draw.
     excluded
         Latents that are not drawn, such as those of another panel.
+    concepts
+        Which are discovered concepts, ``(n_latents,)``.
 
     Returns
     -------
@@ -58,16 +61,16 @@ def expert_panel(
         Fewer concepts to draw from than clusters.
     """
     mean, frequency = np.asarray(mean_activation, float), np.asarray(activation_frequency, float)
-    concepts = np.flatnonzero(is_concept(mean, threshold))
-    if (free := len(np.setdiff1d(concepts, np.asarray(excluded, dtype=np.int64)))) < clusters:
+    chosen = np.flatnonzero(is_concept(mean, threshold) if concepts is None else np.asarray(concepts, bool))
+    if (free := len(np.setdiff1d(chosen, np.asarray(excluded, dtype=np.int64)))) < clusters:
         raise ValueError(f"{free} concepts do not make {clusters} clusters; ask for fewer")
-    points = np.column_stack([mean[concepts], frequency[concepts]])
+    points = np.column_stack([mean[chosen], frequency[chosen]])
     fitted = KMeans(clusters, n_init=10, random_state=seed).fit(points)
     rank = np.argsort(np.argsort(fitted.cluster_centers_[:, 0], kind="stable"))
     rng = np.random.default_rng(seed)
     rows = []
     for cluster in range(clusters):
-        members = np.setdiff1d(concepts[rank[fitted.labels_] == cluster], np.asarray(excluded, dtype=np.int64))
+        members = np.setdiff1d(chosen[rank[fitted.labels_] == cluster], np.asarray(excluded, dtype=np.int64))
         drawn = np.sort(rng.choice(members, min(per_cluster, len(members)), replace=False))
         rows += [(latent, cluster, mean[latent], frequency[latent]) for latent in drawn]
     return pd.DataFrame(rows, columns=["latent", "cluster", "mean_activation", "activation_frequency"])
@@ -79,7 +82,8 @@ def stratified_panel(statistics: Mapping[str, pd.DataFrame], **settings: Any) ->
     Parameters
     ----------
     statistics
-        ``mean_activation`` and ``activation_frequency`` of each latent, by data set.
+        ``mean_activation``, ``activation_frequency`` and, unless the threshold says it, ``is_concept`` of each latent, by
+        data set.
     settings
         Of `expert_panel`.
 
@@ -91,7 +95,13 @@ def stratified_panel(statistics: Mapping[str, pd.DataFrame], **settings: Any) ->
     taken = np.array([], dtype=np.int64)
     for name, var in statistics.items():
         try:
-            panel = expert_panel(var["mean_activation"], var["activation_frequency"], excluded=taken, **settings)
+            panel = expert_panel(
+                var["mean_activation"],
+                var["activation_frequency"],
+                excluded=taken,
+                concepts=var.get("is_concept"),
+                **settings,
+            )
         except ValueError as error:
             raise CytosaeError(f"data set {name!r}: {error} (--clusters).") from error
         taken = np.union1d(taken, panel["latent"])

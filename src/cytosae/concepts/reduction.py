@@ -10,6 +10,7 @@ import pandas as pd
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from cytosae.concepts.discovery import CountMoments
 from cytosae.concepts.references import ReferenceImages
 from cytosae.concepts.schema import GROUPED
 from cytosae.concepts.statistics import Groups, LatentSums
@@ -57,6 +58,7 @@ class Statistics:
     """
 
     sums: LatentSums
+    counts: CountMoments
     groups: Mapping[str, Groups]
     references: ReferenceImages
 
@@ -77,13 +79,15 @@ class Statistics:
         """
         return cls(
             LatentSums.empty(n_latents),
+            CountMoments.empty(n_latents),
             {column: Groups.empty(names, n_latents) for column, (names, _) in cell_table.groups.items()},
             ReferenceImages.empty(n_latents, config.references, per_patient, config.draw_seed),
         )
 
-    def add(self, means: sp.csr_matrix, cell_table: CellTable) -> None:
-        """Take in more cells, m_i[s] ``(n_cells, n_latents)``."""
+    def add(self, counts: sp.csr_matrix, means: sp.csr_matrix, cell_table: CellTable) -> None:
+        """Take in more cells, a_i[s] and m_i[s], ``(n_cells, n_latents)``."""
         self.sums.add(means)
+        self.counts.add(counts)
         for column, sums in self.groups.items():
             sums.add(means, cell_table.groups[column][1])
         self.references.add(means, cell_table.position, cell_table.patients)
@@ -91,4 +95,6 @@ class Statistics:
     def merge(self, other: Statistics) -> Statistics:
         """The statistics of the cells of both."""
         groups = {column: sums + other.groups[column] for column, sums in self.groups.items()}
-        return Statistics(self.sums + other.sums, groups, self.references.merge(other.references))
+        return Statistics(
+            self.sums + other.sums, self.counts + other.counts, groups, self.references.merge(other.references)
+        )

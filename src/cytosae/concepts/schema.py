@@ -24,6 +24,8 @@ GROUPED = ("label", "diagnosis")
 """Columns by whose values the activation of every latent is kept."""
 POSITION = "position_share"
 """Column of ``var``; earlier versions did not write it."""
+WHY_NOT, CONCENTRATION = "not_concept", "concentration"
+"""Columns of ``var``; earlier versions did not write them."""
 ANNOTATION, VERDICT, NAMES = "annotation", "verdict", "annotation_names"
 """Columns of ``var``, once raters have named latents."""
 TAUGHT = "taught"
@@ -66,7 +68,7 @@ _STATISTICS = (
         "reference images with a value above 0; few make the entropy vague",
         "images",
     ),
-    Entry("var", "is_concept", "bool", "log10 of the mean activation is above -3 (`--concept-threshold`)"),
+    Entry("var", "is_concept", "bool", "a discovered concept (`--concept-rule`): `not_concept` is missing"),
 )
 STATISTICS = tuple(entry.name for entry in _STATISTICS)
 """Columns of ``var`` that an encoding makes."""
@@ -99,6 +101,19 @@ CONCEPTS = (
         "0 to 1",
     ),
     Entry("var", TAUGHT, "category", "name of the taught concept; missing for latents of the autoencoder"),
+    Entry(
+        "var",
+        WHY_NOT,
+        "category",
+        "why it is no concept: `weak`, log10 of the mean activation is not above -3 (`--concept-threshold`); where more is "
+        "asked than that, `few cells` show it, or it is `scattered` over cells nearly as by chance",
+    ),
+    Entry(
+        "var",
+        CONCENTRATION,
+        "float64",
+        "variance of a_i[s] over cells, against that of the same patches shuffled over all cells; 1 is chance",
+    ),
     Entry("var", ANNOTATION, "category", "name that most raters gave, after `cytosae annotations apply`"),
     Entry("var", VERDICT, "category", "verdict of more than half of the raters"),
     Entry("var", NAMES, "category", "all names with their raters"),

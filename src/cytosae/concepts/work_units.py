@@ -104,8 +104,8 @@ class StatisticsMaker:
     def _work(self, units: Iterable[tuple[NDArray[np.int64], CellTable]], tick: Tick) -> Iterator[Statistics]:
         for rows, cell_table in units:
             statistics = Statistics.empty(self.ranges.n_latents, cell_table, self.config, self.per_patient)
-            for position, _, means in self.ranges.read(rows):
-                statistics.add(means, cell_table[position : position + means.shape[0]])
+            for position, counts, means in self.ranges.read(rows):
+                statistics.add(counts, means, cell_table[position : position + means.shape[0]])
                 tick(means.shape[0])
             yield statistics
 

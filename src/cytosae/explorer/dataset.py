@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 
 from cytosae.artefacts import reading_hdf5
 from cytosae.concepts import interest_scores, is_common, middle_share, read_rows
-from cytosae.concepts.schema import KINDS, POSITION
+from cytosae.concepts.schema import KINDS, WHY_NOT
 from cytosae.errors import CytosaeError, NotFound
 
 COMMON_SHARE = 0.99
@@ -225,12 +225,16 @@ class DataSet:
         with self._map_file() as file:
             return file.get_slice("maps")[position : position + 1][0]
 
-    @property
-    def position_share(self) -> NDArray[np.float32]:
-        """Share of each latent's variance that is the place in the picture; NaN in a study of an earlier version."""
-        if POSITION not in self.var:
+    def statistic(self, name: str) -> NDArray[np.float32]:
+        """A column of ``var``, ``(n_latents,)``; NaN in a study of an earlier version that did not write it."""
+        if name not in self.var:
             return np.full(len(self.var), np.nan, np.float32)
-        return self.var[POSITION].to_numpy(np.float32)
+        return self.var[name].to_numpy(np.float32)
+
+    def why_not(self, latent: int) -> str | None:
+        """Why a latent is no concept; None where it is one, or an earlier version did not write it."""
+        reason = self.var[WHY_NOT].iloc[latent] if WHY_NOT in self.var else None
+        return None if pd.isna(reason) else str(reason)
 
     @property
     def border(self) -> NDArray[np.float64]:

@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from pydantic_core import to_json
 
-from cytosae.concepts.schema import POSITION
+from cytosae.concepts.schema import CONCENTRATION, POSITION
 from cytosae.explorer.dataset import DataSet
 from cytosae.explorer.reader import StudyReader
 from cytosae.explorer.schemas.study import Measure
@@ -62,6 +62,12 @@ _ALWAYS = (
         label="position share",
         log=False,
         help="Share of its variance that is the patch's place in the picture, not the cell",
+    ),
+    Measure(
+        key=CONCENTRATION,
+        label="concentration",
+        log=True,
+        help="Variance of its counts over cells, against that of the same patches shuffled over all cells; 1 is chance",
     ),
 )
 _QUALITY = {
@@ -135,7 +141,8 @@ def latent_table(reader: StudyReader, data: DataSet) -> bytes:
         columns[name] = shortened(data.var[name].to_numpy()[latents])
     columns["interest"] = shortened(data.interest[latents])
     columns["border"] = shortened(data.border[latents])
-    columns[POSITION] = shortened(data.position_share[latents])
+    for name in (POSITION, CONCENTRATION):
+        columns[name] = shortened(data.statistic(name)[latents])
     columns["top_label"] = data.top_label[latents].tolist()
     if reader.quality is not None:
         quality = reader.quality.reindex(latents)

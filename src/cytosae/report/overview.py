@@ -23,7 +23,8 @@ def overview(var: pd.DataFrame, *, title: str, concept_threshold: float = CONCEP
     Parameters
     ----------
     var
-        Latents with ``activation_frequency``, ``mean_activation`` and ``label_entropy``.
+        Latents with ``activation_frequency``, ``mean_activation``, ``label_entropy``; ``is_concept``, without which all
+        above the line are concepts.
     title
         Over the plot, usually the data set.
     concept_threshold
@@ -32,8 +33,11 @@ def overview(var: pd.DataFrame, *, title: str, concept_threshold: float = CONCEP
     Returns
     -------
     x: log10 of the activation frequency, y: log10 of the mean activation, colour: label entropy (grey where there
-    is none); histograms on both axes. Latents that are never active have no place in it and are counted in the title.
+    is none); histograms on both axes. Crosses are latents above the line that are no concepts for another
+    reason. Latents that are never active have no place in it and are counted in the title.
     """
+    concepts = var["is_concept"] if "is_concept" in var else is_concept(var["mean_activation"], concept_threshold)
+    var = var.assign(is_concept=np.asarray(concepts, bool))
     active = var[(var["activation_frequency"] > 0) & (var["mean_activation"] > 0)]
     x = np.log10(active["activation_frequency"].to_numpy(dtype=float))
     y = np.log10(active["mean_activation"].to_numpy(dtype=float))
@@ -46,6 +50,7 @@ def overview(var: pd.DataFrame, *, title: str, concept_threshold: float = CONCEP
         right = figure.add_subplot(grid[1, 1], sharey=main)
         bar = figure.add_subplot(grid[1, 2])
         size = float(np.clip(4000 / max(1, len(active)), 3, 26))
+        above = active["is_concept"].to_numpy() | (y <= concept_threshold)
         main.scatter(x[~known], y[~known], s=size, color=NULL, linewidths=0, rasterized=True)
         points = main.scatter(
             x[known],
@@ -60,9 +65,11 @@ def overview(var: pd.DataFrame, *, title: str, concept_threshold: float = CONCEP
             rasterized=True,
         )
         points.set_gid("latents")
+        if not above.all():
+            main.scatter(x[~above], y[~above], s=size, marker="x", color=INK, linewidths=0.6)
         main.axhline(concept_threshold, color=INK, linewidth=0.9, linestyle=(0, (4, 3)))
         main.annotate(
-            f"concepts: log10 mean > {concept_threshold:g}",
+            f"concepts: log10 mean > {concept_threshold:g}" + ("" if above.all() else ", without the crosses"),
             (0.0, concept_threshold),
             xycoords=("axes fraction", "data"),
             xytext=(5, 4),
@@ -85,9 +92,8 @@ def overview(var: pd.DataFrame, *, title: str, concept_threshold: float = CONCEP
             colours.outline.set_visible(False)
         else:
             bar.set_visible(False)
-        concepts = int((y > concept_threshold).sum())
         silent = len(var) - len(active)
-        heading(figure, f"{title}: {concepts:,} concepts of {len(var):,} latents, {silent:,} never active")
+        heading(figure, f"{title}: {int(np.sum(concepts)):,} concepts of {len(var):,} latents, {silent:,} never active")
     return figure
 
 

@@ -6,6 +6,7 @@ from cytosae.sae.loss import Loss, backward, ghost_reconstruction, terms
 from cytosae.sae.metrics import HELD_OUT, TRAINING, ExplainedVariance, evaluate, measured_on
 from cytosae.sae.model import SAE
 from cytosae.sae.objectives import RECONSTRUCTION, recorded
+from cytosae.sae.seeds import train_seeds
 from cytosae.sae.start import geometric_median
 from cytosae.sae.tracking import TRACKERS, read_metrics
 from cytosae.sae.trainer import training_inputs
@@ -32,5 +33,6 @@ __all__ = [
     "recorded",
     "terms",
     "train",
+    "train_seeds",
     "training_inputs",
 ]

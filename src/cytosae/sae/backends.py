@@ -53,8 +53,9 @@ def choose(state: TrainState, config: TrainConfig) -> Backend:
         return kernels if _kernels_available(device) and activation.is_relu else plain
     if device != "cpu":
         return plain
-    # `fused` holds no gradient as a whole, which `plain` adds up over processes and passes on to archetypes.
-    return fused if state.dictionary is None and sharding.tokens.size == 1 else active
+    # `fused` holds no gradient as a whole, which `plain` adds up over processes, passes on to archetypes, or leaves out.
+    simple = state.dictionary is None and config.frozen == "none"
+    return fused if simple and sharding.tokens.size == 1 else active
 
 
 def _kernels_available(device: str) -> bool:
@@ -83,10 +84,12 @@ def plain(
     if state.dictionary is not None:
         state.dictionary.take_gradient(state.sae.W_dec)
     state.sae.remove_parallel_gradient()
+    if config.frozen != "none":  # Adam leaves out what has no gradient
+        (state.sae.W_dec if config.frozen == "decoder" else state.sae.W_enc).grad = None
     state.optimiser.step()
-    if state.dictionary is None:
+    if state.dictionary is None and config.frozen != "decoder":
         state.sae.normalise_decoder()
-    else:
+    elif state.dictionary is not None:
         state.dictionary.give_directions(state.sae.W_dec)
     state.optimiser.zero_grad(set_to_none=True)
     return figures

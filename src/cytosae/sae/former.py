@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -30,8 +30,10 @@ from cytosae.storage import StoredPath, remove_tree
 
 FORMER = "former"
 """Folder of autoencoders that were replaced, each under the first 12 digits of its digest."""
-DURATION_ONLY = ("images", "evaluate_every", "evaluate_images", "log_every")
-"""Settings that do not change any step."""
+DURATION_ONLY = ("images", "evaluate_every", "evaluate_images", "log_every", "seeds_cosine")
+"""Settings that do not change any step; the number of images does where the learning rate falls at the end."""
+REPRODUCIBILITY, SEEDS = "reproducibility.parquet", "seeds"
+"""Beside a dictionary pooled from several trainings: how often each of their latents was found, and the trainings."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class TrainedWork:
     folder
         Where it is.
     steps
-        Steps that its checkpoint has done; 0 where there is no checkpoint.
+        Steps that were done, as its checkpoint says, or else its manifest; 0 where neither does.
     parameters, inputs, version
         What it was trained with (see `Manifest`); empty where that is not known.
     manifest
@@ -80,17 +82,29 @@ class TrainedWork:
                     "the start."
                 ) from error
         if not weights.is_file():
-            return None
+            return cls._unfinished_seeds(folder)
         if manifest is None:
             return cls(folder, 0, {}, {}, 1, None)
-        return cls(folder, 0, manifest.parameters, manifest.inputs, manifest.version, manifest)
+        steps = int(manifest.summary.get("steps", 0))
+        return cls(folder, steps, manifest.parameters, manifest.inputs, manifest.version, manifest)
+
+    @classmethod
+    def _unfinished_seeds(cls, folder: Path) -> TrainedWork | None:
+        """Several trainings that are not pooled yet: the first of them, with their number."""
+        first = folder / SEEDS / "0"
+        work = cls.load(first) if first.is_dir() else None
+        if work is None:
+            return None
+        number = sum(path.is_dir() for path in (folder / SEEDS).iterdir())
+        return replace(work, folder=folder, parameters={**work.parameters, "seeds": number}, manifest=None)
 
     @cached_property
     def digest(self) -> str:
         """SHA-256 of the weights; of the checkpoint where the training is not finished."""
         weights = self.folder / WEIGHTS
         if not weights.is_file():
-            return sha256_file(self.folder / CHECKPOINT)
+            checkpoints = (self.folder / CHECKPOINT, self.folder / SEEDS / "0" / CHECKPOINT)
+            return sha256_file(next(path for path in checkpoints if path.is_file()))
         record = self.manifest and self.manifest.outputs.get(WEIGHTS)
         return record.sha256 if record and record.matches(weights) else sha256_file(weights)
 
@@ -99,7 +113,8 @@ class TrainedWork:
 
         An input that is not in `inputs` is not compared.
         """
-        if not (self.folder / CHECKPOINT).is_file():
+        pooled = int(self.parameters.get("seeds", 1)) > 1  # its checkpoints are those of the trainings
+        if not pooled and not (self.folder / CHECKPOINT).is_file():
             if self.parameters.get("given"):
                 return "it was given with --sae, not trained here"
             return "it was not trained here, or its checkpoint is missing"
@@ -110,7 +125,8 @@ class TrainedWork:
             for stored in (self.parameters, recorded(config))
         )
         for name in DURATION_ONLY:
-            del before[name], after[name]
+            if not (config.decay and name == "images"):
+                del before[name], after[name]
         if reason := changes("setting", before, after):
             return reason
         if reason := changes("input", {name: self.inputs.get(name) for name in inputs}, inputs):
@@ -169,8 +185,8 @@ def former_folder(folder: Path, work: TrainedWork) -> Path:
 def put_aside(work: TrainedWork) -> Path:
     """Move the files of a training from its folder to ``former/<digest>/`` below it; the weights last."""
     target = make_folder(former_folder(work.folder, work))
-    for name in (METRICS, MANIFEST, CONFIG, CHECKPOINT_BEFORE, CHECKPOINT, WEIGHTS):
-        if (work.folder / name).is_file():
+    for name in (METRICS, MANIFEST, CONFIG, CHECKPOINT_BEFORE, CHECKPOINT, REPRODUCIBILITY, SEEDS, WEIGHTS):
+        if (work.folder / name).exists():
             transfer(work.folder / name, target / name)
     return target
 

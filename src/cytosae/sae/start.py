@@ -102,12 +102,12 @@ def initialise(state: TrainState, x: Tensor, config: TrainConfig) -> None:
     sae = state.sae
     sae.b_dec.copy_(initial_bias(x, config.b_dec_init))
     if state.dictionary is not None:
-        generator = torch.Generator().manual_seed(config.seed)
+        generator = torch.Generator().manual_seed(config.weights_seed)
         state.dictionary.start_from(x, sae.b_dec, generator)
         state.dictionary.give_directions(sae.W_dec)
         tie_encoder(sae, x.to(sae.b_dec.device) - sae.b_dec, generator)
     elif config.directions_init == "tokens":
-        start_from_tokens(sae, x, config.seed)
+        start_from_tokens(sae, x, config.weights_seed)
 
 
 @dataclass(frozen=True)

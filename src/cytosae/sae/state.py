@@ -78,7 +78,7 @@ def new_state(
     objective, n_latents = OBJECTIVES[config.objective], config.expansion * d_model // shards
     offset = torch.zeros(n_tokens, d_model) if n_tokens and config.centring == "position" else None
     sae = SAE(d_model, n_latents, activation=objective.activation(config), position_offset=offset)
-    generator = torch.Generator().manual_seed(config.seed)
+    generator = torch.Generator().manual_seed(config.weights_seed)
     sae.initialise(generator)
     archetypes = (
         objective.dictionary(config, n_latents, d_model, generator).to(device) if objective.dictionary else None
@@ -99,5 +99,6 @@ def dead_latents(state: TrainState, config: TrainConfig) -> Tensor:
 
 
 def learning_rate(done: int, config: TrainConfig) -> float:
-    """Learning rate of the step after `done` steps: linear warm-up, then constant."""
-    return config.learning_rate * min(1.0, (done + 1) / max(1, config.warmup_steps))
+    """Learning rate of the step after `done` steps: linear warm-up, then constant, linear to 0 over the share `decay`."""
+    risen, left = (done + 1) / max(1, config.warmup_steps), (config.steps - done) / config.steps
+    return config.learning_rate * min(1.0, risen, left / config.decay if config.decay else 1.0)

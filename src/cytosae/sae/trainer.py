@@ -82,12 +82,16 @@ class Trainer:
         process_group: ProcessGroup | None = None,
         restart: bool = False,
     ) -> None:
+        if config.seeds > 1:
+            raise CytosaeError(
+                f"--seeds {config.seeds}: only `cytosae train` and `cytosae run` pool several trainings."
+            )
         config = config.scaled_to(source.n_cells, source.layout.n_tokens, source.layout.d_model)
         self.source, self.folder, self.config = source, folder, config
         self.process_group = process_group or ProcessGroup(device)
         with self.process_group.agreed():
             self.process_group.check(config, source.layout.d_model)
-            self.training, self.evaluation, self.measured_on = _split(source, config)
+            self.training, self.evaluation, self.measured_on = split_rows(source, config)
             inputs = training_inputs(source, config)
         self.checkpoint = folder / CHECKPOINT
         self.identity = {"parameters": recorded(config), "inputs": inputs, "version": VERSIONS["sae"]}
@@ -186,7 +190,7 @@ class Trainer:
 
     def measured(self) -> Iterator[Tensor]:
         """Tokens of the cells to measure on."""
-        return _measured_batches(self.source, self.evaluation, self.config)
+        return measured_batches(self.source, self.evaluation, self.config)
 
     def evaluate(self, batches: Iterable[Tensor]) -> None:
         """Figures on the tokens of the cells to measure on, for the log and for the end."""
@@ -231,7 +235,7 @@ class Trainer:
         return {}
 
 
-def _split(source: TokenSource, config: TrainConfig) -> tuple[NDArray[np.int64], NDArray[np.int64], str]:
+def split_rows(source: TokenSource, config: TrainConfig) -> tuple[NDArray[np.int64], NDArray[np.int64], str]:
     """Rows to train on; a seeded draw of the held-out rows to measure on, or of the training's; and which of both it is."""
     is_held_out = held_out(source.cells, config.holdout, config.seed)
     training, held = np.flatnonzero(~is_held_out), np.flatnonzero(is_held_out)
@@ -269,7 +273,7 @@ def _continued(folder: Path, state: TrainState, inputs: Mapping[str, str], confi
     return False
 
 
-def _measured_batches(source: TokenSource, rows: NDArray[np.int64], config: TrainConfig) -> Iterator[Tensor]:
+def measured_batches(source: TokenSource, rows: NDArray[np.int64], config: TrainConfig) -> Iterator[Tensor]:
     return source.stream(rows[i : i + config.batch_images] for i in range(0, len(rows), config.batch_images))
 
 

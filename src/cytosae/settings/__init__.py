@@ -13,7 +13,7 @@ from cytosae.settings.patients import (
 )
 from cytosae.settings.teaching import TeachConfig
 from cytosae.settings.tokens import IN_PROCESS, BackboneConfig, EngineConfig, ImageConfig, StoreConfig, intensity_window
-from cytosae.settings.training import OBJECTIVES, PRESETS, TrainConfig
+from cytosae.settings.training import OBJECTIVES, PRESETS, RETURNS_ABOVE, TrainConfig
 
 __all__ = [
     "CHOOSE",
@@ -22,6 +22,7 @@ __all__ = [
     "OBJECTIVES",
     "POSITION_SHARE",
     "PRESETS",
+    "RETURNS_ABOVE",
     "SEED",
     "SHORT_SEED",
     "BackboneConfig",

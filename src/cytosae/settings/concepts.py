@@ -8,6 +8,8 @@ from cytosae.settings.declaration import SEED, SHORT_SEED, check, setting
 
 CONCEPT_THRESHOLD = -3.0
 """A latent is a discovered concept where log10 of its mean activation is above it (sec. 2)."""
+CONCENTRATION = 3.0
+"""A latent whose active patches are not more concentrated in few cells than this is no concept; shuffled ones have 1."""
 POSITION_SHARE = 0.2
 """A latent with a larger position share speaks of a place in the picture, not of the cell."""
 
@@ -32,6 +34,19 @@ class EncodeConfig:
     concept_threshold: float = setting(
         CONCEPT_THRESHOLD, "a latent is a discovered concept where log10 of its mean activation is above it (sec. 2)"
     )
+    concept_rule: str = setting(
+        "auto",
+        "what else a concept needs: 'paper' nothing; 'all' enough cells and concentration; auto is 'paper' where the "
+        "latents are ReLUs, as in the paper's loss, else 'all'",
+        choices=("auto", "paper", "all"),
+    )
+    concept_cells: int = setting(10, "cells with an active patch that a concept needs, at least", minimum=1)
+    concept_concentration: float = setting(
+        CONCENTRATION,
+        "variance of a latent's counts over the cells, against that of the same patches shuffled over all cells, above "
+        "which it is concentrated",
+        minimum=0,
+    )
     draw_seed: int = setting(0, "fixes the draw of random reference images", minimum=0, maximum=SEED)
 
     def __post_init__(self) -> None:
@@ -54,6 +69,12 @@ class EvaluateConfig:
     )
     changed_cells: int = setting(
         128, "cells that pass the backbone again with another stain, blurred and compressed, at most", minimum=10
+    )
+    baseline_images: int = setting(
+        0,
+        "images on which two baselines are trained with the autoencoder's settings, one with its decoder and one with its "
+        "encoder frozen as drawn; as many as it has seen for an equal comparison, 0 for none",
+        minimum=0,
     )
     draws: int = setting(200, "bootstrap draws for an interval", minimum=20)
     seed: int = setting(0, "fixes the cells, the halves and all draws", minimum=0, maximum=SHORT_SEED)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from hashlib import sha256
 
 from cytosae.errors import CytosaeError
 from cytosae.settings.declaration import SEED, check, setting
 
 OBJECTIVES = ("release", "squared", "topk", "batchtopk", "jumprelu", "gated", "archetypal")
 """Each is a module of `cytosae.sae.objectives`, which says which settings it uses."""
+RETURNS_ABOVE = 0.7
+"""Cosine of decoder directions from which a latent counts as found again by another training."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,9 @@ class TrainConfig:
         minimum=0,
     )
     warmup_steps: int = setting(500, "steps in which the learning rate rises linearly (sec. 2)", minimum=0)
+    decay: float = setting(
+        0.0, "share of the steps, the last, in which the learning rate falls linearly towards 0", minimum=0, maximum=1
+    )
     images: int = setting(
         1_000_000, "images seen in all, over many passes (release); 0: twice all cells, at least 16,000", minimum=0
     )
@@ -97,6 +103,12 @@ class TrainConfig:
         choices=("random", "tokens"),
     )
     init_images: int = setting(64, "images whose tokens give the start of bias and directions", minimum=1)
+    frozen: str = setting(
+        "none",
+        "matrix that stays as it was drawn, as a baseline: the directions of the 'decoder', or the rows of the 'encoder', "
+        "whose biases and thresholds are trained all the same",
+        choices=("none", "decoder", "encoder"),
+    )
     dead_latent_loss: str = setting(
         "ghost",
         "auxiliary loss of dead latents: 'ghost' gradients (sec. 2; Anthropic 2024), 'auxk', those nearest to firing on a "
@@ -128,9 +140,26 @@ class TrainConfig:
     evaluate_images: int = setting(512, "cells in an evaluation, at most", minimum=1)
     log_every: int = setting(10, "steps between two lines of the log", minimum=1)
     seed: int = setting(0, "fixes initial weights, held-out cells and the order of images", minimum=0, maximum=SEED)
+    seeds: int = setting(
+        1,
+        "autoencoders trained together on the same tokens, each from initial weights of its own; of more than one, the "
+        "latents that most of them find are kept as one dictionary",
+        minimum=1,
+    )
+    seeds_cosine: float = setting(
+        RETURNS_ABOVE,
+        "cosine of decoder directions from which a latent counts as found again by another of the seeds",
+        minimum=0,
+        maximum=1,
+    )
+    weights_draw: int = setting(
+        0, "number of the draw of initial weights; cells and their order stay those of --seed", minimum=0
+    )
 
     def __post_init__(self) -> None:
         check(self)
+        if self.frozen != "none" and self.objective == "archetypal":
+            raise CytosaeError(f"--frozen {self.frozen}: archetypal mixes its directions of tokens; take topk instead.")
         if self.holdout >= 1:
             raise CytosaeError(f"--holdout {self.holdout}: must be below 1, or no cell is left to train on.")
 
@@ -138,6 +167,14 @@ class TrainConfig:
     def steps(self) -> int:
         """Optimiser steps: enough batches to see `images` images."""
         return -(-self.images // self.batch_images)
+
+    @property
+    def weights_seed(self) -> int:
+        """Fixes the initial weights: the seed itself, or for a further draw a number made of both."""
+        if not self.weights_draw:
+            return self.seed
+        name = f"{self.seed} {self.weights_draw}".encode()
+        return int.from_bytes(sha256(name).digest()[:4], "little")  # as many bits as torch's generator takes
 
     def scaled_to(self, n_cells: int, n_tokens: int, d_model: int) -> TrainConfig:
         """The same, with learning rate and number of images by the rule where they are 0.

@@ -16,7 +16,7 @@ from cytosae.concepts import check_fit, encode, encode_inputs
 from cytosae.concepts.cell_ranges import remove_ranges
 from cytosae.console import say
 from cytosae.engines import open_engine
-from cytosae.sae import SAE, import_sae, recorded, train, training_inputs
+from cytosae.sae import SAE, import_sae, recorded, train, train_seeds, training_inputs
 from cytosae.sae.taught import Taught, with_taught
 from cytosae.settings import (
     IN_PROCESS,
@@ -80,14 +80,15 @@ def tokens_stale(folder: Path, cells: pd.DataFrame, layout: Layout) -> str | Non
 
 
 def training(tokens: TokenSource, folder: Path, config: TrainConfig, *, device: str, **options: Any) -> Stage:
-    """An autoencoder of these tokens; `options` go to `cytosae.sae.train`."""
+    """An autoencoder of these tokens; `options` go to `cytosae.sae.train`, with several seeds to `train_seeds`."""
     config = config.scaled_to(tokens.n_cells, tokens.layout.n_tokens, tokens.layout.d_model)
+    train_all = train if config.seeds == 1 else train_seeds
     return Stage(
         "sae",
         folder,
         recorded(config),
         training_inputs(tokens, config),
-        lambda: train(tokens, folder, config, device=device, **options),
+        lambda: train_all(tokens, folder, config, device=device, **options),
         to_stored(TrainConfig()),
     )
 

@@ -28,6 +28,8 @@ from cytosae.backbones import Backbone
 from cytosae.cells import read_attributes
 from cytosae.concepts.dictionary import check_encoded_with, untaught
 from cytosae.concepts.evaluation import images, labels, latents
+from cytosae.concepts.evaluation.frozen import train_frozen
+from cytosae.concepts.evaluation.judging import check_judge
 from cytosae.concepts.evaluation.registry import Evaluation, Measure
 from cytosae.concepts.evaluation.sampling import LATENT_METHOD, draw_sample
 from cytosae.concepts.evaluation.table import FIGURES, read_figures
@@ -83,6 +85,7 @@ def evaluate_study(
     backbone: Backbone | None = None,
     attributes: Path | None = None,
     against: Sequence[Path] = (),
+    judge: Backbone | None = None,
 ) -> dict[str, Any]:
     """Measure the concepts of a study; leaves ``quality/`` in it.
 
@@ -101,6 +104,8 @@ def evaluate_study(
         Table of expert attributes (`cytosae.cells.read_attributes`).
     against
         Other autoencoders of the same backbone and layer, of other seeds or data sets, for the stability of directions.
+    judge
+        Another whole backbone, by whose embeddings of the images monosemanticity is measured; the study's own if None.
 
     Returns
     -------
@@ -120,9 +125,11 @@ def evaluate_study(
     # What can be refused is looked at before anything takes time.
     noted = None if attributes is None else read_attributes(attributes, source.cells)
     others = latents.other_directions(sae, against)
+    check_judge(judge, source.layout)
     claim(folder / "quality", "quality", (RESULT, FIGURES, PER_LATENT))
     source, finish = centred(source, sae.position_offset), _finish(backbone, sae)
-    sample = draw_sample(source, concepts_folder, concepts, config, finish)
+    frozen = train_frozen(source, sae, config.baseline_images)
+    sample = draw_sample(source, concepts_folder, concepts, config, finish, frozen)
     run = Evaluation(
         folder=concepts_folder,
         source=source,
@@ -131,6 +138,7 @@ def evaluate_study(
         config=config,
         backbone=backbone,
         finish=finish,
+        judge=judge,
         attributes=None if noted is None else noted.iloc[sample.cells["row"]],
         others=others,
         per_latent=_per_latent(statistics),
@@ -139,6 +147,8 @@ def evaluate_study(
     for step in STEPS:
         step.run(run)
     inputs = quality_inputs(folder, attributes, against)
+    if judge is not None:
+        inputs["judge"] = judge.info.fingerprint
     result = without_nan(
         {
             "cytosae": __version__,

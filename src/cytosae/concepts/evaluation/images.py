@@ -15,11 +15,13 @@ from cytosae.backbones import choose_precision
 from cytosae.cells import PERTURBATIONS, TISSUES, UnreadableImage, intensities, load_squashed, patch_tissues
 from cytosae.concepts import quality as q
 from cytosae.concepts.activations import cell_activations
+from cytosae.concepts.evaluation.frozen import FROZEN
 from cytosae.concepts.evaluation.registry import Evaluation, Measure, measuring
-from cytosae.concepts.evaluation.sampling import BATCH, DIRECTIONS, LATENT_METHOD, TOKEN_DIMENSIONS
+from cytosae.concepts.evaluation.sampling import BASELINES, BATCH, LATENT_METHOD, TOKEN_DIMENSIONS
 from cytosae.concepts.evaluation.table import aligned
 from cytosae.concepts.quality import Estimate, Finish
 from cytosae.concepts.quality.downstream import AMPLIFIED
+from cytosae.sae import SAE
 from cytosae.sae.active_latents import active
 from cytosae.storage import resolve_path
 from cytosae.tokens.live import embed_batch
@@ -32,7 +34,7 @@ _LEAST = 20  # cells with a mask, or of a label
         "localisation",
         "AUROC of the best latent for patches that are mostly nucleus, cytoplasm, background",
         "higher",
-        (TOKEN_DIMENSIONS, *DIRECTIONS),
+        (TOKEN_DIMENSIONS, *BASELINES),
         "shuffled masks",
     )
 )
@@ -56,8 +58,8 @@ def localisation(run: Evaluation) -> None:
     truth = np.moveaxis(cover, 1, -1).reshape(-1, len(TISSUES)) > 0.5
     tokens = torch.cat(list(source.stream([rows[i : i + BATCH] for i in range(0, len(rows), BATCH)])))
     patches = tokens[:, 1:].float().flatten(0, 1)
-    h = active(run.sae, patches, choose_precision("auto", "cpu"), sample.concepts)
-    latents = sp.csc_matrix((h.values, h.tokens, h.starts), shape=(len(patches), run.sae.n_latents))[:, sample.concepts]
+    latents = _activations(run.sae, patches, sample.concepts)
+    frozen = {name: _activations(one.sae, patches, one.latents) for name, one in sample.frozen.items()}
     per_cell = down * across
     codes = q.group_codes(len(rows), pd.factorize(source.cells["patient"].iloc[rows])[0])
     choosing = np.repeat(q.halves(len(rows), codes, config.seed), per_cell)
@@ -65,8 +67,8 @@ def localisation(run: Evaluation) -> None:
     turned = np.roll(truth.reshape(len(rows), per_cell, -1), 1, axis=0).reshape(truth.shape)
     centred = patches.numpy() - sample.middle
     directions = sample.directions()
-    for method in (LATENT_METHOD, *directions, "shuffled masks"):
-        scores = centred @ directions[method] if method in directions else latents
+    for method in (LATENT_METHOD, *directions, *frozen, "shuffled masks"):
+        scores = centred @ directions[method] if method in directions else frozen.get(method, latents)
         against = turned if method == "shuffled masks" else truth
         best = q.align(scores, against, choosing, units, config.draws, config.seed)
         for column, tissue in enumerate(TISSUES):
@@ -82,11 +84,18 @@ def localisation(run: Evaluation) -> None:
         run.per_concept[f"{tissue}_share"] = fraction
 
 
+def _activations(sae: SAE, patches: torch.Tensor, latents: NDArray[np.int64]) -> sp.csc_matrix:
+    """Activations of some latents on patches, ``(n_patches, n_chosen)``."""
+    h = active(sae, patches, choose_precision("auto", "cpu"), latents)
+    return sp.csc_matrix((h.values, h.tokens, h.starts), shape=(len(patches), sae.n_latents))[:, latents]
+
+
 @measuring(
     Measure(
         "robustness",
         "is a concept as active when the cell is stained otherwise, blurred, compressed",
         "higher",
+        tuple(FROZEN.values()),
         null="shuffled cells",
     )
 )
@@ -109,21 +118,27 @@ def robustness(run: Evaluation) -> None:
 
     model, names = backbone, sample.cells["cell_id"].iloc[rows].tolist()
 
-    def mean_activations(images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
-        chunks = []
+    encoders = {LATENT_METHOD: (run.sae, sample.concepts)}
+    encoders |= {name: (one.sae, one.latents) for name, one in sample.frozen.items()}
+
+    def mean_activations(images: Sequence[NDArray[np.uint8]]) -> dict[str, NDArray[np.float32]]:
+        chunks: dict[str, list[NDArray[np.float32]]] = {method: [] for method in encoders}
         for start in range(0, len(images), BATCH):
             some = torch.from_numpy(np.stack(images[start : start + BATCH]))
             tokens = embed_batch(model, some, names[start : start + BATCH], run.source.layout.dtype)
-            means = cell_activations(run.sae, run.sae.centred(tokens))[1]
-            chunks.append(means[:, sample.concepts].toarray())
-        return np.concatenate(chunks)
+            for method, (sae, latents) in encoders.items():
+                chunks[method].append(cell_activations(sae, run.sae.centred(tokens))[1][:, latents].toarray())
+        return {method: np.concatenate(arrays) for method, arrays in chunks.items()}
 
     before = mean_activations(pixels)
     for name, change in PERTURBATIONS.items():
         after = mean_activations([change(image) for image in pixels])
-        run.per_concept[f"robustness_{name}"] = correlation = q.column_correlation(before, after)
-        run.mean(f"robustness to {name} (r)", LATENT_METHOD, correlation)
-        shuffled = q.column_correlation(before, np.roll(after, 1, axis=0))
+        for method in encoders:
+            correlation = q.column_correlation(before[method], after[method])
+            run.mean(f"robustness to {name} (r)", method, correlation)
+            if method == LATENT_METHOD:
+                run.per_concept[f"robustness_{name}"] = correlation
+        shuffled = q.column_correlation(before[LATENT_METHOD], np.roll(after[LATENT_METHOD], 1, axis=0))
         run.mean(f"robustness to {name} (r)", "shuffled cells", shuffled)
 
 
@@ -132,7 +147,7 @@ def robustness(run: Evaluation) -> None:
         "output probe",
         "accuracy of a linear probe on the backbone's output when tokens are replaced by their reconstruction",
         "higher",
-        ("original tokens", "reconstructed tokens"),
+        ("original tokens", "reconstructed tokens", *(f"{name}, reconstructed" for name in FROZEN.values())),
         "mean token alone",
     ),
     Measure(
@@ -171,12 +186,16 @@ def downstream(run: Evaluation) -> None:
         [sample.cells["row"].to_numpy()[test[i : i + BATCH]] for i in range(0, len(test), BATCH)]
     )
     tokens = torch.cat([t.float() for t in stream])
-    replaced = torch.cat([q.reconstructed(run.sae, batch) for batch in tokens.split(BATCH)])
+    rebuilt = {"reconstructed tokens": run.sae}
+    rebuilt |= {f"{name}, reconstructed": one.sae for name, one in sample.frozen.items()}
     mean = torch.from_numpy(sample.mean_tokens.mean(axis=0)).expand(1, tokens.shape[1], -1)
     plain = q.pooled_output(finish, tokens)
     outputs = {
         "original tokens": plain,
-        "reconstructed tokens": q.pooled_output(finish, replaced),
+        **{
+            method: q.pooled_output(finish, torch.cat([q.reconstructed(sae, batch) for batch in tokens.split(BATCH)]))
+            for method, sae in rebuilt.items()
+        },
         "mean token alone": np.repeat(q.pooled_output(finish, mean), len(test), axis=0),
     }
     for method, output in outputs.items():

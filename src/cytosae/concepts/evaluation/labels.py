@@ -7,9 +7,11 @@ import pandas as pd
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from cytosae.cells import UnreadableImage
 from cytosae.concepts import quality as q
+from cytosae.concepts.evaluation.judging import embedded
 from cytosae.concepts.evaluation.registry import Evaluation, Measure, measuring
-from cytosae.concepts.evaluation.sampling import DIRECTIONS, LATENT_METHOD, TOKENS
+from cytosae.concepts.evaluation.sampling import BASELINES, LATENT_METHOD, TOKENS
 from cytosae.concepts.evaluation.table import aligned
 from cytosae.concepts.statistics import label_entropy
 from cytosae.concepts.storage import read_concepts, read_datasets
@@ -46,9 +48,9 @@ def entropy(run: Evaluation) -> None:
     Measure(
         "monosemanticity",
         "similarity of the images that activate a latent, weighted by how strongly; of centred embeddings, so that random "
-        "images score about 0",
+        "images score about 0. The row names whose embeddings they are (`--judge-backbone`)",
         "higher",
-        DIRECTIONS,
+        BASELINES,
         "shuffled cells",
         "Pach et al. 2025",
     )
@@ -57,11 +59,17 @@ def monosemanticity(run: Evaluation) -> None:
     """Are the images of a latent alike?"""
     sample = run.sample
     d = sample.mean_tokens.shape[1]
-    embeddings = sample.mean_tokens if sample.outputs is None else sample.outputs[:, :d]
+    own = sample.mean_tokens if sample.outputs is None else sample.outputs[:, :d]
+    try:
+        embeddings = own if run.judge is None else embedded(run.judge, sample.cells)
+    except UnreadableImage as error:
+        run.table.skip("monosemanticity", f"an image of the study cannot be read ({error})")
+        return
+    by = "by the backbone that is explained" if run.judge is None else f"by {run.judge.info.name}"
     shuffled = sample.means[np.random.default_rng(run.config.seed).permutation(len(sample.cells))]
     for method, values in {LATENT_METHOD: sample.means, **sample.projected, "shuffled cells": shuffled}.items():
         scores = q.monosemanticity(sp.csc_matrix(values), embeddings)
-        run.mean("monosemanticity", method, scores)
+        run.mean(f"monosemanticity, {by}", method, scores)
         if method == LATENT_METHOD:
             run.per_concept["monosemanticity"] = scores
 
@@ -78,7 +86,7 @@ def _truths(column: pd.Series) -> tuple[list[str], NDArray[np.bool_]]:
         "k-sparse probe",
         "how well k latents predict a cell label against the rest, k = 1, 5, 20, all",
         "higher",
-        (TOKENS, *DIRECTIONS),
+        (TOKENS, *BASELINES),
         _SHUFFLED,
         "Gurnee et al. 2023; Gao et al. 2024",
     ),
@@ -138,7 +146,7 @@ def label_measures(run: Evaluation) -> None:
         "attribute alignment",
         "AUROC of the best latent for each value of each expert attribute",
         "higher",
-        (TOKENS, *DIRECTIONS),
+        (TOKENS, *BASELINES),
         _SHUFFLED,
         "after Tsutsui et al. 2023",
     )

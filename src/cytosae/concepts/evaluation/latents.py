@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from cytosae.backbones import choose_precision
 from cytosae.concepts import quality as q
+from cytosae.concepts.evaluation.frozen import FROZEN
 from cytosae.concepts.evaluation.registry import Evaluation, Measure, measuring
 from cytosae.concepts.evaluation.sampling import BATCH, LATENT_METHOD, RANDOM
 from cytosae.concepts.position import patches_of, position_share
@@ -19,6 +20,7 @@ from cytosae.errors import CytosaeError
 from cytosae.sae import SAE
 from cytosae.settings import POSITION_SHARE
 
+_FROZEN = tuple(FROZEN.values())
 _MOST_MATCHED = 6000  # concepts that are matched one to one: the time grows with the third power
 
 
@@ -27,31 +29,45 @@ _MOST_MATCHED = 6000  # concepts that are matched one to one: the time grows wit
         "explained variance",
         "how much of the tokens is reconstructed; centred and pooled, so a mean predictor has 0",
         "higher",
+        _FROZEN,
     ),
-    Measure("L0", "active latents a token", "lower"),
+    Measure("L0", "active latents a token", "lower", _FROZEN),
     Measure(
         "relative reconstruction bias",
         "below 1, the L1 term has shrunk the activations",
+        "",
+        _FROZEN,
         source="Rajamanoharan et al. 2024",
     ),
     Measure(
-        "silent latents", "share that is active on no token; the density is a histogram in `quality.json`", "lower"
+        "silent latents",
+        "share that is active on no token; the density is a histogram in `quality.json`",
+        "lower",
+        _FROZEN,
     ),
-    Measure("dense latents", "share that is active on more than 10 % of the tokens", "lower", source="Sun et al. 2025"),
+    Measure(
+        "dense latents",
+        "share that is active on more than 10 % of the tokens",
+        "lower",
+        _FROZEN,
+        source="Sun et al. 2025",
+    ),
 )
 def reconstruction(run: Evaluation) -> None:
     """Explained variance, L0, shrinkage, and on how many tokens each of all latents fires."""
     sample, config, table = run.sample, run.config, run.table
     rows = sample.draw_rows(config.token_cells)
-    batches = [rows[i : i + BATCH] for i in range(0, len(rows), BATCH)]
+    batches = [sample.cells["row"].to_numpy()[rows[i : i + BATCH]] for i in range(0, len(rows), BATCH)]
     mean = torch.from_numpy(sample.mean_tokens[rows].mean(axis=0))
-    stream = run.source.stream([sample.cells["row"].to_numpy()[b] for b in batches])
-    sums = q.reconstruct(run.sae, stream, mean, choose_precision("auto", "cpu"))
-    for name, estimate in sums.estimates(config.draws, config.seed, sample.codes[rows]).items():
-        table.add(name, LATENT_METHOD, estimate, len(rows))
-    fires = sums.frequency
-    table.add("silent latents (share)", LATENT_METHOD, (fires == 0).mean(), len(fires))
-    table.add("dense latents (share)", LATENT_METHOD, (fires > q.DENSE_ABOVE).mean(), len(fires))
+    frequency = {}
+    for method, sae in {LATENT_METHOD: run.sae, **{name: one.sae for name, one in sample.frozen.items()}}.items():
+        sums = q.reconstruct(sae, run.source.stream(batches), mean, choose_precision("auto", "cpu"))
+        for name, estimate in sums.estimates(config.draws, config.seed, sample.codes[rows]).items():
+            table.add(name, method, estimate, len(rows))
+        frequency[method] = fires = sums.frequency
+        table.add("silent latents (share)", method, (fires == 0).mean(), len(fires))
+        table.add("dense latents (share)", method, (fires > q.DENSE_ABOVE).mean(), len(fires))
+    fires = frequency[LATENT_METHOD]
     edges = np.linspace(-6, 0, 25)
     run.details["density"] = {
         "log10_share_of_tokens": edges.tolist(),
@@ -97,6 +113,7 @@ def coherence(run: Evaluation) -> None:
         "position share",
         "share of a concept's variance that is the patch's place in the picture, not the cell",
         "lower",
+        _FROZEN,
         null="shuffled patches",
     )
 )
@@ -108,6 +125,9 @@ def position(run: Evaluation) -> None:
     shares = position_share((cell[:, sample.concepts] for cell in cells), run.config.seed)
     for method, values in zip((LATENT_METHOD, "shuffled patches"), shares, strict=True):
         run.mean("position share", method, values)
+    for method, one in sample.frozen.items():
+        cells = patches_of(run.source, one.sae, rows, choose_precision("auto", "cpu"), one.latents)
+        run.mean("position share", method, position_share(cell[:, one.latents] for cell in cells)[0])
     high = shares[0] > POSITION_SHARE
     run.table.add(f"position share above {POSITION_SHARE:g} (share of concepts)", LATENT_METHOD, high.mean(), len(high))
 

@@ -49,6 +49,8 @@ class Evaluation:
     backbone: Backbone | None
     finish: Finish | None
     """The later blocks of the backbone."""
+    judge: Backbone | None
+    """Another backbone, whose embeddings say which images are alike."""
     attributes: pd.DataFrame | None
     """Expert attributes of the sample's cells."""
     others: Mapping[str, NDArray[np.float32]]

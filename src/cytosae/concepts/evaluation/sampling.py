@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -14,12 +14,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cytosae.concepts.activations import cell_activations
+from cytosae.concepts.evaluation.frozen import FROZEN, Frozen, draw_latents
 from cytosae.concepts.quality.baselines import principal_directions, random_directions, token_directions
 from cytosae.concepts.quality.downstream import Finish, pooled_output
 from cytosae.concepts.quality.resampling import group_codes, halves
 from cytosae.concepts.storage import read_activations, read_concepts, read_datasets
 from cytosae.console import progress
 from cytosae.errors import CytosaeError
+from cytosae.sae import SAE
 from cytosae.settings import EvaluateConfig
 from cytosae.tokens import TokenSource
 
@@ -30,6 +33,8 @@ LATENT_METHOD, TOKENS, PRINCIPAL, RANDOM = "latents", "mean token", "principal c
 EXAMPLES, TOKEN_DIMENSIONS = "random tokens", "token dimensions"
 """Methods that are compared; all but the latents are baselines."""
 DIRECTIONS = (PRINCIPAL, RANDOM, EXAMPLES)
+BASELINES = (*DIRECTIONS, *FROZEN.values())
+"""Those whose scores of a cell are compared with the latents'."""
 
 
 @dataclass(frozen=True)
@@ -52,8 +57,11 @@ class Sample:
     middle: NDArray[np.float32]
     """Mean token of the cells to which the directions were fitted, ``(d_model,)``."""
     projected: dict[str, NDArray[np.float32]]
-    """Positive parts of the projections on these, mean over a cell's tokens, as m_i[s] is of the latents."""
+    """Positive parts of the projections on these, mean over a cell's tokens, as m_i[s] is of the latents; and m_i[s] of the
+    frozen baselines."""
     seed: int
+    frozen: Mapping[str, Frozen] = field(default_factory=dict)
+    """Autoencoders with a frozen matrix, by method."""
 
     @cached_property
     def codes(self) -> NDArray[np.int64]:
@@ -107,6 +115,7 @@ def draw_sample(
     concepts: NDArray[np.int64],
     config: EvaluateConfig,
     finish: Finish | None,
+    frozen: Mapping[str, SAE] | None = None,
 ) -> Sample:
     """Draw cells of all data sets and read what is needed of them.
 
@@ -122,6 +131,8 @@ def draw_sample(
         How many cells, and the seed.
     finish
         The rest of the backbone, if there is one.
+    frozen
+        Autoencoders with a frozen matrix, by method.
     """
     rng = np.random.default_rng(config.seed)
     chosen = np.sort(rng.permutation(source.n_cells)[: config.cells])
@@ -138,6 +149,7 @@ def draw_sample(
     }
     mean_tokens, outputs = [], []
     projected: dict[str, list[NDArray[np.float32]]] = {name: [] for name in directions}
+    of_frozen: dict[str, list[sp.csr_matrix]] = {name: [] for name in frozen or {}}
     with progress("sample", len(cells), "cells") as bar:
         for tokens in _stream(source, chosen, bar.to):
             mean_tokens.append(tokens.mean(dim=1).numpy())
@@ -145,8 +157,16 @@ def draw_sample(
             for name, array in directions.items():
                 positive = (centred @ torch.from_numpy(array)).clamp_min_(0)
                 projected[name].append(positive.unflatten(0, tokens.shape[:2]).mean(dim=1).numpy())
+            for name, sae in (frozen or {}).items():
+                of_frozen[name].append(cell_activations(sae, tokens)[1])
             if finish is not None:
                 outputs.append(pooled_output(finish, tokens))
+    scores = {name: np.concatenate(arrays) for name, arrays in projected.items()}
+    drawn: dict[str, Frozen] = {}
+    for name, sae in (frozen or {}).items():
+        whole = sp.vstack(of_frozen[name], format="csr")
+        latents = draw_latents(np.asarray(whole.max(axis=0).todense()).ravel() > 0, len(concepts), config.seed)
+        drawn[name], scores[name] = Frozen(sae, latents), whole[:, latents].toarray()
     return Sample(
         cells,
         concepts,
@@ -155,8 +175,9 @@ def draw_sample(
         np.concatenate(outputs) if outputs else None,
         directions,
         middle,
-        {name: np.concatenate(arrays) for name, arrays in projected.items()},
+        scores,
         config.seed,
+        drawn,
     )
 
 

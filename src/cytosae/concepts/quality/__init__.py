@@ -8,12 +8,13 @@ from cytosae.concepts.quality.alignment import Alignment, align, auroc, auroc_dr
 from cytosae.concepts.quality.coherence import spatial_coherence
 from cytosae.concepts.quality.consistency import column_correlation, consistency, label_profiles
 from cytosae.concepts.quality.downstream import Finish, OutputProbe, changed, pooled_output, reconstructed
-from cytosae.concepts.quality.geometry import best_cosines, matched_cosines, redundancy_groups, reproducibility
+from cytosae.concepts.quality.geometry import best_cosines, matched_cosines, redundancy_groups
 from cytosae.concepts.quality.monosemanticity import monosemanticity
 from cytosae.concepts.quality.probing import ALL, sparse_probes
 from cytosae.concepts.quality.reconstruction import DENSE_ABOVE, Reconstruction, reconstruct
 from cytosae.concepts.quality.recovery import recovery
 from cytosae.concepts.quality.resampling import Estimate, bootstrap_weights, group_codes, halves
+from cytosae.sae.matching import reproducibility
 
 __all__ = [
     "ALL",

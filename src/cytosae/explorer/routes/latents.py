@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from fastapi import APIRouter, Response
 
+from cytosae.concepts.schema import CONCENTRATION, POSITION
 from cytosae.explorer.caching import bounded
 from cytosae.explorer.dataset import DataSet
 from cytosae.explorer.images import encoded
@@ -64,17 +65,19 @@ def detail(reader: StudyReader, data: DataSet, latent: int) -> s.LatentDetail:
     nearest = zip(*reader.directions.similar(latent, data.concepts), strict=True) if reader.weights_fit else ()
     quality = _quality(reader, latent)
     border = float(data.border[latent])
-    position = float(data.position_share[latent])
+    position, concentration = (float(data.statistic(name)[latent]) for name in (POSITION, CONCENTRATION))
     background = None if quality is None else quality.get("background_share")
     return s.LatentDetail(
         latent=latent,
         dataset=data.name,
         is_concept=bool(data.concepts[latent]),
+        not_concept=data.why_not(latent),
         statistics=s.LatentStatistics(
             **{name: row[name] for name in ("activation_frequency", "mean_activation", "label_entropy")},
             n_references=int(row["n_references"]),
             border=border,
             position_share=position,
+            concentration=concentration,
         ),
         datasets={
             name: s.InDataSet(

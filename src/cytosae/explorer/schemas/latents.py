@@ -22,6 +22,7 @@ class LatentTable(BaseModel):
     n_references: list[Number]
     border: list[Number]
     position_share: list[Number]
+    concentration: list[Number]
     top_label: list[int]
 
 
@@ -34,6 +35,7 @@ class LatentStatistics(BaseModel):
     n_references: int
     border: Number
     position_share: Number
+    concentration: Number
 
 
 class InDataSet(BaseModel):
@@ -74,6 +76,7 @@ class LatentDetail(BaseModel):
     latent: int
     dataset: str
     is_concept: bool
+    not_concept: str | None = Field(description="Why it is no concept; null where it is one, or was not told.")
     statistics: LatentStatistics
     datasets: dict[str, InDataSet]
     by_label: list[InGroup]
