@@ -5,13 +5,19 @@ from __future__ import annotations
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import h5py
+import numpy as np
 import pytest
+import torch
 
 from cytosae.concepts import concept_files, read_activations, read_rows
-from cytosae.explorer.app import _once
-from cytosae.explorer.caching import bounded
+from cytosae.explorer import activations
+from cytosae.explorer.activations import Activations
+from cytosae.explorer.caching import bounded, once
+from cytosae.explorer.images import CellImages
+from cytosae.explorer.reader import StudyReader
 from support.studies import SET
 
 
@@ -27,7 +33,7 @@ def test_rows_on_disk(study: Path) -> None:
                     assert (a != b).nnz == 0
 
 
-def test_what_is_kept_is_bounded_and_made_once() -> None:
+def test_what_is_kept_is_bounded_and_madeonce() -> None:
     made = []
 
     @bounded(10)
@@ -68,7 +74,7 @@ def test_what_is_heavy_is_made_once_for_all_threads() -> None:
         made.append(1)
         return len(made)
 
-    get = _once(slow)
+    get = once(slow)
     found: list[int] = []
     threads = [threading.Thread(target=lambda: found.append(get())) for _ in range(8)]
     for thread in threads:
@@ -76,3 +82,28 @@ def test_what_is_heavy_is_made_once_for_all_threads() -> None:
     for thread in threads:
         thread.join()
     assert (made, found) == ([1], [1] * 8)
+
+
+def test_a_map_that_is_asked_for_while_the_autoencoder_is_loaded_is_answered(
+    study: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server loads the autoencoder some seconds after it began, and a first request may come at the same moment."""
+    reader = StudyReader(study)
+    asked = Activations(reader, CellImages(reader))
+    answers: list[Any] = []
+    warming = threading.Thread(target=lambda: answers.append(asked.sae), daemon=True)
+    embed_batch = activations.embed_batch
+
+    def embed_meanwhile(*arguments: Any) -> torch.Tensor:
+        warming.start()
+        warming.join(0.3)  # long enough to begin
+        return embed_batch(*arguments)
+
+    monkeypatch.setattr(activations, "embed_batch", embed_meanwhile)
+    image = np.zeros((asked.size, asked.size, 3), np.uint8)
+    asking = threading.Thread(target=lambda: answers.append(asked.embed(image, "black")), daemon=True)
+    asking.start()
+    for thread in (asking, warming):
+        thread.join(120)
+        assert not thread.is_alive()
+    assert len(answers) == 2

@@ -15,7 +15,7 @@ from cytosae.analysis import saved_backbone, study_store
 from cytosae.backbones import INPUT_SIZE, Backbone
 from cytosae.concepts import concept_maps
 from cytosae.errors import CytosaeError
-from cytosae.explorer.caching import bounded
+from cytosae.explorer.caching import bounded, once
 from cytosae.explorer.dataset import DataSet
 from cytosae.explorer.images import CellImages, encoded
 from cytosae.explorer.reader import StudyReader
@@ -59,23 +59,27 @@ class Activations:
         self._tokens = bounded(_TOKENS_BYTES, lambda tokens: tokens.nbytes)(self._read_tokens)
         self.patches = bounded(_ANSWERS_BYTES)(self._make_patches)
         """JSON by data set and row, see `_make_patches`."""
+        self._sae = once(self._read_sae)
+        self._backbone = once(lambda: saved_backbone(reader.folder, "cpu"))
 
-    @cached_property
+    @property
     def sae(self) -> SAE:
         """The autoencoder, without its decoder: half of its memory, for what `Directions` reads from the disk."""
-        with self._lock:
-            self._reader.check_weights()
-            return SAE.from_pretrained(self._reader.folder / "sae", decoder=False).requires_grad_(False)
+        return self._sae()
+
+    def _read_sae(self) -> SAE:
+        self._reader.check_weights()
+        return SAE.from_pretrained(self._reader.folder / "sae", decoder=False).requires_grad_(False)
 
     @property
     def size(self) -> int:
         """Edge in pixels of the images that `embed` takes."""
         return INPUT_SIZE
 
-    @cached_property
+    @property
     def backbone(self) -> Backbone:
         """The backbone of the study."""
-        return saved_backbone(self._reader.folder, "cpu")
+        return self._backbone()
 
     @cached_property
     def _store(self) -> TokenStore:

@@ -6,7 +6,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote
 
 from fastapi import APIRouter, FastAPI, Request, Response
@@ -23,6 +23,7 @@ from cytosae.console import say
 from cytosae.errors import CytosaeError, NotFound, Unanswerable
 from cytosae.explorer.annotations import Database, open_database
 from cytosae.explorer.annotations import routes as annotation_routes
+from cytosae.explorer.caching import once
 from cytosae.explorer.images import CellImages
 from cytosae.explorer.reader import StudyReader
 from cytosae.explorer.routes import PROBLEMS
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
 BUNDLE = Path(__file__).with_name("bundle")
 """The page, as it was built from ``frontend/``."""
 _WARM_UP = 2.0  # seconds after which what the first view does not need is loaded, before anybody asks for it
-T = TypeVar("T")
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _ABOUT: dict[str, Any] = {"title": "cytosae explorer", "version": __version__, "responses": PROBLEMS}
 
@@ -104,13 +104,13 @@ def create_app(
     )
     cell_images = CellImages(reader)
 
-    @_once
+    @once
     def activations() -> Activations:
         from cytosae.explorer.activations import Activations  # imports torch
 
         return Activations(reader, cell_images)
 
-    @_once
+    @once
     def cohort() -> Cohort:
         from cytosae.explorer.cohorts import Cohort  # imports scikit-learn
 
@@ -158,19 +158,6 @@ def description() -> dict[str, Any]:
     for router in _routers(nothing, nothing, nothing, nothing, nothing, uploads=True):
         app.include_router(router)
     return app.openapi()
-
-
-def _once(make: Callable[[], T]) -> Callable[[], T]:
-    """What is made on first use, and once also when several threads ask together: two would need twice the memory."""
-    lock, made = threading.Lock(), list[T]()
-
-    def get() -> T:
-        with lock:
-            if not made:
-                made.append(make())
-            return made[0]
-
-    return get
 
 
 def _explain_problems(app: FastAPI) -> None:

@@ -29,6 +29,7 @@ from cytosae.cohort import CLASSIFICATION, as_records, patient_column, read_barc
 from cytosae.concepts import schema
 from cytosae.errors import CytosaeError, NotFound
 from cytosae.explorer.activations import Activations
+from cytosae.explorer.caching import once
 from cytosae.explorer.dataset import DataSet, category
 from cytosae.explorer.images import encoded
 from cytosae.explorer.reader import HEALTHY, StudyReader
@@ -54,11 +55,7 @@ class Cohort:
     def __init__(self, reader: StudyReader, activations: Activations) -> None:
         self._reader, self._activations = reader, activations
         self._lock = threading.RLock()
-
-    @cached_property
-    def _barcodes(self) -> ad.AnnData:
-        with self._lock:
-            return read_barcodes(self._reader.barcodes, pooled=True)
+        self._barcodes = once(lambda: read_barcodes(reader.barcodes, pooled=True))
 
     @property
     def barcodes(self) -> ad.AnnData:
@@ -71,7 +68,7 @@ class Cohort:
         """
         if self._reader.why_no_patients is not None:
             raise NotFound(self._reader.why_no_patients)
-        return self._barcodes
+        return self._barcodes()
 
     @cached_property
     def _sha256(self) -> str:

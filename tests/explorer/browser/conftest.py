@@ -70,7 +70,7 @@ def tab(browser: Any) -> Iterator[Callable[..., Any]]:
             "addEventListener('securitypolicyviolation', e => console.error('policy: ' + e.violatedDirective))"
         )
         page = context.new_page()
-        page.set_default_timeout(20_000)
+        page.set_default_timeout(120_000)  # waits end when what is waited for is there; a busy machine is slow
         page.faults = []
         page.on("pageerror", lambda error: page.faults.append(str(error)))
         page.on("response", lambda one: page.faults.append(f"{one.status} {one.url}") if one.status == 500 else None)
