@@ -123,9 +123,7 @@ def _largest_per_token(sae: SAE, centred: Tensor, k: int, latents: NDArray[np.in
     return h.select(active)
 
 
-def _with_those_apart(
-    sae: SAE, h: Active, centred: Tensor, dtype: str, latents: NDArray[np.int64] | None
-) -> Active:
+def _with_those_apart(sae: SAE, h: Active, centred: Tensor, dtype: str, latents: NDArray[np.int64] | None) -> Active:
     """Entries of the latents that compete, and of those apart (`Activation.n_apart`), which come last."""
     apart = np.arange(sae.n_latents - sae.activation.n_apart, sae.n_latents)
     more = _above(sae, centred, dtype, apart if latents is None else np.intersect1d(apart, latents), None)
