@@ -93,7 +93,7 @@ def main() -> None:
     start = time.perf_counter()
     task = classification_task(data, "diagnosis")
     folds = stratified_folds(task.target, task.patients, config.splits, config.repeats)
-    products = Products.from_barcodes(task, candidates(config))
+    products = Products.from_barcodes(task.data, candidates(config))
     chosen_predictions(task, folds, products, config, permutations=given.permutations)
     chosen = time.perf_counter() - start
     options = len(STRENGTHS) * len(products.kinds)

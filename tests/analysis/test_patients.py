@@ -11,11 +11,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from matplotlib.figure import Figure
 from matplotlib.text import Text
+from safetensors.numpy import load_file
 
 from cytosae.analysis import classify
 from cytosae.artefacts import Manifest
+from cytosae.backbones import load
+from cytosae.cells import load_squashed
 from cytosae.cohort import read_barcodes
 from cytosae.concepts import read_concepts, read_names
 from cytosae.errors import CytosaeError
@@ -112,13 +116,39 @@ def test_classification_beside_all_others(study: Path) -> None:
     assert len(predictions) == 20
     right = (predictions["truth"] == predictions["predicted"]).mean()
     assert right == pytest.approx(found["barcodes"]["accuracy"])
-    assert {p.stem for p in folder.glob("*.png")} == {"sweep", "methods", "confusion", "calibration"}
+    assert {p.stem for p in folder.glob("*.png")} == {"sweep", "methods", "confusion", "calibration", "abstention"}
+    assert [row["share"] for row in found["abstention"]] == [round(0.1 * i, 1) for i in range(1, 11)]
+    assert found["abstention"][-1]["accuracy"] == pytest.approx(right)
     manifest = Manifest.load(folder)
     assert manifest is not None
     assert set(manifest.outputs) == {"methods.csv", "predictions.csv", "models.safetensors", "classification.json"}
     before = (folder / "classification.json").read_bytes()
     ask("classify", barcodes, "--tokens", study / "tokens", "--leave-out", "laboratory", *QUICK)
     assert (folder / "classification.json").read_bytes() == before
+
+
+def test_an_untrained_backbone_stands_beside_the_trained_one(
+    study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    barcodes, folder = study / "cohort" / "barcodes.h5ad", tmp_path / "c"
+    command = ["classify", barcodes, "--tokens", study / "tokens", "-o", folder, "--untrained", *QUICK]
+    name = "untrained backbone, mean and maximum of patch tokens"
+    found = {row["method"]: row for row in ask(*command)["methods"]}
+    assert found[name]["low"] <= found[name]["value"] <= found[name]["high"]
+    assert found[name] != found["mean and maximum of patch tokens"] | {"method": name}
+    features = load_file(folder / "untrained_tokens.safetensors")["features"]
+    assert features.shape == (20, 2 * 192)
+    cells = read_concepts(study / "concepts", "synthetic", matrices=False).obs
+    model = load("tiny", layer=-2, device="cpu", untrained=0)
+    paths = cells.loc[(cells["patient"] == "P007").to_numpy(), "path"].tolist()
+    patches = model.tokens(np.stack([load_squashed(Path(path), 224) for path in paths]))[:, 1:]
+    expected = torch.cat([patches.mean(dim=(0, 1)), patches.amax(dim=1).mean(dim=0)])
+    np.testing.assert_allclose(features[7], expected, atol=5e-3)
+    monkeypatch.setattr("cytosae.analysis.untrained_baseline.patient_tokens", None)  # is not made again
+    assert {row["method"]: row for row in ask(*command)["methods"]} == found
+    assert "needs --tokens" in refused("classify", barcodes, "-o", tmp_path / "d", "--untrained")
+    ask("classify", barcodes, "-o", folder, *QUICK)
+    assert not (folder / "untrained_tokens.safetensors").exists()
 
 
 def test_a_planted_leak_is_reported_before_anything_is_fitted(
@@ -179,12 +209,19 @@ def test_comparison_with_the_cells_of_both_sides(study: Path, tmp_path: Path) ->
     data = read_barcodes(barcodes)
     means = [data.X[(data.obs["diagnosis"] == name).to_numpy()].mean(axis=0) for name in ("healthy", "APL_PML_RARA")]
     np.testing.assert_allclose(table["difference"], means[0] - means[1], atol=1e-4)
+    ratio = table.loc[table["tested"], "rate_ratio"]
+    assert table.loc[table["tested"], "rate_p"].between(0, 1).all()
+    assert ((ratio > 1) == (table.loc[table["tested"], "difference"] > 0)).mean() > 0.8  # patients weigh by their cells
+    assert found["rates_below_fdr_0.1"] == (table["rate_fdr"] <= 0.1).sum()
     best = int(np.argmax(means[0] - means[1]))
     assert found["first"]["latents"][0]["latent"] == best
     for name in ("scatter", "references-first", "references-second"):
         assert (tmp_path / "c" / f"{name}.png").is_file()
     rest = ask("compare", barcodes, "NPM1", "--adjust", "laboratory", "-o", tmp_path / "rest", "--permutations", "100")
     assert rest["second"]["name"] == "rest"
+    shares = ask("compare", barcodes, "NPM1", "--features", "share", "-o", tmp_path / "share", "--permutations", "100")
+    assert shares["rates_below_fdr_0.1"] is None
+    assert "rate_p" not in pd.read_csv(tmp_path / "share" / "latents.csv")
     assert rest["second"]["patients"] == 16
     assert any("NPM1 has 4 patients" in text for text in rest["caveats"])
     assert "there are APL_PML_RARA" in refused("compare", barcodes, "CML")

@@ -25,6 +25,7 @@ from cytosae.cohort import (
     patient_novelty,
     stratified_folds,
 )
+from cytosae.cohort.conformal import interpolated_p
 from support.cohorts import QUICK, cohort
 
 FOLDS = 5
@@ -48,20 +49,20 @@ def simulated(rng: np.random.Generator, per_class: int) -> tuple[np.ndarray, np.
     return centres[target] + spread * rng.normal(size=(len(target), 4)), target
 
 
-def coverage(per_class: int, nominal: float, cohorts: int = 300) -> tuple[float, np.ndarray, float]:
+def coverage(per_class: int, nominal: float, cohorts: int = 200) -> tuple[float, np.ndarray, float]:
     """Coverage over all, by class, and mean size, over many cohorts with 99 new patients each."""
     rng = np.random.default_rng(0)
     covered, sizes = [], []
     for _ in range(cohorts):
         (x, target), (new, truth) = simulated(rng, per_class), simulated(rng, 33)
-        folds = np.arange(len(target)) % FOLDS
-        own = np.empty((len(target), 3))
+        folds = Folds(rng.permuted(np.tile(np.arange(len(target)) % FOLDS, (3, 1)), axis=1), tuple("abcde"), "drawn")
+        own = np.empty((3, len(target), 3))
         models = []
-        for fold in range(FOLDS):
-            train = folds != fold
-            own[~train] = nearest_mean(x[train], target[train], x[~train])
+        for repeat, fold in folds.splits:
+            train = folds.row_folds[repeat] != fold
+            own[repeat, ~train] = nearest_mean(x[train], target[train], x[~train])
             models.append(nearest_mean(x[train], target[train], new))
-        calibration = Calibration.from_predictions(own, folds, target)
+        calibration = Calibration.from_predictions(own, folds.row_models, target)
         assert calibration.by_class(3, nominal).all() == (per_class >= least_patients(nominal))
         sets = calibration.sets(np.stack(models), nominal)
         covered.append(sets[np.arange(99), truth].reshape(3, 33).mean(axis=1))
@@ -89,26 +90,55 @@ def test_patients_that_a_class_needs() -> None:
     assert error_rate(0.9) == 0.1
 
 
+def test_steps_do_not_widen_the_sets_of_small_classes() -> None:
+    """With 18 patients p has steps of 1/19: the first above 0.1 is 2/19, and 17/19 + 1/19 would be covered."""
+    overall, by_class, _ = coverage(per_class=18, nominal=0.9)
+    np.testing.assert_allclose(by_class, 0.9, atol=0.025)
+    assert overall == pytest.approx(0.9, abs=0.015)
+
+
 def test_p_values_as_a_plain_loop_computes_them() -> None:
     rng = np.random.default_rng(1)
-    target, folds = np.repeat([0, 1, 2], [12, 10, 4]), np.arange(26) % 3
-    calibration = Calibration(rng.random(26), folds, target)
-    new = rng.dirichlet(np.ones(3), (3, 7))
+    target, models = (
+        np.repeat([0, 1, 2], [12, 10, 4]),
+        np.stack([np.arange(26) % 3, 3 + rng.integers(0, 3, 26)], axis=1),
+    )
+    calibration = Calibration(rng.random(26), models, target)
+    new = rng.dirichlet(np.ones(3), (6, 7))
     p = calibration.p_values(new, 0.9)
     for patient in range(7):
         for c in range(3):
             compared = [i for i in range(26) if target[i] == c or c == 2]  # the last class has fewer than ten
-            worse = sum(calibration.scores[i] >= 1 - new[folds[i], patient, c] for i in compared)
-            assert p[patient, c] == pytest.approx((1 + worse) / (1 + len(compared)))
+            scores = np.array([calibration.scores[i] for i in compared])
+            own = np.array([np.mean([1 - new[m, patient, c] for m in models[i]]) for i in compared])
+            worse, n = int((scores >= own).sum()), len(compared)
+            assert worse / (n + 1) <= p[patient, c] <= (worse + 1) / (n + 1)
+            if 0 < worse < n:
+                up, down = (scores - own)[scores >= own].min(), (own - scores)[scores < own].min()
+                assert p[patient, c] == pytest.approx((worse + up / (up + down)) / (n + 1))
     np.testing.assert_array_equal(calibration.sets(new, 0.9), p > 0.1)
-    nobody = Calibration(np.empty(0), np.empty(0, np.int64), np.empty(0, np.int64))
+    nobody = Calibration(np.empty(0), np.empty((0, 1), np.int64), np.empty(0, np.int64))
     assert nobody.sets(np.empty((0, 7, 3)), 0.9).all()
+
+
+def test_interpolated_p_falls_without_steps_from_one_to_zero() -> None:
+    scores = np.array([0.2, 0.4, 0.4, 0.9])
+    new = np.linspace(0, 1, 501)
+    p = interpolated_p(scores, np.broadcast_to(new, (4, 501)))
+    assert p[0] == 1
+    assert p[-1] == 0
+    assert (np.diff(p) <= 1e-12).all()
+    for score, at_least in ((0.2, 4), (0.9, 1)):  # p has no step at a score of one patient
+        assert interpolated_p(scores, np.full((4, 1), score)) == pytest.approx(at_least / 5)
+        assert interpolated_p(scores, np.full((4, 1), score + 1e-9)) == pytest.approx(at_least / 5, abs=1e-6)
+    assert interpolated_p(scores, np.full((4, 1), 0.65)) == pytest.approx(1.5 / 5)
 
 
 def test_figures_of_cross_validated_sets() -> None:
     task = classification_task(cohort(signal=1.5), "diagnosis")
-    folds = stratified_folds(task.target, task.patients, 3, 1)
-    products = Products.from_barcodes(task, COUNTS)
+    folds = stratified_folds(task.target, task.patients, 3, 2)
+    products = Products.from_barcodes(task.data, COUNTS)
+    assert folds.n_repeats == 2
     predictions = chosen_predictions(task, folds, products, FEW).predictions
     found = conformal_figures(task, folds, products, predictions, FEW)
     assert found["by_class"] == ["AML", "APL", "healthy"]
@@ -117,8 +147,8 @@ def test_figures_of_cross_validated_sets() -> None:
     assert sum(one["patients"] for one in found["classes"].values()) == 60
     for row, one in zip(range(60), found["calibration"], strict=True):
         assert one["patient"] == task.data.obs_names[row]
-        assert one["fold"] == folds.row_folds[0, row]
-        assert one["score"] == 1 - predictions.probability[0, row, task.target[row]]
+        assert one["models"] == [folds.row_folds[0, row], 3 + folds.row_folds[1, row]]
+        assert one["score"] == pytest.approx(1 - predictions.probability[:, row, task.target[row]].mean())
 
 
 def test_the_sets_of_a_fold_know_nothing_of_its_patients() -> None:
@@ -128,9 +158,9 @@ def test_the_sets_of_a_fold_know_nothing_of_its_patients() -> None:
     given = given_folds(patient_column(task.data, "fold"), task.target, task.patients, "fold")
     test = given.row_folds[0] == 1
     others = replace(task, target=np.where(test, (task.target + 1) % 3, task.target))
-    for folds in (given, Folds(given.row_folds, given.names, "drawn")):
-        _, sets = cross_validated_sets(task, folds, Products.from_barcodes(task, COUNTS), FEW)
-        _, again = cross_validated_sets(others, folds, Products.from_barcodes(task, COUNTS), FEW)
+    for folds in (given, Folds(np.tile(given.row_folds, (2, 1)), given.names, "drawn")):
+        _, sets = cross_validated_sets(task, folds, Products.from_barcodes(task.data, COUNTS), FEW)
+        _, again = cross_validated_sets(others, folds, Products.from_barcodes(task.data, COUNTS), FEW)
         np.testing.assert_array_equal(sets[test], again[test])
 
 

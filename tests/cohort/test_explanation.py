@@ -43,7 +43,7 @@ def test_contributions_add_up_from_patches_to_the_logit(kind: Representation, tm
     rng = np.random.default_rng(0)
     task = classification_task(cohort(), "diagnosis")
     rows = np.arange(60) % 4 != 0
-    products = Products.from_barcodes(task, [kind, PAPER])
+    products = Products.from_barcodes(task.data, [kind, PAPER])
     model = trained(task, products, rows, Choice(kind, 3.0))
     other = trained(task, products, rows, Choice(PAPER, 3.0))
     write_classifiers(tmp_path / "models.safetensors", [other, model])

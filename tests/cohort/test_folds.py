@@ -72,6 +72,14 @@ def test_two_patients_of_a_class_are_enough_for_a_figure_with_its_caveat(labels:
     folds = stratified_folds(task.target, task.patients, 5, 2)
     assert folds.row_folds.max() == 1
     assert "smallest class has 2 patients: 2 folds" in folds.caveats[0]
-    found = chosen_predictions(task, folds, Products.from_barcodes(task, candidates(QUICK)), QUICK)
+    found = chosen_predictions(task, folds, Products.from_barcodes(task.data, candidates(QUICK)), QUICK)
     told = figures(found.predictions, folds, task.classes, QUICK)
     assert 0 <= told["weighted_f1"] <= 1
+
+
+def test_every_row_has_the_models_that_had_not_seen_it() -> None:
+    folds = stratified_folds(np.arange(24) % 2, [f"P{i}" for i in range(24)], 3, 2)
+    for place, (repeat, fold) in enumerate(folds.splits):
+        np.testing.assert_array_equal(folds.row_models[repeat] == place, folds.row_folds[repeat] == fold)
+    given = given_folds(pd.Series(["a", "b", None, "a"]), np.array([0, 1, 0, 1]), list("wxyz"), "fold")
+    assert given.row_models.tolist() == [[0, 1, -1, 0]]

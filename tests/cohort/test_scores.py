@@ -13,6 +13,7 @@ from sklearn.metrics import (
 )
 
 from cytosae.cohort.scores import (
+    abstention,
     area_under_curve,
     balanced_accuracy,
     calibration,
@@ -70,3 +71,31 @@ def test_calibration_of_honest_and_of_boastful_models() -> None:
     assert boastful["log_loss"] > honest["log_loss"]
     assert boastful["brier"] > honest["brier"]
     assert sum(b["n"] for b in honest["bins"]) == 4000
+
+
+def test_accuracy_where_the_surest_are_answered_as_counted_by_hand() -> None:
+    rng = np.random.default_rng(0)
+    confidence = rng.permutation(np.linspace(0.52, 0.98, 25))
+    correct = rng.random(25) < confidence
+    said = rng.integers(0, 2, 25)
+    probability = np.where(np.arange(2) == said[:, None], confidence[:, None], 1 - confidence[:, None])
+    truth = np.where(correct, said, 1 - said)
+    draws = rng.multinomial(25, np.full(25, 1 / 25), 400)
+    found = abstention(probability, truth, draws)
+    assert [row["share"] for row in found] == [round(0.1 * i, 1) for i in range(1, 11)]
+    order = np.argsort(-confidence)
+    for row, n in ((found[3], 10), (found[7], 20), (found[9], 25)):
+        assert row["accuracy"] == pytest.approx(correct[order[:n]].mean())
+        assert row["threshold"] == pytest.approx(confidence[order[n - 1]])
+        assert row["low"] <= row["accuracy"] <= row["high"]
+    assert found[0]["accuracy"] == pytest.approx((correct[order[:2]].sum() + correct[order[2]] / 2) / 2.5)
+    twice = abstention(np.tile(probability, (2, 1)), np.tile(truth, 2), np.tile(draws, (1, 2)))
+    assert [row["accuracy"] for row in twice] == pytest.approx([row["accuracy"] for row in found])
+
+
+def test_a_model_that_knows_when_it_is_wrong_is_better_where_it_abstains() -> None:
+    confidence = np.linspace(0.51, 0.99, 60)
+    correct = np.arange(60) >= 30
+    probability = np.stack([confidence, 1 - confidence], axis=1)
+    found = abstention(probability, np.where(correct, 0, 1), np.ones((20, 60)))
+    assert [row["accuracy"] for row in found] == pytest.approx([1, 1, 1, 1, 1, 5 / 6, 5 / 7, 5 / 8, 5 / 9, 0.5])

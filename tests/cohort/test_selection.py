@@ -36,7 +36,7 @@ EVERYTHING = Products.from_barcodes
 
 
 def chosen_of(task: ClassificationTask, folds: Folds, permutations: int = 0):  # type: ignore[no-untyped-def]
-    products = EVERYTHING(task, candidates(QUICK))
+    products = EVERYTHING(task.data, candidates(QUICK))
     return chosen_predictions(task, folds, products, QUICK, permutations=permutations)
 
 
@@ -80,7 +80,7 @@ def test_the_choice_is_that_of_a_plain_nested_loop_with_scikit_learn() -> None:
         values += added * 3 * values.std()
     task = classification_task(data, "diagnosis")
     kind, train = Representation("all", "log1p"), np.arange(40) % 5 != 0
-    products = Products.from_barcodes(task, [kind])
+    products = Products.from_barcodes(task.data, [kind])
     (choice,) = choose(task, products, train, task.target[None], QUICK, 3)
     scales = products.scales(kind, train)
     values = kind.values(task.data).astype(float) * np.array([[scales[block]] for block in kind.blocks])
@@ -114,9 +114,9 @@ def test_settings_leave_open_what_is_chosen() -> None:
 def test_barcodes_of_an_earlier_version_say_what_they_lack() -> None:
     task = classification_task(cohort(), "diagnosis")
     del task.data.layers["share"]
-    Products.from_barcodes(task, [Representation("counts", "log1p")])
+    Products.from_barcodes(task.data, [Representation("counts", "log1p")])
     with pytest.raises(CytosaeError, match="no block 'share'; make them again"):
-        Products.from_barcodes(task, [Representation("all", "log1p")])
+        Products.from_barcodes(task.data, [Representation("all", "log1p")])
 
 
 def test_what_serves_unseen_laboratories_is_chosen_by_leaving_laboratories_out() -> None:
@@ -136,7 +136,7 @@ def test_what_serves_unseen_laboratories_is_chosen_by_leaving_laboratories_out()
     assert {choice.representation.features for choice in found.choices[0]} == {"top"}
     assert found.predictions.f1(50, 0).value > 0.7
     fixed = replace(NO_NULL, features="counts")
-    only_counts = chosen_predictions(task, left_out, Products.from_barcodes(task, candidates(fixed)), fixed)
+    only_counts = chosen_predictions(task, left_out, Products.from_barcodes(task.data, candidates(fixed)), fixed)
     assert only_counts.predictions.f1(50, 0).value < 0.3
 
 
@@ -156,7 +156,7 @@ def test_a_patient_in_two_data_sets_is_one() -> None:
         data.X[:] = np.tile(np.random.default_rng(seed).normal(size=(18, 6)), (2, 1))
         task = classification_task(data, "diagnosis")
         folds = stratified_folds(task.target, task.patients, 2, 1, seed)
-        products = Products.from_barcodes(task, candidates(config))
+        products = Products.from_barcodes(task.data, candidates(config))
         found = chosen_predictions(task, folds, products, replace(config, seed=seed), permutations=19)
         observed = found.predictions.f1(20, 0).value
         rejected += (1 + (found.null >= observed - 1e-9).sum()) / 20 <= 0.05
@@ -167,7 +167,9 @@ def test_a_block_in_which_the_training_patients_do_not_differ_has_no_part() -> N
     data, train = cohort(), np.arange(60) < 45
     data.layers["share"][:] = 0.3
     data.layers["share"][~train] = 0.9
-    products = Products.from_barcodes(classification_task(data, "diagnosis"), [Representation("counts+share", "none")])
+    products = Products.from_barcodes(
+        classification_task(data, "diagnosis").data, [Representation("counts+share", "none")]
+    )
     scales = products.scales(Representation("counts+share", "none"), train)
     assert scales["share"] == 0 < scales["count"]
 
@@ -191,7 +193,7 @@ def test_a_mark_in_one_of_sixty_cells_is_found() -> None:
     areas = {}
     for features, transform in (("choose", "log1p"), ("counts", "none")):
         config = replace(NO_NULL, features=features, transform=transform)
-        found = chosen_predictions(task, folds, Products.from_barcodes(task, candidates(config)), config)
+        found = chosen_predictions(task, folds, Products.from_barcodes(task.data, candidates(config)), config)
         areas[features] = found.predictions.scores(20, 0)["auroc"].value
     assert areas["choose"] > 0.9
     assert areas["counts"] < 0.7

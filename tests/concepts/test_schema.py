@@ -22,7 +22,7 @@ from support.paths import ROOT
 
 FORMATS = ROOT / "docs" / "formats.md"
 PLACES = ("layers", "obs", "var", "obsm", "varm", "uns")
-LATER = {schema.ANNOTATION, schema.VERDICT, schema.NAMES}
+LATER = {schema.ANNOTATION, schema.VERDICT, schema.NAMES, schema.TAUGHT}
 
 
 def rows(entries: tuple[Entry, ...]) -> list[str]:
@@ -81,7 +81,7 @@ def test_files_have_what_the_schema_has(concepts: Path, tmp_path: Path) -> None:
         make_barcodes([concepts], path, BarcodeConfig(by_cell_type=by_cell_type))
         data = ad.read_h5ad(path)
         assert contents(data) == {
-            **expected(BARCODES, {*absent, "conflicting_diagnoses"}),
+            **expected(BARCODES, {*absent, "conflicting_diagnoses", schema.TAUGHT}),
             'obs["ward"]': "category",
         }
         assert {*schema.grouping(BARCODES, data.obs.columns)} == {"diagnosis", "ward", *schema.IMAGE_COLUMNS}

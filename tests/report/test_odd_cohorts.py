@@ -11,6 +11,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from cytosae.report import (
+    abstention_figure,
     calibration_figure,
     comparison_scatter,
     confusion_figure,
@@ -27,6 +28,10 @@ from support.report_figures import NAN, assert_legible, texts
 
 LONG_NAMES = [f"{i}_{LONG}" for i in range(20)]
 UNEVEN = np.repeat(np.arange(20), [1] * 10 + [2] * 5 + [12] * 5)
+ABSTENTION = pd.DataFrame(
+    {"share": [0.2, 0.6, 1.0], "accuracy": [1, 0.8, 0.7], "low": [0.9, 0.7, 0.6], "high": [1, 0.9, 0.8]}
+)
+
 ODD: dict[str, Callable[[], Figure]] = {
     "diseases, none active": lambda: disease_barcodes(np.zeros((1, 5)), ["x"], [1], title="x"),
     "diseases, constant": lambda: disease_barcodes(np.full((2, 5), 0.003), ["x", "y"], [1, 2], title="x"),
@@ -64,6 +69,8 @@ ODD: dict[str, Callable[[], Figure]] = {
     "confusion, 20": lambda: confusion_figure(np.full((20, 20), 10.5), LONG_NAMES, title="x"),
     "calibration, one": lambda: calibration_figure([0.7], [True], ece=NAN, title="x"),
     "calibration, none": lambda: calibration_figure([NAN], [True], title="x"),
+    "abstention, none": lambda: abstention_figure(ABSTENTION.iloc[:0], title="x"),
+    "abstention, unknown": lambda: abstention_figure(ABSTENTION * NAN, title="x"),
 }
 
 
@@ -88,6 +95,7 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "sweep": lambda: threshold_sweep(**SWEEP, null=(0.2, 0.3), paper=(-3, 0.832, 0.044), title="x"),
     "methods": lambda: method_figure(LEFT_OUT, chance=0.2, null=(0.1, 0.3), title="x"),
     "confusion": lambda: confusion_figure(np.eye(5) * 20 + 0.4, DISEASES, title="x"),
+    "abstention": lambda: abstention_figure(ABSTENTION, title="x"),
     "calibration": lambda: calibration_figure(np.linspace(0.2, 1, 60), np.arange(60) % 3 > 0, ece=0.1, title="x"),
 }
 

@@ -122,16 +122,17 @@ def test_what_names_no_weights_equals_nothing(make_store: MakeStore, tmp_path: P
     with pytest.raises(CytosaeError, match="another autoencoder"):
         make_barcodes(folders, tmp_path / "barcodes.h5ad")
     assert len(joined_statistics(folders[0])) == 24  # one folder is of one autoencoder
+    folders[0].rename(tmp_path / "concepts")
     drawn().save_pretrained(tmp_path / "sae")
     with pytest.raises(CytosaeError, match="made with another autoencoder"):
-        check_encoded_with(tmp_path / "sae", folders[0])
+        check_encoded_with(tmp_path)
 
 
 def test_concepts_are_not_looked_at_with_another_autoencoder(store: TokenStore, tmp_path: Path) -> None:
     sae, folder = drawn(), store.folder.parent
     sae.save_pretrained(folder / "sae")
     encode(store, sae, folder / "concepts")
-    check_encoded_with(folder / "sae", folder / "concepts")
+    check_encoded_with(folder)
     drawn(1).save_pretrained(folder / "sae")
     with pytest.raises(CytosaeError, match="made with another autoencoder"):
         evaluate_study(folder, store, EvaluateConfig())

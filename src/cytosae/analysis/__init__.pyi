@@ -2,9 +2,12 @@ from .classification import classify
 from .comparison import compare_groups
 from .concepts import attribute, show_concept
 from .evaluation import compare_counts, evaluate
+from .labelling import label_cells
+from .outcomes import predict_outcome
 from .patient_page import show_patient
 from .prediction import predict_patients
 from .suggestion import suggest
+from .teaching import teach
 from .viewing import Viewer, saved_backbone, study_store, study_tokens
 
 __all__ = [
@@ -14,6 +17,8 @@ __all__ = [
     "compare_counts",
     "compare_groups",
     "evaluate",
+    "label_cells",
+    "predict_outcome",
     "predict_patients",
     "saved_backbone",
     "show_concept",
@@ -21,4 +26,5 @@ __all__ = [
     "study_store",
     "study_tokens",
     "suggest",
+    "teach",
 ]

@@ -20,13 +20,15 @@ from cytosae.cohort import (
     as_records,
     cohort_warnings,
     compare,
+    compare_rates,
     make_strata,
     most_different,
     patient_column,
     read_barcodes,
+    restricted,
     transformed,
 )
-from cytosae.concepts import read_activations, read_concepts, read_datasets
+from cytosae.concepts import TAUGHT, read_activations, read_concepts, read_datasets
 from cytosae.console import say
 from cytosae.errors import NotFound, Unanswerable
 from cytosae.report import Row, comparison_scatter, figure_files, reference_grid, save
@@ -78,10 +80,13 @@ def compare_groups(
     """
     config = config or CompareConfig()
     data = read_barcodes(path, cell_type, concepts=None if study is None else study / "concepts")
-    compared = compare_patients(data, first, second, config, target=target, adjust=adjust)
+    data = restricted(data, path, config.concepts)
+    compared = compare_patients(data, first, second, config, target=target, adjust=adjust, rates=True)
     data, side, table, favour = compared.data, compared.side, compared.table, compared.favour
     for text in [*(f"{warning.kind}: {warning.text}" for warning in compared.warnings), *compared.caveats]:
         say(f"comparison: {text}")
+    if TAUGHT in data.var:
+        table[TAUGHT] = data.var[TAUGHT].astype(object).to_numpy()
     table["favours"] = ""
     for name, latents in zip((first, second), favour, strict=True):
         table.loc[latents, "favours"] = name
@@ -107,6 +112,7 @@ def compare_groups(
         "adjusted_for": adjust,
         "tested": int(table["tested"].sum()),
         "below_fdr_0.1": int((table["fdr"] <= 0.1).sum()),
+        "rates_below_fdr_0.1": int((table["rate_fdr"] <= 0.1).sum()) if "rate_fdr" in table else None,
         "warnings": [warning.as_dict() for warning in compared.warnings],
         "caveats": compared.caveats,
         "table": f"{folder / TABLE}",
@@ -143,8 +149,11 @@ def compare_patients(
     *,
     target: str = "diagnosis",
     adjust: str | None = None,
+    rates: bool = False,
 ) -> Comparison:
     """Compare two groups of patients, or one with all others; see `compare_groups`, which also draws it.
+
+    With `rates`, counts as they are get the columns of `cytosae.cohort.compare_rates` too.
 
     Raises
     ------
@@ -171,6 +180,19 @@ def compare_patients(
             draws=config.bootstrap,
             **settings,
         )
+        if rates and (config.features, config.transform) == ("counts", "none"):
+            cells = data.obs["n_cells"].to_numpy(np.float64)
+            draws = {name: settings[name] for name in ("permutations", "seed")}
+            rates = compare_rates(
+                values * cells[:, None],
+                cells,
+                side > 0,
+                make_strata(covariate, len(side)),
+                patients=people,
+                tested=table["tested"],
+                **draws,
+            )
+            table = table.join(rates)
     except ValueError as error:
         raise Unanswerable(f"--adjust {adjust}: {error}; {first} and {second} cannot be compared within it.") from error
     return Comparison(data, side, table, most_different(table, config.top), warnings, caveats)

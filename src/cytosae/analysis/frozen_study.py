@@ -11,7 +11,7 @@ import anndata as ad
 import numpy as np
 from numpy.typing import NDArray
 
-from cytosae.analysis.classification import MODELS, RESULT
+from cytosae.analysis.classification_files import MODELS, RESULT
 from cytosae.artefacts import CONFIG, WEIGHTS, Manifest, outdated, read_json, sha256_file
 from cytosae.cohort import (
     BARCODES,
@@ -23,9 +23,10 @@ from cytosae.cohort import (
     read_barcodes,
     read_classifiers,
 )
-from cytosae.concepts import check_encoded_with, read_parameters
+from cytosae.concepts import TAUGHT_FOLDER, read_dictionary, read_parameters
 from cytosae.errors import CytosaeError
 from cytosae.sae import SAE
+from cytosae.sae.taught import TAUGHT as TAUGHT_FILE
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class FrozenStudy:
     classifier: Classifier
     """The model of all of them."""
     fold_models: tuple[Classifier, ...]
-    """Those that had not seen the patients of a fold."""
+    """Those that had not seen the patients of a fold, of every division."""
     calibration: Calibration
     """What these said of the patients that they had not seen."""
     target: str
@@ -59,7 +60,7 @@ class FrozenStudy:
         return self.classifier.classes
 
     def fold_probabilities(self, values: Mapping[Representation, NDArray[np.float32]]) -> NDArray[np.float64]:
-        """Probabilities of new patients by the model of each fold, ``(n_folds, n_patients, n_classes)``.
+        """Probabilities of new patients by the model of each fold, ``(n_models, n_patients, n_classes)``.
 
         Parameters
         ----------
@@ -95,7 +96,9 @@ def open_frozen_study(study: Path) -> FrozenStudy:
     if autoencoder is None:
         raise CytosaeError(f"{study / 'sae'}: no finished autoencoder there. Copy the whole folder of the study.")
     digests |= _verified(study, "sae", autoencoder, (WEIGHTS, CONFIG), f"cytosae run CELLS --study {study}")
-    check_encoded_with(study / "sae", study / "concepts")
+    if (taught := Manifest.load(study / TAUGHT_FOLDER)) is not None:
+        digests |= _verified(study, TAUGHT_FOLDER, taught, (TAUGHT_FILE,), f"cytosae teach {study}")
+    sae = read_dictionary(study, decoder=False)
     if not _same_bytes(barcodes, manifest.inputs.get("barcodes")):
         raise CytosaeError(
             f"{folder}: a classification of other barcodes than those in {barcodes}. Run `cytosae classify {barcodes}` "
@@ -107,7 +110,7 @@ def open_frozen_study(study: Path) -> FrozenStudy:
     classifier, *fold_models = read_classifiers(folder / MODELS, result)
     return FrozenStudy(
         study,
-        SAE.from_pretrained(study / "sae", decoder=False),
+        sae,
         float(read_parameters(study / "concepts")["threshold"]),
         frozenset(data.obs["patient"].astype(str)),
         data[list(result["model"]["rows"])].copy(),
@@ -140,6 +143,6 @@ def _same_bytes(path: Path, sha256: str | None) -> bool:
 def _calibration(rows: list[dict[str, Any]], classes: list[str]) -> Calibration:
     return Calibration(
         np.array([row["score"] for row in rows], np.float64),
-        np.array([row["fold"] for row in rows], np.int64),
+        np.array([row["models"] for row in rows], np.int64),
         np.array([classes.index(row["class"]) for row in rows], np.int64),
     )

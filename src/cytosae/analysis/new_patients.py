@@ -11,7 +11,7 @@ import pandas as pd
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from cytosae.analysis.classification import CARRYING
+from cytosae.analysis.classification_files import CARRYING
 from cytosae.analysis.frozen_study import FrozenStudy
 from cytosae.cohort import CountSums, patient_names, strongest
 from cytosae.concepts import cell_activations

@@ -13,7 +13,7 @@ import pandas as pd
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from cytosae.analysis.classification import MODELS, RESULT
+from cytosae.analysis.classification_files import MODELS, RESULT
 from cytosae.artefacts import Manifest, outdated, read_json
 from cytosae.cohort import (
     RULE,

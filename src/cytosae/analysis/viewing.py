@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from cytosae.artefacts import MANIFEST, read_json
 from cytosae.backbones import INPUT_SIZE, NAMES, Backbone
 from cytosae.cells import UnreadableImage, intensities, load_squashed, read_cells
-from cytosae.concepts import check_encoded_with, concept_maps, read_concepts, read_names
+from cytosae.concepts import concept_maps, read_concepts, read_dictionary, read_names
 from cytosae.errors import CytosaeError, NotFound
 from cytosae.report import Row
 from cytosae.sae import SAE
@@ -96,9 +96,8 @@ class Viewer:
 
     @cached_property
     def sae(self) -> SAE:
-        """The autoencoder."""
-        check_encoded_with(self.folder / "sae", self.folder / "concepts")
-        return SAE.from_pretrained(self.folder / "sae")
+        """The autoencoder, with taught latents after its own."""
+        return read_dictionary(self.folder)
 
     @cached_property
     def grid(self) -> tuple[int, int]:

@@ -20,6 +20,7 @@ from cytosae.backbones.hub import hub_file, hub_model
 from cytosae.backbones.precision import choose_device, choose_precision
 from cytosae.backbones.timm_models import PREFIX, read_timm
 from cytosae.backbones.tower import IMAGENET, Normalisation, Tower
+from cytosae.backbones.untrained import reinitialised
 from cytosae.backbones.weights import SUFFIXES, read_weights
 from cytosae.backbones.zenodo import zenodo_path
 from cytosae.errors import CytosaeError
@@ -43,6 +44,7 @@ def load(
     revision: str | None = None,
     weights: Path | None = None,
     whole: bool = False,
+    untrained: int | None = None,
 ) -> Backbone:
     """Load a vision transformer, cut after one block.
 
@@ -65,6 +67,8 @@ def load(
         Local weights for a ``dinobloom-*`` name, in any of their published forms.
     whole
         Keep the later blocks too, for `Backbone.output`.
+    untrained
+        Seed of initial weights that take the place of the trained ones: the same shape, nothing learnt.
 
     Raises
     ------
@@ -74,6 +78,8 @@ def load(
     where = choose_device(device, mps=True)
     precision = choose_precision(dtype, where)
     tower, source, commit = _find(name, revision, weights)
+    if untrained is not None:
+        tower, source = reinitialised(tower, untrained), f"untrained, shape of {name}"
     side = INPUT_SIZE // tower.patch_size
     mean, std = tower.normalisation
     info = BackboneInfo(

@@ -19,6 +19,7 @@ from .table import (
     read_cells,
     write_cells,
 )
+from .user_tables import read_table
 
 __all__ = [
     "COLUMNS",
@@ -49,6 +50,7 @@ __all__ = [
     "read_cells",
     "read_image",
     "read_source",
+    "read_table",
     "rejected_path",
     "write_cells",
     "write_listing",

@@ -7,6 +7,7 @@ from cytosae.cli.backbones import backbones_app
 from cytosae.cli.concepts import concepts_app
 from cytosae.cli.datasets import datasets_app
 from cytosae.cli.exchange import exchange_app
+from cytosae.cli.labels import labels_app
 from cytosae.cli.options import Commands
 from cytosae.cli.patients import patients_app
 from cytosae.cli.reproduce import reproduce_app
@@ -14,6 +15,7 @@ from cytosae.cli.stages import stages_app
 from cytosae.cli.studies import studies_app
 from cytosae.cli.suggest import suggest_app
 from cytosae.cli.sweep import sweep_app
+from cytosae.cli.teaching import teaching_app
 from cytosae.cli.tokens import tokens_app
 
 app = Commands(
@@ -30,7 +32,9 @@ app = Commands(
 
 app.add_typer(stages_app)
 app.add_typer(concepts_app)
+app.add_typer(teaching_app)
 app.add_typer(patients_app)
+app.add_typer(labels_app)
 app.add_typer(studies_app)
 app.add_typer(annotations_app, name="annotations")
 app.add_typer(datasets_app, name="datasets")

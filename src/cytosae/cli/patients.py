@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -56,34 +56,74 @@ def barcodes(
 def classify(
     barcodes: Annotated[Path, typer.Argument(help="File made by `cytosae barcodes`.")],
     settings: ClassifyConfig,
-    target: Annotated[str, typer.Option(help="Column to predict.")] = "diagnosis",
+    target: Annotated[
+        str, typer.Option(help="Column to predict: classes, a number, or with --event the time to an event.")
+    ] = "diagnosis",
+    event: Annotated[
+        str | None, typer.Option("--event", help="Column that says whether the event was seen at the time of --target.")
+    ] = None,
+    kind: Annotated[
+        str,
+        typer.Option(help="What --target holds: classes, number or survival; auto: more than 10 numbers are a number."),
+    ] = "auto",
     tokens: Annotated[
         Path | None,
         typer.Option("--tokens", help="Tokens of these cells, to compare with means and attention over them."),
     ] = None,
-    folds: Annotated[str | None, typer.Option("--folds", help="Column with the fold of each patient.")] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            "--labels", help="labels.csv of `cytosae label`, to compare with predicted fractions of cell types."
+        ),
+    ] = None,
+    folds: Annotated[
+        str | None,
+        typer.Option(
+            "--folds",
+            help="Column with the fold of each patient; or a table, a .json file or a folder of published folds.",
+        ),
+    ] = None,
     leave_out: Annotated[
         str | None,
         typer.Option("--leave-out", help="Column such as laboratory: also leave out each value in turn."),
     ] = None,
+    centre: Annotated[
+        str | None,
+        typer.Option(
+            "--centre",
+            help="Column such as laboratory: as one more method, take the mean of its patients from their barcodes.",
+        ),
+    ] = None,
     cell_type: CellType = None,
+    device: Device = "auto",
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Folder; 'classification' beside the barcodes if left out.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Predict the diagnosis of patients from their barcodes, cross-validated over patients.
+    """Predict the diagnosis of patients from their barcodes, or another column, cross-validated over patients.
 
     Warnings of leaks and confounders come first. Weighted F1 with interval and permutation null, beside the paper's form
     and baselines in the same folds; representation and penalty are chosen inside the training patients.
     """
     from cytosae.analysis import classify as classify_patients
-    from cytosae.cohort import CLASSIFICATION
+    from cytosae.analysis import predict_outcome
+    from cytosae.cohort import CLASSES, CLASSIFICATION, outcome_kind, read_patient_columns
+    from cytosae.concepts import file_name
+    from cytosae.errors import CytosaeError
 
+    shared = {"tokens": tokens, "folds": folds, "cell_type": cell_type, "device": device, "labels": labels}
+    if outcome_kind(read_patient_columns(barcodes), target, event, kind) != CLASSES:
+        if leave_out is not None:
+            raise CytosaeError(f"--leave-out: belongs to classes; give --folds {leave_out} to leave each out in turn.")
+        if centre is not None:
+            raise CytosaeError(f"--centre {centre}: belongs to classes; leave it out.")
+        folder = output or barcodes.parent / f"outcome-{file_name(target)}"
+        result = predict_outcome(barcodes, folder, settings, target=target, event=event, **shared)
+        answer(result if as_json else _outcome_lines(result, folder), as_json)
+        return
     folder = output or barcodes.parent / CLASSIFICATION
-    result = classify_patients(
-        barcodes, folder, settings, target=target, tokens=tokens, folds=folds, leave_out=leave_out, cell_type=cell_type
-    )
+    result = classify_patients(barcodes, folder, settings, target=target, leave_out=leave_out, centre=centre, **shared)
     if as_json:
         answer(result, as_json)
         return
@@ -98,6 +138,15 @@ def classify(
     lines = {f"weighted F1 | {name}": line for name, line in lines.items()}
     lines["conformal sets"] = f"coverage {covered} at {sets['nominal']:g}, {sets['size']:.3g} classes each"
     answer({**lines, "folder": f"{folder}"}, as_json)
+
+
+def _outcome_lines(result: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """What is said of a predicted number or time."""
+    lines = {f"{row['score']} | {row['method']}": with_interval(row) for row in result["methods"]}
+    if (null := result["null"]) is not None:
+        shuffled = f"{null['mean']:.4g} ({null['low']:.4g} to {null['high']:.4g}), p {null['p']:.3g}"
+        lines[f"{result['methods'][0]['score']} | permuted patients"] = shuffled
+    return {**lines, "folder": f"{folder}"}
 
 
 @patients_app.command()

@@ -8,19 +8,26 @@ from .barcodes import (
 )
 from .baselines import PatientTokens, patient_tokens, rows_of_cells
 from .blocks import TOP, CountSums
+from .cell_types import CELL_TYPE_LEAST, CellProbe, answering_threshold, fit_probe, predicted_fractions
 from .colours import colour_histograms
 from .conformal import Calibration, error_rate, least_patients, set_figures
-from .cross_validation import Predictions, cross_validate, figures, method_table
+from .count_model import compare_rates
+from .cross_validation import Predictions, Predictor, cross_validate, figures, method_table
 from .differences import as_records, compare, make_strata, most_different
 from .explanation import Classifier, read_classifiers, strongest, trained, write_classifiers
+from .fold_files import fold_column
 from .folds import Folds, given_folds, stratified_folds
 from .multiple_instance import Bags, predict_bags
 from .novelty import BEYOND, Novelty, nearest_distances, patient_novelty
+from .outcome_validation import OutcomePredictions, latent_weights, outcome_table, validated
+from .outcomes import CLASSES, NUMBER, SURVIVAL, Outcome, outcome_kind, outcome_task
 from .outliers import RULE, cell_scores, selected, unusual
 from .representation import FEATURES, PAPER, Representation, transformed
+from .restriction import RESTRICTIONS, restricted
 from .scores import weighted_f1
 from .selection import Choice, Chosen, Products, candidates, choose, chosen_predictions
 from .set_coverage import conformal_figures, cross_validated_sets
+from .short_model import fit_short, predict_short, short_table
 from .storage import (
     BARCODES,
     CLASSIFICATION,
@@ -29,6 +36,7 @@ from .storage import (
     methods_figure,
     read_barcodes,
     read_methods,
+    read_patient_columns,
     why_other_concepts,
 )
 from .task import ClassificationTask, classification_task, patient_column
@@ -38,16 +46,22 @@ from .warnings import CohortWarning, association, cohort_warnings
 __all__ = [
     "BARCODES",
     "BEYOND",
+    "CELL_TYPE_LEAST",
+    "CLASSES",
     "CLASSIFICATION",
     "COHORT",
     "FEATURES",
+    "NUMBER",
     "PAPER",
     "PAPER_THRESHOLD",
+    "RESTRICTIONS",
     "RULE",
+    "SURVIVAL",
     "TOP",
     "Bags",
     "BarcodeSums",
     "Calibration",
+    "CellProbe",
     "Choice",
     "Chosen",
     "ClassificationTask",
@@ -56,11 +70,15 @@ __all__ = [
     "CountSums",
     "Folds",
     "Novelty",
+    "Outcome",
+    "OutcomePredictions",
     "PatientTokens",
     "Predictions",
+    "Predictor",
     "Products",
     "Representation",
     "Sweep",
+    "answering_threshold",
     "as_records",
     "association",
     "barcode_correlation",
@@ -72,14 +90,19 @@ __all__ = [
     "cohort_warnings",
     "colour_histograms",
     "compare",
+    "compare_rates",
     "conformal_figures",
     "cross_validate",
     "cross_validated_sets",
     "disease_barcodes",
     "error_rate",
     "figures",
+    "fit_probe",
+    "fit_short",
+    "fold_column",
     "given_folds",
     "is_barcodes",
+    "latent_weights",
     "least_patients",
     "make_barcodes",
     "make_strata",
@@ -87,24 +110,33 @@ __all__ = [
     "methods_figure",
     "most_different",
     "nearest_distances",
+    "outcome_kind",
+    "outcome_table",
+    "outcome_task",
     "patient_column",
     "patient_names",
     "patient_novelty",
     "patient_tokens",
     "pooled_mean_activation",
     "predict_bags",
+    "predict_short",
+    "predicted_fractions",
     "read_barcodes",
     "read_classifiers",
     "read_methods",
+    "read_patient_columns",
+    "restricted",
     "rows_of_cells",
     "selected",
     "set_figures",
+    "short_table",
     "stratified_folds",
     "strongest",
     "sweep",
     "trained",
     "transformed",
     "unusual",
+    "validated",
     "variance_between",
     "weighted_f1",
     "why_other_concepts",

@@ -13,16 +13,18 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cytosae import __version__
-from cytosae.artefacts import same_weights, writing_hdf5
+from cytosae.artefacts import writing_hdf5
 from cytosae.cells import RESERVED
 from cytosae.cohort.barcodes import BarcodeSums, disease_barcodes, variance_between
 from cytosae.cohort.duplicates import shared_cells
 from cytosae.concepts import (
     is_concept,
+    other_dictionary,
     read_concepts,
     read_datasets,
     read_inputs,
     read_parameters,
+    same_dictionary,
     schema,
     stream_concepts,
 )
@@ -92,6 +94,8 @@ def make_barcodes(
     if shared is None:
         say("barcodes: cells that occur under two patients are not looked for (--no-duplicates)")
     data = _anndata(obs, cells, codes, sums, config, read_parameters(cell_sets[0].folder)["concept_threshold"])
+    if schema.TAUGHT in first.var:
+        data.var[schema.TAUGHT] = first.var[schema.TAUGHT].to_numpy(object)
     data.uns["cytosae"] = _about(cell_sets, config, shared)
     data.strings_to_categoricals()
     for slot in ("obs", "var", "layers", "obsm", "varm", "uns"):
@@ -149,18 +153,17 @@ def _between(data: ad.AnnData) -> dict[str, float]:
 
 
 def _read(folders: Sequence[Path], datasets: Sequence[str], config: BarcodeConfig) -> tuple[list[_Cells], int]:
-    first = read_inputs(folders[0])["sae"]
+    first = read_inputs(folders[0])
     known = {name for folder in folders for name in read_datasets(folder)}
     if unknown := [name for name in datasets if name not in known]:
         raise CytosaeError(f"--dataset {unknown[0]}: not in these concepts, which have {', '.join(sorted(known))}.")
     cell_sets, left_out, seen = [], 0, set()
     needed = ["patient", "label"] if config.by_cell_type else ["patient"]
     for number, folder in enumerate(folders):
-        if number and not same_weights(sae := read_inputs(folder)["sae"], first):
+        if number and not same_dictionary(inputs := read_inputs(folder), first):
             raise CytosaeError(
-                f"{folder}: encoded with another autoencoder ({sae[:12] or 'unknown'}) than {folders[0]} "
-                f"({first[:12] or 'unknown'}). A barcode counts the latents of one autoencoder: encode all cells with "
-                "the same."
+                f"{folder}: encoded with {other_dictionary(inputs, first)} than {folders[0]}. A barcode counts the "
+                "latents of one autoencoder and the same taught concepts: encode all cells with the same."
             )
         for name in read_datasets(folder):
             if datasets and name not in datasets:

@@ -58,8 +58,8 @@ def rows_of_cells(cells: pd.DataFrame, data: ad.AnnData) -> NDArray[np.int64]:
     if (wrong := np.flatnonzero(counts != barcode)).size:
         row = int(wrong[0])
         raise CytosaeError(
-            f"the tokens have {counts[row]} cells of {data.obs_names[row]}, the barcode {barcode[row]}. Give the tokens of "
-            "the cells that the barcodes were made of."
+            f"the table of cells has {counts[row]} of {data.obs_names[row]}, the barcode {barcode[row]}. Give the tokens or "
+            "labels of the cells that the barcodes were made of."
         )
     return rows
 

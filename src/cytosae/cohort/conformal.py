@@ -2,9 +2,12 @@
 
 Vovk, Gammerman, Shafer: Algorithmic Learning in a Random World (2005), chapters 2 and 4 (classes by themselves: Mondrian);
 Vovk: Cross-conformal predictors (2015); Romano, Sesia, Candes: Classification with valid and adaptive coverage (2020), whose
-CV+ sets these are, with 1 - probability as the score. Their coverage is close to the nominal 1 - alpha wherever the models
-of the folds are alike, and above it where they disagree; what is proven for any model is 1 - 2 alpha, less a term that
-vanishes with the number of patients.
+CV+ sets these are, with 1 - probability as the score. Models of different folds disagree, and sets by one division of the
+patients therefore cover more than 1 - alpha. So a score is the mean over the models of several divisions that had not seen
+the patient, as in the jackknife+ after the bootstrap (Kim, Xu, Barber 2020): the mean hardly depends on the division. What
+is proven for any model is 1 - 2 alpha, less a term that vanishes with the number of patients. A p-value of n patients has
+steps of 1 / (n + 1), which would widen the sets of small classes: it is interpolated between them (Carlsson, Ahlberg,
+Bostrom, Johansson, Linusson: Modifications to p-values of conformal predictors, 2015).
 """
 
 from __future__ import annotations
@@ -38,22 +41,31 @@ class Calibration:
     """What models said of the true class of training patients that they had not seen."""
 
     scores: NDArray[np.float64]
-    """1 - probability of the true class, ``(n_patients,)``."""
-    folds: NDArray[np.int64]
-    """The model that had not seen the patient, ``(n_patients,)``."""
+    """1 - probability of the true class, mean over the models that had not seen the patient; ``(n_patients,)``."""
+    models: NDArray[np.int64]
+    """These models, one of each division of the patients, ``(n_patients, n_divisions)``."""
     target: NDArray[np.int64]
     """True class, ``(n_patients,)``."""
 
     @classmethod
     def from_predictions(
-        cls, probability: NDArray[np.floating], folds: NDArray[np.int64], target: NDArray[np.int64]
+        cls, probability: NDArray[np.floating], models: NDArray[np.int64], target: NDArray[np.int64]
     ) -> Calibration:
-        """From the probabilities ``(n_rows, n_classes)`` of rows by models that had not seen them.
+        """From the probabilities of rows by models that had not seen them.
 
-        Rows whose fold is negative have no such prediction and are left out.
+        Parameters
+        ----------
+        probability
+            In each division, ``(n_divisions, n_rows, n_classes)``.
+        models
+            Number of the model that made them, ``(n_divisions, n_rows)``; rows with a negative number have no prediction
+            and are left out (`cytosae.cohort.Folds.row_models`).
+        target
+            True class of each row, ``(n_rows,)``.
         """
-        rows = np.flatnonzero(folds >= 0)
-        return cls(1 - np.asarray(probability, np.float64)[rows, target[rows]], folds[rows], target[rows])
+        rows = np.flatnonzero((models >= 0).all(axis=0))
+        mean = np.asarray(probability, np.float64)[:, rows].mean(axis=0)
+        return cls(1 - mean[np.arange(len(rows)), target[rows]], models[:, rows].T, target[rows])
 
     def by_class(self, n_classes: int, coverage: float) -> NDArray[np.bool_]:
         """Which classes have the patients for a calibration of their own (`least_patients`), ``(n_classes,)``."""
@@ -62,31 +74,29 @@ class Calibration:
     def p_values(self, probability: NDArray[np.floating], coverage: float) -> NDArray[np.float64]:
         """How well each class fits some patients: the share of training patients whose true class fitted no better.
 
-        Each training patient is compared with what the model that had not seen this patient says of the new one. A class
-        with enough patients is compared with its own, the others with all.
+        Each training patient is compared with what the models that had not seen this patient say of the new one, on
+        average. A class with enough patients is compared with its own, the others with all.
 
         Parameters
         ----------
         probability
-            Of new patients by the model of each fold, ``(n_folds, n_patients, n_classes)``.
+            Of new patients by every model, ``(n_models, n_patients, n_classes)``.
         coverage
             Nominal coverage, which decides which classes have enough patients.
 
         Returns
         -------
-        ``(n_patients, n_classes)``, from 1 / (n + 1) to 1.
+        ``(n_patients, n_classes)``, from 0 to 1: `interpolated_p`.
         """
         new = 1 - np.asarray(probability, np.float64)
-        n_classes = new.shape[2]
-        own = self.by_class(n_classes, coverage)
-        p = np.empty(new.shape[1:])
-        for c in range(n_classes):
+        own = self.by_class(new.shape[2], coverage)
+        p = np.ones(new.shape[1:])
+        if not len(self.scores):
+            return p
+        of_patient = np.mean([new[models] for models in self.models.T], axis=0)
+        for c in range(new.shape[2]):
             compared = (self.target == c) | ~own[c]
-            at_least = np.ones(new.shape[1])
-            for fold in np.unique(self.folds[compared]):
-                scores = self.scores[compared & (self.folds == fold)]
-                at_least += (scores[:, None] >= new[fold, :, c]).sum(axis=0)
-            p[:, c] = at_least / (1 + compared.sum())
+            p[:, c] = interpolated_p(self.scores[compared], of_patient[compared, :, c])
         return p
 
     def sets(self, probability: NDArray[np.floating], coverage: float) -> NDArray[np.bool_]:
@@ -95,6 +105,33 @@ class Calibration:
         See `p_values`. A set may be empty: no class fits as well as it should at this coverage.
         """
         return self.p_values(probability, coverage) > error_rate(coverage)
+
+
+def interpolated_p(scores: NDArray[np.floating], new: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Conformal p-values without steps: ``(g + u) / (n + 1)`` where g of n scores are at least the new one.
+
+    u is where the new score lies between the next smaller and the next larger of the others, from 1 just above the smaller
+    to 0 at the larger; beyond the last of them lie 0 and 1, the ends of a probability.
+
+    Parameters
+    ----------
+    scores
+        Of n training patients, from 0 to 1, ``(n,)``.
+    new
+        Of new patients, beside each training patient, ``(n, n_patients)``.
+
+    Returns
+    -------
+    ``(n_patients,)``.
+    """
+    above = scores[:, None] - new
+    larger = np.where(above >= 0, above, np.inf).min(axis=0)
+    smaller = np.where(above < 0, -above, np.inf).min(axis=0)
+    middle = new.mean(axis=0)
+    larger, smaller = np.where(np.isinf(larger), 1 - middle, larger), np.where(np.isinf(smaller), middle, smaller)
+    gap = larger + smaller
+    u = np.divide(larger, gap, out=np.ones_like(gap), where=gap > 0)
+    return np.asarray(((above >= 0).sum(axis=0) + u) / (len(scores) + 1))
 
 
 def set_figures(
@@ -130,6 +167,7 @@ def set_figures(
         "high": coverage.high,
         "size": float(size.mean()),
         "one_class": float((size == 1).mean()),
+        "one_class_correct": float(covered[size == 1].mean()) if (size == 1).any() else None,
         "empty": float((size == 0).mean()),
         "classes": by_class,
     }

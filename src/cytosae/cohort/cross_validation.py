@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from cytosae.cohort.folds import Folds
 from cytosae.cohort.scores import (
     SCORES,
+    abstention,
     area_under_curve,
     calibration,
     class_scores,
@@ -72,13 +73,25 @@ class Predictions:
         drawn = self.confusions(bootstrap_weights(self.units, draws, seed))
         return Estimate.from_draws(weighted_f1(self.confusions()).mean(), weighted_f1(drawn).mean(axis=0))
 
+    def abstention(self, draws: int, seed: int) -> list[dict[str, float]]:
+        """Accuracy where only the surest patients are answered, in the first division; see `cytosae.cohort.scores`."""
+        rows, weights = self.rows, bootstrap_weights(self.units, draws, seed)
+        return abstention(self.probability[0, rows], self.target[rows], weights[:, rows])
 
-def cross_validate(predictor: Predictor, task: ClassificationTask, folds: Folds, seed: int = 0) -> Predictions:
+
+def cross_validate(
+    predictor: Predictor,
+    task: ClassificationTask,
+    folds: Folds,
+    seed: int = 0,
+    progress: Callable[[int], None] = lambda done: None,
+) -> Predictions:
     """Predict every row in every division."""
     probability = np.full((folds.n_repeats, len(task.target), len(task.classes)), np.nan)
-    for repeat, fold in folds.splits:
+    for done, (repeat, fold) in enumerate(folds.splits, 1):
         test = folds.row_folds[repeat] == fold
         probability[repeat, test] = predictor(~test, test, seed + repeat)
+        progress(done)
     return Predictions(probability, task.target, task.units)
 
 

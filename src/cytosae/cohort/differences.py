@@ -12,6 +12,9 @@ from scipy.stats import false_discovery_control, rankdata
 
 _BLOCK = 2048  # latents that are drawn together
 
+Pairs = list[tuple[NDArray[np.int64], NDArray[np.int64]]]
+"""Rows of the first and of the second group in each stratum."""
+
 
 def make_strata(column: pd.Series | None, n: int, cuts: int = 3) -> NDArray[np.int64]:
     """Groups of patients that are compared only with one another, ``(n,)``.
@@ -81,12 +84,7 @@ def compare(
     codes = np.zeros(len(side), np.int64) if strata is None else np.asarray(strata)
     if patients is not None:
         values, side, codes = _people(values, side, codes, np.asarray(patients))
-    pairs = [(np.flatnonzero((codes == s) & side), np.flatnonzero((codes == s) & ~side)) for s in np.unique(codes)]
-    pairs = [(a, b) for a, b in pairs if len(a) and len(b)]
-    if not pairs:
-        raise ValueError("no stratum has patients of both groups")
-    weights = np.array([len(a) * len(b) / (len(a) + len(b)) for a, b in pairs])
-    weights /= weights.sum()
+    pairs, weights = contrasted(side, codes)
     used = np.concatenate([np.concatenate(pair) for pair in pairs])
     plus, minus = np.zeros(len(side)), np.zeros(len(side))
     for (a, b), weight in zip(pairs, weights, strict=True):
@@ -100,11 +98,27 @@ def compare(
     table["auroc"] = _area(values, pairs)
     table["prevalence"], table["tested"] = occurs, tested
     p = np.full(len(table), np.nan)
-    p[tested] = _permutation_p(values[:, tested], pairs, weights, permutations, seed)
+    p[tested] = permutation_p(values[:, tested], pairs, weights, permutations, seed)
     table["p"], table["fdr"] = p, np.nan
     if tested.any() and permutations:
         table.loc[tested, "fdr"] = false_discovery_control(p[tested])
     return table.rename_axis("latent")
+
+
+def contrasted(side: NDArray[np.bool_], codes: NDArray[np.integer]) -> tuple[Pairs, NDArray[np.float64]]:
+    """The patients of both groups in each stratum that has both, and the weight of the stratum (van Elteren, 1960).
+
+    Raises
+    ------
+    ValueError
+        No stratum has patients of both groups.
+    """
+    pairs = [(np.flatnonzero((codes == s) & side), np.flatnonzero((codes == s) & ~side)) for s in np.unique(codes)]
+    pairs = [(a, b) for a, b in pairs if len(a) and len(b)]
+    if not pairs:
+        raise ValueError("no stratum has patients of both groups")
+    weights = np.array([len(a) * len(b) / (len(a) + len(b)) for a, b in pairs])
+    return pairs, weights / weights.sum()
 
 
 def most_different(table: pd.DataFrame, count: int = 50) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -127,16 +141,13 @@ def _people(
     return means.astype(np.float32), side[first], codes[first]
 
 
-_Pairs = list[tuple[NDArray[np.int64], NDArray[np.int64]]]
-
-
-def _small_sample(pairs: _Pairs) -> float:
+def _small_sample(pairs: Pairs) -> float:
     """Hedges' correction of the effect size for few patients."""
     freedom = sum(len(a) + len(b) - 2 for a, b in pairs)
     return 1 - 3 / (4 * freedom - 1) if freedom > 0 else np.nan
 
 
-def _deviation(values: NDArray[np.float32], pairs: _Pairs) -> NDArray[np.float64]:
+def _deviation(values: NDArray[np.float32], pairs: Pairs) -> NDArray[np.float64]:
     """Pooled standard deviation within groups and strata; NaN where nothing varies."""
     squares, freedom = np.zeros(values.shape[1]), 0
     for rows in (rows for pair in pairs for rows in pair):
@@ -147,7 +158,7 @@ def _deviation(values: NDArray[np.float32], pairs: _Pairs) -> NDArray[np.float64
     return np.where(deviation > 0, deviation, np.nan)
 
 
-def _area(values: NDArray[np.float32], pairs: _Pairs) -> NDArray[np.float64]:
+def _area(values: NDArray[np.float32], pairs: Pairs) -> NDArray[np.float64]:
     """AUROC over the pairs of patients of one stratum, ties counted half."""
     wins, total = np.zeros(values.shape[1]), 0
     for a, b in pairs:
@@ -158,7 +169,7 @@ def _area(values: NDArray[np.float32], pairs: _Pairs) -> NDArray[np.float64]:
 
 
 def _bootstrap(
-    values: NDArray[np.float32], pairs: _Pairs, weights: NDArray[np.float64], draws: int, seed: int
+    values: NDArray[np.float32], pairs: Pairs, weights: NDArray[np.float64], draws: int, seed: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     rng = np.random.default_rng([seed, 1])
     drawn = np.zeros((draws, len(values)), np.float32)
@@ -179,8 +190,8 @@ def _quantiles(
     return low, high
 
 
-def _permutation_p(
-    values: NDArray[np.float32], pairs: _Pairs, weights: NDArray[np.float64], permutations: int, seed: int
+def permutation_p(
+    values: NDArray[np.float32], pairs: Pairs, weights: NDArray[np.float64], permutations: int, seed: int
 ) -> NDArray[np.float64]:
     """Share of permutations within strata with a difference at least as large, the one at hand among them."""
     if not permutations:

@@ -38,6 +38,14 @@ class Folds:
         """Division and fold of every prediction."""
         return [(repeat, int(fold)) for repeat, row in enumerate(self.row_folds) for fold in np.unique(row[row >= 0])]
 
+    @property
+    def row_models(self) -> NDArray[np.int64]:
+        """Place in `splits` of the model that had not seen each row, ``(n_repeats, n_rows)``; negative where none had."""
+        models = np.full(self.row_folds.shape, -1)
+        for place, (repeat, fold) in enumerate(self.splits):
+            models[repeat, self.row_folds[repeat] == fold] = place
+        return models
+
 
 def stratified_folds(
     target: NDArray[np.integer], groups: Sequence[str], splits: int = 5, repeats: int = 5, seed: int = 0

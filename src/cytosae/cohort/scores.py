@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from cytosae.concepts.quality.resampling import Estimate
+
 
 def confusion(
     truth: ArrayLike, predicted: ArrayLike, n_classes: int, weights: ArrayLike | None = None
@@ -112,6 +114,46 @@ def area_under_curve(probability: ArrayLike, truth: ArrayLike, weights: ArrayLik
     occurs = np.isfinite(areas).sum(axis=0)
     mean = np.divide(np.nansum(areas, axis=0), occurs, out=np.full(len(occurs), np.nan), where=occurs > 0)
     return mean[0] if weights is None else mean
+
+
+SHARES = tuple(round(0.1 * tenth, 1) for tenth in range(1, 11))
+"""Shares of the patients that are answered, for `abstention`."""
+
+
+def abstention(probability: ArrayLike, truth: ArrayLike, weights: ArrayLike) -> list[dict[str, float]]:
+    """Accuracy where a model answers only the patients of whom it is surest (El-Yaniv and Wiener, 2010).
+
+    Parameters
+    ----------
+    probability
+        ``(n_rows, n_classes)``.
+    truth
+        ``(n_rows,)``.
+    weights
+        How often each row counts in each bootstrap draw, for intervals, ``(n_draws, n_rows)``.
+
+    Returns
+    -------
+    For each of `SHARES`: ``share`` answered, those of the largest probability first; ``threshold``, the least probability
+    among them; ``accuracy`` with ``low`` and ``high``.
+    """
+    p = np.asarray(probability, float)
+    confidence = p.max(axis=1)
+    order = np.argsort(-confidence, kind="stable")
+    correct = (p.argmax(axis=1) == np.asarray(truth))[order].astype(float)
+    counted = np.vstack([np.ones(len(p)), np.asarray(weights, float)])[:, order]
+    before = np.cumsum(counted, axis=1) - counted
+    rows = []
+    for share in SHARES:
+        # Of the row at which the share is reached only what is still wanted counts.
+        part = np.clip(share * counted.sum(axis=1, keepdims=True) - before, 0, counted)
+        answered = part.sum(axis=1)
+        accuracy = np.divide(part @ correct, answered, out=np.full(len(part), np.nan), where=answered > 0)
+        threshold = confidence[order[part[0] > 0][-1]]
+        found = Estimate.from_draws(accuracy[0], accuracy[1:])
+        columns = {"accuracy": found.value, "low": found.low, "high": found.high}
+        rows.append({"share": share, "threshold": float(threshold), **columns})
+    return rows
 
 
 def calibration(probability: ArrayLike, truth: ArrayLike, bins: int = 8) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+import anndata as ad
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -58,11 +59,20 @@ class Products:
     """The parts of each representation."""
 
     @classmethod
-    def from_barcodes(cls, task: ClassificationTask, representations: Sequence[Representation]) -> Products:
-        """Of some representations of the barcodes."""
+    def from_barcodes(
+        cls, data: ad.AnnData, representations: Sequence[Representation], groups: pd.Series | None = None
+    ) -> Products:
+        """Of some representations of the barcodes; with `groups` (the laboratory of each patient) less each group's mean.
+
+        The mean is over all patients of the group, the predicted ones too: it needs their barcodes, not their classes.
+        """
         kinds = {kind: [(block, kind.transform) for block in kind.blocks] for kind in representations}
         parts = {part for of_kind in kinds.values() for part in of_kind}
-        return cls({part: centred_products(transformed(task.data, *part)) for part in sorted(parts)}, kinds)
+        values: dict[tuple[str, str], NDArray[np.floating]] = {part: transformed(data, *part) for part in sorted(parts)}
+        if groups is not None:
+            codes = pd.factorize(groups.astype(str))[0]
+            values = {part: _centred_within(array, codes) for part, array in values.items()}
+        return cls({part: centred_products(array) for part, array in values.items()}, kinds)
 
     @classmethod
     def from_features(cls, features: NDArray[np.floating]) -> Products:
@@ -87,6 +97,14 @@ class Products:
         for part in self.kinds[kind]:
             total += scales[part[0]] ** 2 * self.parts[part]
         return total
+
+
+def _centred_within(values: NDArray[np.floating], groups: NDArray[np.integer]) -> NDArray[np.float64]:
+    """Values of patients ``(n_rows, n_latents)`` less the mean of each one's group, ``(n_rows,)``."""
+    centred = np.array(values, np.float64)
+    for group in np.unique(groups):
+        centred[groups == group] -= centred[groups == group].mean(axis=0)
+    return centred
 
 
 def candidates(config: ClassifyConfig) -> list[Representation]:

@@ -39,17 +39,16 @@ def conformal_figures(
         Of the patients, by the models of the folds.
     """
     rows, sets = cross_validated_sets(task, folds, products, config, progress)
-    row_folds = folds.row_folds[0]
-    calibration = Calibration.from_predictions(predictions.probability[0], row_folds, task.target)
+    calibration = Calibration.from_predictions(predictions.probability, folds.row_models, task.target)
     own = calibration.by_class(len(task.classes), config.coverage)
-    columns = task.data.obs_names[rows], calibration.target.tolist(), calibration.folds.tolist()
+    columns = task.data.obs_names[rows], calibration.target.tolist(), calibration.models.tolist()
     return {
         "nominal": config.coverage,
         "by_class": [name for name, alone in zip(task.classes, own, strict=True) if alone],
         **set_figures(sets, task.target[rows], task.units[rows], task.classes, config.bootstrap, config.seed),
         "calibration": [
-            {"patient": name, "class": task.classes[c], "fold": fold, "score": score}
-            for name, c, fold, score in zip(*columns, calibration.scores.tolist(), strict=True)
+            {"patient": name, "class": task.classes[c], "models": models, "score": score}
+            for name, c, models, score in zip(*columns, calibration.scores.tolist(), strict=True)
         ],
     }
 
@@ -63,8 +62,8 @@ def cross_validated_sets(
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """The conformal sets of the patients of each fold of the first division, calibrated on the other folds alone.
 
-    The patients of the other folds are divided in their turn; models, choices and scores are those of these inner folds,
-    as a study that had never had the patients would have them.
+    The patients of the other folds are divided in their turn, as often as all were; models, choices and scores are those of
+    these inner folds, as a study that had never had the patients would have them.
 
     Returns
     -------
@@ -77,17 +76,18 @@ def cross_validated_sets(
         test = row_folds == fold
         inner = _inner_folds(task, folds, ~test, config)
         everyone = np.ones(len(test), bool)
-        probability = np.empty((inner.max() + 1, len(test), len(task.classes)))
-        for number in range(len(probability)):
-            fitted = ~test & (inner != number)
-            choice = choose(
-                task, products, fitted, task.target[None], config, config.seed, inner if folds.from_column else None
-            )
-            (probability[number],) = fitted_probabilities(
+        probability = np.empty((len(inner.splits), len(test), len(task.classes)))
+        for model, (repeat, number) in enumerate(inner.splits):
+            divided = inner.row_folds[repeat]
+            fitted = ~test & (divided != number)
+            given = divided if folds.from_column else None
+            choice = choose(task, products, fitted, task.target[None], config, config.seed + repeat, given)
+            (probability[model],) = fitted_probabilities(
                 products, choice, fitted, everyone, task.target[None], len(task.classes)
             )
-        own = probability[inner, np.arange(len(test))] if len(probability) else np.empty((len(test), 0))
-        calibration = Calibration.from_predictions(own, inner, task.target)
+        models = inner.row_models
+        own = probability[models, np.arange(len(test))] if len(probability) else np.empty((*models.shape, 0))
+        calibration = Calibration.from_predictions(own, models, task.target)
         return test, calibration.sets(probability[:, test], config.coverage)
 
     # Ignored here too: the filters of warnings are those of all threads, and each restores what it found.
@@ -100,16 +100,15 @@ def cross_validated_sets(
     return rows, sets[rows]
 
 
-def _inner_folds(
-    task: ClassificationTask, folds: Folds, train: NDArray[np.bool_], config: ClassifyConfig
-) -> NDArray[np.int64]:
-    """Folds of the training rows, numbered from 0, negative for rows without one; ``(n_rows,)``."""
-    inner = np.full(len(train), -1)
+def _inner_folds(task: ClassificationTask, folds: Folds, train: NDArray[np.bool_], config: ClassifyConfig) -> Folds:
+    """Folds of the training rows, drawn as often as those of all, or those of the column; other rows have none."""
     rows = np.flatnonzero(train)
     patients = np.asarray(task.patients)[rows]
     given = folds.row_folds[0][rows]
-    if folds.from_column and len(names := np.unique(given[given >= 0])) > 1:
-        inner[rows] = np.where(given < 0, -1, np.searchsorted(names, given))
+    inner = np.full((folds.n_repeats, len(train)), -1)
+    if folds.from_column and len(np.unique(given[given >= 0])) > 1:
+        inner[:, rows] = given
     elif pd.Series(patients).groupby(task.target[rows]).nunique().max() > 1:  # otherwise nothing to fit and to test
-        inner[rows] = stratified_folds(task.target[rows], list(patients), config.splits, 1, config.seed).row_folds[0]
-    return inner
+        drawn = stratified_folds(task.target[rows], list(patients), config.splits, folds.n_repeats, config.seed)
+        inner[:, rows] = drawn.row_folds
+    return Folds(inner, folds.names, "inside the training patients")

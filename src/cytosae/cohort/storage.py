@@ -54,6 +54,8 @@ def why_other_concepts(path: Path, concepts: Path) -> str | None:
     alike = [inputs for inputs in counted if same_weights(inputs.get("sae"), current["sae"])]
     if not alike:
         return "they count the latents of another autoencoder"
+    if not any(inputs.get("taught") == current.get("taught") for inputs in alike):
+        return "they count other taught concepts"
     if not any(inputs == current for inputs in alike):
         return "they are of other cells or tokens, or of what the table said of these cells before"
     before = about.get("encoding", {})
@@ -99,8 +101,7 @@ def read_barcodes(
     CytosaeError
         The file is missing or holds no barcodes, no such cell type, or barcodes of other concepts.
     """
-    if not path.is_file():
-        raise CytosaeError(f"{path}: no such file. Make it with `cytosae barcodes CONCEPTS -o {path}`.")
+    _check_there(path)
     with reading_hdf5(path, _AGAIN):
         data = ad.read_h5ad(path)
     if data.uns.get("cytosae", {}).get("stage") != "barcodes":
@@ -131,6 +132,24 @@ def read_barcodes(
     chosen = data[(data.obs["cell_type"] == cell_type).to_numpy()].copy()
     chosen.obs_names = pd.Index(chosen.obs_names.str.removesuffix(f" | {cell_type}"))
     return chosen
+
+
+def read_patient_columns(path: Path) -> ad.AnnData:
+    """The columns of the patients of some barcodes alone, without their matrices.
+
+    Raises
+    ------
+    CytosaeError
+        The file is missing or not readable.
+    """
+    _check_there(path)
+    with reading_hdf5(path, _AGAIN), h5py.File(path) as file:
+        return ad.AnnData(obs=read_elem(file["obs"]))
+
+
+def _check_there(path: Path) -> None:
+    if not path.is_file():
+        raise CytosaeError(f"{path}: no such file. Make it with `cytosae barcodes CONCEPTS -o {path}`.")
 
 
 def read_methods(folder: Path) -> dict[str, dict[str, Any]]:

@@ -1,11 +1,21 @@
 from .activations import cell_activations, concept_maps
 from .attribution import CellConcepts, cell_concepts, patch_concepts, tissue_fractions
+from .dictionary import (
+    TAUGHT_FOLDER,
+    check_encoded_with,
+    other_dictionary,
+    read_dictionary,
+    read_taught,
+    same_dictionary,
+    taught_inputs,
+    untaught,
+)
 from .encoding import check_fit, encode, encode_inputs
 from .evaluation import evaluate_study
 from .joining import is_joined_statistics, joined_statistics
 from .panel import draw_panel, expert_panel, is_worklist, stratified_panel
 from .references import ReferenceImages, References, reference_images
-from .schema import ANNOTATION, NAMES, VERDICT
+from .schema import ANNOTATION, NAMES, TAUGHT, VERDICT
 from .statistics import (
     Groups,
     LatentSums,
@@ -16,7 +26,6 @@ from .statistics import (
     mean_activation,
 )
 from .storage import (
-    check_encoded_with,
     concept_files,
     file_name,
     file_names,
@@ -34,6 +43,8 @@ from .storage import (
 __all__ = [
     "ANNOTATION",
     "NAMES",
+    "TAUGHT",
+    "TAUGHT_FOLDER",
     "VERDICT",
     "CellConcepts",
     "Groups",
@@ -61,17 +72,23 @@ __all__ = [
     "joined_statistics",
     "label_entropy",
     "mean_activation",
+    "other_dictionary",
     "patch_concepts",
     "read_activations",
     "read_concepts",
     "read_datasets",
+    "read_dictionary",
     "read_inputs",
     "read_maps",
     "read_names",
     "read_parameters",
     "read_rows",
+    "read_taught",
     "reference_images",
+    "same_dictionary",
     "stratified_panel",
     "stream_concepts",
+    "taught_inputs",
     "tissue_fractions",
+    "untaught",
 ]

@@ -16,6 +16,7 @@ from cytosae.artefacts import MANIFEST, FileRecord, Manifest, claim, disk_errors
 from cytosae.cells import metadata_digest
 from cytosae.concepts import schema
 from cytosae.concepts.cell_ranges import RANGES, CellRanges, remove_ranges
+from cytosae.concepts.dictionary import taught_inputs
 from cytosae.concepts.position import position_shares
 from cytosae.concepts.reduction import CellTable, Statistics
 from cytosae.concepts.references import References
@@ -26,6 +27,7 @@ from cytosae.console import progress, say
 from cytosae.engines import Engine, LocalEngine, Partition
 from cytosae.errors import CytosaeError
 from cytosae.sae import SAE
+from cytosae.sae.taught import Taught, TaughtSAE, check_frame, token_frame
 from cytosae.settings import EncodeConfig, to_stored
 from cytosae.tokens import Layout, TokenSource
 
@@ -42,6 +44,8 @@ def check_fit(layout: Layout, sae: SAE) -> None:
             f"The tokens are {layout.n_tokens} an image, the autoencoder takes {len(sae.position_offset)}, which it centres "
             "by position. Embed the cells as those that it was trained on."
         )
+    if isinstance(sae, TaughtSAE):
+        check_frame(sae.taught.frame, token_frame(layout.backbone, sae.position_offset))
     trained = sae.metadata.get("backbone")
     if not trained:
         say("concepts: the autoencoder does not say on which backbone it was trained; its width fits")
@@ -61,9 +65,10 @@ def _name(about: dict[str, Any], setting: str) -> str:
     return f"{about.get('name')} ({str(about.get('fingerprint'))[:12]})"
 
 
-def encode_inputs(source: TokenSource, sae_digest: str) -> dict[str, str]:
+def encode_inputs(source: TokenSource, sae_digest: str, taught: Taught | None = None) -> dict[str, str]:
     """Digests of what the concepts depend on."""
-    return {"tokens": source.fingerprint, "sae": sae_digest, "cells": metadata_digest(source.cells)}
+    inputs = {"tokens": source.fingerprint, "sae": sae_digest, "cells": metadata_digest(source.cells)}
+    return inputs | taught_inputs(taught)
 
 
 def encode(
@@ -87,7 +92,8 @@ def encode(
     source
         Tokens and their cells.
     sae
-        The autoencoder. The digest of its weights (`cytosae.sae.SAE.weights_digest`) goes into the manifest.
+        The autoencoder, with taught latents (`cytosae.sae.taught.with_taught`) or without. The digest of its weights
+        (`cytosae.sae.SAE.weights_digest`) goes into the manifest.
     folder
         Where the concepts go.
     config
@@ -113,7 +119,8 @@ def encode(
     check_fit(source.layout, sae)
     names = file_names(source.cells["dataset"].unique().tolist())
     claim(folder, "concepts", [file for name in names.values() for file in _files(name)])
-    inputs = encode_inputs(source, sae.weights_digest())
+    taught = sae.taught if isinstance(sae, TaughtSAE) else None
+    inputs = encode_inputs(source, sae.weights_digest(), taught)
     size = source.layout.cells_per_shard
     identity = {"parameters": to_stored(config), "inputs": inputs, "activation": sae.activation.described()}
     ranges = CellRanges.for_inputs(folder.absolute() / RANGES, size, sae.n_latents, identity)
@@ -124,7 +131,7 @@ def encode(
         source.verify()
         (folder / MANIFEST).unlink(missing_ok=True)
         _encode_ranges(encoder, ranges, config.threshold, ranges.missing(source.n_cells), engine)
-        return _finish(encoder, ranges, config, inputs, folder, engine)
+        return _finish(encoder, ranges, config, inputs, folder, engine, taught)
 
 
 def _encode_partition(
@@ -167,6 +174,7 @@ def _finish(
     inputs: dict[str, str],
     folder: Path,
     engine: Engine,
+    taught: Taught | None,
 ) -> dict[str, Any]:
     """From ranges of cells to the files of every data set."""
     source = encoder.source
@@ -180,6 +188,9 @@ def _finish(
         statistics = _reduced(ranges, rows, cell_table, config, engine, dataset)
         var, summary[dataset] = _latent_table(statistics, cell_table, config)
         var[schema.POSITION] = position_shares(encoder, rows, config.draw_seed)
+        if taught is not None and any(taught.names):
+            own = len(var) - len(taught)
+            var[schema.TAUGHT] = pd.Categorical([None] * own + [name or None for name in taught.names])
         kinds = statistics.references.kinds()
         about = _about(source, config, inputs, dataset)
         h5ad, maps = (folder / file for file in _files(name))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from cytosae.artefacts import same_weights
+from cytosae.concepts.dictionary import other_dictionary, same_dictionary
 from cytosae.concepts.schema import STATISTICS
 from cytosae.concepts.storage import read_concepts, read_datasets, read_inputs
 from cytosae.errors import CytosaeError
@@ -38,14 +38,13 @@ def joined_statistics(*folders: Path) -> pd.DataFrame:
     CytosaeError
         Folders of different autoencoders, whose latents have nothing to do with one another; a data set in two folders.
     """
-    first = read_inputs(folders[0])["sae"]
+    first = read_inputs(folders[0])
     tables: dict[str, pd.DataFrame] = {}
     for number, folder in enumerate(folders):
-        if number and not same_weights(sae := read_inputs(folder)["sae"], first):
+        if number and not same_dictionary(inputs := read_inputs(folder), first):
             raise CytosaeError(
-                f"{folder}: encoded with another autoencoder ({sae[:12] or 'unknown'}) than {folders[0]} "
-                f"({first[:12] or 'unknown'}). Latents can only be compared where they are the same: encode both with "
-                "one autoencoder."
+                f"{folder}: encoded with {other_dictionary(inputs, first)} than {folders[0]}. Latents can only be compared "
+                "where they are the same: encode both with one autoencoder and the same taught concepts."
             )
         for name in read_datasets(folder):
             if name in tables:

@@ -26,6 +26,8 @@ POSITION = "position_share"
 """Column of ``var``; earlier versions did not write it."""
 ANNOTATION, VERDICT, NAMES = "annotation", "verdict", "annotation_names"
 """Columns of ``var``, once raters have named latents."""
+TAUGHT = "taught"
+"""Column of ``var``, where concepts were taught."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,7 @@ CONCEPTS = (
         "share of its variance that is the patch's place in the picture (eta squared, of at most 256 drawn cells)",
         "0 to 1",
     ),
+    Entry("var", TAUGHT, "category", "name of the taught concept; missing for latents of the autoencoder"),
     Entry("var", ANNOTATION, "category", "name that most raters gave, after `cytosae annotations apply`"),
     Entry("var", VERDICT, "category", "verdict of more than half of the raters"),
     Entry("var", NAMES, "category", "all names with their raters"),
@@ -163,6 +166,7 @@ BARCODES = (
     Entry("var", "activation_frequency", "float64", "share of the cells of all patients with m_i[s] > 0", "0 to 1"),
     Entry("var", "mean_activation", "float64", "mean of m_i[s] over those cells", "activation"),
     Entry("var", "is_concept", "bool", _STATISTICS[-1].meaning),
+    Entry("var", TAUGHT, "category", "name of the taught concept; missing for latents of the autoencoder"),
     Entry("obsm", "cell_types", "float64", "fractions of the patient's labelled cells, by cell type", "0 to 1"),
     Entry(
         "obsm",

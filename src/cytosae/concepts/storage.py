@@ -23,14 +23,12 @@ from cytosae.artefacts import (
     Manifest,
     digest,
     reading_hdf5,
-    sae_weights_digest,
-    same_weights,
     whole_file,
     writing_hdf5,
 )
 from cytosae.cells.columns import FILE_COLUMNS
 from cytosae.concepts import schema
-from cytosae.concepts.schema import ANNOTATION
+from cytosae.concepts.schema import ANNOTATION, TAUGHT
 from cytosae.errors import CytosaeError
 
 if TYPE_CHECKING:
@@ -248,14 +246,18 @@ def _checked(matrix: Any) -> sp.csr_matrix:
 def read_names(folder: Path, column: str = ANNOTATION) -> dict[int, str]:
     """What raters call the latents, by latent, as ``cytosae annotations apply`` writes it.
 
-    `ANNOTATION` has the name that most raters gave, `NAMES` all names with the raters who gave them.
+    `ANNOTATION` has the name that most raters gave, or under which a concept was taught; `NAMES` all names with the raters
+    who gave them.
     """
-    for dataset in _files(folder):
-        with _open(folder, dataset) as file:
-            if column in file["var"]:
-                names = np.asarray(read_elem(file["var"][column]), dtype=object)
-                return {latent: str(names[latent]) for latent in np.flatnonzero(~pd.isna(names)).tolist()}
-    return {}
+    found: dict[int, str] = {}
+    for source in (TAUGHT, column) if column == ANNOTATION else (column,):
+        for dataset in _files(folder):
+            with _open(folder, dataset) as file:
+                if source in file["var"]:
+                    names = np.asarray(read_elem(file["var"][source]), dtype=object)
+                    found |= {latent: str(names[latent]) for latent in np.flatnonzero(~pd.isna(names)).tolist()}
+                    break
+    return found
 
 
 def concept_files(folder: Path, dataset: str) -> tuple[Path, Path]:
@@ -287,18 +289,8 @@ def read_datasets(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def read_inputs(folder: Path) -> dict[str, str]:
-    """Digests of what the concepts in a folder were made from: ``tokens``, ``sae``, ``cells``."""
+    """Digests of what the concepts in a folder were made from: ``tokens``, ``sae``, ``cells``, and ``taught`` if any are."""
     return dict(_manifest(folder).inputs)
-
-
-def check_encoded_with(sae: Path, concepts: Path) -> None:
-    """Refuse concepts of another autoencoder than the one in the folder `sae`, or of one that nobody knows."""
-    weights, recorded = sae_weights_digest(sae), read_inputs(concepts)["sae"]
-    if not same_weights(weights, recorded):
-        raise CytosaeError(
-            f"{concepts}: made with another autoencoder ({recorded[:12] or 'unknown'}) than the one in {sae} "
-            f"({weights[:12]}). Encode the cells again: `cytosae run` on the study, or `cytosae encode`."
-        )
 
 
 def read_parameters(folder: Path) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from cytosae.analysis import saved_backbone, study_store
 from cytosae.backbones import INPUT_SIZE, Backbone
-from cytosae.concepts import concept_maps
+from cytosae.concepts import concept_maps, read_dictionary
 from cytosae.errors import CytosaeError
 from cytosae.explorer.caching import bounded, once
 from cytosae.explorer.dataset import DataSet
@@ -68,8 +68,7 @@ class Activations:
         return self._sae()
 
     def _read_sae(self) -> SAE:
-        self._reader.check_weights()
-        return SAE.from_pretrained(self._reader.folder / "sae", decoder=False).requires_grad_(False)
+        return read_dictionary(self._reader.folder, decoder=False).requires_grad_(False)
 
     @property
     def size(self) -> int:

@@ -24,10 +24,12 @@ class Directions:
     ----------
     path
         Weights of an autoencoder, safetensors.
+    taught
+        Directions of taught latents, which come after, ``(n_taught, d_model)``; none if None.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, taught: NDArray[np.float32] | None = None) -> None:
+        self.path, self._taught = path, taught
         self._lock = threading.Lock()
 
     @cached_property
@@ -44,7 +46,16 @@ class Directions:
 
     def _blocks(self) -> Iterator[NDArray[np.float32]]:
         n_latents = self._weights.get_shape()[0]
-        return (self._weights[i : min(i + _BLOCK, n_latents)] for i in range(0, n_latents, _BLOCK))
+        yield from (self._weights[i : min(i + _BLOCK, n_latents)] for i in range(0, n_latents, _BLOCK))
+        if self._taught is not None:
+            yield self._taught
+
+    def _direction(self, latent: int) -> NDArray[np.float32]:
+        own = self._weights.get_shape()[0]
+        if latent >= own and self._taught is not None:
+            return self._taught[latent - own]
+        (direction,) = self._weights[latent : latent + 1]
+        return np.asarray(direction)
 
     @cached_property
     def norms(self) -> NDArray[np.float32]:
@@ -70,7 +81,7 @@ class Directions:
         Latents and their cosines, largest first.
         """
         with self._lock:  # one pass over the weights at a time
-            (direction,) = self._weights[latent : latent + 1]
+            direction = self._direction(latent)
             products = [block @ direction for block in self._blocks()]
             lengths = np.maximum(self.norms * self.norms[latent], np.finfo(np.float32).tiny)
         cosine = np.concatenate(products) / lengths

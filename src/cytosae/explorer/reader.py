@@ -14,7 +14,16 @@ from numpy.typing import NDArray
 
 from cytosae.artefacts import CONFIG, MANIFEST, WEIGHTS, Manifest, read_json, reading_hdf5
 from cytosae.cohort import BARCODES, CLASSIFICATION, COHORT, why_other_concepts
-from cytosae.concepts import check_encoded_with, concept_files, is_common, read_datasets, read_inputs, schema
+from cytosae.concepts import (
+    check_encoded_with,
+    concept_files,
+    is_common,
+    read_datasets,
+    read_inputs,
+    read_taught,
+    schema,
+    untaught,
+)
 from cytosae.concepts.storage import PER_LATENT
 from cytosae.console import say
 from cytosae.errors import CytosaeError, NotFound
@@ -52,7 +61,8 @@ class StudyReader:
         self.datasets: dict[str, DataSet] = {}
         for name in read_datasets(self.folder / "concepts"):
             self.datasets[name] = DataSet(name, *concept_files(self.folder / "concepts", name), self._unchanged)
-        self.directions = Directions(self.folder / "sae" / WEIGHTS)
+        taught = read_taught(self.folder)
+        self.directions = Directions(self.folder / "sae" / WEIGHTS, None if taught is None else taught.directions)
 
     def _unchanged(self) -> None:
         try:
@@ -66,7 +76,7 @@ class StudyReader:
 
     def check_weights(self) -> None:
         """Refuse the study's autoencoder where its concepts are of another one."""
-        check_encoded_with(self.folder / "sae", self.folder / "concepts")
+        check_encoded_with(self.folder)
 
     @cached_property
     def weights_fit(self) -> bool:
@@ -127,7 +137,7 @@ class StudyReader:
     def quality(self) -> pd.DataFrame | None:
         """Quality measures of each concept, by latent; None where they were not measured, or of other concepts."""
         path, manifest = self.folder / "quality" / PER_LATENT, Manifest.load(self.folder / "quality")
-        inputs = read_inputs(self.folder / "concepts")
+        inputs = untaught(read_inputs(self.folder / "concepts"))
         if manifest is None or not path.is_file() or not inputs.items() <= dict(manifest.inputs).items():
             return None
         try:

@@ -2,6 +2,7 @@
 
 from cytosae.report.barcodes import BARCODE_FIGURES, barcode_figures
 from cytosae.report.classification_figures import (
+    abstention_figure,
     calibration_figure,
     confusion_figure,
     method_figure,
@@ -16,6 +17,7 @@ from cytosae.report.cohort import (
 )
 from cytosae.report.curves import training_curves
 from cytosae.report.inline import encode_png, template
+from cytosae.report.outcome_figures import outcome_figure
 from cytosae.report.overlays import enlarge, multiplied, overlay
 from cytosae.report.overview import overview, threshold_counts
 from cytosae.report.page import PAGE, report_inputs, strongest, write_report
@@ -31,6 +33,7 @@ __all__ = [
     "Row",
     "Section",
     "Tile",
+    "abstention_figure",
     "barcode_figures",
     "calibration_figure",
     "comparison_scatter",
@@ -45,6 +48,7 @@ __all__ = [
     "method_figure",
     "multiplied",
     "number",
+    "outcome_figure",
     "overlay",
     "overview",
     "patch_references",

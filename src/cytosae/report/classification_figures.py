@@ -240,6 +240,29 @@ def calibration_figure(
     return figure
 
 
+def abstention_figure(table: pd.DataFrame, *, title: str) -> Figure:
+    """How accurate predictions are where only the surest patients are answered.
+
+    Parameters
+    ----------
+    table
+        A row for each share of patients answered: ``share`` and ``accuracy``, from 0 to 1, with ``low`` and ``high``.
+    title
+        Over the figure.
+    """
+    share, accuracy, low, high = (table[name].to_numpy(dtype=float) for name in ("share", "accuracy", "low", "high"))
+    with drawing(5.4, 3.6) as figure:
+        axes = figure.subplots()
+        axes.fill_between(share, low, high, color=BLUE, alpha=0.2, linewidth=0)
+        axes.plot(share, accuracy, "o-", color=BLUE, markersize=4, linewidth=1.4, clip_on=False)
+        if len(accuracy):
+            axes.axhline(accuracy[-1], color=MUTED, linewidth=0.9, linestyle=_DASHED, label="all answered")
+            axes.legend(loc="lower left", fontsize=8.5)
+        axes.set(xlim=(0, 1.02), ylim=(0, 1.02), xlabel="share of the patients answered", ylabel="accuracy among them")
+        heading(figure, title)
+    return figure
+
+
 def _wilson(hits: NDArray[np.floating], size: NDArray[np.integer]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """The 95 % interval of a share (Wilson, 1927)."""
     z = 1.959964

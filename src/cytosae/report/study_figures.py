@@ -9,7 +9,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from cytosae.artefacts import Manifest, same_weights
-from cytosae.concepts import read_concepts, read_datasets
+from cytosae.concepts import read_concepts, read_datasets, untaught
 from cytosae.concepts.evaluation import read_figures
 from cytosae.report.curves import training_curves
 from cytosae.report.inline import encode_png
@@ -40,7 +40,7 @@ def is_measured(study: Path) -> bool:
     measured, concepts = Manifest.load(study / "quality"), Manifest.load(study / "concepts")
     if measured is None or concepts is None:
         return False
-    known = all(measured.inputs.get(name) == value for name, value in concepts.inputs.items())
+    known = all(measured.inputs.get(name) == value for name, value in untaught(concepts.inputs).items())
     return known and same_weights(measured.inputs["sae"], concepts.inputs["sae"])
 
 

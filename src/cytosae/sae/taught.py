@@ -81,7 +81,7 @@ class Taught:
             names.append(name)
         place = names.index(name)
         row = {"weights": weights, "bias": bias, "directions": direction}
-        arrays = {}
+        arrays: dict[str, Any] = {}
         for key in _ARRAYS:
             before = getattr(self, key)
             values = np.zeros((len(names), *before.shape[1:]), np.float32)
@@ -186,7 +186,7 @@ def token_frame(backbone: Mapping[str, Any], position_offset: Tensor | None) -> 
     """
     frame = {key: backbone.get(key) for key in ("name", "depth", *_FRAME)}
     offset = "" if position_offset is None else hashlib.sha256(position_offset.cpu().numpy().tobytes()).hexdigest()
-    return json.loads(json.dumps({**frame, "offset": offset}))  # type: ignore[no-any-return]
+    return dict(json.loads(json.dumps({**frame, "offset": offset})))
 
 
 def check_frame(given: Mapping[str, Any], expected: Mapping[str, Any]) -> None:

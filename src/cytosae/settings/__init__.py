@@ -2,7 +2,15 @@
 
 from cytosae.settings.concepts import CONCEPT_THRESHOLD, POSITION_SHARE, EncodeConfig, EvaluateConfig
 from cytosae.settings.declaration import SEED, SHORT_SEED, from_stored, stored_names, to_stored
-from cytosae.settings.patients import CHOOSE, BarcodeConfig, ClassifyConfig, CompareConfig, PatientConfig, PredictConfig
+from cytosae.settings.patients import (
+    CHOOSE,
+    BarcodeConfig,
+    ClassifyConfig,
+    CompareConfig,
+    LabelConfig,
+    PatientConfig,
+    PredictConfig,
+)
 from cytosae.settings.teaching import TeachConfig
 from cytosae.settings.tokens import IN_PROCESS, BackboneConfig, EngineConfig, ImageConfig, StoreConfig, intensity_window
 from cytosae.settings.training import OBJECTIVES, PRESETS, TrainConfig
@@ -24,6 +32,7 @@ __all__ = [
     "EngineConfig",
     "EvaluateConfig",
     "ImageConfig",
+    "LabelConfig",
     "PatientConfig",
     "PredictConfig",
     "StoreConfig",

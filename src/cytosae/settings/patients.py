@@ -12,6 +12,13 @@ COVERAGE = 0.9
 """Nominal coverage of conformal sets."""
 _COVERAGE = "share of patients whose conformal set (the classes that a patient may have) is to hold the true class"
 
+CONCEPTS = ("all", "discovered", "approved", "inside", "reproduced", "taught", "untaught")
+"""Which latents are used."""
+_CONCEPTS = (
+    "all; discovered (the test of a concept); approved (experts call it meaningful); inside (less than half of it lies on "
+    "the background); reproduced (comes back in at least half of other trainings); taught (`cytosae teach`); untaught"
+)
+
 
 @dataclass(frozen=True)
 class BarcodeConfig:
@@ -47,12 +54,18 @@ class ClassifyConfig:
         f"of the blocks' values; {CHOOSE}: decided inside the training patients",
         ("none", "log1p", "sqrt", CHOOSE),
     )
+    concepts: str = setting("all", f"latents that may be used: {_CONCEPTS}", CONCEPTS)
+    short: bool = setting(False, "also fit a short model, an elastic net on few concepts, near-duplicates counted once")
     step: float = setting(
         0.5, "distance of the thresholds, log10 of mean activation, from -6 to 0 (Fig. 4A)", minimum=0.05
     )
     permutations: int = setting(200, "classifications of permuted labels, for the null", minimum=0)
     bootstrap: int = setting(1000, "bootstrap draws of the patients, for intervals", minimum=20)
     coverage: float = setting(COVERAGE, _COVERAGE, minimum=0.5, maximum=0.99)
+    untrained: bool = setting(
+        False,
+        "compare with an untrained backbone of the same shape too; takes one pass over the images, kept for later",
+    )
     seed: int = setting(0, "fixes folds, permutations and draws", minimum=0, maximum=SHORT_SEED)
 
     def __post_init__(self) -> None:
@@ -82,6 +95,7 @@ class CompareConfig:
         ("counts", "share", "top"),
     )
     transform: str = setting("none", "of the block's values", ("none", "log1p", "sqrt"))
+    concepts: str = setting("all", f"latents that are compared: {_CONCEPTS}", CONCEPTS)
     prevalence: float = setting(
         0.1, "a latent is tested where it occurs in at least this share of the patients of both groups", minimum=0
     )
@@ -125,6 +139,31 @@ class PredictConfig:
 
     coverage: float = setting(COVERAGE, _COVERAGE, minimum=0.5, maximum=0.99)
     strongest: int = setting(10, "cells listed that carry a prediction most, of each patient at most", minimum=1)
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+@dataclass(frozen=True)
+class LabelConfig:
+    """Settings of cell types that are predicted.
+
+    Raises
+    ------
+    CytosaeError
+        A value out of its range.
+    """
+
+    accuracy: float = setting(
+        0.95,
+        "share of the answered cells that has to be right, on cells of the study whose patients the probe had not seen",
+        minimum=0.5,
+        maximum=1,
+    )
+    examples: int = setting(
+        20_000, "labelled cells that the probe learns from, at most; drawn where there are more", minimum=20
+    )
+    seed: int = setting(0, "fixes folds and draws", minimum=0, maximum=SHORT_SEED)
 
     def __post_init__(self) -> None:
         check(self)

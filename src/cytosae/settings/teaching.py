@@ -21,7 +21,10 @@ class TeachConfig:
         512, "random cells that marks are compared with, and among which the strongest are shown, at most", minimum=16
     )
     precision: float = setting(
-        0.8, "share of the patches above the threshold that are to show the concept", minimum=0.05, maximum=0.99
+        0.9,
+        "share of the patches above the threshold that are to show the concept, by an estimate",
+        minimum=0.05,
+        maximum=0.99,
     )
     teach_seed: int = setting(0, "fixes random cells and folds", minimum=0, maximum=SHORT_SEED)
 

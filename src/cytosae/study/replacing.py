@@ -8,7 +8,7 @@ from pathlib import Path
 from cytosae.artefacts import ANNOTATIONS, make_folder, sae_weights_digest
 from cytosae.cells import read_cells, write_cells
 from cytosae.cohort import COHORT
-from cytosae.concepts import check_fit
+from cytosae.concepts import TAUGHT_FOLDER, check_fit
 from cytosae.console import say
 from cytosae.remembered import FILE as SETTINGS
 from cytosae.sae import SAE
@@ -19,7 +19,16 @@ from cytosae.settings import TrainConfig
 from cytosae.study.listing import Listed
 from cytosae.tokens import Layout
 
-_DEPENDENT = ("concepts", COHORT, "quality", "report", ANNOTATIONS, f"{ANNOTATIONS}-wal", f"{ANNOTATIONS}-shm")
+_DEPENDENT = (
+    "concepts",
+    TAUGHT_FOLDER,
+    COHORT,
+    "quality",
+    "report",
+    ANNOTATIONS,
+    f"{ANNOTATIONS}-wal",
+    f"{ANNOTATIONS}-shm",
+)
 """What means nothing without the autoencoder that it was made with."""
 
 

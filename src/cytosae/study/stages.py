@@ -17,6 +17,7 @@ from cytosae.concepts.cell_ranges import remove_ranges
 from cytosae.console import say
 from cytosae.engines import open_engine
 from cytosae.sae import SAE, import_sae, recorded, train, training_inputs
+from cytosae.sae.taught import Taught, with_taught
 from cytosae.settings import (
     IN_PROCESS,
     BackboneConfig,
@@ -110,16 +111,17 @@ def encoding(
     *,
     device: str,
     engine: EngineConfig = IN_PROCESS,
+    taught: Taught | None = None,
 ) -> Stage:
-    """The concepts of an autoencoder on these tokens."""
+    """The concepts of an autoencoder on these tokens, and those that were taught."""
 
     def make() -> Mapping[str, Any]:
-        sae = SAE.from_pretrained(sae_folder)
+        sae = with_taught(SAE.from_pretrained(sae_folder), taught, config.threshold)
         check_fit(tokens.layout, sae)
         with open_engine(engine) as workers:
             return {"datasets": encode(tokens, sae, folder, config, device=device, engine=workers)}
 
-    inputs = encode_inputs(tokens, sae_weights_digest(sae_folder))
+    inputs = encode_inputs(tokens, sae_weights_digest(sae_folder), taught)
     return Stage(
         "concepts",
         folder,

@@ -15,6 +15,7 @@ from cytosae.artefacts import read_json, refuse_foreign, write_json
 from cytosae.backbones import TINY, Backbone
 from cytosae.cells import is_listing, pixels_digest
 from cytosae.cohort import BARCODES, COHORT
+from cytosae.concepts import read_taught
 from cytosae.locks import locked
 from cytosae.remembered import FILE as SETTINGS
 from cytosae.remembered import write_settings
@@ -213,6 +214,7 @@ class Study:
             self.config.encode,
             device=self.config.backbone.device,
             engine=self.config.engine,
+            taught=read_taught(self.folder),
         )
 
 

@@ -4,6 +4,7 @@ from .judging import Figure, Threshold
 from .learning import Learned, Learner
 from .marks import (
     COLUMNS,
+    NONE,
     NOT,
     THIS,
     WHOLE_CELL,
@@ -19,6 +20,7 @@ from .marks import (
 
 __all__ = [
     "COLUMNS",
+    "NONE",
     "NOT",
     "THIS",
     "WHOLE_CELL",

@@ -12,8 +12,8 @@ from threadpoolctl import threadpool_limits
 
 NEGATIVES = 4000
 """Random patches that a fit takes, at most."""
-STRENGTH = 0.4
-"""Weight of all losses together against the penalty ``|u|^2 / 2``, on features whose mean square is 1."""
+MARK = 0.02
+"""Weight of the loss of a mark against the penalty ``|u|^2 / 2``, on features whose mean square is 1."""
 _DICTIONARY = 0.5
 """Share of the prior that is the dictionary's."""
 _ROUNDS = 6  # of multiple-instance learning, at most
@@ -100,10 +100,16 @@ class Linear:
         return np.asarray(tokens @ self.weights.astype(np.float32) + self.bias)
 
 
-def fit(this: NDArray[np.floating], wrong: NDArray[np.floating], random: NDArray[np.floating], prior: Prior) -> Linear:
+def fit(
+    this: NDArray[np.floating],
+    wrong: NDArray[np.floating],
+    random: NDArray[np.floating],
+    prior: Prior,
+    weights: NDArray[np.floating] | None = None,
+) -> Linear:
     """A logistic regression: marked patches against random ones, with a normal prior on w.
 
-    Random patches weigh as much together as all that are *this*; each that is *not* weighs as much as one that is.
+    Every mark weighs `MARK`; random patches weigh together as much as all that are *this*.
 
     Parameters
     ----------
@@ -111,15 +117,39 @@ def fit(this: NDArray[np.floating], wrong: NDArray[np.floating], random: NDArray
         Tokens marked *this* and *not*, ``(n, d_model)``; of the second there need be none.
     random
         Random patches, ``(n_random, d_model)``, taken as *not*.
+    weights
+        Of the tokens in `this`, in marks; each is one if None.
     """
     x = prior.features(np.concatenate([this, wrong, random]))
     y = np.repeat([1, 0, 0], [len(this), len(wrong), len(random)])
-    each = STRENGTH / (2 * len(this))
-    loss_weights = np.repeat([each, each, STRENGTH / (2 * max(1, len(random)))], [len(this), len(wrong), len(random)])
+    each = np.ones(len(this)) if weights is None else weights
+    rest = np.repeat([1.0, each.sum() / max(1, len(random))], [len(wrong), len(random)])
     with threadpool_limits(1):
-        model = LogisticRegression(C=1.0, max_iter=_STEPS, tol=1e-4).fit(x, y, sample_weight=loss_weights)
-    weights = prior.basis @ model.coef_[0]
-    return Linear(weights, float(model.intercept_[0] - prior.mean @ weights))
+        model = LogisticRegression(C=MARK, max_iter=_STEPS, tol=1e-4)
+        model.fit(x, y, sample_weight=np.concatenate([each, rest]))
+    weights_of_token = prior.basis @ model.coef_[0]
+    return Linear(weights_of_token, float(model.intercept_[0] - prior.mean @ weights_of_token))
+
+
+def silent_on_cls(linear: Linear, cls: NDArray[np.floating], prior: Prior, highest: float) -> Linear:
+    """The same, but that no CLS token scores above `highest`.
+
+    CLS tokens lie far from all patches, in a direction (that of Fisher's discriminant) along which patches hardly differ: w
+    gets as much of it as it takes.
+
+    Parameters
+    ----------
+    cls
+        CLS tokens of random cells, ``(n_cells, d_model)``.
+    """
+    ridge = 1e-6 * np.trace(prior.covariance) / len(prior.covariance)
+    away = cls.mean(axis=0) - prior.mean
+    discriminant = np.linalg.solve(prior.covariance + ridge * np.eye(len(away)), away)
+    along = (cls - prior.mean) @ discriminant
+    if along.min() <= 0:
+        return linear
+    needed = max(0.0, float(((linear(cls) - highest) / along).max()))
+    return Linear(linear.weights - needed * discriminant, linear.bias + needed * float(prior.mean @ discriminant))
 
 
 def fit_bags(
@@ -132,7 +162,8 @@ def fit_bags(
     """The same where some cells are only known to show the concept somewhere: multiple-instance learning.
 
     A first fit takes all patches of such cells; then, in turn, each cell's strongest patches take the place of all, until
-    they no longer change (MI-SVM, Andrews et al. 2002, with `TOP` patches a cell in place of one).
+    they no longer change (MI-SVM, Andrews et al. 2002, with `TOP` patches a cell in place of one). Those of a cell weigh
+    together as one mark.
 
     Parameters
     ----------
@@ -141,7 +172,8 @@ def fit_bags(
     """
     if not bags:
         return fit(this, wrong, random, prior)
-    linear = fit(this if len(this) else np.concatenate(bags), wrong, random, prior)
+    weights = np.repeat([1.0, 1 / len(bags[0])], [len(this), sum(map(len, bags))])
+    linear = fit(np.concatenate([this, *bags]), wrong, random, prior, weights)
     before: list[tuple[int, ...]] = []
     for _ in range(_ROUNDS):
         chosen = [tuple(np.sort(np.argsort(-linear(bag), kind="stable")[:TOP]).tolist()) for bag in bags]
@@ -149,5 +181,6 @@ def fit_bags(
             break
         before = chosen
         strongest = [bag[list(patches)] for bag, patches in zip(bags, chosen, strict=True)]
-        linear = fit(np.concatenate([this, *strongest]), wrong, random, prior)
+        weights = np.repeat([1.0, 1 / TOP], [len(this), TOP * len(bags)])
+        linear = fit(np.concatenate([this, *strongest]), wrong, random, prior, weights)
     return linear

@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from cytosae.teaching.fitting import Linear
-
 FOLDS = 5
+_MOST_ABOVE, _CANDIDATES = 0.6, 60  # largest share of random patches above a threshold, and thresholds that are tried
+_LEAST_FOUND = 0.3  # of the marks, above any of them
+_OWN = 3  # marks that half of the spread of random patches counts for, where few have a spread of their own
 RANDOM_A_MARK = 10
 """Random patches a mark, for the average precision: as if one patch in eleven showed the concept."""
 
@@ -144,29 +145,30 @@ class Threshold:
     """Estimate of the share of random patches that show the concept."""
 
 
-def calibrate(
-    marks: NDArray[np.floating], random: NDArray[np.floating], precision: float, linear: Linear | None = None
-) -> Threshold:
-    """The lowest score above which a stated share of the patches show the concept.
+def calibrate(marks: NDArray[np.floating], random: NDArray[np.floating], precision: float) -> Threshold:
+    """The lowest score above which a stated share of the patches show the concept, by an estimate.
 
-    Of the patches above a score, ``shown * found / random`` show the concept. How many show it at all is not known; it is at
-    most ``random / found`` at every score (Blanchard et al. 2010), and the least of these is taken.
+    Of the patches above a score, ``shown * found / random`` show the concept: `shown` is the share of all patches that do,
+    `found` the share of these above the score, `random` that of all. What share shows it at all is not known; it is at most
+    ``random / found`` at every score (Blanchard, Lee and Scott 2010), and the least of these is taken. For a structure that
+    is rarer than the false alarms this is too much, and the precision less than stated.
 
     Parameters
     ----------
     marks
-        Scores of held-out marks, ``(n_marks,)``.
+        Scores of held-out marks, ``(n_marks,)``, taken as normal.
     random
         Scores of random patches, ``(n_random,)``.
     precision
         The share.
     """
     ordered = np.sort(random)
-    candidates = np.unique(marks)
-    found = (marks[None] >= candidates[:, None]).mean(axis=1)
+    candidates = np.quantile(ordered, 1 - np.geomspace(_MOST_ABOVE, 1.5 / len(ordered), _CANDIDATES))
     above = 1 - (np.searchsorted(ordered, candidates, "left") - 0.5) / len(ordered)
-    enough = found >= min(0.5, found.max())
-    shown = float(np.min((above / found)[enough]))
-    precise = np.flatnonzero(shown * found / above >= precision)
-    best = int(precise[0]) if len(precise) else int(np.argmax(found / above))
+    spread = np.sqrt((len(marks) * marks.var() + _OWN * (random.std() / 2) ** 2) / (len(marks) + _OWN))
+    found = stats.norm.sf(candidates, marks.mean(), spread)
+    usable = np.flatnonzero(found >= min(_LEAST_FOUND, found.max()))
+    shown = float((above / found)[usable].min())
+    precise = usable[(shown * found / above)[usable] >= precision]
+    best = int(precise[0]) if len(precise) else int(usable[np.argmin((above / found)[usable])])
     return Threshold(float(candidates[best]), float(found[best]), float(above[best]), shown)

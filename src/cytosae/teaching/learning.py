@@ -12,7 +12,7 @@ from cytosae.errors import CytosaeError
 from cytosae.sae.taught import THRESHOLD, Taught
 from cytosae.settings import TeachConfig, to_stored
 from cytosae.teaching.background import Background
-from cytosae.teaching.fitting import NEGATIVES, Linear, Prior, fit_bags
+from cytosae.teaching.fitting import NEGATIVES, Linear, Prior, fit_bags, silent_on_cls
 from cytosae.teaching.judging import Figure, HeldOut, Marked, Threshold, calibrate, held_out, mean_over_units
 from cytosae.teaching.marks import WHOLE_CELL, ConceptMarks
 
@@ -76,7 +76,7 @@ class Learner:
     background: Background
     prior: Prior
     random: NDArray[np.float32]
-    """Random patches, ``(n_random, d_model)``, and CLS of the random cells after them."""
+    """Random patches, ``(n_random, d_model)``."""
     random_units: NDArray[np.int64]
 
     @classmethod
@@ -101,9 +101,7 @@ class Learner:
         """
         config = config or TeachConfig()
         if not marks.positive.any():
-            why = (
-                "; ".join(marks.problems) or f"its {len(marks)} marks all say 'not'" if len(marks) else "it has no mark"
-            )
+            why = "; ".join(marks.problems) or f"its {len(marks)} marks all say 'not'"
             raise CytosaeError(
                 f"concept {marks.concept!r}: nothing is marked 'this' ({why}). Mark a patch that shows it."
             )
@@ -118,6 +116,8 @@ class Learner:
         threshold = calibrate(scores[known] if known.any() else seen, random, config.precision)
         typical = float(np.median(scores[known])) if known.any() else float(np.median(seen))
         width = max(typical - threshold.score, 0.1 * float(random.std()), 1e-6)
+        cls = self.background.tokens[:, 0].astype(np.float32)
+        linear = silent_on_cls(linear, cls, self.prior, threshold.score - THRESHOLD * width)
         weights = (linear.weights / width).astype(np.float32)
         bias = (linear.bias - threshold.score) / width + THRESHOLD
         units = evidence.units[: evidence.n_this] if patches else evidence.units
@@ -142,8 +142,7 @@ class Learner:
         bags = [bag for bag, out in zip(evidence.bags, left[evidence.n_this :], strict=True) if not out]
         gone = set(evidence.units[left].tolist())
         wrong = evidence.wrong[[unit not in gone for unit in evidence.wrong_units.tolist()]]
-        random = np.concatenate([self.random[~random_left], self.background.tokens[:, 0].astype(np.float32)])
-        return fit_bags(this, wrong, bags, random, self.prior)
+        return fit_bags(this, wrong, bags, self.random[~random_left], self.prior)
 
     def _judge(self, evidence: _Evidence, config: TeachConfig) -> tuple[HeldOut, str]:
         units, random_units, by = evidence.units, self.random_units, "patient"
@@ -153,13 +152,14 @@ class Learner:
         elif not self.background.cells["patient"].notna().any():
             by = "cell"
 
-        def score(test: NDArray[np.bool_], random_test: NDArray[np.bool_]) -> tuple[NDArray[np.float64], ...]:
+        def score(
+            test: NDArray[np.bool_], random_test: NDArray[np.bool_]
+        ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
             linear = self._fit(evidence, test, random_test)
-            patches = [linear(evidence.this[test[: evidence.n_this]])]
-            patches += [
-                [linear(bag).max()] for bag, out in zip(evidence.bags, test[evidence.n_this :], strict=True) if out
-            ]
-            return np.concatenate(patches), linear(self.random[random_test])
+            bags = [bag for bag, out in zip(evidence.bags, test[evidence.n_this :], strict=True) if out]
+            strongest = np.array([linear(bag).max() for bag in bags])
+            patches = linear(evidence.this[test[: evidence.n_this]])
+            return np.concatenate([patches, strongest]), linear(self.random[random_test])
 
         judged = held_out(Marked(units, random_units), score, config.teach_seed)
         return judged, by if np.isfinite(judged.scores).any() else ""

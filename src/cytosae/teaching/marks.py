@@ -19,10 +19,13 @@ from cytosae.storage import resolve_path
 
 COLUMNS = ("concept", "cell_id", "patch", "mark", "rater", "time")
 """Columns of a table of marks."""
-THIS, NOT = "this", "not"
+THIS, NOT, NONE = "this", "not", "none"
+"""What a mark says; the last takes back what its rater said before."""
 WHOLE_CELL = -1
 """In place of a patch: the cell shows the concept somewhere, or nowhere."""
 _NAMED = 3  # cells that a message names
+MOST = 100
+"""Cells of each kind whose marks are taken from a table or from masks, drawn at random, at most."""
 INSIDE = 0.9
 """Share of a patch that has to be of a tissue for the patch to count as inside it."""
 
@@ -75,8 +78,9 @@ def read_marks(path: Path) -> pd.DataFrame:
     Parameters
     ----------
     path
-        CSV or Parquet with ``concept``, ``cell_id`` and ``mark`` (``this`` or ``not``), and where known ``patch`` (row by
-        row from the top left, from 0; empty for the whole cell), ``rater`` and ``time``. Other columns are kept.
+        CSV or Parquet with ``concept``, ``cell_id`` and ``mark`` (``this``, ``not``, or ``none``, which takes back what
+        the rater said before), and where known ``patch`` (row by row from the top left, from 0; empty for the whole cell),
+        ``rater`` and ``time``. Other columns are kept.
 
     Raises
     ------
@@ -95,9 +99,12 @@ def read_marks(path: Path) -> pd.DataFrame:
                 f"{path}: row {int(np.flatnonzero(empty)[0]) + 1} has no {name}. Give one, or remove it."
             )
     said = table["mark"].astype(str).str.strip().str.casefold()
-    if (other := ~said.isin([THIS, NOT])).any():
+    if (other := ~said.isin([THIS, NOT, NONE])).any():
         row = int(np.flatnonzero(other)[0])
-        raise CytosaeError(f"{path}: row {row + 1} has the mark {table['mark'][row]!r}; expected {THIS!r} or {NOT!r}.")
+        raise CytosaeError(
+            f"{path}: row {row + 1} has the mark {table['mark'][row]!r}; expected {THIS!r}, {NOT!r}, or {NONE!r} to take "
+            "back an earlier one."
+        )
     for name in COLUMNS:
         if name not in table:
             table[name] = None
@@ -125,8 +132,8 @@ def write_marks(path: Path, table: pd.DataFrame) -> None:
 
 
 def joined_marks(*tables: pd.DataFrame) -> pd.DataFrame:
-    """Marks of several tables, the same row once; nothing else is lost."""
-    return pd.concat(tables, ignore_index=True).drop_duplicates(ignore_index=True)
+    """Marks of several tables, later ones after earlier ones, the same row once; nothing else is lost."""
+    return pd.concat(tables, ignore_index=True).drop_duplicates(keep="last", ignore_index=True)
 
 
 def usable_marks(table: pd.DataFrame, cells: pd.DataFrame, n_patches: int) -> list[ConceptMarks]:
@@ -158,7 +165,7 @@ def usable_marks(table: pd.DataFrame, cells: pd.DataFrame, n_patches: int) -> li
             f"{n_patches} patches. The marks are of a backbone with another grid."
         )
     ids = pd.Index(cells["cell_id"].astype(str))
-    ordered = table.assign(row=ids.get_indexer(table["cell_id"].astype(str)))
+    ordered = table.assign(row=ids.get_indexer(pd.Index(table["cell_id"].astype(str))))
     if ordered["time"].notna().any():
         ordered = ordered.sort_values("time", kind="stable", na_position="first")
     ordered = ordered.assign(patch=ordered["patch"].fillna(WHOLE_CELL).astype(int), rater=ordered["rater"].fillna(""))
@@ -172,6 +179,7 @@ def _of_concept(concept: str, marks: pd.DataFrame) -> ConceptMarks:
         names = marks["cell_id"][gone].unique()
         problems.append(f"{int(gone.sum())} marks are on cells that this study does not have ({_some(names)})")
     known = marks[~gone].drop_duplicates(["row", "patch", "rater"], keep="last")
+    known = known[known["mark"] != NONE]
     by_place = known.groupby(["row", "patch"], sort=True)["mark"].nunique()
     disputed = {place for place, kinds in by_place.items() if kinds > 1}
     one = known.drop_duplicates(["row", "patch"]).sort_values(["row", "patch"], kind="stable")
@@ -204,7 +212,7 @@ def _some(names: Iterable[object]) -> str:
 
 
 def marks_from_column(
-    cells: pd.DataFrame, column: str, value: str, concept: str | None = None, rater: str | None = None
+    cells: pd.DataFrame, column: str, value: str, concept: str | None = None, *, most: int = MOST, seed: int = 0
 ) -> pd.DataFrame:
     """Marks of whole cells from a column of the table of cells, or of expert attributes (`cytosae.cells.read_attributes`).
 
@@ -218,6 +226,8 @@ def marks_from_column(
         Such as ``label`` and ``monocyte``, or ``granularity`` and ``yes``.
     concept
         Name of the concept; that of column and value if None.
+    most, seed
+        So many cells of either kind, at most, and what fixes their draw.
 
     Raises
     ------
@@ -229,17 +239,27 @@ def marks_from_column(
             f"marks from {column!r}: the cells have no such column; they have {', '.join(cells.columns)}."
         )
     known = cells[cells[column].notna()]
-    values = known[column].astype(str)
-    if not (values == value).any():
-        shown = ", ".join(sorted(values.unique())[:20])
+    has = known[column].astype(str).to_numpy() == value
+    if not has.any():
+        shown = ", ".join(sorted(known[column].astype(str).unique())[:20])
         raise CytosaeError(f"marks from {column}={value}: no cell has this value; there are {shown}.")
-    said = np.where(values == value, THIS, NOT)
+    ids = known["cell_id"].astype(str).to_numpy()
+    rng = np.random.default_rng([seed, 14])
     name = concept or f"{column}: {value}"
-    return marks_table(((name, cell, None, mark) for cell, mark in zip(known["cell_id"], said, strict=True)), rater)
+    drawn = (
+        (mark, np.sort(rng.permutation(np.flatnonzero(which))[:most])) for mark, which in ((THIS, has), (NOT, ~has))
+    )
+    return marks_table((name, ids[cell], None, mark) for mark, chosen in drawn for cell in chosen)
 
 
 def marks_from_masks(
-    cells: pd.DataFrame, grid: tuple[int, int], tissue: str = "nucleus", concept: str | None = None
+    cells: pd.DataFrame,
+    grid: tuple[int, int],
+    tissue: str = "nucleus",
+    concept: str | None = None,
+    *,
+    most: int = MOST,
+    seed: int = 0,
 ) -> pd.DataFrame:
     """Marks of patches from masks: inside a tissue is *this*, outside of it *not*, at its edge neither.
 
@@ -251,6 +271,10 @@ def marks_from_masks(
         Rows and columns of patches.
     tissue
         One of `cytosae.cells.TISSUES`.
+    concept
+        Name of the concept; that of the tissue if None.
+    most, seed
+        So many cells, at most, and what fixes their draw.
 
     Raises
     ------
@@ -262,8 +286,9 @@ def marks_from_masks(
     masked = cells[cells["mask"].notna()] if "mask" in cells else cells[:0]
     if not len(masked):
         raise CytosaeError("marks from masks: no cell has a mask. Add a column 'mask' to the table of cells.")
+    chosen = masked.iloc[np.sort(np.random.default_rng([seed, 14]).permutation(len(masked))[:most])]
     rows: list[tuple[str, str, int | None, str]] = []
-    for cell, path in zip(masked["cell_id"].astype(str), masked["mask"].astype(str), strict=True):
+    for cell, path in zip(chosen["cell_id"].astype(str), chosen["mask"].astype(str), strict=True):
         share = patch_tissues(resolve_path(path), grid)[TISSUES.index(tissue)].ravel()
         rows += [(concept or tissue, cell, int(patch), THIS) for patch in np.flatnonzero(share >= INSIDE)]
         rows += [(concept or tissue, cell, int(patch), NOT) for patch in np.flatnonzero(share == 0)]

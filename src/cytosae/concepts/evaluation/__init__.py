@@ -26,13 +26,14 @@ from cytosae.artefacts import (
 )
 from cytosae.backbones import Backbone
 from cytosae.cells import read_attributes
+from cytosae.concepts.dictionary import check_encoded_with, untaught
 from cytosae.concepts.evaluation import images, labels, latents
 from cytosae.concepts.evaluation.registry import Evaluation, Measure
 from cytosae.concepts.evaluation.sampling import LATENT_METHOD, draw_sample
 from cytosae.concepts.evaluation.table import FIGURES, read_figures
 from cytosae.concepts.joining import joined_statistics
 from cytosae.concepts.quality import Finish
-from cytosae.concepts.storage import PER_LATENT, check_encoded_with, read_inputs
+from cytosae.concepts.storage import PER_LATENT, read_inputs
 from cytosae.errors import CytosaeError
 from cytosae.sae import SAE
 from cytosae.settings import EvaluateConfig, to_stored
@@ -107,9 +108,10 @@ def evaluate_study(
     """
     config = config or EvaluateConfig()
     concepts_folder = folder / "concepts"
-    check_encoded_with(folder / "sae", concepts_folder)
+    check_encoded_with(folder)
     sae = SAE.from_pretrained(folder / "sae")
     statistics = joined_statistics(concepts_folder)
+    statistics = statistics.iloc[: sae.n_latents]  # taught ones, which come after, are judged when they are learned
     concepts = np.flatnonzero(statistics["all", "datasets"].to_numpy() > 0)
     if len(concepts) < 2:
         raise CytosaeError(
@@ -163,8 +165,8 @@ def _finish(backbone: Backbone | None, sae: SAE) -> Finish | None:
 
 
 def quality_inputs(folder: Path, attributes: Path | None, against: Sequence[Path]) -> dict[str, str]:
-    """Digests of what the measures depend on."""
-    inputs = read_inputs(folder / "concepts")
+    """Digests of what the measures depend on; they are of the autoencoder's own latents, whatever is taught beside them."""
+    inputs = untaught(read_inputs(folder / "concepts"))
     if attributes is not None:
         inputs["attributes"] = sha256_file(attributes)
     for number, other in enumerate(against, 1):

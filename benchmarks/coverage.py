@@ -1,0 +1,127 @@
+"""Do conformal sets cover the true class of new patients as often as they say? Many drawn cohorts, the whole procedure.
+
+``python -m benchmarks.coverage -o FOLDER`` draws barcodes of training patients and of as many new ones, with classes of
+several sizes and signals of several strengths; divides, chooses and fits as `cytosae classify` does; and counts how
+often the sets hold the class of new patients. A cohort is a line of ``FOLDER/coverage.jsonl``; what is there is not made
+again. The intervals are over cohorts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from itertools import product
+from pathlib import Path
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+
+from cytosae.cohort import (
+    Calibration,
+    Folds,
+    Products,
+    candidates,
+    choose,
+    classification_task,
+    stratified_folds,
+)
+from cytosae.cohort.selection import fitted_probabilities
+from cytosae.concepts.quality.resampling import Estimate
+from cytosae.settings import ClassifyConfig
+
+CLASSES, LATENTS, CELLS = 3, 300, 50
+SIZES, SIGNALS = (12, 18, 29), (1.08, 1.15, 1.25)
+"""Training patients of each class; factor by which the ten latents of a class are raised."""
+
+
+def drawn(per_class: int, signal: float, seed: int) -> ad.AnnData:
+    """Barcodes of training patients and, after them, of as many new ones."""
+    rng = np.random.default_rng([seed, per_class])
+    n = 2 * CLASSES * per_class
+    target = np.arange(n) % CLASSES
+    share = np.broadcast_to(rng.uniform(0.05, 0.9, LATENTS), (n, LATENTS)).copy()
+    for c in range(CLASSES):
+        share[target == c, 10 * c : 10 * c + 10] *= signal
+    own = np.clip(share * np.exp(rng.normal(0, 0.2, share.shape)), 0, 1)  # patients differ
+    active = rng.binomial(CELLS, own)
+    names = [f"P{i}" for i in range(n)]
+    obs = pd.DataFrame({"patient": names, "n_cells": CELLS, "diagnosis": [f"class {c}" for c in target]}, index=names)
+    layers = {"share": active / CELLS, "top": np.minimum(active, 5) * rng.uniform(1, 4, active.shape)}
+    data = ad.AnnData((20 * active / CELLS).astype(np.float32), obs, layers=layers)
+    for name in ("active_cells", "mean_activation"):
+        data.layers[name] = active
+    return data
+
+
+def measured(data: ad.AnnData, seed: int, coverage: float) -> dict[str, dict[str, float]]:
+    """Coverage and mean size of the sets of the new patients: by one division of the training patients, and by five."""
+    config = ClassifyConfig(permutations=0, coverage=coverage, seed=seed)
+    task = classification_task(data, "diagnosis")
+    train = np.arange(data.n_obs) < data.n_obs // 2
+    products = Products.from_barcodes(task.data, candidates(config))
+    rows = np.flatnonzero(train)
+    folds = stratified_folds(
+        task.target[train], [task.patients[row] for row in rows], config.splits, config.repeats, config.seed
+    )
+    everyone = np.ones(len(train), bool)
+    probability = np.empty((len(folds.splits), len(train), CLASSES))
+    for model, (repeat, fold) in enumerate(folds.splits):
+        fitted = np.zeros(len(train), bool)
+        fitted[rows] = folds.row_folds[repeat] != fold
+        choice = choose(task, products, fitted, task.target[None], config, config.seed + repeat)
+        (probability[model],) = fitted_probabilities(products, choice, fitted, everyone, task.target[None], CLASSES)
+    return {
+        f"{n} divisions": _counted(probability, folds, n, task.target, train, coverage) for n in (1, config.repeats)
+    }
+
+
+def _counted(
+    probability: NDArray[np.float64],
+    folds: Folds,
+    divisions: int,
+    target: NDArray[np.int64],
+    train: NDArray[np.bool_],
+    coverage: float,
+) -> dict[str, float]:
+    models = folds.row_models[:divisions]
+    own = probability[models, np.flatnonzero(train)]
+    calibration = Calibration.from_predictions(own, models, target[train])
+    sets = calibration.sets(probability[:, ~train], coverage)
+    covered = sets[np.arange(len(sets)), target[~train]]
+    return {"coverage": float(covered.mean()), "size": float(sets.sum(axis=1).mean())}
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("--cohorts", type=int, default=100, help="of each size and signal")
+    parser.add_argument("--coverage", type=float, default=0.9)
+    given = parser.parse_args()
+    given.output.mkdir(parents=True, exist_ok=True)
+    path = given.output / "coverage.jsonl"
+    done = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+    made = {(line["patients"], line["signal"], line["seed"], line["nominal"]) for line in done}
+    with path.open("a") as file, threadpool_limits(1):
+        for seed, per_class, signal in product(range(given.cohorts), SIZES, SIGNALS):
+            if (per_class, signal, seed, given.coverage) in made:
+                continue
+            found = measured(drawn(per_class, signal, seed), seed, given.coverage)
+            line = {"patients": per_class, "signal": signal, "seed": seed, "nominal": given.coverage}
+            done += [line | {"by": by, **figures} for by, figures in found.items()]
+            for one in done[-len(found) :]:
+                print(json.dumps(one), file=file, flush=True)
+    table = pd.DataFrame(done)
+    for key, rows in table.groupby(["nominal", "by", "patients", "signal"]):
+        estimate = Estimate.mean(rows["coverage"], 1000)
+        print(
+            *key, f"{estimate.value:.3f} ({estimate.low:.3f} to {estimate.high:.3f}), size {rows['size'].mean():.2f}",
+            f"{len(rows)} cohorts",
+        )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

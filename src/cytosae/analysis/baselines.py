@@ -1,0 +1,72 @@
+"""The same patients described without concepts: what barcodes have to be ahead of."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import anndata as ad
+import numpy as np
+from numpy.typing import NDArray
+
+from cytosae.analysis.untrained_baseline import UNTRAINED, untrained_baseline
+from cytosae.cells import read_table
+from cytosae.cohort import Bags, colour_histograms, patient_tokens, predicted_fractions, rows_of_cells
+from cytosae.errors import CytosaeError
+from cytosae.settings import ClassifyConfig
+from cytosae.tokens import TokenStore
+
+
+def check_untrained(config: ClassifyConfig, tokens: Path | None) -> None:
+    """Raise a CytosaeError where an untrained backbone is asked for, and no tokens say which backbone."""
+    if config.untrained and tokens is None:
+        raise CytosaeError("--untrained: needs --tokens, which say which backbone it is and where the images are.")
+
+
+def baseline_features(
+    tokens: Path | None,
+    data: ad.AnnData,
+    folder: Path,
+    config: ClassifyConfig,
+    device: str,
+    labels: Path | None = None,
+) -> tuple[dict[str, NDArray[np.floating]], Bags | None]:
+    """Features of each baseline, ``(n_rows, n_features)`` by its name, and the cells in bags.
+
+    Parameters
+    ----------
+    tokens
+        Of the cells; without them there are the fractions of the cell types alone.
+    data
+        Barcodes of the patients.
+    folder
+        Where the tokens of an untrained backbone are kept.
+    config
+        Settings.
+    device
+        Where an untrained backbone runs.
+    labels
+        Table of `cytosae label`, for the fractions that the probe predicts.
+    """
+    features: dict[str, NDArray[np.floating]] = {}
+    bags = None
+    if tokens is not None:
+        source = TokenStore(tokens)
+        described = patient_tokens(source, data)
+        bags = described.bags
+        features |= described.pooled()
+        colours = colour_histograms(source.cells, rows_of_cells(source.cells, data), data.n_obs)
+        features |= {} if colours is None else {"colour histogram": colours}
+        if config.untrained:
+            features |= untrained_baseline(source, data, folder / UNTRAINED, seed=config.seed, device=device)
+    if "cell_types" in data.obsm:
+        features["cell-type fractions"] = np.nan_to_num(data.obsm["cell_types"])
+    if labels is not None:
+        table = read_table(labels)
+        if missing := [name for name in ("dataset", "patient") if name not in table]:
+            raise CytosaeError(f"--labels {labels}: has no column {missing[0]!r}. Give labels.csv of `cytosae label`.")
+        known = table[table["patient"].notna()].reset_index(drop=True)
+        fractions, types = predicted_fractions(known, rows_of_cells(known, data), data.n_obs)
+        if not types:
+            raise CytosaeError(f"--labels {labels}: has no columns 'p TYPE'. Give labels.csv of `cytosae label`.")
+        features["cell-type fractions, predicted"] = fractions
+    return features, bags

@@ -1,0 +1,191 @@
+"""Cell types of new cells, predicted by a study whose cells have labels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from cytosae.analysis.viewing import saved_backbone, study_store
+from cytosae.artefacts import FileRecord, Manifest, claim, refuse_strangers, remove_outdated, write_csv, write_json
+from cytosae.cells import metadata_digest, pixels_digest
+from cytosae.cohort import CELL_TYPE_LEAST, CellProbe, fit_probe
+from cytosae.concepts import (
+    cell_activations,
+    check_fit,
+    read_activations,
+    read_concepts,
+    read_datasets,
+    read_dictionary,
+    read_inputs,
+    read_parameters,
+)
+from cytosae.concepts.work_units import BATCH, Encoder
+from cytosae.console import progress, say
+from cytosae.errors import CytosaeError
+from cytosae.sae import SAE
+from cytosae.settings import ImageConfig, LabelConfig, to_stored
+from cytosae.study import look_at, rendered
+from cytosae.tokens import LiveTokens, store_layout
+
+TABLE, RESULT, CELLS = "labels.csv", "labels.json", "cells.parquet"
+STATED = "stated_label"
+
+
+def label_cells(
+    source: Path,
+    study: Path,
+    folder: Path,
+    config: LabelConfig | None = None,
+    *,
+    columns: Mapping[str, str] | None = None,
+    strict: bool = False,
+    images: ImageConfig | None = None,
+    device: str = "auto",
+    weights: Path | None = None,
+) -> dict[str, Any]:
+    """Predict the type of each cell from its concepts, by a probe that learns from the labelled cells of a study.
+
+    Parameters
+    ----------
+    source
+        Cells, see `cytosae.cells.read_source`.
+    study
+        A study with labelled cells; their concepts, its autoencoder and its backbone are used.
+    folder
+        Where ``labels.csv`` goes, a table of the cells with ``label`` (empty where the probe abstains), ``predicted``,
+        ``probability`` and ``p TYPE`` of every type, which `cytosae run` takes as it is; ``labels.json`` with the figures of
+        the probe on unseen patients; and the listing of the cells.
+    config
+        Settings.
+    columns, strict, images
+        See `cytosae.study.look_at`.
+    device, weights
+        See `cytosae.analysis.saved_backbone`.
+
+    Raises
+    ------
+    CytosaeError
+        A study without labels of two types, or of another backbone than can be loaded; what the listing of cells raises.
+    """
+    config = config or LabelConfig()
+    names = [TABLE, RESULT, CELLS, "cells.rejected.csv"]
+    refuse_strangers(folder, "labels", names)
+    sae = read_dictionary(study, decoder=False)
+    probe, used = _probe(study, config)
+    backbone = saved_backbone(study, device, weights)
+    layout = store_layout(backbone.info, study_store(study))
+    check_fit(layout, sae)
+    listed = look_at(
+        rendered(source, folder / "cohort"),
+        folder / CELLS,
+        columns=columns,
+        strict=strict,
+        drop_missing=True,
+        images=images,
+    )
+    claim(folder, "labels", names)
+    listing = listed.write()
+    cells = listed.cells.reset_index(drop=True)
+    threshold = float(read_parameters(study / "concepts")["threshold"])
+    probability = _probabilities(probe, sae, threshold, LiveTokens(cells, lambda: backbone, layout), device)
+    table = _table(cells, probe, probability)
+    answered = table["label"].notna()
+    result: dict[str, Any] = {
+        "cells": len(table),
+        "labelled": int(answered.sum()),
+        "abstained": int((~answered).sum()),
+        "rejected": listing["rejected"],
+        "threshold": probe.threshold,
+        "types": {str(name): int(count) for name, count in table["label"].value_counts().items()},
+        "probe": probe.figures,
+        "left_out": used,
+    }
+    if STATED in table and (both := answered & table[STATED].notna()).any():
+        result["agreement"] = float((table.loc[both, "label"] == table.loc[both, STATED].astype(str)).mean())
+    if not answered.any():
+        say(f"label: no cell is sure enough; of unseen patients' cells {probe.figures['accuracy']:.0%} are right")
+    write_csv(folder / TABLE, table)
+    inputs = {"cells": metadata_digest(cells), "images": pixels_digest(cells), **read_inputs(study / "concepts")}
+    write_json(folder / RESULT, {**result, "inputs": inputs, "parameters": to_stored(config)})
+    written = [name for name in names if (folder / name).is_file()]
+    outputs = {name: FileRecord.from_file(folder / name) for name in written}
+    Manifest("labels", to_stored(config), inputs, outputs, {"cells": len(table)}).save(folder)
+    remove_outdated(folder, "labels", names)
+    return {**result, "table": f"{folder / TABLE}"}
+
+
+def _probe(study: Path, config: LabelConfig) -> tuple[CellProbe, dict[str, int]]:
+    """The probe, and the types that have too few cells for it."""
+    concepts = study / "concepts"
+    tables = []
+    for dataset in read_datasets(concepts):
+        obs = read_concepts(concepts, dataset, matrices=False).obs
+        if "label" not in obs:
+            continue
+        patient = obs["patient"].astype(object) if "patient" in obs else pd.Series(None, obs.index, dtype=object)
+        own = pd.DataFrame({"row": np.arange(len(obs)), "label": obs["label"].astype(object), "patient": patient})
+        tables.append(own[own["label"].notna()].assign(dataset=dataset))
+    cells = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=["label"])
+    sizes = cells["label"].value_counts()
+    few = {str(name): int(size) for name, size in sizes.items() if size < CELL_TYPE_LEAST}
+    cells = cells[~cells["label"].isin(list(few))]
+    if cells["label"].nunique() < 2:
+        known = ", ".join(f"{name} ({size})" for name, size in sizes.items()) or "no labels"
+        raise CytosaeError(
+            f"{concepts}: cells of two types with at least {CELL_TYPE_LEAST} cells each are needed to learn from; there are "
+            f"{known}. Give another study with --from."
+        )
+    if len(cells) > config.examples:
+        cells = cells.iloc[np.sort(np.random.default_rng(config.seed).permutation(len(cells))[: config.examples])]
+    parts = []
+    for dataset, own in cells.groupby("dataset", sort=False):
+        parts.append(read_activations(concepts, str(dataset), own["row"].to_numpy())[0])
+    ordered = pd.concat([own for _, own in cells.groupby("dataset", sort=False)])
+    names = ordered["dataset"].astype(str) + "\n" + ordered["patient"].astype(str)
+    codes = pd.factorize(names.where(ordered["patient"].notna()))[0]
+    try:
+        probe = fit_probe(
+            sp.csr_matrix(sp.vstack(parts)),
+            ordered["label"].astype(str).tolist(),
+            codes,
+            config.accuracy,
+            seed=config.seed,
+        )
+    except ValueError as error:
+        raise CytosaeError(f"{concepts}: {error}. Give another study with --from.") from error
+    return probe, few
+
+
+def _probabilities(
+    probe: CellProbe, sae: SAE, threshold: float, source: LiveTokens, device: str
+) -> NDArray[np.float64]:
+    """Of all cells, batch by batch."""
+    encoder = Encoder.from_sae(source, sae, device)
+    model = encoder.sae()
+    batches = [np.arange(i, min(i + BATCH, source.n_cells)) for i in range(0, source.n_cells, BATCH)]
+    found = []
+    with progress("label", source.n_cells, "cells") as bar:
+        for tokens in encoder.source.stream(batches):
+            found.append(probe.probabilities(cell_activations(model, tokens, threshold, encoder.precision)[0]))
+            bar.to(bar.done + len(tokens))
+    return np.concatenate(found)
+
+
+def _table(cells: pd.DataFrame, probe: CellProbe, probability: NDArray[np.float64]) -> pd.DataFrame:
+    files = [name for name in cells if str(name).startswith("file_") or name in ("width", "height")]
+    table = cells.drop(columns=files)
+    if table["label"].notna().any():
+        table[STATED] = table["label"]
+    best = probability.argmax(axis=1)
+    table["label"] = pd.Series(probe.labels(probability), table.index, dtype=object)
+    table["predicted"] = [probe.classes[c] for c in best]
+    table["probability"] = probability.max(axis=1)
+    chances = pd.DataFrame(probability, table.index, columns=[f"p {name}" for name in probe.classes])
+    unknown = [name for name in table if name != "label" and table[name].isna().all()]
+    return pd.concat([table.drop(columns=unknown), chances], axis=1)

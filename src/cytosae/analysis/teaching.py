@@ -1,0 +1,175 @@
+"""Teach a study concepts: learn them from marks, keep them beside the autoencoder, and encode the cells with them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from cytosae.analysis.viewing import study_tokens
+from cytosae.artefacts import FileRecord, Manifest, claim, digest, sae_weights_digest
+from cytosae.cells import read_cells
+from cytosae.cohort import CLASSIFICATION, COHORT
+from cytosae.concepts import TAUGHT_FOLDER, read_taught
+from cytosae.console import say
+from cytosae.errors import CytosaeError
+from cytosae.locks import locked
+from cytosae.remembered import read_settings
+from cytosae.sae import SAE
+from cytosae.sae.taught import TAUGHT, Taught, token_frame
+from cytosae.settings import BarcodeConfig, EncodeConfig, TeachConfig, to_stored
+from cytosae.study import stages
+from cytosae.teaching import Background, Learned, Learner, joined_marks, read_marks, usable_marks, write_marks
+from cytosae.tokens import TokenSource
+
+MARKS = "marks.csv"
+"""All marks that a study was given, beside its taught concepts."""
+
+
+def teach(
+    study: Path,
+    marks: pd.DataFrame | None = None,
+    config: TeachConfig | None = None,
+    *,
+    taught: Path | None = None,
+    remove: Sequence[str] = (),
+    update: bool = True,
+    device: str = "auto",
+) -> dict[str, Any]:
+    """Teach a study concepts.
+
+    Leaves ``taught/taught.safetensors``, which can be shared, and ``taught/marks.csv``; then encodes the cells again, so
+    that counts, statistics, barcodes and the report have the taught concepts as further latents. The autoencoder stays as
+    it is.
+
+    Parameters
+    ----------
+    study
+        Its folder.
+    marks
+        A table of marks (`cytosae.teaching.read_marks`); they are added to those that the study has. Concepts that it names
+        are learned, anew where they were before.
+    config
+        Settings.
+    taught
+        File of taught concepts from another study of the same backbone, layer and frame.
+    remove
+        Names of taught concepts to remove. Their numbers stay, as those of silent latents; their marks stay as well.
+    update
+        False leaves the encoding to the next ``cytosae run``.
+    device
+        Where the backbone runs if tokens are not on disk, and the encoder.
+
+    Returns
+    -------
+    Figures of each concept that was learned, the names of all taught concepts with their latents, and the figures of the
+    stages that ran.
+
+    Raises
+    ------
+    CytosaeError
+        No such study; marks of another grid; a concept of which nothing is marked *this*; a file for other tokens; a name
+        that is not there. Nothing is changed then.
+    """
+    config = config or TeachConfig()
+    for name in ("cells.parquet", "backbone.json"):
+        if not (study / name).is_file():
+            raise CytosaeError(f"{study / name}: missing. Give the folder of a finished study, made by `cytosae run`.")
+    with locked(study):
+        own = SAE.from_pretrained(study / "sae")
+        with study_tokens(study, device=device) as source:
+            current = _current(study, source, own)
+            for name in remove:
+                current = current.without(name)
+            if taught is not None:
+                current = current.merged(_for_this_study(taught, current))
+            known = _stored_marks(study)
+            learned: list[Learned] = []
+            if marks is not None and len(marks):
+                known = marks if known is None else joined_marks(known, marks)
+                learned = _learn(source, own, known, marks, config)
+                for concept in learned:
+                    current = concept.add_to(current, config)
+            inputs = {"tokens": source.fingerprint, "sae": sae_weights_digest(study / "sae")}
+            _write(study / TAUGHT_FOLDER, current, known, config, inputs)
+            result: dict[str, Any] = {
+                "learned": {concept.concept: concept.details(config) for concept in learned},
+                "taught": {name: own.n_latents + i for i, name in enumerate(current.names) if name},
+                "file": f"{study / TAUGHT_FOLDER / TAUGHT}",
+            }
+            if update:
+                result["stages"] = _updated(study, source, current, device)
+    return result
+
+
+def _current(study: Path, source: TokenSource, own: SAE) -> Taught:
+    """The taught concepts of a study as they are."""
+    frame = token_frame(source.layout.backbone, own.position_offset)
+    known = read_taught(study)
+    if known is None:
+        return Taught.empty(frame, own.d_model)
+    return Taught.empty(frame, own.d_model).merged(known) if known.frame != frame else known
+
+
+def _for_this_study(path: Path, current: Taught) -> Taught:
+    given = Taught.load(path)
+    if not any(given.names):
+        raise CytosaeError(f"{path}: has no taught concept.")
+    try:
+        current.merged(given)
+    except CytosaeError as error:
+        raise CytosaeError(f"{path}: {error}") from error
+    return given
+
+
+def _stored_marks(study: Path) -> pd.DataFrame | None:
+    path = study / TAUGHT_FOLDER / MARKS
+    return read_marks(path) if path.is_file() else None
+
+
+def _learn(
+    source: TokenSource, own: SAE, known: pd.DataFrame, marks: pd.DataFrame, config: TeachConfig
+) -> list[Learned]:
+    """The concepts that are named in the new marks, from all marks of theirs."""
+    names = set(marks["concept"].astype(str))
+    usable = usable_marks(known[known["concept"].isin(names)], source.cells, source.layout.n_tokens - 1)
+    for concept in usable:
+        for problem in concept.problems:
+            say(f"teach: {concept.concept}: {problem}")
+    learner = Learner.on(Background.draw(source, own, cells=config.random_cells, seed=config.teach_seed))
+    return [learner.learn(concept, config) for concept in usable]
+
+
+def _write(
+    folder: Path, taught: Taught, marks: pd.DataFrame | None, config: TeachConfig, inputs: dict[str, str]
+) -> None:
+    names = [TAUGHT, *([] if marks is None else [MARKS])]
+    claim(folder, "taught", names)
+    if marks is not None:
+        write_marks(folder / MARKS, marks)
+        inputs = {**inputs, "marks": digest(marks.astype(str).to_dict("list"))}
+    taught.save(folder / TAUGHT)
+    outputs = {name: FileRecord.from_file(folder / name) for name in names}
+    summary = {"concepts": [name for name in taught.names if name]}
+    Manifest("taught", to_stored(config), inputs, outputs, summary).save(folder)
+
+
+def _updated(study: Path, source: TokenSource, taught: Taught, device: str) -> dict[str, Any]:
+    """Encode with the taught concepts and make what depends on it; the figures of the stages."""
+    known = read_settings(study).configs
+    encoding = EncodeConfig(**known.get(EncodeConfig, {}))
+    made = {
+        "concepts": stages.encoding(
+            source, study / "sae", study / "concepts", encoding, device=device, taught=taught
+        ).update()
+    }
+    if read_cells(study / "cells.parquet")["patient"].notna().any():
+        made["cohort"] = stages.barcodes(study, BarcodeConfig(**known.get(BarcodeConfig, {}))).update()
+        if (study / COHORT / CLASSIFICATION).is_dir():
+            say(
+                f"teach: the classification in {study / COHORT / CLASSIFICATION} is of the barcodes before; run it again"
+            )
+    made["report"] = stages.report(study).update()
+    return made

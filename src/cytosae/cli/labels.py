@@ -1,0 +1,54 @@
+"""``cytosae label``: cell types for cells without labels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cytosae.cli.answers import Json, answer
+from cytosae.cli.options import Column, Commands, Device, Source, Strict, with_settings
+from cytosae.settings import ImageConfig, LabelConfig
+
+labels_app = Commands()
+
+
+@labels_app.command()
+@with_settings
+def label(
+    cells: Source,
+    study: Annotated[Path, typer.Option("--from", help="Study whose cells have labels: the probe learns from them.")],
+    images: ImageConfig,
+    settings: LabelConfig,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the answer.")] = Path("labels"),
+    weights: Annotated[
+        Path | None,
+        typer.Option(
+            "--weights", help="File or folder of the backbone's weights, if they lie elsewhere than for the study."
+        ),
+    ] = None,
+    column: Column = [],  # noqa: B006
+    strict: Strict = False,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Predict the type of each cell from its concepts; cells of which the probe is not sure stay without a label.
+
+    Leaves labels.csv, which `cytosae run` takes as a table of cells, and `cytosae classify --labels` for a baseline.
+    """
+    from cytosae.analysis import label_cells
+    from cytosae.cells import chosen_columns
+
+    result = label_cells(
+        cells,
+        study,
+        output,
+        settings,
+        columns=chosen_columns(column),
+        strict=strict,
+        images=images,
+        device=device,
+        weights=weights,
+    )
+    answer(result, as_json)

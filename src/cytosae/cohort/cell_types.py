@@ -1,0 +1,166 @@
+"""Cell types predicted from a cell's concepts: a linear probe that abstains where it is not sure. Arrays in, numbers out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+from numpy.typing import ArrayLike, NDArray
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedGroupKFold
+
+from cytosae.cohort.scores import confusion, macro_f1
+from cytosae.concepts.quality.resampling import Estimate, bootstrap_weights, group_codes
+
+CELL_TYPE_LEAST = 10
+"""Cells of a type, at least."""
+_STRENGTHS = (0.003, 0.03, 0.3)
+_FOLDS, _STEPS = 4, 300
+
+
+@dataclass(frozen=True)
+class CellProbe:
+    """A probe of cell types with what it did on cells of patients whom it had not seen."""
+
+    model: LogisticRegression
+    classes: tuple[str, ...]
+    threshold: float
+    """Probability from which a cell is answered; above 1 where no cell is sure enough."""
+    figures: dict[str, float]
+    """Of unseen patients' cells: ``accuracy`` and ``macro_f1`` of all with ``low`` and ``high``, the share ``answered`` and
+    the ``answered_accuracy``.
+    """
+
+    def probabilities(self, counts: sp.csr_matrix) -> NDArray[np.float64]:
+        """Of cells with counts a_i[s] ``(n_cells, n_latents)``; ``(n_cells, n_classes)``."""
+        return np.asarray(self.model.predict_proba(features(counts)), np.float64)
+
+    def labels(self, probability: NDArray[np.float64]) -> list[str | None]:
+        """The type of each cell, None where the probe abstains."""
+        best = probability.argmax(axis=1)
+        sure = probability.max(axis=1) >= self.threshold
+        return [self.classes[c] if answered else None for c, answered in zip(best, sure, strict=True)]
+
+
+def features(counts: sp.csr_matrix) -> sp.csr_matrix:
+    """log(1 + a_i[s]) of cells, ``(n_cells, n_latents)``."""
+    return sp.csr_matrix(counts.astype(np.float64).log1p())
+
+
+def fit_probe(
+    counts: sp.csr_matrix,
+    labels: Sequence[str],
+    patients: ArrayLike | None,
+    accuracy: float,
+    *,
+    draws: int = 200,
+    seed: int = 0,
+) -> CellProbe:
+    """Fit a probe and the probability from which it answers.
+
+    Multinomial logistic regression with an L2 penalty on log(1 + count), its strength chosen by log loss in four folds with
+    all cells of a patient on one side. The threshold is the smallest with which the answered cells of unseen patients, in
+    these folds, are right in the wanted share.
+
+    Parameters
+    ----------
+    counts
+        a_i[s] of labelled cells, ``(n_cells, n_latents)``.
+    labels
+        Their types, ``(n_cells,)``; types with fewer than ten cells have to be left out before.
+    patients
+        Number of each cell's patient, negative where unknown, ``(n_cells,)``; None if no patient is known.
+    accuracy
+        Share of the answered cells that has to be right.
+
+    Raises
+    ------
+    ValueError
+        Fewer than two types, or all cells of one patient.
+    """
+    classes, target = np.unique(np.asarray(labels, dtype=str), return_inverse=True)
+    units = group_codes(len(target), patients)
+    if len(classes) < 2:
+        raise ValueError("cells of two types are needed")
+    if units.max() < 1:
+        raise ValueError("cells of two patients are needed, to test on another than to train on")
+    x = features(counts)
+    divided = StratifiedGroupKFold(min(_FOLDS, int(units.max()) + 1), shuffle=True, random_state=seed)
+    unseen = np.zeros((len(_STRENGTHS), len(target), len(classes)))
+    for fit, test in divided.split(target, target, units):
+        for place, strength in enumerate(_STRENGTHS):
+            model = _regression(strength).fit(x[fit], target[fit])
+            unseen[place][np.ix_(test, model.classes_)] = model.predict_proba(x[test])
+    true = unseen[:, np.arange(len(target)), target]
+    best = int(np.log(np.maximum(true, 1e-6)).mean(axis=1).argmax())
+    probability = unseen[best]
+    model = _regression(_STRENGTHS[best]).fit(x, target)
+    threshold = answering_threshold(probability, target, accuracy)
+    answered = probability.max(axis=1) >= threshold
+    correct = probability.argmax(axis=1) == target
+    weights = bootstrap_weights(units, draws, seed)
+    share = Estimate.from_draws(correct.mean(), weights @ correct / np.maximum(weights.sum(axis=1), 1))
+    counted = confusion(target, probability.argmax(axis=1), len(classes))
+    return CellProbe(
+        model,
+        tuple(map(str, classes)),
+        threshold,
+        {
+            "cells": len(target),
+            "accuracy": share.value,
+            "low": share.low,
+            "high": share.high,
+            "macro_f1": float(macro_f1(counted)),
+            "answered": float(answered.mean()),
+            "answered_accuracy": float(correct[answered].mean()) if answered.any() else float("nan"),
+        },
+    )
+
+
+def answering_threshold(probability: NDArray[np.floating], target: NDArray[np.integer], accuracy: float) -> float:
+    """The smallest probability of the predicted class from which a wanted share of the cells is right; above 1 if none is.
+
+    Parameters
+    ----------
+    probability
+        Of cells that the model had not seen, ``(n_cells, n_classes)``.
+    target
+        Their true class, ``(n_cells,)``.
+    """
+    sure = probability.max(axis=1)
+    order = np.argsort(-sure, kind="stable")
+    right = np.cumsum((probability.argmax(axis=1) == target)[order]) / np.arange(1, len(order) + 1)
+    last = np.append(sure[order][1:] < sure[order][:-1], True)  # equal probabilities are answered together
+    enough = np.flatnonzero((right >= accuracy) & last)
+    return float(sure[order][enough[-1]]) if len(enough) else float(np.nextafter(1, 2))
+
+
+def predicted_fractions(
+    table: pd.DataFrame, rows: NDArray[np.int64], n_rows: int
+) -> tuple[NDArray[np.float64], tuple[str, ...]]:
+    """Expected share of each cell type among the cells of each patient: the mean of the cells' probabilities.
+
+    Parameters
+    ----------
+    table
+        Of ``cytosae label``: a column ``p TYPE`` for each type.
+    rows
+        Row of the barcodes of each cell, negative where there is none (`cytosae.cohort.rows_of_cells`), ``(n_cells,)``.
+
+    Returns
+    -------
+    ``(n_rows, n_types)``, and the types.
+    """
+    columns = [str(name) for name in table.columns if str(name).startswith("p ")]
+    inside = rows >= 0
+    sums = np.zeros((n_rows, len(columns)))
+    np.add.at(sums, rows[inside], table.loc[inside, columns].to_numpy(np.float64))
+    cells = np.bincount(rows[inside], minlength=n_rows)
+    return sums / np.maximum(cells, 1)[:, None], tuple(name.removeprefix("p ") for name in columns)
+
+
+def _regression(strength: float) -> LogisticRegression:
+    return LogisticRegression(C=strength, max_iter=_STEPS)

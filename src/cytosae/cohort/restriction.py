@@ -1,0 +1,120 @@
+"""Which latents a classifier may use: all, or those that somebody or something vouches for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from cytosae.artefacts import Manifest
+from cytosae.concepts import TAUGHT, read_concepts, read_datasets, read_inputs, untaught
+from cytosae.concepts.schema import VERDICT
+from cytosae.concepts.storage import PER_LATENT
+from cytosae.errors import CytosaeError
+
+OUTSIDE, BACK = 0.5, 0.5
+"""Share of the activation on the background from which a latent is outside the cell; share of other trainings in which a
+reproduced concept comes back, at least.
+"""
+
+
+def _discovered(data: ad.AnnData, study: Path) -> NDArray[np.bool_]:
+    return data.var["is_concept"].to_numpy(bool)
+
+
+def _approved(data: ad.AnnData, study: Path) -> NDArray[np.bool_]:
+    folder = study / "concepts"
+    verdicts = [read_concepts(folder, name, matrices=False).var for name in read_datasets(folder)]
+    found = [var[VERDICT] for var in verdicts if VERDICT in var]
+    if not found:
+        raise CytosaeError(
+            f"--concepts approved: {folder} has no verdicts. Let experts judge the concepts (`cytosae explore {study}`), "
+            f"then run `cytosae annotations apply {study}`."
+        )
+    return np.any([(column == "meaningful").to_numpy(bool) for column in found], axis=0)
+
+
+def _inside(data: ad.AnnData, study: Path) -> NDArray[np.bool_]:
+    share = _quality(data, study, "inside", "background_share", "with masks of the cells")
+    return np.asarray(share < OUTSIDE)
+
+
+def _reproduced(data: ad.AnnData, study: Path) -> NDArray[np.bool_]:
+    share = _quality(data, study, "reproduced", "reproducibility", "with --against, other trainings")
+    return np.asarray(share >= BACK)
+
+
+def _quality(data: ad.AnnData, study: Path, name: str, column: str, how: str) -> NDArray[np.float64]:
+    """A measure of each latent, NaN where it was not measured, ``(n_latents,)``."""
+    path, manifest = study / "quality" / PER_LATENT, Manifest.load(study / "quality")
+    table = None
+    if manifest is not None and path.is_file():
+        current = untaught(read_inputs(study / "concepts"))
+        if not current.items() <= dict(manifest.inputs).items():
+            raise CytosaeError(
+                f"{path}: of other concepts than the study has now. Run `cytosae evaluate {study}` again."
+            )
+        table = pd.read_parquet(path).set_index("latent")
+    if table is None or column not in table:
+        raise CytosaeError(f"--concepts {name}: {path} has no {column}. Run `cytosae evaluate {study}` {how}.")
+    return table[column].reindex(np.arange(data.n_vars)).to_numpy(np.float64)
+
+
+def _taught(data: ad.AnnData, study: Path) -> NDArray[np.bool_]:
+    if TAUGHT not in data.var:
+        raise CytosaeError(
+            f"--concepts taught: these barcodes have none. Teach the study some: `cytosae teach {study}`."
+        )
+    return np.asarray(data.var[TAUGHT].notna())
+
+
+def _untaught(data: ad.AnnData, study: Path) -> NDArray[np.bool_]:
+    return ~_taught(data, study) if TAUGHT in data.var else np.ones(data.n_vars, bool)
+
+
+RESTRICTIONS: Mapping[str, Callable[[ad.AnnData, Path], NDArray[np.bool_]]] = {
+    "discovered": _discovered,
+    "approved": _approved,
+    "inside": _inside,
+    "reproduced": _reproduced,
+    "taught": _taught,
+    "untaught": _untaught,
+}
+"""From barcodes and the folder of their study to the latents that may be used, ``(n_latents,)``; by the name that
+``--concepts`` gives.
+"""
+
+
+def restricted(data: ad.AnnData, path: Path, name: str) -> ad.AnnData:
+    """Barcodes in which the latents that may not be used are 0, so that no model gives them a weight.
+
+    Parameters
+    ----------
+    data
+        Barcodes.
+    path
+        Their file, in ``cohort/`` of a study.
+    name
+        ``all``, or one of `RESTRICTIONS`.
+
+    Raises
+    ------
+    CytosaeError
+        What decides is not there, or no latent is left.
+    """
+    if name == "all":
+        return data
+    keep = RESTRICTIONS[name](data, path.absolute().parent.parent)
+    if not keep.any():
+        raise CytosaeError(f"--concepts {name}: none of {data.n_vars} latents is; leave the option out.")
+    changed = data.copy()
+    changed.X = np.where(keep, np.asarray(data.X), 0)
+    for layer in ("share", "top"):
+        if layer in changed.layers:
+            changed.layers[layer] = np.where(keep, np.asarray(data.layers[layer]), 0)
+    changed.uns["used_latents"] = np.flatnonzero(keep)
+    return changed

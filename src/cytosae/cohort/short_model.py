@@ -1,0 +1,134 @@
+"""A short model that a person can read: an elastic net on few concepts, near-duplicates counted once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sklearn.feature_selection import f_classif
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedGroupKFold
+
+from cytosae.cohort.task import ClassificationTask
+
+SCREENED, MOST, ALIKE = 300, 60, 0.9
+"""Latents that are looked at, those with the largest F between the classes; latents that may enter a model; correlation
+over the training patients from which two latents are one.
+"""
+_STRENGTHS = tuple(float(10.0**exponent) for exponent in np.arange(-2, 1.1, 0.5))
+_RATIO, _TOLERANCE, _STEPS, _SURE = 0.5, 1e-3, 3000, 1e-6
+
+
+@dataclass(frozen=True)
+class ShortModel:
+    """Few latents with their weights."""
+
+    classes: NDArray[np.int64]
+    """Numbers of the classes that the training patients have."""
+    latents: NDArray[np.int64]
+    """Those with a weight, ``(n_latents,)``."""
+    twins: tuple[tuple[int, ...], ...]
+    """Latents that each of them stands for too."""
+    weights: NDArray[np.float64]
+    """For a standard deviation of log(1 + count) among the training patients, ``(n_classes, n_latents)``."""
+
+
+def predict_short(
+    task: ClassificationTask, train: NDArray[np.bool_], test: NDArray[np.bool_], seed: int = 0
+) -> NDArray[np.float64]:
+    """Fit on some patients and predict others: probabilities ``(n_test, n_classes)``."""
+    model, features, latents, _ = _fitted(task, train, seed)
+    probability = np.zeros((int(test.sum()), len(task.classes)))
+    probability[:, model.classes_] = model.predict_proba(features[test][:, latents])
+    return probability
+
+
+def fit_short(task: ClassificationTask, seed: int = 0) -> ShortModel:
+    """The model of all patients."""
+    model, _, latents, twins = _fitted(task, np.ones(len(task.target), bool), seed)
+    weights = model.coef_ if len(model.classes_) > 2 else np.concatenate([-model.coef_, model.coef_]) / 2
+    used = np.flatnonzero((weights != 0).any(axis=0))
+    order = used[np.argsort(-np.abs(weights[:, used]).max(axis=0), kind="stable")]
+    return ShortModel(model.classes_, latents[order], tuple(twins[i] for i in order), weights[:, order])
+
+
+def short_table(model: ShortModel, task: ClassificationTask) -> pd.DataFrame:
+    """A row per latent: its weight for each class and the latents that it stands for too."""
+    table = pd.DataFrame(
+        {task.classes[c]: row for c, row in zip(model.classes, model.weights, strict=True)},
+        index=pd.Index(model.latents, name="latent"),
+    )
+    table["stands_for"] = [" ".join(map(str, twins)) for twins in model.twins]
+    return table
+
+
+def _fitted(
+    task: ClassificationTask, train: NDArray[np.bool_], seed: int
+) -> tuple[LogisticRegression, NDArray[np.float64], NDArray[np.int64], list[tuple[int, ...]]]:
+    """The model of some rows, all rows' standardised features, the latents that entered it and their near-duplicates."""
+    features = _standardised(task, train)
+    rows, patients = np.flatnonzero(train), np.asarray(task.patients)
+    sizes = pd.Series(patients[train]).groupby(task.target[train]).nunique()
+    folds = min(3, int(sizes.min()))
+    strength = _STRENGTHS[len(_STRENGTHS) // 2]
+    if folds > 1:
+        divided = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+        losses = np.zeros((len(_STRENGTHS), len(rows)))
+        for fit, test in divided.split(rows, task.target[rows], patients[rows]):
+            own, seen = rows[fit], rows[test]
+            latents, _ = _without_twins(features[own], task.target[own])  # what is screened may not know the others
+            for place, c in enumerate(_STRENGTHS):
+                model = _elastic_net(c, seed).fit(features[np.ix_(own, latents)], task.target[own])
+                probability = np.zeros((len(test), len(task.classes)))
+                probability[:, model.classes_] = model.predict_proba(features[np.ix_(seen, latents)])
+                true = probability[np.arange(len(test)), task.target[seen]]
+                losses[place, test] = -np.log(np.maximum(true, _SURE))
+        mean = losses.mean(axis=1)
+        best = int(mean.argmin())
+        # The strongest penalty that is no worse than the best by more than its standard error (Breiman et al., 1984).
+        enough = mean[best] + losses[best].std() / np.sqrt(len(rows))
+        strength = _STRENGTHS[int(np.argmax(mean <= enough))]
+    latents, twins = _without_twins(features[train], task.target[train])
+    return _elastic_net(strength, seed).fit(features[train][:, latents], task.target[train]), features, latents, twins
+
+
+def _standardised(task: ClassificationTask, train: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """log(1 + count) of all rows, with mean 0 and deviation 1 over the training rows; 0 where these do not differ."""
+    values = np.log1p(task.barcodes.astype(np.float64))
+    deviation = values[train].std(axis=0)
+    return np.asarray((values - values[train].mean(axis=0)) / np.where(deviation > 1e-9, deviation, np.inf))
+
+
+def _elastic_net(strength: float, seed: int) -> LogisticRegression:
+    """Penalty half of the absolute values, half of the squares (Zou and Hastie, 2005)."""
+    return LogisticRegression(
+        solver="saga", l1_ratio=_RATIO, C=strength, max_iter=_STEPS, tol=_TOLERANCE, random_state=seed
+    )
+
+
+def _without_twins(
+    features: NDArray[np.float64], target: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], list[tuple[int, ...]]]:
+    """Latents by falling F, each without those that go with it over these patients; and these, for each."""
+    varies = np.flatnonzero(features.any(axis=0))
+    if not len(varies):
+        return np.zeros(1, np.int64), [()]  # a column of zeros: the shares of the classes remain
+    with np.errstate(divide="ignore", invalid="ignore"):
+        statistic = np.nan_to_num(f_classif(features[:, varies], target)[0])
+    screened = varies[np.argsort(-statistic, kind="stable")[:SCREENED]]
+    correlation = np.abs(features[:, screened].T @ features[:, screened]) / len(features)
+    left = np.ones(len(screened), bool)
+    kept: list[int] = []
+    twins: list[tuple[int, ...]] = []
+    for place in range(len(screened)):
+        if not left[place] or len(kept) == MOST:
+            continue
+        alike = left & (correlation[place] >= ALIKE)
+        alike[place] = False
+        left &= ~alike
+        left[place] = False
+        kept.append(int(screened[place]))
+        twins.append(tuple(sorted(int(latent) for latent in screened[alike])))
+    return np.array(kept, np.int64), twins

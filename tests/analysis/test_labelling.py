@@ -1,0 +1,75 @@
+"""`cytosae label`: cell types of new cells by a study with labels; its table is taken by `run` and `classify`."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from cytosae.cells import read_cells
+from support.commands import ask, refused
+
+QUICK = ["--repeats", "1", "--splits", "3", "--step", "3", "--permutations", "0", "--bootstrap", "50"]
+
+
+@pytest.fixture(scope="module")
+def answered(drawn_study: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, object], Path]:
+    """The cells of the study itself, without their labels for every second one, labelled by the study."""
+    folder = tmp_path_factory.mktemp("labels")
+    cells = read_cells(drawn_study / "cells.parquet")
+    columns = ["cell_id", "path", "dataset", "patient", "diagnosis", "label"]
+    cells.loc[::2, "label"] = None
+    cells[columns].to_csv(folder / "cells.csv", index=False)
+    command = ["label", folder / "cells.csv", "--from", drawn_study, "-o", folder / "out", "--accuracy", "0.8"]
+    return ask(*command), folder
+
+
+def test_labels_and_what_is_left_open(answered: tuple[dict[str, object], Path], drawn_study: Path) -> None:
+    found, folder = answered
+    table = pd.read_csv(folder / "out" / "labels.csv", dtype={"label": object})
+    assert len(table) == found["cells"] == found["labelled"] + found["abstained"]
+    chances = table[[name for name in table if name.startswith("p ")]]
+    assert chances.sum(axis=1).to_numpy() == pytest.approx(1)
+    assert (chances.idxmax(axis=1).str.removeprefix("p ") == table["predicted"]).all()
+    sure = table["probability"] >= found["threshold"]
+    assert (table["label"].notna() == sure).all()
+    assert (table.loc[sure, "label"] == table.loc[sure, "predicted"]).all()
+    probe = found["probe"]
+    assert probe["answered_accuracy"] >= 0.8 or not probe["answered"]
+    assert table["stated_label"].notna().sum() == len(table) // 2
+    assert all(size < 10 for size in found["left_out"].values())
+    again = ask("label", folder / "cells.csv", "--from", drawn_study, "-o", folder / "out", "--accuracy", "0.8")
+    assert again == found
+
+
+def test_the_table_is_one_of_cells_and_of_fractions(
+    answered: tuple[dict[str, object], Path], drawn_study: Path, tmp_path: Path
+) -> None:
+    _, folder = answered
+    listed = ask("cells", folder / "out" / "labels.csv", "-o", tmp_path / "cells.parquet")
+    assert listed["cells"] == len(pd.read_csv(folder / "out" / "labels.csv"))
+    labels = folder / "out" / "labels.csv"
+    barcodes = drawn_study / "cohort" / "barcodes.h5ad"
+    found = ask("classify", barcodes, "--labels", labels, "-o", tmp_path / "c", *QUICK)
+    assert "cell-type fractions, predicted" in [row["method"] for row in found["methods"]]
+    table = pd.read_csv(labels)
+    table.iloc[1:].to_csv(tmp_path / "short.csv", index=False)
+    assert "the barcode" in refused(
+        "classify", barcodes, "--labels", tmp_path / "short.csv", "-o", tmp_path / "d", *QUICK
+    )
+    table[["dataset", "patient"]].to_csv(tmp_path / "bare.csv", index=False)
+    assert "'p TYPE'" in refused("classify", barcodes, "--labels", tmp_path / "bare.csv", "-o", tmp_path / "d", *QUICK)
+
+
+def test_a_study_without_labels_is_refused(drawn_study: Path, tmp_path: Path) -> None:
+    import h5py
+    from anndata.io import read_elem, write_elem
+
+    other = Path(shutil.copytree(drawn_study, tmp_path / "study"))
+    with h5py.File(other / "concepts" / "synthetic.h5ad", "r+") as file:
+        write_elem(file, "obs", read_elem(file["obs"]).drop(columns="label"))
+    message = refused("label", drawn_study / "cohort" / "cohort.csv", "--from", other, "-o", tmp_path / "out")
+    assert "no labels" in message
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,166 @@
+"""Concepts that a study is taught: latents like any other, beside an autoencoder that stays as it was."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+
+from cytosae.analysis import Viewer, study_tokens, teach
+from cytosae.artefacts import sha256_file
+from cytosae.cells import read_cells
+from cytosae.concepts import read_concepts, read_dictionary, read_names, read_taught
+from cytosae.errors import CytosaeError
+from cytosae.sae import SAE
+from cytosae.settings import TeachConfig
+from cytosae.study import Study
+from cytosae.synthetic import CONCEPTS, patch_labels, read_concept_masks
+from cytosae.teaching import marks_table, read_marks
+from support.commands import cytosae
+from support.folders import made_once
+from support.studies import DRAWN, SET, drawn_config
+
+CONFIG = TeachConfig(random_cells=128)
+NUCLEUS = "nucleus"
+
+
+def planted(study: Path, name: str) -> np.ndarray:
+    """Whether each patch of each cell shows a planted structure, ``(n_cells, n_patches)``."""
+    paths = read_cells(study / "cells.parquet")["concepts"]
+    truth = [patch_labels(read_concept_masks(study / "cohort" / path))[CONCEPTS.index(name)].ravel() for path in paths]
+    return np.array(truth)
+
+
+def clicks(study: Path, name: str, count: int, concept: str, whole: bool = False) -> pd.DataFrame:
+    """Marks of an expert who clicks on a patch of each of some cells."""
+    cells, truth = read_cells(study / "cells.parquet"), planted(study, name)
+    rng = np.random.default_rng(0)
+    rows = rng.permutation(np.flatnonzero(truth.any(1)))[:count]
+    patches = [None if whole else int(rng.choice(np.flatnonzero(truth[row]))) for row in rows]
+    return marks_table((concept, cells["cell_id"][r], p, "this") for r, p in zip(rows, patches, strict=True))
+
+
+@pytest.fixture(scope="module")
+def taught(drawn_study: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """A study that was taught what a nucleus is, by sixty clicks; nobody writes into it."""
+    said: dict[str, Any] = {}
+
+    def make(to: Path) -> None:
+        study = Path(shutil.copytree(drawn_study, to / "study"))
+        said.update(teach(study, clicks(study, NUCLEUS, 60, "Nucleus"), CONFIG))
+
+    return made_once(tmp_path_factory, "taught", make) / "study", said
+
+
+def test_a_taught_concept_is_a_latent_after_the_autoencoders_own(
+    drawn_study: Path, taught: tuple[Path, dict[str, Any]]
+) -> None:
+    study, _ = taught
+    before, after = (read_concepts(folder / "concepts", SET) for folder in (drawn_study, study))
+    number = before.n_vars
+    assert after.n_vars == number + 1
+    assert (after.X[:, :number] != before.X).nnz == 0
+    assert (after.layers["mean_activation"][:, :number] != before.layers["mean_activation"]).nnz == 0
+    assert after.var["taught"][f"{number}"] == "Nucleus"
+    assert after.var["taught"][:number].isna().all()
+    assert read_names(study / "concepts") == {number: "Nucleus"}
+    for name in ("model.safetensors", "config.json"):
+        assert sha256_file(study / "sae" / name) == sha256_file(drawn_study / "sae" / name)
+    barcodes = ad.read_h5ad(study / "cohort" / "barcodes.h5ad")
+    assert barcodes.var["taught"].iloc[-1] == "Nucleus"
+    counts = after.X[:, number].toarray()[:, 0]
+    truth = planted(study, NUCLEUS).sum(1)
+    assert np.corrcoef(counts, truth)[0, 1] > 0.5
+    np.testing.assert_allclose(
+        barcodes.X[:, number], pd.Series(counts).groupby(after.obs["patient"].to_numpy()).mean(), rtol=1e-5
+    )
+
+
+def test_its_maps_show_where_it_is_and_it_is_silent_on_cls(taught: tuple[Path, dict[str, Any]]) -> None:
+    study, _ = taught
+    with study_tokens(study) as source:
+        viewer = Viewer(study, source)
+        latent = viewer.sae.n_latents - 1
+        row = viewer.references(latent, SET)
+        tokens = viewer.tokens(np.arange(source.n_cells))
+    assert viewer.title(latent) == f"Latent {latent}: Nucleus"
+    assert len(row.maps) == 10
+    h = viewer.sae.encode(tokens.flatten(0, 1))[:, -1].detach().unflatten(0, tokens.shape[:2]).numpy()
+    assert (h[:, 0] > 0.2).mean() < 0.02
+    shown, truth = h[:, 1:] > 0.2, planted(study, NUCLEUS)
+    assert truth[shown].mean() > 0.5
+    assert shown[truth].mean() > 0.5
+
+
+def test_what_is_reconstructed_is_what_the_autoencoder_alone_does(taught: tuple[Path, dict[str, Any]]) -> None:
+    study, _ = taught
+    both, alone = read_dictionary(study), SAE.from_pretrained(study / "sae")
+    with study_tokens(study) as source:
+        x = alone.centred(next(iter(source.stream([np.arange(2)])))).flatten(0, 1)
+    assert both(x)[0].equal(alone(x)[0])
+    assert both.encode(x)[:, : alone.n_latents].equal(alone.encode(x))
+
+
+def test_running_the_study_again_keeps_it_and_a_shared_file_is_taken(
+    taught: tuple[Path, dict[str, Any]], drawn_study: Path, tmp_path: Path
+) -> None:
+    study = Path(shutil.copytree(taught[0], tmp_path / "study"))
+    stages = Study(study, drawn_config()).run(Path(DRAWN))
+    assert all(stage["skipped"] for stage in stages.values())
+    other = Path(shutil.copytree(drawn_study, tmp_path / "other"))
+    said = teach(other, taught=study / "taught" / "taught.safetensors")
+    assert said["taught"] == {"Nucleus": read_concepts(drawn_study / "concepts", SET, matrices=False).n_vars}
+    first, second = (read_concepts(folder / "concepts", SET) for folder in (study, other))
+    assert (first.X != second.X).nnz == 0
+    removed = teach(other, remove=["Nucleus"])
+    assert removed["taught"] == {}
+    silent = read_concepts(other / "concepts", SET)
+    assert silent.X[:, -1].nnz == 0
+    assert silent.n_vars == second.n_vars  # numbers of later ones stay
+    with pytest.raises(CytosaeError, match="there is none of that name; there are none"):
+        teach(other, remove=["Nucleus"])
+
+
+def test_concepts_of_other_tokens_are_refused_by_name(taught: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    study, _ = taught
+    concepts = read_taught(study)
+    assert concepts is not None
+    for key, value, expected in (
+        ("fingerprint", "f" * 64, "backbone tiny"),
+        ("layer", 3, "layer 4 of"),
+        ("offset", "", "tokens that are not centred"),
+        ("grid", [8, 8], r"grid \[8, 8\]"),
+    ):
+        foreign = type(concepts)(**{**concepts.__dict__, "frame": {**concepts.frame, key: value}})
+        foreign.save(tmp_path / "taught.safetensors")
+        with pytest.raises(CytosaeError, match=f"taught on {expected}"):
+            teach(study, taught=tmp_path / "taught.safetensors")
+    (tmp_path / "taught.safetensors").write_bytes(b"nonsense")
+    with pytest.raises(CytosaeError, match="not a file of taught concepts, or damaged"):
+        teach(study, taught=tmp_path / "taught.safetensors")
+
+
+def test_marks_that_say_nothing_change_nothing(drawn_study: Path, tmp_path: Path) -> None:
+    study = Path(shutil.copytree(drawn_study, tmp_path / "study"))
+    (cell,) = read_cells(study / "cells.parquet")["cell_id"][:1]
+    for rows, expected in (
+        ([("x", cell, 3, "not")], "its 1 marks all say 'not'"),
+        ([("x", "gone", 3, "this")], "1 marks are on cells that this study does not have"),
+    ):
+        with pytest.raises(CytosaeError, match=expected):
+            teach(study, marks_table(rows), CONFIG)
+    assert not (study / "taught").exists()
+
+
+def test_the_command_learns_from_labels_and_masks(drawn_study: Path, tmp_path: Path) -> None:
+    study = Path(shutil.copytree(drawn_study, tmp_path / "study"))
+    wish = ["--cells-with", "label=lymphocyte", "--inside", "nucleus", "--most", "10", "--random-cells", "64"]
+    said = cytosae("teach", study, *wish, "--no-update").stdout
+    assert "learned | label: lymphocyte" in said
+    assert "learned | nucleus" in said
+    assert set(read_marks(study / "taught" / "marks.csv")["concept"]) == {"label: lymphocyte", "nucleus"}
