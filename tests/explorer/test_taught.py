@@ -49,7 +49,7 @@ def test_marks_are_set_withdrawn_and_kept(copied: Path) -> None:
         (3, 18, "this"),
         (5, None, "not"),
     ]
-    held = put(client, wish([(3, 17, "withdrawn"), (3, 18, "not")]))
+    held = put(client, wish([(3, 17, "none"), (3, 18, "not")]))
     assert [(one["patch"], one["mark"]) for one in held] == [(18, "not")]
     put(client, wish([(3, 17, "this")]))  # an answer that was lost: sent again, it does not undo what came after
     put(client, wish([(3, 18, "this"), (3, 40, "this")], rater="Ben"))
@@ -60,7 +60,7 @@ def test_marks_are_set_withdrawn_and_kept(copied: Path) -> None:
         (40, "this", "Ben"),
     ]
     assert [one["mark"] for one in get(client, "marks/history", concept=CONCEPT)] == [
-        *("this", "this", "not", "withdrawn", "not", "this", "this")
+        *("this", "this", "not", "none", "not", "this", "this")
     ]
     (listed,) = get(client, "marks/concepts")
     assert {key: listed[key] for key in ("this_patches", "not_patches", "this_cells", "not_cells", "cells")} == {

@@ -98,10 +98,7 @@ def how_sure(auroc: Figure) -> tuple[bool, str]:
     span = f"AUROC {auroc.value:.2f}, 95 % interval {auroc.low:.2f} to {auroc.high:.2f}"
     if width <= NARROW:
         return True, f"You can stop here: {span}. More marks would change little."
-    return (
-        False,
-        f"More marks help: {span}. Mark on until the interval is {NARROW} wide or less; new patients help most.",
-    )
+    return False, f"More marks help: {span}. Go on until it is {NARROW} wide or less; new patients help most."
 
 
 def _unit(vectors: NDArray[np.floating]) -> NDArray[np.float64]:

@@ -44,7 +44,7 @@ MARKS = [
     mark(0),
     mark(1, patch=4),
     mark(2, patch=-1, cell="cell 2"),
-    mark(3, patch=4, said="withdrawn"),
+    mark(3, patch=4, said="none"),
     mark(4, said="not", rater="Ben"),
     mark(5, said="not", concept="=vacuole, 'clear'"),
     mark(6, patch=4, said="not"),
@@ -90,7 +90,7 @@ def test_marks_in_files_are_inverse(database: Database, tmp_path: Path) -> None:
     with closing(Database(f"sqlite:///{tmp_path}/b.sqlite", SAE_DIGEST)) as other:
         assert [take(other, tmp_path / "marks.csv").marks for _ in range(2)] == [5, 0]
         assert holding(other) == [MARKS[place] for place in HOLDING]
-        save_marks(other, [mark(9, said="withdrawn")])
+        save_marks(other, [mark(9, said="none")])
         assert take(other, tmp_path / "marks.csv").marks == 0
         assert MARKS[0] not in holding(other)  # withdrawn stays withdrawn
     cells = pd.DataFrame({"cell_id": ["cell 1", "cell 2"]})

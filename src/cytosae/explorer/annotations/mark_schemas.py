@@ -9,7 +9,7 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 from cytosae.explorer.annotations import schemas
 
 MARKS = 2000  # of one request
-Kind = Literal["this", "not", "withdrawn"]
+Kind = Literal["this", "not", "none"]
 """What a mark says: it shows the concept, it does not, or the rater's mark there is taken back."""
 Concept = Annotated[schemas.Title, AfterValidator(lambda name: " ".join(name.split()))]
 Uid = Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z-]{8,64}$")]

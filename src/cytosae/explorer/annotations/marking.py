@@ -16,7 +16,7 @@ from cytosae.explorer.annotations.tables import Mark
 
 WHOLE_CELL = -1
 """In place of a patch."""
-WITHDRAWN = "withdrawn"
+NONE = "none"
 _TOGETHER = 400  # parameters of one query
 
 
@@ -95,7 +95,7 @@ def holding(marks: Iterable[PlacedMark]) -> list[PlacedMark]:
         key = (mark.concept, *mark.place, mark.rater)
         last.pop(key, None)
         last[key] = mark
-    return [mark for mark in last.values() if mark.mark != WITHDRAWN]
+    return [mark for mark in last.values() if mark.mark != NONE]
 
 
 def marks_agreement(marks: Iterable[PlacedMark]) -> list[tuple[tuple[str, str], float | None, int, int]]:
@@ -122,6 +122,6 @@ def _placed(session: Session, query: Select[Mark]) -> list[PlacedMark]:
 
 
 def _kind(text: str) -> Kind:
-    if text not in ("this", "not", "withdrawn"):
+    if text not in ("this", "not", "none"):
         raise ValueError(f"mark {text!r}")
     return text  # type: ignore[return-value]
