@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -153,14 +155,35 @@ def test_contradicting_raters_and_cells_that_are_gone_are_named(
     assert get(client, "taught", concept=CONCEPT)["this_patches"] == 9
 
 
+def test_many_who_ask_at_once_wait_for_one_computation(
+    taught: tuple[TestClient, int, list[int]], copied: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cytosae.teaching import Learner
+
+    learn, calls = Learner.learn, []
+
+    def counted(self: Learner, *given: Any) -> Any:
+        calls.append(1)
+        return learn(self, *given)
+
+    monkeypatch.setattr(Learner, "learn", counted)
+    client = opened(copied)  # nothing is loaded yet: autoencoder, random cells and concept are made while all ask
+    cell = f"cells/{SET}/9/patches"
+    on_cell = {"concept": CONCEPT, "dataset": SET, "row": 9}
+    asked = [
+        *[("taught", {"concept": CONCEPT}), ("taught/next", {"concept": CONCEPT}), ("taught/map", on_cell), (cell, {})]
+        * 3
+    ]
+    with ThreadPoolExecutor(len(asked)) as pool:
+        answers = list(pool.map(lambda one: get(client, one[0], **one[1]), asked))
+    assert len(calls) == 1
+    assert answers[0] == answers[4]
+
+
 def test_without_tokens_on_disk_images_pass_the_backbone(
     copied: Path, h: Callable[[int], np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import shutil
-
-    from cytosae.explorer import taught as module
-
-    monkeypatch.setattr(module, "LIVE_CELLS", 16)
+    monkeypatch.setattr("cytosae.explorer.taught.LIVE_CELLS", 16)
     shutil.rmtree(copied / "tokens")
     client = opened(copied)
     put(client, wish([(row, int(h(row)[1:, 250].argmax()), "this") for row in (4, 22, 40)]))
