@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,21 +12,30 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cytosae.analysis import Viewer, study_tokens, teach
+from cytosae.analysis import (
+    Viewer,
+    classify,
+    compare_groups,
+    predict_patients,
+    show_patient,
+    study_tokens,
+    teach,
+)
 from cytosae.artefacts import sha256_file
 from cytosae.cells import read_cells
 from cytosae.concepts import read_concepts, read_dictionary, read_names, read_taught
 from cytosae.errors import CytosaeError
 from cytosae.sae import SAE
-from cytosae.settings import TeachConfig
+from cytosae.settings import ClassifyConfig, CompareConfig, TeachConfig
 from cytosae.study import Study
 from cytosae.synthetic import CONCEPTS, patch_labels, read_concept_masks
 from cytosae.teaching import marks_table, read_marks
 from support.commands import cytosae
+from support.explorer import get, opened
 from support.folders import made_once
 from support.studies import DRAWN, SET, drawn_config
 
-CONFIG = TeachConfig(random_cells=128)
+CONFIG = TeachConfig(random_cells=128, precision=0.9)
 NUCLEUS = "nucleus"
 
 
@@ -164,3 +174,53 @@ def test_the_command_learns_from_labels_and_masks(drawn_study: Path, tmp_path: P
     assert "learned | label: lymphocyte" in said
     assert "learned | nucleus" in said
     assert set(read_marks(study / "taught" / "marks.csv")["concept"]) == {"label: lymphocyte", "nucleus"}
+
+
+def test_classification_and_comparison_take_them_alone_and_say_what_they_gain(
+    taught: tuple[Path, dict[str, Any]], drawn_study: Path, tmp_path: Path
+) -> None:
+    study, _ = taught
+    barcodes = study / "cohort" / "barcodes.h5ad"
+    config = ClassifyConfig(repeats=1, splits=3, step=1, permutations=0, bootstrap=20)
+    result = classify(barcodes, tmp_path / "all", config, centre="laboratory")
+    methods = {row["method"]: row for row in result["methods"]}
+    assert {
+        "barcodes, taught concepts alone",
+        "barcodes, untaught concepts alone",
+        "barcodes, centred by laboratory",
+    } <= methods.keys()
+    alone = classify(barcodes, tmp_path / "taught", replace(config, concepts="taught"))
+    assert alone["methods"][0]["value"] == methods["barcodes, taught concepts alone"]["value"]
+    assert alone["concepts"]["latents"] == 1
+    before = classify(drawn_study / "cohort" / "barcodes.h5ad", tmp_path / "before", config)
+    assert before["methods"][0]["value"] == methods["barcodes, untaught concepts alone"]["value"]
+    assert not any("taught" in row["method"] for row in before["methods"])
+    with pytest.raises(CytosaeError, match="these barcodes have none"):
+        classify(drawn_study / "cohort" / "barcodes.h5ad", tmp_path / "none", replace(config, concepts="taught"))
+    quick = CompareConfig(bootstrap=20, permutations=50, concepts="taught", prevalence=0)
+    compare_groups(barcodes, tmp_path / "compared", "healthy", config=quick)
+    table = pd.read_csv(tmp_path / "compared" / "latents.csv", index_col=0)
+    assert table["taught"].dropna().tolist() == ["Nucleus"]
+    assert table["difference"].to_numpy().nonzero()[0].tolist() == [len(table) - 1]
+
+
+def test_the_explorer_the_patient_page_and_a_prediction_take_it_like_any_latent(
+    taught: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    study = Path(shutil.copytree(taught[0], tmp_path / "study"))
+    latent = read_concepts(study / "concepts", SET, matrices=False).n_vars - 1
+    client = opened(study)
+    about = get(client, f"latents/{SET}/{latent}")
+    assert len(about["similar"]) == 10
+    assert latent in get(client, f"latents/{SET}")["latent"]
+    assert get(client, f"cells/{SET}/0/maps/{latent}")["latent"] == latent
+    classify(
+        study / "cohort" / "barcodes.h5ad",
+        study / "cohort" / "classification",
+        ClassifyConfig(repeats=1, splits=3, step=1, permutations=0, bootstrap=20, concepts="taught"),
+    )
+    page = show_patient(study, "P000", tmp_path / "page.html")
+    assert set(page["prediction"]["concepts"][0]) == {"latent", "adds"}
+    assert page["prediction"]["concepts"][0]["latent"] == latent
+    said = predict_patients(study, study / "cohort" / "cohort.csv", tmp_path / "predicted")
+    assert {name for patient in said["patients"] for name in patient["concepts"]} == {str(latent)}

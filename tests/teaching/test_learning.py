@@ -58,7 +58,7 @@ def area(learned: Learned, store: TokenStore, planted: np.ndarray) -> float:
 def test_a_planted_direction_is_found_from_twelve_marks(study: tuple[TokenStore, SAE, np.ndarray], whole: bool) -> None:
     store, sae, planted = study
     learner = Learner.on(Background.draw(store, sae))
-    learned = learner.learn(clicked(store, planted, 12, whole))
+    learned = learner.learn(clicked(store, planted, 12, whole), TeachConfig(precision=0.9))
     assert area(learned, store, planted) > 0.95
     assert learned.nearest[0][0] == 7
     assert learned.held_out_by == "patient"
@@ -69,7 +69,9 @@ def test_a_planted_direction_is_found_from_twelve_marks(study: tuple[TokenStore,
     assert planted[shown].mean() > 0.5
     assert shown[planted].mean() > (0.2 if whole else 0.5)
     assert planted[learned.strongest[0][0]].any()
-    again = Learner.on(Background.draw(store, sae)).learn(clicked(store, planted, 12, whole))
+    again = Learner.on(Background.draw(store, sae)).learn(
+        clicked(store, planted, 12, whole), TeachConfig(precision=0.9)
+    )
     np.testing.assert_array_equal(again.weights, learned.weights)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from cytosae.errors import CytosaeError
 from cytosae.locks import locked
 from cytosae.remembered import read_settings
 from cytosae.sae import SAE
-from cytosae.sae.taught import TAUGHT, Taught, token_frame
+from cytosae.sae.taught import TAUGHT, Taught, check_frame, token_frame
 from cytosae.settings import BarcodeConfig, EncodeConfig, TeachConfig, to_stored
 from cytosae.study import stages
 from cytosae.teaching import Background, Learned, Learner, joined_marks, read_marks, usable_marks, write_marks
@@ -77,6 +77,8 @@ def teach(
     for name in ("cells.parquet", "backbone.json"):
         if not (study / name).is_file():
             raise CytosaeError(f"{study / name}: missing. Give the folder of a finished study, made by `cytosae run`.")
+    if taught is None and not remove and (marks is None or not len(marks)) and read_taught(study) is None:
+        raise CytosaeError(f"{study}: nothing to teach. Give marks, or a file of taught concepts.")
     with locked(study):
         own = SAE.from_pretrained(study / "sae")
         with study_tokens(study, device=device) as source:
@@ -110,18 +112,23 @@ def _current(study: Path, source: TokenSource, own: SAE) -> Taught:
     known = read_taught(study)
     if known is None:
         return Taught.empty(frame, own.d_model)
-    return Taught.empty(frame, own.d_model).merged(known) if known.frame != frame else known
+    _check_frame(study / TAUGHT_FOLDER / TAUGHT, known, frame)
+    return known
 
 
 def _for_this_study(path: Path, current: Taught) -> Taught:
     given = Taught.load(path)
     if not any(given.names):
         raise CytosaeError(f"{path}: has no taught concept.")
+    _check_frame(path, given, current.frame)
+    return given
+
+
+def _check_frame(path: Path, given: Taught, frame: Mapping[str, Any]) -> None:
     try:
-        current.merged(given)
+        check_frame(given.frame, frame)
     except CytosaeError as error:
         raise CytosaeError(f"{path}: {error}") from error
-    return given
 
 
 def _stored_marks(study: Path) -> pd.DataFrame | None:

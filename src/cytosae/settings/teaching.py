@@ -21,7 +21,7 @@ class TeachConfig:
         512, "random cells that marks are compared with, and among which the strongest are shown, at most", minimum=16
     )
     precision: float = setting(
-        0.9,
+        0.3,
         "share of the patches above the threshold that are to show the concept, by an estimate",
         minimum=0.05,
         maximum=0.99,
