@@ -158,7 +158,8 @@ def real_study(real_cells: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
     def make(folder: Path) -> None:
         chosen.to_csv(folder / "cells.csv", index=False)
-        cytosae("run", folder / "cells.csv", "--study", folder / "study", *options, "--evaluate-every", 1000)
+        study = ("--study", folder / "study", "--preset", "paper")
+        cytosae("run", folder / "cells.csv", *study, *options, "--evaluate-every", 1000)
 
     return made_once(tmp_path_factory, "real", make) / "study"
 

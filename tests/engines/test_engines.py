@@ -310,6 +310,7 @@ def test_commands(some_cells: Path, vit: Path, tmp_path: Path) -> None:
     assert encoded("c-partitions", "--shard", "2/2") == {}
     assert encoded("c-partitions") == whole
     assert encoded("live-two", "--replicas", 2) == encoded("live")
+    training = ["--preset", "paper", *training]
     run = ["run", some_cells, "--study", tmp_path / "study", *store, *training, "--replicas", 2, "--json"]
     assert figures(cytosae(*run))["stages"]["tokens"]["shards_made"] == 12
     assert all(stage["skipped"] for stage in figures(cytosae(*run))["stages"].values())

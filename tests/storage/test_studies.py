@@ -327,8 +327,8 @@ def test_a_study_killed_again_and_again_on_other_machines(
 ) -> None:
     server.every = 23
     settings = (
-        "--backbone tiny --cells-per-shard 8 --batch-size 4 --expansion 2 --images 96 --batch-images 8 --l1 4e-5 "
-        "--directions-init tokens --dead-latent-loss none --checkpoint-seconds 0"
+        "--preset paper --backbone tiny --cells-per-shard 8 --batch-size 4 --expansion 2 --images 96 --batch-images 8 "
+        "--l1 4e-5 --directions-init tokens --dead-latent-loss none --checkpoint-seconds 0"
     )
     command = [
         sys.executable,

@@ -33,7 +33,7 @@ FOREIGN = (
     *("shard-99999.json", ".note.partial", ".model.safetensors.partial", "report/extra.png", "figures/extra.png"),
     *("data/mine.json", "images/mine.png", "before/a"),
 )
-SMALL = ("--expansion", "1", "--images", "16", "--batch-images", "4")
+SMALL = ("--preset", "paper", "--expansion", "1", "--images", "16", "--batch-images", "4")
 
 Run = Callable[[Path, Path], list[str]]
 """Arguments of a command, from the study's folder and the folder where its output goes."""

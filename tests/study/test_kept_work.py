@@ -35,7 +35,7 @@ from support.studies import edit_manifest
 
 OPTIONS = (
     *("--expansion", "2", "--images", "32", "--batch-images", "4", "--warmup-steps", "2", "--l1", "1e-4"),
-    *("--cells-per-shard", "4", "--threshold", "0.1", "--workers", "0"),
+    *("--cells-per-shard", "4", "--threshold", "0.1", "--workers", "0", "--preset", "paper"),
 )
 
 

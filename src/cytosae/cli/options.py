@@ -61,16 +61,17 @@ Remembered = Callable[[Mapping[str, Any]], Mapping[type, Mapping[str, Any]]]
 
 
 def with_settings(
-    command: Callable[..., Any] | None = None, *, remembered: Remembered | None = None
+    command: Callable[..., Any] | None = None, *, remembered: Remembered | None = None, preset: str = "paper"
 ) -> Callable[..., Any]:
     """Replace every parameter whose type is a settings dataclass by one option per field.
 
     ``TrainConfig.learning_rate`` becomes ``--learning-rate`` with the field's default and help text; the command gets
     the finished dataclass. Beside the options of `TrainConfig` stands ``--preset``, which says what those left out are.
-    Options that are left out, and not set by a ``--preset`` either, are what `remembered` says of them.
+    Options that are left out, and not set by a ``--preset`` either, are what `remembered` says of them; where it says
+    nothing of a training, they are those of `preset`.
     """
     if command is None:
-        return partial(with_settings, remembered=remembered)
+        return partial(with_settings, remembered=remembered, preset=preset)
     hints = get_type_hints(command, include_extras=True)
     plain: list[inspect.Parameter] = []
     groups: dict[str, type] = {}
@@ -79,14 +80,14 @@ def with_settings(
             groups[name] = hints[name]
         else:
             plain.append(parameter.replace(annotation=hints[name], kind=inspect.Parameter.KEYWORD_ONLY))
-    expanded = [option for settings in groups.values() for option in _options(settings)]
+    expanded = [option for settings in groups.values() for option in _options(settings, PRESETS[preset])]
     earlier = {old: name for settings in groups.values() for name, old in stored_names(settings).items() if name != old}
     if TrainConfig in groups.values():
-        expanded += _preset_options()
+        expanded += _preset_options(preset)
 
     @wraps(command)
     def wrapped(**given: Any) -> Any:
-        preset, context = _preset(given.pop("preset", "paper")), given.pop("context", None)
+        context, asked = given.pop("context", None), given.pop("preset", "paper")
         renamed = {earlier[old]: given.pop(old) for old in earlier if not _is_default(context, old)}
         for old, name in earlier.items():
             given.pop(old, None)
@@ -94,13 +95,15 @@ def with_settings(
                 say(f"{_flag(old)} is now called {_flag(name)}; the earlier name goes with the next release")
         chosen = {name: {spec.name: given.pop(spec.name) for spec in fields(groups[name])} for name in groups}
         known = remembered(given) if remembered else {}
+        preset_given = not _is_default(context, "preset")
+        base = _preset(asked) if preset_given or TrainConfig not in known else TrainConfig()
         for name, settings in groups.items():
             values = chosen[name]
             values |= {key: value for key, value in renamed.items() if key in values}
             left_out = [key for key in values if key not in renamed and _is_default(context, key)]
             if settings is TrainConfig:
-                values |= {key: getattr(preset, key) for key in left_out}
-            if settings is not TrainConfig or _is_default(context, "preset"):
+                values |= {key: getattr(base, key) for key in left_out}
+            if settings is not TrainConfig or not preset_given:
                 values |= {key: value for key, value in known.get(settings, {}).items() if key in left_out}
             given[name] = settings(**values)
         return command(**given)
@@ -118,7 +121,7 @@ def study_settings(given: Mapping[str, Any]) -> Mapping[type, Mapping[str, Any]]
     return read_settings(given["study"]).configs
 
 
-def _options(settings: type) -> list[inspect.Parameter]:
+def _options(settings: type, training: TrainConfig) -> list[inspect.Parameter]:
     hints = get_type_hints(settings)
     panel = (settings.__doc__ or settings.__name__).splitlines()[0].rstrip(".")
     parameters = []
@@ -134,7 +137,7 @@ def _options(settings: type) -> list[inspect.Parameter]:
             inspect.Parameter(
                 spec.name,
                 inspect.Parameter.KEYWORD_ONLY,
-                default=spec.default,
+                default=getattr(training, spec.name) if settings is TrainConfig else spec.default,
                 annotation=Annotated[hints[spec.name], option],
             )
         )
@@ -149,14 +152,12 @@ def _flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def _preset_options() -> list[inspect.Parameter]:
-    text = (
-        "what settings of the training are that are left out: the paper's, or those that did better (docs/choices.md)"
-    )
+def _preset_options(default: str) -> list[inspect.Parameter]:
+    text = "settings of the training that you leave out: the paper's, or those that did better (docs/choices.md)"
     option = typer.Option("--preset", help=f"{text}; {' or '.join(PRESETS)}.")
     kind = inspect.Parameter.KEYWORD_ONLY
     return [
-        inspect.Parameter("preset", kind, default="paper", annotation=Annotated[str, option]),
+        inspect.Parameter("preset", kind, default=default, annotation=Annotated[str, option]),
         inspect.Parameter("context", kind, annotation=typer.Context),
     ]
 

@@ -118,7 +118,7 @@ def report(
 
 
 @studies_app.command()
-@with_settings(remembered=study_settings)
+@with_settings(remembered=study_settings, preset="recommended")
 def run(
     cells: Source,
     images: ImageConfig,

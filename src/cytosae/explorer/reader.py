@@ -29,6 +29,7 @@ from cytosae.console import say
 from cytosae.errors import CytosaeError, NotFound
 from cytosae.explorer.dataset import COMMON_SHARE, DataSet
 from cytosae.explorer.directions import Directions
+from cytosae.learned import why_not_learned
 from cytosae.settings import PatientConfig
 
 HEALTHY = PatientConfig().healthy
@@ -114,6 +115,12 @@ class StudyReader:
         if name not in self.datasets:
             raise NotFound(f"{name}: no such data set; there are {', '.join(self.datasets)}.")
         return self.datasets[name]
+
+    @property
+    def why_not_learned(self) -> str | None:
+        """What shows that the autoencoder has not learned, see `cytosae.learned`."""
+        sae = Manifest.load(self.folder / "sae")
+        return None if sae is None else why_not_learned(sae.summary)
 
     @cached_property
     def grid(self) -> tuple[int, int]:

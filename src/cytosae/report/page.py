@@ -29,6 +29,7 @@ from cytosae.cohort import BARCODES, CLASSIFICATION, COHORT, methods_figure, rea
 from cytosae.concepts import NAMES, read_concepts, read_datasets, read_maps, read_names
 from cytosae.console import progress, say
 from cytosae.errors import CytosaeError
+from cytosae.learned import why_not_learned
 from cytosae.report.barcodes import BARCODE_FIGURES, barcode_figures
 from cytosae.report.inline import encode_png, jpeg, template
 from cytosae.report.overview import overview
@@ -238,6 +239,7 @@ def _render(
         galleries=[{key: d[key] for key in ("name", "concepts", "pictures", "ids", "grid")} for d in datasets],
         sae=sae.summary,
         measured_on=measured_on(sae.summary, sae.inputs),
+        why_not_learned=why_not_learned(sae.summary),
         training=sae.parameters,
         trained=is_trained(study),
         figures=figures,

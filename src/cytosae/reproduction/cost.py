@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable
-from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from cytosae.backbones import INPUT_SIZE, Backbone, choose_device, load
 from cytosae.backbones.catalogue import KNOWN
 from cytosae.reproduction.recipe import Recipe
 from cytosae.reproduction.steps import EMBED, TRAIN, Step
-from cytosae.sae.cost import encode_seconds, rising, seconds, step_seconds
+from cytosae.sae.cost import encode_seconds, rising, step_seconds
 from cytosae.settings import TrainConfig
 from cytosae.study import load_backbone
+from cytosae.study.forecast import IMAGES, embed_seconds
 
-IMAGES = 4
-"""Images on which a unit is measured."""
 _PAPER = 768, 12, 14  # width, blocks and patch of DinoBloom-B
 
 
@@ -42,9 +39,7 @@ def _unit(kind: str, expansion: int, recipe: Recipe, backbone: Backbone, device:
     """Seconds of one unit of work."""
     info = backbone.info
     if kind == EMBED:
-        shape = (IMAGES, INPUT_SIZE, INPUT_SIZE, 3)
-        pixels = torch.from_numpy(np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8))
-        return seconds(partial(backbone.tokens, pixels), device) / IMAGES
+        return embed_seconds(backbone, device)
     x = torch.randn(IMAGES * info.n_tokens, info.d_model, generator=torch.Generator().manual_seed(0)).to(device)
     config = TrainConfig(
         expansion=expansion, dead_latent_loss=recipe.training.dead_latent_loss, encoder=recipe.training.encoder

@@ -19,6 +19,7 @@ from cytosae.backbones import choose_precision
 from cytosae.cells import held_out
 from cytosae.console import say
 from cytosae.errors import CytosaeError
+from cytosae.learned import why_not_learned
 from cytosae.sae import backends
 from cytosae.sae.checkpoint import CHECKPOINT, CHECKPOINT_BEFORE, load_checkpoint, read_silence, save_checkpoint
 from cytosae.sae.former import TrainedWork, former_folder, put_aside, refusal
@@ -326,4 +327,9 @@ def _finish(
         outputs = {name: FileRecord.from_file(folder / name) for name in (WEIGHTS, CONFIG)}
         logs = {METRICS: FileRecord.from_file(folder / METRICS)} if (folder / METRICS).is_file() else {}
         Manifest("sae", identity["parameters"], identity["inputs"], outputs, summary, logs=logs).save(folder)
+    if (why := why_not_learned(summary)) is not None:
+        say(
+            f"sae: this autoencoder has not learned: {why}. Do not read its latents as concepts. Train longer (--images; it "
+            f"saw {summary['images']:,} in {state.step:,} steps) or with --preset recommended"
+        )
     return summary

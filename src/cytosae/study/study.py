@@ -11,18 +11,20 @@ from typing import Any
 
 import pandas as pd
 
-from cytosae.artefacts import read_json, refuse_foreign, write_json
+from cytosae.artefacts import Manifest, read_json, refuse_foreign, write_json
 from cytosae.backbones import TINY, Backbone
 from cytosae.cells import is_listing, pixels_digest
 from cytosae.cohort import BARCODES, COHORT
 from cytosae.concepts import read_taught
+from cytosae.console import say
 from cytosae.locks import locked
 from cytosae.remembered import FILE as SETTINGS
 from cytosae.remembered import write_settings
-from cytosae.settings import to_stored
+from cytosae.settings import TrainConfig, to_stored
 from cytosae.study import stages
 from cytosae.study.backbone import backbone_for, load_backbone
 from cytosae.study.config import RunConfig
+from cytosae.study.forecast import described, forecast
 from cytosae.study.listing import Listed, look_at, rendered
 from cytosae.study.replacing import make_way
 from cytosae.study.stage import Stage
@@ -147,6 +149,7 @@ class Study:
             self._make_way(listed, self._expected_tokens(listed.cells))
             write_settings(self.folder, self.config.remembered(), self.store, self.given, columns or {})
             self.stages["cells"] = listed.write()
+            self._announce(listed.cells)
             tokens = self._tokens(listed.cells)
             try:
                 self._make_way(listed, tokens.fingerprint)
@@ -175,9 +178,24 @@ class Study:
         with closing(TokenStore(folder)) as store:
             return store.fingerprint if pixels_digest(store.cells) == pixels_digest(cells) else "other tokens"
 
-    def _make_way(self, listed: Listed, tokens: str | None) -> None:
+    def _announce(self, cells: pd.DataFrame) -> None:
+        """Say what a new study understood and how long it takes, before the long work begins."""
+        due = Manifest.load(self.folder / "sae") is None
+        if not due:
+            return
+        say(f"run: {described(cells, self.backbone)}")
+        known = read_manifest(self.folder / "tokens")
+        embedded = sum(shard.stop - shard.start for shard in known[1]) if known else 0
+        config = None if self.given else self._training_config(len(cells))
+        if (expected := forecast(len(cells) - embedded, self.backbone, config)) is not None:
+            say(f"run: {expected}")
+
+    def _training_config(self, n_cells: int) -> TrainConfig:
         layout = self.layout()
-        config = self.config.train.scaled_to(len(listed.cells), layout.n_tokens, layout.d_model)
+        return self.config.train.scaled_to(n_cells, layout.n_tokens, layout.d_model)
+
+    def _make_way(self, listed: Listed, tokens: str | None) -> None:
+        config = self._training_config(len(listed.cells))
         make_way(self.folder, config, self.layout, listed, tokens, given=self.given, restart=self.restart)
 
     def _tokens(self, cells: pd.DataFrame) -> TokenSource:

@@ -59,8 +59,9 @@ def test_every_view(server: Server, tab: Callable[..., Any], concepts: list[int]
         page.wait_for_selector("dialog[open]")
         page.keyboard.press("Escape")
         assert page.faults == []
+    assert server.ask("study")["not_learned"] in page.locator("[data-not-learned]").inner_text()  # 60 steps are too few
     page.goto(server.url + f"#/concept/{SET}/99999")
-    page.wait_for_selector("[role=alert]")
+    page.wait_for_selector("[role=alert]:not([data-not-learned])")
 
 
 def test_without_webgl(browser: Any, server: Server) -> None:

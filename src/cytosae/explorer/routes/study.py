@@ -67,6 +67,7 @@ def router(reader: StudyReader, uploads: bool, database: Database) -> APIRouter:
                     )
                     for former in former_studies(reader.folder)
                 ],
+                not_learned=reader.why_not_learned,
                 exported=None,
             )
         )

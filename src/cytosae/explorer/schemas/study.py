@@ -89,6 +89,7 @@ class StudyInfo(BaseModel):
     groups: dict[str, list[str]]
     annotations: AnnotationsInfo | None = Field(description="Null in a static export.")
     former: list[FormerInfo] = Field(description="Autoencoders that the study had before, the latest first.")
+    not_learned: str | None = Field(description="What shows that the training has not learned; null if nothing does.")
     exported: dict[str, list[int]] | None = Field(
         description="In a static export: the latents of each data set that have a page."
     )
