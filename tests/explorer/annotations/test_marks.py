@@ -48,6 +48,8 @@ MARKS = [
     mark(4, said="not", rater="Ben"),
     mark(5, said="not", concept="=vacuole, 'clear'"),
     mark(6, patch=4, said="not"),
+    mark(7, patch=9),
+    mark(8, patch=9, said="none"),
 ]
 HOLDING = [0, 2, 4, 5, 6]
 
@@ -59,7 +61,7 @@ def holding(database: Database, **only: object) -> list[PlacedMark]:
 
 def test_the_last_mark_of_a_place_holds_and_all_are_kept(database: Database) -> None:
     assert save_marks(database, MARKS[:4]) == 4
-    assert save_marks(database, MARKS[2:]) == 3  # two were sent again
+    assert save_marks(database, MARKS[2:]) == 5  # two were sent again
     assert save_marks(database, [MARKS[1]]) == 0  # a late answer undoes nothing
     assert holding(database) == [MARKS[place] for place in HOLDING]
     assert holding(database, concept="Auer rod", cell=("pbc", "cell 2")) == [MARKS[2]]
@@ -81,16 +83,17 @@ def test_agreement_is_over_what_both_marked() -> None:
 
 def test_marks_in_files_are_inverse(database: Database, tmp_path: Path) -> None:
     save_marks(database, MARKS)
-    assert export(database, tmp_path / "all.json")["marks"] == 7
-    assert export(database, tmp_path / "marks.csv", marks=True)["marks"] == 5
+    assert export(database, tmp_path / "all.json")["marks"] == 9
+    assert export(database, tmp_path / "marks.csv", marks=True)["marks"] == 6
     with closing(Database(f"sqlite:///{tmp_path}/a.sqlite", SAE_DIGEST)) as other:
-        assert [take(other, tmp_path / "all.json").marks for _ in range(2)] == [7, 0]
+        assert [take(other, tmp_path / "all.json").marks for _ in range(2)] == [9, 0]
         with other.reading() as session:
             assert mark_history(session) == MARKS
     with closing(Database(f"sqlite:///{tmp_path}/b.sqlite", SAE_DIGEST)) as other:
-        assert [take(other, tmp_path / "marks.csv").marks for _ in range(2)] == [5, 0]
+        save_marks(other, [MARKS[7]])
+        assert [take(other, tmp_path / "marks.csv").marks for _ in range(2)] == [6, 0]
         assert holding(other) == [MARKS[place] for place in HOLDING]
-        save_marks(other, [mark(9, said="none")])
+        save_marks(other, [mark(20, said="none")])
         assert take(other, tmp_path / "marks.csv").marks == 0
         assert MARKS[0] not in holding(other)  # withdrawn stays withdrawn
     cells = pd.DataFrame({"cell_id": ["cell 1", "cell 2"]})

@@ -94,7 +94,7 @@ def is_export(path: Path) -> bool:
 def export(database: Database, path: Path, *, marks: bool = False) -> dict[str, Any]:
     """Write a database to a file: ``.json`` with worklists, marks and histories, ``.csv`` with a row per annotation.
 
-    With `marks` a CSV has a row for each mark of a taught concept that holds, as `cytosae.teaching.read_marks` takes it.
+    With `marks` a CSV has the last mark of each rater on each place, ``none`` included, as `cytosae teach` takes it.
 
     Returns
     -------
@@ -106,10 +106,10 @@ def export(database: Database, path: Path, *, marks: bool = False) -> dict[str, 
         raise CytosaeError(f"{path}: a table of marks is a .csv; a .json has the marks beside all the rest.")
     if marks:
         with database.reading() as session:
-            holding = current_marks(session) if database.has_marks else []
+            last = current_marks(session, taken_back=True) if database.has_marks else []
         with whole_file(path) as temporary:
-            temporary.write_text(to_marks_csv(holding), encoding=SPREADSHEET, newline="")
-        return {"file": f"{path}", "autoencoder": database.sae[:DIGITS], "marks": len(holding)}
+            temporary.write_text(to_marks_csv(last), encoding=SPREADSHEET, newline="")
+        return {"file": f"{path}", "autoencoder": database.sae[:DIGITS], "marks": len(last)}
     content = everything(database)
     if path.suffix == ".json":
         write_json(path, content.model_dump(mode="json"))

@@ -96,9 +96,9 @@ def router(database: Database, reader: StudyReader) -> APIRouter:
     def export_marks(
         concept: Annotated[s.Concept | None, Query(description="one concept; all if left out")] = None,
     ) -> Response:
-        """The marks that hold, as a table that `cytosae annotations import` and `cytosae.teaching.read_marks` take."""
+        """The last mark of each rater on each place, as a table that `cytosae teach` takes."""
         with database.reading() as session:
-            body = to_marks_csv(current_marks(session, concept)).encode(SPREADSHEET)
+            body = to_marks_csv(current_marks(session, concept, taken_back=True)).encode(SPREADSHEET)
         headers = {"Content-Disposition": 'attachment; filename="marks.csv"'}
         return Response(body, media_type="text/csv; charset=utf-8", headers=headers)
 

@@ -69,7 +69,7 @@ def mark_history(session: Session, concept: str | None = None) -> list[PlacedMar
 
 
 def current_marks(
-    session: Session, concept: str | None = None, cell: tuple[str, str] | None = None
+    session: Session, concept: str | None = None, cell: tuple[str, str] | None = None, *, taken_back: bool = False
 ) -> list[PlacedMark]:
     """The marks that hold, oldest first: the last of each rater on each place, unless it is withdrawn.
 
@@ -79,23 +79,26 @@ def current_marks(
         Only those of this concept.
     cell
         Only those on this cell, by data set and ``cell_id``.
+    taken_back
+        Where the last word is that a mark is taken back, give that: whoever has the earlier mark has to know.
     """
     query = select(Mark)
     if concept is not None:
         query = query.where(Mark.concept == concept)
     if cell is not None:
         query = query.where(Mark.dataset == cell[0], Mark.cell == cell[1])
-    return holding(_placed(session, query))
+    last = _last(_placed(session, query))
+    return last if taken_back else [mark for mark in last if mark.mark != NONE]
 
 
-def holding(marks: Iterable[PlacedMark]) -> list[PlacedMark]:
-    """Those of a history that hold."""
+def _last(marks: Iterable[PlacedMark]) -> list[PlacedMark]:
+    """The last mark of each rater on each place."""
     last: dict[tuple[object, ...], PlacedMark] = {}
     for mark in marks:
         key = (mark.concept, *mark.place, mark.rater)
         last.pop(key, None)
         last[key] = mark
-    return [mark for mark in last.values() if mark.mark != NONE]
+    return list(last.values())
 
 
 def marks_agreement(marks: Iterable[PlacedMark]) -> list[tuple[tuple[str, str], float | None, int, int]]:
