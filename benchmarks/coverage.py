@@ -21,11 +21,12 @@ from threadpoolctl import threadpool_limits
 
 from cytosae.cohort import (
     Calibration,
-    Folds,
     Products,
     candidates,
     choose,
     classification_task,
+    error_rate,
+    left_out_p_values,
     stratified_folds,
 )
 from cytosae.cohort.selection import fitted_probabilities
@@ -57,41 +58,37 @@ def drawn(per_class: int, signal: float, seed: int) -> ad.AnnData:
 
 
 def measured(data: ad.AnnData, seed: int, coverage: float) -> dict[str, dict[str, float]]:
-    """Coverage and mean size of the sets of the new patients: by one division of the training patients, and by five."""
+    """Coverage and mean size of the sets of the new patients, by p-values before and after their calibration."""
     config = ClassifyConfig(permutations=0, coverage=coverage, seed=seed)
-    task = classification_task(data, "diagnosis")
     train = np.arange(data.n_obs) < data.n_obs // 2
-    products = Products.from_barcodes(task.data, candidates(config))
-    rows = np.flatnonzero(train)
-    folds = stratified_folds(
-        task.target[train], [task.patients[row] for row in rows], config.splits, config.repeats, config.seed
-    )
-    everyone = np.ones(len(train), bool)
-    probability = np.empty((len(folds.splits), len(train), CLASSES))
+    task, whole = (classification_task(part, "diagnosis") for part in (data[train].copy(), data))
+    folds = stratified_folds(task.target, task.patients, config.splits, config.repeats, config.seed)
+    products = Products.from_barcodes(data, candidates(config))
+    everyone = np.ones(data.n_obs, bool)
+    probability = np.empty((len(folds.splits), data.n_obs, CLASSES))
     for model, (repeat, fold) in enumerate(folds.splits):
-        fitted = np.zeros(len(train), bool)
-        fitted[rows] = folds.row_folds[repeat] != fold
-        choice = choose(task, products, fitted, task.target[None], config, config.seed + repeat)
-        (probability[model],) = fitted_probabilities(products, choice, fitted, everyone, task.target[None], CLASSES)
+        fitted = np.zeros(data.n_obs, bool)
+        fitted[train] = folds.row_folds[repeat] != fold
+        choice = choose(whole, products, fitted, whole.target[None], config, config.seed + repeat)
+        (probability[model],) = fitted_probabilities(products, choice, fitted, everyone, whole.target[None], CLASSES)
+    _, p = left_out_p_values(task, folds, Products.from_barcodes(task.data, candidates(config)), config)
+    true = p[np.arange(len(p)), task.target]
+    found = {}
+    for name, divisions in (("one division", 1), ("five divisions", config.repeats)):
+        models = folds.row_models[:divisions]
+        own = probability[models, np.flatnonzero(train)]
+        calibration = Calibration.from_predictions(own, models, task.target, true)
+        found[name] = calibration.fold_p_values(probability[:, ~train], coverage)
+    found["calibrated"] = calibration.p_values(probability[:, ~train], coverage)
+    return {name: _figures(values, whole.target[~train], coverage) for name, values in found.items()}
+
+
+def _figures(p: NDArray[np.float64], target: NDArray[np.int64], coverage: float) -> dict[str, float]:
+    sets = p > error_rate(coverage)
     return {
-        f"{n} divisions": _counted(probability, folds, n, task.target, train, coverage) for n in (1, config.repeats)
+        "coverage": float(sets[np.arange(len(sets)), target].mean()),
+        "size": float(sets.sum(axis=1).mean()),
     }
-
-
-def _counted(
-    probability: NDArray[np.float64],
-    folds: Folds,
-    divisions: int,
-    target: NDArray[np.int64],
-    train: NDArray[np.bool_],
-    coverage: float,
-) -> dict[str, float]:
-    models = folds.row_models[:divisions]
-    own = probability[models, np.flatnonzero(train)]
-    calibration = Calibration.from_predictions(own, models, target[train])
-    sets = calibration.sets(probability[:, ~train], coverage)
-    covered = sets[np.arange(len(sets)), target[~train]]
-    return {"coverage": float(covered.mean()), "size": float(sets.sum(axis=1).mean())}
 
 
 def main() -> None:

@@ -219,7 +219,7 @@ def main() -> None:
     table[["structure", "kind"]] = [line["cohort"][:2] for line in done]
     for (structure, kind), rows in table.groupby(["structure", "kind"], sort=False):
         print(f"{structure}, {kind}: {len(rows)} cohorts")
-        for name in (column for column in table if " | " in column):
+        for name in (str(column) for column in table if " | " in str(column)):
             values = rows[name].to_numpy(float)
             if name.startswith("auroc"):
                 area = Estimate.mean(values, 1000)

@@ -129,7 +129,7 @@ def structures(cohort: Cohort, sae: SAE) -> list[dict[str, Any]]:
         )
     best = np.nanmax(auroc(h.tocsc(), truth), axis=0)
     marking = np.flatnonzero(cohort.first_half)
-    source = _Rows(cohort.store, marking)
+    source = Rows(cohort.store, marking)
     learner = Learner.on(Background.draw(source, sae))  # type: ignore[arg-type]
     some = np.sort(rng.permutation(marking)[:1000])
     random = cohort.store.read(some)[:, 1:].float().numpy()
@@ -164,7 +164,7 @@ def structures(cohort: Cohort, sae: SAE) -> list[dict[str, Any]]:
     return rows
 
 
-class _Rows:
+class Rows:
     """Some cells of a store, as a source of tokens of their own."""
 
     def __init__(self, store: TokenStore, rows: NDArray[np.int64]) -> None:
@@ -237,7 +237,9 @@ def barcodes(cohort: Cohort, sae: SAE, n_own: int) -> ClassificationTask:
 
 
 def tables(folder: Path) -> None:
-    """Print what was found: means over cohorts, with 95 % t intervals over them."""
+    """Print what was found: means over cohorts with the least and the largest of them; gains with a 95 % t interval over
+    structures.
+    """
     lines = [json.loads(line) for line in (folder / "teaching.jsonl").read_text(encoding="utf-8").splitlines()]
     found = pd.concat(
         [pd.DataFrame(line["rows"]).assign(seed=line["seed"]) for line in lines if line["question"] == "structures"]
@@ -247,18 +249,19 @@ def tables(folder: Path) -> None:
         for count in MARKS:
             some = found[(found["wrong"] == wrong) & (found["marks"] == count)]
             by_seed = some.groupby("seed")[["auroc", "plain", "ap", "plain_ap", "precision", "recall"]].mean()
-            gain = by_seed["auroc"] - by_seed["plain"]
-            mean = some.groupby("structure")[["auroc", "plain", "best_latent"]].mean()
+            mean = some.groupby("structure")[["auroc", "plain", "best_latent", "ap", "plain_ap"]].mean()
             inside = some["against_random"].between(some["cv_low"], some["cv_high"]).mean()
+            ahead = (mean["auroc"] > mean["best_latent"]).sum()
             print(
-                f"{count:3d} marks: AUROC {_interval(by_seed['auroc'])} plain {_interval(by_seed['plain'])} gain "
-                f"{_interval(gain)}; AP {_interval(by_seed['ap'])} plain {_interval(by_seed['plain_ap'])}; at 0.95 "
-                f"{int((mean['auroc'] >= 0.95).sum())} plain {int((mean['plain'] >= 0.95).sum())}; ahead of the best latent "
-                f"{int((mean['auroc'] > mean['best_latent']).sum())}; precision {by_seed['precision'].mean():.2f} recall "
-                f"{by_seed['recall'].mean():.2f}; interval holds the truth {inside:.0%}; {some['seconds'].median():.2f} s"
+                f"{count:3d} marks: AUROC {_range(by_seed['auroc'])}, plain {_range(by_seed['plain'])}, gain "
+                f"{_gain(mean['auroc'] - mean['plain'])}; AP {_range(by_seed['ap'])}, plain {_range(by_seed['plain_ap'])}, "
+                f"gain {_gain(mean['ap'] - mean['plain_ap'])}; at 0.95 {(mean['auroc'] >= 0.95).sum()}, plain "
+                f"{(mean['plain'] >= 0.95).sum()}; ahead of the best latent {ahead}; precision "
+                f"{by_seed['precision'].mean():.2f}, recall {by_seed['recall'].mean():.2f}; interval holds the truth "
+                f"{inside:.0%}; {some['seconds'].median():.2f} s"
             )
     latents = found.groupby(["seed", "structure"])["best_latent"].first().unstack()
-    print(f"best latent {_interval(latents.mean(axis=1))}, at 0.95 {int((latents.mean() >= 0.95).sum())}")
+    print(f"best latent {_range(latents.mean(axis=1))}, at 0.95 {(latents.mean() >= 0.95).sum()}")
     cohorts = [line for line in lines if line["question"] == "patients"]
     for method in cohorts[0]["figures"] if cohorts else ():
         of_seeds = {kind: [line["figures"][method][kind] for line in cohorts] for kind in ("within", "left out")}
@@ -271,9 +274,13 @@ def tables(folder: Path) -> None:
         print(f"{method:32s} {shown}")
 
 
-def _interval(values: pd.Series) -> str:
-    half = student.ppf(0.975, len(values) - 1) * values.std() / len(values) ** 0.5 if len(values) > 1 else np.nan
-    return f"{values.mean():.3f} ({values.mean() - half:.3f} to {values.mean() + half:.3f})"
+def _range(values: pd.Series) -> str:
+    return f"{values.mean():.3f} ({values.min():.3f} to {values.max():.3f})"
+
+
+def _gain(values: pd.Series) -> str:
+    half = student.ppf(0.975, len(values) - 1) * values.std() / len(values) ** 0.5
+    return f"{values.mean():+.3f} ({values.mean() - half:+.3f} to {values.mean() + half:+.3f})"
 
 
 def main() -> None:

@@ -131,11 +131,17 @@ def test_an_untrained_backbone_stands_beside_the_trained_one(
     study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     barcodes, folder = study / "cohort" / "barcodes.h5ad", tmp_path / "c"
-    command = ["classify", barcodes, "--tokens", study / "tokens", "-o", folder, "--untrained", *QUICK]
+    command = ["classify", barcodes, "--tokens", study / "tokens", "-o", folder, "--untrained", "--deep", *QUICK]
     name = "untrained backbone, mean and maximum of patch tokens"
     found = {row["method"]: row for row in ask(*command)["methods"]}
     assert found[name]["low"] <= found[name]["value"] <= found[name]["high"]
     assert found[name] != found["mean and maximum of patch tokens"] | {"method": name}
+    assert list(found)[-4:] == [
+        "attention over CLS tokens",
+        "transformer over CLS tokens",
+        "attention over concept counts",
+        "transformer over concept counts",
+    ]
     features = load_file(folder / "untrained_tokens.safetensors")["features"]
     assert features.shape == (20, 2 * 192)
     cells = read_concepts(study / "concepts", "synthetic", matrices=False).obs

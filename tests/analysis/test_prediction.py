@@ -20,6 +20,7 @@ from cytosae.artefacts import Manifest
 from cytosae.backbones import TINY
 from cytosae.cells import read_cells
 from cytosae.cohort import read_barcodes, read_classifiers
+from cytosae.cohort.conformal import interpolated_p
 from cytosae.concepts import read_concepts
 from cytosae.settings import ClassifyConfig
 from support.commands import ask, ask_with_messages, assert_user_error, cytosae, refused
@@ -123,9 +124,11 @@ def test_cells_and_sets_follow_from_the_barcodes_and_the_models(
         assert list(patient["strongest_cells"]) == sorted(expected, key=lambda cell: -expected[cell])
         for c, name in enumerate(found["classes"]):  # three patients suffice for a coverage of 50 %
             rows = [row for row in result["conformal"]["calibration"] if row["class"] == name]
-            unseen = [1 - np.mean([of_folds[model][place, c] for model in row["models"]]) for row in rows]
-            worse = sum(row["score"] >= one for row, one in zip(rows, unseen, strict=True))
-            assert worse / 4 - 1e-6 <= patient["p"][name] <= (1 + worse) / 4 + 1e-6
+            unseen = np.array([[1 - np.mean([of_folds[m][place, c] for m in row["models"]])] for row in rows])
+            p = interpolated_p(np.array([row["score"] for row in rows]), unseen)
+            left_out = np.array([row["left_out_p"] for row in result["conformal"]["calibration"]])
+            expected_p = interpolated_p(1 - left_out, np.broadcast_to(1 - p, (15, 1)))[0]
+            assert patient["p"][name] == pytest.approx(expected_p, abs=1e-5)
             assert (name in patient["set"]) == (patient["p"][name] > 0.5)
     assert 0 < sum(len(patient["set"]) for patient in found["patients"]) < 25
     assert found["conformal"]["by_class"] == found["classes"]

@@ -16,16 +16,16 @@ from cytosae.cohort import (
     chosen_predictions,
     classification_task,
     conformal_figures,
-    cross_validated_sets,
     error_rate,
     given_folds,
     least_patients,
+    left_out_p_values,
     nearest_distances,
     patient_column,
     patient_novelty,
     stratified_folds,
 )
-from cytosae.cohort.conformal import interpolated_p
+from cytosae.cohort.conformal import calibrated_p, interpolated_p
 from support.cohorts import QUICK, cohort
 
 FOLDS = 5
@@ -64,7 +64,7 @@ def coverage(per_class: int, nominal: float, cohorts: int = 200) -> tuple[float,
             models.append(nearest_mean(x[train], target[train], new))
         calibration = Calibration.from_predictions(own, folds.row_models, target)
         assert calibration.by_class(3, nominal).all() == (per_class >= least_patients(nominal))
-        sets = calibration.sets(np.stack(models), nominal)
+        sets = calibration.fold_p_values(np.stack(models), nominal) > error_rate(nominal)
         covered.append(sets[np.arange(99), truth].reshape(3, 33).mean(axis=1))
         sizes.append(sets.sum(axis=1).mean())
     by_class = np.mean(covered, axis=0)
@@ -90,6 +90,19 @@ def test_patients_that_a_class_needs() -> None:
     assert error_rate(0.9) == 0.1
 
 
+def test_p_values_that_are_too_large_are_brought_back() -> None:
+    """Folds that disagree make p-values that gather in the middle; of left-out patients they are no others."""
+    rng = np.random.default_rng(0)
+    covered = []
+    for _ in range(300):
+        p = rng.beta(2.5, 2.5, (29 + 60, 2)) ** 0.8  # at 90 % too few are below 0.1
+        target = np.arange(29) % 2
+        found = calibrated_p(p[29:], p[np.arange(29), target])
+        covered.append((found > 0.1).mean(axis=0))
+    assert (p > 0.1).mean() > 0.95
+    np.testing.assert_allclose(np.mean(covered, axis=0), 0.9, atol=0.015)
+
+
 def test_steps_do_not_widen_the_sets_of_small_classes() -> None:
     """With 18 patients p has steps of 1/19: the first above 0.1 is 2/19, and 17/19 + 1/19 would be covered."""
     overall, by_class, _ = coverage(per_class=18, nominal=0.9)
@@ -103,9 +116,9 @@ def test_p_values_as_a_plain_loop_computes_them() -> None:
         np.repeat([0, 1, 2], [12, 10, 4]),
         np.stack([np.arange(26) % 3, 3 + rng.integers(0, 3, 26)], axis=1),
     )
-    calibration = Calibration(rng.random(26), models, target)
+    calibration = Calibration(rng.random(26), models, target, rng.random(26))
     new = rng.dirichlet(np.ones(3), (6, 7))
-    p = calibration.p_values(new, 0.9)
+    p = calibration.fold_p_values(new, 0.9)
     for patient in range(7):
         for c in range(3):
             compared = [i for i in range(26) if target[i] == c or c == 2]  # the last class has fewer than ten
@@ -116,8 +129,12 @@ def test_p_values_as_a_plain_loop_computes_them() -> None:
             if 0 < worse < n:
                 up, down = (scores - own)[scores >= own].min(), (own - scores)[scores < own].min()
                 assert p[patient, c] == pytest.approx((worse + up / (up + down)) / (n + 1))
-    np.testing.assert_array_equal(calibration.sets(new, 0.9), p > 0.1)
-    nobody = Calibration(np.empty(0), np.empty((0, 1), np.int64), np.empty(0, np.int64))
+    again, others = calibration.p_values(new, 0.9), calibration.left_out_p
+    no_better = (others[:, None, None] <= p).sum(axis=0) / 27
+    assert (no_better <= again).all()
+    assert (again <= no_better + 1 / 27).all()
+    np.testing.assert_array_equal(calibration.sets(new, 0.9), again > 0.1)
+    nobody = Calibration(np.empty(0), np.empty((0, 1), np.int64), np.empty(0, np.int64), np.empty(0))
     assert nobody.sets(np.empty((0, 7, 3)), 0.9).all()
 
 
@@ -134,7 +151,7 @@ def test_interpolated_p_falls_without_steps_from_one_to_zero() -> None:
     assert interpolated_p(scores, np.full((4, 1), 0.65)) == pytest.approx(1.5 / 5)
 
 
-def test_figures_of_cross_validated_sets() -> None:
+def test_figures_of_left_out_p_values() -> None:
     task = classification_task(cohort(signal=1.5), "diagnosis")
     folds = stratified_folds(task.target, task.patients, 3, 2)
     products = Products.from_barcodes(task.data, COUNTS)
@@ -148,6 +165,7 @@ def test_figures_of_cross_validated_sets() -> None:
     for row, one in zip(range(60), found["calibration"], strict=True):
         assert one["patient"] == task.data.obs_names[row]
         assert one["models"] == [folds.row_folds[0, row], 3 + folds.row_folds[1, row]]
+        assert 0 <= one["left_out_p"] <= 1
         assert one["score"] == pytest.approx(1 - predictions.probability[:, row, task.target[row]].mean())
 
 
@@ -159,9 +177,9 @@ def test_the_sets_of_a_fold_know_nothing_of_its_patients() -> None:
     test = given.row_folds[0] == 1
     others = replace(task, target=np.where(test, (task.target + 1) % 3, task.target))
     for folds in (given, Folds(np.tile(given.row_folds, (2, 1)), given.names, "drawn")):
-        _, sets = cross_validated_sets(task, folds, Products.from_barcodes(task.data, COUNTS), FEW)
-        _, again = cross_validated_sets(others, folds, Products.from_barcodes(task.data, COUNTS), FEW)
-        np.testing.assert_array_equal(sets[test], again[test])
+        _, p = left_out_p_values(task, folds, Products.from_barcodes(task.data, COUNTS), FEW)
+        _, again = left_out_p_values(others, folds, Products.from_barcodes(task.data, COUNTS), FEW)
+        np.testing.assert_array_equal(p[test], again[test])
 
 
 def test_distance_to_the_nearest_training_patient() -> None:

@@ -36,6 +36,22 @@ def test_comparison_by_hand() -> None:
     assert table.loc[~varies | (table["prevalence"] < 0.1), "p"].isna().all()
 
 
+def test_a_mark_of_few_patches_is_first_by_its_effect() -> None:
+    """A latent that is weak and nearly constant is moved a little; others are strong and vary from patient to patient."""
+    rng = np.random.default_rng(0)
+    first = np.arange(40) < 20
+    barcodes = rng.gamma(2, 10, (40, 200))
+    barcodes[:, 5] = rng.normal(1, 0.05, 40) + 0.2 * first
+    barcodes[:, 6] = 0
+    barcodes[0, 6] = 1  # one patient alone, not tested
+    table = compare(barcodes, first, draws=20, permutations=200)
+    by_effect, _ = most_different(table, 10, "effect")
+    assert by_effect[0] == 5
+    assert 6 not in by_effect
+    assert 5 not in most_different(table, 10)[0]
+    assert (np.diff(table["effect"].to_numpy()[by_effect]) <= 0).all()
+
+
 def test_p_is_uniform_and_few_are_discovered_where_nothing_differs() -> None:
     rng = np.random.default_rng(1)
     table = compare(rng.gamma(1, 2, (24, 2000)), np.arange(24) < 12, draws=20, permutations=500)

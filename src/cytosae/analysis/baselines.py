@@ -9,8 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cytosae.analysis.untrained_baseline import UNTRAINED, untrained_baseline
+from cytosae.artefacts import MANIFEST
 from cytosae.cells import read_table
-from cytosae.cohort import Bags, colour_histograms, patient_tokens, predicted_fractions, rows_of_cells
+from cytosae.cohort import Bags, colour_histograms, count_bags, patient_tokens, predicted_fractions, rows_of_cells
+from cytosae.console import say
 from cytosae.errors import CytosaeError
 from cytosae.settings import ClassifyConfig
 from cytosae.tokens import TokenStore
@@ -70,3 +72,30 @@ def baseline_features(
             raise CytosaeError(f"--labels {labels}: has no columns 'p TYPE'. Give labels.csv of `cytosae label`.")
         features["cell-type fractions, predicted"] = fractions
     return features, bags
+
+
+def bag_models(
+    tokens: Bags | None, data: ad.AnnData, path: Path, config: ClassifyConfig
+) -> dict[str, tuple[Bags, str]]:
+    """The multiple-instance models to compare with: cells and kind of model (`cytosae.cohort.predict_bags`), by name.
+
+    Parameters
+    ----------
+    tokens
+        CLS tokens of the cells, if there are any.
+    data, path
+        Barcodes and their file; concepts of the cells are those of the study in whose ``cohort/`` it lies.
+    config
+        Settings.
+    """
+    found = {} if tokens is None else {"attention over CLS tokens": (tokens, "attention")}
+    if not config.deep:
+        return found
+    if tokens is not None:
+        found["transformer over CLS tokens"] = tokens, "transformer"
+    concepts = path.absolute().parent.parent / "concepts"
+    if not (concepts / MANIFEST).is_file():
+        say(f"classification: without models of the cells' concept counts, as {concepts} has none")
+        return found
+    counts = count_bags(concepts, data)
+    return found | {f"{kind} over concept counts": (counts, kind) for kind in ("attention", "transformer")}

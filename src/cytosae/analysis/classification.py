@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cytosae.analysis.baselines import baseline_features, check_untrained
+from cytosae.analysis.baselines import bag_models, baseline_features, check_untrained
 from cytosae.analysis.classification_files import (
     DRAWN,
     MODELS,
@@ -135,6 +135,7 @@ def classify(
     names = [TABLE, PREDICTIONS, MODELS, RESULT, *DRAWN, *(name for name, asked in wanted.items() if asked)]
     claim(folder, "classification", names, unnamed=DRAWN)
     features, bags = baseline_features(tokens, task.data, folder, config, device, labels)
+    in_bags = bag_models(bags, task.data, path, config)
     products = Products.from_barcodes(task.data, candidates(config))
     baselines = {name: Products.from_features(values) for name, values in features.items()}
     baselines |= _other_barcodes(whole, task, path, config, centre)
@@ -145,7 +146,7 @@ def classify(
             folds,
             products,
             baselines,
-            bags,
+            in_bags,
             config,
             config.permutations if index == 0 else 0,
         )
@@ -225,7 +226,7 @@ def _cross_validate(
     folds: Folds,
     products: Products,
     baselines: Mapping[str, Products],
-    bags: Bags | None,
+    in_bags: Mapping[str, tuple[Bags, str]],
     config: ClassifyConfig,
     permutations: int,
 ) -> tuple[Chosen, Sweep, dict[str, Predictions]]:
@@ -241,16 +242,19 @@ def _cross_validate(
     others: dict[str, tuple[str, Predictor]] = {}
     if config.short:
         others[SHORT] = "short model", partial(predict_short, task)
-    if bags is not None:
-
-        def of_bags(train: NDArray[np.bool_], test: NDArray[np.bool_], seed: int) -> NDArray[np.float64]:
-            return predict_bags(bags, task.target, train, test, len(task.classes), seed)
-
-        others["attention over CLS tokens"] = "multiple-instance model", of_bags
+    for name, (cells, kind) in in_bags.items():
+        others[name] = f"multiple-instance model, {name}", _of_bags(task, cells, kind)
     for name, (title, predictor) in others.items():
         with progress(title, len(folds.splits), "folds") as bar:
-            methods[name] = cross_validate(predictor, task, folds, config.seed, lambda done, bar=bar: bar.to(done))
+            methods[name] = cross_validate(predictor, task, folds, config.seed, bar.to)
     return chosen, swept, methods
+
+
+def _of_bags(task: ClassificationTask, bags: Bags, kind: str) -> Predictor:
+    def predict(train: NDArray[np.bool_], test: NDArray[np.bool_], seed: int) -> NDArray[np.float64]:
+        return predict_bags(bags, task.target, train, test, len(task.classes), seed, kind)
+
+    return predict
 
 
 def _choice_record(choice: Choice) -> dict[str, Any]:

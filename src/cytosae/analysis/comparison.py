@@ -183,7 +183,7 @@ def compare_patients(
         if rates and (config.features, config.transform) == ("counts", "none"):
             cells = data.obs["n_cells"].to_numpy(np.float64)
             draws = {name: settings[name] for name in ("permutations", "seed")}
-            rates = compare_rates(
+            of_rates = compare_rates(
                 values * cells[:, None],
                 cells,
                 side > 0,
@@ -192,10 +192,10 @@ def compare_patients(
                 tested=table["tested"],
                 **draws,
             )
-            table = table.join(rates)
+            table = table.join(of_rates)
     except ValueError as error:
         raise Unanswerable(f"--adjust {adjust}: {error}; {first} and {second} cannot be compared within it.") from error
-    return Comparison(data, side, table, most_different(table, config.top), warnings, caveats)
+    return Comparison(data, side, table, most_different(table, config.top, config.order), warnings, caveats)
 
 
 def sides(values: pd.Series, first: str, second: str, target: str) -> NDArray[np.int64]:

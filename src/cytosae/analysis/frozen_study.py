@@ -145,4 +145,5 @@ def _calibration(rows: list[dict[str, Any]], classes: list[str]) -> Calibration:
         np.array([row["score"] for row in rows], np.float64),
         np.array([row["models"] for row in rows], np.int64),
         np.array([classes.index(row["class"]) for row in rows], np.int64),
+        np.array([row["left_out_p"] for row in rows], np.float64),
     )

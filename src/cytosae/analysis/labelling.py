@@ -144,8 +144,8 @@ def _probe(study: Path, config: LabelConfig) -> tuple[CellProbe, dict[str, int]]
     if len(cells) > config.examples:
         cells = cells.iloc[np.sort(np.random.default_rng(config.seed).permutation(len(cells))[: config.examples])]
     parts = []
-    for dataset, own in cells.groupby("dataset", sort=False):
-        parts.append(read_activations(concepts, str(dataset), own["row"].to_numpy())[0])
+    for name, own in cells.groupby("dataset", sort=False):
+        parts.append(read_activations(concepts, str(name), own["row"].to_numpy())[0])
     ordered = pd.concat([own for _, own in cells.groupby("dataset", sort=False)])
     names = ordered["dataset"].astype(str) + "\n" + ordered["patient"].astype(str)
     codes = pd.factorize(names.where(ordered["patient"].notna()))[0]

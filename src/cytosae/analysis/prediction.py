@@ -66,7 +66,7 @@ def predict_patients(
     ----------
     study
         A study with a classification of its patients (`cytosae.analysis.classify`). It needs no images and no tokens: of a
-        copy ``backbone.json``, ``sae``, ``concepts/manifest.json`` and ``cohort`` suffice.
+        copy ``backbone.json``, ``sae``, ``taught`` if there is one, ``concepts/manifest.json`` and ``cohort`` suffice.
     source
         Cells of the new patients, see `cytosae.cells.read_source`; they need a ``patient``.
     folder
@@ -195,7 +195,8 @@ def _answers(frozen: FrozenStudy, new: NewPatients, config: PredictConfig) -> di
         "conformal": {
             "coverage": config.coverage,
             "rule": f"a class with at least {least_patients(config.coverage)} training patients is compared with these, any "
-            f"other with all; it is in the set where its p is above {error_rate(config.coverage):g}",
+            "other with all; its p is compared with those of the training patients when they are left out; it is in the set "
+            f"where that is above {error_rate(config.coverage):g}",
             "by_class": [c for c, alone in zip(frozen.classes, own, strict=True) if alone],
             "training_patients": len(frozen.calibration.scores),
         },

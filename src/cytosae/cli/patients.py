@@ -112,7 +112,13 @@ def classify(
     from cytosae.concepts import file_name
     from cytosae.errors import CytosaeError
 
-    shared = {"tokens": tokens, "folds": folds, "cell_type": cell_type, "device": device, "labels": labels}
+    shared: dict[str, Any] = {
+        "tokens": tokens,
+        "folds": folds,
+        "cell_type": cell_type,
+        "device": device,
+        "labels": labels,
+    }
     if outcome_kind(read_patient_columns(barcodes), target, event, kind) != CLASSES:
         if leave_out is not None:
             raise CytosaeError(f"--leave-out: belongs to classes; give --folds {leave_out} to leave each out in turn.")

@@ -18,10 +18,20 @@ tokens_app = Commands(no_args_is_help=True, help="Tokens that other programs hav
 @with_settings
 def import_command(
     source: Annotated[
-        Path, typer.Argument(help="Folder of saev, .npy array, or HDF5 file with a data set 'features'.")
+        Path,
+        typer.Argument(
+            help="Folder of saev, .npy array, HDF5 file with a data set 'features', or a folder with such a file a patient."
+        ),
     ],
-    cells: Annotated[Path, typer.Option("--cells", help="Table made by `cytosae cells`, in the order of the tokens.")],
     store: StoreConfig,
+    cells: Annotated[
+        Path | None,
+        typer.Option("--cells", help="Table made by `cytosae cells`, in the order of the tokens; not needed for bags."),
+    ] = None,
+    patients: Annotated[
+        Path | None,
+        typer.Option("--patients", help="Of bags without --cells: table of the patients, such as diagnoses."),
+    ] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the tokens.")] = Path("tokens"),
     layer: Annotated[
         int | None, typer.Option(help="Layer to take of a folder of saev, as it counts them; of other files a record.")
@@ -46,8 +56,20 @@ def import_command(
     An interrupted run goes on at the next shard.
     """
     from cytosae.cells import read_cells
-    from cytosae.tokens import import_tokens
+    from cytosae.console import say
+    from cytosae.errors import CytosaeError
+    from cytosae.tokens import bag_cells, import_tokens
 
-    table = read_cells(cells)
+    if cells is not None and patients is not None:
+        raise CytosaeError(
+            "--patients: belongs to bags without --cells; that table says already what the patients have."
+        )
+    if cells is None and not source.is_dir():
+        raise CytosaeError(
+            f"{source}: needs --cells, the table of its cells. Only a folder with a bag a patient does not."
+        )
+    if cells is None:
+        say("tokens: cells without images: no concept maps, no reference images, no search for cells of two patients")
+    table = bag_cells(source, patients) if cells is None else read_cells(cells)
     figures = import_tokens(source, table, output, store, layer=layer, grid=grid, cls=cls, made_by=made_by)
     answer(figures, as_json)

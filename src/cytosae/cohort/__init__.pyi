@@ -6,7 +6,7 @@ from .barcodes import (
     pooled_mean_activation,
     variance_between,
 )
-from .baselines import PatientTokens, patient_tokens, rows_of_cells
+from .baselines import PatientTokens, count_bags, patient_tokens, rows_of_cells
 from .blocks import TOP, CountSums
 from .cell_types import CELL_TYPE_LEAST, CellProbe, answering_threshold, fit_probe, predicted_fractions
 from .colours import colour_histograms
@@ -26,7 +26,7 @@ from .representation import FEATURES, PAPER, Representation, transformed
 from .restriction import RESTRICTIONS, restricted
 from .scores import weighted_f1
 from .selection import Choice, Chosen, Products, candidates, choose, chosen_predictions
-from .set_coverage import conformal_figures, cross_validated_sets
+from .set_coverage import conformal_figures, left_out_p_values
 from .short_model import fit_short, predict_short, short_table
 from .storage import (
     BARCODES,
@@ -92,8 +92,8 @@ __all__ = [
     "compare",
     "compare_rates",
     "conformal_figures",
+    "count_bags",
     "cross_validate",
-    "cross_validated_sets",
     "disease_barcodes",
     "error_rate",
     "figures",
@@ -104,6 +104,7 @@ __all__ = [
     "is_barcodes",
     "latent_weights",
     "least_patients",
+    "left_out_p_values",
     "make_barcodes",
     "make_strata",
     "method_table",

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import anndata as ad
 import numpy as np
 import pandas as pd
+import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from cytosae.cohort.multiple_instance import Bags
+from cytosae.concepts import read_concepts, read_datasets, stream_concepts
 from cytosae.console import progress
 from cytosae.errors import CytosaeError
 from cytosae.tokens import TokenSource
@@ -58,7 +62,7 @@ def rows_of_cells(cells: pd.DataFrame, data: ad.AnnData) -> NDArray[np.int64]:
     if (wrong := np.flatnonzero(counts != barcode)).size:
         row = int(wrong[0])
         raise CytosaeError(
-            f"the table of cells has {counts[row]} of {data.obs_names[row]}, the barcode {barcode[row]}. Give the tokens or "
+            f"the table has {counts[row]} cells of {data.obs_names[row]}, the barcode {barcode[row]}. Give the tokens or "
             "labels of the cells that the barcodes were made of."
         )
     return rows
@@ -98,3 +102,45 @@ def patient_tokens(source: TokenSource, data: ad.AnnData) -> PatientTokens:
         return np.stack([values[rows].mean(axis=0) for rows in cell_rows])
 
     return PatientTokens(mean(cls), mean(patches), mean(largest), Bags(cls, cell_rows))
+
+
+WIDEST = 512
+"""Latents of the concept counts that a multiple-instance model sees."""
+
+
+def count_bags(concepts: Path, data: ad.AnnData) -> Bags:
+    """log(1 + a_i[s]) of the cells that barcodes were made of, for the `WIDEST` latents that vary most over all cells.
+
+    Parameters
+    ----------
+    concepts
+        Folder of the concepts.
+    data
+        Barcodes of patients.
+    """
+    tables = [
+        read_concepts(concepts, name, matrices=False).obs.reset_index().assign(dataset=name)
+        for name in read_datasets(concepts)
+    ]
+    rows = rows_of_cells(pd.concat(tables, ignore_index=True), data)
+    moments = np.zeros((2, data.n_vars))
+    for values, _ in _log_counts(concepts, rows):
+        moments += np.asarray(values.sum(axis=0)).ravel(), np.asarray(values.multiply(values).sum(axis=0)).ravel()
+    wanted = int((rows >= 0).sum())
+    variance = moments[1] / wanted - (moments[0] / wanted) ** 2
+    latents = np.sort(np.argsort(-variance, kind="stable")[:WIDEST])
+    cells = np.concatenate([values[:, latents].toarray() for values, _ in _log_counts(concepts, rows)])
+    owners = np.concatenate([own for _, own in _log_counts(concepts, rows)])
+    return Bags(cells.astype(np.float32), [np.flatnonzero(owners == row) for row in range(data.n_obs)])
+
+
+def _log_counts(concepts: Path, rows: NDArray[np.int64]) -> Iterator[tuple[sp.csr_matrix, NDArray[np.int64]]]:
+    """log(1 + a_i[s]) of the cells that belong to a row, and their rows, some cells at a time."""
+    done = 0
+    for name in read_datasets(concepts):
+        length = 0
+        for start, counts, _ in stream_concepts(concepts, name):
+            own = rows[done + start : done + start + counts.shape[0]]
+            length = start + counts.shape[0]
+            yield sp.csr_matrix(counts[own >= 0].astype(np.float64).log1p()), own[own >= 0]
+        done += length

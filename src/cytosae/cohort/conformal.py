@@ -2,12 +2,14 @@
 
 Vovk, Gammerman, Shafer: Algorithmic Learning in a Random World (2005), chapters 2 and 4 (classes by themselves: Mondrian);
 Vovk: Cross-conformal predictors (2015); Romano, Sesia, Candes: Classification with valid and adaptive coverage (2020), whose
-CV+ sets these are, with 1 - probability as the score. Models of different folds disagree, and sets by one division of the
-patients therefore cover more than 1 - alpha. So a score is the mean over the models of several divisions that had not seen
-the patient, as in the jackknife+ after the bootstrap (Kim, Xu, Barber 2020): the mean hardly depends on the division. What
-is proven for any model is 1 - 2 alpha, less a term that vanishes with the number of patients. A p-value of n patients has
-steps of 1 / (n + 1), which would widen the sets of small classes: it is interpolated between them (Carlsson, Ahlberg,
-Bostrom, Johansson, Linusson: Modifications to p-values of conformal predictors, 2015).
+CV+ sets these are, with 1 - probability as the score. What is proven for them and any model is 1 - 2 alpha, less a term that
+vanishes with the number of patients; in practice they cover more than 1 - alpha, the more the models of the folds disagree.
+Two things bring the coverage back. A score is the mean over the models of several divisions that had not seen the patient,
+as in the jackknife+ after the bootstrap (Kim, Xu, Barber 2020), so that it hardly depends on the division. And p-values are
+compared once more with those that the training patients' true classes get when their folds are left out of everything
+(calibrating aggregated predictors: Linusson, Norinder, Bostrom, Johansson, Lofstrom 2017), which is conformal prediction
+with the p-value as the score. A p-value of n patients has steps of 1 / (n + 1), which would widen the sets of small
+classes: it is interpolated between them (Carlsson, Ahlberg, Bostrom, Johansson, Linusson 2015).
 """
 
 from __future__ import annotations
@@ -46,10 +48,16 @@ class Calibration:
     """These models, one of each division of the patients, ``(n_patients, n_divisions)``."""
     target: NDArray[np.int64]
     """True class, ``(n_patients,)``."""
+    left_out_p: NDArray[np.float64]
+    """`fold_p_values` of the true class, by models and scores made without the patient's fold, ``(n_patients,)``."""
 
     @classmethod
     def from_predictions(
-        cls, probability: NDArray[np.floating], models: NDArray[np.int64], target: NDArray[np.int64]
+        cls,
+        probability: NDArray[np.floating],
+        models: NDArray[np.int64],
+        target: NDArray[np.int64],
+        left_out_p: NDArray[np.float64] | None = None,
     ) -> Calibration:
         """From the probabilities of rows by models that had not seen them.
 
@@ -62,16 +70,23 @@ class Calibration:
             and are left out (`cytosae.cohort.Folds.row_models`).
         target
             True class of each row, ``(n_rows,)``.
+        left_out_p
+            Of each row that is left, ``(n_patients,)``; without them there are no `sets`.
         """
         rows = np.flatnonzero((models >= 0).all(axis=0))
         mean = np.asarray(probability, np.float64)[:, rows].mean(axis=0)
-        return cls(1 - mean[np.arange(len(rows)), target[rows]], models[:, rows].T, target[rows])
+        return cls(
+            1 - mean[np.arange(len(rows)), target[rows]],
+            models[:, rows].T,
+            target[rows],
+            np.empty(0) if left_out_p is None else left_out_p,
+        )
 
     def by_class(self, n_classes: int, coverage: float) -> NDArray[np.bool_]:
         """Which classes have the patients for a calibration of their own (`least_patients`), ``(n_classes,)``."""
         return np.bincount(self.target, minlength=n_classes) >= least_patients(coverage)
 
-    def p_values(self, probability: NDArray[np.floating], coverage: float) -> NDArray[np.float64]:
+    def fold_p_values(self, probability: NDArray[np.floating], coverage: float) -> NDArray[np.float64]:
         """How well each class fits some patients: the share of training patients whose true class fitted no better.
 
         Each training patient is compared with what the models that had not seen this patient say of the new one, on
@@ -98,6 +113,10 @@ class Calibration:
             compared = (self.target == c) | ~own[c]
             p[:, c] = interpolated_p(self.scores[compared], of_patient[compared, :, c])
         return p
+
+    def p_values(self, probability: NDArray[np.floating], coverage: float) -> NDArray[np.float64]:
+        """`fold_p_values`, compared with those of the training patients who were left out; ``(n_patients, n_classes)``."""
+        return calibrated_p(self.fold_p_values(probability, coverage), self.left_out_p)
 
     def sets(self, probability: NDArray[np.floating], coverage: float) -> NDArray[np.bool_]:
         """Which classes are in the set of each patient, ``(n_patients, n_classes)``: those with p above alpha.
@@ -132,6 +151,24 @@ def interpolated_p(scores: NDArray[np.floating], new: NDArray[np.floating]) -> N
     gap = larger + smaller
     u = np.divide(larger, gap, out=np.ones_like(gap), where=gap > 0)
     return np.asarray(((above >= 0).sum(axis=0) + u) / (len(scores) + 1))
+
+
+def calibrated_p(p: NDArray[np.float64], left_out_p: NDArray[np.float64]) -> NDArray[np.float64]:
+    """P-values that are uniform for the true class of left-out patients, whatever those that they are made of were.
+
+    All classes are compared with the same patients: p-values of different classes are on one scale.
+
+    Parameters
+    ----------
+    p
+        Of some patients, ``(n_patients, n_classes)``.
+    left_out_p
+        Of the true class of other patients, ``(n,)``.
+    """
+    if not len(left_out_p):
+        return np.ones_like(p)
+    flat = 1 - p.ravel()
+    return interpolated_p(1 - left_out_p, np.broadcast_to(flat, (len(left_out_p), len(flat)))).reshape(p.shape)
 
 
 def set_figures(

@@ -133,4 +133,5 @@ def _fit(
         if (np.abs(deviance - before) <= _ENOUGH * (np.abs(deviance) + 1)).all():
             break
         before = deviance
-    return weights, mu, np.linalg.inv(information())
+    inverse = np.asarray(np.linalg.inv(information()), np.float64)
+    return weights, mu, inverse

@@ -121,10 +121,26 @@ def contrasted(side: NDArray[np.bool_], codes: NDArray[np.integer]) -> tuple[Pai
     return pairs, weights / weights.sum()
 
 
-def most_different(table: pd.DataFrame, count: int = 50) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The latents most in favour of each side by the difference of the barcodes (section 3.3), strongest first."""
-    order = np.argsort(-table["difference"].to_numpy(), kind="stable")
-    ordered = table["difference"].to_numpy()[order]
+def most_different(
+    table: pd.DataFrame, count: int = 50, by: str = "difference"
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The latents most in favour of each side, strongest first.
+
+    Parameters
+    ----------
+    table
+        Of `compare`.
+    count
+        Latents of each side, at most.
+    by
+        ``difference`` of the barcodes (section 3.3), or ``effect``, that difference in deviations of the patients; latents
+        that were not tested then come last.
+    """
+    values = table[by].to_numpy(np.float64)
+    if by == "effect":
+        values = np.where(table["tested"].to_numpy(bool) & np.isfinite(values), values, 0)
+    order = np.argsort(-values, kind="stable")
+    ordered = values[order]
     return order[ordered > 0][:count], order[ordered < 0][::-1][:count]
 
 

@@ -60,6 +60,8 @@ def near_pairs(prints: NDArray[np.float32], patients: NDArray[np.integer]) -> ND
     Of each cell the `NEAREST` are kept, so that a crowd of alike cells stays small. Memory is that of one box beside all
     cells that are near it.
     """
+    if not len(prints):  # no image could be read
+        return np.zeros((0, 2), np.int64)
     boxes = _boxes(prints)
     low, high = (np.stack([edge(prints[box], axis=0) for box in boxes]) for edge in (np.min, np.max))
     # One product says of every pair of two boxes how much nearer than the radius it is: half of RADIUS^2 - |a - b|^2.

@@ -1,4 +1,4 @@
-"""Attention-based multiple-instance learning on CLS tokens, the paper's deep baseline (Hehr et al., 2023), small."""
+"""Multiple-instance learning on the cells of patients: gated attention (Hehr et al., 2023), and a small transformer."""
 
 from __future__ import annotations
 
@@ -32,12 +32,40 @@ class AttentionPooling(nn.Module):
         return torch.as_tensor(self.classify((attention[..., None] * h).sum(dim=1)))
 
 
+class TransformerPooling(nn.Module):
+    """One layer of self-attention over the cells of a patient and a class token, then a linear layer.
+
+    After TransMIL (Shao et al., 2021), without its position encoding, as cells have no order.
+    """
+
+    def __init__(self, d_model: int, n_classes: int, width: int = WIDTH) -> None:
+        super().__init__()
+        self.embed = nn.Sequential(nn.Linear(d_model, width), nn.ReLU(), nn.Dropout(0.25))
+        self.token = nn.Parameter(torch.zeros(1, 1, width))
+        self.layer = nn.TransformerEncoderLayer(
+            width, nhead=4, dim_feedforward=2 * width, dropout=0.1, batch_first=True, norm_first=True
+        )
+        self.norm, self.classify = nn.LayerNorm(width), nn.Linear(width, n_classes)
+
+    def forward(self, cells: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
+        """See `AttentionPooling.forward`."""
+        first = self.token.expand(len(cells), -1, -1)
+        hidden = torch.cat([first, self.embed(cells)], dim=1)
+        absent = torch.cat([torch.zeros_like(present[:, :1]), ~present], dim=1)
+        pooled = self.layer(hidden, src_key_padding_mask=absent)[:, 0]
+        return torch.as_tensor(self.classify(self.norm(pooled)))
+
+
+MODELS = {"attention": AttentionPooling, "transformer": TransformerPooling}
+"""Models over the cells of a patient, by name."""
+
+
 @dataclass(frozen=True)
 class Bags:
     """Cells of patients."""
 
     cells: NDArray[np.float32]
-    """CLS tokens of all cells, ``(n_cells, d_model)``."""
+    """CLS tokens, or concept counts, of all cells, ``(n_cells, d_model)``."""
     rows: Sequence[NDArray[np.int64]]
     """Cells of each patient, ``(n_patients,)``."""
 
@@ -60,10 +88,11 @@ def predict_bags(
     test: NDArray[np.bool_],
     n_classes: int,
     seed: int = 0,
+    kind: str = "attention",
 ) -> NDArray[np.float64]:
     """Train on some patients, predict others; ``(n_test, n_classes)`` probabilities.
 
-    Tokens are standardised over the training patients' cells. In training at most 128 cells of a patient are drawn
+    `kind` is one of `MODELS`. Cells are standardised over those of the training patients. In training at most 128 are drawn
     for each step, in prediction all are seen. Classes count alike, however many patients they have.
     """
     rows = np.flatnonzero(train)
@@ -72,7 +101,7 @@ def predict_bags(
     rng = np.random.default_rng(seed)
     with torch.random.fork_rng(), _one_thread():
         torch.manual_seed(seed)
-        model = AttentionPooling(bags.cells.shape[1], n_classes)
+        model = MODELS[kind](bags.cells.shape[1], n_classes)
         optimiser = torch.optim.AdamW(model.parameters(), lr=_RATE, weight_decay=_DECAY)
         counts = np.bincount(target[rows], minlength=n_classes)
         weight = torch.tensor(len(rows) / (n_classes * np.maximum(counts, 1)), dtype=torch.float32)

@@ -132,7 +132,7 @@ def outcome_task(data: ad.AnnData, target: str, event: str | None = None) -> Out
         caveats.append(
             f"{missing} of {len(known)} patients have no {target}{f' or {event}' if event else ''}, left out"
         )
-    values = numbers.to_numpy()[known]
+    values = np.asarray(numbers, np.float64)[known]
     people = data.obs["patient"].astype(str)[known].nunique()
     enough = people if events is None else int(data.obs["patient"].astype(str)[known][events].nunique())
     if enough < LEAST:

@@ -1,4 +1,4 @@
-"""Do conformal sets cover the true class? Each patient's set is made by the whole procedure without the patient's fold."""
+"""Do conformal sets cover the true class? The p-values of each patient are made without the patient's fold."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from cytosae.cohort.conformal import Calibration, set_figures
+from cytosae.cohort.conformal import Calibration, calibrated_p, error_rate, set_figures
 from cytosae.cohort.cross_validation import Predictions
 from cytosae.cohort.folds import Folds, stratified_folds
 from cytosae.cohort.selection import Products, choose, fitted_probabilities
@@ -38,41 +38,47 @@ def conformal_figures(
     predictions
         Of the patients, by the models of the folds.
     """
-    rows, sets = cross_validated_sets(task, folds, products, config, progress)
-    calibration = Calibration.from_predictions(predictions.probability, folds.row_models, task.target)
+    rows, p = left_out_p_values(task, folds, products, config, progress)
+    target, row_folds = task.target[rows], folds.row_folds[0][rows]
+    true = p[np.arange(len(rows)), target]
+    calibration = Calibration.from_predictions(predictions.probability, folds.row_models, task.target, true)
     own = calibration.by_class(len(task.classes), config.coverage)
+    sets = np.zeros(p.shape, bool)
+    for fold in np.unique(row_folds):
+        test = row_folds == fold
+        sets[test] = calibrated_p(p[test], true[~test]) > error_rate(config.coverage)
     columns = task.data.obs_names[rows], calibration.target.tolist(), calibration.models.tolist()
     return {
         "nominal": config.coverage,
         "by_class": [name for name, alone in zip(task.classes, own, strict=True) if alone],
-        **set_figures(sets, task.target[rows], task.units[rows], task.classes, config.bootstrap, config.seed),
+        **set_figures(sets, target, task.units[rows], task.classes, config.bootstrap, config.seed),
         "calibration": [
-            {"patient": name, "class": task.classes[c], "models": models, "score": score}
-            for name, c, models, score in zip(*columns, calibration.scores.tolist(), strict=True)
+            {"patient": name, "class": task.classes[c], "models": models, "score": score, "left_out_p": own_p}
+            for name, c, models, score, own_p in zip(*columns, calibration.scores.tolist(), true.tolist(), strict=True)
         ],
     }
 
 
-def cross_validated_sets(
+def left_out_p_values(
     task: ClassificationTask,
     folds: Folds,
     products: Products,
     config: ClassifyConfig,
     progress: Callable[[int], None] = lambda done: None,
-) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """The conformal sets of the patients of each fold of the first division, calibrated on the other folds alone.
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """P-values of the patients of each fold of the first division, calibrated on the other folds alone.
 
     The patients of the other folds are divided in their turn, as often as all were; models, choices and scores are those of
     these inner folds, as a study that had never had the patients would have them.
 
     Returns
     -------
-    Rows that have a set, ``(n,)``, and which classes are in it, ``(n, n_classes)``.
+    Rows that are in a fold, ``(n,)``, and `Calibration.fold_p_values` of every class, ``(n, n_classes)``.
     """
     row_folds = folds.row_folds[0]
-    sets = np.zeros((len(row_folds), len(task.classes)), bool)
+    p = np.zeros((len(row_folds), len(task.classes)))
 
-    def of_fold(fold: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    def of_fold(fold: int) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
         test = row_folds == fold
         inner = _inner_folds(task, folds, ~test, config)
         everyone = np.ones(len(test), bool)
@@ -88,16 +94,16 @@ def cross_validated_sets(
         models = inner.row_models
         own = probability[models, np.arange(len(test))] if len(probability) else np.empty((*models.shape, 0))
         calibration = Calibration.from_predictions(own, models, task.target)
-        return test, calibration.sets(probability[:, test], config.coverage)
+        return test, calibration.fold_p_values(probability[:, test], config.coverage)
 
     # Ignored here too: the filters of warnings are those of all threads, and each restores what it found.
     with warnings.catch_warnings(), threadpool_limits(1), ThreadPoolExecutor(os.cpu_count()) as pool:
         warnings.simplefilter("ignore", UserWarning)  # a class with one patient is in one fold
         for done, (test, found) in enumerate(pool.map(of_fold, np.unique(row_folds[row_folds >= 0]).tolist()), 1):
-            sets[test] = found
+            p[test] = found
             progress(done)
     rows = np.flatnonzero(row_folds >= 0)
-    return rows, sets[rows]
+    return rows, p[rows]
 
 
 def _inner_folds(task: ClassificationTask, folds: Folds, train: NDArray[np.bool_], config: ClassifyConfig) -> Folds:

@@ -112,13 +112,13 @@ def _without_twins(
     features: NDArray[np.float64], target: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], list[tuple[int, ...]]]:
     """Latents by falling F, each without those that go with it over these patients; and these, for each."""
-    varies = np.flatnonzero(features.any(axis=0))
+    varies = np.flatnonzero(np.ptp(features, axis=0) > 0)
     if not len(varies):
         return np.zeros(1, np.int64), [()]  # a column of zeros: the shares of the classes remain
     with np.errstate(divide="ignore", invalid="ignore"):
         statistic = np.nan_to_num(f_classif(features[:, varies], target)[0])
     screened = varies[np.argsort(-statistic, kind="stable")[:SCREENED]]
-    correlation = np.abs(features[:, screened].T @ features[:, screened]) / len(features)
+    correlation = np.abs(np.atleast_2d(np.corrcoef(features[:, screened], rowvar=False)))
     left = np.ones(len(screened), bool)
     kept: list[int] = []
     twins: list[tuple[int, ...]] = []

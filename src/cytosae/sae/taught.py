@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -323,8 +323,3 @@ class TaughtSAE(SAE):
 def with_taught(own: SAE, taught: Taught | None, threshold: float = THRESHOLD) -> SAE:
     """An autoencoder with taught latents; as it is where there are none."""
     return own if taught is None or not len(taught) else TaughtSAE(own, taught, threshold)
-
-
-def named(taught: Taught | None, n_own: int) -> Sequence[tuple[int, str]]:
-    """Number and name of each taught latent of an autoencoder with `n_own` of its own."""
-    return [] if taught is None else [(n_own + i, name) for i, name in enumerate(taught.names) if name]

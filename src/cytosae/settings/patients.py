@@ -55,6 +55,11 @@ class ClassifyConfig:
         ("none", "log1p", "sqrt", CHOOSE),
     )
     concepts: str = setting("all", f"latents that may be used: {_CONCEPTS}", CONCEPTS)
+    deep: bool = setting(
+        False,
+        "also fit multiple-instance models: attention and a transformer on the concept counts of the cells and, with "
+        "--tokens, a transformer on CLS tokens",
+    )
     short: bool = setting(False, "also fit a short model, an elastic net on few concepts, near-duplicates counted once")
     step: float = setting(
         0.5, "distance of the thresholds, log10 of mean activation, from -6 to 0 (Fig. 4A)", minimum=0.05
@@ -96,6 +101,12 @@ class CompareConfig:
     )
     transform: str = setting("none", "of the block's values", ("none", "log1p", "sqrt"))
     concepts: str = setting("all", f"latents that are compared: {_CONCEPTS}", CONCEPTS)
+    order: str = setting(
+        "difference",
+        "what the latents of each side are listed by: difference of the barcodes (sec. 3.3), or effect (Hedges' g), which "
+        "finds rare marks",
+        ("difference", "effect"),
+    )
     prevalence: float = setting(
         0.1, "a latent is tested where it occurs in at least this share of the patients of both groups", minimum=0
     )

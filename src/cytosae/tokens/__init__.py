@@ -1,5 +1,6 @@
 """How are millions of tokens kept and read shuffled? Leaves shards and ``manifest.json``."""
 
+from cytosae.tokens.bags import bag_cells
 from cytosae.tokens.centring import CentredTokens, centred, position_offset
 from cytosae.tokens.embedding import embed, store_layout
 from cytosae.tokens.importing import import_tokens
@@ -15,6 +16,7 @@ __all__ = [
     "LiveTokens",
     "TokenSource",
     "TokenStore",
+    "bag_cells",
     "centred",
     "embed",
     "import_tokens",

@@ -60,7 +60,8 @@ def open_foreign(path: Path, layer: int | None = None) -> Foreign:
     ----------
     path
         A folder of saev (``metadata.json`` and ``acts000000.bin`` and so on), an array ``.npy`` or an HDF5 file with a
-        data set ``features``: ``(n_cells, n_tokens, d_model)``, or ``(n_cells, d_model)`` with one vector for a cell.
+        data set ``features``: ``(n_cells, n_tokens, d_model)``, or ``(n_cells, d_model)`` with one vector for a cell. Or a
+        folder of such HDF5 files, a bag of cells for each patient, read one after the other by name.
     layer
         Of several that saev has stored, the one to take, named as in its ``metadata.json``.
 
@@ -71,14 +72,16 @@ def open_foreign(path: Path, layer: int | None = None) -> Foreign:
     """
     if (path / "metadata.json").is_file():
         return _saev(path, layer)
+    if path.is_dir() and (bags := bag_files(path)):
+        return _bags(path, bags)
     if path.suffix == ".npy" and path.is_file():
         return _npy(path)
     if path.suffix in HDF5_SUFFIXES and path.is_file():
         return _hdf5(path)
     problem = "no such file or folder" if not path.exists() else "not tokens of a known kind"
     raise CytosaeError(
-        f"{path}: {problem}. Expected a folder of saev with metadata.json, a .npy file, or HDF5 "
-        f"({', '.join(HDF5_SUFFIXES)}) with a data set {DATASET!r}."
+        f"{path}: {problem}. Expected a folder of saev with metadata.json, a .npy file, HDF5 "
+        f"({', '.join(HDF5_SUFFIXES)}) with a data set {DATASET!r}, or a folder of such files."
     )
 
 
@@ -113,6 +116,34 @@ def _hdf5(path: Path) -> Foreign:
             raise CytosaeError(f"{path}: has no data set {DATASET!r}; it has {', '.join(file) or 'none'}.")
         shape = _shape(file[DATASET].shape, file[DATASET].dtype, path)
     return Foreign(path, *shape, read, (path,))
+
+
+def bag_files(folder: Path) -> list[Path]:
+    """The HDF5 files of a folder, a bag of cells for each patient, by name."""
+    return sorted(path for path in folder.iterdir() if path.suffix in HDF5_SUFFIXES)
+
+
+def _bags(folder: Path, files: Sequence[Path]) -> Foreign:
+    """Bags of cells, a file for each patient, as CLAM, TRIDENT and GenBloom write them; opened one at a time."""
+    bags = [_hdf5(path) for path in files]
+    first = bags[0]
+    for bag in bags:
+        if (bag.n_tokens, bag.d_model) != (first.n_tokens, first.d_model):
+            raise CytosaeError(
+                f"{bag.path}: holds {bag.n_tokens} tokens of {bag.d_model} numbers for a cell, {first.path.name} "
+                f"{first.n_tokens} of {first.d_model}. All bags have to be of one model."
+            )
+    starts = np.concatenate([[0], np.cumsum([bag.n_cells for bag in bags])])
+
+    def read(start: int, stop: int) -> NDArray[Any]:
+        inside = [
+            bag.read(max(start, begin) - begin, min(stop, end) - begin)
+            for bag, begin, end in zip(bags, starts[:-1], starts[1:], strict=True)
+            if begin < stop and start < end
+        ]
+        return np.concatenate([np.asarray(one, np.float32) for one in inside])
+
+    return Foreign(folder, int(starts[-1]), first.n_tokens, first.d_model, read, tuple(files))
 
 
 def _shape(shape: Sequence[int], dtype: np.dtype[Any], path: Path) -> tuple[int, int, int]:

@@ -85,7 +85,7 @@ def import_tokens(
         name=f"{IMPORTED}{known or source.name}",
         source=str(source),
         revision=None,
-        fingerprint=digest([IMPORTED_TYPE, known or sha256_file(source), foreign.d_model]),
+        fingerprint=digest([IMPORTED_TYPE, known or _bytes(foreign), foreign.d_model]),
         model_type=IMPORTED_TYPE,
         d_model=foreign.d_model,
         depth=0,  # unknown, as all that is 0 here
@@ -115,6 +115,13 @@ def import_tokens(
             f"to its largest, {clipping.largest:,.0f}; --store-dtype bfloat16 has room for them"
         )
     return {**figures, "grid": f"{rows}x{columns}", "cls": CLS[not has_cls], "clipped": clipping.values}
+
+
+def _bytes(foreign: Foreign) -> str:
+    """Digest of a file, or of all the files of a folder."""
+    if foreign.files == (foreign.path,):
+        return sha256_file(foreign.path)
+    return digest([[path.name, sha256_file(path)] for path in foreign.files])
 
 
 def arrangement(foreign: Foreign, cls: str | None, grid: str | None) -> tuple[bool, int, int]:
