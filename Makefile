@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 PYTEST := OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help install test slow lint format page demo benchmark clean
+.PHONY: help install test slow lint format page demo measure benchmark clean
 
 help:  ## Show the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -43,6 +43,9 @@ page: install  ## Check and build the explorer's page; needs Node
 
 demo: install  ## A study of generated pictures, from images to the report, in demo-study/
 	$(BIN)/python -m demo
+
+measure: install  ## What the demo recovers of what was planted, beside simpler means
+	$(BIN)/python -m demo.measure
 
 benchmark: install  ## Measure; writes benchmarks/results.json
 	$(BIN)/python -m benchmarks

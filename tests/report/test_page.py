@@ -15,23 +15,33 @@ from PIL import Image
 
 from cytosae.artefacts import Manifest
 from cytosae.cells import read_cells, write_cells
-from cytosae.concepts import encode, read_concepts, read_maps
+from cytosae.concepts import encode, interest_of, read_concepts, read_maps
 from cytosae.errors import CytosaeError
 from cytosae.explorer.annotations import name_latents, schemas
-from cytosae.report import strongest, write_report
+from cytosae.report import shown_concepts, write_report
 from cytosae.sae import TrainConfig, train
 from cytosae.tokens import TokenStore
 from support.browser import ARGUMENTS, CHROMIUM
 from support.report_figures import latent_statistics
 
 
-def test_gallery_takes_the_strongest_and_the_strongest_rare_ones() -> None:
+def test_gallery_takes_the_most_interesting_and_the_strongest() -> None:
     var = latent_statistics()
-    chosen = strongest(var, count=10, common_above=0.5)
-    concepts = var[var["is_concept"]].sort_values("mean_activation", ascending=False)
-    rare = concepts[concepts["activation_frequency"] <= 0.5]
-    assert set(chosen) == {*concepts.index[:10], *rare.index[:10]}
-    assert (np.diff(var["mean_activation"].to_numpy()[chosen]) <= 0).all()
+    var["interest"] = np.random.default_rng(0).random(len(var)).round(1)  # some are equal
+    chosen = shown_concepts(var, count=10)
+    concepts = var[var["is_concept"]]
+    interesting = concepts.sort_values(["interest", "mean_activation"], ascending=False)
+    strong = concepts.sort_values("mean_activation", ascending=False)
+    assert set(chosen) == {*interesting.index[:10], *strong.index[:10]}
+    assert [latent for latent in interesting.index if latent in set(chosen)] == chosen.tolist()
+
+
+def shown_in(study: Path, name: str) -> np.ndarray:
+    """The concepts of a data set that the page shows."""
+    data = read_concepts(study / "concepts", name)
+    n_labels = data.obs["label"].nunique() if "label" in data.obs else 0
+    data.var["interest"] = interest_of(data.var, *read_maps(study / "concepts", name), len(data), n_labels)
+    return shown_concepts(data.var)
 
 
 @pytest.fixture
@@ -69,7 +79,7 @@ def test_page_stands_alone(study: Path) -> None:
 def test_all_named_concepts_are_shown_and_come_first(study: Path) -> None:
     data = read_concepts(study / "concepts", "blood")
     unshown = [latent for latent in range(data.n_vars) if not data.var["is_concept"].iloc[latent]]
-    weakest = int(strongest(data.var)[-1])
+    weakest = int(shown_in(study, "blood")[-1])
     named = [weakest, *unshown[:2]]  # of latents that are no concepts there are no maps
     given = [schemas.GivenName(name=f"name {s}", raters=["Anna", "Ben"]) for s in named]
     texts = [schemas.Named(name=one.name, given=[one], raters=2, verdicts={}) for one in given]
@@ -82,8 +92,8 @@ def test_all_named_concepts_are_shown_and_come_first(study: Path) -> None:
         assert {one["latent"]: one["name"] for one in first} == {s: f"name {s} (Anna, Ben)" for s in named}
         latents_shown = [one["latent"] for one in gallery["concepts"]]
         assert len(latents_shown) == len(set(latents_shown))
-        assert set(latents_shown) >= set(strongest(read_concepts(study / "concepts", gallery["name"]).var).tolist())
-    assert "all concepts that experts named" in page
+        assert set(latents_shown) >= set(shown_in(study, gallery["name"]).tolist())
+    assert "First come the concepts that experts named" in page
 
 
 def test_a_picture_that_has_gone_does_not_stop_the_report(study: Path) -> None:
@@ -117,7 +127,7 @@ def page(study: Path) -> Iterator[Any]:
 
 def test_page_in_a_browser(page: Any, study: Path) -> None:
     data = read_concepts(study / "concepts", "blood")
-    shown = strongest(data.var)
+    shown = shown_in(study, "blood")
     assert page.locator(".concept").count() == len(shown)
     assert page.locator(".concept h3").first.inner_text().startswith(f"Latent {shown[0]}")
     assert page.locator(".concept").first.locator("canvas").count() == 10
@@ -144,14 +154,13 @@ def test_page_in_a_browser(page: Any, study: Path) -> None:
     assert page.locator("img.overview:visible").get_attribute("alt") == "Overview plot of blood"
     page.get_by_role("tab", name=re.compile("marrow")).click()
     assert page.locator("img.overview:visible").get_attribute("alt") == "Overview plot of marrow"
-    assert page.locator(".concept").count() == len(strongest(read_concepts(study / "concepts", "marrow").var))
+    assert page.locator(".concept").count() == len(shown_in(study, "marrow"))
     assert page.faults == []
 
 
 def test_overlay_shows_the_map_where_it_belongs(page: Any, study: Path) -> None:
     """Pixels of the canvas change most where the map is strongest."""
-    data = read_concepts(study / "concepts", "blood")
-    latent = strongest(data.var)[0]
+    latent = shown_in(study, "blood")[0]
     kept, maps = read_maps(study / "concepts", "blood")
     grid = maps[kept.tolist().index(latent), 0].astype(float)
     page.evaluate("document.getElementById('smooth').checked = false")

@@ -71,7 +71,9 @@ def explore(
     export: Annotated[
         Path | None, typer.Option("--export", metavar="DIR", help="Serve nothing: write a static page, to be shared.")
     ] = None,
-    concepts: Annotated[int, typer.Option(min=1, help="Concepts with a page in an export: the strongest.")] = 500,
+    concepts: Annotated[
+        int, typer.Option(min=1, help="Concepts with a page in an export: the most interesting.")
+    ] = 500,
     no_open: Annotated[bool, typer.Option("--no-open", help="Do not open the browser.")] = False,
 ) -> None:
     """Look at a study in the browser: its concepts, cells and patients; upload a cell; annotate.

@@ -12,6 +12,7 @@ from .dictionary import (
 )
 from .encoding import check_fit, encode, encode_inputs
 from .evaluation import evaluate_study
+from .interest import interest_of, interest_scores, middle_share
 from .joining import is_joined_statistics, joined_statistics
 from .panel import draw_panel, expert_panel, is_worklist, stratified_panel
 from .references import ReferenceImages, References, reference_images
@@ -65,6 +66,8 @@ __all__ = [
     "expert_panel",
     "file_name",
     "file_names",
+    "interest_of",
+    "interest_scores",
     "is_common",
     "is_concept",
     "is_joined_statistics",
@@ -72,6 +75,7 @@ __all__ = [
     "joined_statistics",
     "label_entropy",
     "mean_activation",
+    "middle_share",
     "other_dictionary",
     "patch_concepts",
     "read_activations",

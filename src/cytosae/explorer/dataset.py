@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from cytosae.artefacts import reading_hdf5
-from cytosae.concepts import is_common, read_rows
+from cytosae.concepts import interest_scores, is_common, middle_share, read_rows
 from cytosae.concepts.schema import KINDS, POSITION
 from cytosae.errors import CytosaeError, NotFound
 
@@ -245,20 +245,30 @@ class DataSet:
             return np.full(len(self.var), np.nan, np.float32)
         return self.var[POSITION].to_numpy(np.float32)
 
-    @cached_property
+    @property
     def border(self) -> NDArray[np.float64]:
         """Share of each concept's map mass that lies in the outermost ring of patches, ``(n_latents,)``; else NaN."""
-        fractions = np.full(self.n_latents, np.nan)
+        return self._places[0]
+
+    @cached_property
+    def interest(self) -> NDArray[np.float64]:
+        """See `cytosae.concepts.interest_scores`, ``(n_latents,)``."""
+        return interest_scores(self.var, self._places[1], self.n_cells, len(self.groups("label")[0]))
+
+    @cached_property
+    def _places(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Share in the outermost ring and `middle_share` of each concept, in one pass over the maps; else NaN."""
+        ring, middle = np.full((2, self.n_latents), np.nan)
         with self._map_file() as file:
             maps = file.get_slice("maps")
             for start in range(0, len(self._mapped), _BLOCK):
-                stop = min(start + _BLOCK, len(self._mapped))
-                block = maps[start:stop].astype(np.float32)
+                rows = self._mapped[start : start + _BLOCK]
+                block = maps[start : start + len(rows)].astype(np.float32)
                 total = block.sum(axis=(1, 2, 3))
                 inner = block[:, :, 1:-1, 1:-1].sum(axis=(1, 2, 3))
-                fraction = np.divide(total - inner, total, out=np.full_like(total, np.nan), where=total > 0)
-                fractions[self._mapped[start:stop]] = fraction
-        return fractions
+                ring[rows] = np.divide(total - inner, total, out=np.full_like(total, np.nan), where=total > 0)
+                middle[rows] = middle_share(block)
+        return ring, middle
 
 
 def category(column: pd.Categorical, value: str) -> int:

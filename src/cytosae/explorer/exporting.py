@@ -187,7 +187,7 @@ class _Export:
     async def write(self) -> dict[str, Any]:
         study = await self._json("study")
         tables = {info["name"]: await self._json("latents", info["name"]) for info in study["datasets"]}
-        pages = self._strongest(tables)
+        pages = self._most_interesting(tables)
         for name in ("names", "annotations", "vocabulary", "worklists"):
             await self._json(name)
         if study["has"]["patients"]:
@@ -207,12 +207,12 @@ class _Export:
             )
         return {"files": self.files, "concepts": len(pages), "cells": len(self.shown), "missing": self.missing}
 
-    def _strongest(self, tables: dict[str, Any]) -> set[tuple[str, int]]:
-        """Data set and number of the strongest discovered concepts, in all data sets where they are concepts."""
+    def _most_interesting(self, tables: dict[str, Any]) -> set[tuple[str, int]]:
+        """Data set and number of the most interesting concepts, in all data sets where they are concepts."""
         concepts = [
-            (mean, latent, name)
+            (interest, latent, name)
             for name, table in tables.items()
-            for latent, concept, mean in zip(table["latent"], table["concept"], table["mean_activation"], strict=True)
+            for latent, concept, interest in zip(table["latent"], table["concept"], table["interest"], strict=True)
             if concept
         ]
         chosen: dict[int, None] = {}

@@ -21,6 +21,13 @@ BACKGROUND = 0.75
 
 _ALWAYS = (
     Measure(
+        key="interest",
+        label="interest",
+        log=False,
+        help="Lies in the middle of the picture, is no place in it, few cells and cell types show it, and it is strong: the "
+        "product of these parts",
+    ),
+    Measure(
         key="mean_activation",
         label="mean activation",
         log=True,
@@ -126,6 +133,7 @@ def latent_table(reader: StudyReader, data: DataSet) -> bytes:
     columns: dict[str, Any] = {"latent": latents.tolist(), "concept": data.concepts[latents].astype(int).tolist()}
     for name in ("activation_frequency", "mean_activation", "label_entropy", "n_references"):
         columns[name] = shortened(data.var[name].to_numpy()[latents])
+    columns["interest"] = shortened(data.interest[latents])
     columns["border"] = shortened(data.border[latents])
     columns[POSITION] = shortened(data.position_share[latents])
     columns["top_label"] = data.top_label[latents].tolist()

@@ -20,7 +20,7 @@ from cytosae.report.inline import encode_png, template
 from cytosae.report.outcome_figures import outcome_figure
 from cytosae.report.overlays import enlarge, multiplied, overlay
 from cytosae.report.overview import overview, threshold_counts
-from cytosae.report.page import PAGE, report_inputs, strongest, write_report
+from cytosae.report.page import PAGE, report_inputs, shown_concepts, write_report
 from cytosae.report.patient import Concept, Section, Tile, is_patient_page, patient_page
 from cytosae.report.quality_figures import density_histogram, quality_summary
 from cytosae.report.reference_grids import Row, patch_references, reference_grid
@@ -60,7 +60,7 @@ __all__ = [
     "refuse_foreign_figure",
     "report_inputs",
     "save",
-    "strongest",
+    "shown_concepts",
     "template",
     "threshold_counts",
     "threshold_sweep",

@@ -26,7 +26,7 @@ from cytosae.artefacts import (
 )
 from cytosae.cells import UnreadableImage, intensities, load_squashed, read_cells
 from cytosae.cohort import BARCODES, CLASSIFICATION, COHORT, methods_figure, read_barcodes, why_other_concepts
-from cytosae.concepts import NAMES, read_concepts, read_datasets, read_maps, read_names
+from cytosae.concepts import NAMES, interest_of, read_concepts, read_datasets, read_maps, read_names
 from cytosae.console import progress, say
 from cytosae.errors import CytosaeError
 from cytosae.learned import why_not_learned
@@ -38,10 +38,8 @@ from cytosae.report.style import figure_files, save
 from cytosae.sae import measured_on
 from cytosae.storage import StoredPath, resolve_path
 
-STRONGEST = 48
-"""Concepts of each of the two rankings of the page: over all, and among those not active in most cells."""
-COMMON_ABOVE = 0.5
-"""A concept that is active in more than this share of the cells is common."""
+SHOWN = 48
+"""Concepts of each of the two rankings of the page: by interest, and by mean activation."""
 _EDGE = 112  # pixels of a reference image, shown at 96: sharp enough on dense screens, small to send
 PAGE = "index.html"
 
@@ -64,18 +62,18 @@ def report_inputs(study: Path) -> dict[str, str]:
     return inputs
 
 
-def strongest(var: pd.DataFrame, count: int = STRONGEST, common_above: float = COMMON_ABOVE) -> NDArray[np.int64]:
-    """The concepts that the page shows, by falling mean activation.
+def shown_concepts(var: pd.DataFrame, count: int = SHOWN) -> NDArray[np.int64]:
+    """The concepts that the page shows, by falling interest.
 
-    The `count` strongest of all discovered concepts, and the `count` strongest of those that are active in at most
-    the share `common_above` of the cells: what is active everywhere tells little about a cell.
+    The `count` most interesting of all discovered concepts (``var["interest"]``, see
+    `cytosae.concepts.interest_scores`), and the `count` strongest by mean activation, which are often in every cell and
+    tell little about one.
     """
     concepts = np.flatnonzero(var["is_concept"].to_numpy())
-    mean = var["mean_activation"].to_numpy()
-    ranked = concepts[np.argsort(-mean[concepts], kind="stable")]
-    rarer = ranked[var["activation_frequency"].to_numpy()[ranked] <= common_above]
-    chosen = np.union1d(ranked[:count], rarer[:count])
-    return chosen[np.argsort(-mean[chosen], kind="stable")]
+    interest, mean = var["interest"].to_numpy()[concepts], var["mean_activation"].to_numpy()[concepts]
+    by_interest, by_mean = np.lexsort((-mean, -interest)), np.argsort(-mean, kind="stable")
+    chosen = np.union1d(by_interest[:count], by_mean[:count])
+    return concepts[by_interest[np.isin(by_interest, chosen)]]
 
 
 def write_report(study: Path) -> dict[str, Any]:
@@ -108,7 +106,9 @@ def write_report(study: Path) -> dict[str, Any]:
         data = read_concepts(study / "concepts", name, matrices=False)
         threshold = float(data.uns["cytosae"]["parameters"]["concept_threshold"])
         save(overview(data.var, title=name, concept_threshold=threshold), figures / f"overview-{index}")
-        references = _references(data, *read_maps(study / "concepts", name), files, names)
+        latents, maps = read_maps(study / "concepts", name)
+        data.var["interest"] = interest_of(data.var, latents, maps, summary["cells"], _n_labels(data))
+        references = _references(data, latents, maps, files, names)
         datasets.append(
             {"name": name, "summary": summary, "overview": encode_png(figures / f"overview-{index}.png"), **references}
         )
@@ -149,7 +149,7 @@ def _references(
     images: dict[int, str] = {}
     named = np.array(sorted(latent for latent in names if latent < len(var)), int)
     named = named[np.argsort(-var["mean_activation"].to_numpy()[named], kind="stable")]
-    unnamed = strongest(var)
+    unnamed = shown_concepts(var)
     chosen = np.concatenate([named, unnamed[~np.isin(unnamed, named)]])
     with progress("report", len(chosen), "concepts") as bar:
         for done, latent in enumerate(chosen, 1):
@@ -178,6 +178,7 @@ def _references(
                 {
                     "latent": int(latent),
                     "name": names.get(int(latent), ""),
+                    "interest": float(about["interest"]),
                     "mean": float(about["mean_activation"]),
                     "frequency": float(about["activation_frequency"]),
                     "entropy": None if np.isnan(entropy) else entropy,
@@ -187,6 +188,10 @@ def _references(
             bar.to(done)
     used = {cell: str(ids[cell]) for cell in images}
     return {"concepts": concepts, "pictures": images, "ids": used, "grid": list(maps.shape[2:])}
+
+
+def _n_labels(data: ad.AnnData) -> int:
+    return int(data.obs["label"].nunique()) if "label" in data.obs else 0
 
 
 def _encode_image(path: str, intensity: str | None) -> str:
@@ -246,6 +251,5 @@ def _render(
         patients=patients,
         backbone=backbone,
         backbone_name=Path(backbone["name"]).name if Path(backbone["name"]).exists() else backbone["name"],
-        common=COMMON_ABOVE,
-        strongest=STRONGEST,
+        shown=SHOWN,
     )
