@@ -54,7 +54,7 @@ def test_viewing_and_explorer_round_as_the_study_does(study: Path) -> None:
         (read,) = source.stream([np.arange(4)])
     assert read.dtype == torch.bfloat16
     activations = Activations(SimpleNamespace(folder=study), SimpleNamespace())  # type: ignore[arg-type]
-    activations.__dict__["backbone"], activations.__dict__["sae"] = backbone(), SAE(8, 4)
+    activations._backbone, activations._sae = backbone, lambda: SAE(8, 4)  # type: ignore[assignment]
     pixels = np.array(Image.open(study / "images" / "00002.bmp"))
     np.testing.assert_array_equal(activations.embed(pixels, "uploaded"), np.ones((7, 8)))
 
