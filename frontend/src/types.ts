@@ -34,3 +34,9 @@ export type Annotation = Omit<Stored, Times> & Partial<Pick<Stored, Times>>;
 export type Place = Pick<Stored, "worklist" | "dataset" | "latent" | "rater">;
 /** What the rater says. */
 export type Judgement = Omit<Stored, keyof Place | "version" | Times>;
+
+export type Mark = Schema<"Mark">;
+export type MarkKind = Mark["mark"];
+export type MarkedConcept = Schema<"MarkedConcept">;
+export type LearnedConcept = Schema<"LearnedConcept">;
+export type NextCell = Schema<"NextCell">;

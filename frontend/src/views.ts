@@ -12,6 +12,7 @@ import ConceptsView from "./views/ConceptsView.svelte";
 import PatientView from "./views/PatientView.svelte";
 import PatientsView from "./views/PatientsView.svelte";
 import SummaryView from "./views/SummaryView.svelte";
+import TeachView from "./views/TeachView.svelte";
 import UploadView from "./views/UploadView.svelte";
 import WorklistsView from "./views/WorklistsView.svelte";
 
@@ -76,6 +77,11 @@ const VIEWS: Record<string, View> = {
   worklists: view(
     WorklistsView,
     { name: "Worklists", key: "W", open: () => href("worklists"), shown: () => session.canAnnotate },
+    {},
+  ),
+  teach: view(
+    TeachView,
+    { name: "Teach", key: "T", open: () => href("teach"), shown: () => session.canAnnotate },
     {},
   ),
   annotate: view(AnnotateView, "worklists", {

@@ -15,6 +15,7 @@ from support.explorer import HERE, jpeg_of
 from support.studies import SET
 
 KNOWN = {"dataset": SET, "id": "P003", "kind": "random", "first": "healthy", "second": "NPM1", "worklist": 1}
+TAUGHT = "granules"
 TOKEN = "token-of-the-fuzz"
 OWNER = {"Authorization": f"Bearer {TOKEN}", "Origin": HERE, "Sec-Fetch-Site": "same-origin"}
 
@@ -25,7 +26,15 @@ def at_what_is_there(case: Any, upload: str, sae: str, number: int) -> None:
     case.path_parameters |= numbers | {key: value for key, value in KNOWN.items() if key in case.path_parameters}
     if "uploads" in case.path:
         case.path_parameters |= {"id": upload, "index": 0}
-    if case.method == "PUT":  # an annotation of a rater who has not said anything
+    if "concept" in case.query:
+        case.query["concept"] = TAUGHT
+    if "dataset" in case.query and "row" in case.query:
+        case.query |= {"dataset": SET, "row": number % 20}
+    if case.path == "/api/marks" and case.method == "PUT":
+        case.body |= {"rater": f"rater {number}"}
+        for place, mark in enumerate(case.body["marks"]):
+            mark |= {"dataset": SET, "row": place % 20, "patch": place % 256}
+    elif case.method == "PUT":  # an annotation of a rater who has not said anything
         case.body |= {"dataset": SET, "latent": number % 20, "version": 0, "rater": f"rater {number}", "worklist": None}
     for place, item in enumerate(case.body.get("items", []) if isinstance(case.body, dict) else []):
         item |= {"dataset": SET, "latent": place % 384}
@@ -49,6 +58,10 @@ def test_no_request_of_the_described_kinds_breaks_it(copied: Path) -> None:
     sent = client.post("/api/uploads", files=[("files", ("a.png", jpeg_of(kind="PNG")))])
     made = client.post("/api/worklists", json={"title": "first", "items": [{"dataset": SET, "latent": 3}]})
     assert made.json()["id"] == KNOWN["worklist"]
+    marks = [
+        {"uid": f"first-{row:03}", "dataset": SET, "row": row, "patch": 100, "mark": "this"} for row in (1, 30, 60)
+    ]
+    assert client.put("/api/marks", json={"concept": TAUGHT, "rater": "Anna", "marks": marks}).status_code == 200
     statuses: dict[str, set[int]] = {"POST /api/uploads": {sent.status_code}}
     count = 0
 
@@ -57,8 +70,8 @@ def test_no_request_of_the_described_kinds_breaks_it(copied: Path) -> None:
     def ask(operation: Any, data: Any) -> None:
         nonlocal count
         case = data.draw(operation.as_strategy())
-        pairs = operation.path == "/api/study" or operation.path.endswith("/patches")
-        checks = every[:3] if pairs else every  # schemathesis cannot read `prefixItems`; other tests check those two
+        pairs = operation.path in {"/api/study", "/api/marks/concepts"} or operation.path.endswith("/patches")
+        checks = every[:3] if pairs else every  # schemathesis cannot read `prefixItems`; other tests check those
         for aimed in (False, True):  # as it comes, and at what is there
             if aimed:
                 count += 1

@@ -39,6 +39,9 @@ def export_command(
     output: Annotated[
         Path, typer.Option("--output", "-o", help=".json for worklists, annotations and history; .csv for a table.")
     ] = Path("annotations.json"),
+    marks: Annotated[
+        bool, typer.Option("--marks", help="Write the marks of taught concepts instead, as .csv.")
+    ] = False,
     address: Address = None,
     as_json: Json = False,
 ) -> None:
@@ -48,7 +51,7 @@ def export_command(
         from cytosae.explorer.annotations import export, is_export
 
         refuse_foreign(output, "annotations export", is_export)
-        answer(export(database, output), as_json)
+        answer(export(database, output, marks=marks), as_json)
 
 
 @annotations_app.command("import")
@@ -57,7 +60,8 @@ def import_command(
     file: Annotated[
         Path,
         typer.Argument(
-            help="File of `cytosae annotations export`, worklist of `cytosae panel`, or folder of `cytosae compare`."
+            help="File of `cytosae annotations export`, table of marks, worklist of `cytosae panel`, or folder of "
+            "`cytosae compare`."
         ),
     ],
     replace: Annotated[
@@ -92,7 +96,7 @@ def import_command(
         taken = take(database, file, replace=replace)
     for conflict in taken.conflicts:
         say(f"annotations: {conflict}; left as it is")
-    figures = {name: getattr(taken, name) for name in ("worklists", "added", "unchanged", "replaced")}
+    figures = {name: getattr(taken, name) for name in ("worklists", "added", "unchanged", "replaced", "marks")}
     answer({**figures, "conflicts": taken.conflicts if as_json else len(taken.conflicts)}, as_json)
     if taken.conflicts:
         raise typer.Exit(1)

@@ -21,7 +21,7 @@ from starlette.types import Scope
 from cytosae import __version__
 from cytosae.console import say
 from cytosae.errors import CytosaeError, NotFound, Unanswerable
-from cytosae.explorer.annotations import Database, open_database
+from cytosae.explorer.annotations import Database, mark_routes, open_database
 from cytosae.explorer.annotations import routes as annotation_routes
 from cytosae.explorer.caching import once
 from cytosae.explorer.images import CellImages
@@ -31,12 +31,14 @@ from cytosae.explorer.routes import cells as cell_routes
 from cytosae.explorer.routes import latents as latent_routes
 from cytosae.explorer.routes import patients as patient_routes
 from cytosae.explorer.routes import study as study_routes
+from cytosae.explorer.routes import teaching as teaching_routes
 from cytosae.explorer.routes import uploads as upload_routes
 from cytosae.explorer.security import Guard, PublicAddress
 
 if TYPE_CHECKING:
     from cytosae.explorer.activations import Activations
     from cytosae.explorer.cohorts import Cohort
+    from cytosae.explorer.taught import TaughtConcepts
 
 BUNDLE = Path(__file__).with_name("bundle")
 """The page, as it was built from ``frontend/``."""
@@ -116,6 +118,12 @@ def create_app(
 
         return Cohort(reader, activations())
 
+    @once
+    def taught() -> TaughtConcepts:
+        from cytosae.explorer.taught import TaughtConcepts  # imports scikit-learn
+
+        return TaughtConcepts(reader, activations)
+
     def warm_up() -> None:
         with suppress(CytosaeError):  # the request for it reports the error
             activations().sae  # noqa: B018
@@ -123,7 +131,7 @@ def create_app(
 
     app.state.study = reader.folder
     uploads = uploads and reader.backbone is not None
-    for router in _routers(reader, database, cell_images, activations, cohort, uploads=uploads):
+    for router in _routers(reader, database, cell_images, activations, cohort, taught, uploads=uploads):
         app.include_router(router)
     _explain_problems(app)
     app.mount("/", _Page(directory=BUNDLE, html=True, check_dir=False))
@@ -136,6 +144,7 @@ def _routers(
     cell_images: CellImages,
     activations: Callable[[], Activations],
     cohort: Callable[[], Cohort],
+    taught: Callable[[], TaughtConcepts],
     *,
     uploads: bool,
 ) -> list[APIRouter]:
@@ -146,6 +155,8 @@ def _routers(
         cell_routes.router(reader, cell_images, activations),
         patient_routes.router(cohort),
         *([upload_routes.router(reader, cell_images, activations)] if uploads else []),
+        mark_routes.router(database, reader),
+        teaching_routes.router(reader, database, taught),
         annotation_routes.router(database),
     ]
 
@@ -155,7 +166,7 @@ def description() -> dict[str, Any]:
     when they answer.
     """
     app, nothing = FastAPI(**_ABOUT), cast(Any, None)
-    for router in _routers(nothing, nothing, nothing, nothing, nothing, uploads=True):
+    for router in _routers(nothing, nothing, nothing, nothing, nothing, nothing, uploads=True):
         app.include_router(router)
     return app.openapi()
 

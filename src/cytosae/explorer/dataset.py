@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -144,6 +144,19 @@ class DataSet:
         with self._file() as file:
             index = file["obs"][file["obs"].attrs["_index"]]
             return [name.decode() for name in _points(index, rows)]
+
+    def rows_of(self, names: Collection[str]) -> dict[str, int]:
+        """Rows of some cells by their ``cell_id``; those that are not in the data set are left out."""
+        return {
+            name: int(row)
+            for name, row in zip(names, self._index.get_indexer(pd.Index(list(names))), strict=True)
+            if row >= 0
+        }
+
+    @cached_property
+    def _index(self) -> pd.Index[str]:
+        with self._file() as file:
+            return pd.Index(file["obs"][file["obs"].attrs["_index"]].asstr()[()])
 
     def size(self, row: int) -> tuple[int | None, int | None]:
         """Width and height of a cell's image in pixels; None where they are not kept."""

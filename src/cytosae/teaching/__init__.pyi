@@ -1,3 +1,4 @@
+from .asking import Candidates, Suggestion, how_sure, worth_marking
 from .background import Background
 from .judging import Figure, Threshold
 from .learning import Learned, Learner
@@ -24,16 +25,20 @@ __all__ = [
     "THIS",
     "WHOLE_CELL",
     "Background",
+    "Candidates",
     "ConceptMarks",
     "Figure",
     "Learned",
     "Learner",
+    "Suggestion",
     "Threshold",
+    "how_sure",
     "joined_marks",
     "marks_from_column",
     "marks_from_masks",
     "marks_table",
     "read_marks",
     "usable_marks",
+    "worth_marking",
     "write_marks",
 ]

@@ -55,6 +55,7 @@ def test_export_and_import_are_inverse(client: TestClient, database: Database, t
         "autoencoder": SAE_DIGEST[:12],
         "worklists": 1,
         "annotations": 4,
+        "marks": 0,
     }
     with closing(Database(f"sqlite:///{tmp_path}/other.sqlite", SAE_DIGEST)) as other:
         make_list(client_of(other), [1])  # numbers of worklists differ from database to database

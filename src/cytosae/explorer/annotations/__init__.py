@@ -1,4 +1,4 @@
-"""What experts say of the latents: worklists, verdicts, names, agreement. Leaves ``annotations.sqlite``."""
+"""What experts say of the latents, and the concepts that they teach by pointing. Leaves ``annotations.sqlite``."""
 
 from cytosae.explorer.annotations.addresses import default_address
 from cytosae.explorer.annotations.agreement import cohen_kappa, fleiss, fleiss_kappa, majority, pairwise
@@ -11,6 +11,7 @@ from cytosae.explorer.annotations.database import (
 )
 from cytosae.explorer.annotations.exchange import everything, export, is_export, take
 from cytosae.explorer.annotations.former import Former, former_studies
+from cytosae.explorer.annotations.marking import PlacedMark, current_marks, mark_history, marks_agreement, save_marks
 from cytosae.explorer.annotations.naming import agreed_names, agreed_verdict, name_latents
 from cytosae.explorer.annotations.recording import Stale, current_annotations, history, save_annotation
 from cytosae.explorer.annotations.summary import summarise
@@ -22,6 +23,7 @@ __all__ = [
     "Database",
     "Former",
     "OtherAutoencoder",
+    "PlacedMark",
     "Plan",
     "Stale",
     "Unknown",
@@ -30,6 +32,7 @@ __all__ = [
     "agreed_verdict",
     "cohen_kappa",
     "current_annotations",
+    "current_marks",
     "default_address",
     "everything",
     "export",
@@ -42,11 +45,14 @@ __all__ = [
     "history",
     "is_export",
     "majority",
+    "mark_history",
+    "marks_agreement",
     "name_latents",
     "open_database",
     "pairwise",
     "read_database",
     "save_annotation",
+    "save_marks",
     "summarise",
     "take",
 ]

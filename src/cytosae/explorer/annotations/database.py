@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 from cytosae.artefacts import ANNOTATIONS, Manifest, digest, reading_hdf5
 from cytosae.errors import CytosaeError
 from cytosae.explorer.annotations.addresses import default_address, parsed, sqlite_file
-from cytosae.explorer.annotations.tables import SCHEMA, About, Base
+from cytosae.explorer.annotations.tables import SCHEMA, About, Base, Mark
 from cytosae.explorer.annotations.whereabouts import explore_command, former_folder, study_autoencoder
 
 WAIT = 30.0  # seconds for which a writer waits for another
@@ -62,7 +62,9 @@ class Database:
     sae
         Digest of the autoencoder whose latents the annotations are of.
     uid
-        Names this database among all others; empty in one of an earlier version that is only read.
+        Names this database among all others; empty in one of version 1 that is only read.
+    has_marks
+        Whether it has a table of marks; not where one of an earlier version is only read.
 
     Raises
     ------
@@ -77,6 +79,7 @@ class Database:
 
     sae: str
     uid: str
+    has_marks: bool
 
     def __init__(
         self,
@@ -232,23 +235,22 @@ class Database:
                 Base.metadata.create_all(connection)
                 about = {"version": SCHEMA, "sae": self.study_sae, "created": datetime.now(UTC), "uid": uuid4().hex}
                 connection.execute(insert(About), about)
-            self.sae, self.uid = self._identified(connection)
+            self.sae, version = self._identified(connection)
+            if version < SCHEMA and not self._read_only:
+                _upgrade(connection, version)
+                version = SCHEMA
+            self.has_marks = version >= 3
+            self.uid = "" if version < 2 else connection.execute(select(About.uid)).scalar_one()
 
-    def _identified(self, connection: Connection) -> tuple[str, str]:
-        """Autoencoder and name of the database, which one of an earlier version is given where it may be changed."""
+    def _identified(self, connection: Connection) -> tuple[str, int]:
+        """Autoencoder and version of the tables."""
         rows = connection.execute(select(About.version, About.sae)).all()
         if len(rows) != 1:
             raise CytosaeError(f"{self.name}: {_DAMAGED} (table {About.__tablename__} has {len(rows)} rows). {_BACKUP}")
         version, sae = rows[0]
         if version > SCHEMA:
             raise CytosaeError(f"{self.name}: written by a later cytosae (tables {version}, here {SCHEMA}). Update it.")
-        if version == SCHEMA:
-            return sae, connection.execute(select(About.uid)).scalar_one()
-        if self._read_only:
-            return sae, ""
-        connection.exec_driver_sql(f"ALTER TABLE {About.__tablename__} ADD COLUMN uid VARCHAR(32) DEFAULT '' NOT NULL")
-        connection.execute(update(About).values(version=SCHEMA, uid=(uid := uuid4().hex)))
-        return sae, uid
+        return sae, version
 
     def _log_ahead(self) -> None:
         """Switch to the write-ahead log; it stays in the file. SQLite does not wait for others here, so this does."""
@@ -298,6 +300,15 @@ def read_database(study: Path, address: str | URL | None = None) -> Database:
         See `open_database`.
     """
     return Database(address or default_address(study), study_autoencoder(study), study=study, read_only=True)
+
+
+def _upgrade(connection: Connection, version: int) -> None:
+    """Add what tables of an earlier version lack."""
+    if version < 2:
+        connection.exec_driver_sql(f"ALTER TABLE {About.__tablename__} ADD COLUMN uid VARCHAR(32) DEFAULT '' NOT NULL")
+        connection.execute(update(About).values(uid=uuid4().hex))
+    Base.metadata.create_all(connection, tables=[Base.metadata.tables[Mark.__tablename__]])
+    connection.execute(update(About).values(version=SCHEMA))
 
 
 def _latents(path: Path) -> int:

@@ -1,4 +1,4 @@
-"""Annotations as files: JSON with everything, CSV with the current state; and files back into a database."""
+"""Annotations and marks as files: JSON with everything, CSV with the current state; and files back into a database."""
 
 from __future__ import annotations
 
@@ -19,6 +19,15 @@ from cytosae.errors import CytosaeError
 from cytosae.explorer.annotations import recording, schemas, tables
 from cytosae.explorer.annotations.database import Database, Unknown
 from cytosae.explorer.annotations.lookup import check_item
+from cytosae.explorer.annotations.mark_tables import (
+    MARK_COLUMNS,
+    from_marks_csv,
+    is_marks_csv,
+    stored_marks,
+    take_marks,
+    to_marks_csv,
+)
+from cytosae.explorer.annotations.marking import current_marks, mark_history
 from cytosae.explorer.annotations.stored import FORMAT, Stored, StoredAnnotation, StoredChange, StoredWorklist
 from cytosae.explorer.annotations.tabular import COLUMNS, first_error, from_csv, to_csv
 from cytosae.explorer.annotations.whereabouts import DIGITS
@@ -35,6 +44,8 @@ class Taken:
         Made.
     added, unchanged, replaced
         Annotations that were new, were equal, or gave way to a newer version.
+    marks
+        Marks of taught concepts, withdrawals included, that were new.
     conflicts
         Those that differ, each as a phrase; what the database had has stayed.
     """
@@ -43,6 +54,7 @@ class Taken:
     added: int = 0
     unchanged: int = 0
     replaced: int = 0
+    marks: int = 0
     conflicts: list[str] = field(default_factory=list)
 
 
@@ -67,7 +79,8 @@ def everything(database: Database, *, blind: bool = False, asking: str | None = 
             for annotation in recording.current_annotations(session, blind=blind, asking=asking)
         ]
         worklists = [StoredWorklist.model_validate(_facts(row)) for row in rows]
-    return Stored(inputs={"sae": database.sae}, worklists=worklists, annotations=annotations)
+        marks = stored_marks(mark_history(session)) if database.has_marks else []
+    return Stored(inputs={"sae": database.sae}, worklists=worklists, annotations=annotations, marks=marks)
 
 
 def is_export(path: Path) -> bool:
@@ -75,18 +88,28 @@ def is_export(path: Path) -> bool:
     if path.suffix == ".json":
         return bool(read_json(path)["format"] == FORMAT)
     with path.open(encoding="utf-8-sig", newline="") as file:
-        return tuple(next(csv.reader(file))) == COLUMNS
+        return tuple(next(csv.reader(file))) in {COLUMNS, MARK_COLUMNS}
 
 
-def export(database: Database, path: Path) -> dict[str, Any]:
-    """Write a database to a file: ``.json`` with worklists and histories, ``.csv`` with a row per annotation.
+def export(database: Database, path: Path, *, marks: bool = False) -> dict[str, Any]:
+    """Write a database to a file: ``.json`` with worklists, marks and histories, ``.csv`` with a row per annotation.
+
+    With `marks` a CSV has the last mark of each rater on each place, ``none`` included, as `cytosae teach` takes it.
 
     Returns
     -------
-    The path, the first digits of the autoencoder's digest, and the numbers of worklists and annotations.
+    The path, the first digits of the autoencoder's digest, and the numbers of worklists, annotations and marks.
     """
     if path.suffix not in {".json", ".csv"}:
         raise CytosaeError(f"{path}: give a name that ends in .json (everything) or .csv (a table).")
+    if marks and path.suffix != ".csv":
+        raise CytosaeError(f"{path}: a table of marks is a .csv; a .json has the marks beside all the rest.")
+    if marks:
+        with database.reading() as session:
+            last = current_marks(session, taken_back=True) if database.has_marks else []
+        with whole_file(path) as temporary:
+            temporary.write_text(to_marks_csv(last), encoding=SPREADSHEET, newline="")
+        return {"file": f"{path}", "autoencoder": database.sae[:DIGITS], "marks": len(last)}
     content = everything(database)
     if path.suffix == ".json":
         write_json(path, content.model_dump(mode="json"))
@@ -98,6 +121,7 @@ def export(database: Database, path: Path) -> dict[str, Any]:
         "autoencoder": database.sae[:DIGITS],
         "worklists": len(content.worklists),
         "annotations": len(content.annotations),
+        "marks": len(content.marks),
     }
 
 
@@ -115,15 +139,21 @@ def take(database: Database, path: Path, *, replace: bool = False) -> Taken:
         wrote at the same time.
     """
     database.check_autoencoder()
-    content = from_csv(path) if path.suffix == ".csv" else _from_json(path)
-    if "sae" not in content.inputs:
+    if path.suffix != ".csv":
+        content = _from_json(path)
+    elif is_marks_csv(path):
+        content = from_marks_csv(path, list(database.datasets or ()))
+    else:
+        content = from_csv(path)
+    if "sae" in content.inputs:
+        if (sae := content.inputs["sae"]) != database.sae:
+            raise CytosaeError(
+                f"{path}: annotations of another autoencoder ({sae[:12]}) than that of the study ({database.sae[:12]}), "
+                "whose latents mean other things."
+            )
+    elif content.annotations:  # marks are of patches, whatever the autoencoder
         say(
             f"{path}: does not say of which autoencoder it is; its latents are taken as those of {database.sae[:DIGITS]}"
-        )
-    elif (sae := content.inputs["sae"]) != database.sae:
-        raise CytosaeError(
-            f"{path}: annotations of another autoencoder ({sae[:12]}) than that of the study ({database.sae[:12]}), "
-            "whose latents mean other things."
         )
     taken = Taken()
     try:
@@ -131,6 +161,7 @@ def take(database: Database, path: Path, *, replace: bool = False) -> Taken:
             numbers = _worklists(database, session, content.worklists, taken)
             for annotation in content.annotations:
                 _take(database, session, annotation, numbers, replace, taken)
+            taken.marks = take_marks(database, session, content.marks)
     except Unknown as error:
         raise CytosaeError(f"{path}: {error} Nothing was imported.") from error
     except (recording.Stale, IntegrityError) as error:

@@ -13,7 +13,7 @@ from fastapi.routing import APIRoute
 from sqlalchemy.exc import SQLAlchemyError
 
 from cytosae.artefacts import SPREADSHEET
-from cytosae.errors import CytosaeError
+from cytosae.errors import CytosaeError, NotFound
 from cytosae.explorer.annotations import recording, schemas, worklists
 from cytosae.explorer.annotations.database import Damaged, Database, OtherAutoencoder, Unknown
 from cytosae.explorer.annotations.exchange import everything
@@ -51,7 +51,7 @@ _FILE: dict[int | str, dict[str, Any]] = {
 Key = Annotated[str | None, Header(alias="Cytosae-Study", max_length=200, description="`key` of `/api/study`")]
 
 
-class _OneSentence(APIRoute):
+class OneSentence(APIRoute):
     """A route whose errors are one sentence."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
@@ -68,7 +68,7 @@ class _OneSentence(APIRoute):
             except Damaged as error:
                 raise HTTPException(503, str(error)) from error
             except CytosaeError as error:
-                raise HTTPException(422, str(error)) from error
+                raise HTTPException(404 if isinstance(error, NotFound) else 422, str(error)) from error
             except Unknown as error:
                 raise HTTPException(404, str(error)) from error
             except SQLAlchemyError as error:
@@ -77,20 +77,25 @@ class _OneSentence(APIRoute):
         return answer
 
 
-def router(database: Database) -> APIRouter:
-    """All routes of the annotations, below ``/api``, over one database."""
+def annotation_router(database: Database) -> APIRouter:
+    """Where routes over one database belong, below ``/api``; pages of another study are refused."""
 
     def check_study(key: Key = None) -> None:
         if key is not None and key != database.key:
             raise HTTPException(409, "This page was opened on another study than the one that is served here now.")
 
-    api = APIRouter(
+    return APIRouter(
         prefix="/api",
         tags=["annotations"],
-        route_class=_OneSentence,
+        route_class=OneSentence,
         responses=_PROBLEMS,
         dependencies=[Depends(check_study)],
     )
+
+
+def router(database: Database) -> APIRouter:
+    """All routes of the annotations over one database."""
+    api = annotation_router(database)
 
     @api.get("/worklists")
     def list_worklists() -> list[schemas.WorklistSummary]:

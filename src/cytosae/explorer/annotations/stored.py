@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
 from cytosae import __version__
-from cytosae.explorer.annotations import schemas
+from cytosae.explorer.annotations import mark_schemas, schemas
 
 FORMAT = "cytosae-annotations"
 
@@ -75,6 +75,19 @@ class StoredAnnotation(_StoredModel, schemas.Content):
     history: list[StoredChange] = []
 
 
+class StoredMark(_StoredModel):
+    """A mark of a taught concept, or that one was withdrawn; `patch` is null for a whole cell."""
+
+    uid: mark_schemas.Uid
+    concept: mark_schemas.Concept
+    dataset: schemas.Dataset
+    cell: Annotated[str, Field(min_length=1, max_length=2000, pattern=r"^[^\x00]*$")]
+    patch: schemas.Latent | None
+    mark: mark_schemas.Kind
+    rater: schemas.Rater
+    time: Time
+
+
 class Stored(_StoredModel):
     """A whole database as a file."""
 
@@ -83,3 +96,4 @@ class Stored(_StoredModel):
     inputs: dict[str, str]
     worklists: list[StoredWorklist] = []
     annotations: list[StoredAnnotation] = []
+    marks: list[StoredMark] = []

@@ -20,8 +20,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
-SCHEMA = 2
-"""Version of these tables; a database of a later one is not opened. Version 1 had no ``uid``."""
+SCHEMA = 3
+"""Version of these tables; a database of a later one is not opened. Version 1 had no ``uid``, version 2 no marks."""
 
 
 class Utc(TypeDecorator[datetime]):
@@ -128,18 +128,42 @@ class Change(Judgement, Base):
     time: Mapped[datetime]
 
 
-_TRIGGERS = {
-    "sqlite": [
-        f"CREATE TRIGGER history_no_{verb.lower()} BEFORE {verb} ON history "
-        "BEGIN SELECT RAISE(ABORT, 'history is only ever added to'); END"
-        for verb in ("UPDATE", "DELETE")
-    ],
-    "postgresql": [
-        "CREATE OR REPLACE FUNCTION history_is_kept() RETURNS trigger LANGUAGE plpgsql AS "
-        "$$ BEGIN RAISE EXCEPTION 'history is only ever added to'; END $$",
-        "CREATE TRIGGER history_kept BEFORE UPDATE OR DELETE OR TRUNCATE ON history EXECUTE FUNCTION history_is_kept()",
-    ],
-}
-for _dialect, _statements in _TRIGGERS.items():
-    for _statement in _statements:
-        event.listen(Change.__table__, "after_create", DDL(_statement).execute_if(dialect=_dialect))
+class Mark(Base):
+    """One mark of a taught concept; rows are only ever added. The last row of a rater on a place is what holds."""
+
+    __tablename__ = "marks"
+    __table_args__ = (Index("marks_cell", "dataset", "cell"), Index("marks_concept", "concept"))
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    uid: Mapped[str] = mapped_column(String(64), unique=True)  # given where the mark is made: sent twice, it is one
+    concept: Mapped[str] = mapped_column(String(200))
+    dataset: Mapped[str] = mapped_column(String(200))
+    cell: Mapped[str] = mapped_column(Text)
+    patch: Mapped[int]  # -1: the whole cell
+    mark: Mapped[str] = mapped_column(String(10))
+    rater: Mapped[str] = mapped_column(String(80))
+    time: Mapped[datetime]
+
+
+def _kept(table: str) -> dict[str, list[str]]:
+    """Statements, by dialect, after which rows of a table can only be added."""
+    says = f"{table} is only ever added to"
+    return {
+        "sqlite": [
+            f"CREATE TRIGGER {table}_no_{verb.lower()} BEFORE {verb} ON {table} "
+            f"BEGIN SELECT RAISE(ABORT, '{says}'); END"
+            for verb in ("UPDATE", "DELETE")
+        ],
+        "postgresql": [
+            f"CREATE OR REPLACE FUNCTION {table}_is_kept() RETURNS trigger LANGUAGE plpgsql AS "
+            f"$$ BEGIN RAISE EXCEPTION '{says}'; END $$",
+            f"CREATE TRIGGER {table}_kept BEFORE UPDATE OR DELETE OR TRUNCATE ON {table} "
+            f"EXECUTE FUNCTION {table}_is_kept()",
+        ],
+    }
+
+
+for _table in (Change, Mark):
+    for _dialect, _statements in _kept(_table.__tablename__).items():
+        for _statement in _statements:
+            event.listen(_table.__table__, "after_create", DDL(_statement).execute_if(dialect=_dialect))

@@ -44,7 +44,7 @@ def to_csv(everything: Stored) -> str:
             row["title"] = lists[one.worklist].title
             row["position"] = positions[one.worklist, one.dataset, one.latent]
         row["sae"] = everything.inputs["sae"]
-        writer.writerow({name: _guarded(value) for name, value in row.items()})
+        writer.writerow({name: guarded(value) for name, value in row.items()})
     return out.getvalue()
 
 
@@ -106,7 +106,7 @@ def _rows(path: Path) -> list[dict[str, str]]:
                 f"{path}: row {number} has {len(line)} fields and the header {len(columns)}. A text with a "
                 f"{separator!r} in it has to stand in quotes; a row that was cut off has to be completed or removed."
             )
-    return [{name: _bare(value) for name, value in zip(columns, line, strict=True)} for line in lines]
+    return [{name: bare(value) for name, value in zip(columns, line, strict=True)} for line in lines]
 
 
 def _annotation(row: dict[str, str]) -> StoredAnnotation:
@@ -128,10 +128,10 @@ def _worklist(uid: str, rows: Sequence[dict[str, str]], annotations: Sequence[St
     )
 
 
-def _guarded(value: Any) -> Any:
-    """Text that a spreadsheet would take for a formula gets an apostrophe before it; `_bare` takes it away again."""
+def guarded(value: Any) -> Any:
+    """Text that a spreadsheet would take for a formula gets an apostrophe before it; `bare` takes it away again."""
     return f"'{value}" if isinstance(value, str) and value.startswith(_RISKY) else value
 
 
-def _bare(value: str) -> str:
+def bare(value: str) -> str:
     return value[1:] if value[:1] == "'" and value[1:].startswith(_RISKY) else value
