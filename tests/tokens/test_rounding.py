@@ -88,7 +88,7 @@ def test_changed_images_are_rounded_as_the_tokens_that_they_are_compared_with(
     monkeypatch.setattr(images, "cell_activations", spy)
     monkeypatch.setattr(images, "PERTURBATIONS", {"nothing": lambda image: image})
     cells = read_cells(study / "cells.parquet")
-    sample = SimpleNamespace(cells=cells, concepts=np.array([0, 1]), draw_rows=lambda count: np.arange(4))
+    sample = SimpleNamespace(cells=cells, frozen={}, concepts=np.array([0, 1]), draw_rows=lambda count: np.arange(4))
     source = LiveTokens(cells, backbone, store_layout(backbone().info, BFLOAT16), 0)  # type: ignore[arg-type]
     sae = SAE(8, 4)
     sae.initialise(torch.Generator().manual_seed(0))
