@@ -184,7 +184,7 @@ def runs() -> Iterator[Run]:
     for seed in range(3):
         for cells in SETS:
             yield Run("recommended", cells, seed=seed)
-        for changed in ({"matryoshka_levels": 4}, {"centring": "none"}):
+        for changed in ({"matryoshka_levels": 4}, {"centring": "position"}):
             yield Run("recommended", "both", seed=seed, changed=changed)
         yield Run("paper", "both", seed=seed)
         for expansion, k in ((4, 32), (32, 32), (8, 16), (8, 64)):
