@@ -78,6 +78,11 @@ def test_a_taught_concept_is_a_latent_after_the_autoencoders_own(
     assert (after.layers["mean_activation"][:, :number] != before.layers["mean_activation"]).nnz == 0
     assert after.var["taught"][f"{number}"] == "Nucleus"
     assert after.var["taught"][:number].isna().all()
+    # By the rule of the autoencoder's own loss, whatever was taught beside it.
+    own = after.var.iloc[:number]
+    assert own["is_concept"].tolist() == before.var["is_concept"].tolist()
+    assert own["not_concept"].astype(object).equals(before.var["not_concept"].astype(object))
+    assert after.var["is_concept"].iloc[-1]
     assert read_names(study / "concepts") == {number: "Nucleus"}
     for name in ("model.safetensors", "config.json"):
         assert sha256_file(study / "sae" / name) == sha256_file(drawn_study / "sae" / name)

@@ -5,16 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from cytosae.cohort import make_barcodes
 from cytosae.concepts import encode, read_concepts, read_datasets, read_maps
-from cytosae.concepts.discovery import concentration, why_no_concept
+from cytosae.concepts.discovery import concentration, papers_rule, why_no_concept
 from cytosae.errors import CytosaeError
 from cytosae.sae import SAE
-from cytosae.sae.objectives import BatchTopK
+from cytosae.sae.objectives import BatchTopK, ReLU
 from cytosae.sae.objectives.base import Activation
+from cytosae.sae.taught import WithTaught
 from cytosae.settings import EncodeConfig
 from support.planted import MakeStore
 
@@ -98,3 +100,14 @@ def test_planted_latents_of_every_kind(make_store: MakeStore, tmp_path: Path) ->
     for name, expected in (("batchtopk", dismissed), ("relu", papers)):
         path = tmp_path / f"{name}.h5ad"
         assert make_barcodes([tmp_path / name], path)["concepts"] == sum(why is None for why in expected.values())
+
+
+def test_a_taught_latent_is_a_concept_however_few_show_it() -> None:
+    taught = np.array([False, True, True])
+    reasons = why_no_concept([1, 1, 1e-9], [3, 3, 3], [1.0, 1.0, 1.0], EncodeConfig(), mean_alone=taught)
+    assert reasons.tolist()[0] == "few cells"
+    assert pd.isna(reasons[1])
+    assert reasons[2] == "weak"
+    # The others keep the rule of their own loss.
+    assert papers_rule(WithTaught(ReLU(), 2, 4), EncodeConfig())
+    assert not papers_rule(WithTaught(BatchTopK(4, 2), 2, 4), EncodeConfig())
