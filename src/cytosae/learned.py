@@ -8,6 +8,9 @@ from typing import Any
 _DENSE = 0.4
 """Share of the latents that are active on a token above which an autoencoder is as dense as at its start, where half are."""
 
+_LITTLE = 0.3
+"""Explained variance below which little was learned; trainings that went well have 0.9 and more."""
+
 
 def why_not_learned(figures: Mapping[str, Any]) -> str | None:
     """What shows that a training has not learned; None if nothing does.
@@ -27,6 +30,8 @@ def why_not_learned(figures: Mapping[str, Any]) -> str | None:
     signs = []
     if variance < 0:
         signs.append(f"its reconstructions are worse than the mean token (explained variance {variance:.2f})")
+    elif variance < _LITTLE:
+        signs.append(f"it explains little of the tokens (explained variance {variance:.2f})")
     if l0 > _DENSE * n_latents:
         signs.append(f"{l0:,.0f} of {n_latents:,} latents are active on a token")
     return " and ".join(signs) or None

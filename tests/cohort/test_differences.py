@@ -94,3 +94,10 @@ def test_a_patient_in_two_data_sets_is_one() -> None:
     assert (doubled["p"] < 0.05).mean() > 2 * (found["p"] < 0.05).mean()
     apart = compare(once, first, patients=np.r_[0, 0, np.arange(2, 20)], draws=50, permutations=200)
     np.testing.assert_allclose(apart["first"], np.r_[once[:2].mean(axis=0)[None], once[2:10]].mean(axis=0), rtol=1e-5)
+
+
+def test_an_infinite_number_is_in_the_outermost_stratum() -> None:
+    numbers = np.arange(30.0)
+    plain = make_strata(numbers, 30)
+    numbers[29] = np.inf
+    assert make_strata(numbers, 30).tolist() == plain.tolist()

@@ -142,3 +142,13 @@ def test_what_cannot_be_predicted_is_said() -> None:
         data.obs["never"] = False
         with pytest.raises(CytosaeError, match=text):
             outcome_task(data, column, event)
+
+
+def test_a_slip_in_a_column_of_numbers_is_named() -> None:
+    data = with_outcome()
+    values = data.obs["blasts"].astype(object)
+    values.iloc[7] = "n/a?"
+    data.obs["blasts"] = values.astype(str)
+    with pytest.raises(CytosaeError, match=r"59 of 60 values are numbers; 'n/a\?' of .* is none"):
+        outcome_kind(data, "blasts", None)
+    assert outcome_kind(data, "blasts", None, "classes") == "classes"

@@ -114,3 +114,22 @@ def test_what_is_no_bag_is_refused(tmp_path: Path) -> None:
     with h5py.File(folder / "P01.h5", "w") as file:
         file["features"] = np.zeros((4, 7), np.float32)
     assert "All bags have to be of one model" in refused("tokens", "import", folder, "-o", tmp_path / "t")
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (
+            {"embeddings": np.zeros((3, WIDTH))},
+            "needs a data set 'features' with a row for each cell; it has embeddings",
+        ),
+        ({"features": np.float32(1)}, "needs a data set 'features' with a row for each cell"),
+        ({"features": np.zeros((2, WIDTH)), "coords": np.array([[b"a", b"b"]] * 2)}, "2 cells need numbers"),
+    ],
+)
+def test_a_bag_says_what_it_lacks(tmp_path: Path, content: dict[str, np.ndarray], why: str) -> None:
+    with h5py.File(tmp_path / "P00.h5", "w") as file:
+        for name, values in content.items():
+            file[name] = values
+    with pytest.raises(CytosaeError, match="P00.h5.*" + why):
+        bag_cells(tmp_path)

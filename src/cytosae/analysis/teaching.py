@@ -10,6 +10,7 @@ import pandas as pd
 
 from cytosae.analysis.viewing import study_tokens
 from cytosae.artefacts import FileRecord, Manifest, claim, digest, sae_weights_digest
+from cytosae.backbones import choose_device
 from cytosae.cells import read_cells
 from cytosae.cohort import CLASSIFICATION, COHORT
 from cytosae.concepts import TAUGHT_FOLDER, read_taught
@@ -79,6 +80,7 @@ def teach(
             raise CytosaeError(f"{study / name}: missing. Give the folder of a finished study, made by `cytosae run`.")
     if taught is None and not remove and (marks is None or not len(marks)) and read_taught(study) is None:
         raise CytosaeError(f"{study}: nothing to teach. Give marks, or a file of taught concepts.")
+    choose_device(device)  # refused before anything is written
     with locked(study):
         own = SAE.from_pretrained(study / "sae")
         with study_tokens(study, device=device) as source:

@@ -155,7 +155,7 @@ def _name_known(table: RawTable, columns: Mapping[str, str]) -> None:
     absent = [known for known in COLUMNS if known not in names and columns.get(known) != ""]
     meant = {known: alike for known in absent if (alike := near(known, names))}
     if "path" not in names:
-        like = f" For {meant['path'][0]!r}, add --column path={meant['path'][0]}." if "path" in meant else ""
+        like = f" For {meant['path'][0]!r}, add --column 'path={meant['path'][0]}'." if "path" in meant else ""
         raise CytosaeError(
             f"{path}: has no column 'path' (found: {', '.join(names) or 'none'}). The first line names the columns; name "
             f"that of the image files 'path'.{like} Known columns are {', '.join(COLUMNS)}."

@@ -177,7 +177,20 @@ def run(
         track=track,
         checkpoint_seconds=checkpoint_seconds,
     )
-    answer({"study": f"{study}", "report": f"{study / 'report' / 'index.html'}", "stages": stages}, as_json)
+    page = study / "report" / "index.html"
+    if as_json:
+        answer({"study": f"{study}", "report": f"{page}", "stages": stages}, as_json)
+        return
+    cells_made, trained, concepts = stages["cells"], stages["sae"], stages["concepts"]["datasets"]
+    found = ", ".join(
+        f"{one['concepts']:,} concepts in {name} ({one['cells']:,} cells)" for name, one in concepts.items()
+    )
+    print(f"{cells_made['cells']:,} cells, {cells_made['rejected']:,} left out")
+    print(f"explained variance {trained['explained_variance']:.3f}, {trained['l0']:.1f} latents active on a token")
+    print(f"{found}, of {trained['n_latents']:,} latents")
+    if "cohort" in stages:
+        print(f"barcodes of {stages['cohort']['patients']:,} patients: {stages['cohort']['barcodes']}")
+    print(f"\nLook at {page}\nOpen the explorer:  cytosae explore {study}")
 
 
 @studies_app.command()

@@ -104,6 +104,8 @@ def _known_marks(
     from cytosae.errors import CytosaeError
     from cytosae.teaching import marks_from_column, marks_from_masks
 
+    if attributes is not None and not cells_with:
+        raise CytosaeError("--attributes: belongs to --cells-with COLUMN=VALUE, which says what to take from the file.")
     if not cells_with and not inside:
         return []
     cells = read_cells(study / "cells.parquet")

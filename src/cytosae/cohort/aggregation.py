@@ -215,6 +215,11 @@ def _patients(cell_sets: Iterable[_Cells], by_cell_type: bool) -> tuple[pd.DataF
         if column == "diagnosis" and (distinct > 1).any():
             several = values.groupby(codes).agg(lambda v: " | ".join(sorted({str(x) for x in v.dropna()})))
             obs["conflicting_diagnoses"] = several.where(distinct > 1, None).to_numpy()
+            number, first = int((distinct > 1).sum()), several[distinct > 1].iloc[0]
+            say(
+                f"barcodes: {number:,} of {len(distinct):,} patients have more than one diagnosis, the first {first!r}; "
+                "they count as without one"
+            )
     if varying:
         say(f"barcodes: {', '.join(varying)} differ among the cells of a patient, left out")
     for column, values in _files(cells).items():

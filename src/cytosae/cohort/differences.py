@@ -27,11 +27,21 @@ def make_strata(column: pd.Series | None, n: int, cuts: int = 3) -> NDArray[np.i
     """
     if column is None:
         return np.zeros(n, np.int64)
-    values = pd.Series(np.asarray(column, dtype=object))
+    return np.asarray(pd.factorize(cut(column, cuts, above=2 * cuts), use_na_sentinel=False)[0], np.int64)
+
+
+def cut(column: ArrayLike, cuts: int, above: int) -> pd.Series:
+    """A column as it is, or, of numbers with more than `above` different values, cut into as many equal parts.
+
+    An infinite number is in the outermost part.
+    """
+    values = pd.Series(np.asarray(column, dtype=object)).reset_index(drop=True)
     numbers = pd.to_numeric(values, errors="coerce")
-    if numbers.notna().sum() == values.notna().sum() and numbers.nunique() > 2 * cuts:
-        values = pd.qcut(numbers, cuts, duplicates="drop").astype(object)
-    return np.asarray(pd.factorize(values, use_na_sentinel=False)[0], np.int64)
+    if numbers.notna().sum() != values.notna().sum() or numbers.nunique() <= above:
+        return values
+    if np.isinf(numbers).any():
+        numbers = numbers.rank()  # infinite ones have a rank, and no quantile
+    return pd.qcut(numbers, cuts, duplicates="drop").astype(object)
 
 
 def compare(

@@ -92,7 +92,15 @@ def outcome_kind(data: ad.AnnData, target: str, event: str | None, stated: str =
     if stated != "auto":
         return stated
     numbers = pd.to_numeric(values, errors="coerce")
-    return NUMBER if len(values) and numbers.notna().all() and numbers.nunique() > FEW_VALUES else CLASSES
+    if not len(values) or numbers.nunique() <= FEW_VALUES:
+        return CLASSES
+    wrong = values[numbers.isna()]
+    if 0 < len(wrong) < len(values) / 2:
+        raise CytosaeError(
+            f"--target {target}: {len(values) - len(wrong)} of {len(values)} values are numbers; {wrong.iloc[0]!r} of "
+            f"{wrong.index[0]} is none. Correct it, leave it empty, or say --kind {CLASSES}."
+        )
+    return NUMBER if wrong.empty else CLASSES
 
 
 def outcome_task(data: ad.AnnData, target: str, event: str | None = None) -> Outcome:

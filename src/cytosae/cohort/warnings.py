@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from cytosae.cohort.barcodes import variance_between
+from cytosae.cohort.differences import cut
 from cytosae.cohort.folds import shuffled_within
 from cytosae.concepts import schema
 from cytosae.concepts.schema import BARCODES, IMAGE_COLUMNS
@@ -55,11 +56,7 @@ def association(
     patients
         Name or number of each row's patient, whose rows are permuted together; each row is one if None.
     """
-    values = pd.Series(np.asarray(column, dtype=object)).reset_index(drop=True)
-    numbers = pd.to_numeric(values, errors="coerce")
-    if numbers.notna().sum() == values.notna().sum() and numbers.nunique() > BINS:
-        values = pd.qcut(numbers, BINS, duplicates="drop").astype(object)
-    rows = pd.factorize(values, use_na_sentinel=False)[0]
+    rows = pd.factorize(cut(column, BINS, above=BINS), use_na_sentinel=False)[0]
     classes = np.unique(np.asarray(target), return_inverse=True)[1]
     r, k, n = rows.max(initial=-1) + 1, classes.max(initial=-1) + 1, len(rows)
     if r < 2 or k < 2:

@@ -67,8 +67,14 @@ def forecast(to_embed: int, backbone: Backbone, config: TrainConfig | None) -> s
 
 def described(cells: pd.DataFrame, backbone: Backbone) -> str:
     """What a run has understood of the cells, and with which backbone it looks at them."""
-    counts = [f"{len(cells):,} cells"]
-    for column, one, several in (("label", "label", "labels"), ("patient", "patient", "patients")):
+    counts = [f"{len(cells):,} cell{'' if len(cells) == 1 else 's'}"]
+    for column, one, several in (
+        ("label", "label", "labels"),
+        ("patient", "patient", "patients"),
+        ("diagnosis", "diagnosis", "diagnoses"),
+    ):
+        if column == "diagnosis" and not (column in cells and cells["patient"].notna().any()):
+            continue
         number = cells[column].nunique()
         counts.append(f"{number:,} {one if number == 1 else several}" if number else f"no {several}")
     name = backbone.info.name

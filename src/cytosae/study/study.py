@@ -20,6 +20,7 @@ from cytosae.console import say
 from cytosae.locks import locked
 from cytosae.remembered import FILE as SETTINGS
 from cytosae.remembered import write_settings
+from cytosae.sae.checkpoint import CHECKPOINT
 from cytosae.settings import TrainConfig, to_stored
 from cytosae.study import stages
 from cytosae.study.backbone import backbone_for, load_backbone
@@ -180,13 +181,13 @@ class Study:
 
     def _announce(self, cells: pd.DataFrame) -> None:
         """Say what a new study understood and how long it takes, before the long work begins."""
-        due = Manifest.load(self.folder / "sae") is None
-        if not due:
+        if Manifest.load(self.folder / "sae") is not None:
             return
         say(f"run: {described(cells, self.backbone)}")
         known = read_manifest(self.folder / "tokens")
         embedded = sum(shard.stop - shard.start for shard in known[1]) if known else 0
-        config = None if self.given else self._training_config(len(cells))
+        begun = (self.folder / "sae" / CHECKPOINT).exists()  # how long the rest takes, its progress tells
+        config = None if self.given or begun else self._training_config(len(cells))
         if (expected := forecast(len(cells) - embedded, self.backbone, config)) is not None:
             say(f"run: {expected}")
 

@@ -113,8 +113,8 @@ def read_marks(path: Path) -> pd.DataFrame:
     if wrong.any():
         row = int(np.flatnonzero(wrong)[0])
         raise CytosaeError(
-            f"{path}: row {row + 1} has the patch {table['patch'][row]!r}; expected its number, row by row from the top "
-            "left, from 0, or nothing for the whole cell."
+            f"{path}: row {row + 1} has the patch {str(table['patch'][row])!r}; expected its number, row by row from the "
+            "top left, from 0, or nothing for the whole cell."
         )
     return _typed(table.assign(mark=said, patch=numbers))
 

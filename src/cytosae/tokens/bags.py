@@ -50,10 +50,17 @@ def bag_cells(folder: Path, patients: Path | None = None, dataset: str | None = 
     parts = []
     for path in files:
         with reading_hdf5(path, "Copy or make it again.", kind="an HDF5 file, or cut short"), h5py.File(path) as file:
-            count = len(file[DATASET])
+            features = file.get(DATASET)
+            if not isinstance(features, h5py.Dataset) or not features.shape:
+                found = ", ".join(file) or "nothing"
+                raise CytosaeError(f"{path}: needs a data set {DATASET!r} with a row for each cell; it has {found}.")
+            count = len(features)
             places = np.asarray(file[COORDINATES]) if COORDINATES in file else None
-        if places is not None and places.shape != (count, 2):
-            raise CytosaeError(f"{path}: {COORDINATES} are of shape {places.shape}; {count} cells need ({count}, 2).")
+        if places is not None and (places.shape != (count, 2) or not np.issubdtype(places.dtype, np.number)):
+            raise CytosaeError(
+                f"{path}: {COORDINATES} are {places.dtype} of shape {places.shape}; {count} cells need numbers of shape "
+                f"({count}, 2)."
+            )
         checksum, stat = sha256_file(path), path.stat()
         part = pd.DataFrame(
             {
