@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from cytosae.analysis import classify, show_patient
@@ -13,11 +10,8 @@ from cytosae.artefacts import write_json
 from cytosae.cohort import BARCODES, COHORT
 from cytosae.concepts import read_concepts
 from cytosae.console import say
-from cytosae.settings import PRESETS, BackboneConfig
-from cytosae.study import RunConfig, Study
+from demo.study import STUDY, make_study, tell_methods
 
-STUDY = Path("demo-study")
-DRAWN = "synthetic:patients=60,cells=40,seed=0"
 PATIENT = "P000"
 
 
@@ -38,13 +32,6 @@ def main() -> None:
         }
         write_json(path, summary)
     tell(summary)
-
-
-def make_study() -> dict[str, dict[str, Any]]:
-    """The study of the drawn cohort; the figures of its stages."""
-    training = PRESETS["recommended"]
-    study = Study(STUDY, replace(RunConfig(), backbone=BackboneConfig("tiny"), train=training))
-    return study.run(Path(DRAWN))
 
 
 def summarise(stages: dict[str, dict[str, Any]]) -> dict[str, Any]:
@@ -72,17 +59,6 @@ def tell(summary: dict[str, Any]) -> None:
     print(f"\nLook at {STUDY / 'report' / 'index.html'} and, for one patient, {summary['page']}.")
     print(f"Open the explorer:  .venv/bin/cytosae explore {STUDY}")
     print("What it recovers of what was planted, beside simpler means:  make measure")
-
-
-def tell_methods(
-    methods: Sequence[dict[str, Any]], null: dict[str, Any], left_out: Sequence[dict[str, Any]] = ()
-) -> None:
-    """Print a line for each way to tell the groups, with its interval; in brackets where a laboratory was left out."""
-    elsewhere = {row["method"]: f"   [{row['value']:.2f}]" for row in left_out}
-    for row in methods:
-        interval = f"{row['value']:.2f} ({row['low']:.2f} to {row['high']:.2f})"
-        print(f"  {row['method']:<40} {interval}{elsewhere.get(row['method'], '')}")
-    print(f"  {'permuted labels':<40} {null['mean']:.2f} ({null['low']:.2f} to {null['high']:.2f})")
 
 
 if __name__ == "__main__":

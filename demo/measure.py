@@ -34,8 +34,8 @@ from cytosae.settings import PRESETS
 from cytosae.study import list_to, rendered
 from cytosae.synthetic import CONCEPTS, patch_labels, read_concept_masks
 from cytosae.tokens import TokenStore, embed, store_layout
-from demo.__main__ import STUDY, make_study, tell_methods
 from demo.diseases import STANDING, TOP, planted_diseases, standing_for
+from demo.study import STUDY, make_study, tell_methods
 
 JUDGED = "synthetic:patients=50,cells=20,seed=1"
 """Other patients, on whose cells the planted concepts are looked for."""

@@ -21,6 +21,13 @@ def say(message: str) -> None:
     console.print(message, markup=False, soft_wrap=True)
 
 
+def duration(seconds: float) -> str:
+    """A time in a few letters."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
 class Bar:
     """Progress of one stage: done, total (0 where it is not known yet), rate and remaining time.
 

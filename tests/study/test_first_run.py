@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from cytosae.learned import why_not_learned
 from cytosae.settings import PRESETS, TrainConfig
 from cytosae.study import forecast as module
 from cytosae.study.forecast import LONG, described, forecast, training_seconds
+from cytosae.tokens import store_layout
 from support.commands import cytosae
 
 SHORT = ("--images", "8", "--batch-images", "4", "--workers", "0")
@@ -90,29 +92,52 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def test_the_time_of_a_run_is_said_before_it_begins(measured: list[str], vit: Path) -> None:
     backbone = load(str(vit))
+    layout = store_layout(backbone.info)
+
+    def said_of(to_embed: int, config: TrainConfig | None) -> str | None:
+        return forecast(to_embed, lambda: backbone, layout, backbone.device, config)
+
     recommended = PRESETS["recommended"].scaled_to(400, 65, 48)
     # 1,000 steps on 16 images, four times those of the measurement: 400 s; 400 images of 0.5 s: 200 s
-    assert forecast(400, backbone, recommended) == (
+    assert said_of(400, recommended) == (
         "about 10 min on this machine (tokens of 400 images 3 min, training on 16,000 images 7 min), and some more for the "
         "report"
     )
     assert measured == ["32"]
-    assert forecast(0, backbone, recommended) == (
+    assert said_of(0, recommended) == (
         "about 7 min on this machine (training on 16,000 images 7 min), and some more for the report"
     )
     # The warm-up of the paper's is dense: 500 of 15,625 steps on 64 images.
     paper = TrainConfig()
     assert training_seconds(paper, 65, 48, backbone.device) == pytest.approx(16 * (500 * 3.0 + 15_125 * 0.1))
-    said = forecast(0, backbone, paper)
+    said = said_of(0, paper)
     assert said is not None
     assert "13.4 h on this machine" in said
     assert said.endswith("--images sets the length of the training")
-    assert forecast(LONG - 9, backbone, TrainConfig(images=8)) is None
-    assert forecast(LONG + 1, backbone, None) is not None
+    assert said_of(LONG - 9, TrainConfig(images=8)) is None
+    assert said_of(LONG + 1, None) is not None
 
 
-def test_what_was_understood(vit: Path) -> None:
+def test_what_was_understood() -> None:
     cells = pd.DataFrame({"label": ["a", "b", None], "patient": ["p", "p", "p"]})
-    assert described(cells, load(str(vit))).startswith("3 cells, 2 labels, 1 patient; backbone ")
-    assert "small" in described(cells.assign(patient=None), load("tiny"))
-    assert "no patients" in described(cells.assign(patient=None), load("tiny"))
+    assert described(cells, "vit").startswith("3 cells, 2 labels, 1 patient; backbone ")
+    assert "small" in described(cells.assign(patient=None), "tiny")
+    assert "no patients" in described(cells.assign(patient=None), "tiny")
+
+
+def test_a_training_that_is_due_loads_no_backbone(
+    pictures: Path, vit: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its tokens are there: the backbone may be large, or gone."""
+    study = tmp_path / "study"
+    cytosae("run", pictures, "--study", study, "--backbone", vit, *SHORT)
+    shutil.rmtree(study / "sae")
+
+    def load_backbone(*_: Any) -> Any:
+        pytest.fail("the backbone was loaded")
+
+    monkeypatch.setattr("cytosae.study.study.load_backbone", load_backbone)
+    monkeypatch.setattr(module, "LONG", 1)
+    said = cytosae("run", pictures, "--study", study).stderr
+    assert "run: about " in said
+    assert "tokens of" not in said

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
@@ -27,7 +26,6 @@ from cytosae.artefacts import claim, remove_outdated, write_csv
 from cytosae.cohort import (
     PAPER_THRESHOLD,
     Bags,
-    Choice,
     Chosen,
     ClassificationTask,
     Folds,
@@ -37,8 +35,10 @@ from cytosae.cohort import (
     Sweep,
     as_records,
     candidates,
+    choice_record,
     choose,
     chosen_predictions,
+    chosen_records,
     classification_task,
     cohort_warnings,
     conformal_figures,
@@ -48,6 +48,7 @@ from cytosae.cohort import (
     fold_column,
     given_folds,
     method_table,
+    null_record,
     patient_column,
     predict_bags,
     predict_short,
@@ -173,12 +174,12 @@ def classify(
         "barcodes": figures(chosen.predictions, division, task.classes, config),
         "abstention": chosen.predictions.first().abstention(config.bootstrap, config.seed),
         "sweep": _sweep_rows(swept, config),
-        "chosen": _chosen_records(chosen),
+        "chosen": chosen_records(of_folds),
         "conformal": conformal,
         "concepts": {"allowed": config.concepts, "latents": int(np.ptp(task.barcodes, axis=0).astype(bool).sum())},
         "cell_type": cell_type,
         "model": {
-            "choices": [_choice_record(choice) for choice in choices],
+            "choices": [choice_record(choice) for choice in choices],
             "rows": dict(zip(task.data.obs_names, unseen.tolist(), strict=True)),
         },
     }
@@ -188,7 +189,7 @@ def classify(
             "folds": list(divisions[1].names),
             "methods": as_records(method_table(left_out_methods, OURS, config)),
             "barcodes": figures(left_out.predictions, divisions[1], task.classes, config),
-            "chosen": _chosen_records(left_out),
+            "chosen": chosen_records(choice for division in left_out.choices for choice in division),
         }
     if config.short:
         write_csv(folder / SHORT_MODEL, short_table(fit_short(task, config.seed), task), index=True)
@@ -257,29 +258,9 @@ def _of_bags(task: ClassificationTask, bags: Bags, kind: str) -> Predictor:
     return predict
 
 
-def _choice_record(choice: Choice) -> dict[str, Any]:
-    kind = choice.representation
-    return {"features": kind.features, "transform": kind.transform, "strength": choice.strength}
-
-
-def _chosen_records(chosen: Chosen) -> list[dict[str, Any]]:
-    """Every choice and in how many folds it was made, most often first."""
-    counts = Counter(choice for division in chosen.choices for choice in division)
-    return [{**_choice_record(choice), "folds": n} for choice, n in sorted(counts.items(), key=lambda item: -item[1])]
-
-
 def _null(chosen: Chosen) -> dict[str, Any] | None:
-    if not len(chosen.null):
-        return None
-    low, high = np.quantile(chosen.null, (0.025, 0.975))
     (counts,) = chosen.predictions.first().confusions()
-    return {
-        "permutations": len(chosen.null),
-        "mean": float(chosen.null.mean()),
-        "low": float(low),
-        "high": float(high),
-        "p": float((1 + (chosen.null >= weighted_f1(counts)).sum()) / (1 + len(chosen.null))),
-    }
+    return null_record(chosen.null, float(weighted_f1(counts)))
 
 
 def _sweep_rows(swept: Sweep, config: ClassifyConfig) -> list[dict[str, Any]]:

@@ -68,6 +68,7 @@ def write_classification(
     result: Mapping[str, Any],
     config: ClassifyConfig,
 ) -> None:
+    """Write tables, classifiers, figures and manifest; `row_folds` says which model had not seen a row."""
     table = pd.DataFrame(result["methods"]).set_index("method")
     if "left_out" in result:
         left = pd.DataFrame(result["left_out"]["methods"]).set_index("method")

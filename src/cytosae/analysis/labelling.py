@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from cytosae.analysis.viewing import saved_backbone, study_store
 from cytosae.artefacts import FileRecord, Manifest, claim, refuse_strangers, remove_outdated, write_csv, write_json
-from cytosae.cells import metadata_digest, pixels_digest
+from cytosae.cells import metadata_digest, pixels_digest, rejected_path
 from cytosae.cohort import CELL_TYPE_LEAST, CellProbe, fit_probe
 from cytosae.concepts import (
     cell_activations,
@@ -74,10 +74,9 @@ def label_cells(
         A study without labels of two types, or of another backbone than can be loaded; what the listing of cells raises.
     """
     config = config or LabelConfig()
-    names = [TABLE, RESULT, CELLS, "cells.rejected.csv"]
+    names = [TABLE, RESULT, CELLS, rejected_path(Path(CELLS)).name]
     refuse_strangers(folder, "labels", names)
     sae = read_dictionary(study, decoder=False)
-    probe, used = _probe(study, config)
     backbone = saved_backbone(study, device, weights)
     layout = store_layout(backbone.info, study_store(study))
     check_fit(layout, sae)
@@ -89,6 +88,7 @@ def label_cells(
         drop_missing=True,
         images=images,
     )
+    probe, used = _probe(study, config)  # once it is known that there are cells
     claim(folder, "labels", names)
     listing = listed.write()
     cells = listed.cells.reset_index(drop=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +14,18 @@ from cytosae.analysis.untrained_baseline import UNTRAINED
 from cytosae.artefacts import FileRecord, Manifest, claim, remove_outdated, sha256_file, write_csv, write_json
 from cytosae.cohort import (
     NUMBER,
-    Choice,
     CohortWarning,
     Outcome,
     OutcomePredictions,
     Products,
     as_records,
     candidates,
+    chosen_records,
     cohort_warnings,
     fold_column,
     given_folds,
     latent_weights,
+    null_record,
     outcome_table,
     outcome_task,
     read_barcodes,
@@ -116,7 +116,7 @@ def predict_outcome(
         "caveats": caveats,
         "methods": as_records(table),
         "null": _null(ours),
-        "chosen": _chosen(ours.choices),
+        "chosen": chosen_records(ours.choices),
         "cell_type": cell_type,
     }
     _write(folder, path, ours, table, latents, result, config)
@@ -135,31 +135,8 @@ def _warnings(outcome: Outcome, target: str, event: str | None, seed: int) -> li
 
 
 def _null(ours: OutcomePredictions) -> dict[str, Any] | None:
-    if not len(ours.null):
-        return None
-    low, high = np.quantile(ours.null, (0.025, 0.975))
     own = OutcomePredictions(ours.predicted[:1], ours.outcome).scores(20, 0)
-    observed = next(iter(own.values())).value
-    return {
-        "permutations": len(ours.null),
-        "mean": float(ours.null.mean()),
-        "low": float(low),
-        "high": float(high),
-        "p": float((1 + (ours.null >= observed).sum()) / (1 + len(ours.null))),
-    }
-
-
-def _chosen(choices: tuple[Choice, ...]) -> list[dict[str, Any]]:
-    counts = Counter(choices)
-    return [
-        {
-            "features": choice.representation.features,
-            "transform": choice.representation.transform,
-            "strength": choice.strength,
-            "folds": n,
-        }
-        for choice, n in sorted(counts.items(), key=lambda item: -item[1])
-    ]
+    return null_record(ours.null, next(iter(own.values())).value)
 
 
 def _write(

@@ -9,6 +9,9 @@ from functools import cache
 COLUMNS = ("cell_id", "path", "dataset", "label", "patient", "diagnosis", "split", "mask")
 """Columns that later stages understand; others are kept as they are."""
 
+PATIENT_COLUMNS = ("patient", "patient_name", "patient_id", "case_id", "slide_id")
+"""Names of the column of patients in tables of patients that other programs wrote, the first that a table has."""
+
 FILE_COLUMNS = ("width", "height", "file_bytes", "file_mtime_ns", "file_sha256")
 """What was found in each image file: edges in pixels, size in bytes, time of change, SHA-256."""
 

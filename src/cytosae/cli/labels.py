@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from cytosae.cli.answers import Json, answer
-from cytosae.cli.options import Column, Commands, Device, Source, Strict, with_settings
+from cytosae.cli.options import Column, Commands, Device, Source, Strict, Weights, with_settings
 from cytosae.settings import ImageConfig, LabelConfig
 
 labels_app = Commands()
@@ -22,12 +22,7 @@ def label(
     images: ImageConfig,
     settings: LabelConfig,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the answer.")] = Path("labels"),
-    weights: Annotated[
-        Path | None,
-        typer.Option(
-            "--weights", help="File or folder of the backbone's weights, if they lie elsewhere than for the study."
-        ),
-    ] = None,
+    weights: Weights = None,
     column: Column = [],  # noqa: B006
     strict: Strict = False,
     device: Device = "auto",

@@ -53,6 +53,12 @@ Restart = Annotated[
     ),
 ]
 Device = Annotated[str, typer.Option("--device", help="Where the backbone runs: auto, cpu, cuda, ...")]
+Weights = Annotated[
+    Path | None,
+    typer.Option(
+        "--weights", help="File or folder of the backbone's weights, if they lie elsewhere than for the study."
+    ),
+]
 NoStore = Annotated[bool, typer.Option("--no-store", help="Keep no tokens on disk: make them whenever they are read.")]
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from cytosae.cli.answers import Json, answer, with_interval
-from cytosae.cli.options import Column, Commands, Device, Source, Strict, study_settings, with_settings
+from cytosae.cli.options import Column, Commands, Device, Source, Strict, Weights, study_settings, with_settings
 from cytosae.settings import BarcodeConfig, ClassifyConfig, CompareConfig, ImageConfig, PatientConfig, PredictConfig
 
 patients_app = Commands()
@@ -163,12 +163,7 @@ def predict(
     images: ImageConfig,
     settings: PredictConfig,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the answer.")] = Path("prediction"),
-    weights: Annotated[
-        Path | None,
-        typer.Option(
-            "--weights", help="File or folder of the backbone's weights, if they lie elsewhere than for the study."
-        ),
-    ] = None,
+    weights: Weights = None,
     column: Column = [],  # noqa: B006
     strict: Strict = False,
     device: Device = "auto",

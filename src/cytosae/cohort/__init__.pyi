@@ -25,7 +25,17 @@ from .outliers import RULE, cell_scores, selected, unusual
 from .representation import FEATURES, PAPER, Representation, transformed
 from .restriction import RESTRICTIONS, restricted
 from .scores import weighted_f1
-from .selection import Choice, Chosen, Products, candidates, choose, chosen_predictions
+from .selection import (
+    Choice,
+    Chosen,
+    Products,
+    candidates,
+    choice_record,
+    choose,
+    chosen_predictions,
+    chosen_records,
+    null_record,
+)
 from .set_coverage import conformal_figures, left_out_p_values
 from .short_model import fit_short, predict_short, short_table
 from .storage import (
@@ -84,8 +94,10 @@ __all__ = [
     "barcode_correlation",
     "candidates",
     "cell_scores",
+    "choice_record",
     "choose",
     "chosen_predictions",
+    "chosen_records",
     "classification_task",
     "cohort_warnings",
     "colour_histograms",
@@ -111,6 +123,7 @@ __all__ = [
     "methods_figure",
     "most_different",
     "nearest_distances",
+    "null_record",
     "outcome_kind",
     "outcome_table",
     "outcome_task",

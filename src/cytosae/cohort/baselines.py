@@ -129,8 +129,8 @@ def count_bags(concepts: Path, data: ad.AnnData) -> Bags:
     wanted = int((rows >= 0).sum())
     variance = moments[1] / wanted - (moments[0] / wanted) ** 2
     latents = np.sort(np.argsort(-variance, kind="stable")[:WIDEST])
-    cells = np.concatenate([values[:, latents].toarray() for values, _ in _log_counts(concepts, rows)])
-    owners = np.concatenate([own for _, own in _log_counts(concepts, rows)])
+    chosen = [(values[:, latents].toarray(), own) for values, own in _log_counts(concepts, rows)]
+    cells, owners = (np.concatenate(arrays) for arrays in zip(*chosen, strict=True))
     return Bags(cells.astype(np.float32), [np.flatnonzero(owners == row) for row in range(data.n_obs)])
 
 

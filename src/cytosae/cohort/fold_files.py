@@ -10,11 +10,10 @@ import pandas as pd
 
 from cytosae.artefacts import parse_json
 from cytosae.cells import read_table
+from cytosae.cells.columns import PATIENT_COLUMNS
 from cytosae.cohort.task import patient_column
 from cytosae.errors import CytosaeError, in_short
 
-PATIENT_COLUMNS = ("patient", "patient_name", "patient_id", "case_id", "slide_id")
-"""Names of the column of patients, the first that a table has."""
 FOLD_COLUMNS = ("fold", "split", "test_fold")
 TEST = "test.csv"
 

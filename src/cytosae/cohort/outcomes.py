@@ -10,8 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cytosae.cohort.folds import Folds, stratified_folds
-from cytosae.cohort.task import patient_column
-from cytosae.concepts.quality.resampling import group_codes
+from cytosae.cohort.task import Patients, patient_column
 from cytosae.errors import CytosaeError
 from cytosae.settings import ClassifyConfig
 
@@ -24,11 +23,9 @@ _TRUE, _FALSE = {"1", "1.0", "true", "yes"}, {"0", "0.0", "false", "no"}
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Outcome(Patients):
     """Patients whose number, or time to an event, is known."""
 
-    data: ad.AnnData
-    """Their barcodes."""
     values: NDArray[np.float64]
     """The number or the time, ``(n_rows,)``."""
     events: NDArray[np.bool_] | None
@@ -39,16 +36,6 @@ class Outcome:
     def kind(self) -> str:
         """``number`` or ``survival``."""
         return NUMBER if self.events is None else SURVIVAL
-
-    @property
-    def patients(self) -> list[str]:
-        """The patient of each row: rows of one patient stay together."""
-        return self.data.obs["patient"].astype(str).tolist()
-
-    @property
-    def units(self) -> NDArray[np.int64]:
-        """The patient of each row as a number, ``(n_rows,)``."""
-        return group_codes(len(self.patients), pd.factorize(pd.Series(self.patients))[0])
 
     def groups(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Groups of some rows that every fold shall have in like shares: fifths of the number, with and without event."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import anndata as ad
 import numpy as np
@@ -225,3 +227,29 @@ def fitted_probabilities(
         (model,) = fit_path(product[np.ix_(train, train)], targets[vectors][:, train], n_classes, (choice.strength,))
         probability[vectors] = model.probabilities(product[np.ix_(test, train)])
     return probability
+
+
+def choice_record(choice: Choice) -> dict[str, Any]:
+    """A choice as JSON."""
+    kind = choice.representation
+    return {"features": kind.features, "transform": kind.transform, "strength": choice.strength}
+
+
+def chosen_records(choices: Iterable[Choice]) -> list[dict[str, Any]]:
+    """Every choice and in how many folds it was made, most often first."""
+    counts = Counter(choices)
+    return [{**choice_record(choice), "folds": n} for choice, n in sorted(counts.items(), key=lambda item: -item[1])]
+
+
+def null_record(null: NDArray[np.float64], observed: float) -> dict[str, Any] | None:
+    """The permutations of a score, and the share of them that reach the observed one; None where there are none."""
+    if not len(null):
+        return None
+    low, high = np.quantile(null, (0.025, 0.975))
+    return {
+        "permutations": len(null),
+        "mean": float(null.mean()),
+        "low": float(low),
+        "high": float(high),
+        "p": float((1 + (null >= observed).sum()) / (1 + len(null))),
+    }

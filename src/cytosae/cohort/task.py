@@ -18,21 +18,11 @@ LEAST = 2
 
 
 @dataclass(frozen=True)
-class ClassificationTask:
-    """Patients with a known class."""
+class Patients:
+    """Patients of whom something is to be predicted."""
 
     data: ad.AnnData
     """Their barcodes."""
-    target: NDArray[np.int64]
-    """Class of each row, ``(n_rows,)``."""
-    classes: tuple[str, ...]
-    caveats: tuple[str, ...]
-    """What was left out and what a reader has to know."""
-
-    @property
-    def barcodes(self) -> NDArray[np.float32]:
-        """``(n_rows, n_latents)``."""
-        return np.asarray(self.data.X, dtype=np.float32)
 
     @property
     def patients(self) -> list[str]:
@@ -43,6 +33,22 @@ class ClassificationTask:
     def units(self) -> NDArray[np.int64]:
         """The patient of each row as a number, ``(n_rows,)``: what is drawn for intervals and shuffled for the null."""
         return group_codes(len(self.patients), pd.factorize(pd.Series(self.patients))[0])
+
+
+@dataclass(frozen=True)
+class ClassificationTask(Patients):
+    """Patients with a known class."""
+
+    target: NDArray[np.int64]
+    """Class of each row, ``(n_rows,)``."""
+    classes: tuple[str, ...]
+    caveats: tuple[str, ...]
+    """What was left out and what a reader has to know."""
+
+    @property
+    def barcodes(self) -> NDArray[np.float32]:
+        """``(n_rows, n_latents)``."""
+        return np.asarray(self.data.X, dtype=np.float32)
 
     def log_mean(self, rows: NDArray[np.bool_]) -> NDArray[np.float64]:
         """log10 of each latent's mean activation over the images of some patients; -inf where it is silent."""

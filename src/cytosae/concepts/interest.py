@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from cytosae.concepts.schema import POSITION
+
 MIDDLE = 0.3
 """Radius of the middle of a picture, in edges: there a single cell lies."""
 ENOUGH = 10
@@ -76,7 +78,7 @@ def interest_scores(var: pd.DataFrame, middle: NDArray[np.float64], n_cells: int
     largest possible. What is not known counts as 1, but a latent without maps has 0.
     """
     frequency = var["activation_frequency"].to_numpy(np.float64)
-    place = var["position_share"].to_numpy(np.float64) if "position_share" in var else np.zeros(len(var))
+    place = var[POSITION].to_numpy(np.float64) if POSITION in var else np.zeros(len(var))
     parts = [
         np.clip(2 * np.nan_to_num(middle) - 1, 0, 1),
         1 - np.clip(np.nan_to_num(place), 0, 1),

@@ -75,15 +75,11 @@ class StudyReader:
             raise CytosaeError("the concepts have been made anew since the explorer was started. Start it again.")
         self._seen = changed
 
-    def check_weights(self) -> None:
-        """Refuse the study's autoencoder where its concepts are of another one."""
-        check_encoded_with(self.folder)
-
     @cached_property
     def weights_fit(self) -> bool:
         """Whether the study's autoencoder is that of its concepts."""
         try:
-            self.check_weights()
+            check_encoded_with(self.folder)
         except CytosaeError as error:
             say(f"explorer: {error} Maps and similar latents are not shown.")
             return False

@@ -21,6 +21,7 @@ from cytosae.artefacts import (
     sha256_file,
     whole_file,
 )
+from cytosae.console import duration, say
 from cytosae.errors import CytosaeError
 from cytosae.sae.checkpoint import CHECKPOINT, CHECKPOINT_BEFORE, read_identity
 from cytosae.sae.objectives import recorded
@@ -144,7 +145,7 @@ class TrainedWork:
             return f"an autoencoder ({self.digest[:12]})"
         images = self.steps * int(self.parameters["batch_images"])
         lines = read_metrics(self.folder)
-        took = f", {_duration(lines[-1]['seconds'])} of training" if lines else ""
+        took = f", {duration(lines[-1]['seconds'])} of training" if lines else ""
         return f"an autoencoder ({self.digest[:12]}; {images:,} images{took})"
 
     def cost(self, config: TrainConfig) -> str:
@@ -155,13 +156,7 @@ class TrainedWork:
         each = lines[-1]["seconds"] / (self.steps * int(self.parameters["batch_images"]))
         wider = config.expansion / int(self.parameters["expansion"])
         seconds = each * config.images * wider
-        return f"A new training sees {config.images:,} images: about {_duration(seconds)} at the former rate."
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+        return f"A new training sees {config.images:,} images: about {duration(seconds)} at the former rate."
 
 
 def refusal(work: TrainedWork, reason: str, config: TrainConfig, former: Path, keep: str) -> CytosaeError:
@@ -170,6 +165,19 @@ def refusal(work: TrainedWork, reason: str, config: TrainConfig, former: Path, k
         f"{work.folder}: holds {work.described()} that this command would replace ({reason}). It was not touched. "
         f"{keep} To train a new one, add --restart: the former one is then kept in {former}. {work.cost(config)}"
     )
+
+
+def goes_on(folder: Path, config: TrainConfig, inputs: Mapping[str, str], restart: bool) -> bool:
+    """Whether the work in a folder is of this training; that of another one is refused, or put aside at the user's word."""
+    work = TrainedWork.load(folder)
+    if work is None:
+        return False
+    if (reason := work.why_replaced(config, inputs)) is None:
+        return True
+    if not restart:
+        raise refusal(work, reason, config, former_folder(folder, work), "To keep it, choose another folder.")
+    say(f"sae: training starts anew ({reason}); the former autoencoder is kept in {put_aside(work)}")
+    return False
 
 
 def former_folder(folder: Path, work: TrainedWork) -> Path:

@@ -22,7 +22,7 @@ from cytosae.console import say
 from cytosae.errors import CytosaeError
 from cytosae.interrupts import StopFlag
 from cytosae.locks import locked
-from cytosae.sae.former import REPRODUCIBILITY, SEEDS, TrainedWork, former_folder, put_aside, refusal
+from cytosae.sae.former import REPRODUCIBILITY, SEEDS, goes_on
 from cytosae.sae.joint import Member, train_together
 from cytosae.sae.matching import reproducibility, returning
 from cytosae.sae.metrics import PREFIXES, evaluate
@@ -82,7 +82,7 @@ def train_seeds(
     config = config.scaled_to(source.n_cells, source.layout.n_tokens, source.layout.d_model)
     inputs = training_inputs(source, config)
     with locked(folder):
-        _make_way(folder, config, inputs, restart)
+        goes_on(folder, config, inputs, restart)  # what is done already the trainings know
         claim(folder, "sae", (WEIGHTS, CONFIG, REPRODUCIBILITY))
         alone = replace(config, seeds=1, seeds_cosine=TrainConfig.seeds_cosine)
         members = [
@@ -109,16 +109,6 @@ def train_seeds(
 
 def _rule(config: TrainConfig) -> str:
     return RULE.format(above=config.seeds_cosine, seeds=config.seeds)
-
-
-def _make_way(folder: Path, config: TrainConfig, inputs: dict[str, str], restart: bool) -> None:
-    """Refuse to replace the work of another training, or put it aside."""
-    work = TrainedWork.load(folder)
-    if work is None or (reason := work.why_replaced(config, inputs)) is None:
-        return
-    if not restart:
-        raise refusal(work, reason, config, former_folder(folder, work), "To keep it, choose another folder.")
-    say(f"sae: training starts anew ({reason}); the former autoencoder is kept in {put_aside(work)}")
 
 
 @torch.no_grad()

@@ -22,7 +22,7 @@ from cytosae.errors import CytosaeError
 from cytosae.learned import why_not_learned
 from cytosae.sae import backends
 from cytosae.sae.checkpoint import CHECKPOINT, CHECKPOINT_BEFORE, load_checkpoint, read_silence, save_checkpoint
-from cytosae.sae.former import TrainedWork, former_folder, put_aside, refusal
+from cytosae.sae.former import goes_on
 from cytosae.sae.loss import BatchFigures
 from cytosae.sae.metrics import HELD_OUT, PREFIXES, TRAINING, evaluate
 from cytosae.sae.objectives import recorded
@@ -260,20 +260,15 @@ def _why_none(source: TokenSource, config: TrainConfig) -> str:
 
 
 def _continued(folder: Path, state: TrainState, inputs: Mapping[str, str], config: TrainConfig, restart: bool) -> bool:
-    """Load the checkpoint if it belongs to this training; work of another one is refused or put aside."""
-    work = TrainedWork.load(folder)
-    if work is None:
+    """Load the checkpoint if it belongs to this training."""
+    if not goes_on(folder, config, inputs, restart):
         return False
-    if (reason := work.why_replaced(config, inputs)) is None:
-        load_checkpoint(folder / CHECKPOINT, state)
-        return True
-    if not restart:
-        raise refusal(work, reason, config, former_folder(folder, work), "To keep it, choose another folder.")
-    say(f"sae: training starts anew ({reason}); the former autoencoder is kept in {put_aside(work)}")
-    return False
+    load_checkpoint(folder / CHECKPOINT, state)
+    return True
 
 
 def measured_batches(source: TokenSource, rows: NDArray[np.int64], config: TrainConfig) -> Iterator[Tensor]:
+    """Tokens of some cells, a batch of the training at a time."""
     return source.stream(rows[i : i + config.batch_images] for i in range(0, len(rows), config.batch_images))
 
 

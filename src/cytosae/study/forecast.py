@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import numpy as np
@@ -9,8 +10,10 @@ import pandas as pd
 import torch
 
 from cytosae.backbones import INPUT_SIZE, Backbone
+from cytosae.console import duration
 from cytosae.sae.cost import SETTLED_L0, seconds, step_seconds
 from cytosae.settings import TrainConfig
+from cytosae.tokens import Layout
 
 IMAGES = 4
 """Images on which a unit of work is measured."""
@@ -32,7 +35,7 @@ def training_seconds(config: TrainConfig, n_tokens: int, d_model: int, device: t
     norm the steps of the warm-up are dense.
     """
     x = torch.randn(IMAGES * n_tokens, d_model, generator=torch.Generator().manual_seed(0)).to(device)
-    in_batch = config.batch_images / IMAGES
+    in_batch = config.seeds * config.batch_images / IMAGES
     if config.objective in ("topk", "batchtopk", "archetypal"):
         return config.steps * in_batch * step_seconds(config, x, config.k)
     dense = min(config.steps, config.warmup_steps)
@@ -40,32 +43,40 @@ def training_seconds(config: TrainConfig, n_tokens: int, d_model: int, device: t
     return taken * in_batch
 
 
-def forecast(to_embed: int, backbone: Backbone, config: TrainConfig | None) -> str | None:
+def forecast(
+    to_embed: int, backbone: Callable[[], Backbone], layout: Layout, device: torch.device, config: TrainConfig | None
+) -> str | None:
     """What a run is about to do and how long that takes; None where it is too little to be worth measuring.
 
     Parameters
     ----------
     to_embed
         Cells that have no tokens yet.
+    backbone
+        Loads the backbone, which is asked for only where cells have none.
+    layout
+        Of the tokens.
+    device
+        Where backbone and training run.
     config
         Of the training, scaled to the study (`TrainConfig.scaled_to`); None where none is due.
     """
     if to_embed + (config.images if config else 0) < LONG:
         return None
-    device, info, parts, total = backbone.device, backbone.info, list[str](), 0.0
+    parts, total = list[str](), 0.0
     if to_embed:
-        taken = to_embed * embed_seconds(backbone, device)
-        parts.append(f"tokens of {to_embed:,} images {_duration(taken)}")
+        taken = to_embed * embed_seconds(backbone(), device)
+        parts.append(f"tokens of {to_embed:,} images {duration(taken)}")
         total += taken
     if config:
-        taken = training_seconds(config, info.n_tokens, info.d_model, device)
-        parts.append(f"training on {config.images:,} images {_duration(taken)}")
+        taken = training_seconds(config, layout.n_tokens, layout.d_model, device)
+        parts.append(f"training on {config.images:,} images {duration(taken)}")
         total += taken
     shorter = "; --images sets the length of the training" if config and total > 600 else ""
-    return f"about {_duration(total)} on this machine ({', '.join(parts)}), and some more for the report{shorter}"
+    return f"about {duration(total)} on this machine ({', '.join(parts)}), and some more for the report{shorter}"
 
 
-def described(cells: pd.DataFrame, backbone: Backbone) -> str:
+def described(cells: pd.DataFrame, backbone: str) -> str:
     """What a run has understood of the cells, and with which backbone it looks at them."""
     counts = [f"{len(cells):,} cell{'' if len(cells) == 1 else 's'}"]
     for column, one, several in (
@@ -77,14 +88,5 @@ def described(cells: pd.DataFrame, backbone: Backbone) -> str:
             continue
         number = cells[column].nunique()
         counts.append(f"{number:,} {one if number == 1 else several}" if number else f"no {several}")
-    name = backbone.info.name
     toy = ", a small one to try things with: results that matter need DinoBloom (`cytosae backbones list`)"
-    return f"{', '.join(counts)}; backbone {name}{toy if name == 'tiny' else ''}"
-
-
-def _duration(taken: float) -> str:
-    if taken < 90:
-        return f"{max(1, round(taken))} s"
-    if taken < 90 * 60:
-        return f"{round(taken / 60)} min"
-    return f"{taken / 3600:.1f} h"
+    return f"{', '.join(counts)}; backbone {backbone}{toy if backbone == 'tiny' else ''}"

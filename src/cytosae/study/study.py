@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
 
 from cytosae.artefacts import Manifest, read_json, refuse_foreign, write_json
-from cytosae.backbones import TINY, Backbone
+from cytosae.backbones import TINY, Backbone, choose_device
 from cytosae.cells import is_listing, pixels_digest
 from cytosae.cohort import BARCODES, COHORT
 from cytosae.concepts import read_taught
@@ -183,12 +184,15 @@ class Study:
         """Say what a new study understood and how long it takes, before the long work begins."""
         if Manifest.load(self.folder / "sae") is not None:
             return
-        say(f"run: {described(cells, self.backbone)}")
+        layout = self.layout()
+        say(f"run: {described(cells, str(layout.backbone['name']))}")
         known = read_manifest(self.folder / "tokens")
         embedded = sum(shard.stop - shard.start for shard in known[1]) if known else 0
         begun = (self.folder / "sae" / CHECKPOINT).exists()  # how long the rest takes, its progress tells
         config = None if self.given or begun else self._training_config(len(cells))
-        if (expected := forecast(len(cells) - embedded, self.backbone, config)) is not None:
+        device = torch.device(choose_device(self.config.backbone.device))
+        expected = forecast(len(cells) - embedded, lambda: self.backbone, layout, device, config)
+        if expected is not None:
             say(f"run: {expected}")
 
     def _training_config(self, n_cells: int) -> TrainConfig:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from cytosae.sae.matching import unit_rows
 from cytosae.sae.taught import THRESHOLD
 from cytosae.teaching.judging import Figure
 
@@ -70,7 +71,7 @@ def worth_marking(candidates: Candidates, marked: Candidates, count: int) -> lis
     """
     p = 1 / (1 + np.exp(-np.clip(_STEEPNESS * (np.asarray(candidates.scores, float) - THRESHOLD), -50, 50)))
     uncertainty = 4 * p * (1 - p)
-    vectors, seen = _unit(candidates.vectors), _unit(marked.vectors)
+    vectors, seen = unit_rows(candidates.vectors), unit_rows(marked.vectors)
     nearest = (vectors @ seen.T).max(axis=1, initial=0.0)
     units, groups = set(marked.units.tolist()), set(marked.groups.tolist())
     left, chosen = np.ones(len(p), bool), list[Suggestion]()
@@ -99,8 +100,3 @@ def how_sure(auroc: Figure) -> tuple[bool, str]:
     if width <= NARROW:
         return True, f"You can stop here: {span}. More marks would change little."
     return False, f"More marks help: {span}. Go on until it is {NARROW} wide or less; new patients help most."
-
-
-def _unit(vectors: NDArray[np.floating]) -> NDArray[np.float64]:
-    rows = np.asarray(vectors, float)
-    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)

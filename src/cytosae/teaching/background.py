@@ -14,10 +14,9 @@ from numpy.typing import NDArray
 from cytosae.concepts.quality.resampling import group_codes
 from cytosae.sae import SAE
 from cytosae.sae.taught import TaughtSAE, token_frame
+from cytosae.settings import TeachConfig
 from cytosae.tokens import TokenSource, centred
 
-CELLS = 512
-"""Random cells, at most."""
 _BYTES = 1 << 28  # of their tokens in memory
 _BATCH = 32
 
@@ -38,7 +37,7 @@ class Background:
     """See `cytosae.sae.taught.token_frame`."""
 
     @classmethod
-    def draw(cls, source: TokenSource, sae: SAE, *, cells: int = CELLS, seed: int = 0) -> Background:
+    def draw(cls, source: TokenSource, sae: SAE, *, cells: int = TeachConfig.random_cells, seed: int = 0) -> Background:
         """Draw and read random cells; the same for the same seed.
 
         Parameters

@@ -10,13 +10,11 @@ import pandas as pd
 
 from cytosae.artefacts import digest, reading_hdf5, sha256_file
 from cytosae.cells import COLUMNS, read_table
-from cytosae.cells.columns import FILE_COLUMNS
+from cytosae.cells.columns import FILE_COLUMNS, PATIENT_COLUMNS
 from cytosae.errors import CytosaeError
 from cytosae.tokens.foreign import DATASET, bag_files
 
 COORDINATES = "coords"
-PATIENT_COLUMNS = ("patient", "patient_name", "patient_id", "case_id", "slide_id")
-"""Names of the column of patients in their table, the first that it has."""
 
 
 def bag_cells(folder: Path, patients: Path | None = None, dataset: str | None = None) -> pd.DataFrame:

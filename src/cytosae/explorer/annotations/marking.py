@@ -14,9 +14,8 @@ from cytosae.explorer.annotations.database import Database
 from cytosae.explorer.annotations.mark_schemas import Kind
 from cytosae.explorer.annotations.tables import Mark
 
-WHOLE_CELL = -1
-"""In place of a patch."""
-NONE = "none"
+WHOLE_CELL, NONE = -1, "none"
+"""In place of a patch, and a mark that is taken back: as in `cytosae.teaching`, which imports pandas."""
 _TOGETHER = 400  # parameters of one query
 
 

@@ -134,4 +134,5 @@ def guarded(value: Any) -> Any:
 
 
 def bare(value: str) -> str:
+    """Text without the apostrophe that `guarded` put before it."""
     return value[1:] if value[:1] == "'" and value[1:].startswith(_RISKY) else value
