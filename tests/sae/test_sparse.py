@@ -13,7 +13,7 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -34,7 +34,19 @@ SHAPES = {
 }
 
 
+def size_of_terms(exact: SAE, x: Tensor, loss: Loss) -> float:
+    """Sum of the sizes of what adds up to the gradient of ``b_dec``: terms may cancel, their rounding does not."""
+    output = exact(x.double())[0].detach().requires_grad_()
+    (pulls,) = torch.autograd.grad(loss.error(x.double(), output).mean(), output)
+    assert exact.b_enc.grad is not None
+    return float(pulls.norm(dim=1).sum() + (exact.W_enc.detach().abs() @ exact.b_enc.grad.abs()).norm())
+
+
 @settings(max_examples=60, deadline=None)
+@example(
+    d=1, s=2, n=13, seed=515, density=0.0, objective="squared", l1=0.0, dead_share=0.0, matryoshka_levels=1,
+    dead_latent_loss="ghost", block=4,
+)  # fmt: skip
 @given(
     **SHAPES,
     density=st.sampled_from([0.0, 0.003, 0.05, 0.5, 1.0]),
@@ -65,7 +77,8 @@ def test_gradients_equal_float64_autograd_of_the_model(
         assert ours.grad is not None
         assert theirs.grad is not None
         scale = max(float(theirs.grad.norm()), 1e-3)
-        assert float((ours.grad - theirs.grad).norm()) <= 1e-5 * scale, name
+        rounding = 2**-23 * size_of_terms(exact, x, loss) if name == "b_dec" else 0.0
+        assert float((ours.grad - theirs.grad).norm()) <= 1e-5 * scale + rounding, name
     assert torch.equal(found.fired, truth.fired)
     for name in ("loss", "reconstruction", "l1", "dead_latent_loss", "mse", "l0"):
         assert getattr(found, name) == pytest.approx(getattr(truth, name), rel=1e-5, abs=1e-7), name
