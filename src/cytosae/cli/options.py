@@ -20,7 +20,7 @@ from cytosae.storage import StoredPath, resolve_path
 Source = Annotated[
     Path,
     typer.Argument(
-        help="CSV or Parquet table with a column 'path', a folder of images, or synthetic:patients=60,cells=40,seed=0."
+        help="CSV, Excel or Parquet table with a column 'path', a folder of images, or synthetic:patients=60,cells=40,seed=0."
     ),
 ]
 Column = Annotated[
