@@ -1,4 +1,4 @@
-"""Values of known columns: what looks alike is one, what may be meant alike is said, what a spreadsheet spoilt is refused."""
+"""Values of known columns: what looks alike is one, what may be alike is said, what a spreadsheet spoilt is refused."""
 
 from __future__ import annotations
 

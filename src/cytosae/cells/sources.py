@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from cytosae.cells.columns import COLUMNS, FILE_COLUMNS, folded, near, storable
-from cytosae.cells.image_folder import SPLITS, cells_below
+from cytosae.cells.image_folder import cells_below, split_named
 from cytosae.cells.numbers import is_absent
 from cytosae.cells.user_tables import RawTable, read_raw, spellings
 from cytosae.cells.values import READ_AS_TEXT, as_read, refuse_spoilt
@@ -30,6 +30,8 @@ class Source:
     """Files of a folder that are no images: ``cell_id, path, dataset, reason``."""
     remarks: tuple[str, ...]
     """How the source was understood, where that is not plain."""
+    default_name: str | None = None
+    """The data set's name, where the folder alone gives it."""
 
 
 def read_source(source: Path, columns: Mapping[str, str] | None = None) -> pd.DataFrame:
@@ -38,8 +40,8 @@ def read_source(source: Path, columns: Mapping[str, str] | None = None) -> pd.Da
     Parameters
     ----------
     source
-        A table of CSV, Excel or Parquet with a column ``path`` (relative paths count from the table's folder, URLs are taken as
-        they are), a folder of class folders, or a folder of images; all of these at a URL too.
+        A table of CSV, Excel or Parquet with a column ``path`` (relative paths count from the table's folder, URLs are taken
+        as they are), a folder of class folders, or a folder of images; all of these at a URL too.
     columns
         Name in the table of a known column, by known column; empty where the table has none.
 
@@ -71,8 +73,10 @@ def survey(source: Path, columns: Mapping[str, str] | None = None) -> Source:
         raise CytosaeError(
             f"{source}: no such file or folder. Give a table of CSV, Excel or Parquet, or a folder of images."
         )
+    named = "dataset" in cells and bool(cells["dataset"].notna().any())
     cells, name = _complete(cells, source, remarks)
-    return Source(cells, left_out.assign(dataset=name)[_LEFT_OUT].astype("string"), tuple(remarks))
+    left_out = left_out.assign(dataset=name)[_LEFT_OUT].astype("string")
+    return Source(cells, left_out, tuple(remarks), None if named else name)
 
 
 def chosen_columns(words: Sequence[str]) -> dict[str, str]:
@@ -103,7 +107,7 @@ def _from_table(path: Path, columns: Mapping[str, str]) -> tuple[pd.DataFrame, l
             table.remarks += remarks
         elif column == "mask" and column in cells:
             cells[column] = cells[column].where(~is_absent(cells[column]), None)
-    if "split" in cells and (odd := sorted({word for word in cells["split"].dropna() if word.lower() not in SPLITS})):
+    if "split" in cells and (odd := sorted({word for word in cells["split"].dropna() if split_named(word) is None})):
         table.remarks.append(
             f"split: {', '.join(odd[:3])} is no known split such as train, val or test: its cells are trained on"
         )

@@ -58,7 +58,8 @@ def as_read(column: str, values: pd.Series) -> tuple[pd.Series, list[str]]:
     kept = values == _CLASS if column != "patient" else pd.Series(False, index=values.index)
     if kept.any():
         remarks.append(
-            f"{column}: {_CLASS!r} is taken for a name ({int(kept.sum()):,} cells). Leave the field empty where it is not known"
+            f"{column}: {_CLASS!r} is taken for a name ({int(kept.sum()):,} cells). Leave the field empty "
+            "where it is not known"
         )
     if (absent := is_absent(values) & ~kept).any():
         written = ", ".join(sorted(values[absent].unique()))
@@ -127,7 +128,7 @@ def refuse_spoilt(path: object, column: str, values: pd.Series, rows: Iterable[s
 
 
 def _nearly_equal(names: Iterable[str], numbered: bool) -> list[list[str]]:
-    """Names that differ in capitals and spaces, or as numbers in leading zeros and points only; the first few groups of them."""
+    """Names that differ in capitals and spaces, or as numbers in zeros and points only; the first few groups."""
     groups: dict[str, list[str]] = {}
     for name in names:
         key = " ".join(unicodedata.normalize("NFKC", name).casefold().split())

@@ -185,7 +185,6 @@ TABLE = "dataset,latent,rater,verdict,name"
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ("dataset,latent,rater,Verdict\npbc,1,A,meaningful\n", "column 'Verdict'"),
         ("dataset,latent,rater,verdict,name,name\npbc,1,A,meaningful,x,y\n", "two columns 'name'"),
         (f"{TABLE}\npbc,1,A,meaningful,Auer rods, faint\n", "row 1 has 6 fields and the header 5"),
         (f"{TABLE}\npbc,1,A,meaningful,x\npbc,2,An", "row 2 has 3 fields and the header 5"),
