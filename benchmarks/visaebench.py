@@ -1,6 +1,6 @@
 """Measures of ViSAEBench (https://pypi.org/project/visaebench) for an autoencoder of ours, beside random ones.
 
-``python -m benchmarks.visaebench STORE AUTOENCODER [AUTOENCODER ...]`` takes labelled cells of a token store and prints a line
+``python -m benchmarks.visaebench STORE AUTOENCODER [...]`` takes labelled cells of a token store and prints a line
 for each autoencoder, for one of the same shape with random weights, and for one whose patches are shuffled. Install the
 package beside this one with ``pip install --no-deps visaebench``.
 
