@@ -82,3 +82,11 @@ test("ranges and lassos survive an address", () => {
   expect(inside(kept, 1.2, 0)).toBe(false);
   expect(readLasso("1,2;x,3;4,5")).toEqual([]);
 });
+
+test("words of a description are found together, whatever lies between", () => {
+  const described = { 3: "nucleus; with segmented nucleus (0.6)", 12: "granules, cytoplasm" };
+  const search = (text: string): number[] => passing(latents, { ...none, text }, {}, [], described);
+  expect(search("segmented nucleus")).toEqual([0]);
+  expect(search("cytoplasm granules")).toEqual([1]);
+  expect(search("Granules nucleus")).toEqual([]);
+});

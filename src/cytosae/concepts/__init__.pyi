@@ -1,6 +1,7 @@
 from .activations import cell_activations, concept_maps
 from .attribution import CellConcepts, cell_concepts, patch_concepts, tissue_fractions
 from .columns import add_columns, text_column
+from .description import describe_concepts, read_descriptions, read_facts
 from .dictionary import (
     TAUGHT_FOLDER,
     check_encoded_with,
@@ -17,6 +18,7 @@ from .interest import interest_of, interest_scores, middle_share
 from .joining import is_joined_statistics, joined_statistics
 from .measurements import join_measurements
 from .panel import draw_panel, expert_panel, is_worklist, stratified_panel
+from .passport import has_descriptions, passport
 from .references import ReferenceImages, References, reference_images
 from .schema import ANNOTATION, NAMES, TAUGHT, VERDICT
 from .statistics import (
@@ -62,6 +64,7 @@ __all__ = [
     "check_fit",
     "concept_files",
     "concept_maps",
+    "describe_concepts",
     "draw_panel",
     "encode",
     "encode_inputs",
@@ -69,6 +72,7 @@ __all__ = [
     "expert_panel",
     "file_name",
     "file_names",
+    "has_descriptions",
     "interest_of",
     "interest_scores",
     "is_common",
@@ -81,11 +85,14 @@ __all__ = [
     "mean_activation",
     "middle_share",
     "other_dictionary",
+    "passport",
     "patch_concepts",
     "read_activations",
     "read_concepts",
     "read_datasets",
+    "read_descriptions",
     "read_dictionary",
+    "read_facts",
     "read_inputs",
     "read_maps",
     "read_names",
