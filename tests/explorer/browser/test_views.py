@@ -56,7 +56,10 @@ def test_every_view(server: Server, tab: Callable[..., Any], concepts: list[int]
             assert page.evaluate("document.querySelector('main').scrollWidth <= innerWidth"), (view, width)
             assert page.evaluate(NAMELESS) == [], view
             if view.startswith("#/compare"):  # what may explain the differences otherwise comes before them
-                tops = [page.locator(where).bounding_box()["y"] for where in (".caveats p >> nth=0", "section.plot", "table")]
+                tops = [
+                    page.locator(where).bounding_box()["y"]
+                    for where in (".caveats p >> nth=0", "section.plot", "table")
+                ]
                 assert tops[0] < min(tops[1:])
         page.keyboard.press("?")
         page.wait_for_selector("dialog[open]")
