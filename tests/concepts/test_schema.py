@@ -22,7 +22,7 @@ from support.paths import ROOT
 
 FORMATS = ROOT / "docs" / "formats.md"
 PLACES = ("layers", "obs", "var", "obsm", "varm", "uns")
-LATER = {schema.ANNOTATION, schema.VERDICT, schema.NAMES, schema.TAUGHT}
+LATER = {schema.ANNOTATION, schema.VERDICT, schema.NAMES, schema.TAUGHT, schema.REPRODUCIBILITY}
 
 
 def rows(entries: tuple[Entry, ...]) -> list[str]:

@@ -191,12 +191,12 @@ def _of_concept(concept: str, marks: pd.DataFrame) -> ConceptMarks:
     known = marks[~gone].drop_duplicates(["row", "patch", "rater"], keep="last")
     known = known[known["mark"] != NONE]
     by_place = known.groupby(["row", "patch"], sort=True)["mark"].nunique()
-    disputed = {place for place, kinds in by_place.items() if kinds > 1}
+    disputed = set(by_place.index[by_place > 1])
     one = known.drop_duplicates(["row", "patch"]).sort_values(["row", "patch"], kind="stable")
     agreed = [place not in disputed for place in zip(one["row"], one["patch"], strict=True)]
     settled = one[np.array(agreed, bool)]
     if disputed:
-        names = one["cell_id"][one["row"].isin({row for row, _ in disputed})].unique()
+        names = one["cell_id"][~np.array(agreed, bool)].unique()
         problems.append(f"raters contradict each other, their marks on the same place are left out ({_some(names)})")
     patch_this = set(settled["row"][(settled["patch"] != WHOLE_CELL) & (settled["mark"] == THIS)])
     torn = (settled["patch"] == WHOLE_CELL) & (settled["mark"] == NOT) & settled["row"].isin(patch_this)
