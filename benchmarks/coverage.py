@@ -112,10 +112,15 @@ def main() -> None:
     path = given.output / "coverage.jsonl"
     done = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
     made = {(line["patients"], line["signal"], line["seed"], line["nominal"]) for line in done}
-    alike = {(size, signal): ((size,) * CLASSES, (signal,) * CLASSES) for size, signal in product(SIZES, SIGNALS)}
-    designs = {("unlike", name): design for name, design in UNLIKE.items()} if given.unlike else alike
+    designs: dict[tuple[int | str, float | str], tuple[Sequence[int], Sequence[float]]] = {}
+    if given.unlike:
+        designs |= {("unlike", name): design for name, design in UNLIKE.items()}
+    else:
+        designs |= {
+            (size, signal): ((size,) * CLASSES, (signal,) * CLASSES) for size, signal in product(SIZES, SIGNALS)
+        }
     with path.open("a") as file, threadpool_limits(1):
-        for seed, (patients, signal) in product(range(given.cohorts), designs):
+        for seed, (patients, signal) in product(range(given.cohorts), list(designs)):
             if (patients, signal, seed, given.coverage) in made:
                 continue
             found = measured(drawn(*designs[patients, signal], seed), seed, given.coverage)
