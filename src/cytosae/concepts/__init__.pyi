@@ -1,6 +1,7 @@
 from .activations import cell_activations, concept_maps
 from .alike import ALIKE, alike_leaders, count_correlations, spread_rows
 from .attribution import CellConcepts, cell_concepts, patch_concepts, tissue_fractions
+from .columns import add_columns, text_column
 from .dictionary import (
     TAUGHT_FOLDER,
     check_encoded_with,
@@ -16,6 +17,7 @@ from .encoding import check_fit, encode, encode_inputs
 from .evaluation import evaluate_study
 from .interest import interest_of, interest_scores, middle_share
 from .joining import is_joined_statistics, joined_statistics
+from .measurements import join_measurements
 from .panel import draw_panel, expert_panel, is_worklist, stratified_panel
 from .references import ReferenceImages, References, reference_images
 from .schema import ANNOTATION, NAMES, TAUGHT, VERDICT
@@ -58,6 +60,7 @@ __all__ = [
     "ReferenceImages",
     "References",
     "activation_frequency",
+    "add_columns",
     "alike_leaders",
     "cell_activations",
     "cell_concepts",
@@ -80,6 +83,7 @@ __all__ = [
     "is_concept",
     "is_joined_statistics",
     "is_worklist",
+    "join_measurements",
     "joined_statistics",
     "label_entropy",
     "mean_activation",
@@ -105,6 +109,7 @@ __all__ = [
     "stratified_panel",
     "stream_concepts",
     "taught_inputs",
+    "text_column",
     "tissue_fractions",
     "untaught",
     "why_no_concept",

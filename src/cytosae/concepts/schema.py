@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from cytosae.segmentation.registry import FLAGS, MEASUREMENTS, SEGMENTED
+
 Role = Literal["key", "own", "attribute"]
 """What a column of ``obs`` is: ``key`` names the row, ``own`` describes it alone, ``attribute`` can group rows."""
 
@@ -93,6 +95,9 @@ CONCEPTS = (
     Entry("obs", "file_sha256", "category", "SHA-256 of the image's file"),
     Entry("obs", "file_intensity", "category", "scaling of an image with more than 8 bits a channel"),
     Entry("obs", "file_note", "category", "what else was done to the pixels"),
+    *(Entry("obs", m.name, "float32", f"{m.meaning} (`cytosae measure`)", m.unit) for m in MEASUREMENTS),
+    Entry("obs", SEGMENTED, "category", "how the cell was found: `mask`, which came with the data, or `colour`"),
+    Entry("obs", FLAGS, "category", "what can be doubted of its outline, several joined by a bar; empty where nothing"),
     *_STATISTICS,
     Entry(
         "var",
