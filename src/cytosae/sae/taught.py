@@ -195,9 +195,8 @@ def check_name(name: str) -> None:
     """
     if not name.strip() or len(name) > NAME_LENGTH or not name.isprintable():
         shown = name if len(name) <= 40 else f"{name[:40]}…"
-        raise CytosaeError(
-            f"concept {shown!r}: no name for one ({len(name)} characters). Give 1 to {NAME_LENGTH} that can be printed."
-        )
+        expected = f"Give 1 to {NAME_LENGTH} that can be printed."
+        raise CytosaeError(f"concept {shown!r}: no name for one ({len(name)} characters). {expected}")
 
 
 def token_frame(backbone: Mapping[str, Any], position_offset: Tensor | None) -> dict[str, Any]:
