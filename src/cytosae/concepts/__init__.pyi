@@ -1,4 +1,5 @@
 from .activations import cell_activations, concept_maps
+from .alike import ALIKE, alike_leaders, count_correlations, spread_rows
 from .attribution import CellConcepts, cell_concepts, patch_concepts, tissue_fractions
 from .columns import add_columns, text_column
 from .description import describe_concepts, read_descriptions, read_facts
@@ -12,6 +13,7 @@ from .dictionary import (
     taught_inputs,
     untaught,
 )
+from .discovery import CountMoments, concentration, means_by_rule, papers_rule, why_no_concept
 from .encoding import check_fit, encode, encode_inputs
 from .evaluation import evaluate_study
 from .interest import interest_of, interest_scores, middle_share
@@ -35,6 +37,7 @@ from .storage import (
     file_name,
     file_names,
     read_activations,
+    read_cell_rows,
     read_concepts,
     read_datasets,
     read_inputs,
@@ -46,24 +49,29 @@ from .storage import (
 )
 
 __all__ = [
+    "ALIKE",
     "ANNOTATION",
     "NAMES",
     "TAUGHT",
     "TAUGHT_FOLDER",
     "VERDICT",
     "CellConcepts",
+    "CountMoments",
     "Groups",
     "LatentSums",
     "ReferenceImages",
     "References",
     "activation_frequency",
     "add_columns",
+    "alike_leaders",
     "cell_activations",
     "cell_concepts",
     "check_encoded_with",
     "check_fit",
+    "concentration",
     "concept_files",
     "concept_maps",
+    "count_correlations",
     "describe_concepts",
     "draw_panel",
     "encode",
@@ -83,11 +91,14 @@ __all__ = [
     "joined_statistics",
     "label_entropy",
     "mean_activation",
+    "means_by_rule",
     "middle_share",
     "other_dictionary",
+    "papers_rule",
     "passport",
     "patch_concepts",
     "read_activations",
+    "read_cell_rows",
     "read_concepts",
     "read_datasets",
     "read_descriptions",
@@ -101,10 +112,12 @@ __all__ = [
     "read_taught",
     "reference_images",
     "same_dictionary",
+    "spread_rows",
     "stratified_panel",
     "stream_concepts",
     "taught_inputs",
     "text_column",
     "tissue_fractions",
     "untaught",
+    "why_no_concept",
 ]

@@ -27,6 +27,7 @@ GROUPED = ("label", "diagnosis")
 POSITION = "position_share"
 """Column of ``var``; earlier versions did not write it."""
 WHY_NOT, CONCENTRATION = "not_concept", "concentration"
+SHOWN, REPRODUCIBILITY = "shown_cells", "reproducibility"
 """Columns of ``var``; earlier versions did not write them."""
 ANNOTATION, VERDICT, NAMES = "annotation", "verdict", "annotation_names"
 """Columns of ``var``, once raters have named latents."""
@@ -114,6 +115,14 @@ CONCEPTS = (
         "category",
         "why it is no concept: `weak`, log10 of the mean activation is not above -3 (`--concept-threshold`); where more is "
         "asked than that, `few cells` show it, or it is `scattered` over cells nearly as by chance",
+    ),
+    Entry("var", SHOWN, "int64", "cells with an active patch, a_i[s] > 0", "cells"),
+    Entry(
+        "var",
+        REPRODUCIBILITY,
+        "float64",
+        "share of the other trainings in which it is found again; of autoencoders pooled from several seeds",
+        "0 to 1",
     ),
     Entry(
         "var",
