@@ -20,7 +20,7 @@ from .interest import interest_of, interest_scores, middle_share
 from .joining import is_joined_statistics, joined_statistics
 from .measurements import join_measurements
 from .panel import draw_panel, expert_panel, is_worklist, stratified_panel
-from .passport import has_descriptions, passport
+from .passports import has_descriptions, passport
 from .references import ReferenceImages, References, reference_images
 from .schema import ANNOTATION, NAMES, TAUGHT, VERDICT
 from .statistics import (

@@ -156,10 +156,8 @@ class StudyReader:
         """Facts of each concept, by data set and latent; empty where there are none of these concepts."""
         if not has_descriptions(self.folder):
             return {}
-        return {
-            (str(name), int(latent)): rows
-            for (name, latent), rows in read_facts(self.folder).groupby(["dataset", "latent"])
-        }
+        by_concept = read_facts(self.folder).groupby(["dataset", "latent"])
+        return {(str(rows["dataset"].iloc[0]), int(rows["latent"].iloc[0])): rows for _, rows in by_concept}
 
     @property
     def barcodes(self) -> Path:

@@ -82,8 +82,8 @@ def sentences_of(facts: pd.DataFrame, evidence: Evidence) -> pd.DataFrame:
         }
         found["measurement"] = "" if mine is None else _with_measurements(mine[mine["kind"] == "measurement"])
         head = found["place"]
-        if found["look"]:
-            place = mine.loc[mine["kind"] == "place", "subject"].iloc[0]  # type: ignore[union-attr]
+        if found["look"] and mine is not None:
+            place = str(mine["subject"].to_numpy()[mine["kind"].to_numpy() == "place"][0])
             head = f"{found['look']}, {words.PLACE_WORDS[place]}"
         parts = [head, *(found[kind] for kind in ("measurement", "cell type", "attribute"))]
         sentences.append(
@@ -105,7 +105,7 @@ def _with_measurements(rows: pd.DataFrame) -> str:
 
 
 def _strongest(rows: pd.DataFrame) -> str:
-    return str(rows.loc[rows["value"].abs().idxmax(), "words"])
+    return str(rows["words"].iloc[int(rows["value"].abs().to_numpy().argmax())])
 
 
 def _best_place(located: Located, number: int, config: DescribeConfig) -> str:

@@ -56,7 +56,7 @@ def passport(study: Path, latent: int) -> dict[str, Any]:
     judged: dict[str, str] = {}
     for dataset in read_datasets(study / "concepts"):
         row = read_concepts(study / "concepts", dataset, matrices=False).var.iloc[latent]
-        entry = {name: float(row[name]) for name in _TABLE if name in row and not pd.isna(row[name])}
+        entry: dict[str, Any] = {name: float(row[name]) for name in _TABLE if name in row and not pd.isna(row[name])}
         if described is not None and facts is not None:
             mine = facts[(facts["dataset"] == dataset) & (facts["latent"] == latent) & facts["passes"]]
             patches = described[(described["dataset"] == dataset) & (described["latent"] == latent)]["patches"]
