@@ -24,6 +24,7 @@ from .outcomes import CLASSES, NUMBER, SURVIVAL, Outcome, outcome_kind, outcome_
 from .outliers import RULE, cell_scores, selected, unusual
 from .representation import FEATURES, PAPER, Representation, transformed
 from .restriction import RESTRICTIONS, restricted
+from .retrieval import FALSE_SHARE, ByChance, cells_showing, expected_as_strong, number_by_chance, sure_cells
 from .scores import weighted_f1
 from .selection import (
     Choice,
@@ -51,15 +52,18 @@ from .storage import (
 )
 from .task import ClassificationTask, classification_task, patient_column
 from .threshold_sweep import PAPER_THRESHOLD, Sweep, sweep
+from .unfamiliar import ALARMS, Unfamiliar, unfamiliar_cells
 from .warnings import CohortWarning, association, cohort_warnings
 
 __all__ = [
+    "ALARMS",
     "BARCODES",
     "BEYOND",
     "CELL_TYPE_LEAST",
     "CLASSES",
     "CLASSIFICATION",
     "COHORT",
+    "FALSE_SHARE",
     "FEATURES",
     "NUMBER",
     "PAPER",
@@ -70,6 +74,7 @@ __all__ = [
     "TOP",
     "Bags",
     "BarcodeSums",
+    "ByChance",
     "Calibration",
     "CellProbe",
     "Choice",
@@ -88,12 +93,14 @@ __all__ = [
     "Products",
     "Representation",
     "Sweep",
+    "Unfamiliar",
     "answering_threshold",
     "as_records",
     "association",
     "barcode_correlation",
     "candidates",
     "cell_scores",
+    "cells_showing",
     "choice_record",
     "choose",
     "chosen_predictions",
@@ -108,6 +115,7 @@ __all__ = [
     "cross_validate",
     "disease_barcodes",
     "error_rate",
+    "expected_as_strong",
     "figures",
     "fit_probe",
     "fit_short",
@@ -124,6 +132,7 @@ __all__ = [
     "most_different",
     "nearest_distances",
     "null_record",
+    "number_by_chance",
     "outcome_kind",
     "outcome_table",
     "outcome_task",
@@ -146,9 +155,11 @@ __all__ = [
     "short_table",
     "stratified_folds",
     "strongest",
+    "sure_cells",
     "sweep",
     "trained",
     "transformed",
+    "unfamiliar_cells",
     "unusual",
     "validated",
     "variance_between",

@@ -1,5 +1,6 @@
 from .activations import cell_activations, concept_maps
 from .attribution import CellConcepts, cell_concepts, patch_concepts, tissue_fractions
+from .called import latent_called
 from .dictionary import (
     TAUGHT_FOLDER,
     check_encoded_with,
@@ -30,6 +31,7 @@ from .storage import (
     concept_files,
     file_name,
     file_names,
+    open_concepts,
     read_activations,
     read_concepts,
     read_datasets,
@@ -74,8 +76,10 @@ __all__ = [
     "is_worklist",
     "joined_statistics",
     "label_entropy",
+    "latent_called",
     "mean_activation",
     "middle_share",
+    "open_concepts",
     "other_dictionary",
     "patch_concepts",
     "read_activations",

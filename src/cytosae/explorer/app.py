@@ -153,7 +153,7 @@ def _routers(
         study_routes.router(reader, uploads, database),
         latent_routes.router(reader, activations),
         cell_routes.router(reader, cell_images, activations),
-        patient_routes.router(cohort),
+        patient_routes.router(reader, cohort),
         *([upload_routes.router(reader, cell_images, activations)] if uploads else []),
         mark_routes.router(database, reader),
         teaching_routes.router(reader, database, taught),
