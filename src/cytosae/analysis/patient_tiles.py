@@ -28,7 +28,9 @@ def concept_tiles(
     patient: Patient, viewer: Viewer, latent: int, positions: NDArray[np.int64], notes: Sequence[str]
 ) -> list[Tile]:
     """Some cells of the patient with the map of a latent."""
-    row = viewer.shown("", latent, patient.cells.index[positions].astype(str), np.zeros(len(positions)))
+    row = viewer.shown(
+        "", latent, patient.cells.index[positions].astype(str).to_numpy(object), np.zeros(len(positions))
+    )
     return [
         Tile.from_map(image, map_, row.top, title, note)
         for image, map_, title, note in zip(row.images, row.maps, cell_titles(patient, positions), notes, strict=True)

@@ -94,6 +94,12 @@ def classify(
             help="Column such as laboratory: as one more method, take the mean of its patients from their barcodes.",
         ),
     ] = None,
+    without: Annotated[
+        list[str],
+        typer.Option(
+            "--without", metavar="LATENT", help="Strike out a concept, by its number or name. Can be repeated."
+        ),
+    ] = [],  # noqa: B006
     cell_type: CellType = None,
     device: Device = "auto",
     output: Annotated[
@@ -124,12 +130,15 @@ def classify(
             raise CytosaeError(f"--leave-out: belongs to classes; give --folds {leave_out} to leave each out in turn.")
         if centre is not None:
             raise CytosaeError(f"--centre {centre}: belongs to classes; leave it out.")
+        if without:
+            raise CytosaeError("--without: belongs to classes; leave it out.")
         folder = output or barcodes.parent / f"outcome-{file_name(target)}"
         result = predict_outcome(barcodes, folder, settings, target=target, event=event, **shared)
         answer(result if as_json else _outcome_lines(result, folder), as_json)
         return
     folder = output or barcodes.parent / CLASSIFICATION
-    result = classify_patients(barcodes, folder, settings, target=target, leave_out=leave_out, centre=centre, **shared)
+    shared |= {"leave_out": leave_out, "centre": centre, "without": without}
+    result = classify_patients(barcodes, folder, settings, target=target, **shared)
     if as_json:
         answer(result, as_json)
         return

@@ -23,7 +23,7 @@ from .outcome_validation import OutcomePredictions, latent_weights, outcome_tabl
 from .outcomes import CLASSES, NUMBER, SURVIVAL, Outcome, outcome_kind, outcome_task
 from .outliers import RULE, cell_scores, selected, unusual
 from .representation import FEATURES, PAPER, Representation, transformed
-from .restriction import RESTRICTIONS, restricted
+from .restriction import RESTRICTIONS, only, restricted
 from .retrieval import FALSE_SHARE, ByChance, cells_showing, expected_as_strong, number_by_chance, sure_cells
 from .scores import weighted_f1
 from .selection import (
@@ -39,6 +39,7 @@ from .selection import (
 )
 from .set_coverage import conformal_figures, left_out_p_values
 from .short_model import fit_short, predict_short, short_table
+from .sparsity import SizedModels, sparsity_curve, sparsity_rows
 from .storage import (
     BARCODES,
     CLASSIFICATION,
@@ -50,6 +51,7 @@ from .storage import (
     read_patient_columns,
     why_other_concepts,
 )
+from .striking import Refitted, refitted
 from .task import ClassificationTask, classification_task, patient_column
 from .threshold_sweep import PAPER_THRESHOLD, Sweep, sweep
 from .unfamiliar import ALARMS, Unfamiliar, unfamiliar_cells
@@ -91,7 +93,9 @@ __all__ = [
     "Predictions",
     "Predictor",
     "Products",
+    "Refitted",
     "Representation",
+    "SizedModels",
     "Sweep",
     "Unfamiliar",
     "answering_threshold",
@@ -133,6 +137,7 @@ __all__ = [
     "nearest_distances",
     "null_record",
     "number_by_chance",
+    "only",
     "outcome_kind",
     "outcome_table",
     "outcome_task",
@@ -148,11 +153,14 @@ __all__ = [
     "read_classifiers",
     "read_methods",
     "read_patient_columns",
+    "refitted",
     "restricted",
     "rows_of_cells",
     "selected",
     "set_figures",
     "short_table",
+    "sparsity_curve",
+    "sparsity_rows",
     "stratified_folds",
     "strongest",
     "sure_cells",
