@@ -1,8 +1,8 @@
 """What does a refinement change? Drawn cells, an expert who knows what was planted, once through `cytosae refine`.
 
-``python -m benchmarks.refining STUDY -o FOLDER`` takes a finished study of drawn cells (``cytosae run synthetic:...``) and copies it.
-The expert calls the best latent of each planted structure meaningful where its AUROC is at least 0.9, calls the 20 latents
-that stand for no structure (least largest AUROC) artefacts, and clicks on ten patches of each structure. Prints the table that
+``python -m benchmarks.refining STUDY -o FOLDER`` copies a finished study of drawn cells (``cytosae run synthetic:...``). The
+expert calls the best latent of each planted structure meaningful where its AUROC is at least 0.9, calls the 20 latents that
+stand for no structure (least largest AUROC) artefacts, and clicks on ten patches of each structure. Prints the table that
 `cytosae refine` writes: as it was, trained as long without all this, refined; a third of the clicked patients judge.
 """
 
