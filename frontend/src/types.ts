@@ -17,6 +17,7 @@ export type ScoredCell = Schema<"ScoredCell">;
 export type Interval = Schema<"Interval">;
 export type Chance = Schema<"Chance">;
 export type Upload = Schema<"Uploaded">;
+export type RefusedFile = Schema<"RefusedFile">;
 export type UploadedCell = Schema<"UploadedCell">;
 export type Stored = Schema<"Annotation">;
 export type Verdict = NonNullable<Stored["verdict"]>;

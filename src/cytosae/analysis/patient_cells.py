@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from cytosae.cohort import (
     sure_cells,
     unfamiliar_cells,
 )
-from cytosae.concepts import is_common, open_concepts, read_concepts, read_datasets, read_rows
+from cytosae.concepts import is_common, read_cell_rows, read_concepts, read_datasets
 from cytosae.errors import CytosaeError
 
 COMPARED = 4096
@@ -87,12 +88,7 @@ def read_drawn_cells(study: Path, data: ad.AnnData) -> DrawnCells:
     owners = rows_of_cells(joined, data)
     ends = np.cumsum([0, *(len(table) for table in tables.values())])
     patients = {name: owners[ends[i] : ends[i + 1]] for i, name in enumerate(tables)}
-
-    def read(name: str, rows: NDArray[np.int64]) -> tuple[sp.csr_matrix, sp.csr_matrix]:
-        with open_concepts(concepts, name) as file:
-            return read_rows(file, rows)
-
-    return draw_cells(patients, read)
+    return draw_cells(patients, partial(read_cell_rows, concepts))
 
 
 @dataclass(frozen=True)

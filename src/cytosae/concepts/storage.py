@@ -160,7 +160,7 @@ def read_concepts(folder: Path, dataset: str, *, matrices: bool = True) -> ad.An
     matrices
         Read both matrices too; without them the tables and reference images of a large data set are there at once.
     """
-    with open_concepts(folder, dataset) as file:
+    with _open(folder, dataset) as file:
         elements = ("obs", "var", "varm", "uns") if not matrices else ("X", "layers", "obs", "var", "varm", "uns")
         data = ad.AnnData(**{key: read_elem(file[key]) for key in elements})
         if matrices:
@@ -178,7 +178,7 @@ def stream_concepts(
     ------
     Row of the first cell, counts a_i[s] and mean activations m_i[s] of up to `cells` consecutive cells, CSR.
     """
-    with open_concepts(folder, dataset) as file:
+    with _open(folder, dataset) as file:
         counts, means = sparse_dataset(file["X"]), sparse_dataset(file["layers/mean_activation"])
         for start in range(0, counts.shape[0], cells):
             rows = slice(start, min(start + cells, counts.shape[0]))
@@ -195,7 +195,7 @@ def read_activations(
     wanted = np.asarray(rows, dtype=np.int64)
     order = np.argsort(wanted, kind="stable")
     blocks: tuple[list[sp.csr_matrix], list[sp.csr_matrix]] = ([], [])
-    with open_concepts(folder, dataset) as file:
+    with _open(folder, dataset) as file:
         stored = sparse_dataset(file["X"]), sparse_dataset(file["layers/mean_activation"])
         chunks = wanted[order] // cells
         for chunk in np.unique(chunks):
@@ -252,7 +252,7 @@ def read_names(folder: Path, column: str = ANNOTATION) -> dict[int, str]:
     found: dict[int, str] = {}
     for source in (TAUGHT, column) if column == ANNOTATION else (column,):
         for dataset in _files(folder):
-            with open_concepts(folder, dataset) as file:
+            with _open(folder, dataset) as file:
                 if source in file["var"]:
                     names = np.asarray(read_elem(file["var"][source]), dtype=object)
                     found |= {latent: str(names[latent]) for latent in np.flatnonzero(~pd.isna(names)).tolist()}
@@ -260,24 +260,23 @@ def read_names(folder: Path, column: str = ANNOTATION) -> dict[int, str]:
     return found
 
 
-@contextmanager
-def open_concepts(folder: Path, dataset: str) -> Iterator[h5py.File]:
-    """The AnnData of a data set, open to read parts of it.
-
-    Raises
-    ------
-    CytosaeError
-        It is missing or damaged.
-    """
-    path = folder / f"{_files(folder)[dataset]}.h5ad"
-    with reading_hdf5(path, "Run `cytosae encode` again."), h5py.File(path) as file:
-        yield file
-
-
 def concept_files(folder: Path, dataset: str) -> tuple[Path, Path]:
     """The AnnData of a data set and its maps of reference images, for a reader that keeps them open."""
     name = _files(folder)[dataset]
     return folder / f"{name}.h5ad", folder / f"{name}.maps.safetensors"
+
+
+def read_cell_rows(folder: Path, dataset: str, rows: ArrayLike) -> tuple[sp.csr_matrix, sp.csr_matrix]:
+    """`read_rows` of a data set."""
+    with _open(folder, dataset) as file:
+        return read_rows(file, rows)
+
+
+@contextmanager
+def _open(folder: Path, dataset: str) -> Iterator[h5py.File]:
+    path = folder / f"{_files(folder)[dataset]}.h5ad"
+    with reading_hdf5(path, "Run `cytosae encode` again."), h5py.File(path) as file:
+        yield file
 
 
 def read_maps(folder: Path, dataset: str) -> tuple[NDArray[np.int64], NDArray[np.float16]]:
