@@ -42,8 +42,8 @@ def expert(study: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     h = np.concatenate([sae.encode(part).numpy() for part in tokens.split(8192)])
     area = auroc(h, truth[looked_at].reshape(len(tokens), -1))
     best = {int(area[:, one].argmax()) for one in range(len(CONCEPTS)) if area[:, one].max() >= GOOD}
-    worst = np.argsort(np.nanmax(area, axis=1), kind="stable")
-    worst = [int(one) for one in worst if h[:, one].any() and int(one) not in best][:ARTEFACTS]
+    order = np.argsort(np.nanmax(area, axis=1), kind="stable")
+    worst = [int(one) for one in order if h[:, one].any() and int(one) not in best][:ARTEFACTS]
     (dataset,) = read_datasets(study / "concepts")
     verdicts = [(dataset, one, "expert", "meaningful") for one in sorted(best)]
     verdicts += [(dataset, one, "expert", "artefact") for one in worst]

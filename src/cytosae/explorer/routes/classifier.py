@@ -10,7 +10,7 @@ from cytosae.cohort import CLASSIFICATION
 from cytosae.explorer.caching import bounded, once
 from cytosae.explorer.reader import StudyReader
 from cytosae.explorer.routes import answer, to_json
-from cytosae.explorer.schemas.classifier import ClassifierInfo
+from cytosae.explorer.schemas.classifier import ClassifierInfo, WeightedConcept
 
 if TYPE_CHECKING:
     from cytosae.analysis.edited_classifier import EditableClassifier
@@ -47,7 +47,7 @@ def router(reader: StudyReader) -> APIRouter:
             missing=list(result["concepts"].get("without", [])),
             nominal=model.config.coverage,
             without=list(latents),
-            concepts=[{"latent": latent, "moves": moves} for latent, moves in model.strongest(_SHOWN)],
+            concepts=[WeightedConcept(latent=latent, moves=moves) for latent, moves in model.strongest(_SHOWN)],
             sparsity=result.get("sparsity", []),
             **model.without(latents),
         )
