@@ -50,6 +50,8 @@ class Session {
   study = $state<Study | null>(null);
   failure = $state<string | null>(null);
   names = $state<Names>({});
+  /** What concepts show, by data set and latent. */
+  descriptions = $state<Record<string, Record<string, string>>>({});
   route = $state<Route>(parse(typeof location === "undefined" ? "" : location.hash));
   dark = $state(false);
   help = $state(false);
@@ -79,6 +81,19 @@ class Session {
     } catch (error) {
       this.failure = messageOf(error);
     }
+  }
+
+  /** A study whose concepts are not described has none. */
+  async describe(dataset: string): Promise<void> {
+    if (!dataset || this.descriptions[dataset]) return;
+    try {
+      this.descriptions[dataset] = await get("/api/descriptions/{dataset}", { dataset });
+    } catch {
+      this.descriptions[dataset] = {}; // an export of an earlier version has none
+    }
+  }
+  described(dataset: string, latent: number): string {
+    return this.descriptions[dataset]?.[latent] ?? "";
   }
 
   /** Names change while people annotate; a study without a database has none. */

@@ -13,12 +13,13 @@ import pytest
 import torch
 from fastapi.testclient import TestClient
 
-from cytosae.concepts import concept_files, read_maps
+from cytosae.concepts import concept_files, read_descriptions, read_maps
 from cytosae.errors import CytosaeError
 from cytosae.explorer import schemas
 from cytosae.explorer.directions import Directions
 from cytosae.explorer.measures import shortened
 from cytosae.sae import SAE
+from support.commands import cytosae
 from support.explorer import CLOSE, decoded_map, get, opened, refusal
 from support.studies import SET
 
@@ -188,3 +189,19 @@ def test_short_numbers() -> None:
     values = np.array([0, np.nan, np.inf, -1.23456789, 1.23456789e-12, 98765432.1, 1])
     assert shortened(values) == [0, None, None, -1.23457, pytest.approx(1.23457e-12), pytest.approx(98765400), 1]
     assert [schemas.values.short(v) for v in values] == [0, None, None, -1.23457, 1.23457e-12, 98765400, 1]
+
+
+def test_a_concept_that_was_described_says_what_it_shows(copied: Path) -> None:
+    assert get(opened(copied), f"descriptions/{SET}") == {}
+    cytosae("measure", copied)
+    cytosae("describe", copied)
+    client = opened(copied)
+    sentences = get(client, f"descriptions/{SET}")
+    table = read_descriptions(copied).set_index("latent")["description"]
+    assert sentences == {str(latent): text for latent, text in table.items()}
+    latent = int(table.index[(table != "nothing known").to_numpy()][0])
+    detail = get(client, f"latents/{SET}/{latent}")
+    assert detail["description"] == table[latent]
+    passes = [fact["passes"] for fact in detail["facts"]]
+    assert passes[0]
+    assert passes == sorted(passes, reverse=True)

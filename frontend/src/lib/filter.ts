@@ -56,8 +56,17 @@ export function folded(
   return { order, behind };
 }
 
-/** Indices of the latents that pass. Text is a number or its beginning, or a part of a name or of the top label. */
-export function passing(latents: Columns, filter: Filter, names: Names, labels: string[]): number[] {
+/**
+ * Indices of the latents that pass. Text is a number or its beginning, or a part of a name or of the top label,
+ * or words that all stand in the description.
+ */
+export function passing(
+  latents: Columns,
+  filter: Filter,
+  names: Names,
+  labels: string[],
+  descriptions: Record<string, string> = {},
+): number[] {
   const text = filter.text.trim().toLowerCase(),
     isNumber = /^\d+$/.test(text);
   const out: number[] = [];
@@ -72,7 +81,7 @@ export function passing(latents: Columns, filter: Filter, names: Names, labels: 
       if (
         !(isNumber
           ? String(latent).startsWith(text) || named
-          : named || label.includes(text.replaceAll("_", " ")))
+          : named || label.includes(text.replaceAll("_", " ")) || isDescribed(descriptions[latent], text))
       )
         continue;
     }
@@ -83,6 +92,12 @@ export function passing(latents: Columns, filter: Filter, names: Names, labels: 
   }
   return out;
 }
+
+/** Whether every word of a text stands in a description. */
+export const isDescribed = (description: string | undefined, text: string): boolean => {
+  const inside = description?.toLowerCase();
+  return inside !== undefined && text.split(/\s+/).every((word) => inside.includes(word));
+};
 
 function within(value: number | null | undefined, { low, high }: Range): boolean {
   return (

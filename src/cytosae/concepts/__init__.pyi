@@ -3,6 +3,7 @@ from .alike import ALIKE, alike_leaders, count_correlations, spread_rows
 from .attribution import CellConcepts, cell_concepts, patch_concepts, tissue_fractions
 from .called import latent_called
 from .columns import add_columns, text_column
+from .description import describe_concepts, read_descriptions, read_facts
 from .dictionary import (
     TAUGHT_FOLDER,
     check_encoded_with,
@@ -20,6 +21,7 @@ from .interest import interest_of, interest_scores, middle_share
 from .joining import is_joined_statistics, joined_statistics
 from .measurements import join_measurements
 from .panel import draw_panel, expert_panel, is_worklist, stratified_panel
+from .passport import has_descriptions, passport
 from .references import ReferenceImages, References, reference_images
 from .schema import ANNOTATION, NAMES, TAUGHT, VERDICT
 from .statistics import (
@@ -71,6 +73,7 @@ __all__ = [
     "concept_files",
     "concept_maps",
     "count_correlations",
+    "describe_concepts",
     "draw_panel",
     "encode",
     "encode_inputs",
@@ -78,6 +81,7 @@ __all__ = [
     "expert_panel",
     "file_name",
     "file_names",
+    "has_descriptions",
     "interest_of",
     "interest_scores",
     "is_common",
@@ -93,12 +97,15 @@ __all__ = [
     "middle_share",
     "other_dictionary",
     "papers_rule",
+    "passport",
     "patch_concepts",
     "read_activations",
     "read_cell_rows",
     "read_concepts",
     "read_datasets",
+    "read_descriptions",
     "read_dictionary",
+    "read_facts",
     "read_inputs",
     "read_maps",
     "read_names",

@@ -31,6 +31,8 @@ SHOWN, REPRODUCIBILITY = "shown_cells", "reproducibility"
 """Columns of ``var``; earlier versions did not write them."""
 ANNOTATION, VERDICT, NAMES = "annotation", "verdict", "annotation_names"
 """Columns of ``var``, once raters have named latents."""
+DESCRIPTION = "description"
+"""Column of ``var``, after `cytosae describe`."""
 TAUGHT = "taught"
 """Column of ``var``, where concepts were taught."""
 
@@ -128,6 +130,7 @@ CONCEPTS = (
         "float64",
         "variance of a_i[s] over cells, against that of the same patches shuffled over all cells; 1 is chance",
     ),
+    Entry("var", DESCRIPTION, "category", "what it shows, a sentence made of facts, after `cytosae describe`"),
     Entry("var", ANNOTATION, "category", "name that most raters gave, after `cytosae annotations apply`"),
     Entry("var", VERDICT, "category", "verdict of more than half of the raters"),
     Entry("var", NAMES, "category", "all names with their raters"),

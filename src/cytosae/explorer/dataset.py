@@ -26,7 +26,7 @@ from cytosae.concepts import (
     read_rows,
     spread_rows,
 )
-from cytosae.concepts.schema import KINDS, WHY_NOT
+from cytosae.concepts.schema import DESCRIPTION, KINDS, WHY_NOT
 from cytosae.errors import CytosaeError, NotFound
 
 COMMON_SHARE = 0.99
@@ -251,6 +251,14 @@ class DataSet:
         if name not in self.var:
             return np.full(len(self.var), np.nan, np.float32)
         return self.var[name].to_numpy(np.float32)
+
+    @cached_property
+    def descriptions(self) -> dict[int, str]:
+        """What concepts show, by latent; empty where they were not described."""
+        if DESCRIPTION not in self.var:
+            return {}
+        texts = self.var[DESCRIPTION].astype(object)
+        return {latent: str(text) for latent, text in enumerate(texts) if not pd.isna(text)}
 
     def why_not(self, latent: int) -> str | None:
         """Why a latent is no concept; None where it is one, or an earlier version did not write it."""

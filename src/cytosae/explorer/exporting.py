@@ -192,6 +192,8 @@ class _Export:
     async def write(self) -> dict[str, Any]:
         study = await self._json("study")
         tables = {info["name"]: await self._json("latents", info["name"]) for info in study["datasets"]}
+        for info in study["datasets"]:
+            await self._json("descriptions", info["name"])
         pages = self._most_interesting(tables)
         for name in ("names", "annotations", "vocabulary", "worklists"):
             await self._json(name)

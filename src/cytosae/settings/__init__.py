@@ -1,6 +1,6 @@
 """Settings of every stage; the defaults are the paper's. Imports nothing heavy: the command line shows them."""
 
-from cytosae.settings.concepts import CONCEPT_THRESHOLD, POSITION_SHARE, EncodeConfig, EvaluateConfig
+from cytosae.settings.concepts import CONCEPT_THRESHOLD, POSITION_SHARE, DescribeConfig, EncodeConfig, EvaluateConfig
 from cytosae.settings.declaration import SEED, SHORT_SEED, from_stored, readable, stored_names, to_stored
 from cytosae.settings.patients import (
     CHOOSE,
@@ -30,6 +30,7 @@ __all__ = [
     "BarcodeConfig",
     "ClassifyConfig",
     "CompareConfig",
+    "DescribeConfig",
     "EncodeConfig",
     "EngineConfig",
     "EvaluateConfig",

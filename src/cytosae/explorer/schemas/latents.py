@@ -78,6 +78,20 @@ class Flags(BaseModel):
     position: bool | None
 
 
+class Fact(BaseModel):
+    """A fact of which a description is made, or could be."""
+
+    kind: str
+    subject: str
+    value: Number
+    null: Number = Field(description="What chance gives.")
+    q: Number = Field(
+        description="After correction for all that was tried; null where the fact was not tested over cells."
+    )
+    passes: bool
+    words: str
+
+
 class LatentDetail(BaseModel):
     """A latent in a data set."""
 
@@ -93,6 +107,8 @@ class LatentDetail(BaseModel):
     together: list[Together]
     quality: dict[str, Scalar] | None
     flags: Flags
+    description: str | None = Field(description="What it shows; null where it was not described.")
+    facts: list[Fact]
 
 
 class MappedCell(CellRef):
