@@ -126,8 +126,14 @@ class Session {
     return !exported || exported.includes(latent);
   }
 
+  /** The name that raters gave, or under which the concept was taught. */
   nameOf(latent: number): string {
-    return nameIn(this.names[latent]);
+    return nameIn(this.names[latent]) || (this.study?.taught[latent] ?? "");
+  }
+  /** All latents that have a name. */
+  get named(): number[] {
+    const given = Object.keys(this.names).filter((latent) => nameIn(this.names[latent]));
+    return [...new Set([...Object.keys(this.study?.taught ?? {}), ...given].map(Number))];
   }
   /** All names with their raters, to be read beside the one that is shown. */
   allNames(latent: number): string {
@@ -138,7 +144,11 @@ class Session {
   /** Whether a latent is meant by a text: its number, or a part of a name that it was given. */
   meant(latent: number, text: string): boolean {
     const wanted = text.trim().toLowerCase();
-    return String(latent).startsWith(wanted) || isCalled(this.names[latent], wanted);
+    return (
+      String(latent).startsWith(wanted) ||
+      isCalled(this.names[latent], wanted) ||
+      this.nameOf(latent).toLowerCase().includes(wanted)
+    );
   }
 }
 

@@ -23,7 +23,7 @@ from cytosae.analysis import (
 )
 from cytosae.artefacts import sha256_file
 from cytosae.cells import read_cells
-from cytosae.concepts import read_concepts, read_dictionary, read_names, read_taught
+from cytosae.concepts import latent_called, read_concepts, read_dictionary, read_names, read_taught
 from cytosae.errors import CytosaeError
 from cytosae.explorer import export
 from cytosae.sae import SAE
@@ -253,6 +253,8 @@ def test_the_explorer_the_patient_page_and_a_prediction_take_it_like_any_latent(
     about = get(client, f"latents/{SET}/{latent}")
     assert len(about["similar"]) == 10
     assert latent in get(client, f"latents/{SET}")["latent"]
+    name = get(client, "study")["taught"][str(latent)]
+    assert latent_called(name.upper(), read_names(study / "concepts"), latent + 1) == latent
     assert get(client, f"cells/{SET}/0/maps/{latent}")["latent"] == latent
     classify(
         study / "cohort" / "barcodes.h5ad",

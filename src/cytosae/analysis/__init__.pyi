@@ -6,6 +6,7 @@ from .labelling import label_cells
 from .outcomes import predict_outcome
 from .patient_page import show_patient
 from .prediction import predict_patients
+from .refinement import refine_study
 from .suggestion import suggest
 from .teaching import teach
 from .viewing import Viewer, saved_backbone, study_store, study_tokens
@@ -20,6 +21,7 @@ __all__ = [
     "label_cells",
     "predict_outcome",
     "predict_patients",
+    "refine_study",
     "saved_backbone",
     "show_concept",
     "show_patient",

@@ -1,6 +1,7 @@
 from .activations import cell_activations, concept_maps
 from .alike import ALIKE, alike_leaders, count_correlations, spread_rows
 from .attribution import CellConcepts, cell_concepts, patch_concepts, tissue_fractions
+from .called import latent_called
 from .columns import add_columns, text_column
 from .description import describe_concepts, read_descriptions, read_facts
 from .dictionary import (
@@ -90,6 +91,7 @@ __all__ = [
     "join_measurements",
     "joined_statistics",
     "label_entropy",
+    "latent_called",
     "mean_activation",
     "means_by_rule",
     "middle_share",

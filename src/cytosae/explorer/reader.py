@@ -139,6 +139,13 @@ class StudyReader:
         return is_common(cells @ frequencies / cells.sum(), COMMON_SHARE)
 
     @cached_property
+    def taught(self) -> dict[int, str]:
+        """Names of taught latents, by number."""
+        if schema.TAUGHT not in self.first.var:
+            return {}
+        return {place: str(name) for place, name in enumerate(self.first.var[schema.TAUGHT]) if pd.notna(name)}
+
+    @cached_property
     def quality(self) -> pd.DataFrame | None:
         """Quality measures of each concept, by latent; None where they were not measured, or of other concepts."""
         path, manifest = self.folder / "quality" / PER_LATENT, Manifest.load(self.folder / "quality")

@@ -11,6 +11,7 @@ from cytosae.settings.patients import (
     PatientConfig,
     PredictConfig,
 )
+from cytosae.settings.refining import RefineConfig
 from cytosae.settings.teaching import TeachConfig
 from cytosae.settings.tokens import IN_PROCESS, BackboneConfig, EngineConfig, ImageConfig, StoreConfig, intensity_window
 from cytosae.settings.training import OBJECTIVES, PRESETS, RETURNS_ABOVE, TrainConfig
@@ -37,6 +38,7 @@ __all__ = [
     "LabelConfig",
     "PatientConfig",
     "PredictConfig",
+    "RefineConfig",
     "StoreConfig",
     "TeachConfig",
     "TrainConfig",
