@@ -21,7 +21,7 @@ from cytosae.artefacts.files import (
     whole_name,
     write_csv,
 )
-from cytosae.artefacts.hdf5 import reading_hdf5, writing_hdf5
+from cytosae.artefacts.hdf5 import reading_hdf5, storable, writing_hdf5
 from cytosae.artefacts.manifests import (
     ANNOTATIONS,
     CONFIG,
@@ -78,6 +78,7 @@ __all__ = [
     "sae_weights_digest",
     "same_weights",
     "sha256_file",
+    "storable",
     "whole_file",
     "whole_name",
     "without_nan",
