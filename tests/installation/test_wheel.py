@@ -127,7 +127,10 @@ def test_three_images_become_a_study(study: Path) -> None:
         (["annotations", "summary", "study"], "cytosae[explorer]"),
         (["train", "study/tokens", "-o", "other", "--images", "16", "--track", "wandb"], "cytosae[tracking]"),
         (["embed", "study/cells.parquet", "-o", "again", "--engine", "ray"], "cytosae[ray]"),
-        (["embed", "study/cells.parquet", "-o", "again", "--backbone", "timm:vit_tiny_patch16_224"], "pip install timm"),
+        (
+            ["embed", "study/cells.parquet", "-o", "again", "--backbone", "timm:vit_tiny_patch16_224"],
+            "pip install timm",
+        ),
         (["cells", "s3://bucket/cells.csv", "-o", "cells.parquet"], "cytosae[s3]"),
     ],
 )

@@ -165,7 +165,7 @@ def _flag(name: str) -> str:
 
 
 def _preset_options(default: str) -> list[inspect.Parameter]:
-    text = "settings of the training that you leave out: the paper's, or those that did better (docs/choices.md)"
+    text = "settings of the training that you leave out: the paper's, or those that did better (docs/explanation/choices.md)"
     option = typer.Option("--preset", help=f"{text}; {' or '.join(PRESETS)}.")
     kind = inspect.Parameter.KEYWORD_ONLY
     return [

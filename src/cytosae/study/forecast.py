@@ -31,8 +31,8 @@ def embed_seconds(backbone: Backbone, device: torch.device) -> float:
 def training_seconds(config: TrainConfig, n_tokens: int, d_model: int, device: torch.device) -> float:
     """Seconds of a whole training on images of `n_tokens` tokens, without reading them.
 
-    Steps are measured on random tokens of a few images; they are linear in the tokens (docs/benchmarks.md). With an L1
-    norm the steps of the warm-up are dense.
+    Steps are measured on random tokens of a few images; they are linear in the tokens
+    (docs/explanation/benchmarks.md). With an L1 norm the steps of the warm-up are dense.
     """
     x = torch.randn(IMAGES * n_tokens, d_model, generator=torch.Generator().manual_seed(0)).to(device)
     in_batch = config.seeds * config.batch_images / IMAGES
