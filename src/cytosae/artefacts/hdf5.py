@@ -75,7 +75,7 @@ def writing_hdf5(path: Path) -> Iterator[h5py.File]:
                 raise sink.error
 
 
-def storable(frame: pd.DataFrame) -> pd.DataFrame:
+def text_as_objects(frame: pd.DataFrame) -> pd.DataFrame:
     """A table whose text is objects, so that its file is the same with every pandas: from 3.0 on text has a type of its own.
 
     Returns

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cytosae.artefacts import FileRecord, Manifest, reading_hdf5, storable, writing_hdf5
+from cytosae.artefacts import FileRecord, Manifest, reading_hdf5, text_as_objects, writing_hdf5
 from cytosae.concepts import ANNOTATION, NAMES, VERDICT
 from cytosae.errors import CytosaeError, Interrupted
 from cytosae.explorer.annotations import schemas
@@ -164,7 +164,9 @@ def _columns(var: pd.DataFrame, names: Mapping[int, schemas.Named]) -> dict[str,
         texts[ANNOTATION][latent] = named.name or None
         texts[VERDICT][latent] = agreed_verdict(named) or None
         texts[NAMES][latent] = as_text(named.given) or None
-    columns = storable(pd.DataFrame({name: pd.Categorical(text) for name, text in texts.items()}, index=var.index))
+    columns = text_as_objects(
+        pd.DataFrame({name: pd.Categorical(text) for name, text in texts.items()}, index=var.index)
+    )
     return {name: columns[name] for name in columns}
 
 
