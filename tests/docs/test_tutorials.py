@@ -50,7 +50,7 @@ def test_a_tutorial_does_what_it_says(name: str, tmp_path: Path) -> None:
     paths = []
     for number, path in enumerate(cohort["path"]):
         paths.append(Path("images") / f"{number}.png")
-        Path(path).rename(tmp_path / paths[-1])
+        (tmp_path / "drawn" / path).rename(tmp_path / paths[-1])
     columns = ["label", "patient", "diagnosis"]
     pd.DataFrame({"path": paths, **{c: cohort[c] for c in columns}}).to_csv(tmp_path / "cells.csv", index=False)
     done = subprocess.run(

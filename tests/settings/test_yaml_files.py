@@ -72,5 +72,12 @@ def test_a_run_takes_its_settings_from_the_file(pictures: Path, vit: Path, tmp_p
     assert train["objective"] == PRESETS["recommended"].objective
     used = yaml.safe_load((study / "study.yaml").read_text())
     assert (used["expansion"], used["batch-images"], used["backbone"]) == (2, 4, str(vit))
+    assert (study / "study.yaml").read_text().startswith("# Settings of the last run")
     again = cytosae("run", project / "cells.csv", "--study", study, "--settings", study / "study.yaml")
     assert "sae: up to date" in again.stderr
+
+
+def test_a_file_of_somebody_else_is_left_alone(pictures: Path, tmp_path: Path) -> None:
+    (tmp_path / "study.yaml").write_text("mine: 1\n")
+    assert_user_error(cytosae("run", pictures, "--study", tmp_path, check=False), "study.yaml")
+    assert (tmp_path / "study.yaml").read_text() == "mine: 1\n"

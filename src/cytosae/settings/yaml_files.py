@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -76,21 +77,15 @@ def read_settings_file(path: Path, kinds: Iterable[type]) -> tuple[str | None, d
 
 def _value(path: Path, name: str, value: Any, hint: Any) -> Any:
     """A value of the type that a setting has; PyYAML reads 8e-5, without a dot, as text."""
-    kinds = {
-        kind
-        for kind in (bool, int, float, str, Path, type(None))
-        if kind is hint or kind in getattr(hint, "__args__", ())
-    }
+    kinds = {*getattr(hint, "__args__", ()), hint} & {bool, int, float, str, Path, type(None)}
     if value is None and type(None) in kinds:
         return None
     if isinstance(value, bool) or value is None:
         fits = isinstance(value, bool) and bool in kinds
     else:
         if float in kinds and isinstance(value, int | str):
-            try:
+            with suppress(ValueError):
                 value = float(value)
-            except ValueError:
-                pass
         elif Path in kinds and isinstance(value, str):
             value = Path(value)
         fits = isinstance(value, tuple(kinds - {type(None)}))
