@@ -167,7 +167,7 @@ def _columns(var: pd.DataFrame, names: Mapping[int, schemas.Named]) -> dict[str,
     columns = text_as_objects(
         pd.DataFrame({name: pd.Categorical(text) for name, text in texts.items()}, index=var.index)
     )
-    return {name: columns[name] for name in columns}
+    return {name: columns[name] for name in texts}
 
 
 def _record(study: Path, manifest: Manifest, file: str) -> Manifest:
