@@ -15,6 +15,7 @@ export type Difference = Schema<"Difference">;
 export type ComparedCell = Schema<"PatientCell">;
 export type ScoredCell = Schema<"ScoredCell">;
 export type Upload = Schema<"Uploaded">;
+export type RefusedFile = Schema<"RefusedFile">;
 export type UploadedCell = Schema<"UploadedCell">;
 export type Stored = Schema<"Annotation">;
 export type Verdict = NonNullable<Stored["verdict"]>;

@@ -39,6 +39,15 @@ def test_latents_of_a_data_set(client: TestClient, study: Path, data: Any) -> No
     )
     for name in names:
         assert table[name] == pytest.approx(data.var[name].to_numpy()[active], **CLOSE)
+    concepts = np.flatnonzero(data.var["is_concept"])
+    correlated = np.corrcoef(data.X[:, concepts].toarray(), rowvar=False)
+    leader = dict(zip(table["latent"], table["alike"], strict=True))
+    place = {int(latent): i for i, latent in enumerate(concepts)}
+    folded = [(place[latent], place[shown]) for latent, shown in leader.items() if shown != latent]
+    assert all(correlated[pair] >= 0.9 - 1e-4 for pair in folded)
+    assert all(leader[shown] == shown for shown in leader.values())
+    standing = [place[latent] for latent, shown in leader.items() if shown == latent and latent in place]
+    assert np.nanmax(np.triu(correlated[np.ix_(standing, standing)], 1)) < 0.9
     latents, maps = read_maps(study / "concepts", SET)
     border = dict.fromkeys(range(data.n_vars))
     for latent, of in zip(latents, maps.astype(float), strict=True):
@@ -113,6 +122,10 @@ def test_one_latent(client: TestClient, study: Path, data: Any) -> None:
         nearest = concepts[np.argsort(-cosines)[:10]]
         assert [one["latent"] for one in found["similar"]] == nearest.tolist()
         assert [one["cosine"] for one in found["similar"]] == pytest.approx(np.sort(cosines)[::-1][:10], rel=1e-4)
+        counts = data.X.toarray().astype(float)
+        correlated = [np.corrcoef(counts[:, latent], counts[:, other["latent"]])[0, 1] for other in found["together"]]
+        assert [one["correlation"] for one in found["together"]] == pytest.approx(correlated, abs=1e-4)
+        assert correlated == sorted(correlated, reverse=True)
         assert found["datasets"][SET]["mean_activation"] == found["statistics"]["mean_activation"]
         border = table["border"][table["latent"].index(latent)]
         assert found["statistics"]["border"] == border

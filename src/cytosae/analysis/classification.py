@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cytosae.analysis.baselines import bag_models, baseline_features, check_untrained
+from cytosae.analysis.baselines import bag_models, baseline_features, check_untrained, untrained_features
 from cytosae.analysis.classification_files import (
     DRAWN,
     MODELS,
@@ -22,7 +22,7 @@ from cytosae.analysis.classification_files import (
     write_classification,
 )
 from cytosae.analysis.untrained_baseline import UNTRAINED
-from cytosae.artefacts import claim, remove_outdated, write_csv
+from cytosae.artefacts import claim, refuse_strangers, remove_outdated, write_csv
 from cytosae.cohort import (
     PAPER_THRESHOLD,
     Bags,
@@ -134,12 +134,14 @@ def classify(
     check_untrained(config, tokens)
     wanted = {UNTRAINED: config.untrained, SHORT_MODEL: config.short}
     names = [TABLE, PREDICTIONS, MODELS, RESULT, *DRAWN, *(name for name, asked in wanted.items() if asked)]
-    claim(folder, "classification", names, unnamed=DRAWN)
-    features, bags = baseline_features(tokens, task.data, folder, config, device, labels)
+    refuse_strangers(folder, "classification", names, unnamed=DRAWN)
+    other_barcodes = _other_barcodes(whole, task, path, config, centre)
+    features, bags = baseline_features(tokens, task.data, labels)
     in_bags = bag_models(bags, task.data, path, config)
+    claim(folder, "classification", names, unnamed=DRAWN)  # once every input was read
+    features |= untrained_features(tokens, task.data, folder, config, device)
     products = Products.from_barcodes(task.data, candidates(config))
-    baselines = {name: Products.from_features(values) for name, values in features.items()}
-    baselines |= _other_barcodes(whole, task, path, config, centre)
+    baselines = {name: Products.from_features(values) for name, values in features.items()} | other_barcodes
     (chosen, swept, methods), *others = [
         _cross_validate(
             task,

@@ -8,6 +8,7 @@ from cytosae.cli.concepts import concepts_app
 from cytosae.cli.datasets import datasets_app
 from cytosae.cli.exchange import exchange_app
 from cytosae.cli.labels import labels_app
+from cytosae.cli.measuring import measuring_app
 from cytosae.cli.options import Commands
 from cytosae.cli.patients import patients_app
 from cytosae.cli.reproduce import reproduce_app
@@ -33,6 +34,7 @@ app = Commands(
 
 app.add_typer(starting_app)
 app.add_typer(stages_app)
+app.add_typer(measuring_app)
 app.add_typer(concepts_app)
 app.add_typer(teaching_app)
 app.add_typer(patients_app)

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cytosae.artefacts import Manifest
+from cytosae.artefacts import MANIFEST, Manifest
 from cytosae.concepts import TAUGHT, read_concepts, read_datasets, read_inputs, untaught
-from cytosae.concepts.schema import VERDICT
+from cytosae.concepts.schema import REPRODUCIBILITY, VERDICT
 from cytosae.concepts.storage import PER_LATENT
 from cytosae.errors import CytosaeError
 
@@ -44,6 +44,11 @@ def _inside(data: ad.AnnData, study: Path) -> NDArray[np.bool_]:
 
 
 def _reproduced(data: ad.AnnData, study: Path) -> NDArray[np.bool_]:
+    concepts = study / "concepts"
+    if not (study / "quality" / PER_LATENT).is_file() and (concepts / MANIFEST).is_file():
+        var = read_concepts(concepts, next(iter(read_datasets(concepts))), matrices=False).var
+        if REPRODUCIBILITY in var:  # a dictionary that was pooled from several trainings
+            return np.asarray(var[REPRODUCIBILITY].to_numpy(np.float64) >= BACK)
     share = _quality(data, study, "reproduced", "reproducibility", "with --against, other trainings")
     return np.asarray(share >= BACK)
 

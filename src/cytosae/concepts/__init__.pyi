@@ -1,5 +1,7 @@
 from .activations import cell_activations, concept_maps
+from .alike import ALIKE, alike_leaders, count_correlations, spread_rows
 from .attribution import CellConcepts, cell_concepts, patch_concepts, tissue_fractions
+from .columns import add_columns, text_column
 from .dictionary import (
     TAUGHT_FOLDER,
     check_encoded_with,
@@ -10,10 +12,12 @@ from .dictionary import (
     taught_inputs,
     untaught,
 )
+from .discovery import CountMoments, concentration, means_by_rule, papers_rule, why_no_concept
 from .encoding import check_fit, encode, encode_inputs
 from .evaluation import evaluate_study
 from .interest import interest_of, interest_scores, middle_share
 from .joining import is_joined_statistics, joined_statistics
+from .measurements import join_measurements
 from .panel import draw_panel, expert_panel, is_worklist, stratified_panel
 from .references import ReferenceImages, References, reference_images
 from .schema import ANNOTATION, NAMES, TAUGHT, VERDICT
@@ -31,6 +35,7 @@ from .storage import (
     file_name,
     file_names,
     read_activations,
+    read_cell_rows,
     read_concepts,
     read_datasets,
     read_inputs,
@@ -42,23 +47,29 @@ from .storage import (
 )
 
 __all__ = [
+    "ALIKE",
     "ANNOTATION",
     "NAMES",
     "TAUGHT",
     "TAUGHT_FOLDER",
     "VERDICT",
     "CellConcepts",
+    "CountMoments",
     "Groups",
     "LatentSums",
     "ReferenceImages",
     "References",
     "activation_frequency",
+    "add_columns",
+    "alike_leaders",
     "cell_activations",
     "cell_concepts",
     "check_encoded_with",
     "check_fit",
+    "concentration",
     "concept_files",
     "concept_maps",
+    "count_correlations",
     "draw_panel",
     "encode",
     "encode_inputs",
@@ -72,13 +83,17 @@ __all__ = [
     "is_concept",
     "is_joined_statistics",
     "is_worklist",
+    "join_measurements",
     "joined_statistics",
     "label_entropy",
     "mean_activation",
+    "means_by_rule",
     "middle_share",
     "other_dictionary",
+    "papers_rule",
     "patch_concepts",
     "read_activations",
+    "read_cell_rows",
     "read_concepts",
     "read_datasets",
     "read_dictionary",
@@ -90,9 +105,12 @@ __all__ = [
     "read_taught",
     "reference_images",
     "same_dictionary",
+    "spread_rows",
     "stratified_panel",
     "stream_concepts",
     "taught_inputs",
+    "text_column",
     "tissue_fractions",
     "untaught",
+    "why_no_concept",
 ]

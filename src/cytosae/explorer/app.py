@@ -83,6 +83,7 @@ def create_app(
     database = open_database(study, annotations)
     if database.notice is not None:
         say(f"explorer: {database.notice}")
+    reader.weights_fit  # noqa: B018  says now what is not shown, and what to run
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

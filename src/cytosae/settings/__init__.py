@@ -1,7 +1,7 @@
 """Settings of every stage; the defaults are the paper's. Imports nothing heavy: the command line shows them."""
 
 from cytosae.settings.concepts import CONCEPT_THRESHOLD, POSITION_SHARE, EncodeConfig, EvaluateConfig
-from cytosae.settings.declaration import SEED, SHORT_SEED, from_stored, stored_names, to_stored
+from cytosae.settings.declaration import SEED, SHORT_SEED, from_stored, readable, stored_names, to_stored
 from cytosae.settings.patients import (
     CHOOSE,
     BarcodeConfig,
@@ -41,6 +41,7 @@ __all__ = [
     "TrainConfig",
     "from_stored",
     "intensity_window",
+    "readable",
     "stored_names",
     "to_stored",
 ]

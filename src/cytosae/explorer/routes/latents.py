@@ -22,6 +22,8 @@ from cytosae.settings import POSITION_SHARE
 if TYPE_CHECKING:
     from cytosae.explorer.activations import Activations
 
+TOGETHER = 10
+"""Concepts that are listed for going with a latent over cells."""
 _TABLES_BYTES, _IMAGES_BYTES = 64 * 2**20, 16 * 2**20  # of answers that are kept
 
 
@@ -90,6 +92,7 @@ def detail(reader: StudyReader, data: DataSet, latent: int) -> s.LatentDetail:
         by_label=[s.InGroup(**group) for group in data.in_groups("label", latent)],
         by_diagnosis=[s.InGroup(**group) for group in data.in_groups("diagnosis", latent)],
         similar=[s.Similar(latent=int(other), cosine=cosine) for other, cosine in nearest],
+        together=[s.Together(latent=other, correlation=value) for other, value in data.together(latent, TOGETHER)],
         quality=quality,
         flags=s.Flags(
             border=border > RING_FACTOR * ring_fraction(reader.grid),

@@ -23,6 +23,7 @@ class LatentTable(BaseModel):
     border: list[Number]
     position_share: list[Number]
     concentration: list[Number]
+    alike: list[int] = Field(description="concept in whose place it is listed: itself, or its near-duplicate")
     top_label: list[int]
 
 
@@ -62,6 +63,13 @@ class Similar(BaseModel):
     cosine: Known
 
 
+class Together(BaseModel):
+    """A concept whose counts go with those of another, over cells."""
+
+    latent: int
+    correlation: Known
+
+
 class Flags(BaseModel):
     """What makes a concept doubtful."""
 
@@ -82,6 +90,7 @@ class LatentDetail(BaseModel):
     by_label: list[InGroup]
     by_diagnosis: list[InGroup]
     similar: list[Similar]
+    together: list[Together]
     quality: dict[str, Scalar] | None
     flags: Flags
 
