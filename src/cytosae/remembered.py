@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cytosae import __version__
-from cytosae.artefacts import WEIGHTS, Manifest, read_json, write_json
+from cytosae.artefacts import WEIGHTS, Manifest, read_json, whole_file, write_json
 from cytosae.errors import CytosaeError
 from cytosae.sae.former import TrainedWork
 from cytosae.settings import (
@@ -22,9 +22,13 @@ from cytosae.settings import (
     readable,
     to_stored,
 )
+from cytosae.settings.yaml_files import settings_text
 from cytosae.tokens.store import read_manifest
 
 FILE = "study.json"
+READABLE_HEAD = "# Settings of the last run of this study"
+READABLE = "study.yaml"
+"""The same settings, for people and for ``--settings``; what the program remembers is `FILE`."""
 _CONFIGS = {
     "backbone": BackboneConfig,
     "store": StoreConfig,
@@ -122,6 +126,9 @@ def write_settings(
     }
     if not (study / FILE).is_file() or {**read_json(study / FILE), "cytosae": __version__} != content:
         write_json(study / FILE, content)
+        with whole_file(study / READABLE) as temporary:
+            head = f"{READABLE_HEAD}; cytosae {__version__}. `cytosae run --settings` reads them.\n\n"
+            temporary.write_text(head + settings_text(configs.values(), active=True), encoding="utf-8")
 
 
 def _known(config: type, values: Mapping[str, Any]) -> dict[str, Any]:

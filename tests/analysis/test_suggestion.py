@@ -188,7 +188,7 @@ def test_a_training_far_beyond_its_probes_is_less_certain() -> None:
 
 
 def test_memory_grows_with_what_is_trained() -> None:
-    """Against the peak of a training that was measured at the paper's size: 3.3 GiB (docs/benchmarks.md)."""
+    """Against the peak of a training that was measured at the paper's size: 3.3 GiB (docs/explanation/benchmarks.md)."""
     assert training_bytes(768, 49_152, 64 * 257) / 2**30 == pytest.approx(3.3, rel=0.15)
     assert training_bytes(768, 98_304, 64 * 257) > training_bytes(768, 49_152, 64 * 257) + 1e9
 

@@ -21,7 +21,7 @@ from cytosae.settings import BarcodeConfig
 from cytosae.tokens import TokenStore
 from support.paths import ROOT
 
-FORMATS = ROOT / "docs" / "formats.md"
+FORMATS = ROOT / "docs" / "reference" / "formats.md"
 PLACES = ("layers", "obs", "var", "obsm", "varm", "uns")
 MEASURED = {*(m.name for m in MEASUREMENTS), SEGMENTED, FLAGS}
 LATER = {

@@ -32,7 +32,7 @@ from support.studies import SET
 
 NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
 OPENSSL = shutil.which("openssl")
-GUIDE = ROOT / "docs" / "explorer.md"
+GUIDE = ROOT / "docs" / "how-to" / "explorer.md"
 TOKEN = "a-token-of-the-test"
 PUBLIC = "https://cells.hospital.org/cells"
 PAGE = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}

@@ -276,7 +276,8 @@ def _cost(one: TrainConfig, x: Tensor, store: TokenStore, l0: float, dense_steps
 
 
 def _at_width(measure: Callable[[TrainConfig], float], config: TrainConfig, d_model: int) -> float:
-    """A cost that is linear in the latents, with a constant part (docs/benchmarks.md); of wide ones by two narrower ones."""
+    """A cost that is linear in the latents, with a constant part (docs/explanation/benchmarks.md);
+    of wide ones by two narrower ones."""
     most = max(2, _WIDEST // d_model)
     if config.expansion <= most:
         return measure(config)

@@ -21,7 +21,7 @@ from cytosae.artefacts.files import (
     whole_name,
     write_csv,
 )
-from cytosae.artefacts.hdf5 import reading_hdf5, writing_hdf5
+from cytosae.artefacts.hdf5 import reading_hdf5, text_as_objects, writing_hdf5
 from cytosae.artefacts.manifests import (
     ANNOTATIONS,
     CONFIG,
@@ -81,6 +81,7 @@ __all__ = [
     "sae_weights_digest",
     "same_weights",
     "sha256_file",
+    "text_as_objects",
     "whole_file",
     "whole_name",
     "without_nan",

@@ -14,6 +14,7 @@ from cytosae.cli.patients import patients_app
 from cytosae.cli.refining import refining_app
 from cytosae.cli.reproduce import reproduce_app
 from cytosae.cli.stages import stages_app
+from cytosae.cli.starting import starting_app
 from cytosae.cli.studies import studies_app
 from cytosae.cli.suggest import suggest_app
 from cytosae.cli.sweep import sweep_app
@@ -32,6 +33,7 @@ app = Commands(
     "s3://bucket/study, gs://, hf://.",
 )
 
+app.add_typer(starting_app)
 app.add_typer(stages_app)
 app.add_typer(measuring_app)
 app.add_typer(concepts_app)

@@ -14,6 +14,7 @@ from cytosae.cli.options import (
     Commands,
     DropMissing,
     Restart,
+    SettingsFile,
     Source,
     Strict,
     Track,
@@ -140,6 +141,7 @@ def run(
             "--store/--no-store", help="Keep tokens on disk (the default), or make them whenever they are read."
         ),
     ] = None,
+    settings_file: SettingsFile = None,
     column: Column = [],  # noqa: B006
     restart: Restart = False,
     strict: Strict = False,
@@ -202,8 +204,12 @@ def doctor(
     column: Column = [],  # noqa: B006
     as_json: Json = False,
 ) -> None:
-    """Show versions, devices, the precision chosen, free disk and the size of the store that a run would need."""
+    """Check versions, devices, memory and the disk that a run needs, and say how to mend what is missing."""
     from cytosae.cells import chosen_columns
     from cytosae.doctor import examine
 
-    answer(examine(backbone, cells, folder, chosen_columns(column)), as_json)
+    figures = examine(backbone, cells, folder, chosen_columns(column))
+    advice = figures.pop("advice") if not as_json else []
+    answer(figures, as_json)
+    if not as_json:
+        print("\n" + ("\n".join(f"- {line}" for line in advice) or "Nothing to mend."))

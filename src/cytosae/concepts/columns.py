@@ -11,7 +11,7 @@ import h5py
 import pandas as pd
 from anndata.io import read_elem, write_elem
 
-from cytosae.artefacts import FileRecord, Manifest, reading_hdf5, writing_hdf5
+from cytosae.artefacts import FileRecord, Manifest, reading_hdf5, text_as_objects, writing_hdf5
 from cytosae.errors import CytosaeError, Interrupted
 from cytosae.interrupts import deferred_signals
 
@@ -109,4 +109,4 @@ def _record(study: Path, manifest: Manifest, file: str) -> Manifest:
 
 def text_column(values: Sequence[str | None], index: pd.Index[Any], name: str) -> pd.Series:
     """A column of text as AnnData stores it."""
-    return pd.Series(pd.Categorical(list(values)), index=index, name=name)
+    return text_as_objects(pd.DataFrame({name: pd.Categorical(list(values))}, index=index))[name]

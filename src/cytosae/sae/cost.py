@@ -76,7 +76,7 @@ def rising(measured: Mapping[int, float]) -> dict[int, float]:
 
 
 def step_seconds(config: TrainConfig, x: Tensor, l0: float | None = SETTLED_L0) -> float:
-    """Seconds of a training step on tokens ``(n_tokens, d_model)``; linear in the tokens (docs/benchmarks.md).
+    """Seconds of a training step on tokens ``(n_tokens, d_model)``; linear in the tokens (docs/explanation/benchmarks.md).
 
     Parameters
     ----------
@@ -118,7 +118,7 @@ def training_bytes(d_model: int, n_latents: int, batch_tokens: int) -> float:
     """Peak memory of a training on a CPU, by its largest arrays.
 
     Weights, gradients and Adam's two moments; what the plain step of the beginning holds at once; a batch in float32 and
-    those read ahead. Measured beside it in docs/guidance.md.
+    those read ahead. Measured beside it in docs/how-to/guidance.md.
     """
     weights = 4 * 4 * 2 * d_model * n_latents
     dense = _DENSE_ARRAYS * 4 * min(_AT_ONCE, batch_tokens * n_latents)

@@ -76,7 +76,7 @@ class Fit:
     residual: float
     """Standard deviation of the residuals; 0 where as many coefficients as probes leave none."""
     floor: float = _FLOOR
-    """Standard error that no number of probes takes away. It was chosen after the trainings in docs/guidance.md."""
+    """Standard error that no number of probes takes away. It was chosen after the trainings in docs/how-to/guidance.md."""
 
     def log(self, l1: float, expansion: float) -> float:
         """Expected log y."""

@@ -91,7 +91,7 @@ def find_cell(
     4. The closed contour that encloses the most such evidence (`enclosing_contour`).
     5. The nucleus within it (`nucleus_within`).
 
-    Nothing is trained; numbers in the code were chosen on one laboratory and on drawn cells (docs/morphometry.md).
+    Nothing is trained; numbers in the code were chosen on one laboratory and on drawn cells (docs/how-to/morphometry.md).
 
     Parameters
     ----------

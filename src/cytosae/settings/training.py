@@ -227,4 +227,4 @@ PRESETS = {
         evaluate_every=200,
     ),
 }
-"""Settings of a training by the name that ``--preset`` gives them; where they differ stands in docs/choices.md."""
+"""Settings of a training by the name that ``--preset`` gives them; they differ as said in docs/explanation/choices.md."""

@@ -48,8 +48,8 @@ def training_span(config: TrainConfig, n_tokens: int, d_model: int, device: torc
     """Seconds of the rest of a training on images of `n_tokens` tokens, without reading them.
 
     Steps are measured on random tokens of a whole batch; where that would take long, on those of a few images: steps are
-    linear in the tokens (docs/benchmarks.md) but for a share that many tokens make small. With an L1 norm the steps of the
-    warm-up are dense.
+    linear in the tokens (docs/explanation/benchmarks.md) but for a share that many tokens make small. With an L1 norm
+    the steps of the warm-up are dense.
 
     Parameters
     ----------

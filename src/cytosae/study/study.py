@@ -20,7 +20,7 @@ from cytosae.concepts import read_taught
 from cytosae.console import say
 from cytosae.locks import locked
 from cytosae.remembered import FILE as SETTINGS
-from cytosae.remembered import write_settings
+from cytosae.remembered import READABLE, READABLE_HEAD, write_settings
 from cytosae.sae.former import TrainedWork
 from cytosae.settings import TrainConfig, to_stored
 from cytosae.study import stages
@@ -142,6 +142,7 @@ class Study:
         refuse_foreign(self.folder / "cells.parquet", "run", is_listing)
         refuse_foreign(self.folder / "backbone.json", "run", _is_backbone_note)
         refuse_foreign(self.folder / SETTINGS, "run", lambda path: {"settings", "cytosae"} <= read_json(path).keys())
+        refuse_foreign(self.folder / READABLE, "run", lambda path: path.read_text("utf-8").startswith(READABLE_HEAD))
         with locked(self.folder):
             source = rendered(source, self.folder / "cohort")
             table = self.folder / "cells.parquet"
