@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cytosae.concepts import ANNOTATION, NAMES, VERDICT, add_columns, text_column
+from cytosae.concepts import ANNOTATION, NAMES, VERDICT
 from cytosae.errors import CytosaeError
 from cytosae.explorer.annotations import schemas
 from cytosae.explorer.annotations.agreement import VERDICTS
@@ -74,6 +74,7 @@ def name_latents(study: Path, names: Mapping[int, schemas.Named]) -> dict[str, i
     CytosaeError
         No finished concepts, a file that is not the one in its manifest, a latent that the autoencoder does not have.
     """
+    from cytosae.concepts import add_columns  # imports pandas, which reading annotations does without
 
     def columns(var: pd.DataFrame, dataset: str) -> Mapping[str, pd.Series[Any]]:
         if beyond := [latent for latent in names if latent >= len(var)]:
@@ -114,6 +115,8 @@ def _counted(given: Iterable[schemas.Annotation]) -> dict[schemas.Verdict, int]:
 
 
 def _columns(var: pd.DataFrame, names: Mapping[int, schemas.Named]) -> dict[str, pd.Series[Any]]:
+    from cytosae.concepts import text_column
+
     texts: dict[str, list[str | None]] = {name: [None] * len(var) for name in (ANNOTATION, VERDICT, NAMES)}
     for latent, named in names.items():
         texts[ANNOTATION][latent] = named.name or None
