@@ -15,6 +15,7 @@ ROOT = Path(cytosae.__file__).parent
 STAGES = (
     "synthetic",
     "cells",
+    "harmonise",
     "backbones",
     "tokens",
     "sae",

@@ -8,7 +8,7 @@ from .patient_page import show_patient
 from .prediction import predict_patients
 from .suggestion import suggest
 from .teaching import teach
-from .viewing import Viewer, saved_backbone, study_store, study_tokens
+from .viewing import Viewer, further_tokens, saved_backbone, study_layout, study_store, study_tokens
 
 __all__ = [
     "Viewer",
@@ -17,12 +17,14 @@ __all__ = [
     "compare_counts",
     "compare_groups",
     "evaluate",
+    "further_tokens",
     "label_cells",
     "predict_outcome",
     "predict_patients",
     "saved_backbone",
     "show_concept",
     "show_patient",
+    "study_layout",
     "study_store",
     "study_tokens",
     "suggest",

@@ -12,7 +12,15 @@ from cytosae.settings.patients import (
     PredictConfig,
 )
 from cytosae.settings.teaching import TeachConfig
-from cytosae.settings.tokens import IN_PROCESS, BackboneConfig, EngineConfig, ImageConfig, StoreConfig, intensity_window
+from cytosae.settings.tokens import (
+    IN_PROCESS,
+    BackboneConfig,
+    EngineConfig,
+    HarmoniseConfig,
+    ImageConfig,
+    StoreConfig,
+    intensity_window,
+)
 from cytosae.settings.training import OBJECTIVES, PRESETS, RETURNS_ABOVE, TrainConfig
 
 __all__ = [
@@ -32,6 +40,7 @@ __all__ = [
     "EncodeConfig",
     "EngineConfig",
     "EvaluateConfig",
+    "HarmoniseConfig",
     "ImageConfig",
     "LabelConfig",
     "PatientConfig",

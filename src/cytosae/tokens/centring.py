@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
+from cytosae.tokens.harmonisation import Harmonisation
 from cytosae.tokens.live import LiveTokens
 from cytosae.tokens.store import Layout, TokenStore
 
@@ -61,6 +62,11 @@ class CentredTokens:
     def layout(self) -> Layout:
         """Of the source."""
         return self.source.layout
+
+    @property
+    def harmonisation(self) -> Harmonisation | None:
+        """Of the source."""
+        return self.source.harmonisation
 
     @property
     def n_cells(self) -> int:
