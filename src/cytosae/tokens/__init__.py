@@ -11,9 +11,10 @@ from cytosae.tokens.harmonisation import (
     write_harmonisation,
 )
 from cytosae.tokens.importing import import_tokens
+from cytosae.tokens.layout import Layout
 from cytosae.tokens.live import LiveTokens
 from cytosae.tokens.shuffling import in_order, shuffled_batches
-from cytosae.tokens.store import Layout, TokenStore
+from cytosae.tokens.store import TokenStore
 
 TokenSource = TokenStore | LiveTokens | CentredTokens
 

@@ -11,8 +11,9 @@ import torch
 from numpy.typing import NDArray
 
 from cytosae.tokens.harmonisation import Harmonisation
+from cytosae.tokens.layout import Layout
 from cytosae.tokens.live import LiveTokens
-from cytosae.tokens.store import Layout, TokenStore
+from cytosae.tokens.store import TokenStore
 
 MOST_CELLS = 2048
 """Cells from which the mean of each position is taken, at most: its error is then 2 % of the spread among cells."""

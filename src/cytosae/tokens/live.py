@@ -19,7 +19,7 @@ from cytosae.backbones import INPUT_SIZE, Backbone
 from cytosae.cells import decoded, intensities, pixels_digest
 from cytosae.errors import CytosaeError
 from cytosae.tokens.harmonisation import Harmonisation
-from cytosae.tokens.store import DTYPES, Layout
+from cytosae.tokens.layout import DTYPES, Layout
 
 _CHUNK = 256  # batches handed to the decoding processes together
 

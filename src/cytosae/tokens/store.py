@@ -12,7 +12,7 @@ import struct
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,6 @@ from safetensors.torch import save_file
 from cytosae import __version__
 from cytosae.artefacts import (
     MANIFEST,
-    VERSIONS,
     FileRecord,
     digest,
     own_files,
@@ -41,15 +40,11 @@ from cytosae.errors import CytosaeError
 from cytosae.storage import StoredPath, drop_working_copy, ranges
 from cytosae.tokens.descriptors import Descriptors
 from cytosae.tokens.harmonisation import read_harmonisation
+from cytosae.tokens.layout import DTYPES, Layout
 
-DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 CELLS = "cells.parquet"
 RECORD = ".json"
 """Ending of the note beside a shard."""
-IMPORTED_TYPE = "imported"
-"""In place of a backbone's kind, where the tokens were made elsewhere."""
-
-_NAMES = ("name", "source", "revision")
 
 
 @dataclass(frozen=True)
@@ -63,42 +58,6 @@ class Shard:
     """Digest of the images that it was made from."""
     record: FileRecord
     """The file as it was written."""
-
-
-@dataclass(frozen=True)
-class Layout:
-    """What all shards of a store have in common; together with the images it determines every byte."""
-
-    backbone: dict[str, Any]
-    """Description of the backbone (`cytosae.backbones.BackboneInfo`), its fingerprint and the block's index included."""
-    n_tokens: int
-    d_model: int
-    dtype: str
-    cells_per_shard: int
-    batch_size: int
-    """Images that pass the backbone together: rounding may depend on it."""
-    version: int = field(default_factory=lambda: VERSIONS["tokens"])
-    """Of the mathematics between image and token, see `cytosae.artefacts.VERSIONS`."""
-    harmonisation: dict[str, Any] | None = None
-    """How tokens are harmonised when they are read (`cytosae.tokens.Harmonisation.described`); no part of the shards."""
-
-    def identity(self) -> dict[str, Any]:
-        """What determines the tokens, flat: not the name or path from which the backbone was loaded."""
-        backbone = {k: v for k, v in self.backbone.items() if k not in _NAMES}
-        flat = {**{k: v for k, v in asdict(self).items() if k not in ("backbone", "harmonisation")}, **backbone}
-        if self.version == 1:
-            del flat["version"]  # older stores have none, and keep their digests
-        return flat
-
-    @property
-    def command(self) -> str:
-        """The command that makes such a store."""
-        return "tokens import" if self.backbone["model_type"] == IMPORTED_TYPE else "embed"
-
-    @property
-    def cell_bytes(self) -> int:
-        """Bytes of one cell on disk."""
-        return self.n_tokens * self.d_model * DTYPES[self.dtype].itemsize
 
 
 def write_manifest(folder: Path, layout: Layout, shards: Iterable[Shard], complete: bool) -> None:
