@@ -3,11 +3,13 @@ from .comparison import compare_groups
 from .concepts import attribute, show_concept
 from .evaluation import compare_counts, evaluate
 from .labelling import label_cells
+from .laboratories import compare_laboratories
 from .outcomes import predict_outcome
 from .patient_page import show_patient
 from .prediction import predict_patients
 from .suggestion import suggest
 from .teaching import teach
+from .transfer import transfer
 from .viewing import Viewer, further_tokens, saved_backbone, study_layout, study_store, study_tokens
 
 __all__ = [
@@ -16,6 +18,7 @@ __all__ = [
     "classify",
     "compare_counts",
     "compare_groups",
+    "compare_laboratories",
     "evaluate",
     "further_tokens",
     "label_cells",
@@ -29,4 +32,5 @@ __all__ = [
     "study_tokens",
     "suggest",
     "teach",
+    "transfer",
 ]

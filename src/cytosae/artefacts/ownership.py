@@ -29,6 +29,8 @@ COMMANDS = {
     "comparison": "compare",
     "prediction": "predict",
     "labels": "label",
+    "laboratories": "laboratories",
+    "transfer": "transfer",
     "explorer": "explore --export",
     "reproduction": "reproduce",
     "dataset": "datasets prepare",

@@ -51,9 +51,21 @@ from .storage import (
 )
 from .task import ClassificationTask, classification_task, patient_column
 from .threshold_sweep import PAPER_THRESHOLD, Sweep, sweep
+from .transfer import (
+    ALONE,
+    AT_HAND,
+    Transfer,
+    cells_fitter,
+    harmonised,
+    left_out_laboratories,
+    patients_fitter,
+    within_laboratories,
+)
 from .warnings import CohortWarning, association, cohort_warnings
 
 __all__ = [
+    "ALONE",
+    "AT_HAND",
     "BARCODES",
     "BEYOND",
     "CELL_TYPE_LEAST",
@@ -88,12 +100,14 @@ __all__ = [
     "Products",
     "Representation",
     "Sweep",
+    "Transfer",
     "answering_threshold",
     "as_records",
     "association",
     "barcode_correlation",
     "candidates",
     "cell_scores",
+    "cells_fitter",
     "choice_record",
     "choose",
     "chosen_predictions",
@@ -113,9 +127,11 @@ __all__ = [
     "fit_short",
     "fold_column",
     "given_folds",
+    "harmonised",
     "is_barcodes",
     "latent_weights",
     "least_patients",
+    "left_out_laboratories",
     "left_out_p_values",
     "make_barcodes",
     "make_strata",
@@ -131,6 +147,7 @@ __all__ = [
     "patient_names",
     "patient_novelty",
     "patient_tokens",
+    "patients_fitter",
     "pooled_mean_activation",
     "predict_bags",
     "predict_short",
@@ -154,5 +171,6 @@ __all__ = [
     "variance_between",
     "weighted_f1",
     "why_other_concepts",
+    "within_laboratories",
     "write_classifiers",
 ]

@@ -8,6 +8,7 @@ from cytosae.settings.patients import (
     ClassifyConfig,
     CompareConfig,
     LabelConfig,
+    LaboratoryConfig,
     PatientConfig,
     PredictConfig,
 )
@@ -43,6 +44,7 @@ __all__ = [
     "HarmoniseConfig",
     "ImageConfig",
     "LabelConfig",
+    "LaboratoryConfig",
     "PatientConfig",
     "PredictConfig",
     "StoreConfig",
