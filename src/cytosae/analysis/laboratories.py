@@ -1,4 +1,4 @@
-"""How much of tokens, concepts and barcodes is the laboratory's, and how much the diagnosis's? Before harmonising, and after."""
+"""How much of tokens, concepts and barcodes is the laboratory's, and how much the diagnosis's? Before and after."""
 
 from __future__ import annotations
 

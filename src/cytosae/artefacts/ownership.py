@@ -31,6 +31,7 @@ COMMANDS = {
     "labels": "label",
     "laboratories": "laboratories",
     "transfer": "transfer",
+    "restained": "restain",
     "explorer": "explore --export",
     "reproduction": "reproduce",
     "dataset": "datasets prepare",

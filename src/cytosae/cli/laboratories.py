@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from cytosae.cli.answers import Json, answer, with_interval
-from cytosae.cli.options import Commands, with_settings
-from cytosae.settings import LaboratoryConfig
+from cytosae.cli.options import Column, Commands, Source, Strict, with_settings
+from cytosae.settings import ImageConfig, LaboratoryConfig
 
 laboratories_app = Commands()
 
@@ -84,6 +84,49 @@ def transfer(
             f"{with_interval(row)}{null}, within {row['within']:.2g}"
         )
     answer({**lines, "folder": f"{folder}"}, as_json)
+
+
+@laboratories_app.command()
+@with_settings
+def restain(
+    cells: Source,
+    images: ImageConfig,
+    method: Annotated[
+        str,
+        typer.Option(
+            help="reinhard (optical density), reinhard-lab, or macenko: what is made alike of each laboratory."
+        ),
+    ] = "reinhard",
+    laboratory: Annotated[
+        str, typer.Option(help="Column of the cells that says the laboratory; patient makes one of every patient.")
+    ] = "dataset",
+    reference: Annotated[
+        Path | None,
+        typer.Option("--reference", help="Folder of an earlier restain, for new cells in the same colours."),
+    ] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the images.")] = Path("restained"),
+    column: Column = [],  # noqa: B006
+    strict: Strict = False,
+    as_json: Json = False,
+) -> None:
+    """Write the images of several laboratories in the colours of the mean laboratory; `cytosae run` takes restained.csv.
+
+    The colours of a laboratory are those of all its cells, without labels; a cell that is darker than others stays so.
+    """
+    from cytosae.analysis import restain as restain_cells
+    from cytosae.cells import chosen_columns
+
+    result = restain_cells(
+        cells,
+        output,
+        method,
+        laboratory=laboratory,
+        reference=reference,
+        columns=chosen_columns(column),
+        strict=strict,
+        images=images,
+    )
+    answer(result, as_json)
 
 
 def _harmonised(method: str) -> str:

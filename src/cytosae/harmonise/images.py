@@ -185,6 +185,10 @@ def fit_image_maps(method: str, samples: list[Pixels], reference: Stain | None =
     """
     known = IMAGE_METHODS[method]
     stains = [known.stain(known.enter(sample)) for sample in samples]
-    target = reference or mean_stain(stains)
+    return stain_maps(method, stains, reference or mean_stain(stains))
+
+
+def stain_maps(method: str, stains: list[Stain], target: Stain) -> ImageMaps:
+    """Maps of laboratories with these stains to the colours of a reference."""
     scales = np.stack([np.linalg.solve(one.axes, target.axes) for one in stains])
     return ImageMaps(method, Maps(np.stack([one.origin for one in stains]), scales, target.origin))
