@@ -37,8 +37,9 @@ from cytosae.settings import ClassifyConfig, LaboratoryConfig, to_stored
 TABLE, RESULT = "transfer.csv", "transfer.json"
 CONTROLS = "healthy controls at hand"
 """Setting: of the new laboratory healthy people are known."""
-_OF_PATIENTS = ("centre", "standardise", "combat")
-_OF_CELLS = ("centre", "standardise", "whiten", "coral", "combat")
+_METHODS = ("centre", "standardise", "combat")
+_OF_TOKENS = ("centre", "standardise", "whiten", "coral", "combat")
+"""Of tokens of cells, of which there are enough for covariances."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,9 @@ def transfer(
         say(f"transfer: {caveat}")
     sources = [_source(rows, only) for rows in read]
     claim(folder, "transfer", [TABLE, RESULT])
-    tries = [(rows, source, one) for rows, source in zip(read, sources, strict=True) for one in _tries(rows, config)]
+    tries = [
+        (rows, source, one) for rows, source in zip(read, sources, strict=True) for one in _tries(rows, source, config)
+    ]
     found = []
     with progress("transfer", len(tries), "methods") as bar:
         for rows, source, one in tries:
@@ -137,16 +140,30 @@ def _source(rows: Rows, only: str | None) -> int | None:
     return names.index(only)
 
 
-def _tries(rows: Rows, config: LaboratoryConfig) -> Iterator[_Try]:
+def _tries(rows: Rows, source: int | None, config: LaboratoryConfig) -> Iterator[_Try]:
     """What is tried on a study. What was read through a harmonisation by laboratory has other patients of it at hand."""
     settings = (AT_HAND, ALONE) if rows.alone else (AT_HAND,)
-    controls = config.healthy in rows.classes and rows.kind == "patients"
+    controls = rows.kind == "patients" and _controls(rows, config)
     for name in rows.features:
         yield _Try(name, "none", settings[-1])
-        for method in _OF_PATIENTS if rows.kind == "patients" else _OF_CELLS:
-            yield from (_Try(name, method, setting) for setting in settings)
+        for method in _OF_TOKENS if name == "tokens" else _METHODS:
+            # Of one laboratory all others are taken for it, by whichever method: alone there is nothing to compare.
+            yield from (_Try(name, method, setting) for setting in settings if source is None or setting != ALONE)
         if controls:
             yield _Try(name, "centre", CONTROLS)
+
+
+def _controls(rows: Rows, config: LaboratoryConfig) -> bool:
+    """Whether every laboratory has healthy people to be centred on."""
+    if config.healthy not in rows.classes:
+        return False
+    own = rows.laboratories
+    healthy = own.codes[(rows.target == rows.classes.index(config.healthy)) & (own.codes >= 0)]
+    few = np.bincount(healthy, minlength=len(own.names)) < _least(rows)
+    if few.any():
+        names = ", ".join(np.asarray(own.names)[few])
+        say(f"transfer: not centred on healthy controls: too few in {own.column} {names}")
+    return not few.any()
 
 
 def _row(rows: Rows, one: _Try, source: int | None, config: LaboratoryConfig) -> dict[str, Any]:

@@ -74,7 +74,7 @@ def harmonised(
     fitted_on
         Rows that the maps are fitted on, such as healthy controls; all if None.
     least
-        Rows of a laboratory, at least; one of fewer stays as it is.
+        Rows of a laboratory, at least; one of fewer stays as it is, and all do where no known one has enough.
     """
     if method == "none":
         return list(blocks)
@@ -84,7 +84,10 @@ def harmonised(
         values = np.asarray(block, np.float64)
         counted = codes if fitted_on is None else np.where(fitted_on, codes, -1)
         moments = group_moments(values, counted, int(codes.max()) + 1, full=METHODS[method].full)
-        reference = mean_moments([moments[code] for code in known if moments[code].n >= least])
+        if not (enough := [moments[code] for code in known if moments[code].n >= least]):
+            mapped.append(values)
+            continue
+        reference = mean_moments(enough)
         maps, own = fit_maps(method, moments, reference, least), codes
         if alone and left_out is not None:
             of_known = fit_maps(method, [moments[code] for code in known], reference, least)
