@@ -14,7 +14,9 @@ import cytosae
 ROOT = Path(cytosae.__file__).parent
 STAGES = (
     "synthetic",
+    "segmentation",
     "cells",
+    "morphometry",
     "harmonise",
     "backbones",
     "tokens",

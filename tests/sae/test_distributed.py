@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -403,3 +404,43 @@ def test_what_cannot_be_divided_is_refused(of_two: Launch) -> None:
         _own_device("cuda:0", 0)
     with pytest.raises(CytosaeError, match="fewer than the processes"):
         _own_device("cuda", torch.cuda.device_count())
+
+
+LEFT_ALONE = """
+import os, pathlib, sys
+from cytosae.errors import CytosaeError
+from cytosae.sae.distributed import join
+
+try:
+    with join(device="cpu") as processes:
+        processes.maximum(1)
+        if not processes.first:
+            os._exit(0)
+        while True:
+            processes.maximum(1)
+except CytosaeError as error:
+    threads = {path.read_text().strip() for path in pathlib.Path("/proc/self/task").glob("*/comm")}
+    print(sorted(name for name in threads if "gloo" in name), error)
+    sys.exit(2)
+"""
+
+
+def test_who_is_left_alone_ends_with_its_own_code() -> None:
+    """Threads of gloo that were still there at the end aborted the process every other time."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    shared = {
+        **os.environ, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "TORCHELASTIC_RUN_ID": "test",
+        "TORCHELASTIC_RESTART_COUNT": "0",
+    }  # fmt: skip
+    first, _ = [
+        subprocess.Popen(
+            [sys.executable, "-c", LEFT_ALONE], stdout=subprocess.PIPE, text=True,
+            env={**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+        )
+        for rank in range(2)
+    ]  # fmt: skip
+    output, _ = first.communicate(timeout=300)
+    assert first.returncode == 2
+    assert output.startswith("[] another process of this training has ended")

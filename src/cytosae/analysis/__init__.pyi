@@ -7,6 +7,7 @@ from .laboratories import compare_laboratories
 from .outcomes import predict_outcome
 from .patient_page import show_patient
 from .prediction import predict_patients
+from .refinement import refine_study
 from .restaining import restain
 from .suggestion import suggest
 from .teaching import teach
@@ -25,6 +26,7 @@ __all__ = [
     "label_cells",
     "predict_outcome",
     "predict_patients",
+    "refine_study",
     "restain",
     "saved_backbone",
     "show_concept",

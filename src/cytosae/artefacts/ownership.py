@@ -18,11 +18,13 @@ LEDGER = "cytosae-files.json"
 COMMANDS = {
     "cells": "cells",
     "study": "run",
+    "morphometry": "measure",
     "tokens": "embed",
     "sae": "train",
     "concepts": "encode",
     "cohort": "barcodes",
     "taught": "teach",
+    "descriptions": "describe",
     "quality": "evaluate",
     "classification": "classify",
     "outcome": "classify",

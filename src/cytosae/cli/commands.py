@@ -9,8 +9,10 @@ from cytosae.cli.datasets import datasets_app
 from cytosae.cli.exchange import exchange_app
 from cytosae.cli.labels import labels_app
 from cytosae.cli.laboratories import laboratories_app
+from cytosae.cli.measuring import measuring_app
 from cytosae.cli.options import Commands
 from cytosae.cli.patients import patients_app
+from cytosae.cli.refining import refining_app
 from cytosae.cli.reproduce import reproduce_app
 from cytosae.cli.stages import stages_app
 from cytosae.cli.studies import studies_app
@@ -32,8 +34,10 @@ app = Commands(
 )
 
 app.add_typer(stages_app)
+app.add_typer(measuring_app)
 app.add_typer(concepts_app)
 app.add_typer(teaching_app)
+app.add_typer(refining_app)
 app.add_typer(patients_app)
 app.add_typer(labels_app)
 app.add_typer(laboratories_app)

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import os
 import re
+import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
@@ -63,6 +64,7 @@ def _exchange() -> Iterator[None]:
     except RuntimeError as error:
         if isinstance(error, torch.OutOfMemoryError) or not _GONE.search(str(error)):
             raise  # of this process itself: memory, a device, a mistake in this program
+        traceback.clear_frames(error.__traceback__)  # they hold the group, which could not end
         raise _Lost(
             "another process of this training has ended, so that this one cannot go on; see what it or torchrun says of it. "
             f"The same command goes on from the last checkpoint ({str(error).splitlines()[0][:200]})."
@@ -276,7 +278,10 @@ def _torchrun_group(parallel: str, device: str) -> Iterator[ProcessGroup]:
     try:
         yield _TorchrunGroup(parallel, device)
     except _Lost:
-        raise  # there is nobody to take leave of
+        # Threads of gloo that outlive the interpreter abort the process; NCCL would wait for those that are gone.
+        if backend == "gloo":
+            dist.destroy_process_group()
+        raise
     except BaseException:
         dist.destroy_process_group()
         raise

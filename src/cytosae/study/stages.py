@@ -31,7 +31,7 @@ from cytosae.settings import (
     to_stored,
 )
 from cytosae.study.backbone import backbone_for
-from cytosae.study.stage import Stage, with_reason
+from cytosae.study.stage import NOT_MADE, Stage, say_due, with_reason
 from cytosae.tokens import (
     Layout,
     TokenSource,
@@ -62,7 +62,7 @@ def update_tokens(
     The backbone is loaded only where there is something to make; replicas of the engine load it by its settings.
     """
     reason = tokens_stale(folder, cells, layout)
-    say(f"tokens: {reason or 'up to date'}")
+    say_due("tokens", reason)
     if reason is None:
         remove_left_behind(folder)
         return with_reason({"cells": len(cells)}, None)
@@ -77,7 +77,7 @@ def tokens_stale(folder: Path, cells: pd.DataFrame, layout: Layout) -> str | Non
     """Why a store does not hold the tokens of these cells in this layout; None if it does."""
     manifest = read_manifest(folder)
     if manifest is None:
-        return "not made yet"
+        return NOT_MADE
     before, _, complete = manifest
     if not complete:
         return "not finished"
