@@ -11,7 +11,7 @@ from .refinement import refine_study
 from .restaining import restain
 from .suggestion import suggest
 from .teaching import teach
-from .transfer import transfer
+from .transferring import transfer
 from .viewing import Viewer, further_tokens, saved_backbone, study_layout, study_store, study_tokens
 
 __all__ = [
