@@ -17,6 +17,7 @@ STAGES = (
     "segmentation",
     "cells",
     "morphometry",
+    "harmonise",
     "backbones",
     "tokens",
     "sae",

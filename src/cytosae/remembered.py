@@ -15,6 +15,7 @@ from cytosae.settings import (
     BackboneConfig,
     BarcodeConfig,
     EncodeConfig,
+    HarmoniseConfig,
     ImageConfig,
     StoreConfig,
     TrainConfig,
@@ -36,6 +37,7 @@ _CONFIGS = {
     "encode": EncodeConfig,
     "barcodes": BarcodeConfig,
     "images": ImageConfig,
+    "harmonise": HarmoniseConfig,
 }
 _MACHINE_SETTINGS = ("device",)
 """Settings that belong to a machine, not to a study."""
@@ -111,7 +113,8 @@ def write_settings(
     Parameters
     ----------
     configs
-        Settings (dataclasses) by the names ``backbone``, ``store``, ``train``, ``encode``, ``barcodes`` and ``images``.
+        Settings (dataclasses) by the names ``backbone``, ``store``, ``train``, ``encode``, ``barcodes``, ``images`` and
+        ``harmonise``.
     """
     settings = {
         name: {key: value for key, value in to_stored(configs[name]).items() if key not in _MACHINE_SETTINGS}

@@ -11,7 +11,7 @@ import pandas as pd
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from cytosae.analysis.viewing import saved_backbone, study_store
+from cytosae.analysis.viewing import further_tokens, saved_backbone, study_layout
 from cytosae.artefacts import FileRecord, Manifest, claim, refuse_strangers, remove_outdated, write_csv, write_json
 from cytosae.cells import metadata_digest, pixels_digest, rejected_path
 from cytosae.cohort import CELL_TYPE_LEAST, CellProbe, fit_probe
@@ -31,7 +31,7 @@ from cytosae.errors import CytosaeError
 from cytosae.sae import SAE
 from cytosae.settings import ImageConfig, LabelConfig, to_stored
 from cytosae.study import check_wish, look_at, rendered
-from cytosae.tokens import LiveTokens, store_layout
+from cytosae.tokens import LiveTokens
 
 TABLE, RESULT, CELLS = "labels.csv", "labels.json", "cells.parquet"
 STATED = "stated_label"
@@ -80,8 +80,7 @@ def label_cells(
     labelled, few = _labelled_cells(study)
     sae = read_dictionary(study, decoder=False)
     backbone = saved_backbone(study, device, weights)
-    layout = store_layout(backbone.info, study_store(study))
-    check_fit(layout, sae)
+    check_fit(study_layout(study, backbone), sae)
     listed = look_at(
         rendered(source, folder / "cohort"),
         folder / CELLS,
@@ -95,7 +94,7 @@ def label_cells(
     listing = listed.write()
     cells = listed.cells.reset_index(drop=True)
     threshold = float(read_parameters(study / "concepts")["threshold"])
-    probability = _probabilities(probe, sae, threshold, LiveTokens(cells, lambda: backbone, layout), device)
+    probability = _probabilities(probe, sae, threshold, further_tokens(study, cells, backbone), device)
     table = _table(cells, probe, probability)
     answered = table["label"].notna()
     result: dict[str, Any] = {

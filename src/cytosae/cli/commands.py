@@ -8,6 +8,7 @@ from cytosae.cli.concepts import concepts_app
 from cytosae.cli.datasets import datasets_app
 from cytosae.cli.exchange import exchange_app
 from cytosae.cli.labels import labels_app
+from cytosae.cli.laboratories import laboratories_app
 from cytosae.cli.measuring import measuring_app
 from cytosae.cli.options import Commands
 from cytosae.cli.patients import patients_app
@@ -41,6 +42,7 @@ app.add_typer(teaching_app)
 app.add_typer(refining_app)
 app.add_typer(patients_app)
 app.add_typer(labels_app)
+app.add_typer(laboratories_app)
 app.add_typer(studies_app)
 app.add_typer(annotations_app, name="annotations")
 app.add_typer(datasets_app, name="datasets")

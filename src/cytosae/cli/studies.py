@@ -27,6 +27,7 @@ from cytosae.settings import (
     BarcodeConfig,
     EncodeConfig,
     EngineConfig,
+    HarmoniseConfig,
     ImageConfig,
     StoreConfig,
     TrainConfig,
@@ -127,6 +128,7 @@ def run(
     images: ImageConfig,
     backbone: BackboneConfig,
     tokens: StoreConfig,
+    harmonising: HarmoniseConfig,
     training: TrainConfig,
     encoding: EncodeConfig,
     barcodes: BarcodeConfig,
@@ -169,7 +171,7 @@ def run(
         sae = before.sae
     if before.configs:
         say(f"{study}: {described(before)}; options that you give change this")
-    config = RunConfig(backbone, tokens, training, encoding, barcodes, engine, images)
+    config = RunConfig(backbone, tokens, training, encoding, barcodes, engine, images, harmonising)
     done = Study(study, config, store=store, workers=workers, sae=sae, restart=restart)
     stages = done.run(
         cells,

@@ -54,11 +54,23 @@ from .storage import (
 from .striking import Refitted, refitted
 from .task import ClassificationTask, classification_task, patient_column
 from .threshold_sweep import PAPER_THRESHOLD, Sweep, sweep
+from .transfer import (
+    ALONE,
+    AT_HAND,
+    Transfer,
+    cells_fitter,
+    harmonised,
+    left_out_laboratories,
+    patients_fitter,
+    within_laboratories,
+)
 from .unfamiliar import ALARMS, Unfamiliar, unfamiliar_cells
 from .warnings import CohortWarning, association, cohort_warnings
 
 __all__ = [
     "ALARMS",
+    "ALONE",
+    "AT_HAND",
     "BARCODES",
     "BEYOND",
     "CELL_TYPE_LEAST",
@@ -97,6 +109,7 @@ __all__ = [
     "Representation",
     "SizedModels",
     "Sweep",
+    "Transfer",
     "Unfamiliar",
     "answering_threshold",
     "as_records",
@@ -104,6 +117,7 @@ __all__ = [
     "barcode_correlation",
     "candidates",
     "cell_scores",
+    "cells_fitter",
     "cells_showing",
     "choice_record",
     "choose",
@@ -125,9 +139,11 @@ __all__ = [
     "fit_short",
     "fold_column",
     "given_folds",
+    "harmonised",
     "is_barcodes",
     "latent_weights",
     "least_patients",
+    "left_out_laboratories",
     "left_out_p_values",
     "make_barcodes",
     "make_strata",
@@ -145,6 +161,7 @@ __all__ = [
     "patient_names",
     "patient_novelty",
     "patient_tokens",
+    "patients_fitter",
     "pooled_mean_activation",
     "predict_bags",
     "predict_short",
@@ -173,5 +190,6 @@ __all__ = [
     "variance_between",
     "weighted_f1",
     "why_other_concepts",
+    "within_laboratories",
     "write_classifiers",
 ]

@@ -47,6 +47,7 @@ def check_fit(layout: Layout, sae: SAE) -> None:
         )
     if isinstance(sae, TaughtSAE):
         check_frame(sae.taught.frame, token_frame(layout.backbone, sae.position_offset))
+    _check_harmonisation(layout.harmonisation, sae.metadata.get("harmonisation"))
     trained = sae.metadata.get("backbone")
     if not trained:
         say("concepts: the autoencoder does not say on which backbone it was trained; its width fits")
@@ -58,6 +59,25 @@ def check_fit(layout: Layout, sae: SAE) -> None:
                 f"The tokens come from {setting} {given}, the autoencoder was trained on {setting} {expected}. Embed the "
                 f"cells with that {setting}."
             )
+
+
+def _check_harmonisation(given: dict[str, Any] | None, trained: dict[str, Any] | None) -> None:
+    """Refuse tokens that are harmonised otherwise than those that the autoencoder was trained on."""
+    if given == trained:
+        return
+
+    def said(about: dict[str, Any] | None) -> str:
+        return "as they are" if about is None else f"harmonised by {about['method']}, {about['laboratory']}"
+
+    if given is not None and trained is not None and said(given) == said(trained):
+        raise CytosaeError(
+            f"The tokens are {said(given)}, but not to the mean laboratory of the autoencoder's training. Read them through "
+            "the harmonisation of its study."
+        )
+    raise CytosaeError(
+        f"The tokens are {said(given)}, the autoencoder was trained on tokens {said(trained)}. Give it tokens made with the "
+        "same --harmonise and --laboratory."
+    )
 
 
 def _name(about: dict[str, Any], setting: str) -> str:

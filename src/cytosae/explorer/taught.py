@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cytosae.analysis import study_store
+from cytosae.analysis import further_tokens
 from cytosae.cells import read_cells
 from cytosae.errors import Unanswerable
 from cytosae.explorer.annotations.marking import WHOLE_CELL, PlacedMark
@@ -33,7 +33,7 @@ from cytosae.teaching import (
     usable_marks,
     worth_marking,
 )
-from cytosae.tokens import LiveTokens, TokenSource, TokenStore, store_layout
+from cytosae.tokens import TokenSource, TokenStore
 
 if TYPE_CHECKING:
     from cytosae.explorer.activations import Activations
@@ -162,8 +162,7 @@ class TaughtConcepts:
         if self._reader.has_tokens:
             return TokenStore(folder / "tokens")
         backbone = self._activations().backbone
-        layout = store_layout(backbone.info, study_store(folder))
-        return LiveTokens(read_cells(folder / "cells.parquet"), lambda: backbone, layout, workers=0)
+        return further_tokens(folder, read_cells(folder / "cells.parquet"), backbone, workers=0)
 
     def _learn(self, concept: str, key: _Key) -> Learned:
         learner = self._ground().learner

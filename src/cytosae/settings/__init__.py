@@ -8,12 +8,21 @@ from cytosae.settings.patients import (
     ClassifyConfig,
     CompareConfig,
     LabelConfig,
+    LaboratoryConfig,
     PatientConfig,
     PredictConfig,
 )
 from cytosae.settings.refining import RefineConfig
 from cytosae.settings.teaching import TeachConfig
-from cytosae.settings.tokens import IN_PROCESS, BackboneConfig, EngineConfig, ImageConfig, StoreConfig, intensity_window
+from cytosae.settings.tokens import (
+    IN_PROCESS,
+    BackboneConfig,
+    EngineConfig,
+    HarmoniseConfig,
+    ImageConfig,
+    StoreConfig,
+    intensity_window,
+)
 from cytosae.settings.training import OBJECTIVES, PRESETS, RETURNS_ABOVE, TrainConfig
 
 __all__ = [
@@ -34,8 +43,10 @@ __all__ = [
     "EncodeConfig",
     "EngineConfig",
     "EvaluateConfig",
+    "HarmoniseConfig",
     "ImageConfig",
     "LabelConfig",
+    "LaboratoryConfig",
     "PatientConfig",
     "PredictConfig",
     "RefineConfig",

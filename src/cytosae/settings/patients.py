@@ -160,6 +160,27 @@ class PredictConfig:
 
 
 @dataclass(frozen=True)
+class LaboratoryConfig:
+    """Settings of the comparison of laboratories.
+
+    Raises
+    ------
+    CytosaeError
+        A value out of its range.
+    """
+
+    laboratory: str = setting("dataset", "column of patients and cells that says the laboratory")
+    healthy: str = setting("healthy", "the group of the healthy, for centring on each laboratory's controls")
+    cells: int = setting(150, "cells of each type and laboratory that are looked at, at most", minimum=10)
+    permutations: int = setting(100, "permutations, for the null", minimum=0)
+    bootstrap: int = setting(1000, "bootstrap draws of the patients or cells, for intervals", minimum=20)
+    seed: int = setting(0, "fixes folds, permutations and draws", minimum=0, maximum=SHORT_SEED)
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+@dataclass(frozen=True)
 class LabelConfig:
     """Settings of cell types that are predicted.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from cytosae.cells import difference, metadata_digest, pixels_digest
 from cytosae.cohort import BARCODES, COHORT, make_barcodes
 from cytosae.concepts import check_fit, encode, encode_inputs
 from cytosae.concepts.cell_ranges import remove_ranges
+from cytosae.console import say
 from cytosae.engines import open_engine
 from cytosae.sae import SAE, import_sae, recorded, train, train_seeds, training_inputs
 from cytosae.sae.taught import Taught, with_taught
@@ -23,13 +25,24 @@ from cytosae.settings import (
     BarcodeConfig,
     EncodeConfig,
     EngineConfig,
+    HarmoniseConfig,
     StoreConfig,
     TrainConfig,
     to_stored,
 )
 from cytosae.study.backbone import backbone_for
 from cytosae.study.stage import NOT_MADE, Stage, say_due, with_reason
-from cytosae.tokens import Layout, TokenSource, TokenStore, embed, store_layout
+from cytosae.tokens import (
+    Layout,
+    TokenSource,
+    TokenStore,
+    embed,
+    fit_harmonisation,
+    read_harmonisation,
+    store_layout,
+    write_harmonisation,
+)
+from cytosae.tokens.harmonisation import fitted_on
 from cytosae.tokens.store import read_manifest
 
 
@@ -76,6 +89,28 @@ def tokens_stale(folder: Path, cells: pd.DataFrame, layout: Layout) -> str | Non
     if metadata_digest(store.cells) != metadata_digest(cells):
         return "labels or other columns of the cells changed"
     return None if store.untouched() else "a shard is missing or was changed"
+
+
+def update_harmonisation(folder: Path, config: HarmoniseConfig) -> None:
+    """Fit the harmonisation of a token store, if it is not the one that the settings ask for, and keep it there.
+
+    Raises
+    ------
+    CytosaeError
+        No such column, or fewer than two laboratories with enough cells.
+    """
+    if config.harmonise == "none":
+        write_harmonisation(folder, None)
+        return
+    before, asked = read_harmonisation(folder), (config.harmonise, config.laboratory)
+    with closing(TokenStore(folder, harmonised=False)) as source:
+        inputs = fitted_on(source, config.laboratory)
+        if before is not None and (before.method, before.column, before.inputs) == (*asked, inputs):
+            say("harmonisation: up to date")
+            return
+        fitted = fit_harmonisation(source, *asked, inputs=inputs)
+    write_harmonisation(folder, fitted)
+    say(f"harmonisation: {config.harmonise}, {len(fitted.names)} laboratories by {config.laboratory}")
 
 
 def training(tokens: TokenSource, folder: Path, config: TrainConfig, *, device: str, **options: Any) -> Stage:
