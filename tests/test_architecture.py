@@ -17,6 +17,7 @@ STAGES = (
     "segmentation",
     "cells",
     "morphometry",
+    "fields",
     "backbones",
     "tokens",
     "sae",
