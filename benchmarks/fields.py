@@ -1,8 +1,8 @@
 """How well the nucleated cells of fields are found, on drawn fields whose cells are known.
 
-``python -m benchmarks.fields``: recall and precision at an intersection over union of 0.5, with intervals, at three densities
-and for four laboratories; beside them one threshold of Otsu, and as null the found boxes of another field. Numbers in
-the code were chosen on seeds below 5000; those from 5000 on were drawn afterwards.
+``python -m benchmarks.fields``: recall and precision at an intersection over union of 0.5, with intervals, at three
+densities and for four laboratories; beside them one threshold of Otsu, and as null the boxes found in another field.
+Numbers in the code were chosen on seeds below 5000; those from 5000 on were drawn afterwards.
 """
 
 from __future__ import annotations
@@ -115,17 +115,16 @@ def main() -> None:
     table = pd.DataFrame(rows, columns=["laboratory", "density", "method", "hit", "missed", "wrong"])
     for groups in (["density"], ["laboratory"], ["laboratory", "density"], []):
         for key, part in table.groupby([*groups, "method"], sort=False):
-            figures = part[["hit", "missed", "wrong"]].to_numpy()
+            sums = part[["hit", "missed", "wrong"]].to_numpy()
             print(
-                f"{', '.join(key)}: cells {figures[:, :2].sum()}, recall {with_interval(figures, recall)}, "
-                f"precision {with_interval(figures, precision)}"
+                f"{', '.join(map(str, key))}: cells {sums[:, :2].sum()}, recall {with_interval(sums, recall)}, "
+                f"precision {with_interval(sums, precision)}"
             )
     ruler = pd.DataFrame(scales, columns=["laboratory", "count", "ratio"])
     for name, part in ruler[ruler["count"] >= 10].groupby("laboratory", sort=False):
         spread = np.percentile(part["ratio"], [2.5, 50, 97.5])
-        print(
-            f"scale from red cells, {name}: over the true one {spread[1]:.3f} ({spread[0]:.3f} to {spread[2]:.3f}), {len(part)} fields"
-        )
+        figures = f"{spread[1]:.3f} ({spread[0]:.3f} to {spread[2]:.3f})"
+        print(f"scale from red cells, {name}: over the true one {figures}, {len(part)} fields")
 
 
 if __name__ == "__main__":

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from benchmarks.fields import counts
 from PIL import Image
 
-from benchmarks.fields import counts
 from cytosae.artefacts import Manifest
 from cytosae.fields import BOX, cut_out, find_in_tiles, read_field_cells, read_fields, stage
 from cytosae.settings import FieldConfig
@@ -26,7 +26,7 @@ def test_cells_lie_where_the_table_says(found: Path, drawn: dict[str, DrawnField
         boxes = [(x, y, x + w, y + h) for x, y, w, h in own[list(BOX)].itertuples(index=False)]
         totals += counts(boxes, field)
         assert own["mpp"].iloc[0] == pytest.approx(field.mpp, rel=0.1)
-        assert (own["mpp_low"] < own["mpp"]).all() and (own["mpp"] < own["mpp_high"]).all()
+        assert ((own["mpp_low"] < own["mpp"]) & (own["mpp"] < own["mpp_high"])).all()
         assert set(own["mpp_from"]) == {"red cells"}
         row = own.iloc[0]
         image = np.asarray(Image.open(found / row["path"]))
@@ -94,7 +94,8 @@ def test_changed_settings_make_it_anew_and_files_of_others_stay(source: Path, fo
     assert after & before == set()
     assert "mine.png" in after
     manifest = Manifest.load(copy)
-    assert manifest is not None and manifest.parameters["mpp"] == 0.14
+    assert manifest is not None
+    assert manifest.parameters["mpp"] == 0.14
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "cells.csv").write_text("mine")
     assert "exists already" in refused("fields", source, "-o", tmp_path / "taken")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from benchmarks.fields import counts, ours
 from PIL import Image
 
-from benchmarks.fields import counts, ours
 from cytosae.segmentation import REASONS, find_field_cells, measure_scale
 from cytosae.settings import FieldConfig
 from cytosae.synthetic import LABORATORIES, REFERENCE, FieldSpec, Laboratory, render_field

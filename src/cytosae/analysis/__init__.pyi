@@ -4,6 +4,7 @@ from .concepts import attribute, show_concept
 from .evaluation import compare_counts, evaluate
 from .labelling import label_cells
 from .outcomes import predict_outcome
+from .outlines import export_outlines
 from .patient_page import show_patient
 from .prediction import predict_patients
 from .suggestion import suggest
@@ -17,6 +18,7 @@ __all__ = [
     "compare_counts",
     "compare_groups",
     "evaluate",
+    "export_outlines",
     "label_cells",
     "predict_outcome",
     "predict_patients",

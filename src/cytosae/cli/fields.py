@@ -64,3 +64,27 @@ def fields(
             engine=workers,
         )
     answer({**figures, "table": f"{output / TABLE}"}, as_json)
+
+
+@fields_app.command()
+def outline(
+    cells: Annotated[Path, typer.Argument(help="Folder made by `cytosae fields`.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the files.")] = Path("outlines"),
+    kind: Annotated[
+        str, typer.Option("--format", help="geojson, a file for each field, as QuPath reads it; or coco, one file.")
+    ] = "geojson",
+    study: Annotated[
+        Path | None,
+        typer.Option(help="Study of these cells: its concepts and measurements are written with each cell."),
+    ] = None,
+    concepts: Annotated[int, typer.Option(min=0, help="How many concepts, those with the largest counts.")] = 20,
+    as_json: Json = False,
+) -> None:
+    """Write where the cells lie in their fields, for QuPath (GeoJSON) or as COCO.
+
+    Boxes that you correct in QuPath come back with `cytosae fields SOURCE -o FOLDER --boxes FOLDER`: only what changed is
+    cut out again.
+    """
+    from cytosae.analysis import export_outlines
+
+    answer({**export_outlines(cells, output, kind, study=study, concepts=concepts), "folder": f"{output}"}, as_json)

@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pandas as pd
 
-from cytosae.artefacts import parse_json
+from cytosae.artefacts import LEDGER, MANIFEST, parse_json
 from cytosae.errors import CytosaeError
 from cytosae.fields.geojson import boxes_of_features
 from cytosae.fields.names import FieldNames
@@ -19,6 +19,7 @@ from cytosae.fields.table import BOX
 BOX_FORMATS = ("auto", "coco", "voc", "yolo", "geojson")
 _ENDINGS = {".json": "coco", ".xml": "voc", ".txt": "yolo", ".geojson": "geojson"}
 _CLASSES = "classes.txt"
+_NO_BOXES = {_CLASSES, MANIFEST, LEDGER}
 
 Rows = Iterator[dict[str, Any]]
 
@@ -45,7 +46,7 @@ def read_boxes(path: Path, kind: str, fields: pd.DataFrame) -> pd.DataFrame:
         Nothing readable, a box without extent, a field that is not there.
     """
     files = sorted(p for p in path.rglob("*") if p.suffix.lower() in _ENDINGS) if path.is_dir() else [path]
-    files = [file for file in files if file.name != _CLASSES and file.is_file()]
+    files = [file for file in files if file.name not in _NO_BOXES and file.is_file()]
     if kind != "auto":
         files = [file for file in files if not path.is_dir() or _ENDINGS[file.suffix.lower()] == kind]
     if not files:
@@ -61,6 +62,25 @@ def read_boxes(path: Path, kind: str, fields: pd.DataFrame) -> pd.DataFrame:
         raise CytosaeError(f"--boxes {path}: no box in {len(files)} file(s).")
     table["score"] = pd.to_numeric(table["score"], errors="coerce").astype(float)
     return table.astype(dict.fromkeys(BOX, np.int64))
+
+
+def as_found(fields: pd.DataFrame, boxes: pd.DataFrame) -> list[pd.DataFrame]:
+    """Boxes of `read_boxes` as if they had been found, a table per field; those that meet are touching."""
+    tables = []
+    for field, width, height in zip(fields["cell_id"], fields["width"], fields["height"], strict=True):
+        own = boxes[boxes["field"] == field].reset_index(drop=True)
+        x, y, w, h = (own[name].to_numpy(np.int64) for name in BOX)
+        left, top = np.clip(x, 0, width - 1), np.clip(y, 0, height - 1)
+        right, bottom = np.clip(x + w, left + 1, width), np.clip(y + h, top + 1, height)
+        touching = [
+            bool(((left[k] <= right) & (left <= right[k]) & (top[k] <= bottom) & (top <= bottom[k])).sum() > 1)
+            for k in range(len(own))
+        ]
+        border = (left <= 0) | (top <= 0) | (right >= width) | (bottom >= height)
+        table = pd.DataFrame(dict(zip(BOX, (left, top, right - left, bottom - top), strict=True)))
+        extra = {name: own[name] for name in ("label",) if name in own and own[name].notna().any()}
+        tables.append(table.assign(score=own["score"], reason=None, touching=touching, at_border=border, **extra))
+    return tables
 
 
 def _kind(file: Path, kind: str) -> str:

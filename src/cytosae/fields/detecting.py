@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,4 +41,4 @@ def _divided(length: int, core: int) -> list[tuple[int, int]]:
         return [(0, length)]
     count = -(-length // core)
     edges = [round(length * k / count) for k in range(count + 1)]
-    return list(zip(edges[:-1], edges[1:], strict=True))
+    return list(pairwise(edges))

@@ -28,7 +28,7 @@ def scales_of_fields(fields: pd.DataFrame, option: float, rulers: list[pd.DataFr
     CytosaeError
         An ``mpp`` that is no positive number; no field has a scale.
     """
-    rows = []
+    rows: list[tuple[float | str | None, ...]] = []
     for number in range(len(fields)):
         stated = option or (_stated(fields, number) if "mpp" in fields else None)
         if stated:
@@ -41,7 +41,7 @@ def scales_of_fields(fields: pd.DataFrame, option: float, rulers: list[pd.DataFr
         )
     table = pd.DataFrame(rows, columns=["mpp", "mpp_low", "mpp_high", "mpp_from"])
     measured = table["mpp_from"] == "red cells"
-    for number in np.flatnonzero(table["mpp"].isna()):
+    for number in np.flatnonzero(table["mpp"].isna()).tolist():
         same = measured & (fields["dataset"] == fields["dataset"][number]).to_numpy()
         others = table[same if same.any() else measured]
         if len(others):

@@ -33,7 +33,7 @@ from cytosae.cells.images import read_bytes
 from cytosae.console import progress, say
 from cytosae.engines import Engine, LocalEngine, Tick, Work
 from cytosae.errors import CytosaeError
-from cytosae.fields.boxes import read_boxes
+from cytosae.fields.boxes import as_found, read_boxes
 from cytosae.fields.cutting import cut_out
 from cytosae.fields.detecting import find_in_tiles
 from cytosae.fields.scales import scales_of_fields
@@ -106,10 +106,8 @@ def find_cells_of_fields(
         )
         scales = scales_of_fields(fields, config.mpp, rulers)
         tasks = [float(mpp) if np.isfinite(mpp) else None for mpp in scales["mpp"]]
-        if given is None:
-            found = _made(engine, _Finder(pieces, config), fields, "found", tasks)
-        else:
-            found = _given(fields, given)
+        finder = _Finder(pieces, config)
+        found = _made(engine, finder, fields, "found", tasks) if given is None else as_found(fields, given)
         cells, rejected = _tables(fields, scales, found, listing.rejected, config)
         if cells.empty:
             raise CytosaeError(
@@ -248,25 +246,6 @@ def _cut(engine: Engine, fields: pd.DataFrame, cells: pd.DataFrame, folder: Path
     return len(missing)
 
 
-def _given(fields: pd.DataFrame, boxes: pd.DataFrame) -> list[pd.DataFrame]:
-    """Boxes of another detector, as if they had been found."""
-    tables = []
-    for field, width, height in zip(fields["cell_id"], fields["width"], fields["height"], strict=True):
-        own = boxes[boxes["field"] == field].reset_index(drop=True)
-        x, y, w, h = (own[name].to_numpy(np.int64) for name in BOX)
-        left, top = np.clip(x, 0, width - 1), np.clip(y, 0, height - 1)
-        right, bottom = np.clip(x + w, left + 1, width), np.clip(y + h, top + 1, height)
-        touching = [
-            bool(((left[k] <= right) & (left <= right[k]) & (top[k] <= bottom) & (top <= bottom[k])).sum() > 1)
-            for k in range(len(own))
-        ]
-        border = (left <= 0) | (top <= 0) | (right >= width) | (bottom >= height)
-        table = pd.DataFrame(dict(zip(BOX, (left, top, right - left, bottom - top), strict=True)))
-        extra = {name: own[name] for name in ("label",) if name in own and own[name].notna().any()}
-        tables.append(table.assign(score=own["score"], reason=None, touching=touching, at_border=border, **extra))
-    return tables
-
-
 def _tables(
     fields: pd.DataFrame,
     scales: pd.DataFrame,
@@ -284,7 +263,7 @@ def _tables(
             why = "no scale: no `mpp`, and too few red cells in this and all other fields"
             rejected.append(pd.DataFrame([{"field": field, "reason": why}]))
             continue
-        own = own.assign(field=field, **{name: scale[name] for name in scales})
+        own = own.assign(field=field, **{str(name): scale[str(name)] for name in scales})
         no_cell = own["reason"].notna().to_numpy(dtype=bool)
         rejected.append(own.loc[no_cell, ["field", *BOX, "reason", "score"]])
         kept = own[~no_cell].reset_index(drop=True)
@@ -303,7 +282,9 @@ def _tables(
     order = ["cell_id", "path", *(name for name in carried if name in table), *COLUMNS]
     table = table[[*dict.fromkeys([*order, *(["label"] if "label" in table else [])])]] if cells else table
     no_field = unreadable[["cell_id", "reason"]].rename(columns={"cell_id": "field"})
-    left_out = pd.concat([*rejected, no_field], ignore_index=True).reindex(columns=["field", *BOX, "reason", "score"])
+    left_out = pd.concat(
+        [part for part in (*rejected, no_field) if len(part)] or [no_field], ignore_index=True
+    ).reindex(columns=["field", *BOX, "reason", "score"])
     left_out[list(BOX)] = left_out[list(BOX)].astype("Int64")
     return table.drop_duplicates("cell_id").reset_index(drop=True), left_out
 

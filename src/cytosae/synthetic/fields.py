@@ -119,11 +119,11 @@ def render_field(
     ):
         for _ in range(rng.poisson(density * unit)):
             apart = _CELL * um + {"smudge_cell": 7.0, "platelet": 2.0}.get(kind, -3.0) * um
-            place = _free_place(spec, rng, places, apart)
-            if place is not None:
-                objects.append(_paint_cell(scene, kind, place))
+            free = _free_place(spec, rng, places, apart)
+            if free is not None:
+                objects.append(_paint_cell(scene, kind, free))
                 if kind == "smudge_cell":
-                    places.append(place)
+                    places.append(free)
     pixels = photograph(scene, laboratory)
     return DrawnField(pixels, 1 / um, tuple(one for one in objects if one.inside > 0))
 
