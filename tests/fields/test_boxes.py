@@ -31,13 +31,13 @@ def written(folder: Path, kind: str) -> Path:
     for name, own in BOXES.items():
         stem = Path(name).stem
         if kind == "voc":
-            marks = [
+            objects = [
                 f"<object><name>blast</name><bndbox><xmin>{x + 1}</xmin><ymin>{y + 1}</ymin><xmax>{x + w}</xmax>"
                 f"<ymax>{y + h}</ymax></bndbox></object>"
                 for x, y, w, h in own
             ]
             (folder / f"{stem}.xml").write_text(
-                f"<annotation><filename>{stem}.png</filename>{''.join(marks)}</annotation>"
+                f"<annotation><filename>{stem}.png</filename>{''.join(objects)}</annotation>"
             )
         elif kind == "yolo":
             lines = [f"0 {(x + w / 2) / 200} {(y + h / 2) / 100} {w / 200} {h / 100} 0.5" for x, y, w, h in own]
