@@ -19,6 +19,7 @@ from cytosae.settings import (
     StoreConfig,
     TrainConfig,
     from_stored,
+    readable,
     to_stored,
 )
 from cytosae.tokens.store import read_manifest
@@ -87,7 +88,7 @@ def read_settings(study: Path) -> StudySettings:
 def described(settings: StudySettings) -> str:
     """The remembered settings that are not the program's defaults, for people."""
     changed = [
-        f"{name} {value}"
+        f"{name} {readable(config, name, value)}"
         for config, values in settings.configs.items()
         for name, value in values.items()
         if value != getattr(config(), name)

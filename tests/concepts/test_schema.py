@@ -24,7 +24,15 @@ from support.paths import ROOT
 FORMATS = ROOT / "docs" / "formats.md"
 PLACES = ("layers", "obs", "var", "obsm", "varm", "uns")
 MEASURED = {*(m.name for m in MEASUREMENTS), SEGMENTED, FLAGS}
-LATER = {schema.ANNOTATION, schema.VERDICT, schema.NAMES, schema.TAUGHT, *MEASURED}
+LATER = {
+    schema.ANNOTATION,
+    schema.VERDICT,
+    schema.NAMES,
+    schema.TAUGHT,
+    schema.REPRODUCIBILITY,
+    schema.DESCRIPTION,
+    *MEASURED,
+}
 
 
 def rows(entries: tuple[Entry, ...]) -> list[str]:

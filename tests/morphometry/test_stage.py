@@ -47,7 +47,11 @@ def test_measurements_have_a_row_per_cell_and_are_made_once(listing: Path, tmp_p
     assert [*table.columns] == [*(m.name for m in MEASUREMENTS), "segmented_by", "segmentation_flags"]
     assert table.index.tolist() == read_cells(listing)["cell_id"].tolist()
     assert table["cell_area_um2"].notna().sum() == 3
-    assert read_places(tmp_path / "m", [*table.index, "nobody"]).shape == (7, 64, 64)
+    places, looks = read_places(tmp_path / "m", [*table.index, "nobody"])
+    assert places.shape == (7, 64, 64)
+    assert looks.shape == (7, 4, 16, 16)
+    assert looks[:6].any(axis=(1, 2, 3)).all()
+    assert not looks[6].any()
     before = (tmp_path / "m" / "measurements.parquet").stat().st_mtime_ns
     assert "up to date" in cytosae("measure", listing, "-o", tmp_path / "m").stderr
     assert (tmp_path / "m" / "measurements.parquet").stat().st_mtime_ns == before

@@ -7,6 +7,7 @@ from .outcomes import predict_outcome
 from .outlines import export_outlines
 from .patient_page import show_patient
 from .prediction import predict_patients
+from .refinement import refine_study
 from .suggestion import suggest
 from .teaching import teach
 from .viewing import Viewer, saved_backbone, study_store, study_tokens
@@ -22,6 +23,7 @@ __all__ = [
     "label_cells",
     "predict_outcome",
     "predict_patients",
+    "refine_study",
     "saved_backbone",
     "show_concept",
     "show_patient",

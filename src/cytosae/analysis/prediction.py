@@ -38,7 +38,7 @@ from cytosae.concepts.quality.resampling import group_codes
 from cytosae.console import say
 from cytosae.errors import CytosaeError
 from cytosae.settings import ImageConfig, PredictConfig, to_stored
-from cytosae.study import look_at, rendered
+from cytosae.study import check_wish, look_at, rendered
 from cytosae.tokens import LiveTokens, store_layout
 
 TABLE, RESULT, STRONGEST, CELLS = "predictions.csv", "prediction.json", "strongest_cells.csv", "cells.parquet"
@@ -92,6 +92,7 @@ def predict_patients(
     config = config or PredictConfig()
     names = [TABLE, RESULT, STRONGEST, CELLS, rejected_path(Path(CELLS)).name]
     refuse_strangers(folder, "prediction", names)
+    check_wish(source)
     frozen = open_frozen_study(study)
     backbone = saved_backbone(study, device, weights)
     layout = store_layout(backbone.info, study_store(study))

@@ -45,6 +45,7 @@ from cytosae.artefacts.ownership import (
     refuse_strangers,
     remove_outdated,
 )
+from cytosae.artefacts.spreadsheets import bare, guarded
 
 __all__ = [
     "ANNOTATIONS",
@@ -59,11 +60,13 @@ __all__ = [
     "WEIGHTS",
     "FileRecord",
     "Manifest",
+    "bare",
     "changes",
     "claim",
     "digest",
     "disk_errors",
     "foreign",
+    "guarded",
     "make_folder",
     "outdated",
     "own_files",

@@ -25,6 +25,7 @@ COMMANDS = {
     "concepts": "encode",
     "cohort": "barcodes",
     "taught": "teach",
+    "descriptions": "describe",
     "quality": "evaluate",
     "classification": "classify",
     "outcome": "classify",

@@ -12,6 +12,7 @@ from cytosae.cli.labels import labels_app
 from cytosae.cli.measuring import measuring_app
 from cytosae.cli.options import Commands
 from cytosae.cli.patients import patients_app
+from cytosae.cli.refining import refining_app
 from cytosae.cli.reproduce import reproduce_app
 from cytosae.cli.stages import stages_app
 from cytosae.cli.studies import studies_app
@@ -37,6 +38,7 @@ app.add_typer(fields_app)
 app.add_typer(measuring_app)
 app.add_typer(concepts_app)
 app.add_typer(teaching_app)
+app.add_typer(refining_app)
 app.add_typer(patients_app)
 app.add_typer(labels_app)
 app.add_typer(studies_app)

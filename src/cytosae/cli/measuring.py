@@ -1,4 +1,4 @@
-"""``cytosae measure``: segmentation and morphometry of every cell."""
+"""``cytosae measure`` and ``describe``: segmentation and morphometry of cells; what concepts show."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import typer
 
 from cytosae.cli.answers import Json, answer
 from cytosae.cli.options import Commands, with_settings
-from cytosae.settings import EngineConfig
+from cytosae.settings import DescribeConfig, EngineConfig
 
 measuring_app = Commands()
 
@@ -44,3 +44,23 @@ def measure(
     if study is not None:
         figures |= join_measurements(study)
     answer({**figures, "folder": f"{folder}"}, as_json)
+
+
+@measuring_app.command()
+@with_settings
+def describe(
+    study: Annotated[Path, typer.Argument(help="Folder of a study whose cells are measured.")],
+    settings: DescribeConfig,
+    attributes: Annotated[
+        Path | None, typer.Option("--attributes", help="Table of expert attributes of single cells, a column each.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Describe every concept in a sentence made of facts: place, looks, measurements, cell type, expert attribute.
+
+    Each fact has its null and is tested on cells on which it was not chosen; where none passes, nothing is known. Leaves
+    descriptions/ and a column of var.
+    """
+    from cytosae.concepts import describe_concepts
+
+    answer(describe_concepts(study, settings, attributes=attributes), as_json)

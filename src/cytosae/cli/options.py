@@ -14,7 +14,7 @@ from typer.models import CommandFunctionType
 
 from cytosae.console import say
 from cytosae.errors import CytosaeError
-from cytosae.settings import PRESETS, TrainConfig, stored_names
+from cytosae.settings import PRESETS, TrainConfig, readable, stored_names
 from cytosae.storage import StoredPath, resolve_path
 
 Source = Annotated[
@@ -118,12 +118,21 @@ def with_settings(
             if settings is not TrainConfig or not preset_given:
                 values |= {key: value for key, value in known.get(settings, {}).items() if key in left_out}
             given[name] = settings(**values)
+            if isinstance(given[name], TrainConfig) and "images" not in left_out:
+                _say_rounded(given[name])
         return command(**given)
 
     del wrapped.__wrapped__  # or inspect would look through to the original
     wrapped.__signature__ = inspect.Signature(plain + expanded)  # type: ignore[attr-defined]
     wrapped.__annotations__ = {parameter.name: parameter.annotation for parameter in plain + expanded}
     return wrapped
+
+
+def _say_rounded(config: TrainConfig) -> None:
+    """Say how many images a training sees where those that were asked for are no whole batches."""
+    seen = config.steps * config.batch_images
+    if seen != config.images:
+        say(f"--images {config.images}: rounded up to {seen}, whole batches of {config.batch_images} images")
 
 
 def study_settings(given: Mapping[str, Any]) -> Mapping[type, Mapping[str, Any]]:
@@ -144,12 +153,16 @@ def _options(settings: type, training: TrainConfig) -> list[inspect.Parameter]:
             text += f" ({', '.join(choices)})"
         flag = _flag(spec.name)
         names = (f"{flag}/--no-{flag[2:]}",) if hints[spec.name] is bool else (flag,)
-        option = typer.Option(*names, help=text, rich_help_panel=panel)
+        default = getattr(training, spec.name) if settings is TrainConfig else spec.default
+        shown = readable(settings, spec.name, default)
+        option = typer.Option(
+            *names, help=text, rich_help_panel=panel, show_default=True if shown == str(default) else shown
+        )
         parameters.append(
             inspect.Parameter(
                 spec.name,
                 inspect.Parameter.KEYWORD_ONLY,
-                default=getattr(training, spec.name) if settings is TrainConfig else spec.default,
+                default=default,
                 annotation=Annotated[hints[spec.name], option],
             )
         )

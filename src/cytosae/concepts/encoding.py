@@ -132,7 +132,16 @@ def encode(
         source.verify()
         (folder / MANIFEST).unlink(missing_ok=True)
         _encode_ranges(encoder, ranges, config.threshold, ranges.missing(source.n_cells), engine)
-        return _finish(encoder, ranges, config, inputs, folder, engine, taught)
+        return _finish(encoder, ranges, config, inputs, folder, engine, taught, _shares(sae))
+
+
+def _shares(sae: SAE) -> NDArray[np.float64] | None:
+    """Share of the other trainings in which each latent of a pooled dictionary is found again; NaN for taught ones."""
+    own = sae.untaught if isinstance(sae, TaughtSAE) else sae
+    found = (own.metadata.get("pooled") or {}).get("share")
+    if found is None or len(found) != own.n_latents:
+        return None
+    return np.append(np.asarray(found, np.float64), np.full(sae.n_latents - own.n_latents, np.nan))
 
 
 def _encode_partition(
@@ -176,6 +185,7 @@ def _finish(
     folder: Path,
     engine: Engine,
     taught: Taught | None,
+    shares: NDArray[np.float64] | None,
 ) -> dict[str, Any]:
     """From ranges of cells to the files of every data set."""
     source = encoder.source
@@ -190,6 +200,8 @@ def _finish(
         cell_table = CellTable.from_cells(cells)
         statistics = _reduced(ranges, rows, cell_table, config, engine, dataset)
         var, summary[dataset] = _latent_table(statistics, cell_table, encoder, config, taught_names)
+        if shares is not None:
+            var[schema.REPRODUCIBILITY] = shares
         var[schema.POSITION] = position_shares(encoder, rows, config.draw_seed)
         kinds = statistics.references.kinds()
         about = _about(source, config, inputs, dataset)
@@ -260,6 +272,7 @@ def _latent_table(
             "is_concept": reasons.isna(),
             schema.WHY_NOT: reasons,
             schema.CONCENTRATION: concentrated,
+            schema.SHOWN: counts.shown,
         },
         index=pd.Index([str(latent) for latent in range(len(mean))], name="latent"),
     )

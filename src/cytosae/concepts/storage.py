@@ -266,6 +266,12 @@ def concept_files(folder: Path, dataset: str) -> tuple[Path, Path]:
     return folder / f"{name}.h5ad", folder / f"{name}.maps.safetensors"
 
 
+def read_cell_rows(folder: Path, dataset: str, rows: ArrayLike) -> tuple[sp.csr_matrix, sp.csr_matrix]:
+    """`read_rows` of a data set."""
+    with _open(folder, dataset) as file:
+        return read_rows(file, rows)
+
+
 @contextmanager
 def _open(folder: Path, dataset: str) -> Iterator[h5py.File]:
     path = folder / f"{_files(folder)[dataset]}.h5ad"

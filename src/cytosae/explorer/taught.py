@@ -118,7 +118,7 @@ class TaughtConcepts:
     def described(self, marks: Sequence[PlacedMark]) -> s.LearnedConcept:
         """The same, for people."""
         learned = self.learned(marks)
-        enough, hint = how_sure(learned.auroc)
+        enough, hint = how_sure(learned.auroc, learned.threshold)
         ground = self._ground()
         return s.LearnedConcept(
             concept=learned.concept,
@@ -129,6 +129,7 @@ class TaughtConcepts:
             held_out_by=learned.held_out_by,
             found=learned.threshold.found,
             random=learned.threshold.random,
+            threshold_warning=learned.threshold.warning,
             random_cells=len(ground.learner.background.rows),
             nearest=[s.NearLatent(latent=latent, correlation=value) for latent, value in learned.nearest],
             strongest=[ground.scored(row, value) for row, value in learned.strongest],

@@ -33,7 +33,7 @@ from cytosae.console import progress, say
 from cytosae.engines import Engine, LocalEngine, Tick, Work
 from cytosae.errors import CytosaeError
 from cytosae.morphometry.measuring import measure_cell
-from cytosae.morphometry.places import EDGE, place_map
+from cytosae.morphometry.places import EDGE, LOOK_EDGE, LOOKS, look_map, place_map
 from cytosae.segmentation import find_cell, read_tissues
 from cytosae.segmentation.registry import FLAGS, MEASUREMENTS, SEGMENTED
 from cytosae.storage import resolve_path
@@ -45,7 +45,7 @@ MPP = "mpp"
 """Column of the listing with micrometres per pixel."""
 _RANGES, _RANGE = "cytosae-pieces", 256
 _RANGE_FILE, _INPUTS = re.compile(r"part-\d{8,}\.parquet"), re.compile(r"[0-9a-f]{16}")
-_PLACE = "places"
+_PLACE, _LOOK = "places", "looks"
 
 
 def measure_inputs(cells: pd.DataFrame) -> dict[str, str]:
@@ -99,7 +99,10 @@ def measure_cells(cells: pd.DataFrame, folder: Path, *, engine: Engine | None = 
             for _ in engine.map(_Maker(ranges), units, bar.advance):
                 pass
         table = pa.concat_tables([pq.read_table(_file(ranges, start)) for start in starts])
-        for name, columns in ((TABLE, table.drop_columns([_PLACE])), (PLACE_TABLE, table.select(["cell_id", _PLACE]))):
+        for name, columns in (
+            (TABLE, table.drop_columns([_PLACE, _LOOK])),
+            (PLACE_TABLE, table.select(["cell_id", _PLACE, _LOOK])),
+        ):
             with whole_file(folder / name) as temporary:
                 pq.write_table(columns, temporary, compression="zstd", write_page_checksum=True)
     summary = _summary(read_table(folder))
@@ -138,7 +141,7 @@ def _measured(cells: pd.DataFrame, tick: Tick) -> pd.DataFrame:
         values: dict[str, Any] = {"cell_id": str(cell), **measure_cell(found, mpp)}
         values[SEGMENTED] = "colour" if tissues is None else "mask"
         values[FLAGS] = "|".join(found.flags)
-        values[_PLACE] = place_map(found).tobytes()
+        values[_PLACE], values[_LOOK] = place_map(found).tobytes(), look_map(found).tobytes()
         rows.append(values)
         tick(1)
     return pd.DataFrame(rows).astype({m.name: np.float32 for m in MEASUREMENTS})
@@ -200,14 +203,20 @@ def read_measurements(folder: Path) -> pd.DataFrame:
     return read_table(folder)
 
 
-def read_places(folder: Path, cells: Iterable[str]) -> NDArray[np.uint8]:
-    """Maps of places ``(n_cells, EDGE, EDGE)`` of some cells, by ``cell_id``; all background where one was not measured."""
+def read_places(folder: Path, cells: Iterable[str]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Maps of places ``(n_cells, EDGE, EDGE)`` and of looks ``(n_cells, len(LOOKS), LOOK_EDGE, LOOK_EDGE)`` of some cells.
+
+    Cells are named by ``cell_id``; one that was not measured has zeros.
+    """
     _finished(folder)
-    table = pd.read_parquet(folder / PLACE_TABLE).set_index("cell_id")[_PLACE]
-    wanted = table.reindex([*cells])
-    nothing = bytes(EDGE * EDGE)
-    raw = b"".join(nothing if not isinstance(one, bytes) else one for one in wanted)
-    return np.frombuffer(raw, np.uint8).reshape(len(wanted), EDGE, EDGE)
+    wanted = pd.read_parquet(folder / PLACE_TABLE).set_index("cell_id").reindex([*cells])
+    shapes = {_PLACE: (EDGE, EDGE), _LOOK: (len(LOOKS), LOOK_EDGE, LOOK_EDGE)}
+    maps = []
+    for name, shape in shapes.items():
+        nothing = bytes(int(np.prod(shape)))
+        raw = b"".join(one if isinstance(one, bytes) else nothing for one in wanted[name])
+        maps.append(np.frombuffer(raw, np.uint8).reshape(len(wanted), *shape))
+    return maps[0], maps[1]
 
 
 def _finished(folder: Path) -> Manifest:

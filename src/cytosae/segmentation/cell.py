@@ -145,7 +145,7 @@ def find_cell(
         nucleus = _enlarged(inner, size) & cell
         if nucleus.any() and (eta < _INDISTINCT or agreement < _AGREEMENT):
             flags.append("indistinct nucleus")
-    others = (np.zeros_like(empty) if guess is None else guess.others) & ~little
+    others = (np.zeros_like(empty) if guess is None else guess.others | guess.nucleus) & ~little
     red = find_red_cells(empty, little | others, 1 / factor)
     return FoundCell(nucleus, cell, optics, empty, others, red, (*_doubts(nucleus, cell, red), *flags))
 

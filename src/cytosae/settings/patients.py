@@ -60,7 +60,11 @@ class ClassifyConfig:
         "also fit multiple-instance models: attention and a transformer on the concept counts of the cells and, with "
         "--tokens, a transformer on CLS tokens",
     )
-    short: bool = setting(False, "also fit a short model, an elastic net on few concepts, near-duplicates counted once")
+    short: bool = setting(
+        False,
+        "also fit a short model, an elastic net on few concepts, near-duplicates counted once, and what models of 1 to "
+        "60 concepts predict",
+    )
     step: float = setting(
         0.5, "distance of the thresholds, log10 of mean activation, from -6 to 0 (Fig. 4A)", minimum=0.05
     )

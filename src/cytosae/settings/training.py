@@ -76,13 +76,17 @@ class TrainConfig:
         "of Adam, after warm-up (sec. 2); 0: 1e-3 for 1,536 latents and batches of 16 x 257 tokens, falling with the root "
         "of the latents and rising with the root of the tokens, at most 2e-3",
         minimum=0,
+        automatic=0,
     )
     warmup_steps: int = setting(500, "steps in which the learning rate rises linearly (sec. 2)", minimum=0)
     decay: float = setting(
         0.0, "share of the steps, the last, in which the learning rate falls linearly towards 0", minimum=0, maximum=1
     )
     images: int = setting(
-        1_000_000, "images seen in all, over many passes (release); 0: twice all cells, at least 16,000", minimum=0
+        1_000_000,
+        "images seen in all, over many passes (release), rounded up to whole batches; 0: twice all cells, at least 16,000",
+        minimum=0,
+        automatic=0,
     )
     batch_images: int = setting(64, "whole images in a batch (release)", minimum=1)
     centring: str = setting(

@@ -14,7 +14,6 @@ from cytosae.cells import difference, metadata_digest, pixels_digest
 from cytosae.cohort import BARCODES, COHORT, make_barcodes
 from cytosae.concepts import check_fit, encode, encode_inputs
 from cytosae.concepts.cell_ranges import remove_ranges
-from cytosae.console import say
 from cytosae.engines import open_engine
 from cytosae.sae import SAE, import_sae, recorded, train, train_seeds, training_inputs
 from cytosae.sae.taught import Taught, with_taught
@@ -29,7 +28,7 @@ from cytosae.settings import (
     to_stored,
 )
 from cytosae.study.backbone import backbone_for
-from cytosae.study.stage import Stage, with_reason
+from cytosae.study.stage import NOT_MADE, Stage, say_due, with_reason
 from cytosae.tokens import Layout, TokenSource, TokenStore, embed, store_layout
 from cytosae.tokens.store import read_manifest
 
@@ -50,7 +49,7 @@ def update_tokens(
     The backbone is loaded only where there is something to make; replicas of the engine load it by its settings.
     """
     reason = tokens_stale(folder, cells, layout)
-    say(f"tokens: {reason or 'up to date'}")
+    say_due("tokens", reason)
     if reason is None:
         remove_left_behind(folder)
         return with_reason({"cells": len(cells)}, None)
@@ -65,7 +64,7 @@ def tokens_stale(folder: Path, cells: pd.DataFrame, layout: Layout) -> str | Non
     """Why a store does not hold the tokens of these cells in this layout; None if it does."""
     manifest = read_manifest(folder)
     if manifest is None:
-        return "not made yet"
+        return NOT_MADE
     before, _, complete = manifest
     if not complete:
         return "not finished"

@@ -21,7 +21,7 @@ from cytosae.console import say
 from cytosae.locks import locked
 from cytosae.remembered import FILE as SETTINGS
 from cytosae.remembered import write_settings
-from cytosae.sae.checkpoint import CHECKPOINT
+from cytosae.sae.former import TrainedWork
 from cytosae.settings import TrainConfig, to_stored
 from cytosae.study import stages
 from cytosae.study.backbone import backbone_for, load_backbone
@@ -188,10 +188,11 @@ class Study:
         say(f"run: {described(cells, str(layout.backbone['name']))}")
         known = read_manifest(self.folder / "tokens")
         embedded = sum(shard.stop - shard.start for shard in known[1]) if known else 0
-        begun = (self.folder / "sae" / CHECKPOINT).exists()  # how long the rest takes, its progress tells
-        config = None if self.given or begun else self._training_config(len(cells))
+        begun = TrainedWork.load(self.folder / "sae")
+        config = None if self.given else self._training_config(len(cells))
         device = torch.device(choose_device(self.config.backbone.device))
-        expected = forecast(len(cells) - embedded, lambda: self.backbone, layout, device, config)
+        done = begun.steps if begun else 0
+        expected = forecast(len(cells) - embedded, lambda: self.backbone, layout, device, config, done)
         if expected is not None:
             say(f"run: {expected}")
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from cytosae.artefacts import bare, guarded
 from cytosae.cells.text_encoding import decoded
 from cytosae.errors import CytosaeError
 from cytosae.explorer.annotations.stored import Stored, StoredAnnotation, StoredItem, StoredWorklist
@@ -23,7 +24,6 @@ COLUMNS = (
 """Of a row; the terms of each vocabulary have a column, joined by semicolons."""
 _NEEDED = ("dataset", "latent", "rater")
 _COLUMNS = ("worklist", *_NEEDED, "verdict", "name", "comment", "specific_for", "version", "created", "updated")
-_RISKY = ("=", "+", "-", "@", "\t", "\r", "'")
 
 
 def to_csv(everything: Stored) -> str:
@@ -126,13 +126,3 @@ def _worklist(uid: str, rows: Sequence[dict[str, str]], annotations: Sequence[St
         source="table",
         items=[StoredItem(dataset=dataset, latent=latent) for dataset, latent in items],
     )
-
-
-def guarded(value: Any) -> Any:
-    """Text that a spreadsheet would take for a formula gets an apostrophe before it; `bare` takes it away again."""
-    return f"'{value}" if isinstance(value, str) and value.startswith(_RISKY) else value
-
-
-def bare(value: str) -> str:
-    """Text without the apostrophe that `guarded` put before it."""
-    return value[1:] if value[:1] == "'" and value[1:].startswith(_RISKY) else value
