@@ -17,6 +17,7 @@ STAGES = (
     "segmentation",
     "cells",
     "morphometry",
+    "fields",
     "harmonise",
     "backbones",
     "tokens",

@@ -5,6 +5,7 @@ from .evaluation import compare_counts, evaluate
 from .labelling import label_cells
 from .laboratories import compare_laboratories
 from .outcomes import predict_outcome
+from .outlines import export_outlines
 from .patient_page import show_patient
 from .prediction import predict_patients
 from .refinement import refine_study
@@ -22,6 +23,7 @@ __all__ = [
     "compare_groups",
     "compare_laboratories",
     "evaluate",
+    "export_outlines",
     "further_tokens",
     "label_cells",
     "predict_outcome",

@@ -7,6 +7,7 @@ from cytosae.cli.backbones import backbones_app
 from cytosae.cli.concepts import concepts_app
 from cytosae.cli.datasets import datasets_app
 from cytosae.cli.exchange import exchange_app
+from cytosae.cli.fields import fields_app
 from cytosae.cli.labels import labels_app
 from cytosae.cli.laboratories import laboratories_app
 from cytosae.cli.measuring import measuring_app
@@ -36,6 +37,7 @@ app = Commands(
 
 app.add_typer(starting_app)
 app.add_typer(stages_app)
+app.add_typer(fields_app)
 app.add_typer(measuring_app)
 app.add_typer(concepts_app)
 app.add_typer(teaching_app)

@@ -127,8 +127,7 @@ def find_cell(
     factor = min(1.0, EDGE / max(size))
     small = _resized(pixels, factor)
     optics = measure_optics(small)
-    thickness = ndimage.gaussian_filter(optics.density.mean(axis=2), 1)
-    empty = thickness < max(_LEAST, _NOISE * optics.noise)
+    empty = empty_places(optics)
     middle = ((size[0] - 1) / 2, (size[1] - 1) / 2) if centre is None else centre
     guess = guess_nucleus(optics.stain, empty, (middle[0] * factor, middle[1] * factor))
     none = np.zeros(size, bool)
@@ -140,7 +139,7 @@ def find_cell(
         red = find_red_cells(empty, np.zeros_like(empty), 1 / factor)
         return FoundCell(none, none, optics, empty, np.zeros_like(empty), red, ("no nucleus", *flags))
     else:
-        little = _outline(optics, guess, empty)
+        little = outline(optics, guess, empty)
         inner, eta, agreement = nucleus_within(optics.stain, little)
         cell = _enlarged(little, size)
         nucleus = _enlarged(inner, size) & cell
@@ -156,7 +155,13 @@ def read_tissues(mask: Image.Image, size: tuple[int, int]) -> NDArray[np.uint8]:
     return np.asarray(mask.convert("L").resize(size[::-1], Image.Resampling.NEAREST))
 
 
-def _outline(optics: Optics, guess: Guess, empty: Mask) -> Mask:
+def empty_places(optics: Optics) -> Mask:
+    """Where an image is background."""
+    thickness = ndimage.gaussian_filter(optics.density.mean(axis=2), 1)
+    return np.asarray(thickness < max(_LEAST, _NOISE * optics.noise))
+
+
+def outline(optics: Optics, guess: Guess, empty: Mask) -> Mask:
     """The cell around a nucleus."""
     nucleus = guess.nucleus
     evidence = inside_evidence(optics.stain, nucleus, guess.others, empty)

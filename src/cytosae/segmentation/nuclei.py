@@ -59,7 +59,7 @@ def guess_nucleus(stain: NDArray[np.float64], background: Mask, centre: tuple[fl
     centre
         Row and column.
     """
-    blueness = ndimage.gaussian_filter(stain @ _OVERALL, 1)
+    blueness = nuclear_stain(stain)
     dark = ndimage.binary_opening(blueness > _upper_of_three(blueness))
     labels, n_labels = ndimage.label(dark)
     areas = np.bincount(labels.ravel())
@@ -79,6 +79,16 @@ def guess_nucleus(stain: NDArray[np.float64], background: Mask, centre: tuple[fl
     candidates = [int(k) for k in np.flatnonzero(large) if k != main and (edge[main] or not edge[k])]
     nucleus = _with_lobes(labels, main, candidates, background)
     return Guess(nucleus, large[labels] & ~nucleus)
+
+
+def nuclear_stain(stain: NDArray[np.float64], smoothing: float = 1.0) -> Plane:
+    """How much more a pixel is stained like a nucleus than like a red cell, ``(height, width)``; smoothing in pixels."""
+    return np.asarray(ndimage.gaussian_filter(stain @ _OVERALL, smoothing))
+
+
+def chromatin_stain(stain: NDArray[np.float64], smoothing: float) -> Plane:
+    """The same for a nucleus against cytoplasm, also a deep blue one, and red cells."""
+    return np.asarray(ndimage.gaussian_filter(stain @ _WITHIN, smoothing))
 
 
 def _upper_of_three(values: Plane) -> float:

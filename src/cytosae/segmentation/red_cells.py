@@ -36,7 +36,9 @@ class RedCells:
         return RED_CELL_DIAMETER / self.diameter
 
 
-def find_red_cells(background: NDArray[np.bool_], apart: NDArray[np.bool_], scale: float = 1.0) -> RedCells:
+def find_red_cells(
+    background: NDArray[np.bool_], apart: NDArray[np.bool_], scale: float = 1.0, smallest: float | None = None
+) -> RedCells:
     """Count whole red cells and measure them.
 
     What is neither background nor part of a nucleated cell or a platelet is cut where it narrows (watershed of the distance
@@ -50,6 +52,8 @@ def find_red_cells(background: NDArray[np.bool_], apart: NDArray[np.bool_], scal
         Nucleated cells, nuclei and platelets.
     scale
         Pixels of the image in one of these.
+    smallest
+        Least area of a red cell in these pixels; a share of the image if None.
 
     Examples
     --------
@@ -67,9 +71,10 @@ def find_red_cells(background: NDArray[np.bool_], apart: NDArray[np.bool_], scal
     inner = np.zeros_like(parts, dtype=bool)
     inner[1:-1, 1:-1] = True
     cut = set(np.unique(parts[~inner]).tolist())
+    least = _SMALLEST * parts.size if smallest is None else smallest
     diameters = []
     for part in measure.regionprops(parts):
-        if part.label in cut or part.area < _SMALLEST * parts.size:
+        if part.label in cut or part.area < least:
             continue
         if part.eccentricity < 0.75 and part.solidity > 0.9:
             diameters.append(float(part.equivalent_diameter_area) * scale)

@@ -2,6 +2,7 @@
 
 from cytosae.settings.concepts import CONCEPT_THRESHOLD, POSITION_SHARE, DescribeConfig, EncodeConfig, EvaluateConfig
 from cytosae.settings.declaration import SEED, SHORT_SEED, from_stored, readable, stored_names, to_stored
+from cytosae.settings.fields import FieldConfig
 from cytosae.settings.patients import (
     CHOOSE,
     BarcodeConfig,
@@ -43,6 +44,7 @@ __all__ = [
     "EncodeConfig",
     "EngineConfig",
     "EvaluateConfig",
+    "FieldConfig",
     "HarmoniseConfig",
     "ImageConfig",
     "LabelConfig",
