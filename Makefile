@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 PYTEST := OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help install test slow lint format page demo measure benchmark clean
+.PHONY: help install test slow lint format page docs demo measure benchmark clean
 
 help:  ## Show the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -40,6 +40,9 @@ format: install  ## Format the code
 page: install  ## Check and build the explorer's page; needs Node
 	$(BIN)/python frontend/openapi.py
 	cd frontend && { test node_modules/.package-lock.json -nt package-lock.json || npm ci; } && npm run page
+
+docs: install  ## Build the documentation site in build/site; a broken link is an error
+	$(BIN)/python -m mkdocs build --strict
 
 demo: install  ## A study of generated pictures, from images to the report, in demo-study/
 	$(BIN)/python -m demo

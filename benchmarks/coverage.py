@@ -2,7 +2,8 @@
 
 ``python -m benchmarks.coverage -o FOLDER`` draws barcodes of training patients and of as many new ones, with classes of
 several sizes and signals of several strengths; divides, chooses and fits as `cytosae classify` does; and counts how
-often the sets hold the class of new patients. A cohort is a line of ``FOLDER/coverage.jsonl``; what is there is not made
+often the sets hold the class of new patients, over all and by class; with ``--unlike`` the classes differ in how hard or how
+large they are. A cohort is a line of ``FOLDER/coverage.jsonl``; what is there is not made
 again. The intervals are over cohorts.
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 
@@ -36,16 +38,21 @@ from cytosae.settings import ClassifyConfig
 CLASSES, LATENTS, CELLS = 3, 300, 50
 SIZES, SIGNALS = (12, 18, 29), (1.08, 1.15, 1.25)
 """Training patients of each class; factor by which the ten latents of a class are raised."""
+UNLIKE = {"signals": ((18, 18, 18), (1.08, 1.15, 1.25)), "sizes": ((12, 18, 29), (1.15, 1.15, 1.15))}
+"""Cohorts whose classes differ, in how hard they are or in their patients: coverage of each class."""
 
 
-def drawn(per_class: int, signal: float, seed: int) -> ad.AnnData:
-    """Barcodes of training patients and, after them, of as many new ones."""
-    rng = np.random.default_rng([seed, per_class])
-    n = 2 * CLASSES * per_class
-    target = np.arange(n) % CLASSES
+def drawn(sizes: Sequence[int], signals: Sequence[float], seed: int) -> ad.AnnData:
+    """Barcodes of training patients and, after them, of as many new ones; sizes and signals of each class."""
+    rng = np.random.default_rng([seed, sizes[0], *(sizes[1:] if len(set(sizes)) > 1 else ())])
+    if len(set(sizes)) == 1:
+        target = np.arange(2 * sum(sizes)) % CLASSES
+    else:
+        target = np.concatenate([rng.permutation(np.repeat(np.arange(CLASSES), sizes)) for _ in range(2)])
+    n = len(target)
     share = np.broadcast_to(rng.uniform(0.05, 0.9, LATENTS), (n, LATENTS)).copy()
     for c in range(CLASSES):
-        share[target == c, 10 * c : 10 * c + 10] *= signal
+        share[target == c, 10 * c : 10 * c + 10] *= signals[c]
     own = np.clip(share * np.exp(rng.normal(0, 0.2, share.shape)), 0, 1)  # patients differ
     active = rng.binomial(CELLS, own)
     names = [f"P{i}" for i in range(n)]
@@ -85,9 +92,11 @@ def measured(data: ad.AnnData, seed: int, coverage: float) -> dict[str, dict[str
 
 def _figures(p: NDArray[np.float64], target: NDArray[np.int64], coverage: float) -> dict[str, float]:
     sets = p > error_rate(coverage)
+    inside = sets[np.arange(len(sets)), target]
     return {
-        "coverage": float(sets[np.arange(len(sets)), target].mean()),
+        "coverage": float(inside.mean()),
         "size": float(sets.sum(axis=1).mean()),
+        **{f"coverage of class {c}": float(inside[target == c].mean()) for c in range(CLASSES)},
     }
 
 
@@ -97,27 +106,39 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--cohorts", type=int, default=100, help="of each size and signal")
     parser.add_argument("--coverage", type=float, default=0.9)
+    parser.add_argument("--unlike", action="store_true", help="classes that differ in signal, or in size")
     given = parser.parse_args()
     given.output.mkdir(parents=True, exist_ok=True)
     path = given.output / "coverage.jsonl"
     done = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
     made = {(line["patients"], line["signal"], line["seed"], line["nominal"]) for line in done}
+    designs: dict[tuple[int | str, float | str], tuple[Sequence[int], Sequence[float]]] = {}
+    if given.unlike:
+        designs |= {("unlike", name): design for name, design in UNLIKE.items()}
+    else:
+        designs |= {
+            (size, signal): ((size,) * CLASSES, (signal,) * CLASSES) for size, signal in product(SIZES, SIGNALS)
+        }
     with path.open("a") as file, threadpool_limits(1):
-        for seed, per_class, signal in product(range(given.cohorts), SIZES, SIGNALS):
-            if (per_class, signal, seed, given.coverage) in made:
+        for seed, (patients, signal) in product(range(given.cohorts), list(designs)):
+            if (patients, signal, seed, given.coverage) in made:
                 continue
-            found = measured(drawn(per_class, signal, seed), seed, given.coverage)
-            line = {"patients": per_class, "signal": signal, "seed": seed, "nominal": given.coverage}
+            found = measured(drawn(*designs[patients, signal], seed), seed, given.coverage)
+            line = {"patients": patients, "signal": signal, "seed": seed, "nominal": given.coverage}
             done += [line | {"by": by, **figures} for by, figures in found.items()]
             for one in done[-len(found) :]:
                 print(json.dumps(one), file=file, flush=True)
-    table = pd.DataFrame(done)
+    table = pd.DataFrame(done).astype({"patients": str, "signal": str})
     for key, rows in table.groupby(["nominal", "by", "patients", "signal"]):
         estimate = Estimate.mean(rows["coverage"], 1000)
         print(
             *key, f"{estimate.value:.3f} ({estimate.low:.3f} to {estimate.high:.3f}), size {rows['size'].mean():.2f}",
             f"{len(rows)} cohorts",
         )  # fmt: skip
+        for name in (str(column) for column in rows if str(column).startswith("coverage of")):
+            if rows[name].notna().any():
+                one = Estimate.mean(rows[name].dropna(), 1000)
+                print(f"    {name} {one.value:.3f} ({one.low:.3f} to {one.high:.3f})")
 
 
 if __name__ == "__main__":

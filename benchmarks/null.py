@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
-from benchmarks.coverage import drawn
+from benchmarks.coverage import CLASSES, drawn
 from cytosae.cohort import FEATURES, Products, candidates, chosen_predictions, classification_task, stratified_folds
 from cytosae.concepts.quality.resampling import Estimate
 from cytosae.settings import CHOOSE, ClassifyConfig
@@ -26,7 +26,7 @@ REPRESENTATIONS = [(CHOOSE, "log1p"), *((name, way) for name in FEATURES for way
 
 def measured(seed: int, features: str, transform: str) -> dict[str, float]:
     """Weighted F1 of a cohort without any difference, the mean of its null, and p."""
-    task = classification_task(drawn(10, 1.0, 1000 + seed), "diagnosis")
+    task = classification_task(drawn((10,) * CLASSES, (1.0,) * CLASSES, 1000 + seed), "diagnosis")
     config = ClassifyConfig(features=features, transform=transform, splits=3, repeats=1, inner=2, seed=seed)
     folds = stratified_folds(task.target, task.patients, config.splits, 1, seed)
     products = Products.from_barcodes(task.data, candidates(config))

@@ -1,6 +1,7 @@
 """What a study of any size needs: bytes, FLOPs, network and money, from 40 thousand to 100 million cells.
 
-``python -m benchmarks.scaling`` prints the tables of docs/scaling.md. Units of work are measured (docs/benchmarks.md says on
+``python -m benchmarks.scaling`` prints the tables of docs/explanation/scaling.md.
+Units of work are measured (docs/explanation/benchmarks.md says on
 what) or follow from the sizes of the model; what a GPU would do is computed from its published peak and an assumed
 utilisation, and has not been measured. Put other prices into `PRICES` and run it again.
 """
@@ -20,7 +21,7 @@ TRAINING_TOKENS = TRAINING_IMAGES * TOKENS
 IMAGE = 10_781  # mean of 8,961 real cells as JPEG of 222 pixels
 TABLE_ROW, TABLE_ROW_IN_MEMORY = 103, 806  # of cells.parquet, measured on 179,220 rows
 TOKEN_CELL = TOKENS * D_MODEL * 2  # 16 bits a value
-ACTIVATIONS = 1_850  # latents that are active anywhere in a cell (docs/benchmarks.md, Statistics)
+ACTIVATIONS = 1_850  # latents that are active anywhere in a cell (docs/explanation/benchmarks.md, Statistics)
 CONCEPT_CELL = ACTIVATIONS * 2 * (4 + 4)  # counts and means, each a value and the number of its latent
 WEIGHTS = 4 * (2 * LATENTS * D_MODEL + LATENTS + D_MODEL)
 CHECKPOINT = 3 * WEIGHTS  # with both moments of Adam
@@ -28,9 +29,11 @@ MAPS = LATENTS * 10 * 256 * 2
 CELLS_OF_PATIENT = 430  # 81,214 cells of 189 patients
 BARCODE = LATENTS * 4 * 4  # a patient's row of X and three layers
 MANIFEST_OF_SHARD = 330
-EXPLORER = 1.7 * 2**30 / 171_373  # peak memory of the explorer over its cells (docs/benchmarks.md, The explorer)
+EXPLORER = (
+    1.7 * 2**30 / 171_373
+)  # peak memory of the explorer over its cells (docs/explanation/benchmarks.md, The explorer)
 
-# Seconds of a cell on two cores (docs/benchmarks.md, At the paper's size; the listing: 8,961 real cells, once).
+# Seconds of a cell on two cores (docs/explanation/benchmarks.md, At the paper's size; the listing: 8,961 real cells, once).
 LOOK, EMBED, ENCODE, STATISTICS = 1 / 655, 43 * 60 / 41_621, 21 * 60 / 41_621, 25 / 171_373
 CLASSIFY = 152 / 189**2  # of a pair of patients: permutations share the products of all pairs
 STEP = 3.9  # of 64 images, once training has settled

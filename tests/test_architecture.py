@@ -14,7 +14,11 @@ import cytosae
 ROOT = Path(cytosae.__file__).parent
 STAGES = (
     "synthetic",
+    "segmentation",
     "cells",
+    "morphometry",
+    "fields",
+    "harmonise",
     "backbones",
     "tokens",
     "sae",

@@ -37,7 +37,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"parts, all if none is named: {', '.join(PARTS)}")
     length = parser.add_mutually_exclusive_group()
-    length.add_argument("--full", action="store_true", help="as often as docs/reliability.md says (the default)")
+    length.add_argument(
+        "--full", action="store_true", help="as often as docs/explanation/reliability.md says (the default)"
+    )
     length.add_argument("--short", action="store_true", help="a few of each, in seconds")
     parser.add_argument("--output", type=Path, default=Path("endurance.json"), help="where the JSON goes")
     given = parser.parse_args()

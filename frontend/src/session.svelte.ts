@@ -50,6 +50,8 @@ class Session {
   study = $state<Study | null>(null);
   failure = $state<string | null>(null);
   names = $state<Names>({});
+  /** What concepts show, by data set and latent. */
+  descriptions = $state<Record<string, Record<string, string>>>({});
   route = $state<Route>(parse(typeof location === "undefined" ? "" : location.hash));
   dark = $state(false);
   help = $state(false);
@@ -79,6 +81,19 @@ class Session {
     } catch (error) {
       this.failure = messageOf(error);
     }
+  }
+
+  /** A study whose concepts are not described has none. */
+  async describe(dataset: string): Promise<void> {
+    if (!dataset || this.descriptions[dataset]) return;
+    try {
+      this.descriptions[dataset] = await get("/api/descriptions/{dataset}", { dataset });
+    } catch {
+      this.descriptions[dataset] = {}; // an export of an earlier version has none
+    }
+  }
+  described(dataset: string, latent: number): string {
+    return this.descriptions[dataset]?.[latent] ?? "";
   }
 
   /** Names change while people annotate; a study without a database has none. */
@@ -111,8 +126,14 @@ class Session {
     return !exported || exported.includes(latent);
   }
 
+  /** The name that raters gave, or under which the concept was taught. */
   nameOf(latent: number): string {
-    return nameIn(this.names[latent]);
+    return nameIn(this.names[latent]) || (this.study?.taught[latent] ?? "");
+  }
+  /** All latents that have a name. */
+  get named(): number[] {
+    const given = Object.keys(this.names).filter((latent) => nameIn(this.names[latent]));
+    return [...new Set([...Object.keys(this.study?.taught ?? {}), ...given].map(Number))];
   }
   /** All names with their raters, to be read beside the one that is shown. */
   allNames(latent: number): string {
@@ -123,7 +144,11 @@ class Session {
   /** Whether a latent is meant by a text: its number, or a part of a name that it was given. */
   meant(latent: number, text: string): boolean {
     const wanted = text.trim().toLowerCase();
-    return String(latent).startsWith(wanted) || isCalled(this.names[latent], wanted);
+    return (
+      String(latent).startsWith(wanted) ||
+      isCalled(this.names[latent], wanted) ||
+      this.nameOf(latent).toLowerCase().includes(wanted)
+    );
   }
 }
 

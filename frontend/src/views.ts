@@ -6,6 +6,7 @@ import { session } from "./session.svelte";
 import AnnotateView from "./views/AnnotateView.svelte";
 import CellView from "./views/CellView.svelte";
 import CellsView from "./views/CellsView.svelte";
+import ClassifierView from "./views/ClassifierView.svelte";
 import CompareView from "./views/CompareView.svelte";
 import ConceptView from "./views/ConceptView.svelte";
 import ConceptsView from "./views/ConceptsView.svelte";
@@ -64,6 +65,15 @@ const VIEWS: Record<string, View> = {
     CompareView,
     { name: "Compare", open: () => href("compare"), shown: hasPatients },
     { first: (parts) => parts[0], second: (parts) => parts[1] },
+  ),
+  classifier: view(
+    ClassifierView,
+    {
+      name: "Classifier",
+      open: () => href("classifier"),
+      shown: () => !isStatic && Boolean(session.study?.has.classification),
+    },
+    {},
   ),
   upload: view(
     UploadView,

@@ -1,5 +1,6 @@
 import { expect, test } from "vitest";
 import {
+  folded,
   inside,
   passing,
   readLasso,
@@ -81,4 +82,20 @@ test("ranges and lassos survive an address", () => {
   expect(inside(kept, 0, 0)).toBe(true);
   expect(inside(kept, 1.2, 0)).toBe(false);
   expect(readLasso("1,2;x,3;4,5")).toEqual([]);
+});
+
+test("words of a description are found together, whatever lies between", () => {
+  const described = { 3: "nucleus; with segmented nucleus (0.6)", 12: "granules, cytoplasm" };
+  const search = (text: string): number[] => passing(latents, { ...none, text }, {}, [], described);
+  expect(search("segmented nucleus")).toEqual([0]);
+  expect(search("cytoplasm granules")).toEqual([1]);
+  expect(search("Granules nucleus")).toEqual([]);
+});
+
+test("near-duplicates stand behind the one that is listed for them", () => {
+  const alike = { latent: [3, 12, 120, 7], alike: [3, 3, 3, 7] };
+  expect(folded(alike, [3, 0, 1, 2], new Set())).toEqual({ order: [3, 0], behind: new Map([[0, [1, 2]]]) });
+  expect(folded(alike, [3, 0, 1, 2], new Set([3])).order).toEqual([3, 0, 1, 2]);
+  // A search that finds the others alone shows them.
+  expect(folded(alike, [2, 1], new Set()).order).toEqual([2, 1]);
 });

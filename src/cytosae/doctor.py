@@ -7,6 +7,7 @@ import platform
 import shutil
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from cytosae.errors import CytosaeError
 from cytosae.settings import BackboneConfig
 
 _PACKAGES = ("torch", "transformers", "safetensors", "numpy", "anndata", "pillow", "tensorboard", "wandb")
+_ENOUGH_MEMORY = 7.0
+"""GB below which a run at the default settings may not fit."""
 
 
 def examine(
@@ -74,7 +77,36 @@ def examine(
             needed = count * layout.cell_bytes
             figures["store_gb"] = round(needed / 1e9, 2)
             figures["store_fits"] = needed < shutil.disk_usage(existing).free
+    figures["advice"] = advise(figures, backbone)
     return figures
+
+
+def advise(figures: Mapping[str, Any], backbone: BackboneConfig) -> list[str]:
+    """What to do about the figures of `examine`, most urgent first; empty if nothing is to be mended."""
+    advice = []
+    if "backbone_error" in figures:
+        advice.append(f"The backbone cannot be loaded: {figures['backbone_error']}")
+        if figures["hub_offline"] and backbone.weights is None:
+            advice.append(
+                "HF_HUB_OFFLINE is set, so nothing is downloaded: unset it, or give a local file with --weights."
+            )
+    if figures.get("store_fits") is False:
+        advice.append(
+            f"The tokens need {figures['store_gb']:,} GB, and {figures['free_disk_gb']:,} GB are free: choose another disk "
+            "with --study, or add --no-store to `cytosae run`, which then makes tokens whenever they are read."
+        )
+    if figures["memory_gb"] < _ENOUGH_MEMORY:
+        advice.append(
+            f"This machine has {figures['memory_gb']} GB of memory: close other programs, and choose a small --expansion."
+        )
+    if not figures["cuda_devices"] and backbone.backbone != BackboneConfig().backbone:
+        advice.append(
+            f"No GPU: {backbone.backbone} runs on {figures['cores']} cores. `cytosae run` says how long that takes; try a "
+            "few hundred cells first, or install a torch with CUDA if this machine has a GPU."
+        )
+    if find_spec("fastapi") is None:
+        advice.append("The explorer is not installed: pip install 'cytosae[explorer]'.")
+    return advice
 
 
 def _version(package: str) -> str | None:

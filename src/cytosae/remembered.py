@@ -8,22 +8,28 @@ from pathlib import Path
 from typing import Any
 
 from cytosae import __version__
-from cytosae.artefacts import WEIGHTS, Manifest, read_json, write_json
+from cytosae.artefacts import WEIGHTS, Manifest, read_json, whole_file, write_json
 from cytosae.errors import CytosaeError
 from cytosae.sae.former import TrainedWork
 from cytosae.settings import (
     BackboneConfig,
     BarcodeConfig,
     EncodeConfig,
+    HarmoniseConfig,
     ImageConfig,
     StoreConfig,
     TrainConfig,
     from_stored,
+    readable,
     to_stored,
 )
+from cytosae.settings.yaml_files import settings_text
 from cytosae.tokens.store import read_manifest
 
 FILE = "study.json"
+READABLE_HEAD = "# Settings of the last run of this study"
+READABLE = "study.yaml"
+"""The same settings, for people and for ``--settings``; what the program remembers is `FILE`."""
 _CONFIGS = {
     "backbone": BackboneConfig,
     "store": StoreConfig,
@@ -31,6 +37,7 @@ _CONFIGS = {
     "encode": EncodeConfig,
     "barcodes": BarcodeConfig,
     "images": ImageConfig,
+    "harmonise": HarmoniseConfig,
 }
 _MACHINE_SETTINGS = ("device",)
 """Settings that belong to a machine, not to a study."""
@@ -87,7 +94,7 @@ def read_settings(study: Path) -> StudySettings:
 def described(settings: StudySettings) -> str:
     """The remembered settings that are not the program's defaults, for people."""
     changed = [
-        f"{name} {value}"
+        f"{name} {readable(config, name, value)}"
         for config, values in settings.configs.items()
         for name, value in values.items()
         if value != getattr(config(), name)
@@ -106,7 +113,8 @@ def write_settings(
     Parameters
     ----------
     configs
-        Settings (dataclasses) by the names ``backbone``, ``store``, ``train``, ``encode``, ``barcodes`` and ``images``.
+        Settings (dataclasses) by the names ``backbone``, ``store``, ``train``, ``encode``, ``barcodes``, ``images`` and
+        ``harmonise``.
     """
     settings = {
         name: {key: value for key, value in to_stored(configs[name]).items() if key not in _MACHINE_SETTINGS}
@@ -121,6 +129,9 @@ def write_settings(
     }
     if not (study / FILE).is_file() or {**read_json(study / FILE), "cytosae": __version__} != content:
         write_json(study / FILE, content)
+        with whole_file(study / READABLE) as temporary:
+            head = f"{READABLE_HEAD}; cytosae {__version__}. `cytosae run --settings` reads them.\n\n"
+            temporary.write_text(head + settings_text(configs.values(), active=True), encoding="utf-8")
 
 
 def _known(config: type, values: Mapping[str, Any]) -> dict[str, Any]:

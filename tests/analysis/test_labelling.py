@@ -61,6 +61,11 @@ def test_the_table_is_one_of_cells_and_of_fractions(
     )
     table[["dataset", "patient"]].to_csv(tmp_path / "bare.csv", index=False)
     assert "'p TYPE'" in refused("classify", barcodes, "--labels", tmp_path / "bare.csv", "-o", tmp_path / "d", *QUICK)
+    assert "no column 'ward'" in refused("classify", barcodes, "--centre", "ward", "-o", tmp_path / "d", *QUICK)
+    concepts = tmp_path / "no-study"
+    compared = ("compare", barcodes, "healthy", "--study", concepts, "-o", tmp_path / "d")
+    assert f"{concepts}" in refused(*compared)
+    assert not (tmp_path / "d").exists()  # nothing is claimed before every input was read
 
 
 def test_a_study_without_labels_is_refused(drawn_study: Path, tmp_path: Path) -> None:
@@ -72,4 +77,6 @@ def test_a_study_without_labels_is_refused(drawn_study: Path, tmp_path: Path) ->
         write_elem(file, "obs", read_elem(file["obs"]).drop(columns="label"))
     message = refused("label", drawn_study / "cohort" / "cohort.csv", "--from", other, "-o", tmp_path / "out")
     assert "no labels" in message
+    missing = refused("label", tmp_path / "nosuch.csv", "--from", other, "-o", tmp_path / "out")
+    assert "nosuch.csv: no such file or folder" in missing  # before the labels of the study are looked at
     assert not (tmp_path / "out").exists()

@@ -83,5 +83,9 @@ def test_what_does_not_fit_is_refused(barcodes: Path) -> None:
     assert "needs --event" in refused("classify", barcodes, "--target", "months", "--kind", "survival")
     assert "belongs to classes" in refused("classify", barcodes, "--target", "blasts", "--leave-out", "laboratory")
     assert "is no number" in refused("classify", barcodes, "--target", "diagnosis", "--kind", "number")
+    out = barcodes.parent / "refused"
+    labels = ("classify", barcodes, "--target", "blasts", "--labels", out / "labels.csv", "-o", out)
+    assert "labels.csv" in refused(*labels)
+    assert not out.exists()
     assert "no column 'age'" in refused("classify", barcodes, "--target", "age")
     assert "no column 'seen'" in refused("classify", barcodes, "--target", "months", "--event", "seen")

@@ -11,10 +11,12 @@ import pytest
 import torch
 
 from cytosae.analysis import suggest
+from cytosae.analysis.suggestion import _count_concepts
 from cytosae.cli.suggest import _page
 from cytosae.errors import CytosaeError
-from cytosae.sae import TrainConfig, geometric_median, train
+from cytosae.sae import SAE, TrainConfig, geometric_median, train
 from cytosae.sae.cost import training_bytes
+from cytosae.sae.objectives import BatchTopK
 from cytosae.sae.probe import Probe, beyond_probes, fit_l0, never_fired, search, steps_until, summed_rate
 from cytosae.sae.state import learning_rate
 from cytosae.tokens import TokenStore
@@ -79,6 +81,18 @@ def test_where_k_sets_the_number_it_is_k_that_is_suggested(store: TokenStore) ->
     assert "--l1" not in found["command"]
     for one in found["probes"]:
         assert one["l0"] == pytest.approx(one["l1"], rel=0.3)
+
+
+def test_concepts_are_counted_by_the_rule_of_the_encoding() -> None:
+    """Half of the latents are scattered: with the paper's loss they count, with another one they do not."""
+    generator = torch.Generator().manual_seed(0)
+    cells = torch.zeros(32, 40, 8)
+    cells[:8, :20, :4] = 1  # concentrated in a quarter of the cells
+    cells[..., 4:] = (torch.rand(32, 40, 4, generator=generator) < 0.2).float()
+    for activation, expected in ((SAE(1, 1).activation, 8), (BatchTopK(8), 4)):
+        sae = SAE(8, 8, activation=activation).requires_grad_(False)
+        sae.W_enc.copy_(torch.eye(8))
+        assert _count_concepts(sae, cells, 1000) == expected
 
 
 def test_the_search_finds_a_planted_law() -> None:
@@ -174,7 +188,7 @@ def test_a_training_far_beyond_its_probes_is_less_certain() -> None:
 
 
 def test_memory_grows_with_what_is_trained() -> None:
-    """Against the peak of a training that was measured at the paper's size: 3.3 GiB (docs/benchmarks.md)."""
+    """Against the peak of a training that was measured at the paper's size: 3.3 GiB (docs/explanation/benchmarks.md)."""
     assert training_bytes(768, 49_152, 64 * 257) / 2**30 == pytest.approx(3.3, rel=0.15)
     assert training_bytes(768, 98_304, 64 * 257) > training_bytes(768, 49_152, 64 * 257) + 1e9
 

@@ -23,8 +23,9 @@ from cytosae.analysis import (
 )
 from cytosae.artefacts import sha256_file
 from cytosae.cells import read_cells
-from cytosae.concepts import read_concepts, read_dictionary, read_names, read_taught
+from cytosae.concepts import latent_called, read_concepts, read_dictionary, read_names, read_taught
 from cytosae.errors import CytosaeError
+from cytosae.explorer import export
 from cytosae.sae import SAE
 from cytosae.settings import ClassifyConfig, CompareConfig, TeachConfig
 from cytosae.study import Study
@@ -158,18 +159,52 @@ def test_concepts_of_other_tokens_are_refused_by_name(taught: tuple[Path, dict[s
     (tmp_path / "taught.safetensors").write_bytes(b"nonsense")
     with pytest.raises(CytosaeError, match="not a file of taught concepts, or damaged"):
         teach(study, taught=tmp_path / "taught.safetensors")
+    with pytest.raises(CytosaeError, match="a safetensors file, but none of taught concepts"):
+        teach(study, taught=study / "sae" / "model.safetensors")
+    with pytest.raises(CytosaeError, match="no name for one"):
+        concepts.with_concept("n" * 201, concepts.weights[0], 0.0, concepts.directions[0], {})
 
 
 def test_marks_that_say_nothing_change_nothing(drawn_study: Path, tmp_path: Path) -> None:
     study = Path(shutil.copytree(drawn_study, tmp_path / "study"))
     (cell,) = read_cells(study / "cells.parquet")["cell_id"][:1]
     for rows, expected in (
+        ([], "a header and no mark"),
+        ([("x", cell, 3, "none")], "take back nothing"),
         ([("x", cell, 3, "not")], "its 1 marks all say 'not'"),
         ([("x", "gone", 3, "this")], "1 marks are on cells that this study does not have"),
     ):
         with pytest.raises(CytosaeError, match=expected):
             teach(study, marks_table(rows), CONFIG)
     assert not (study / "taught").exists()
+
+
+def test_what_is_left_to_do_without_an_update_and_marks_that_are_damaged(
+    taught: tuple[Path, dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = Path(shutil.copytree(taught[0], tmp_path / "study"))
+    with pytest.raises(CytosaeError, match="take back nothing"):
+        teach(study, marks_table([("Nucleus", "elsewhere", 3, "none")]), CONFIG)
+    teach(study, remove=["Nucleus"], update=False)
+    assert f"Left to do: `cytosae teach {study}`" in capsys.readouterr().err
+    with pytest.raises(CytosaeError, match=f"cytosae teach {study}"):
+        export(study, tmp_path / "page")
+    assert not (tmp_path / "page").exists()
+    marks = study / "taught" / "marks.csv"
+    marks.write_bytes(marks.read_bytes()[:-30])
+    with pytest.raises(CytosaeError, match=r"marks.csv: changed or damaged .* put a copy of it back"):
+        teach(study, clicks(study, NUCLEUS, 3, "Nucleus"), CONFIG)
+
+
+def test_a_useless_threshold_is_called_that(
+    drawn_study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = Path(shutil.copytree(drawn_study, tmp_path / "study"))
+    cells, rng = read_cells(study / "cells.parquet")["cell_id"], np.random.default_rng(0)
+    rows = [("noise", cells[row], int(rng.integers(256)), "this") for row in range(0, 60, 3)]
+    said = teach(study, marks_table(rows), replace(CONFIG, precision=0.05), update=False)
+    assert said["learned"]["noise"]["threshold"]["useless"]
+    assert "noise: The threshold is useless" in capsys.readouterr().err
 
 
 def test_the_command_learns_from_labels_and_masks(drawn_study: Path, tmp_path: Path) -> None:
@@ -218,6 +253,8 @@ def test_the_explorer_the_patient_page_and_a_prediction_take_it_like_any_latent(
     about = get(client, f"latents/{SET}/{latent}")
     assert len(about["similar"]) == 10
     assert latent in get(client, f"latents/{SET}")["latent"]
+    name = get(client, "study")["taught"][str(latent)]
+    assert latent_called(name.upper(), read_names(study / "concepts"), latent + 1) == latent
     assert get(client, f"cells/{SET}/0/maps/{latent}")["latent"] == latent
     classify(
         study / "cohort" / "barcodes.h5ad",

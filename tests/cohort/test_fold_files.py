@@ -62,6 +62,9 @@ def test_files_that_are_no_folds_are_refused(tmp_path: Path) -> None:
     others = published(tmp_path / "others", [["ABF"], ["AEC"]])
     broken = tmp_path / "broken.json"
     broken.write_text("[1, 2]")
+    letters, cut = tmp_path / "letters.json", tmp_path / "cut.json"
+    letters.write_text('{"0": ["P0"], "1": "P1"}')
+    cut.write_text('{"0": ["P0"')
     for content, text in (("patient,part\nP0,1\n", "no column 'fold'"), ("name,fold\nP0,1\n", "no column of patients")):
         wrong.write_text(content)
         with pytest.raises(CytosaeError, match=text):
@@ -70,7 +73,9 @@ def test_files_that_are_no_folds_are_refused(tmp_path: Path) -> None:
         (one, "1 folders with a test.csv"),
         (twice, "'P1' is in folds 'data_fold_0' and 'data_fold_1'"),
         (others, "none of its 2 patients, such as 'ABF'"),
-        (broken, "not the patients of each fold"),
+        (broken, r'expected \{"0": .*found a list of 2 entries'),
+        (letters, "found no list of names for fold '1'"),
+        (cut, "not readable as JSON"),
         (tmp_path / "none", "no such file or folder, nor a column"),
     ):
         with pytest.raises(CytosaeError, match=text):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 import torch
 
 from cytosae.cohort import make_barcodes
-from cytosae.concepts import encode, read_concepts, read_datasets, read_maps
+from cytosae.concepts import encode, is_concept, means_by_rule, read_concepts, read_datasets, read_maps
 from cytosae.concepts.discovery import concentration, papers_rule, why_no_concept
 from cytosae.errors import CytosaeError
 from cytosae.sae import SAE
@@ -100,6 +101,28 @@ def test_planted_latents_of_every_kind(make_store: MakeStore, tmp_path: Path) ->
     for name, expected in (("batchtopk", dismissed), ("relu", papers)):
         path = tmp_path / f"{name}.h5ad"
         assert make_barcodes([tmp_path / name], path)["concepts"] == sum(why is None for why in expected.values())
+
+
+@pytest.mark.parametrize("rule", ["auto", "paper"])
+def test_concepts_at_other_thresholds_follow_the_rule_of_the_encoding(
+    make_store: MakeStore, tmp_path: Path, rule: str
+) -> None:
+    """What a lower threshold finds is what an encoding with that threshold finds."""
+    store = make_store(planted_tokens(), dataset=["blood"] * N_CELLS)
+    config = EncodeConfig(concept_rule=rule)
+    encode(store, reading(BatchTopK(2)), tmp_path / "usual", config)
+    var = read_concepts(tmp_path / "usual", "blood", matrices=False).var
+    for threshold in (-5.0, -3.0, -1.5):
+        lower = replace(config, concept_threshold=threshold, threshold=0.0005)
+        encode(store, reading(BatchTopK(2)), tmp_path / f"{threshold}", lower)
+        expected = read_concepts(tmp_path / f"{threshold}", "blood", matrices=False).var
+        found = means_by_rule(expected, lower, N_CELLS)
+        assert is_concept(found, threshold).tolist() == expected["is_concept"].tolist()
+    dismissed = [1, 2, 3] if rule == "auto" else []
+    assert (
+        np.flatnonzero((means_by_rule(var, config, N_CELLS) == 0) & (var["mean_activation"] > 0.01)).tolist()
+        == dismissed
+    )
 
 
 def test_a_taught_latent_is_a_concept_however_few_show_it() -> None:

@@ -66,8 +66,8 @@ def assert_registered(result: dict[str, Any]) -> None:
 
 def test_the_page_lists_the_measures_of_the_registry() -> None:
     rows = [f"| {m.label} | {m.says} | {m.better} | {m.null} | {m.source} |" for m in MEASURES]
-    page = (ROOT / "docs" / "quality.md").read_text()
-    assert "\n".join(rows) in page, "docs/quality.md: the table of measures is to be:\n" + "\n".join(rows)
+    page = (ROOT / "docs" / "explanation" / "quality.md").read_text()
+    assert "\n".join(rows) in page, "docs/explanation/quality.md: the table of measures is to be:\n" + "\n".join(rows)
 
 
 def test_a_table_of_an_earlier_version_is_read(tmp_path: Path) -> None:

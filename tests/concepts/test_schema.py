@@ -16,13 +16,23 @@ from cytosae.cohort import make_barcodes
 from cytosae.concepts import encode, schema
 from cytosae.concepts.schema import BARCODES, CONCEPTS, Entry
 from cytosae.sae import SAE
+from cytosae.segmentation import FLAGS, MEASUREMENTS, SEGMENTED
 from cytosae.settings import BarcodeConfig
 from cytosae.tokens import TokenStore
 from support.paths import ROOT
 
-FORMATS = ROOT / "docs" / "formats.md"
+FORMATS = ROOT / "docs" / "reference" / "formats.md"
 PLACES = ("layers", "obs", "var", "obsm", "varm", "uns")
-LATER = {schema.ANNOTATION, schema.VERDICT, schema.NAMES, schema.TAUGHT}
+MEASURED = {*(m.name for m in MEASUREMENTS), SEGMENTED, FLAGS}
+LATER = {
+    schema.ANNOTATION,
+    schema.VERDICT,
+    schema.NAMES,
+    schema.TAUGHT,
+    schema.REPRODUCIBILITY,
+    schema.DESCRIPTION,
+    *MEASURED,
+}
 
 
 def rows(entries: tuple[Entry, ...]) -> list[str]:

@@ -9,7 +9,7 @@ from cytosae.sae import SAE
 from cytosae.tokens import Layout
 from support.paths import ROOT
 
-PAGE = (ROOT / "docs" / "scaling.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "explanation" / "scaling.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("name", scaling.tables())

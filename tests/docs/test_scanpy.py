@@ -1,4 +1,4 @@
-"""The recipes of docs/scanpy.md, run as they stand there on a small study, and judged by plain computations."""
+"""The recipes of docs/how-to/scanpy.md, run as they stand there on a small study, and judged by plain computations."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ sc = pytest.importorskip("scanpy")
 mpl.use("Agg")
 
 pytestmark = pytest.mark.slow  # scanpy compiles UMAP and its own functions
-PAGE = ROOT / "docs" / "scanpy.md"
+PAGE = ROOT / "docs" / "how-to" / "scanpy.md"
 TRAINING = TrainConfig(
     expansion=2,
     images=960,
@@ -82,7 +82,7 @@ def page(place: Path) -> Iterator[dict[str, Any]]:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(place)
         for number, block in enumerate(blocks):
-            exec(compile(block, f"docs/scanpy.md, block {number}", "exec"), names)
+            exec(compile(block, f"docs/how-to/scanpy.md, block {number}", "exec"), names)
     yield names
     plt.close("all")
 

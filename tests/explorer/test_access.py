@@ -32,7 +32,7 @@ from support.studies import SET
 
 NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
 OPENSSL = shutil.which("openssl")
-GUIDE = ROOT / "docs" / "explorer.md"
+GUIDE = ROOT / "docs" / "how-to" / "explorer.md"
 TOKEN = "a-token-of-the-test"
 PUBLIC = "https://cells.hospital.org/cells"
 PAGE = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
@@ -398,7 +398,8 @@ def test_behind_a_real_proxy_with_tls(study: Path, tmp_path: Path) -> None:
         listing = {"title": "behind nginx", "items": [{"dataset": SET, "latent": 3}]}
         assert ask("POST", "/cells/api/worklists", json=listing, headers=own).status_code == 201
         large = [("files", ("cell.png", image)), ("files", ("large.bin", b"x" * 3 * 10**6))]
-        assert "large.bin" in ask("POST", "/cells/api/uploads", files=large, headers=own).json()["detail"]
+        (refused,) = ask("POST", "/cells/api/uploads", files=large, headers=own).json()["refused"]
+        assert refused["name"] == "large.bin"
         sent = ask("POST", "/cells/api/uploads", files=[("files", ("cell.png", image))], headers=own)
         assert sent.status_code == 200, sent.text
         picture = ask("GET", f"/cells/api/uploads/{sent.json()['id']}/0/image", headers=mine)

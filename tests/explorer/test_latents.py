@@ -13,12 +13,13 @@ import pytest
 import torch
 from fastapi.testclient import TestClient
 
-from cytosae.concepts import concept_files, read_maps
+from cytosae.concepts import concept_files, read_descriptions, read_maps
 from cytosae.errors import CytosaeError
 from cytosae.explorer import schemas
 from cytosae.explorer.directions import Directions
 from cytosae.explorer.measures import shortened
 from cytosae.sae import SAE
+from support.commands import cytosae
 from support.explorer import CLOSE, decoded_map, get, opened, refusal
 from support.studies import SET
 
@@ -39,6 +40,15 @@ def test_latents_of_a_data_set(client: TestClient, study: Path, data: Any) -> No
     )
     for name in names:
         assert table[name] == pytest.approx(data.var[name].to_numpy()[active], **CLOSE)
+    concepts = np.flatnonzero(data.var["is_concept"])
+    correlated = np.corrcoef(data.X[:, concepts].toarray(), rowvar=False)
+    leader = dict(zip(table["latent"], table["alike"], strict=True))
+    place = {int(latent): i for i, latent in enumerate(concepts)}
+    folded = [(place[latent], place[shown]) for latent, shown in leader.items() if shown != latent]
+    assert all(correlated[pair] >= 0.9 - 1e-4 for pair in folded)
+    assert all(leader[shown] == shown for shown in leader.values())
+    standing = [place[latent] for latent, shown in leader.items() if shown == latent and latent in place]
+    assert np.nanmax(np.triu(correlated[np.ix_(standing, standing)], 1)) < 0.9
     latents, maps = read_maps(study / "concepts", SET)
     border = dict.fromkeys(range(data.n_vars))
     for latent, of in zip(latents, maps.astype(float), strict=True):
@@ -113,6 +123,10 @@ def test_one_latent(client: TestClient, study: Path, data: Any) -> None:
         nearest = concepts[np.argsort(-cosines)[:10]]
         assert [one["latent"] for one in found["similar"]] == nearest.tolist()
         assert [one["cosine"] for one in found["similar"]] == pytest.approx(np.sort(cosines)[::-1][:10], rel=1e-4)
+        counts = data.X.toarray().astype(float)
+        correlated = [np.corrcoef(counts[:, latent], counts[:, other["latent"]])[0, 1] for other in found["together"]]
+        assert [one["correlation"] for one in found["together"]] == pytest.approx(correlated, abs=1e-4)
+        assert correlated == sorted(correlated, reverse=True)
         assert found["datasets"][SET]["mean_activation"] == found["statistics"]["mean_activation"]
         border = table["border"][table["latent"].index(latent)]
         assert found["statistics"]["border"] == border
@@ -175,3 +189,19 @@ def test_short_numbers() -> None:
     values = np.array([0, np.nan, np.inf, -1.23456789, 1.23456789e-12, 98765432.1, 1])
     assert shortened(values) == [0, None, None, -1.23457, pytest.approx(1.23457e-12), pytest.approx(98765400), 1]
     assert [schemas.values.short(v) for v in values] == [0, None, None, -1.23457, 1.23457e-12, 98765400, 1]
+
+
+def test_a_concept_that_was_described_says_what_it_shows(copied: Path) -> None:
+    assert get(opened(copied), f"descriptions/{SET}") == {}
+    cytosae("measure", copied)
+    cytosae("describe", copied)
+    client = opened(copied)
+    sentences = get(client, f"descriptions/{SET}")
+    table = read_descriptions(copied).set_index("latent")["description"]
+    assert sentences == {str(latent): text for latent, text in table.items()}
+    latent = int(table.index[(table != "nothing known").to_numpy()][0])
+    detail = get(client, f"latents/{SET}/{latent}")
+    assert detail["description"] == table[latent]
+    passes = [fact["passes"] for fact in detail["facts"]]
+    assert passes[0]
+    assert passes == sorted(passes, reverse=True)

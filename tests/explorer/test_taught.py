@@ -157,6 +157,19 @@ def test_contradicting_raters_and_cells_that_are_gone_are_named(
     assert get(client, "taught", concept=CONCEPT)["this_patches"] == 9
 
 
+def test_a_patch_of_a_cell_that_is_not_as_a_whole_still_teaches(copied: Path) -> None:
+    client = opened(copied)
+    put(client, wish([(5, None, "not"), (5, 119, "this")]))
+    found = get(client, "taught", concept=CONCEPT)  # the only mark of 'this': learning goes on
+    (problem,) = found["left_out"]
+    assert "the patch counts" in problem
+    assert get(client, "marks", concept=CONCEPT)[0]["cell_id"] in problem
+    assert (found["this_patches"], found["not_cells"]) == (1, 0)
+    assert ("useless" in found["threshold_warning"]) == (
+        found["random"] > 1 / 3 or found["found"] < 2 * found["random"]
+    )
+
+
 def test_many_who_ask_at_once_wait_for_one_computation(
     taught: tuple[TestClient, int, list[int]], copied: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -82,9 +82,24 @@ def test_uploads_that_are_refused(client: TestClient, monkeypatch: pytest.Monkey
     large = client.post("/api/uploads", headers={"Content-Length": str(uploads.BODY + 1)}, content=b"")
     assert "larger than" in refusal(large, 413)
     monkeypatch.setattr(uploads, "FILE_BYTES", 1000)
-    assert "A file is larger" in refusal(sent(("a.bmp", jpeg_of(kind="BMP"))), 413)
+    assert "a.bmp: The file is larger" in refusal(sent(("a.bmp", jpeg_of(kind="BMP"))), 413)
     none = opened(Path(str(client.app.state.study)), uploads=False)
     assert "No such route" in refusal(none.post("/api/uploads", files=[("files", ("a.jpg", jpeg_of()))]), 404)
+
+
+def test_each_file_of_an_upload_is_answered_for_itself(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(uploads, "FILE_BYTES", 5000)
+    wide = jpeg_of(size=(90, 80), kind="PNG")
+    sent = [("a.pdf", b"%PDF-1.4"), ("b.png", wide), ("c.bmp", jpeg_of(kind="BMP")), ("d.png", jpeg_of(kind="PNG"))]
+    answer = client.post("/api/uploads", files=[("files", file) for file in sent])
+    assert answer.status_code == 200, answer.text
+    found = answer.json()
+    assert [(cell["index"], cell["name"]) for cell in found["cells"]] == [(0, "b.png"), (1, "d.png")]
+    first, second = found["refused"]
+    assert (first["name"], second["name"]) == ("a.pdf", "c.bmp")
+    assert "image" in first["reason"]
+    assert "larger than" in second["reason"]
+    assert client.get(f"/api/uploads/{found['id']}/1/image").status_code == 200
 
 
 def test_uploads_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:

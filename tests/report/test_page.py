@@ -8,14 +8,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import anndata as ad
 import numpy as np
 import pytest
+import scipy.sparse as sp
 import torch
 from PIL import Image
 
 from cytosae.artefacts import Manifest
 from cytosae.cells import read_cells, write_cells
-from cytosae.concepts import encode, interest_of, read_concepts, read_maps
+from cytosae.concepts import alike_leaders, encode, interest_of, read_concepts, read_maps
 from cytosae.errors import CytosaeError
 from cytosae.explorer.annotations import name_latents, schemas
 from cytosae.report import shown_concepts, write_report
@@ -36,12 +38,31 @@ def test_gallery_takes_the_most_interesting_and_the_strongest() -> None:
     assert [latent for latent in interesting.index if latent in set(chosen)] == chosen.tolist()
 
 
+def test_near_duplicates_stand_in_one_place() -> None:
+    var = latent_statistics()
+    var["interest"] = np.random.default_rng(0).random(len(var))
+    chosen = shown_concepts(var, count=10)
+    var["alike"] = np.arange(len(var))
+    first, *others = chosen[:4]
+    var.loc[var.index[others], "alike"] = first
+    folded = shown_concepts(var, count=10)
+    assert folded[0] == first
+    assert not set(others) & set(folded)
+
+
 def shown_in(study: Path, name: str) -> np.ndarray:
     """The concepts of a data set that the page shows."""
     data = read_concepts(study / "concepts", name)
     n_labels = data.obs["label"].nunique() if "label" in data.obs else 0
     data.var["interest"] = interest_of(data.var, *read_maps(study / "concepts", name), len(data), n_labels)
+    data.var["alike"] = leaders_in(data)
     return shown_concepts(data.var)
+
+
+def leaders_in(data: ad.AnnData) -> np.ndarray:
+    """The concept in whose place each is shown."""
+    counts = sp.csc_matrix(data.X, dtype=np.float32)
+    return alike_leaders(counts, data.var["interest"].to_numpy(), data.var["is_concept"].to_numpy(bool))
 
 
 @pytest.fixture
@@ -139,7 +160,10 @@ def test_page_in_a_browser(page: Any, study: Path) -> None:
     assert float(captions[0].splitlines()[1]) == pytest.approx(value, rel=0.01)
 
     page.fill("#find", str(shown[3]))
-    expected = [s for s in shown if str(s).startswith(str(shown[3]))]
+    n_labels = data.obs["label"].nunique()
+    data.var["interest"] = interest_of(data.var, *read_maps(study / "concepts", "blood"), len(data), n_labels)
+    leaders = leaders_in(data)
+    expected = [s for s in shown if any(str(n).startswith(str(shown[3])) for n in np.flatnonzero(leaders == s))]
     assert page.locator(".concept").count() == len(expected)
     page.fill("#find", "99999")
     assert "No concept passes" in page.locator("#gallery").inner_text()

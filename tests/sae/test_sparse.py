@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from unittest.mock import patch
@@ -21,6 +22,7 @@ from cytosae.concepts import cell_activations, concept_maps
 from cytosae.sae import SAE, TrainConfig, active_latents, backends, backward, sparse
 from cytosae.sae.checkpoint import load_checkpoint, save_checkpoint
 from cytosae.sae.loss import Loss
+from cytosae.sae.sparse import grad_buffer
 from cytosae.sae.state import TrainState, dead_latents, new_state
 from cytosae.sae.step import step
 from support.sparse_saes import clear_choice, far_from_zero, two_saes
@@ -231,7 +233,8 @@ def test_training_takes_the_same_steps_as_the_readable_one(
     config = TrainConfig(
         **{**vars(CONFIG), "matryoshka_levels": matryoshka_levels, "dead_latent_loss": dead_latent_loss}
     )
-    plain, fast = (run(config, 25, dense, monkeypatch) for dense in (-1.0, float("inf")))
+    plain = run(replace(config, encoder="float32"), 25, -1.0, monkeypatch)
+    fast = run(config, 25, float("inf"), monkeypatch)
     assert len(dead_latents(fast, config)) > 10  # their term was at work
     assert torch.equal(plain.since_fired, fast.since_fired)
     for a, b in zip(plain.sae.parameters(), fast.sae.parameters(), strict=True):
@@ -240,6 +243,34 @@ def test_training_takes_the_same_steps_as_the_readable_one(
             m, v = plain.optimiser.state[a][moment], fast.optimiser.state[b][moment]
             assert float((m - v).norm()) < 5e-3 * float(m.norm())
     torch.testing.assert_close(fast.sae.W_dec.norm(dim=1), torch.ones(fast.sae.n_latents))
+
+
+@pytest.mark.parametrize("encoder", ["float32", "bfloat16"])
+def test_gradients_of_the_dense_phase_are_in_the_precision_of_the_encoder(encoder: str) -> None:
+    sae, exact, generator = two_saes(24, 384, 0, 0.5)
+    config = replace(CONFIG, encoder=encoder)
+    state = new_state(config, 24, torch.device("cpu"))
+    state.sae.load_state_dict(sae.state_dict())
+    x = torch.randn(600, 24, generator=generator)
+    truth = backward(exact, x.double(), Loss(config.objective, config.l1))
+    gradients: list[Tensor] = []
+    hook = state.optimiser.register_step_pre_hook(
+        lambda *_: gradients.extend(grad_buffer(p).double() for p in state.sae.parameters())
+    )
+    figures = step(state, x, config)
+    hook.remove()
+    for parameter in exact.parameters():
+        if parameter is exact.W_dec:  # the step takes away what would only change the norm
+            along = (grad_buffer(parameter) * parameter.detach()).sum(1, keepdim=True)
+            grad_buffer(parameter).sub_(along * parameter.detach())
+    errors = [
+        float((ours - grad_buffer(theirs)).norm() / grad_buffer(theirs).norm())
+        for ours, theirs in zip(gradients, exact.parameters(), strict=True)
+    ]
+    assert figures.l0 > 0.3 * 384
+    assert figures.l0 == pytest.approx(truth.l0, rel=1e-2)
+    assert max(errors) < (1e-5 if encoder == "float32" else 0.05)
+    assert max(errors) > (0 if encoder == "float32" else 1e-4)
 
 
 def test_the_way_is_chosen_by_the_measured_density(monkeypatch: pytest.MonkeyPatch) -> None:

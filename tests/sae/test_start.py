@@ -6,8 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from cytosae.sae import SAE, geometric_median
-from cytosae.sae.start import initial_bias, start_from_tokens
+from cytosae.errors import CytosaeError
+from cytosae.sae import SAE, TrainConfig, geometric_median
+from cytosae.sae.start import initial_bias, initialise, start_from_tokens
+from cytosae.sae.state import new_state
 
 
 def test_first_reconstruction_has_about_the_norm_of_the_tokens() -> None:
@@ -18,6 +20,19 @@ def test_first_reconstruction_has_about_the_norm_of_the_tokens() -> None:
         output, h = sae(x)
     assert 0.5 < float(output.norm(dim=1).mean() / x.norm(dim=1).mean()) < 2
     assert 0.45 < float((h > 0).float().mean()) < 0.55
+
+
+def test_a_sparse_start_lets_each_latent_fire_on_its_share_of_tokens() -> None:
+    config = TrainConfig(expansion=16, start_l0=20)
+    state = new_state(config, 16, torch.device("cpu"))
+    x = planted_tokens()
+    initialise(state, x, config)
+    with torch.no_grad():
+        fires = (state.sae.encode(x) > 0).float()
+    assert float(fires.sum(1).mean()) == pytest.approx(20, rel=0.05)
+    assert float(fires.mean(0).std()) < 0.02  # of every latent, not of some
+    with pytest.raises(CytosaeError, match=r"--start-l0 20: .*batchtopk has its own way"):
+        TrainConfig(objective="batchtopk", start_l0=20)
 
 
 def test_directions_that_start_from_tokens_see_the_tokens_at_once() -> None:

@@ -1,4 +1,4 @@
-"""The campaign of docs/reliability.md in short: each part, a few times."""
+"""The campaign of docs/explanation/reliability.md in short: each part, a few times."""
 
 from __future__ import annotations
 

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
+import torch
 
 from cytosae.backbones import load
 from cytosae.explorer.reader import StudyReader
 from cytosae.learned import why_not_learned
+from cytosae.sae.cost import Span
 from cytosae.settings import PRESETS, TrainConfig
 from cytosae.study import forecast as module
-from cytosae.study.forecast import LONG, described, forecast, training_seconds
+from cytosae.study.forecast import LONG, between, described, forecast, training_span
 from cytosae.tokens import store_layout
 from support.commands import cytosae
 
@@ -73,20 +77,21 @@ def test_what_shows_that_a_training_has_not_learned(variance: float, l0: float, 
 
 @pytest.fixture
 def measured(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """An image takes 0.5 s to embed, a dense step on four images 3 s, any other 0.1 s."""
+    """Four images take 2 to 4 s to embed, a dense step on four images 2 to 3 s, any other 0.06 to 0.1 s."""
     steps: list[str] = []
 
-    def seconds(work: Callable[[], Any], device: Any) -> float:
+    def span(work: Callable[[], Any], device: Any) -> Span:
         work()
-        return 2.0
+        return Span(2.0, 4.0)
 
-    def step_seconds(config: TrainConfig, x: Any, l0: float | None = None) -> float:
-        steps.append("dense" if l0 is None else f"{l0:g}")
-        assert x.shape == (4 * 65, 48)
-        return 3.0 if l0 is None else 0.1
+    def step_span(config: TrainConfig, x: Any, l0: float | None = None) -> Span:
+        images = len(x) // 65
+        steps.append(f"{'dense' if l0 is None else f'{l0:g}'} on {images}")
+        assert x.shape == (images * 65, 48)
+        return Span(2.0, 3.0) if l0 is None else Span(0.06, 0.1)
 
-    monkeypatch.setattr(module, "seconds", seconds)
-    monkeypatch.setattr(module, "step_seconds", step_seconds)
+    monkeypatch.setattr(module, "span", span)
+    monkeypatch.setattr(module, "step_span", step_span)
     return steps
 
 
@@ -94,28 +99,60 @@ def test_the_time_of_a_run_is_said_before_it_begins(measured: list[str], vit: Pa
     backbone = load(str(vit))
     layout = store_layout(backbone.info)
 
-    def said_of(to_embed: int, config: TrainConfig | None) -> str | None:
-        return forecast(to_embed, lambda: backbone, layout, backbone.device, config)
+    def said_of(to_embed: int, config: TrainConfig | None, done: int = 0) -> str | None:
+        return forecast(to_embed, lambda: backbone, layout, backbone.device, config, done)
 
     recommended = PRESETS["recommended"].scaled_to(400, 65, 48)
-    # 1,000 steps on 16 images, four times those of the measurement: 400 s; 400 images of 0.5 s: 200 s
+    # 400 images, four in 2 to 4 s: 200 to 400 s, and a quarter more at most. 1,000 steps: 60 to 125 s.
     assert said_of(400, recommended) == (
-        "about 10 min on this machine (tokens of 400 images 3 min, training on 16,000 images 7 min), and some more for the "
-        "report"
+        "4 to 10 min on this machine (tokens of 400 images 3 to 8 min, training on 16,000 images 60 s to 2 min), longer if "
+        "it does other work too, and some more for the report; --images sets the length of the training"
     )
-    assert measured == ["32"]
-    assert said_of(0, recommended) == (
-        "about 7 min on this machine (training on 16,000 images 7 min), and some more for the report"
-    )
-    # The warm-up of the paper's is dense: 500 of 15,625 steps on 64 images.
+    assert measured == ["32 on 4", "32 on 16"]  # a batch has a share that does not grow with its images
+    # What is done is not done again; seeds are trainings.
+    rest = training_span(recommended, 65, 48, backbone.device, done=900)
+    assert rest.high == pytest.approx(100 * 0.1)
+    three = training_span(replace(recommended, seeds=3), 65, 48, backbone.device)
+    assert three.high == pytest.approx(3 * 1000 * 0.1)
+    assert "on 1,600 further images" in str(said_of(LONG, recommended, 900))
+    # The warm-up of the paper's is dense: 500 of 15,625 steps on 64 images, too long for a whole batch to be measured.
+    measured.clear()
     paper = TrainConfig()
-    assert training_seconds(paper, 65, 48, backbone.device) == pytest.approx(16 * (500 * 3.0 + 15_125 * 0.1))
+    taken = training_span(paper, 65, 48, backbone.device)
+    assert taken.high == pytest.approx(16 * 500 * 3.0 + 15_125 * 0.1)
+    assert taken.low == pytest.approx(16 * 500 * 2.0 + 15_125 * 0.06)
+    assert measured == ["dense on 4", "150 on 4", "150 on 64"]
     said = said_of(0, paper)
     assert said is not None
-    assert "13.4 h on this machine" in said
     assert said.endswith("--images sets the length of the training")
     assert said_of(LONG - 9, TrainConfig(images=8)) is None
     assert said_of(LONG + 1, None) is not None
+
+
+def test_a_time_is_a_range() -> None:
+    assert between(Span(3500, 7200)) == "58 min to 2.0 h"
+    assert between(Span(100, 110)) == "2 min"
+
+
+def test_other_programs_do_not_lengthen_the_lower_bound() -> None:
+    """Waiting, as for a processor that another program has, is time by the clock alone."""
+    from cytosae.sae.cost import span
+
+    def work() -> None:
+        time.sleep(0.05)
+
+    taken = span(work, torch.device("cpu"))
+    assert taken.high >= 0.05
+    assert taken.low < 0.03
+
+
+def test_whole_batches_and_automatic_settings_are_said(pictures: Path, vit: Path, tmp_path: Path) -> None:
+    study = tmp_path / "study"
+    said = cytosae("run", pictures, "--study", study, "--backbone", vit, "--images", "10", "--batch-images", "4").stderr
+    assert "--images 10: rounded up to 12, whole batches of 4 images" in said
+    again = cytosae("run", pictures, "--study", study).stderr
+    assert "learning_rate automatic" in again
+    assert "rounded" not in again
 
 
 def test_what_was_understood() -> None:
@@ -139,5 +176,5 @@ def test_a_training_that_is_due_loads_no_backbone(
     monkeypatch.setattr("cytosae.study.study.load_backbone", load_backbone)
     monkeypatch.setattr(module, "LONG", 1)
     said = cytosae("run", pictures, "--study", study).stderr
-    assert "run: about " in said
+    assert "on this machine (training on" in said
     assert "tokens of" not in said

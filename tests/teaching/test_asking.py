@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
-from cytosae.teaching import Candidates, Figure, how_sure, worth_marking
+from cytosae.teaching import Candidates, Figure, Threshold, how_sure, worth_marking
 from cytosae.teaching.asking import NARROW
 
 
@@ -46,8 +47,28 @@ def test_there_may_be_few_or_no_cells() -> None:
 
 
 def test_when_to_stop() -> None:
-    enough, sentence = how_sure(Figure(0.97, 0.97 - NARROW / 2, 0.99, 0.5, 20, 20))
+    sure, useful = (
+        Figure(0.97, 0.97 - NARROW / 2, 0.99, 0.5, 20, 20),
+        Threshold(0.0, found=0.9, random=0.02, shown=0.01),
+    )
+    enough, sentence = how_sure(sure, useful)
     assert enough
     assert "0.97" in sentence
+    enough, sentence = how_sure(sure, Threshold(0.0, found=0.9, random=0.6, shown=0.5))
+    assert not enough
+    assert "threshold is useless" in sentence
     for figure in (Figure(0.97, 0.7, 1.0, 0.5, 3, 3), Figure(float("nan"), float("nan"), float("nan"), 0.5, 0, 0)):
-        assert not how_sure(figure)[0]
+        assert not how_sure(figure, useful)[0]
+
+
+@pytest.mark.parametrize(
+    ("found", "random", "useless"), [(0.9, 0.02, False), (1.0, 0.3, False), (1.0, 0.4, True), (0.3, 0.2, True)]
+)
+def test_a_threshold_that_many_random_patches_pass_is_called_useless(
+    found: float, random: float, useless: bool
+) -> None:
+    threshold = Threshold(0.0, found=found, random=random, shown=random)
+    assert threshold.useless == useless
+    assert bool(threshold.warning) == useless
+    if useless:
+        assert f"{100 * random:.0f} % of random patches pass it" in threshold.warning

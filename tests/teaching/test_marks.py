@@ -36,6 +36,7 @@ def test_marks_come_back_from_disk_as_they_were(tmp_path: Path) -> None:
         ("concept,cell_id,mark\nx,a,maybe\n", "row 1 has the mark 'maybe'"),
         ("concept,cell_id,mark\nx,,this\n", "row 1 has no cell_id"),
         ("concept,cell_id,patch,mark\nx,a,3,this\nx,a,1.5,this\n", "row 2 has the patch"),
+        (f"concept,cell_id,mark\nx,a,this\n{'y' * 201},a,this\n", r"row 2, .*\(201 characters\). Give 1 to 200"),
     ],
 )
 def test_a_table_that_is_none_of_marks_is_named(tmp_path: Path, text: str, expected: str) -> None:
@@ -58,12 +59,22 @@ def test_the_last_mark_of_a_rater_counts_and_contradictions_do_not() -> None:
     )
     other = marks_table([("x", "b", 2, "not")], rater="another")
     (marks,) = usable_marks(pd.concat([table, other], ignore_index=True), CELLS, 16)
-    assert list(zip(marks.cells, marks.patches, marks.positive, strict=True)) == [(0, 1, True), (2, 6, False)]
+    found = list(zip(marks.cells, marks.patches, marks.positive, strict=True))
+    assert found == [(0, 1, True), (2, 5, True), (2, 6, False)]  # of the third cell the patch counts, not the whole
     assert marks.problems == (
         "1 marks are on cells that this study does not have (gone)",
-        "3 marks contradict each other and are left out (b, c)",
+        "raters contradict each other, their marks on the same place are left out (b)",
+        "a cell is marked 'not' as a whole and a patch of it 'this': the patch counts, the mark of the whole cell is left "
+        "out (c)",
     )
-    assert marks.counts() == {"this_patches": 1, "this_cells": 0, "not_patches": 1, "not_cells": 0}
+    assert marks.counts() == {"this_patches": 2, "this_cells": 0, "not_patches": 1, "not_cells": 0}
+
+
+def test_names_that_a_spreadsheet_would_take_for_formulas_come_back(tmp_path: Path) -> None:
+    table = marks_table([(name, "-a", 1, "this") for name in ("=rod", "+rod", "'rod", "rod")], rater="@Anna")
+    write_marks(tmp_path / "marks.csv", table)
+    assert "'=rod,'-a,1,this,'@Anna" in (tmp_path / "marks.csv").read_text(encoding="utf-8-sig")
+    pd.testing.assert_frame_equal(read_marks(tmp_path / "marks.csv"), table)
 
 
 def test_time_decides_which_mark_of_a_rater_is_the_last() -> None:

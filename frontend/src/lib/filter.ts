@@ -34,8 +34,39 @@ export const isCalled = (known: AgreedName | undefined, text: string): boolean =
     ),
   );
 
-/** Indices of the latents that pass. Text is a number or its beginning, or a part of a name or of the top label. */
-export function passing(latents: Columns, filter: Filter, names: Names, labels: string[]): number[] {
+/** A list in which near-duplicates stand behind the one that is listed for them, and only where that is opened. */
+export interface Folded {
+  order: number[];
+  /** Indices of those that stand behind an index. */
+  behind: Map<number, number[]>;
+}
+/** Folds near-duplicates (`latents.alike`); one whose place is not in the list stands for itself. */
+export function folded(
+  latents: Pick<Latents, "latent" | "alike">,
+  listed: number[],
+  opened: Set<number>,
+): Folded {
+  const at = new Map(listed.map((i) => [latents.latent[i] ?? -1, i]));
+  const behind = new Map<number, number[]>();
+  const leader = (i: number): number => at.get(latents.alike[i] ?? -1) ?? i;
+  for (const i of listed) if (leader(i) !== i) behind.set(leader(i), [...(behind.get(leader(i)) ?? []), i]);
+  const order = listed
+    .filter((i) => leader(i) === i)
+    .flatMap((i) => [i, ...(opened.has(latents.latent[i] ?? -1) ? (behind.get(i) ?? []) : [])]);
+  return { order, behind };
+}
+
+/**
+ * Indices of the latents that pass. Text is a number or its beginning, or a part of a name or of the top label,
+ * or words that all stand in the description.
+ */
+export function passing(
+  latents: Columns,
+  filter: Filter,
+  names: Names,
+  labels: string[],
+  descriptions: Record<string, string> = {},
+): number[] {
   const text = filter.text.trim().toLowerCase(),
     isNumber = /^\d+$/.test(text);
   const out: number[] = [];
@@ -50,7 +81,7 @@ export function passing(latents: Columns, filter: Filter, names: Names, labels: 
       if (
         !(isNumber
           ? String(latent).startsWith(text) || named
-          : named || label.includes(text.replaceAll("_", " ")))
+          : named || label.includes(text.replaceAll("_", " ")) || isDescribed(descriptions[latent], text))
       )
         continue;
     }
@@ -61,6 +92,12 @@ export function passing(latents: Columns, filter: Filter, names: Names, labels: 
   }
   return out;
 }
+
+/** Whether every word of a text stands in a description. */
+export const isDescribed = (description: string | undefined, text: string): boolean => {
+  const inside = description?.toLowerCase();
+  return inside !== undefined && text.split(/\s+/).every((word) => inside.includes(word));
+};
 
 function within(value: number | null | undefined, { low, high }: Range): boolean {
   return (

@@ -3,12 +3,17 @@ from .comparison import compare_groups
 from .concepts import attribute, show_concept
 from .evaluation import compare_counts, evaluate
 from .labelling import label_cells
+from .laboratories import compare_laboratories
 from .outcomes import predict_outcome
+from .outlines import export_outlines
 from .patient_page import show_patient
 from .prediction import predict_patients
+from .refinement import refine_study
+from .restaining import restain
 from .suggestion import suggest
 from .teaching import teach
-from .viewing import Viewer, saved_backbone, study_store, study_tokens
+from .transferring import transfer
+from .viewing import Viewer, further_tokens, saved_backbone, study_layout, study_store, study_tokens
 
 __all__ = [
     "Viewer",
@@ -16,15 +21,22 @@ __all__ = [
     "classify",
     "compare_counts",
     "compare_groups",
+    "compare_laboratories",
     "evaluate",
+    "export_outlines",
+    "further_tokens",
     "label_cells",
     "predict_outcome",
     "predict_patients",
+    "refine_study",
+    "restain",
     "saved_backbone",
     "show_concept",
     "show_patient",
+    "study_layout",
     "study_store",
     "study_tokens",
     "suggest",
     "teach",
+    "transfer",
 ]

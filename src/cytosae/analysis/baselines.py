@@ -25,14 +25,9 @@ def check_untrained(config: ClassifyConfig, tokens: Path | None) -> None:
 
 
 def baseline_features(
-    tokens: Path | None,
-    data: ad.AnnData,
-    folder: Path,
-    config: ClassifyConfig,
-    device: str,
-    labels: Path | None = None,
+    tokens: Path | None, data: ad.AnnData, labels: Path | None = None
 ) -> tuple[dict[str, NDArray[np.floating]], Bags | None]:
-    """Features of each baseline, ``(n_rows, n_features)`` by its name, and the cells in bags.
+    """Features of each baseline, ``(n_rows, n_features)`` by its name, and the cells in bags; nothing is written.
 
     Parameters
     ----------
@@ -40,12 +35,6 @@ def baseline_features(
         Of the cells; without them there are the fractions of the cell types alone.
     data
         Barcodes of the patients.
-    folder
-        Where the tokens of an untrained backbone are kept.
-    config
-        Settings.
-    device
-        Where an untrained backbone runs.
     labels
         Table of `cytosae label`, for the fractions that the probe predicts.
     """
@@ -58,8 +47,6 @@ def baseline_features(
         features |= described.pooled()
         colours = colour_histograms(source.cells, rows_of_cells(source.cells, data), data.n_obs)
         features |= {} if colours is None else {"colour histogram": colours}
-        if config.untrained:
-            features |= untrained_baseline(source, data, folder / UNTRAINED, seed=config.seed, device=device)
     if "cell_types" in data.obsm:
         features["cell-type fractions"] = np.nan_to_num(data.obsm["cell_types"])
     if labels is not None:
@@ -72,6 +59,16 @@ def baseline_features(
             raise CytosaeError(f"--labels {labels}: has no columns 'p TYPE'. Give labels.csv of `cytosae label`.")
         features["cell-type fractions, predicted"] = fractions
     return features, bags
+
+
+def untrained_features(
+    tokens: Path | None, data: ad.AnnData, folder: Path, config: ClassifyConfig, device: str
+) -> dict[str, NDArray[np.floating]]:
+    """Features of an untrained backbone, if the settings ask for them; kept in `folder`, which was claimed."""
+    if not config.untrained or tokens is None:
+        return {}
+    found = untrained_baseline(TokenStore(tokens), data, folder / UNTRAINED, seed=config.seed, device=device)
+    return dict(found)
 
 
 def bag_models(

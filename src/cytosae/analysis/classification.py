@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -11,18 +11,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cytosae.analysis.baselines import bag_models, baseline_features, check_untrained
+from cytosae.analysis.baselines import bag_models, baseline_features, check_untrained, untrained_features
 from cytosae.analysis.classification_files import (
     DRAWN,
     MODELS,
     PREDICTIONS,
     RESULT,
     SHORT_MODEL,
+    SPARSITY,
     TABLE,
     write_classification,
 )
 from cytosae.analysis.untrained_baseline import UNTRAINED
-from cytosae.artefacts import claim, remove_outdated, write_csv
+from cytosae.artefacts import claim, refuse_strangers, remove_outdated, write_csv
 from cytosae.cohort import (
     PAPER_THRESHOLD,
     Bags,
@@ -55,13 +56,16 @@ from cytosae.cohort import (
     read_barcodes,
     restricted,
     short_table,
+    sparsity_curve,
+    sparsity_rows,
     stratified_folds,
     sweep,
     trained,
     weighted_f1,
 )
-from cytosae.concepts import TAUGHT
+from cytosae.concepts import TAUGHT, latent_called, read_names
 from cytosae.console import progress, say
+from cytosae.report import figure_files
 from cytosae.settings import ClassifyConfig
 
 OURS = "barcodes"
@@ -82,6 +86,7 @@ def classify(
     device: str = "auto",
     labels: Path | None = None,
     centre: str | None = None,
+    without: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Classify patients by their barcodes, beside the baselines, in the same folds.
 
@@ -111,6 +116,8 @@ def classify(
     centre
         Column (laboratory) whose values' mean barcode is taken from those of its patients, as one more method. Where a
         laboratory is left out this needs the barcodes of its unlabelled patients (transductive).
+    without
+        Numbers or names of concepts that are struck out.
 
     Raises
     ------
@@ -124,7 +131,11 @@ def classify(
     for warning in warnings:
         say(f"{warning.kind}: {warning.text}")
     whole = classification_task(data, target)
-    task = replace(whole, data=restricted(whole.data, path, config.concepts))
+    names_of_study = (
+        read_names(study) if without and (study := path.absolute().parent.parent / "concepts").is_dir() else {}
+    )
+    struck = sorted({latent_called(text, names_of_study, whole.data.n_vars) for text in without})
+    task = replace(whole, data=restricted(whole.data, path, config.concepts, struck))
     divisions = [_divide(task, config, folds)]
     if leave_out is not None:
         divisions.append(given_folds(patient_column(task.data, leave_out), task.target, task.patients, leave_out))
@@ -132,14 +143,17 @@ def classify(
     for caveat in caveats:
         say(f"classification: {caveat}")
     check_untrained(config, tokens)
-    wanted = {UNTRAINED: config.untrained, SHORT_MODEL: config.short}
-    names = [TABLE, PREDICTIONS, MODELS, RESULT, *DRAWN, *(name for name, asked in wanted.items() if asked)]
-    claim(folder, "classification", names, unnamed=DRAWN)
-    features, bags = baseline_features(tokens, task.data, folder, config, device, labels)
+    wanted = {UNTRAINED: config.untrained, **dict.fromkeys((SHORT_MODEL, SPARSITY), config.short)}
+    drawn = [name for name in DRAWN if config.short or name not in figure_files("sparsity")]
+    names = [TABLE, PREDICTIONS, MODELS, RESULT, *drawn, *(name for name, asked in wanted.items() if asked)]
+    refuse_strangers(folder, "classification", names, unnamed=DRAWN)
+    other_barcodes = _other_barcodes(whole, task, path, config, centre, struck)
+    features, bags = baseline_features(tokens, task.data, labels)
     in_bags = bag_models(bags, task.data, path, config)
+    claim(folder, "classification", names, unnamed=DRAWN)  # once every input was read
+    features |= untrained_features(tokens, task.data, folder, config, device)
     products = Products.from_barcodes(task.data, candidates(config))
-    baselines = {name: Products.from_features(values) for name, values in features.items()}
-    baselines |= _other_barcodes(whole, task, path, config, centre)
+    baselines = {name: Products.from_features(values) for name, values in features.items()} | other_barcodes
     (chosen, swept, methods), *others = [
         _cross_validate(
             task,
@@ -176,7 +190,11 @@ def classify(
         "sweep": _sweep_rows(swept, config),
         "chosen": chosen_records(of_folds),
         "conformal": conformal,
-        "concepts": {"allowed": config.concepts, "latents": int(np.ptp(task.barcodes, axis=0).astype(bool).sum())},
+        "concepts": {
+            "allowed": config.concepts,
+            "without": struck,
+            "latents": int(np.ptp(task.barcodes, axis=0).astype(bool).sum()),
+        },
         "cell_type": cell_type,
         "model": {
             "choices": [choice_record(choice) for choice in choices],
@@ -192,6 +210,8 @@ def classify(
             "chosen": chosen_records(choice for division in left_out.choices for choice in division),
         }
     if config.short:
+        with progress("models of few concepts", len(divisions[0].names), "folds") as bar:
+            result["sparsity"] = sparsity_rows(sparsity_curve(task, division, config.seed, bar.to), config)
         write_csv(folder / SHORT_MODEL, short_table(fit_short(task, config.seed), task), index=True)
     write_classification(folder, path, task, chosen.predictions, models, unseen, result, config)
     remove_outdated(folder, "classification", names)
@@ -199,14 +219,20 @@ def classify(
 
 
 def _other_barcodes(
-    whole: ClassificationTask, task: ClassificationTask, path: Path, config: ClassifyConfig, centre: str | None
+    whole: ClassificationTask,
+    task: ClassificationTask,
+    path: Path,
+    config: ClassifyConfig,
+    centre: str | None,
+    struck: Sequence[int],
 ) -> dict[str, Products]:
     """Barcodes of taught concepts alone and without them, where there are any, and centred by laboratory, if asked for."""
     kinds, others = candidates(config), {}
     if TAUGHT in whole.data.var:
-        for name in ("taught", "untaught"):
-            if name != config.concepts:
-                data = restricted(whole.data, path, name)
+        left = np.delete(whole.data.var[TAUGHT].notna().to_numpy(), struck)
+        for name, some in (("taught", left), ("untaught", ~left)):
+            if name != config.concepts and some.any():
+                data = restricted(whole.data, path, name, struck)
                 others[f"{OURS}, {name} concepts alone"] = Products.from_barcodes(data, kinds)
     if centre is not None:
         column = patient_column(task.data, centre)

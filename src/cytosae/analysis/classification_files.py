@@ -20,13 +20,14 @@ from cytosae.report import (
     figure_files,
     method_figure,
     save,
+    sparsity_figure,
     threshold_sweep,
 )
 from cytosae.settings import ClassifyConfig, to_stored
 
 TABLE, PREDICTIONS, MODELS, RESULT = "methods.csv", "predictions.csv", "models.safetensors", "classification.json"
-SHORT_MODEL = "short_model.csv"
-_FIGURES = ("sweep", "methods", "confusion", "calibration", "abstention")
+SHORT_MODEL, SPARSITY = "short_model.csv", "sparsity.csv"
+_FIGURES = ("sweep", "methods", "confusion", "calibration", "abstention", "sparsity")
 DRAWN = tuple(name for figure in _FIGURES for name in figure_files(figure))
 """Files of the figures."""
 CARRYING = 10
@@ -98,16 +99,30 @@ def write_classification(
             pd.DataFrame(result["abstention"]), title="Barcodes: accuracy where the surest patients are answered"
         ),
     }
+    if "sparsity" in result:
+        sparsity = pd.DataFrame(result["sparsity"])
+        write_csv(folder / SPARSITY, sparsity)
+        drawn["sparsity"] = sparsity_figure(
+            sparsity,
+            whole=result["barcodes"]["weighted_f1"],
+            null=band,
+            title=f"Predicting {result['target']}: how many concepts does it take?",
+        )
     for name, figure in drawn.items():
         save(figure, folder / name)
     write_csv(folder / TABLE, table, index=True)
     write_csv(folder / PREDICTIONS, _predictions(task, predictions, models, row_folds))
     write_classifiers(folder / MODELS, models)
     write_json(folder / RESULT, dict(result))
-    written = (TABLE, PREDICTIONS, MODELS, RESULT, UNTRAINED, SHORT_MODEL)
+    written = (TABLE, PREDICTIONS, MODELS, RESULT, UNTRAINED, SHORT_MODEL, SPARSITY)
     outputs = {name: FileRecord.from_file(folder / name) for name in written if (folder / name).is_file()}
     inputs = {"barcodes": sha256_file(path)}
-    parameters = {**to_stored(config), "target": result["target"], "folds": result["folds"]}
+    parameters = {
+        **to_stored(config),
+        "target": result["target"],
+        "folds": result["folds"],
+        "without": result["concepts"]["without"],
+    }
     Manifest("classification", parameters, inputs, outputs, {"weighted_f1": result["barcodes"]["weighted_f1"]}).save(
         folder
     )

@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cytosae.analysis.viewing import Viewer, study_tokens
-from cytosae.artefacts import FileRecord, Manifest, claim, sha256_file, write_csv
+from cytosae.artefacts import FileRecord, Manifest, claim, refuse_strangers, sha256_file, write_csv
 from cytosae.cohort import (
     FEATURES,
     TOP,
@@ -28,7 +28,7 @@ from cytosae.cohort import (
     restricted,
     transformed,
 )
-from cytosae.concepts import TAUGHT, read_activations, read_concepts, read_datasets
+from cytosae.concepts import TAUGHT, check_encoded_with, read_activations, read_concepts, read_datasets
 from cytosae.console import say
 from cytosae.errors import NotFound, Unanswerable
 from cytosae.report import Row, comparison_scatter, figure_files, reference_grid, save
@@ -79,6 +79,11 @@ def compare_groups(
         No such group or column, or no value of the covariate with patients of both groups.
     """
     config = config or CompareConfig()
+    figures = ["scatter", *(f"references-{side}" for side in ("first", "second") if study is not None)]
+    names = [name for figure in figures for name in figure_files(figure)]
+    refuse_strangers(folder, "comparison", [TABLE, *names], unnamed=names)
+    if study is not None:
+        check_encoded_with(study)
     data = read_barcodes(path, cell_type, concepts=None if study is None else study / "concepts")
     data = restricted(data, path, config.concepts)
     compared = compare_patients(data, first, second, config, target=target, adjust=adjust, rates=True)
@@ -90,8 +95,6 @@ def compare_groups(
     table["favours"] = ""
     for name, latents in zip((first, second), favour, strict=True):
         table.loc[latents, "favours"] = name
-    figures = ["scatter", *(f"references-{side}" for side in ("first", "second") if study is not None)]
-    names = [name for figure in figures for name in figure_files(figure)]
     claim(folder, "comparison", [TABLE, *names], unnamed=names)
     drawn = comparison_scatter(
         table["first"].to_numpy(),

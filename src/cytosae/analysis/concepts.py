@@ -17,6 +17,7 @@ from cytosae.concepts import (
     cell_concepts,
     is_common,
     joined_statistics,
+    passport,
     patch_concepts,
     read_datasets,
     tissue_fractions,
@@ -33,7 +34,7 @@ _EXPLAINED = 2  # latents of a patch that are shown with their reference images 
 def show_concept(
     folder: Path, latent: int, figure: Path, *, kind: str = "reference", device: str = "auto"
 ) -> dict[str, Any]:
-    """Draw a latent's reference images in every data set of a study, and tell its statistics in each.
+    """Draw a latent's reference images in every data set, and tell what is known of it (`cytosae.concepts.passport`).
 
     Parameters
     ----------
@@ -63,10 +64,15 @@ def show_concept(
         kind, f"{kind} activating"
     )
     save(reference_grid(rows, title=f"{viewer.title(latent)}; {description} cells by data set", each_row=True), figure)
-    table = statistics.iloc[latent]
+    known, table = passport(folder, latent), statistics.iloc[latent]
     return {
         "latent": latent,
-        "datasets": {name: table[name].astype(object).to_dict() for name in read_datasets(folder / "concepts")},
+        "datasets": {
+            name: {**known["datasets"][name], **table[name].astype(object).to_dict()}
+            for name in read_datasets(folder / "concepts")
+        },
+        "quality": known["quality"],
+        "judged": known["judged"],
         "figure": f"{figure}.png",
     }
 

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from cytosae.analysis.viewing import saved_backbone, study_tokens
 from cytosae.artefacts import MANIFEST, claim, refuse_strangers
-from cytosae.concepts import evaluate_study, read_concepts, read_datasets
+from cytosae.concepts import evaluate_study, means_by_rule, read_concepts, read_datasets
 from cytosae.console import say
 from cytosae.errors import CytosaeError
 from cytosae.report import density_histogram, figure_files, quality_summary, save, threshold_counts, write_report
-from cytosae.settings import BackboneConfig, EvaluateConfig
+from cytosae.settings import BackboneConfig, EncodeConfig, EvaluateConfig, from_stored
 from cytosae.study import load_backbone
 
 
@@ -59,7 +59,9 @@ def evaluate(
 
 
 def compare_counts(folders: Sequence[Path], figure: Path, dataset: str | None = None) -> dict[str, Any]:
-    """Draw the number of latents above each threshold of mean activation for several autoencoders on one data set.
+    """Draw the number of concepts at each threshold of mean activation for several autoencoders on one data set.
+
+    The rest of the rule of concepts (`cytosae.concepts.means_by_rule`) is that of each encoding.
 
     Parameters
     ----------
@@ -83,7 +85,8 @@ def compare_counts(folders: Sequence[Path], figure: Path, dataset: str | None = 
         data = read_concepts(folder, name, matrices=False)
         backbone = data.uns["cytosae"]["backbone"]
         line = f"expansion {data.n_vars / backbone['d_model']:g}, layer {int(backbone['layer']) + 1}"
-        lines.setdefault(line, []).append(data.var["mean_activation"].to_numpy())
+        config = EncodeConfig(**from_stored(EncodeConfig, data.uns["cytosae"]["parameters"]))
+        lines.setdefault(line, []).append(means_by_rule(data.var, config, data.n_obs))
         counts[f"{folder}"] = int(data.var["is_concept"].sum())
     save(threshold_counts({line: np.stack(means) for line, means in lines.items()}), figure)
     return {"dataset": name, "concepts": counts, "figure": f"{figure}.png"}

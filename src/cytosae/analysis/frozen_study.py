@@ -84,7 +84,9 @@ def open_frozen_study(study: Path) -> FrozenStudy:
         raise CytosaeError(f"{study / 'backbone.json'}: missing. Is {study} a study, made by `cytosae run`?")
     manifest = Manifest.load(folder)
     if manifest is None:
-        raise CytosaeError(f"{folder}: no classification there. Run `cytosae classify {barcodes}` first.")
+        others = sorted(path.name for path in (study / COHORT).glob("outcome-*") if path.is_dir())
+        not_these = f" `cytosae predict` takes classes alone, not {' or '.join(others)}." if others else ""
+        raise CytosaeError(f"{folder}: no classification there. Run `cytosae classify {barcodes}` first.{not_these}")
     if manifest.stage != "classification":
         raise CytosaeError(
             f"{folder}: holds no classification but {manifest.stage}. Run `cytosae classify {barcodes}`."

@@ -11,7 +11,7 @@ import pandas as pd
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from cytosae.analysis.viewing import saved_backbone, study_store
+from cytosae.analysis.viewing import further_tokens, saved_backbone, study_layout
 from cytosae.artefacts import FileRecord, Manifest, claim, refuse_strangers, remove_outdated, write_csv, write_json
 from cytosae.cells import metadata_digest, pixels_digest, rejected_path
 from cytosae.cohort import CELL_TYPE_LEAST, CellProbe, fit_probe
@@ -30,8 +30,8 @@ from cytosae.console import progress, say
 from cytosae.errors import CytosaeError
 from cytosae.sae import SAE
 from cytosae.settings import ImageConfig, LabelConfig, to_stored
-from cytosae.study import look_at, rendered
-from cytosae.tokens import LiveTokens, store_layout
+from cytosae.study import check_wish, look_at, rendered
+from cytosae.tokens import LiveTokens
 
 TABLE, RESULT, CELLS = "labels.csv", "labels.json", "cells.parquet"
 STATED = "stated_label"
@@ -76,10 +76,11 @@ def label_cells(
     config = config or LabelConfig()
     names = [TABLE, RESULT, CELLS, rejected_path(Path(CELLS)).name]
     refuse_strangers(folder, "labels", names)
+    check_wish(source)
+    labelled, few = _labelled_cells(study)
     sae = read_dictionary(study, decoder=False)
     backbone = saved_backbone(study, device, weights)
-    layout = store_layout(backbone.info, study_store(study))
-    check_fit(layout, sae)
+    check_fit(study_layout(study, backbone), sae)
     listed = look_at(
         rendered(source, folder / "cohort"),
         folder / CELLS,
@@ -88,12 +89,12 @@ def label_cells(
         drop_missing=True,
         images=images,
     )
-    probe, used = _probe(study, config)  # once it is known that there are cells
+    probe = _probe(study, labelled, config)  # once it is known that there are cells
     claim(folder, "labels", names)
     listing = listed.write()
     cells = listed.cells.reset_index(drop=True)
     threshold = float(read_parameters(study / "concepts")["threshold"])
-    probability = _probabilities(probe, sae, threshold, LiveTokens(cells, lambda: backbone, layout), device)
+    probability = _probabilities(probe, sae, threshold, further_tokens(study, cells, backbone), device)
     table = _table(cells, probe, probability)
     answered = table["label"].notna()
     result: dict[str, Any] = {
@@ -104,7 +105,7 @@ def label_cells(
         "threshold": probe.threshold,
         "types": {str(name): int(count) for name, count in table["label"].value_counts().items()},
         "probe": probe.figures,
-        "left_out": used,
+        "left_out": few,
     }
     if STATED in table and (both := answered & table[STATED].notna()).any():
         result["agreement"] = float((table.loc[both, "label"] == table.loc[both, STATED].astype(str)).mean())
@@ -120,8 +121,8 @@ def label_cells(
     return {**result, "table": f"{folder / TABLE}"}
 
 
-def _probe(study: Path, config: LabelConfig) -> tuple[CellProbe, dict[str, int]]:
-    """The probe, and the types that have too few cells for it."""
+def _labelled_cells(study: Path) -> tuple[pd.DataFrame, dict[str, int]]:
+    """The cells that a probe can learn from, and the types that have too few cells for it."""
     concepts = study / "concepts"
     tables = []
     for dataset in read_datasets(concepts):
@@ -141,6 +142,11 @@ def _probe(study: Path, config: LabelConfig) -> tuple[CellProbe, dict[str, int]]
             f"{concepts}: cells of two types with at least {CELL_TYPE_LEAST} cells each are needed to learn from; there are "
             f"{known}. Give another study with --from."
         )
+    return cells, few
+
+
+def _probe(study: Path, cells: pd.DataFrame, config: LabelConfig) -> CellProbe:
+    concepts = study / "concepts"
     if len(cells) > config.examples:
         cells = cells.iloc[np.sort(np.random.default_rng(config.seed).permutation(len(cells))[: config.examples])]
     parts = []
@@ -159,7 +165,7 @@ def _probe(study: Path, config: LabelConfig) -> tuple[CellProbe, dict[str, int]]
         )
     except ValueError as error:
         raise CytosaeError(f"{concepts}: {error}. Give another study with --from.") from error
-    return probe, few
+    return probe
 
 
 def _probabilities(

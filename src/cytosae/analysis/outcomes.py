@@ -9,9 +9,18 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 
-from cytosae.analysis.baselines import baseline_features, check_untrained
+from cytosae.analysis.baselines import baseline_features, check_untrained, untrained_features
 from cytosae.analysis.untrained_baseline import UNTRAINED
-from cytosae.artefacts import FileRecord, Manifest, claim, remove_outdated, sha256_file, write_csv, write_json
+from cytosae.artefacts import (
+    FileRecord,
+    Manifest,
+    claim,
+    refuse_strangers,
+    remove_outdated,
+    sha256_file,
+    write_csv,
+    write_json,
+)
 from cytosae.cohort import (
     NUMBER,
     CohortWarning,
@@ -95,8 +104,10 @@ def predict_outcome(
         say(f"outcome: {caveat}")
     check_untrained(config, tokens)
     names = [TABLE, PREDICTIONS, LATENTS, RESULT, *_DRAWN, *([UNTRAINED] if config.untrained else [])]
-    claim(folder, "outcome", names)
-    baselines, _ = baseline_features(tokens, outcome.data, folder, config, device, labels)
+    refuse_strangers(folder, "outcome", names)
+    baselines, _ = baseline_features(tokens, outcome.data, labels)
+    claim(folder, "outcome", names)  # once every input was read
+    baselines |= untrained_features(tokens, outcome.data, folder, config, device)
     products = Products.from_barcodes(outcome.data, candidates(config))
     with progress(f"{target} ({division.description})", len(division.splits), "folds") as bar:
         ours = validated(outcome, division, products, config, permutations=config.permutations, progress=bar.to)

@@ -21,16 +21,17 @@ from cytosae.analysis.one_patient import (
     predict,
     reference_groups,
 )
+from cytosae.analysis.patient_cells import cells_of_concept, patient_unfamiliar, read_drawn_cells
+from cytosae.analysis.patient_tiles import cell_titles, shown_section, strongest_tiles, unfamiliar_section
 from cytosae.analysis.viewing import Viewer, cell_image, study_tokens
 from cytosae.artefacts import sha256_file, whole_file
 from cytosae.cells import intensities
 from cytosae.cohort import BARCODES, CLASSIFICATION, COHORT
+from cytosae.concepts import latent_called, read_concepts, read_names
 from cytosae.console import say
 from cytosae.errors import CytosaeError
 from cytosae.report import Concept, Section, Tile, number, patient_barcode, patient_page
 from cytosae.settings import PatientConfig
-
-_CELLS_PER_CONCEPT = 10  # cells shown for a concept
 
 
 def show_patient(
@@ -39,12 +40,13 @@ def show_patient(
     page: Path,
     config: PatientConfig | None = None,
     *,
+    concepts: Sequence[str] = (),
     barcodes: Path | None = None,
     classification: Path | None = None,
     device: str = "auto",
 ) -> dict[str, Any]:
-    """Write the page of a patient: what is unusual against the healthy and against the own diagnosis, and which cells
-    show it.
+    """Write the page of a patient: what is unusual against the healthy and against the own diagnosis, which cells show
+    it, all cells that show some concepts, and the cells that no other patient has the like of.
 
     Parameters
     ----------
@@ -56,6 +58,8 @@ def show_patient(
         The HTML file.
     config
         Settings.
+    concepts
+        Numbers or names of concepts all of whose cells are listed.
     barcodes
         Barcodes of the study's patients; those in its folder ``cohort`` if None.
     classification
@@ -63,17 +67,20 @@ def show_patient(
 
     Returns
     -------
-    For each group the unusual concepts and the cells by falling score, the prediction, the caveats.
+    For each group the unusual concepts and the cells by falling score, the prediction, the cells of each concept and the
+    unfamiliar ones with their number by chance, the caveats.
 
     Raises
     ------
     CytosaeError
-        No such patient, or no barcodes.
+        No such patient or concept, or no barcodes.
     """
     config = config or PatientConfig()
     path = barcodes or study / COHORT / BARCODES
     patient = open_patient(study, path, name)
     folder = classification or path.parent / CLASSIFICATION
+    names = read_names(study / "concepts")
+    latents = list(dict.fromkeys(latent_called(text, names, patient.data.n_vars) for text in concepts))
     caveats: list[str] = []
     groups = _groups(patient, config.healthy, caveats)
     with study_tokens(study, device=device) as source:
@@ -81,9 +88,15 @@ def show_patient(
         against = {title: _against(patient, viewer, title, group, config) for title, group in groups.items()}
         prediction = predict(patient, folder, sha256_file(path), config, caveats)
         predicted = None if prediction is None else _prediction(patient, viewer, prediction)
+        drawn = read_drawn_cells(study, patient.data)
+        var = read_concepts(study / "concepts", str(patient.data.obs["dataset"].iloc[patient.row]), matrices=False).var
+        asked = [cells_of_concept(patient, drawn, latent, config.healthy) for latent in latents]
+        of_concepts = [shown_section(patient, viewer, one) for one in asked]
+        odd = patient_unfamiliar(patient, drawn, var)
+        unfamiliar = [] if odd is None else [unfamiliar_section(patient, viewer, odd, config.cells)]
     for caveat in caveats:
         say(f"patient: {caveat}")
-    sections = [section for section, _ in against.values()]
+    sections = [*of_concepts, *(section for section, _ in against.values()), *unfamiliar]
     if predicted is not None:
         sections.insert(0, predicted[0])
     facts = [("cells", f"{len(patient.cells):,}"), ("concepts in the cells", f"{int((patient.barcode > 0).sum()):,}")]
@@ -97,6 +110,8 @@ def show_patient(
         "cells": len(patient.cells),
         "against": {title: figures for title, (_, figures) in against.items()},
         "prediction": None if predicted is None else predicted[1],
+        "shown": {viewer.title(one.latent): one.record(patient) for one in asked},
+        "unfamiliar": None if odd is None else odd.record(patient),
         "caveats": caveats,
     }
 
@@ -157,7 +172,7 @@ def _shown_against(patient: Patient, viewer: Viewer, unusual: Against) -> tuple[
         Concept(
             viewer.title(int(latent)),
             _facts(unusual.table.loc[latent], unusual.name, len(unusual.rows)),
-            _concept_tiles(patient, viewer, int(latent)),
+            strongest_tiles(patient, viewer, int(latent)),
         )
         for latent in unusual.chosen
     ]
@@ -169,24 +184,6 @@ def _facts(row: pd.Series, name: str, n: int) -> list[str]:
         f"{number(row['patient'])} active patches a cell, {name} {number(row['group'])}",
         f"t {row['t']:.1f}, false-discovery rate {row['fdr']:.2g}",
         f"{int(row['above'])} of {n} have as much",
-    ]
-
-
-def _titles(patient: Patient, positions: Sequence[int] | NDArray[np.int64]) -> list[str]:
-    labels = patient.cells["label"] if "label" in patient.cells else pd.Series(None, index=patient.cells.index)
-    return [str(labels.iloc[i]).replace("_", " ") if pd.notna(labels.iloc[i]) else "unlabelled" for i in positions]
-
-
-def _concept_tiles(patient: Patient, viewer: Viewer, latent: int) -> list[Tile]:
-    """The patient's cells with the largest m_i[s], with the map of the latent."""
-    values = patient.means[:, [latent]].toarray()[:, 0]
-    positions = np.argsort(-values, kind="stable")[:_CELLS_PER_CONCEPT]
-    positions = positions[values[positions] > 0]
-    row = viewer.shown("", latent, patient.cells.index[positions].astype(str), values[positions])
-    return [
-        Tile.from_map(image, map_, row.top, title, number(value))
-        for image, map_, title, value in zip(row.images, row.maps, _titles(patient, positions), row.values, strict=True)
-        if image is not None and map_ is not None and value is not None
     ]
 
 
@@ -206,7 +203,7 @@ def _tiles(
     top = max(float(map_.max()) for map_ in maps)
     cells = viewer.source.cells.iloc[rows]
     images = map(cell_image, cells["path"], intensities(cells))
-    columns = zip(images, maps, _titles(patient, positions), notes, strict=True)
+    columns = zip(images, maps, cell_titles(patient, positions), notes, strict=True)
     return [Tile.from_map(pixels, map_, top, title, note) for pixels, map_, title, note in columns]
 
 
@@ -234,7 +231,7 @@ def _prediction(patient: Patient, viewer: Viewer, prediction: Prediction) -> tup
         text,
         cells=_tiles(patient, viewer, prediction.shown, patches, notes),
         concepts=[
-            Concept(viewer.title(int(s)), [f"adds {prediction.adds[s]:+.2g}"], _concept_tiles(patient, viewer, int(s)))
+            Concept(viewer.title(int(s)), [f"adds {prediction.adds[s]:+.2g}"], strongest_tiles(patient, viewer, int(s)))
             for s in prediction.concepts
         ],
     )

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from cytosae import __version__
 from cytosae.analysis.frozen_study import FrozenStudy, open_frozen_study
 from cytosae.analysis.new_patients import NewPatients, predicted
-from cytosae.analysis.viewing import saved_backbone, study_store
+from cytosae.analysis.viewing import further_tokens, saved_backbone, study_layout
 from cytosae.artefacts import (
     MANIFEST,
     FileRecord,
@@ -38,8 +38,7 @@ from cytosae.concepts.quality.resampling import group_codes
 from cytosae.console import say
 from cytosae.errors import CytosaeError
 from cytosae.settings import ImageConfig, PredictConfig, to_stored
-from cytosae.study import look_at, rendered
-from cytosae.tokens import LiveTokens, store_layout
+from cytosae.study import check_wish, look_at, rendered
 
 TABLE, RESULT, STRONGEST, CELLS = "predictions.csv", "prediction.json", "strongest_cells.csv", "cells.parquet"
 _FAR = 0.05  # p below which all new patients together are said to lie farther away
@@ -66,7 +65,8 @@ def predict_patients(
     ----------
     study
         A study with a classification of its patients (`cytosae.analysis.classify`). It needs no images and no tokens: of a
-        copy ``backbone.json``, ``sae``, ``taught`` if there is one, ``concepts/manifest.json`` and ``cohort`` suffice.
+        copy ``backbone.json``, ``sae``, ``taught`` if there is one, ``concepts/manifest.json`` and ``cohort`` suffice, and
+        ``tokens/harmonisation.safetensors`` if there is one.
     source
         Cells of the new patients, see `cytosae.cells.read_source`; they need a ``patient``.
     folder
@@ -92,10 +92,10 @@ def predict_patients(
     config = config or PredictConfig()
     names = [TABLE, RESULT, STRONGEST, CELLS, rejected_path(Path(CELLS)).name]
     refuse_strangers(folder, "prediction", names)
+    check_wish(source)
     frozen = open_frozen_study(study)
     backbone = saved_backbone(study, device, weights)
-    layout = store_layout(backbone.info, study_store(study))
-    check_fit(layout, frozen.sae)
+    check_fit(study_layout(study, backbone), frozen.sae)
     listed = look_at(
         rendered(source, folder / "cohort"),
         folder / CELLS,
@@ -108,7 +108,7 @@ def predict_patients(
     claim(folder, "prediction", names)
     (folder / MANIFEST).unlink(missing_ok=True)
     listing = listed.write()
-    new = predicted(frozen, LiveTokens(cells, lambda: backbone, layout), config.strongest, device)
+    new = predicted(frozen, further_tokens(study, cells, backbone), config.strongest, device)
     result = {
         "cytosae": __version__,
         "parameters": to_stored(config),

@@ -7,16 +7,19 @@ import shlex
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
+import scipy.sparse as sp
 import torch
 from torch import Tensor
 
 from cytosae.cells import held_out
+from cytosae.concepts import CountMoments, concentration, papers_rule, why_no_concept
 from cytosae.console import progress
 from cytosae.errors import CytosaeError
-from cytosae.sae import geometric_median, sparse
+from cytosae.sae import SAE, geometric_median, sparse
 from cytosae.sae.cost import encode_seconds, step_seconds, training_bytes
 from cytosae.sae.objectives import OBJECTIVES
 from cytosae.sae.probe import (
@@ -112,7 +115,7 @@ def suggest(
     set_by = OBJECTIVES[config.objective].set_by
     if set_by == "k":
         config = replace(config, k=max(1, round(l0)))
-    probes = _probes(sample, config, l0)
+    probes = _probes(sample, config, l0, store.n_cells)
     sparsity = fit_l0(probes, l0, beyond_probes(config)) if set_by == "l1" else None
     close = near(probes, l0)
     unexplained = fit(close, [max(1e-6, 1 - p.explained_variance) for p in close])
@@ -186,15 +189,40 @@ def _tokens(sample: Sample, config: TrainConfig) -> dict[str, Any]:
     }
 
 
-def _probes(sample: Sample, config: TrainConfig, l0: float) -> list[Probe]:
-    threshold = EncodeConfig().concept_threshold
+@torch.no_grad()
+def _count_concepts(sae: SAE, held: Tensor, n_cells: int) -> int:
+    """Concepts by the rule of the encoding (`cytosae.concepts.why_no_concept`), on ``(n_held, n_tokens, d_model)``.
+
+    Cells that show a latent are scaled up to all `n_cells` of the study: each held-out one stands for many.
+    """
+    config = EncodeConfig()
+    total, active = (torch.zeros(sae.n_latents, dtype=torch.float64) for _ in range(2))
+    moments = CountMoments.empty(sae.n_latents)
+    for cell in held:
+        h = sae.encode(cell)
+        mean = h.mean(dim=0).cpu().double()
+        total, active = total + mean, active + (mean > 0)
+        moments.add(sp.csr_matrix((h > config.threshold).sum(dim=0).cpu().numpy()[None]))
+    n_held, n_tokens = held.shape[:2]
+    reasons = why_no_concept(
+        (total / active.clamp_min(1)).numpy(),
+        moments.shown * max(1.0, n_cells / n_held),
+        concentration(moments.total, moments.squares, n_held, n_tokens),
+        config,
+        mean_alone=papers_rule(sae.activation, config),
+    )
+    return int(reasons.isna().sum())
+
+
+def _probes(sample: Sample, config: TrainConfig, l0: float, n_cells: int) -> list[Probe]:
+    count = partial(_count_concepts, n_cells=n_cells)
     set_by = OBJECTIVES[config.objective].set_by
     expansions = narrow(config, sample.train.shape[1])
     with progress("probes", 8 if set_by == "l1" else 2 * len(expansions), "trainings") as bar:
 
         def run(expansion: int, value: float) -> Probe:
             varied: dict[str, Any] = {"expansion": expansion, set_by: value}
-            done = probe(sample.train, sample.held, replace(config, **varied), threshold)
+            done = probe(sample.train, sample.held, replace(config, **varied), count)
             bar.to(bar.done + 1, f"L0 {done.l0:.3g} at {set_by} {value:.2g}")
             return done
 
@@ -248,7 +276,8 @@ def _cost(one: TrainConfig, x: Tensor, store: TokenStore, l0: float, dense_steps
 
 
 def _at_width(measure: Callable[[TrainConfig], float], config: TrainConfig, d_model: int) -> float:
-    """A cost that is linear in the latents, with a constant part (docs/benchmarks.md); of wide ones by two narrower ones."""
+    """A cost that is linear in the latents, with a constant part (docs/explanation/benchmarks.md);
+    of wide ones by two narrower ones."""
     most = max(2, _WIDEST // d_model)
     if config.expansion <= most:
         return measure(config)

@@ -22,7 +22,7 @@ from cytosae.sae import SAE
 from cytosae.sae.taught import TAUGHT, Taught, check_frame, token_frame
 from cytosae.settings import BarcodeConfig, EncodeConfig, TeachConfig, to_stored
 from cytosae.study import stages
-from cytosae.teaching import Background, Learned, Learner, joined_marks, read_marks, usable_marks, write_marks
+from cytosae.teaching import NONE, Background, Learned, Learner, joined_marks, read_marks, usable_marks, write_marks
 from cytosae.tokens import TokenSource
 
 MARKS = "marks.csv"
@@ -78,7 +78,7 @@ def teach(
     for name in ("cells.parquet", "backbone.json"):
         if not (study / name).is_file():
             raise CytosaeError(f"{study / name}: missing. Give the folder of a finished study, made by `cytosae run`.")
-    if taught is None and not remove and (marks is None or not len(marks)) and read_taught(study) is None:
+    if taught is None and not remove and marks is None and read_taught(study) is None:
         raise CytosaeError(f"{study}: nothing to teach. Give marks, or a file of taught concepts.")
     choose_device(device)  # refused before anything is written
     with locked(study):
@@ -91,7 +91,8 @@ def teach(
                 current = current.merged(_for_this_study(taught, current))
             known = _stored_marks(study)
             learned: list[Learned] = []
-            if marks is not None and len(marks):
+            if marks is not None:
+                _check_say_something(marks, known)
                 known = marks if known is None else joined_marks(known, marks)
                 learned = _learn(source, own, known, marks, config)
                 for concept in learned:
@@ -105,6 +106,8 @@ def teach(
             }
             if update:
                 result["stages"] = _updated(study, source, current, device)
+            else:
+                say(f"teach: counts, barcodes and report of {study} are as before. Left to do: `cytosae teach {study}`")
     return result
 
 
@@ -133,9 +136,37 @@ def _check_frame(path: Path, given: Taught, frame: Mapping[str, Any]) -> None:
         raise CytosaeError(f"{path}: {error}") from error
 
 
+def _check_say_something(marks: pd.DataFrame, known: pd.DataFrame | None) -> None:
+    """Refuse marks that leave everything as it is."""
+    if not len(marks):
+        raise CytosaeError(
+            "--marks: the table has a header and no mark. Add a row for each patch or cell that is marked."
+        )
+    places = ["concept", "cell_id", "patch", "rater"]
+    before = pd.DataFrame(columns=places) if known is None else known[known["mark"] != NONE]
+    taken_back = marks[places].astype(str).merge(before[places].astype(str), on=places)
+    if (marks["mark"] == NONE).all() and not len(taken_back):
+        raise CytosaeError(
+            f"--marks: rows of the table that say 'none': all {len(marks)}, and they take back nothing that this study was "
+            "given (a mark is taken back by its own rater). To remove a concept use --remove NAME."
+        )
+
+
 def _stored_marks(study: Path) -> pd.DataFrame | None:
     path = study / TAUGHT_FOLDER / MARKS
-    return read_marks(path) if path.is_file() else None
+    if not path.is_file():
+        return None
+    record = Manifest.load(path.parent)
+    noted = record.outputs.get(MARKS) if record is not None else None
+    try:
+        if noted is not None and noted != FileRecord.from_file(path):
+            raise CytosaeError("it is not as `cytosae teach` wrote it")
+        return read_marks(path)
+    except CytosaeError as error:
+        raise CytosaeError(
+            f"{path}: changed or damaged ({error}). It holds all marks that the study was given: put a copy of it back; or "
+            "move it away, and give what you have of it with --marks."
+        ) from error
 
 
 def _learn(
@@ -148,7 +179,11 @@ def _learn(
         for problem in concept.problems:
             say(f"teach: {concept.concept}: {problem}")
     learner = Learner.on(Background.draw(source, own, cells=config.random_cells, seed=config.teach_seed))
-    return [learner.learn(concept, config) for concept in usable]
+    learned = [learner.learn(concept, config) for concept in usable]
+    for one in learned:
+        if one.threshold.useless:
+            say(f"teach: {one.concept}: {one.threshold.warning}")
+    return learned
 
 
 def _write(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from cytosae.sae import SAE
 from cytosae.settings import BackboneConfig, StoreConfig
 from cytosae.storage import resolve_path
 from cytosae.study import load_backbone
-from cytosae.tokens import LiveTokens, TokenSource, TokenStore, store_layout
+from cytosae.tokens import Layout, LiveTokens, TokenSource, TokenStore, read_harmonisation, store_layout
 from cytosae.tokens.store import read_manifest
 
 
@@ -71,6 +71,29 @@ def study_store(folder: Path) -> StoreConfig:
     return StoreConfig(**(read_json(path).get("store", {}) if path.is_file() else {}))
 
 
+def study_layout(folder: Path, backbone: Backbone) -> Layout:
+    """The layout of tokens of further cells of a study: rounded and harmonised as its own."""
+    layout, own = store_layout(backbone.info, study_store(folder)), read_harmonisation(folder / "tokens")
+    return layout if own is None else replace(layout, harmonisation=own.described())
+
+
+def further_tokens(folder: Path, cells: pd.DataFrame, backbone: Backbone, workers: int | None = None) -> LiveTokens:
+    """The tokens of further cells, harmonised if those of the study are.
+
+    Laboratories that the study does not know are harmonised by their own cells, without labels, where there are enough.
+
+    Raises
+    ------
+    CytosaeError
+        The study's tokens are harmonised, and the cells lack the column that says the laboratory.
+    """
+    layout, own = store_layout(backbone.info, study_store(folder)), read_harmonisation(folder / "tokens")
+    as_they_are = LiveTokens(cells, lambda: backbone, layout, workers)
+    if own is None:
+        return as_they_are
+    return LiveTokens(cells, lambda: backbone, layout, workers, own.with_laboratories(as_they_are))
+
+
 @contextmanager
 def study_tokens(folder: Path, backbone: Backbone | None = None, device: str = "auto") -> Iterator[TokenSource]:
     """The tokens of a study: from disk where they are kept, otherwise made from the images."""
@@ -78,9 +101,7 @@ def study_tokens(folder: Path, backbone: Backbone | None = None, device: str = "
         source: TokenSource = TokenStore(folder / "tokens")
     else:
         model = backbone or saved_backbone(folder, device)
-        source = LiveTokens(
-            read_cells(folder / "cells.parquet"), lambda: model, store_layout(model.info, study_store(folder))
-        )
+        source = further_tokens(folder, read_cells(folder / "cells.parquet"), model)
     try:
         yield source
     finally:

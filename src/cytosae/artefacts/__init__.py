@@ -21,7 +21,7 @@ from cytosae.artefacts.files import (
     whole_name,
     write_csv,
 )
-from cytosae.artefacts.hdf5 import reading_hdf5, writing_hdf5
+from cytosae.artefacts.hdf5 import reading_hdf5, text_as_objects, writing_hdf5
 from cytosae.artefacts.manifests import (
     ANNOTATIONS,
     CONFIG,
@@ -45,6 +45,7 @@ from cytosae.artefacts.ownership import (
     refuse_strangers,
     remove_outdated,
 )
+from cytosae.artefacts.spreadsheets import bare, guarded
 
 __all__ = [
     "ANNOTATIONS",
@@ -59,11 +60,13 @@ __all__ = [
     "WEIGHTS",
     "FileRecord",
     "Manifest",
+    "bare",
     "changes",
     "claim",
     "digest",
     "disk_errors",
     "foreign",
+    "guarded",
     "make_folder",
     "outdated",
     "own_files",
@@ -78,6 +81,7 @@ __all__ = [
     "sae_weights_digest",
     "same_weights",
     "sha256_file",
+    "text_as_objects",
     "whole_file",
     "whole_name",
     "without_nan",

@@ -13,6 +13,7 @@ from cytosae.errors import CytosaeError
 
 if TYPE_CHECKING:
     import h5py
+    import pandas as pd
 
 
 @contextlib.contextmanager
@@ -72,3 +73,27 @@ def writing_hdf5(path: Path) -> Iterator[h5py.File]:
         finally:
             if sink.error is not None:
                 raise sink.error
+
+
+def text_as_objects(frame: pd.DataFrame) -> pd.DataFrame:
+    """A table whose text is objects, so that its file is the same with every pandas: from 3.0 on text has a type of its own.
+
+    Returns
+    -------
+    A shallow copy: text columns, categories and the index as objects, missing values as None; the rest as it is.
+    """
+    import pandas as pd
+
+    def objects(values: pd.Series[Any]) -> pd.Series[Any]:
+        if isinstance(values.dtype, pd.CategoricalDtype):
+            categories = values.cat.categories
+            return values.cat.set_categories(categories.astype(object), rename=True) if _is_text(categories) else values
+        return values.astype(object).where(values.notna(), None) if _is_text(values) else values
+
+    def _is_text(values: Any) -> bool:
+        return isinstance(values.dtype, pd.StringDtype)
+
+    stored = pd.DataFrame({name: objects(frame[name]) for name in frame.columns}, index=frame.index)
+    if _is_text(stored.index):
+        stored.index = stored.index.astype(object)
+    return stored

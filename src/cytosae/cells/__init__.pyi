@@ -7,7 +7,7 @@ from .listing import Listing, list_cells, rejected_path, write_listing
 from .masks import TISSUES, patch_tissues
 from .perturbations import PERTURBATIONS
 from .samples import TooManyPixels, UnreadableImage
-from .sources import chosen_columns, read_source
+from .sources import check_source, chosen_columns, read_source
 from .table import (
     difference,
     held_out,
@@ -30,6 +30,7 @@ __all__ = [
     "Listing",
     "TooManyPixels",
     "UnreadableImage",
+    "check_source",
     "chosen_columns",
     "datasets",
     "decode",

@@ -6,6 +6,8 @@ import difflib
 import re
 from functools import cache
 
+from cytosae.segmentation.registry import FLAGS, MEASUREMENTS, SEGMENTED
+
 COLUMNS = ("cell_id", "path", "dataset", "label", "patient", "diagnosis", "split", "mask")
 """Columns that later stages understand; others are kept as they are."""
 
@@ -25,6 +27,8 @@ RESERVED = frozenset(
         *FILE_COLUMNS,
         *READING_COLUMNS,
         *("_index", "row", "id"),
+        *(measurement.name for measurement in MEASUREMENTS),
+        *(SEGMENTED, FLAGS),
         *("n_cells", "cell_type", "conflicting_diagnoses", "image_width", "image_height", "image_format"),
     }
 )

@@ -88,7 +88,7 @@ def cells_below(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
     cells = pd.DataFrame(
         {"cell_id": names, "path": [address(path) for path in files.images], "label": labels, "split": splits}
     )
-    left_out = pd.DataFrame(files.left_out, columns=["cell_id", "reason"])
+    left_out = pd.DataFrame(files.left_out, columns=["cell_id", "reason"], dtype=object)
     left_out.insert(1, "path", [printable(address(folder / name)) for name, _ in files.left_out])
     left_out["cell_id"] = left_out["cell_id"].map(printable)
     return cells, left_out, remarks

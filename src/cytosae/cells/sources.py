@@ -58,21 +58,32 @@ def read_source(source: Path, columns: Mapping[str, str] | None = None) -> pd.Da
     return survey(source, columns).cells
 
 
-def survey(source: Path, columns: Mapping[str, str] | None = None) -> Source:
-    """The same, with the files that are no images and how the source was understood."""
+def check_source(source: Path) -> None:
+    """Refuse a source that is not there: for what has long work to do before it reads the cells.
+
+    Raises
+    ------
+    CytosaeError
+        It is neither a file nor a folder, or its name is not UTF-8.
+    """
     if printable(str(source)) != str(source):
         raise CytosaeError(f"{printable(str(source))}: this name is not UTF-8. Rename the file or folder.")
+    if not source.is_dir() and not source.is_file():
+        raise CytosaeError(
+            f"{source}: no such file or folder. Give a table of CSV, Excel or Parquet, or a folder of images."
+        )
+
+
+def survey(source: Path, columns: Mapping[str, str] | None = None) -> Source:
+    """The same, with the files that are no images and how the source was understood."""
+    check_source(source)
     if source.is_dir():
         if columns:
             raise CytosaeError(f"--column: {source} is a folder, whose folders give the columns. Give a table.")
         cells, left_out, remarks = cells_below(source)
-    elif source.is_file():
+    else:
         cells, remarks = _from_table(source, dict(columns or {}))
         left_out = pd.DataFrame(columns=_LEFT_OUT)
-    else:
-        raise CytosaeError(
-            f"{source}: no such file or folder. Give a table of CSV, Excel or Parquet, or a folder of images."
-        )
     named = "dataset" in cells and bool(cells["dataset"].notna().any())
     cells, name = _complete(cells, source, remarks)
     left_out = left_out.assign(dataset=name)[_LEFT_OUT].astype("string")

@@ -7,11 +7,16 @@ from cytosae.cli.backbones import backbones_app
 from cytosae.cli.concepts import concepts_app
 from cytosae.cli.datasets import datasets_app
 from cytosae.cli.exchange import exchange_app
+from cytosae.cli.fields import fields_app
 from cytosae.cli.labels import labels_app
+from cytosae.cli.laboratories import laboratories_app
+from cytosae.cli.measuring import measuring_app
 from cytosae.cli.options import Commands
 from cytosae.cli.patients import patients_app
+from cytosae.cli.refining import refining_app
 from cytosae.cli.reproduce import reproduce_app
 from cytosae.cli.stages import stages_app
+from cytosae.cli.starting import starting_app
 from cytosae.cli.studies import studies_app
 from cytosae.cli.suggest import suggest_app
 from cytosae.cli.sweep import sweep_app
@@ -30,11 +35,16 @@ app = Commands(
     "s3://bucket/study, gs://, hf://.",
 )
 
+app.add_typer(starting_app)
 app.add_typer(stages_app)
+app.add_typer(fields_app)
+app.add_typer(measuring_app)
 app.add_typer(concepts_app)
 app.add_typer(teaching_app)
+app.add_typer(refining_app)
 app.add_typer(patients_app)
 app.add_typer(labels_app)
+app.add_typer(laboratories_app)
 app.add_typer(studies_app)
 app.add_typer(annotations_app, name="annotations")
 app.add_typer(datasets_app, name="datasets")

@@ -124,7 +124,7 @@ def concept(
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Show one concept: its cells in every data set with its maps, and its statistics.
+    """Show one concept: its cells in every data set with its maps, its passport: description, evidence, quality, judgements.
 
     reference are the strongest cells, spread the strongest of different patients, random a draw among all cells that
     activate it, middle and low those around the median and the lowest tenth.

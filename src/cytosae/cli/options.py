@@ -14,7 +14,8 @@ from typer.models import CommandFunctionType
 
 from cytosae.console import say
 from cytosae.errors import CytosaeError
-from cytosae.settings import PRESETS, TrainConfig, stored_names
+from cytosae.settings import PRESETS, TrainConfig, readable, stored_names
+from cytosae.settings.yaml_files import read_settings_file
 from cytosae.storage import StoredPath, resolve_path
 
 Source = Annotated[
@@ -60,6 +61,10 @@ Weights = Annotated[
         "--weights", help="File or folder of the backbone's weights, if they lie elsewhere than for the study."
     ),
 ]
+SettingsFile = Annotated[
+    Path | None,
+    typer.Option("--settings", help="YAML file of settings, as `cytosae init` writes it; options go before it."),
+]
 NoStore = Annotated[bool, typer.Option("--no-store", help="Keep no tokens on disk: make them whenever they are read.")]
 
 
@@ -75,8 +80,9 @@ def with_settings(
     ``TrainConfig.learning_rate`` becomes ``--learning-rate`` with the field's default and help text; the command gets
     the finished dataclass. Beside the options of `TrainConfig` stands ``--preset``, which says what those left out are.
     Options that are left out, and not set by a ``--preset`` either, are what `remembered` says of them; where it says
-    nothing of a training, they are those of `preset`. A setting of which the command has a parameter of the same name
-    stays at its default.
+    nothing of a training, they are those of `preset`. A command with a parameter ``settings_file`` takes a file whose
+    values go before all of these, and behind options that are given. A setting of which the
+    command has a parameter of the same name stays at its default.
     """
     if command is None:
         return partial(with_settings, remembered=remembered, preset=preset)
@@ -108,7 +114,10 @@ def with_settings(
             for name, settings in groups.items()
         }
         known = remembered(given) if remembered else {}
-        preset_given = not _is_default(context, "preset")
+        file = given.pop("settings_file", None)
+        named, written = read_settings_file(file, groups.values()) if file else (None, {})
+        preset_given = named is not None or not _is_default(context, "preset")
+        asked = asked if named is None or not _is_default(context, "preset") else named
         base = _preset(asked) if preset_given or TrainConfig not in known else TrainConfig()
         for name, settings in groups.items():
             values = chosen[name]
@@ -118,13 +127,23 @@ def with_settings(
                 values |= {key: getattr(base, key) for key in left_out}
             if settings is not TrainConfig or not preset_given:
                 values |= {key: value for key, value in known.get(settings, {}).items() if key in left_out}
+            values |= {key: value for key, value in written.get(settings, {}).items() if key in left_out}
             given[name] = settings(**values)
+            if isinstance(given[name], TrainConfig) and "images" not in left_out:
+                _say_rounded(given[name])
         return command(**given)
 
     del wrapped.__wrapped__  # or inspect would look through to the original
     wrapped.__signature__ = inspect.Signature(plain + expanded)  # type: ignore[attr-defined]
     wrapped.__annotations__ = {parameter.name: parameter.annotation for parameter in plain + expanded}
     return wrapped
+
+
+def _say_rounded(config: TrainConfig) -> None:
+    """Say how many images a training sees where those that were asked for are no whole batches."""
+    seen = config.steps * config.batch_images
+    if seen != config.images:
+        say(f"--images {config.images}: rounded up to {seen}, whole batches of {config.batch_images} images")
 
 
 def study_settings(given: Mapping[str, Any]) -> Mapping[type, Mapping[str, Any]]:
@@ -145,12 +164,16 @@ def _options(settings: type, training: TrainConfig) -> list[inspect.Parameter]:
             text += f" ({', '.join(choices)})"
         flag = _flag(spec.name)
         names = (f"{flag}/--no-{flag[2:]}",) if hints[spec.name] is bool else (flag,)
-        option = typer.Option(*names, help=text, rich_help_panel=panel)
+        default = getattr(training, spec.name) if settings is TrainConfig else spec.default
+        shown = readable(settings, spec.name, default)
+        option = typer.Option(
+            *names, help=text, rich_help_panel=panel, show_default=True if shown == str(default) else shown
+        )
         parameters.append(
             inspect.Parameter(
                 spec.name,
                 inspect.Parameter.KEYWORD_ONLY,
-                default=getattr(training, spec.name) if settings is TrainConfig else spec.default,
+                default=default,
                 annotation=Annotated[hints[spec.name], option],
             )
         )
@@ -166,7 +189,7 @@ def _flag(name: str) -> str:
 
 
 def _preset_options(default: str) -> list[inspect.Parameter]:
-    text = "settings of the training that you leave out: the paper's, or those that did better (docs/choices.md)"
+    text = "settings of the training that you leave out: the paper's, or those that did better (docs/explanation/choices.md)"
     option = typer.Option("--preset", help=f"{text}; {' or '.join(PRESETS)}.")
     kind = inspect.Parameter.KEYWORD_ONLY
     return [

@@ -104,6 +104,12 @@ def classify(
             help="Column such as laboratory: as one more method, take the mean of its patients from their barcodes.",
         ),
     ] = None,
+    without: Annotated[
+        list[str],
+        typer.Option(
+            "--without", metavar="LATENT", help="Strike out a concept, by its number or name. Can be repeated."
+        ),
+    ] = [],  # noqa: B006
     cell_type: CellType = None,
     device: Device = "auto",
     output: Annotated[
@@ -134,12 +140,15 @@ def classify(
             raise CytosaeError(f"--leave-out: belongs to classes; give --folds {leave_out} to leave each out in turn.")
         if centre is not None:
             raise CytosaeError(f"--centre {centre}: belongs to classes; leave it out.")
+        if without:
+            raise CytosaeError("--without: belongs to classes; leave it out.")
         folder = output or barcodes.parent / f"outcome-{file_name(target)}"
         result = predict_outcome(barcodes, folder, settings, target=target, event=event, **shared)
         answer(result if as_json else _outcome_lines(result, folder), as_json)
         return
     folder = output or barcodes.parent / CLASSIFICATION
-    result = classify_patients(barcodes, folder, settings, target=target, leave_out=leave_out, centre=centre, **shared)
+    shared |= {"leave_out": leave_out, "centre": centre, "without": without}
+    result = classify_patients(barcodes, folder, settings, target=target, **shared)
     if as_json:
         answer(result, as_json)
         return
@@ -267,6 +276,15 @@ def patient(
     study: Annotated[Path, typer.Argument(help="Folder of a study.")],
     name: Annotated[str, typer.Argument(metavar="ID", help="The patient.")],
     settings: PatientConfig,
+    concept: Annotated[
+        list[str],
+        typer.Option(
+            "--concept",
+            metavar="LATENT",
+            help="List all cells that show this concept, by its number or name, beside their number by chance. Can be "
+            "repeated.",
+        ),
+    ] = [],  # noqa: B006
     barcodes: Annotated[
         Path | None, typer.Option("--barcodes", help="Barcodes; those of the study if left out.")
     ] = None,
@@ -278,7 +296,7 @@ def patient(
     carry it.
 
     Concepts and cells are selected by a rule that the page states. With a classification of the study, the prediction
-    too.
+    too; and the cells that no other patient has the like of.
     """
     from cytosae.analysis import show_patient
     from cytosae.artefacts import refuse_foreign
@@ -287,7 +305,7 @@ def patient(
 
     page = with_ending(output or Path(f"patient-{file_name(name)}.html"), ".html", ".htm")
     refuse_foreign(page, f"patient {study} {name}", partial(is_patient_page, title=f"Patient {name}"))
-    result = show_patient(study, name, page, settings, barcodes=barcodes, device=device)
+    result = show_patient(study, name, page, settings, concepts=concept, barcodes=barcodes, device=device)
     if as_json:
         answer(result, as_json)
         return
@@ -297,4 +315,11 @@ def patient(
         for row in figures["concepts"]:
             beside = f"{row['patient']:.3g} against {row['group']:.3g}, t {row['t']:.1f}, FDR {row['fdr']:.2g}"
             lines[f"against {group} | {closest}latent {row['latent']}"] = beside
+    of_concepts = {f"cells with {name}": figures for name, figures in result["shown"].items()}
+    if result["unfamiliar"] is not None:
+        of_concepts["cells like none of other patients"] = result["unfamiliar"]
+    for name, figures in of_concepts.items():
+        chance = figures["by_chance"]
+        interval = f"{chance['low']:.0f} to {chance['high']:.0f}"
+        lines[name] = f"{figures['found']}, by chance {chance['expected']:.1f} ({interval}), p {chance['p']:.2g}"
     answer({**lines, "page": result["page"]}, as_json)

@@ -28,6 +28,7 @@ from cytosae.settings import (
     BackboneConfig,
     EncodeConfig,
     EngineConfig,
+    HarmoniseConfig,
     ImageConfig,
     StoreConfig,
     TrainConfig,
@@ -93,6 +94,7 @@ def embed(
     cells: Annotated[Path, typer.Argument(help="Table made by `cytosae cells`.")],
     backbone: BackboneConfig,
     store: StoreConfig,
+    harmonising: HarmoniseConfig,
     engine: EngineConfig,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the tokens.")] = Path("tokens"),
     workers: Workers = None,
@@ -102,11 +104,12 @@ def embed(
     """Turn every image into the tokens of a vision transformer, and keep them on disk.
 
     An interrupted run goes on at the next shard; a damaged shard is found, named and made again. Any number of processes
-    with a --shard each may fill one folder; without it the command finishes.
+    with a --shard each may fill one folder; without it the command finishes. With --harmonise the tokens of each laboratory
+    are made comparable whenever they are read; those on disk stay as they are.
     """
     from cytosae.cells import read_cells
     from cytosae.engines import Partition, open_engine
-    from cytosae.study import backbone_for, load_backbone
+    from cytosae.study import backbone_for, load_backbone, update_harmonisation
     from cytosae.tokens import embed as embed_cells
     from cytosae.tokens import store_layout
 
@@ -115,7 +118,10 @@ def embed(
     layout = store_layout(model.info, store)
     load = backbone_for(engine, lambda: model, backbone, layout)
     with open_engine(engine) as doing:
-        answer(embed_cells(table, load, output, layout, workers=workers, engine=doing, partition=partition), as_json)
+        figures = embed_cells(table, load, output, layout, workers=workers, engine=doing, partition=partition)
+    if partition is None:
+        update_harmonisation(output, harmonising)
+    answer(figures, as_json)
 
 
 @stages_app.command()

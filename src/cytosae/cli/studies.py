@@ -15,6 +15,7 @@ from cytosae.cli.options import (
     Commands,
     DropMissing,
     Restart,
+    SettingsFile,
     Source,
     Strict,
     Track,
@@ -27,6 +28,7 @@ from cytosae.settings import (
     BarcodeConfig,
     EncodeConfig,
     EngineConfig,
+    HarmoniseConfig,
     ImageConfig,
     StoreConfig,
     TrainConfig,
@@ -130,6 +132,7 @@ def run(
     images: ImageConfig,
     backbone: BackboneConfig,
     tokens: StoreConfig,
+    harmonising: HarmoniseConfig,
     training: TrainConfig,
     encoding: EncodeConfig,
     barcodes: BarcodeConfig,
@@ -144,6 +147,7 @@ def run(
             "--store/--no-store", help="Keep tokens on disk (the default), or make them whenever they are read."
         ),
     ] = None,
+    settings_file: SettingsFile = None,
     column: Column = [],  # noqa: B006
     restart: Restart = False,
     strict: Strict = False,
@@ -171,7 +175,7 @@ def run(
         sae = before.sae
     if before.configs:
         say(f"{study}: {described(before)}; options that you give change this")
-    config = RunConfig(backbone, tokens, training, encoding, barcodes, engine, images)
+    config = RunConfig(backbone, tokens, training, encoding, barcodes, engine, images, harmonising)
     done = Study(study, config, store=store, workers=workers, sae=sae, restart=restart)
     stages = done.run(
         cells,
@@ -206,8 +210,12 @@ def doctor(
     column: Column = [],  # noqa: B006
     as_json: Json = False,
 ) -> None:
-    """Show versions, devices, the precision chosen, free disk and the size of the store that a run would need."""
+    """Check versions, devices, memory and the disk that a run needs, and say how to mend what is missing."""
     from cytosae.cells import chosen_columns
     from cytosae.doctor import examine
 
-    answer(examine(backbone, cells, folder, chosen_columns(column)), as_json)
+    figures = examine(backbone, cells, folder, chosen_columns(column))
+    advice = figures.pop("advice") if not as_json else []
+    answer(figures, as_json)
+    if not as_json:
+        print("\n" + ("\n".join(f"- {line}" for line in advice) or "Nothing to mend."))

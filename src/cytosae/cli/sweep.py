@@ -18,7 +18,7 @@ sweep_app = Commands()
 @with_settings
 def sweep(
     spec: Annotated[
-        Path, typer.Argument(help="YAML file: base, vary, grid, list, seeds, thresholds (docs/sweeps.md).")
+        Path, typer.Argument(help="YAML file: base, vary, grid, list, seeds, thresholds (docs/how-to/sweeps.md).")
     ],
     encoding: EncodeConfig,
     evaluation: EvaluateConfig,

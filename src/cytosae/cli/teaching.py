@@ -90,6 +90,7 @@ def teach(
         lines[f"learned | {name}"] = (
             f"AUROC {area['value']:.3f} ({area['low']:.3f} to {area['high']:.3f}), average precision "
             f"{precise['value']:.3f} ({precise['low']:.3f} to {precise['high']:.3f}){by}"
+            + ("; threshold useless" if about["threshold"]["useless"] else "")
         )
     lines |= {f"taught | {name}": f"latent {latent}" for name, latent in result["taught"].items()}
     answer({**lines, "file": result["file"]}, as_json)

@@ -23,7 +23,8 @@ from .outcome_validation import OutcomePredictions, latent_weights, outcome_tabl
 from .outcomes import CLASSES, NUMBER, SURVIVAL, Outcome, outcome_kind, outcome_task
 from .outliers import RULE, cell_scores, selected, unusual
 from .representation import FEATURES, PAPER, Representation, transformed
-from .restriction import RESTRICTIONS, restricted
+from .restriction import RESTRICTIONS, only, restricted
+from .retrieval import FALSE_SHARE, ByChance, cells_showing, expected_as_strong, number_by_chance, sure_cells
 from .scores import weighted_f1
 from .selection import (
     Choice,
@@ -38,6 +39,7 @@ from .selection import (
 )
 from .set_coverage import conformal_figures, left_out_p_values
 from .short_model import fit_short, predict_short, short_table
+from .sparsity import SizedModels, sparsity_curve, sparsity_rows
 from .storage import (
     BARCODES,
     CLASSIFICATION,
@@ -49,17 +51,33 @@ from .storage import (
     read_patient_columns,
     why_other_concepts,
 )
+from .striking import Refitted, refitted
 from .task import ClassificationTask, classification_task, patient_column
 from .threshold_sweep import PAPER_THRESHOLD, Sweep, sweep
+from .transfer import (
+    ALONE,
+    AT_HAND,
+    Transfer,
+    cells_fitter,
+    harmonised,
+    left_out_laboratories,
+    patients_fitter,
+    within_laboratories,
+)
+from .unfamiliar import ALARMS, Unfamiliar, unfamiliar_cells
 from .warnings import CohortWarning, association, cohort_warnings
 
 __all__ = [
+    "ALARMS",
+    "ALONE",
+    "AT_HAND",
     "BARCODES",
     "BEYOND",
     "CELL_TYPE_LEAST",
     "CLASSES",
     "CLASSIFICATION",
     "COHORT",
+    "FALSE_SHARE",
     "FEATURES",
     "NUMBER",
     "PAPER",
@@ -70,6 +88,7 @@ __all__ = [
     "TOP",
     "Bags",
     "BarcodeSums",
+    "ByChance",
     "Calibration",
     "CellProbe",
     "Choice",
@@ -86,14 +105,20 @@ __all__ = [
     "Predictions",
     "Predictor",
     "Products",
+    "Refitted",
     "Representation",
+    "SizedModels",
     "Sweep",
+    "Transfer",
+    "Unfamiliar",
     "answering_threshold",
     "as_records",
     "association",
     "barcode_correlation",
     "candidates",
     "cell_scores",
+    "cells_fitter",
+    "cells_showing",
     "choice_record",
     "choose",
     "chosen_predictions",
@@ -108,14 +133,17 @@ __all__ = [
     "cross_validate",
     "disease_barcodes",
     "error_rate",
+    "expected_as_strong",
     "figures",
     "fit_probe",
     "fit_short",
     "fold_column",
     "given_folds",
+    "harmonised",
     "is_barcodes",
     "latent_weights",
     "least_patients",
+    "left_out_laboratories",
     "left_out_p_values",
     "make_barcodes",
     "make_strata",
@@ -124,6 +152,8 @@ __all__ = [
     "most_different",
     "nearest_distances",
     "null_record",
+    "number_by_chance",
+    "only",
     "outcome_kind",
     "outcome_table",
     "outcome_task",
@@ -131,6 +161,7 @@ __all__ = [
     "patient_names",
     "patient_novelty",
     "patient_tokens",
+    "patients_fitter",
     "pooled_mean_activation",
     "predict_bags",
     "predict_short",
@@ -139,20 +170,26 @@ __all__ = [
     "read_classifiers",
     "read_methods",
     "read_patient_columns",
+    "refitted",
     "restricted",
     "rows_of_cells",
     "selected",
     "set_figures",
     "short_table",
+    "sparsity_curve",
+    "sparsity_rows",
     "stratified_folds",
     "strongest",
+    "sure_cells",
     "sweep",
     "trained",
     "transformed",
+    "unfamiliar_cells",
     "unusual",
     "validated",
     "variance_between",
     "weighted_f1",
     "why_other_concepts",
+    "within_laboratories",
     "write_classifiers",
 ]

@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cytosae import __version__
-from cytosae.artefacts import writing_hdf5
+from cytosae.artefacts import text_as_objects, writing_hdf5
 from cytosae.cells import RESERVED
 from cytosae.cohort.barcodes import BarcodeSums, disease_barcodes, variance_between
 from cytosae.cohort.duplicates import shared_cells
@@ -100,6 +100,7 @@ def make_barcodes(
     data.var["is_concept"] &= ~_dismissed(cell_sets)
     data.uns["cytosae"] = _about(cell_sets, config, shared)
     data.strings_to_categoricals()
+    data.obs, data.var = text_as_objects(data.obs), text_as_objects(data.var)
     for slot in ("obs", "var", "layers", "obsm", "varm", "uns"):
         schema.check(schema.BARCODES, slot, getattr(data, slot))
     with writing_hdf5(path) as file:
@@ -300,5 +301,5 @@ def _about(cell_sets: Sequence[_Cells], config: BarcodeConfig, shared: pd.DataFr
         "meaning": schema.meanings(schema.BARCODES, "X", "layers", "varm"),
     }
     if shared is not None:
-        about["shared_cells"] = shared.astype({"correlation": float})
+        about["shared_cells"] = text_as_objects(shared.astype({"correlation": float}))
     return about

@@ -16,6 +16,7 @@ from cytosae.errors import CytosaeError, in_short
 
 FOLD_COLUMNS = ("fold", "split", "test_fold")
 TEST = "test.csv"
+_JSON = '{"0": ["A", "B"], "1": ["C"]}'
 
 
 def fold_column(data: ad.AnnData, folds: str) -> tuple[pd.Series, str]:
@@ -73,9 +74,12 @@ def _read(path: Path) -> Iterator[tuple[str, str]]:
     elif path.suffix == ".json":
         try:
             content = parse_json(path.read_text(encoding="utf-8"))
-            yield from ((str(name), str(fold)) for fold, names in content.items() for name in list(names))
-        except (OSError, ValueError, AttributeError, TypeError) as error:
-            raise CytosaeError(f"{path}: not the patients of each fold as JSON ({in_short(error)}).") from error
+        except (OSError, ValueError) as error:
+            raise CytosaeError(f"{path}: not readable as JSON ({in_short(error)}).") from error
+        lists = content.values() if isinstance(content, dict) else []
+        if not lists or not all(isinstance(names, list) and all(map(_is_name, names)) for names in lists):
+            raise CytosaeError(f"{path}: not the patients of each fold; expected {_JSON}, found {_found(content)}.")
+        yield from ((str(name), str(fold)) for fold, names in content.items() for name in names)
     else:
         table = _folded(read_table(path))
         column = next((name for name in FOLD_COLUMNS if name in table), None)
@@ -89,6 +93,20 @@ def _folded(table: pd.DataFrame) -> pd.DataFrame:
     """A table with the names of the columns that are looked for, in whatever capitals they are written."""
     known = {*FOLD_COLUMNS, *PATIENT_COLUMNS}
     return table.rename(columns=lambda name: folded(name) if folded(name) in known else name)
+
+
+def _is_name(value: object) -> bool:
+    return isinstance(value, str | int) and not isinstance(value, bool)
+
+
+def _found(content: object) -> str:
+    """What a JSON file holds instead, in a few words."""
+    if isinstance(content, list):
+        return f"a list of {len(content)} entries"
+    if not isinstance(content, dict):
+        return f"{str(content)[:40]!r}"
+    wrong = [fold for fold, names in content.items() if not (isinstance(names, list) and all(map(_is_name, names)))]
+    return f"no list of names for fold {wrong[0]!r}" if wrong else "no fold"
 
 
 def _names(table: pd.DataFrame, path: Path) -> list[str]:

@@ -107,7 +107,7 @@ def outcome_task(data: ad.AnnData, target: str, event: str | None = None) -> Out
             f"column {target!r}: {stated[wrong].iloc[0]!r} of {data.obs_names[wrong.to_numpy()][0]} is no number. Correct "
             "it, or leave it empty where it is not known."
         )
-    known = numbers.notna().to_numpy()
+    known = numbers.notna().to_numpy(copy=True)
     events = None
     if event is not None:
         seen = patient_column(data, event)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import anndata as ad
@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cytosae.artefacts import Manifest
+from cytosae.artefacts import MANIFEST, Manifest
 from cytosae.concepts import TAUGHT, read_concepts, read_datasets, read_inputs, untaught
-from cytosae.concepts.schema import VERDICT
+from cytosae.concepts.schema import REPRODUCIBILITY, VERDICT
 from cytosae.concepts.storage import PER_LATENT
 from cytosae.errors import CytosaeError
 
@@ -44,6 +44,11 @@ def _inside(data: ad.AnnData, study: Path) -> NDArray[np.bool_]:
 
 
 def _reproduced(data: ad.AnnData, study: Path) -> NDArray[np.bool_]:
+    concepts = study / "concepts"
+    if not (study / "quality" / PER_LATENT).is_file() and (concepts / MANIFEST).is_file():
+        var = read_concepts(concepts, next(iter(read_datasets(concepts))), matrices=False).var
+        if REPRODUCIBILITY in var:  # a dictionary that was pooled from several trainings
+            return np.asarray(var[REPRODUCIBILITY].to_numpy(np.float64) >= BACK)
     share = _quality(data, study, "reproduced", "reproducibility", "with --against, other trainings")
     return np.asarray(share >= BACK)
 
@@ -89,7 +94,7 @@ RESTRICTIONS: Mapping[str, Callable[[ad.AnnData, Path], NDArray[np.bool_]]] = {
 """
 
 
-def restricted(data: ad.AnnData, path: Path, name: str) -> ad.AnnData:
+def restricted(data: ad.AnnData, path: Path, name: str, without: Sequence[int] = ()) -> ad.AnnData:
     """Barcodes in which the latents that may not be used are 0, so that no model gives them a weight.
 
     Parameters
@@ -100,17 +105,29 @@ def restricted(data: ad.AnnData, path: Path, name: str) -> ad.AnnData:
         Their file, in ``cohort/`` of a study.
     name
         ``all``, or one of `RESTRICTIONS`.
+    without
+        Latents that are struck out besides.
 
     Raises
     ------
     CytosaeError
         What decides is not there, or no latent is left.
     """
-    if name == "all":
+    if name == "all" and not len(without):
         return data
-    keep = RESTRICTIONS[name](data, path.absolute().parent.parent)
+    keep = np.ones(data.n_vars, bool)
+    if name != "all":
+        keep = np.array(RESTRICTIONS[name](data, path.absolute().parent.parent))
+        if not keep.any():
+            raise CytosaeError(f"--concepts {name}: none of {data.n_vars} latents is; leave the option out.")
+    keep[list(without)] = False
     if not keep.any():
-        raise CytosaeError(f"--concepts {name}: none of {data.n_vars} latents is; leave the option out.")
+        raise CytosaeError(f"--without: no latent of --concepts {name} is left; strike out fewer.")
+    return only(data, keep)
+
+
+def only(data: ad.AnnData, keep: NDArray[np.bool_]) -> ad.AnnData:
+    """Barcodes in which all latents are 0 but some, ``(n_latents,)``."""
     changed = data.copy()
     changed.X = np.where(keep, np.asarray(data.X), 0)
     for layer in ("share", "top"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -16,7 +16,7 @@ from threadpoolctl import threadpool_limits
 from cytosae.cohort.conformal import Calibration, calibrated_p, error_rate, set_figures
 from cytosae.cohort.cross_validation import Predictions
 from cytosae.cohort.folds import Folds, stratified_folds
-from cytosae.cohort.selection import Products, choose, fitted_probabilities
+from cytosae.cohort.selection import Choice, Products, choose, fitted_probabilities
 from cytosae.cohort.task import ClassificationTask
 from cytosae.settings import ClassifyConfig
 
@@ -39,14 +39,11 @@ def conformal_figures(
         Of the patients, by the models of the folds.
     """
     rows, p = left_out_p_values(task, folds, products, config, progress)
-    target, row_folds = task.target[rows], folds.row_folds[0][rows]
+    target = task.target[rows]
     true = p[np.arange(len(rows)), target]
     calibration = Calibration.from_predictions(predictions.probability, folds.row_models, task.target, true)
     own = calibration.by_class(len(task.classes), config.coverage)
-    sets = np.zeros(p.shape, bool)
-    for fold in np.unique(row_folds):
-        test = row_folds == fold
-        sets[test] = calibrated_p(p[test], true[~test]) > error_rate(config.coverage)
+    sets = left_out_sets(p, target, folds.row_folds[0][rows], config.coverage)
     columns = task.data.obs_names[rows], calibration.target.tolist(), calibration.models.tolist()
     return {
         "nominal": config.coverage,
@@ -59,17 +56,43 @@ def conformal_figures(
     }
 
 
+def left_out_sets(
+    p: NDArray[np.float64], target: NDArray[np.integer], row_folds: NDArray[np.integer], coverage: float
+) -> NDArray[np.bool_]:
+    """The classes in the set of each patient, ``(n, n_classes)``, calibrated on the patients of the other folds.
+
+    Parameters
+    ----------
+    p
+        Of `left_out_p_values`, ``(n, n_classes)``.
+    target, row_folds
+        True class and fold of each patient, ``(n,)``.
+    """
+    true = p[np.arange(len(target)), target]
+    sets = np.zeros(p.shape, bool)
+    for fold in np.unique(row_folds):
+        test = row_folds == fold
+        sets[test] = calibrated_p(p[test], true[~test]) > error_rate(coverage)
+    return sets
+
+
 def left_out_p_values(
     task: ClassificationTask,
     folds: Folds,
     products: Products,
     config: ClassifyConfig,
     progress: Callable[[int], None] = lambda done: None,
+    choices: Sequence[Choice] | None = None,
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """P-values of the patients of each fold of the first division, calibrated on the other folds alone.
 
     The patients of the other folds are divided in their turn, as often as all were; models, choices and scores are those of
     these inner folds, as a study that had never had the patients would have them.
+
+    Parameters
+    ----------
+    choices
+        Representation and penalty of each fold; chosen in the inner folds if None.
 
     Returns
     -------
@@ -87,7 +110,10 @@ def left_out_p_values(
             divided = inner.row_folds[repeat]
             fitted = ~test & (divided != number)
             given = divided if folds.from_column else None
-            choice = choose(task, products, fitted, task.target[None], config, config.seed + repeat, given)
+            if choices is not None:
+                choice = [choices[fold]]
+            else:
+                choice = choose(task, products, fitted, task.target[None], config, config.seed + repeat, given)
             (probability[model],) = fitted_probabilities(
                 products, choice, fitted, everyone, task.target[None], len(task.classes)
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,16 +40,15 @@ def predict_short(
     task: ClassificationTask, train: NDArray[np.bool_], test: NDArray[np.bool_], seed: int = 0
 ) -> NDArray[np.float64]:
     """Fit on some patients and predict others: probabilities ``(n_test, n_classes)``."""
-    model, features, latents, _ = _fitted(task, train, seed)
-    probability = np.zeros((int(test.sum()), len(task.classes)))
-    probability[:, model.classes_] = model.predict_proba(features[test][:, latents])
-    return probability
+    path = ShortPath(task, train, seed)
+    return path.predict(path.shortest(), test)[0]
 
 
 def fit_short(task: ClassificationTask, seed: int = 0) -> ShortModel:
     """The model of all patients."""
-    model, _, latents, twins = _fitted(task, np.ones(len(task.target), bool), seed)
-    weights = model.coef_ if len(model.classes_) > 2 else np.concatenate([-model.coef_, model.coef_]) / 2
+    path = ShortPath(task, np.ones(len(task.target), bool), seed)
+    model, latents, twins = path.fit(path.shortest())
+    weights = _weights(model)
     used = np.flatnonzero((weights != 0).any(axis=0))
     order = used[np.argsort(-np.abs(weights[:, used]).max(axis=0), kind="stable")]
     return ShortModel(model.classes_, latents[order], tuple(twins[i] for i in order), weights[:, order])
@@ -64,34 +64,109 @@ def short_table(model: ShortModel, task: ClassificationTask) -> pd.DataFrame:
     return table
 
 
-def _fitted(
-    task: ClassificationTask, train: NDArray[np.bool_], seed: int
-) -> tuple[LogisticRegression, NDArray[np.float64], NDArray[np.int64], list[tuple[int, ...]]]:
-    """The model of some rows, all rows' standardised features, the latents that entered it and their near-duplicates."""
-    features = _standardised(task, train)
-    rows, patients = np.flatnonzero(train), np.asarray(task.patients)
-    sizes = pd.Series(patients[train]).groupby(task.target[train]).nunique()
-    folds = min(3, int(sizes.min()))
-    strength = _STRENGTHS[len(_STRENGTHS) // 2]
-    if folds > 1:
-        divided = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
-        losses = np.zeros((len(_STRENGTHS), len(rows)))
-        for fit, test in divided.split(rows, task.target[rows], patients[rows]):
-            own, seen = rows[fit], rows[test]
-            latents, _ = _without_twins(features[own], task.target[own])  # what is screened may not know the others
-            for place, c in enumerate(_STRENGTHS):
-                model = _elastic_net(c, seed).fit(features[np.ix_(own, latents)], task.target[own])
-                probability = np.zeros((len(test), len(task.classes)))
-                probability[:, model.classes_] = model.predict_proba(features[np.ix_(seen, latents)])
-                true = probability[np.arange(len(test)), task.target[seen]]
-                losses[place, test] = -np.log(np.maximum(true, _SURE))
-        mean = losses.mean(axis=1)
+class ShortPath:
+    """Elastic nets of falling penalty on some patients, each tried in inner folds of these.
+
+    Parameters
+    ----------
+    task
+        The patients.
+    train
+        Those to fit on, ``(n_rows,)``.
+    seed
+        Fixes the inner folds.
+    strengths
+        C of the models, rising.
+    from_first
+        They are multiples of the C at which the first concept gets a weight.
+    """
+
+    def __init__(
+        self,
+        task: ClassificationTask,
+        train: NDArray[np.bool_],
+        seed: int,
+        strengths: Sequence[float] = _STRENGTHS,
+        *,
+        from_first: bool = False,
+    ) -> None:
+        self.task, self.train, self.seed, self.strengths, self._from_first = task, train, seed, strengths, from_first
+        self._features = _standardised(task, train)
+        rows, patients = np.flatnonzero(train), np.asarray(task.patients)
+        sizes = pd.Series(patients[train]).groupby(task.target[train]).nunique()
+        n_folds = min(3, int(sizes.min()))
+        self._losses = np.zeros((len(strengths), len(rows)))
+        counts: list[list[int]] = [[] for _ in strengths]
+        if n_folds > 1:
+            divided = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed)
+            for fit, test in divided.split(rows, task.target[rows], patients[rows]):
+                own, seen = rows[fit], rows[test]
+                latents, _ = _without_twins(
+                    self._features[own], task.target[own]
+                )  # what is screened may not know the others
+                for place in range(len(strengths)):
+                    model = self._fitted(place, self._features[np.ix_(own, latents)], task.target[own])
+                    probability = np.zeros((len(test), len(task.classes)))
+                    probability[:, model.classes_] = model.predict_proba(self._features[np.ix_(seen, latents)])
+                    true = probability[np.arange(len(test)), task.target[seen]]
+                    self._losses[place, test] = -np.log(np.maximum(true, _SURE))
+                    counts[place].append(_count(model))
+        self._counts = None if n_folds < 2 else np.array(counts).mean(axis=1)
+
+    def shortest(self) -> int:
+        """Place of the strongest penalty that is no worse than the best by more than its standard error."""
+        if self._counts is None:
+            return len(self.strengths) // 2
+        mean = self._losses.mean(axis=1)
         best = int(mean.argmin())
-        # The strongest penalty that is no worse than the best by more than its standard error (Breiman et al., 1984).
-        enough = mean[best] + losses[best].std() / np.sqrt(len(rows))
-        strength = _STRENGTHS[int(np.argmax(mean <= enough))]
-    latents, twins = _without_twins(features[train], task.target[train])
-    return _elastic_net(strength, seed).fit(features[train][:, latents], task.target[train]), features, latents, twins
+        # Breiman et al. (1984).
+        enough = mean[best] + self._losses[best].std() / np.sqrt(self._losses.shape[1])
+        return int(np.argmax(mean <= enough))
+
+    def best(self, size: int) -> int:
+        """Place of the penalty with the smallest loss in the inner folds, among those with so many concepts at most."""
+        if self._counts is None:
+            return 0
+        allowed = np.flatnonzero(self._counts <= size)
+        return int(allowed[self._losses[allowed].mean(axis=1).argmin()]) if len(allowed) else 0
+
+    def fit(self, place: int) -> tuple[LogisticRegression, NDArray[np.int64], list[tuple[int, ...]]]:
+        """The model of all training patients, the latents that entered it and their near-duplicates."""
+        latents, twins = _without_twins(self._features[self.train], self.task.target[self.train])
+        own = self._features[self.train][:, latents]
+        return self._fitted(place, own, self.task.target[self.train]), latents, twins
+
+    def _fitted(self, place: int, features: NDArray[np.float64], target: NDArray[np.int64]) -> LogisticRegression:
+        first = _first_strength(features, target) if self._from_first else 1.0
+        return _elastic_net(first * self.strengths[place], self.seed).fit(features, target)
+
+    def predict(self, place: int, test: NDArray[np.bool_]) -> tuple[NDArray[np.float64], int]:
+        """Probabilities of other patients, ``(n_test, n_classes)``, and the number of concepts that the model uses."""
+        model, latents, _ = self.fit(place)
+        probability = np.zeros((int(test.sum()), len(self.task.classes)))
+        probability[:, model.classes_] = model.predict_proba(self._features[test][:, latents])
+        return probability, _count(model)
+
+
+def _first_strength(features: NDArray[np.float64], target: NDArray[np.int64]) -> float:
+    """C below which no concept has a weight: where the largest slope of the loss outweighs the absolute penalty."""
+    classes = np.unique(target)
+    truth = (target[:, None] == classes).astype(float)
+    slope = features.T @ (truth - truth.mean(axis=0))
+    if len(classes) == 2:  # one vector of weights for both
+        slope = slope[:, 1:]
+    return float(_RATIO / max(np.abs(slope).max(initial=0), 1e-12))
+
+
+def _weights(model: LogisticRegression) -> NDArray[np.float64]:
+    """``(n_classes, n_latents)``."""
+    coefficients = np.asarray(model.coef_, np.float64)
+    return coefficients if len(model.classes_) > 2 else np.concatenate([-coefficients, coefficients]) / 2
+
+
+def _count(model: LogisticRegression) -> int:
+    """Concepts with a weight."""
+    return int((model.coef_ != 0).any(axis=0).sum())
 
 
 def _standardised(task: ClassificationTask, train: NDArray[np.bool_]) -> NDArray[np.float64]:

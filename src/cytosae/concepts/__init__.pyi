@@ -1,5 +1,9 @@
 from .activations import cell_activations, concept_maps
+from .alike import ALIKE, alike_leaders, count_correlations, spread_rows
 from .attribution import CellConcepts, cell_concepts, patch_concepts, tissue_fractions
+from .called import latent_called
+from .columns import add_columns, text_column
+from .description import describe_concepts, read_descriptions, read_facts
 from .dictionary import (
     TAUGHT_FOLDER,
     check_encoded_with,
@@ -10,11 +14,14 @@ from .dictionary import (
     taught_inputs,
     untaught,
 )
+from .discovery import CountMoments, concentration, means_by_rule, papers_rule, why_no_concept
 from .encoding import check_fit, encode, encode_inputs
 from .evaluation import evaluate_study
 from .interest import interest_of, interest_scores, middle_share
 from .joining import is_joined_statistics, joined_statistics
+from .measurements import join_measurements
 from .panel import draw_panel, expert_panel, is_worklist, stratified_panel
+from .passports import has_descriptions, passport
 from .references import ReferenceImages, References, reference_images
 from .schema import ANNOTATION, NAMES, TAUGHT, VERDICT
 from .statistics import (
@@ -31,6 +38,7 @@ from .storage import (
     file_name,
     file_names,
     read_activations,
+    read_cell_rows,
     read_concepts,
     read_datasets,
     read_inputs,
@@ -42,23 +50,30 @@ from .storage import (
 )
 
 __all__ = [
+    "ALIKE",
     "ANNOTATION",
     "NAMES",
     "TAUGHT",
     "TAUGHT_FOLDER",
     "VERDICT",
     "CellConcepts",
+    "CountMoments",
     "Groups",
     "LatentSums",
     "ReferenceImages",
     "References",
     "activation_frequency",
+    "add_columns",
+    "alike_leaders",
     "cell_activations",
     "cell_concepts",
     "check_encoded_with",
     "check_fit",
+    "concentration",
     "concept_files",
     "concept_maps",
+    "count_correlations",
+    "describe_concepts",
     "draw_panel",
     "encode",
     "encode_inputs",
@@ -66,22 +81,31 @@ __all__ = [
     "expert_panel",
     "file_name",
     "file_names",
+    "has_descriptions",
     "interest_of",
     "interest_scores",
     "is_common",
     "is_concept",
     "is_joined_statistics",
     "is_worklist",
+    "join_measurements",
     "joined_statistics",
     "label_entropy",
+    "latent_called",
     "mean_activation",
+    "means_by_rule",
     "middle_share",
     "other_dictionary",
+    "papers_rule",
+    "passport",
     "patch_concepts",
     "read_activations",
+    "read_cell_rows",
     "read_concepts",
     "read_datasets",
+    "read_descriptions",
     "read_dictionary",
+    "read_facts",
     "read_inputs",
     "read_maps",
     "read_names",
@@ -90,9 +114,12 @@ __all__ = [
     "read_taught",
     "reference_images",
     "same_dictionary",
+    "spread_rows",
     "stratified_panel",
     "stream_concepts",
     "taught_inputs",
+    "text_column",
     "tissue_fractions",
     "untaught",
+    "why_no_concept",
 ]

@@ -9,6 +9,7 @@ import pandas as pd
 import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
 
+from cytosae.concepts.schema import CONCENTRATION, SHOWN, TAUGHT, WHY_NOT
 from cytosae.concepts.statistics import is_concept
 from cytosae.sae.objectives import Activation, ReLU
 from cytosae.sae.taught import WithTaught
@@ -83,6 +84,37 @@ def papers_rule(activation: Activation, config: EncodeConfig) -> bool:
     """Whether a mean activation above the threshold is enough, as the paper has it for its loss."""
     own = activation.own if isinstance(activation, WithTaught) else activation
     return config.concept_rule == "paper" or (config.concept_rule == "auto" and isinstance(own, ReLU))
+
+
+def means_by_rule(var: pd.DataFrame, config: EncodeConfig, n_cells: int) -> NDArray[np.float64]:
+    """Mean activations, 0 for latents that are no concept however high theirs is: what to compare with other thresholds.
+
+    Parameters
+    ----------
+    var
+        Of an encoding, with ``mean_activation, activation_frequency, is_concept, not_concept, concentration`` and in newer
+        ones ``shown_cells``.
+    config
+        Settings of the encoding.
+    n_cells
+        Of the data set.
+
+    Returns
+    -------
+    ``(n_latents,)``. Whether the encoding asked for more than the mean is seen from its concepts: if one of them would have
+    been dismissed, it did not.
+    """
+    mean = var["mean_activation"].to_numpy(np.float64)
+    if WHY_NOT not in var or CONCENTRATION not in var or config.concept_rule == "paper":
+        return mean
+    shown = var[SHOWN].to_numpy() if SHOWN in var else var["activation_frequency"].to_numpy() * n_cells
+    always = np.full(len(var), 10.0 ** (config.concept_threshold + 1))
+    reasons = why_no_concept(always, shown, var[CONCENTRATION].to_numpy(), config, mean_alone=False)
+    own = var[TAUGHT].isna().to_numpy() if TAUGHT in var else np.ones(len(var), bool)
+    dismissed = reasons.notna() & own
+    if (dismissed & var["is_concept"].to_numpy(bool)).any():
+        return mean
+    return np.where(dismissed, 0.0, mean)
 
 
 def why_no_concept(

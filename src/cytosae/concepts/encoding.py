@@ -47,6 +47,7 @@ def check_fit(layout: Layout, sae: SAE) -> None:
         )
     if isinstance(sae, TaughtSAE):
         check_frame(sae.taught.frame, token_frame(layout.backbone, sae.position_offset))
+    _check_harmonisation(layout.harmonisation, sae.metadata.get("harmonisation"))
     trained = sae.metadata.get("backbone")
     if not trained:
         say("concepts: the autoencoder does not say on which backbone it was trained; its width fits")
@@ -58,6 +59,25 @@ def check_fit(layout: Layout, sae: SAE) -> None:
                 f"The tokens come from {setting} {given}, the autoencoder was trained on {setting} {expected}. Embed the "
                 f"cells with that {setting}."
             )
+
+
+def _check_harmonisation(given: dict[str, Any] | None, trained: dict[str, Any] | None) -> None:
+    """Refuse tokens that are harmonised otherwise than those that the autoencoder was trained on."""
+    if given == trained:
+        return
+
+    def said(about: dict[str, Any] | None) -> str:
+        return "as they are" if about is None else f"harmonised by {about['method']}, {about['laboratory']}"
+
+    if given is not None and trained is not None and said(given) == said(trained):
+        raise CytosaeError(
+            f"The tokens are {said(given)}, but not to the mean laboratory of the autoencoder's training. Read them through "
+            "the harmonisation of its study."
+        )
+    raise CytosaeError(
+        f"The tokens are {said(given)}, the autoencoder was trained on tokens {said(trained)}. Give it tokens made with the "
+        "same --harmonise and --laboratory."
+    )
 
 
 def _name(about: dict[str, Any], setting: str) -> str:
@@ -132,7 +152,16 @@ def encode(
         source.verify()
         (folder / MANIFEST).unlink(missing_ok=True)
         _encode_ranges(encoder, ranges, config.threshold, ranges.missing(source.n_cells), engine)
-        return _finish(encoder, ranges, config, inputs, folder, engine, taught)
+        return _finish(encoder, ranges, config, inputs, folder, engine, taught, _shares(sae))
+
+
+def _shares(sae: SAE) -> NDArray[np.float64] | None:
+    """Share of the other trainings in which each latent of a pooled dictionary is found again; NaN for taught ones."""
+    own = sae.untaught if isinstance(sae, TaughtSAE) else sae
+    found = (own.metadata.get("pooled") or {}).get("share")
+    if found is None or len(found) != own.n_latents:
+        return None
+    return np.append(np.asarray(found, np.float64), np.full(sae.n_latents - own.n_latents, np.nan))
 
 
 def _encode_partition(
@@ -176,6 +205,7 @@ def _finish(
     folder: Path,
     engine: Engine,
     taught: Taught | None,
+    shares: NDArray[np.float64] | None,
 ) -> dict[str, Any]:
     """From ranges of cells to the files of every data set."""
     source = encoder.source
@@ -190,6 +220,8 @@ def _finish(
         cell_table = CellTable.from_cells(cells)
         statistics = _reduced(ranges, rows, cell_table, config, engine, dataset)
         var, summary[dataset] = _latent_table(statistics, cell_table, encoder, config, taught_names)
+        if shares is not None:
+            var[schema.REPRODUCIBILITY] = shares
         var[schema.POSITION] = position_shares(encoder, rows, config.draw_seed)
         kinds = statistics.references.kinds()
         about = _about(source, config, inputs, dataset)
@@ -260,6 +292,7 @@ def _latent_table(
             "is_concept": reasons.isna(),
             schema.WHY_NOT: reasons,
             schema.CONCENTRATION: concentrated,
+            schema.SHOWN: counts.shown,
         },
         index=pd.Index([str(latent) for latent in range(len(mean))], name="latent"),
     )

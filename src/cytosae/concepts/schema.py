@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from cytosae.segmentation.registry import FLAGS, MEASUREMENTS, SEGMENTED
+
 Role = Literal["key", "own", "attribute"]
 """What a column of ``obs`` is: ``key`` names the row, ``own`` describes it alone, ``attribute`` can group rows."""
 
@@ -25,9 +27,12 @@ GROUPED = ("label", "diagnosis")
 POSITION = "position_share"
 """Column of ``var``; earlier versions did not write it."""
 WHY_NOT, CONCENTRATION = "not_concept", "concentration"
+SHOWN, REPRODUCIBILITY = "shown_cells", "reproducibility"
 """Columns of ``var``; earlier versions did not write them."""
 ANNOTATION, VERDICT, NAMES = "annotation", "verdict", "annotation_names"
 """Columns of ``var``, once raters have named latents."""
+DESCRIPTION = "description"
+"""Column of ``var``, after `cytosae describe`."""
 TAUGHT = "taught"
 """Column of ``var``, where concepts were taught."""
 
@@ -92,6 +97,9 @@ CONCEPTS = (
     Entry("obs", "file_sha256", "category", "SHA-256 of the image's file"),
     Entry("obs", "file_intensity", "category", "scaling of an image with more than 8 bits a channel"),
     Entry("obs", "file_note", "category", "what else was done to the pixels"),
+    *(Entry("obs", m.name, "float32", f"{m.meaning} (`cytosae measure`)", m.unit) for m in MEASUREMENTS),
+    Entry("obs", SEGMENTED, "category", "how the cell was found: `mask`, which came with the data, or `colour`"),
+    Entry("obs", FLAGS, "category", "what can be doubted of its outline, several joined by a bar; empty where nothing"),
     *_STATISTICS,
     Entry(
         "var",
@@ -108,12 +116,21 @@ CONCEPTS = (
         "why it is no concept: `weak`, log10 of the mean activation is not above -3 (`--concept-threshold`); where more is "
         "asked than that, `few cells` show it, or it is `scattered` over cells nearly as by chance",
     ),
+    Entry("var", SHOWN, "int64", "cells with an active patch, a_i[s] > 0", "cells"),
+    Entry(
+        "var",
+        REPRODUCIBILITY,
+        "float64",
+        "share of the other trainings in which it is found again; of autoencoders pooled from several seeds",
+        "0 to 1",
+    ),
     Entry(
         "var",
         CONCENTRATION,
         "float64",
         "variance of a_i[s] over cells, against that of the same patches shuffled over all cells; 1 is chance",
     ),
+    Entry("var", DESCRIPTION, "category", "what it shows, a sentence made of facts, after `cytosae describe`"),
     Entry("var", ANNOTATION, "category", "name that most raters gave, after `cytosae annotations apply`"),
     Entry("var", VERDICT, "category", "verdict of more than half of the raters"),
     Entry("var", NAMES, "category", "all names with their raters"),

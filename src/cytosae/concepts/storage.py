@@ -23,6 +23,7 @@ from cytosae.artefacts import (
     Manifest,
     digest,
     reading_hdf5,
+    text_as_objects,
     whole_file,
     writing_hdf5,
 )
@@ -102,8 +103,8 @@ def write_concepts(
     with writing_hdf5(path) as file:
         file.attrs.update({"encoding-type": "anndata", "encoding-version": "0.1.0"})
         elements: dict[str, Any] = {
-            "obs": _obs(cells),
-            "var": var,
+            "obs": text_as_objects(_obs(cells)),
+            "var": text_as_objects(var),
             "varm": {
                 f"{kind}_{name}": getattr(lists, name)
                 for kind, lists in references.items()
@@ -264,6 +265,12 @@ def concept_files(folder: Path, dataset: str) -> tuple[Path, Path]:
     """The AnnData of a data set and its maps of reference images, for a reader that keeps them open."""
     name = _files(folder)[dataset]
     return folder / f"{name}.h5ad", folder / f"{name}.maps.safetensors"
+
+
+def read_cell_rows(folder: Path, dataset: str, rows: ArrayLike) -> tuple[sp.csr_matrix, sp.csr_matrix]:
+    """`read_rows` of a data set."""
+    with _open(folder, dataset) as file:
+        return read_rows(file, rows)
 
 
 @contextmanager

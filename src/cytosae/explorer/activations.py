@@ -22,7 +22,7 @@ from cytosae.explorer.reader import StudyReader
 from cytosae.explorer.schemas.cells import LatentMap, Patches
 from cytosae.explorer.schemas.values import short
 from cytosae.sae import SAE
-from cytosae.tokens import TokenStore, store_layout
+from cytosae.tokens import Harmonisation, TokenStore, read_harmonisation
 from cytosae.tokens.live import embed_batch
 
 Tokens = NDArray[np.float32]
@@ -91,11 +91,20 @@ class Activations:
         return {name: np.flatnonzero(names == name) for name in self._reader.datasets}
 
     def embed(self, image: NDArray[np.uint8], name: str) -> Tokens:
-        """Tokens of an image of 224 pixels, rounded as those of a study are and centred where they are."""
+        """Tokens of an image of 224 pixels, rounded as those of a study are and centred where they are.
+
+        Where they are harmonised, it is read as a cell of the laboratory that it resembles most.
+        """
         with self._lock:
-            layout = store_layout(self.backbone.info, study_store(self._reader.folder))
             pixels = torch.from_numpy(image[None].copy())
-            return self._centred(embed_batch(self.backbone, pixels, [name], layout.dtype)[0])
+            tokens = embed_batch(self.backbone, pixels, [name], study_store(self._reader.folder).store_dtype)
+            if (own := self._harmonisation) is not None:  # an upload says no laboratory
+                tokens = own.apply(tokens, np.array([own.resembled(tokens)]))
+            return self._centred(tokens[0])
+
+    @cached_property
+    def _harmonisation(self) -> Harmonisation | None:
+        return read_harmonisation(self._reader.folder / "tokens")
 
     def tokens(self, data: DataSet, row: int) -> Tokens:
         """Tokens of a cell, as the autoencoder encodes them.

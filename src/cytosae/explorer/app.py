@@ -28,6 +28,7 @@ from cytosae.explorer.images import CellImages
 from cytosae.explorer.reader import StudyReader
 from cytosae.explorer.routes import PROBLEMS
 from cytosae.explorer.routes import cells as cell_routes
+from cytosae.explorer.routes import classifier as classifier_routes
 from cytosae.explorer.routes import latents as latent_routes
 from cytosae.explorer.routes import patients as patient_routes
 from cytosae.explorer.routes import study as study_routes
@@ -83,6 +84,7 @@ def create_app(
     database = open_database(study, annotations)
     if database.notice is not None:
         say(f"explorer: {database.notice}")
+    reader.weights_fit  # noqa: B018  says now what is not shown, and what to run
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -153,7 +155,8 @@ def _routers(
         study_routes.router(reader, uploads, database),
         latent_routes.router(reader, activations),
         cell_routes.router(reader, cell_images, activations),
-        patient_routes.router(cohort),
+        patient_routes.router(reader, cohort),
+        classifier_routes.router(reader),
         *([upload_routes.router(reader, cell_images, activations)] if uploads else []),
         mark_routes.router(database, reader),
         teaching_routes.router(reader, database, taught),

@@ -89,7 +89,8 @@ class Cohort:
         columns = [str(name) for name in data.obs.columns if name not in _FIELDS]
         return s.PatientList(patients=[self.row(row) for row in range(data.n_obs)], columns=columns)
 
-    def _patient(self, name: str) -> tuple[Patient, DataSet, NDArray[np.int64]]:
+    def open_patient(self, name: str) -> tuple[Patient, DataSet, NDArray[np.int64]]:
+        """A patient with all cells, their data set and their rows in it."""
         data = self.barcodes
         row = find_patient(data, name, "this study")
         source, rows = self._patient_cells(data, row)
@@ -125,7 +126,7 @@ class Cohort:
             No such patient or group.
         """
         with self._lock:
-            patient, source, rows = self._patient(name)
+            patient, source, rows = self.open_patient(name)
             config = PatientConfig(concepts=concepts)
             caveats: list[str] = []
             known = other_patients(patient.data, patient.row) if "diagnosis" in patient.data.obs else {}
@@ -157,7 +158,7 @@ class Cohort:
 
     def _against(self, comparison: Against, source: DataSet, rows: NDArray[np.int64]) -> s.AgainstGroup:
         cells = [
-            s.ScoredCell(**_cell_fields(source, ref), score=comparison.scores[position])
+            s.ScoredCell(**cell_fields(source, ref), score=comparison.scores[position])
             for position, ref in zip(comparison.shown, source.refs(rows[comparison.shown]), strict=True)
         ]
         return s.AgainstGroup(
@@ -185,7 +186,7 @@ class Cohort:
                 s.AddingConcept(latent=int(latent), adds=prediction.adds[latent]) for latent in prediction.concepts
             ],
             cells=[
-                s.AddingCell(**_cell_fields(source, ref), adds=prediction.cells[position])
+                s.AddingCell(**cell_fields(source, ref), adds=prediction.cells[position])
                 for position, ref in zip(prediction.shown, source.refs(rows[prediction.shown]), strict=True)
             ],
         )
@@ -257,13 +258,14 @@ class Cohort:
             cells.append(
                 (
                     source,
-                    {**_cell_fields(source, ref), "patient": str(data.obs_names[row]), "value": float(values[best])},
+                    {**cell_fields(source, ref), "patient": str(data.obs_names[row]), "value": float(values[best])},
                 )
             )
         return sorted(cells, key=lambda cell: -cell[1]["value"])
 
 
-def _cell_fields(source: DataSet, ref: dict[str, Any]) -> dict[str, Any]:
+def cell_fields(source: DataSet, ref: dict[str, Any]) -> dict[str, Any]:
+    """What the answers say of a cell."""
     return {"dataset": source.name, **{key: ref[key] for key in ("row", "cell_id", "label")}}
 
 

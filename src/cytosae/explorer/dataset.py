@@ -17,8 +17,16 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from cytosae.artefacts import reading_hdf5
-from cytosae.concepts import interest_scores, is_common, middle_share, read_rows
-from cytosae.concepts.schema import KINDS, WHY_NOT
+from cytosae.concepts import (
+    alike_leaders,
+    count_correlations,
+    interest_scores,
+    is_common,
+    middle_share,
+    read_rows,
+    spread_rows,
+)
+from cytosae.concepts.schema import DESCRIPTION, KINDS, WHY_NOT
 from cytosae.errors import CytosaeError, NotFound
 
 COMMON_SHARE = 0.99
@@ -244,6 +252,14 @@ class DataSet:
             return np.full(len(self.var), np.nan, np.float32)
         return self.var[name].to_numpy(np.float32)
 
+    @cached_property
+    def descriptions(self) -> dict[int, str]:
+        """What concepts show, by latent; empty where they were not described."""
+        if DESCRIPTION not in self.var:
+            return {}
+        texts = self.var[DESCRIPTION].astype(object)
+        return {latent: str(text) for latent, text in enumerate(texts) if not pd.isna(text)}
+
     def why_not(self, latent: int) -> str | None:
         """Why a latent is no concept; None where it is one, or an earlier version did not write it."""
         reason = self.var[WHY_NOT].iloc[latent] if WHY_NOT in self.var else None
@@ -258,6 +274,23 @@ class DataSet:
     def interest(self) -> NDArray[np.float64]:
         """See `cytosae.concepts.interest_scores`, ``(n_latents,)``."""
         return interest_scores(self.var, self._places[1], self.n_cells, len(self.groups("label")[0]))
+
+    @cached_property
+    def _spread_counts(self) -> sp.csc_matrix:
+        return sp.csc_matrix(self.activations(spread_rows(self.n_cells))[0], dtype=np.float32)
+
+    @cached_property
+    def alike(self) -> NDArray[np.int64]:
+        """See `cytosae.concepts.alike_leaders`, ``(n_latents,)``."""
+        return alike_leaders(self._spread_counts, self.interest, self.concepts)
+
+    def together(self, latent: int, count: int) -> list[tuple[int, float]]:
+        """Concepts whose counts go with those of a latent over cells, the nearest first, with the correlation."""
+        (correlation,) = count_correlations(self._spread_counts, [latent])
+        correlation[~self.concepts] = 0
+        correlation[latent] = 0
+        nearest = np.argsort(-correlation, kind="stable")[:count]
+        return [(int(other), float(correlation[other])) for other in nearest if correlation[other] > 0]
 
     @cached_property
     def _places(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

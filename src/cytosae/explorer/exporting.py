@@ -17,9 +17,11 @@ from fastapi import FastAPI
 from starlette.types import Message
 
 from cytosae.artefacts import ANNOTATIONS, MANIFEST, FileRecord, Manifest, disk_errors, foreign, make_folder, own_files
+from cytosae.concepts import check_encoded_with
 from cytosae.console import Bar, progress, say
 from cytosae.errors import CytosaeError, in_short
 from cytosae.explorer.app import BUNDLE, create_app
+from cytosae.explorer.reader import StudyReader
 from cytosae.explorer.security import CONTENT_POLICY
 
 CONCEPTS = 500
@@ -60,11 +62,14 @@ def export(
     Raises
     ------
     CytosaeError
-        Another folder that is not empty, no permission, a full disk, or a page that cannot be made: it is named.
+        Concepts of another autoencoder or of other taught concepts than the study's, another folder that is not empty, no
+        permission, a full disk, or a page that cannot be made: it is named.
     """
     index = bundle / "index.html"
     if not index.is_file():
         raise CytosaeError(f"{index}: missing. This installation lacks the page: build it in frontend/.")
+    StudyReader(study).close()
+    check_encoded_with(study)
     target = folder.resolve()  # where a link leads; its name stays a link
     _refuse_foreign(target, folder)
     make_folder(target.parent)
@@ -187,6 +192,8 @@ class _Export:
     async def write(self) -> dict[str, Any]:
         study = await self._json("study")
         tables = {info["name"]: await self._json("latents", info["name"]) for info in study["datasets"]}
+        for info in study["datasets"]:
+            await self._json("descriptions", info["name"])
         pages = self._most_interesting(tables)
         for name in ("names", "annotations", "vocabulary", "worklists"):
             await self._json(name)

@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from pydantic_core import to_json
 
-from cytosae.concepts.schema import CONCENTRATION, POSITION
+from cytosae.concepts.schema import CONCENTRATION, POSITION, REPRODUCIBILITY
 from cytosae.explorer.dataset import DataSet
 from cytosae.explorer.reader import StudyReader
 from cytosae.explorer.schemas.study import Measure
@@ -113,10 +113,16 @@ def quality_columns(reader: StudyReader) -> list[str]:
     return [str(name) for name in numeric if name not in _LEFT_OUT]
 
 
+def _own(reader: StudyReader) -> list[str]:
+    """What the encoding of a pooled dictionary says and no quality table: in how many trainings each latent came back."""
+    known = REPRODUCIBILITY in reader.first.var and REPRODUCIBILITY not in quality_columns(reader)
+    return [REPRODUCIBILITY] if known else []
+
+
 def measures(reader: StudyReader) -> list[Measure]:
     """All measures of the study's latents."""
     listed = list(_ALWAYS)
-    for name in quality_columns(reader):
+    for name in [*_own(reader), *quality_columns(reader)]:
         words = name.replace("_", " ")
         label, log, text = _QUALITY.get(name, (words, False, words))
         if words.startswith("robustness "):
@@ -141,8 +147,9 @@ def latent_table(reader: StudyReader, data: DataSet) -> bytes:
         columns[name] = shortened(data.var[name].to_numpy()[latents])
     columns["interest"] = shortened(data.interest[latents])
     columns["border"] = shortened(data.border[latents])
-    for name in (POSITION, CONCENTRATION):
+    for name in (POSITION, CONCENTRATION, *_own(reader)):
         columns[name] = shortened(data.statistic(name)[latents])
+    columns["alike"] = data.alike[latents].tolist()
     columns["top_label"] = data.top_label[latents].tolist()
     if reader.quality is not None:
         quality = reader.quality.reindex(latents)

@@ -17,8 +17,10 @@ from cytosae.cohort import BARCODES, CLASSIFICATION, COHORT, why_other_concepts
 from cytosae.concepts import (
     check_encoded_with,
     concept_files,
+    has_descriptions,
     is_common,
     read_datasets,
+    read_facts,
     read_inputs,
     read_taught,
     schema,
@@ -137,6 +139,13 @@ class StudyReader:
         return is_common(cells @ frequencies / cells.sum(), COMMON_SHARE)
 
     @cached_property
+    def taught(self) -> dict[int, str]:
+        """Names of taught latents, by number."""
+        if schema.TAUGHT not in self.first.var:
+            return {}
+        return {place: str(name) for place, name in enumerate(self.first.var[schema.TAUGHT]) if pd.notna(name)}
+
+    @cached_property
     def quality(self) -> pd.DataFrame | None:
         """Quality measures of each concept, by latent; None where they were not measured, or of other concepts."""
         path, manifest = self.folder / "quality" / PER_LATENT, Manifest.load(self.folder / "quality")
@@ -148,6 +157,14 @@ class StudyReader:
         except (OSError, ValueError, KeyError) as error:
             raise CytosaeError(f"{path.name}: not readable ({error}). Run `cytosae evaluate` again.") from error
         return table[[name for name in table.columns if "/" not in name]]
+
+    @cached_property
+    def facts(self) -> dict[tuple[str, int], pd.DataFrame]:
+        """Facts of each concept, by data set and latent; empty where there are none of these concepts."""
+        if not has_descriptions(self.folder):
+            return {}
+        by_concept = read_facts(self.folder).groupby(["dataset", "latent"])
+        return {(str(rows["dataset"].iloc[0]), int(rows["latent"].iloc[0])): rows for _, rows in by_concept}
 
     @property
     def barcodes(self) -> Path:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cytosae.analysis import study_store
+from cytosae.analysis import further_tokens
 from cytosae.cells import read_cells
 from cytosae.errors import Unanswerable
 from cytosae.explorer.annotations.marking import WHOLE_CELL, PlacedMark
@@ -33,7 +33,7 @@ from cytosae.teaching import (
     usable_marks,
     worth_marking,
 )
-from cytosae.tokens import LiveTokens, TokenSource, TokenStore, store_layout
+from cytosae.tokens import TokenSource, TokenStore
 
 if TYPE_CHECKING:
     from cytosae.explorer.activations import Activations
@@ -118,7 +118,7 @@ class TaughtConcepts:
     def described(self, marks: Sequence[PlacedMark]) -> s.LearnedConcept:
         """The same, for people."""
         learned = self.learned(marks)
-        enough, hint = how_sure(learned.auroc)
+        enough, hint = how_sure(learned.auroc, learned.threshold)
         ground = self._ground()
         return s.LearnedConcept(
             concept=learned.concept,
@@ -129,6 +129,7 @@ class TaughtConcepts:
             held_out_by=learned.held_out_by,
             found=learned.threshold.found,
             random=learned.threshold.random,
+            threshold_warning=learned.threshold.warning,
             random_cells=len(ground.learner.background.rows),
             nearest=[s.NearLatent(latent=latent, correlation=value) for latent, value in learned.nearest],
             strongest=[ground.scored(row, value) for row, value in learned.strongest],
@@ -161,8 +162,7 @@ class TaughtConcepts:
         if self._reader.has_tokens:
             return TokenStore(folder / "tokens")
         backbone = self._activations().backbone
-        layout = store_layout(backbone.info, study_store(folder))
-        return LiveTokens(read_cells(folder / "cells.parquet"), lambda: backbone, layout, workers=0)
+        return further_tokens(folder, read_cells(folder / "cells.parquet"), backbone, workers=0)
 
     def _learn(self, concept: str, key: _Key) -> Learned:
         learner = self._ground().learner

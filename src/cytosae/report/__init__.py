@@ -6,6 +6,7 @@ from cytosae.report.classification_figures import (
     calibration_figure,
     confusion_figure,
     method_figure,
+    sparsity_figure,
     threshold_sweep,
 )
 from cytosae.report.cohort import (
@@ -61,6 +62,7 @@ __all__ = [
     "report_inputs",
     "save",
     "shown_concepts",
+    "sparsity_figure",
     "template",
     "threshold_counts",
     "threshold_sweep",

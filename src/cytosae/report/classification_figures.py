@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FixedLocator, FormatStrFormatter, MaxNLocator, NullLocator
 from numpy.typing import ArrayLike, NDArray
 
 from cytosae.report.layout import DARK, counted, depth, flags, key_at, reach, wrapped
@@ -259,6 +259,41 @@ def abstention_figure(table: pd.DataFrame, *, title: str) -> Figure:
             axes.axhline(accuracy[-1], color=MUTED, linewidth=0.9, linestyle=_DASHED, label="all answered")
             axes.legend(loc="lower left", fontsize=8.5)
         axes.set(xlim=(0, 1.02), ylim=(0, 1.02), xlabel="share of the patients answered", ylabel="accuracy among them")
+        heading(figure, title)
+    return figure
+
+
+def sparsity_figure(
+    table: pd.DataFrame, *, whole: float, null: tuple[float, float] | None = None, title: str
+) -> Figure:
+    """Weighted F1 of models that may use more and more concepts.
+
+    Parameters
+    ----------
+    table
+        A row for each size: ``concepts`` (used on average) and ``weighted_f1`` with ``low`` and ``high``.
+    whole
+        Weighted F1 of the classifier of all concepts.
+    null
+        Interval of the score with permuted labels.
+    title
+        Over the figure.
+    """
+    used = np.maximum(table["concepts"].to_numpy(dtype=float), 0.8)  # none has no place on a logarithmic axis
+    score, low, high = (table[name].to_numpy(dtype=float) for name in ("weighted_f1", "low", "high"))
+    with drawing(5.4, 3.6) as figure:
+        axes = figure.subplots()
+        if null is not None:
+            axes.axhspan(*null, color=NULL, alpha=0.35, linewidth=0, label="permuted labels")
+        axes.fill_between(used, low, high, color=BLUE, alpha=0.2, linewidth=0)
+        axes.plot(used, score, "o-", color=BLUE, markersize=4, linewidth=1.4, clip_on=False)
+        axes.axhline(whole, color=MUTED, linewidth=0.9, linestyle=_DASHED, label="all concepts")
+        axes.legend(loc="lower right", fontsize=8.5)
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(FixedLocator([1, 2, 5, 10, 20, 50]))
+        axes.xaxis.set_major_formatter(FormatStrFormatter("%d"))
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.set(xlim=(0.8, 70), ylim=(0, 1.02), xlabel="concepts that a model uses", ylabel="weighted F1")
         heading(figure, title)
     return figure
 

@@ -10,6 +10,7 @@ from typing import Any
 import anndata as ad
 import numpy as np
 import pandas as pd
+import scipy.sparse as sp
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -26,7 +27,17 @@ from cytosae.artefacts import (
 )
 from cytosae.cells import UnreadableImage, intensities, load_squashed, read_cells
 from cytosae.cohort import BARCODES, CLASSIFICATION, COHORT, methods_figure, read_barcodes, why_other_concepts
-from cytosae.concepts import NAMES, interest_of, read_concepts, read_datasets, read_maps, read_names
+from cytosae.concepts import (
+    NAMES,
+    alike_leaders,
+    interest_of,
+    read_cell_rows,
+    read_concepts,
+    read_datasets,
+    read_maps,
+    read_names,
+    spread_rows,
+)
 from cytosae.console import progress, say
 from cytosae.errors import CytosaeError
 from cytosae.learned import why_not_learned
@@ -67,9 +78,11 @@ def shown_concepts(var: pd.DataFrame, count: int = SHOWN) -> NDArray[np.int64]:
 
     The `count` most interesting of all discovered concepts (``var["interest"]``, see
     `cytosae.concepts.interest_scores`), and the `count` strongest by mean activation, which are often in every cell and
-    tell little about one.
+    tell little about one. Near-duplicates (``var["alike"]``, see `cytosae.concepts.alike_leaders`) stand in the place of the
+    most interesting of them.
     """
-    concepts = np.flatnonzero(var["is_concept"].to_numpy())
+    folded = var["alike"].to_numpy() != np.arange(len(var)) if "alike" in var else np.zeros(len(var), bool)
+    concepts = np.flatnonzero(var["is_concept"].to_numpy() & ~folded)
     interest, mean = var["interest"].to_numpy()[concepts], var["mean_activation"].to_numpy()[concepts]
     by_interest, by_mean = np.lexsort((-mean, -interest)), np.argsort(-mean, kind="stable")
     chosen = np.union1d(by_interest[:count], by_mean[:count])
@@ -108,6 +121,10 @@ def write_report(study: Path) -> dict[str, Any]:
         save(overview(data.var, title=name, concept_threshold=threshold), figures / f"overview-{index}")
         latents, maps = read_maps(study / "concepts", name)
         data.var["interest"] = interest_of(data.var, latents, maps, summary["cells"], _n_labels(data))
+        counts = sp.csc_matrix(read_cell_rows(study / "concepts", name, spread_rows(data.n_obs))[0], dtype=np.float32)
+        data.var["alike"] = alike_leaders(
+            counts, data.var["interest"].to_numpy(), data.var["is_concept"].to_numpy(bool)
+        )
         references = _references(data, latents, maps, files, names)
         datasets.append(
             {"name": name, "summary": summary, "overview": encode_png(figures / f"overview-{index}.png"), **references}
@@ -144,6 +161,7 @@ def _references(
     var, labels = data.var, data.obs["label"].astype(object) if "label" in data.obs else None
     cells, values = data.varm["reference_cells"], data.varm["reference_values"]
     ids = data.obs_names.to_numpy()
+    alike = var["alike"].to_numpy()
     row_of_latent = {int(latent): row for row, latent in enumerate(latents)}
     concepts: list[dict[str, Any]] = []
     images: dict[int, str] = {}
@@ -179,6 +197,7 @@ def _references(
                     "latent": int(latent),
                     "name": names.get(int(latent), ""),
                     "interest": float(about["interest"]),
+                    "alike": [other for other in np.flatnonzero(alike == latent).tolist() if other != latent],
                     "mean": float(about["mean_activation"]),
                     "frequency": float(about["activation_frequency"]),
                     "entropy": None if np.isnan(entropy) else entropy,

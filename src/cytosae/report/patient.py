@@ -57,6 +57,7 @@ class Section:
     concepts: Sequence[Concept] = ()
     nothing: str = ""
     """Said where there is nothing to show."""
+    cells_title: str = "Cells that carry it most"
 
 
 def patient_page(
@@ -69,6 +70,7 @@ def patient_page(
             "text": s.text,
             "figures": [png(figure) for figure in s.figures],
             "cells": s.cells,
+            "cells_title": s.cells_title,
             "concepts": s.concepts,
             "nothing": s.nothing,
         }

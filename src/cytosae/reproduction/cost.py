@@ -23,7 +23,8 @@ _PAPER = 768, 12, 14  # width, blocks and patch of DinoBloom-B
 def units(recipe: Recipe, steps: Iterable[Step]) -> tuple[dict[tuple[str, int], float], str]:
     """Seconds of a unit of each kind of work that the steps have, by kind and expansion, and what they were measured on.
 
-    Training is measured on a few images and scaled to a batch, which is linear in the tokens (docs/benchmarks.md).
+    Training is measured on a few images and scaled to a batch, which is linear in the tokens
+    (docs/explanation/benchmarks.md).
     """
     wanted = {kind for one in steps if not one.done for kind in one.work}
     backbone, measured_on = _backbone(recipe)

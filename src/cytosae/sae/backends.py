@@ -95,6 +95,17 @@ def plain(
     return figures
 
 
+def dense(state: TrainState, x: Tensor, config: TrainConfig) -> BatchFigures:
+    """`plain` for the first phase of a training, in which half of the latents fire and a step is nothing but products.
+
+    Those of a ReLU are in bfloat16 where the processor has it. Another activation chooses among its pre-activations, of
+    which many would be equal if they were rounded.
+    """
+    if x.device.type != "cpu" or not state.sae.activation.is_relu:
+        return plain(state, x, config)
+    return plain(state, x, config, partial(loss.backward, dtype=choose_precision(config.encoder, "cpu")))
+
+
 def active(state: TrainState, x: Tensor, config: TrainConfig) -> BatchFigures:
     """`plain` with gradients along the active latents of a CPU."""
     dtype = choose_precision(config.encoder, "cpu")

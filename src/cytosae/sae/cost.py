@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -25,16 +26,44 @@ _AHEAD = 5  # batches that the reader holds
 _PROGRAM = 900e6  # bytes of the interpreter with torch, compiled kernels and an evaluation
 
 
-def seconds(work: Callable[[], Any], device: torch.device) -> float:
-    """The least of two runs after a first that wakes what is asleep: whatever else the machine does makes it longer."""
-    taken = []
+@dataclass(frozen=True)
+class Span:
+    """Seconds, between two bounds."""
+
+    low: float
+    """If nothing else runs and all threads have work all the time: processor time, divided by the threads."""
+    high: float
+    """As it was just now, whatever else the machine does."""
+
+    def __mul__(self, factor: float) -> Span:
+        return Span(self.low * factor, self.high * factor)
+
+    def __add__(self, other: Span) -> Span:
+        return Span(self.low + other.low, self.high + other.high)
+
+
+def span(work: Callable[[], Any], device: torch.device) -> Span:
+    """The least of two runs after a first that wakes what is asleep: whatever else the machine does makes it longer.
+
+    What other programs do to the clock they do not do to the processor time of this one. On a GPU both bounds are those of
+    the clock.
+    """
+    taken, busy = [], []
     for _ in range(3):
-        begun = time.perf_counter()
+        begun, before = time.perf_counter(), time.process_time()
         work()
         if device.type == "cuda":
             torch.cuda.synchronize()
         taken.append(time.perf_counter() - begun)
-    return min(taken[1:])
+        busy.append(time.process_time() - before)
+    high = min(taken[1:])
+    low = high if device.type != "cpu" else min(high, min(busy[1:]) / torch.get_num_threads())
+    return Span(low, high)
+
+
+def seconds(work: Callable[[], Any], device: torch.device) -> float:
+    """The same by the clock alone."""
+    return span(work, device).high
 
 
 def rising(measured: Mapping[int, float]) -> dict[int, float]:
@@ -47,7 +76,7 @@ def rising(measured: Mapping[int, float]) -> dict[int, float]:
 
 
 def step_seconds(config: TrainConfig, x: Tensor, l0: float | None = SETTLED_L0) -> float:
-    """Seconds of a training step on tokens ``(n_tokens, d_model)``; linear in the tokens (docs/benchmarks.md).
+    """Seconds of a training step on tokens ``(n_tokens, d_model)``; linear in the tokens (docs/explanation/benchmarks.md).
 
     Parameters
     ----------
@@ -58,8 +87,13 @@ def step_seconds(config: TrainConfig, x: Tensor, l0: float | None = SETTLED_L0) 
     l0
         Active latents of a token; None for the first steps, in which half of all latents are.
     """
+    return step_span(config, x, l0).high
+
+
+def step_span(config: TrainConfig, x: Tensor, l0: float | None = SETTLED_L0) -> Span:
+    """The same with its bounds, see `span`."""
     state = new_state(config, x.shape[1], x.device) if l0 is None else settled(config, x, l0)
-    return seconds(partial(step, state, x, config), x.device)
+    return span(partial(step, state, x, config), x.device)
 
 
 def encode_seconds(config: TrainConfig, x: Tensor, l0: float = SETTLED_L0) -> float:
@@ -84,7 +118,7 @@ def training_bytes(d_model: int, n_latents: int, batch_tokens: int) -> float:
     """Peak memory of a training on a CPU, by its largest arrays.
 
     Weights, gradients and Adam's two moments; what the plain step of the beginning holds at once; a batch in float32 and
-    those read ahead. Measured beside it in docs/guidance.md.
+    those read ahead. Measured beside it in docs/how-to/guidance.md.
     """
     weights = 4 * 4 * 2 * d_model * n_latents
     dense = _DENSE_ARRAYS * 4 * min(_AT_ONCE, batch_tokens * n_latents)

@@ -61,7 +61,7 @@ class Probe:
     l0: float
     explained_variance: float
     concepts: int
-    """Latents whose log10 mean image activation is above the threshold of a concept, on these cells."""
+    """Concepts on these cells, by the count that the probe was given."""
     settled: float
     """Sum of the learning rates until few enough latents should be active for the quick step, in an autoencoder so wide that
     the share of active ones gets there."""
@@ -76,7 +76,7 @@ class Fit:
     residual: float
     """Standard deviation of the residuals; 0 where as many coefficients as probes leave none."""
     floor: float = _FLOOR
-    """Standard error that no number of probes takes away. It was chosen after the trainings in docs/guidance.md."""
+    """Standard error that no number of probes takes away. It was chosen after the trainings in docs/how-to/guidance.md."""
 
     def log(self, l1: float, expansion: float) -> float:
         """Expected log y."""
@@ -227,7 +227,7 @@ def narrow(config: TrainConfig, d_model: int) -> tuple[int, ...]:
     return tuple(sorted({first, min(config.expansion, 2 * first)}))
 
 
-def probe(x: Tensor, held: Tensor, config: TrainConfig, threshold: float) -> Probe:
+def probe(x: Tensor, held: Tensor, config: TrainConfig, concepts: Callable[[SAE, Tensor], int]) -> Probe:
     """Train shortly.
 
     Parameters
@@ -238,8 +238,8 @@ def probe(x: Tensor, held: Tensor, config: TrainConfig, threshold: float) -> Pro
         Tokens of cells to measure on, ``(n_cells, n_tokens, d_model)``.
     config
         The training, with expansion and lambda of the probe.
-    threshold
-        Of a concept, log10 of its mean activation.
+    concepts
+        Counts the concepts of an autoencoder on cells ``(n_cells, n_tokens, d_model)``.
 
     Raises
     ------
@@ -259,11 +259,11 @@ def probe(x: Tensor, held: Tensor, config: TrainConfig, threshold: float) -> Pro
         if state.l0 > _TENTH * state.sae.n_latents:
             settled = summed
     figures = evaluate(state.sae, [held], config.objective)
-    concepts = _concepts(state.sae, held, threshold)
+    found = concepts(state.sae, held)
     # The share falls about exponentially from a half; that of a narrow autoencoder stops on the way.
     settled *= math.log(0.5 / sparse.DENSE_ABOVE) / math.log(0.5 / _TENTH)
     set_to = getattr(config, OBJECTIVES[config.objective].set_by)
-    return Probe(config.expansion, set_to, figures["l0"], figures["explained_variance"], concepts, settled)
+    return Probe(config.expansion, set_to, figures["l0"], figures["explained_variance"], found, settled)
 
 
 def never_fired(x: Tensor, config: TrainConfig, centred: bool, steps: int) -> float:
@@ -283,14 +283,3 @@ def _batches(x: Tensor, steps: int, seed: int) -> Iterator[Tensor]:
     rng = np.random.default_rng([seed, 6])
     for _ in range(steps):
         yield x[torch.from_numpy(rng.integers(0, len(x), min(BATCH, len(x)))).to(x.device)]
-
-
-@torch.no_grad()
-def _concepts(sae: SAE, held: Tensor, threshold: float) -> int:
-    total = torch.zeros(sae.n_latents, dtype=torch.float64, device=held.device)
-    active = torch.zeros_like(total)
-    for cell in held:
-        mean = sae.encode(cell).mean(dim=0)
-        total += mean
-        active += mean > 0
-    return int((total / active.clamp_min(1) > 10**threshold).sum())

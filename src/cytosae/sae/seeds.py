@@ -161,6 +161,7 @@ def _finish(
     tokens = map(pooled.centred, measured_batches(source, evaluation, config))
     held = evaluate(pooled, tokens, config.objective, dtype=choose_precision(config.encoder, "cpu"))
     table = _reproducibility(saes, *kept[:2], config.seeds_cosine)
+    shares = table[table["pooled"] >= 0].sort_values("pooled")["share"].round(6).tolist()
     names = ("explained_variance", "l0", "dead", "n_latents")
     trainings = {number: {name: figures[name] for name in names} for number, figures in trained.items()}
     summary: dict[str, Any] = {
@@ -177,7 +178,11 @@ def _finish(
         **{key: value for key, value in saes[0].metadata.items() if key != PREFIXES[measured_on]},
         "training": recorded(config),
         "inputs": inputs,
-        "pooled": {"rule": _rule(config), "found_in": np.bincount(kept[2], minlength=config.seeds + 1).tolist()},
+        "pooled": {
+            "rule": _rule(config),
+            "found_in": np.bincount(kept[2], minlength=config.seeds + 1).tolist(),
+            "share": shares,
+        },
         PREFIXES[measured_on]: summary,
     }
     with disk_errors(folder):

@@ -1,4 +1,4 @@
-"""Where training starts: the decoder bias in the middle of the tokens, the directions, what centring takes away."""
+"""Where training starts: biases, directions, what centring takes away."""
 
 from __future__ import annotations
 
@@ -97,6 +97,25 @@ def tie_encoder(sae: SAE, centred: Tensor, generator: torch.Generator) -> None:
 
 
 @torch.no_grad()
+def sparse_bias(sae: SAE, centred: Tensor, share: float, generator: torch.Generator) -> Tensor:
+    """The encoder's bias with which each ReLU latent fires on a share of the tokens, ``(n_latents,)``.
+
+    Parameters
+    ----------
+    centred
+        Tokens seen from ``b_dec``, ``(n_tokens, d_model)``.
+    share
+        Of the tokens.
+    generator
+        Draws the 4,096 of them that are looked at.
+    """
+    some = centred[torch.randperm(len(centred), generator=generator)[:4096].to(centred.device)]
+    rank = min(len(some), max(1, round(share * len(some))))
+    chunks = sae.W_enc.T.split(1024)
+    return torch.cat([-(chunk @ some.T).topk(rank, dim=1).values[:, -1] for chunk in chunks])
+
+
+@torch.no_grad()
 def initialise(state: TrainState, x: Tensor, config: TrainConfig) -> None:
     """Bias and directions of a training that begins, from a sample of tokens ``(n_tokens, d_model)``."""
     sae = state.sae
@@ -108,6 +127,11 @@ def initialise(state: TrainState, x: Tensor, config: TrainConfig) -> None:
         tie_encoder(sae, x.to(sae.b_dec.device) - sae.b_dec, generator)
     elif config.directions_init == "tokens":
         start_from_tokens(sae, x, config.weights_seed)
+    if config.start_l0:
+        generator = torch.Generator().manual_seed(config.weights_seed)
+        sae.b_enc.copy_(
+            sparse_bias(sae, x.to(sae.b_dec.device) - sae.b_dec, config.start_l0 / sae.n_latents, generator)
+        )
 
 
 @dataclass(frozen=True)

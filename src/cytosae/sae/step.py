@@ -29,7 +29,7 @@ def step(state: TrainState, x: Tensor, config: TrainConfig, backend: backends.Ba
     sharding = state.sae.sharding
     n_latents = state.sae.n_latents * sharding.latents.size
     is_sparse = state.l0 <= sparse.DENSE_ABOVE * n_latents
-    compute = (backend or backends.choose(state, config)) if is_sparse else backends.plain
+    compute = (backend or backends.choose(state, config)) if is_sparse else backends.dense
     figures = compute(state, x, config)
     state.sae.activation.after_step(figures.limit, state.step + 1)
     n_tokens = int(sharding.tokens.sum(torch.tensor(len(x), device=x.device)))

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from cytosae import __version__
 from cytosae.artefacts import digest, parse_json, whole_file
-from cytosae.errors import CytosaeError
+from cytosae.errors import CytosaeError, in_short
 from cytosae.sae.model import SAE
 from cytosae.sae.objectives.base import ALL, Activation, Latents
 
@@ -27,6 +27,8 @@ TAUGHT = "taught.safetensors"
 """File of taught concepts in the folder of the same stage, which a study may have beside its autoencoder."""
 THRESHOLD = 0.2
 """Activation above which a patch shows a taught concept: the paper's tau. A study with another tau moves the bias along."""
+NAME_LENGTH = 200
+"""Characters of a name, at most."""
 _FORMAT = "cytosae-taught"
 _FRAME = ("fingerprint", "layer", "n_tokens", "grid", "image_size")
 _ARRAYS = ("weights", "bias", "directions")
@@ -75,7 +77,14 @@ class Taught:
         direction: NDArray[np.floating],
         details: Mapping[str, Any],
     ) -> Taught:
-        """The same with one more concept, or with another in the place of the one of that name."""
+        """The same with one more concept, or with another in the place of the one of that name.
+
+        Raises
+        ------
+        CytosaeError
+            A name that `check_name` refuses.
+        """
+        check_name(name)
         names = list(self.names)
         if name not in names:
             names.append(name)
@@ -154,15 +163,17 @@ class Taught:
             raise CytosaeError(f"{path}: no such file. Taught concepts are in STUDY/taught/{TAUGHT}.")
         try:
             with safe_open(path, "np") as file:
-                about = parse_json((file.metadata() or {})["cytosae"])
+                about = parse_json((file.metadata() or {}).get("cytosae", "null"))
+                if not isinstance(about, dict) or about.get("format") != _FORMAT:
+                    raise CytosaeError(
+                        f"{path}: a safetensors file, but none of taught concepts. They are in STUDY/taught/{TAUGHT}."
+                    )
                 arrays = {key: file.get_tensor(key) for key in _ARRAYS}
-            if about["format"] != _FORMAT:
-                raise ValueError(f"its format is {about['format']!r}")
             names = tuple(str(concept["name"]) for concept in about["concepts"])
             details = tuple({k: v for k, v in concept.items() if k != "name"} for concept in about["concepts"])
             frame = dict(about["frame"])
-        except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-            raise CytosaeError(f"{path}: not a file of taught concepts, or damaged ({error}).") from error
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError, AttributeError) as error:
+            raise CytosaeError(f"{path}: not a file of taught concepts, or damaged ({in_short(error)}).") from error
         shape = arrays["weights"].shape
         fits = len(shape) == 2 and shape == arrays["directions"].shape and shape[0] == len(names)
         if not fits or arrays["bias"].shape != (len(names),) or not {*_FRAME, "offset"} <= frame.keys():
@@ -172,6 +183,20 @@ class Taught:
                 f"{path}: holds NaN or infinite numbers. Copy the file again, or teach the concepts anew."
             )
         return cls(names, arrays["weights"], arrays["bias"], arrays["directions"], frame, details)
+
+
+def check_name(name: str) -> None:
+    """Refuse a name that no list can show.
+
+    Raises
+    ------
+    CytosaeError
+        It is empty, has over 200 characters or one that cannot be printed.
+    """
+    if not name.strip() or len(name) > NAME_LENGTH or not name.isprintable():
+        shown = name if len(name) <= 40 else f"{name[:40]}…"
+        expected = f"Give 1 to {NAME_LENGTH} that can be printed."
+        raise CytosaeError(f"concept {shown!r}: no name for one ({len(name)} characters). {expected}")
 
 
 def token_frame(backbone: Mapping[str, Any], position_offset: Tensor | None) -> dict[str, Any]:

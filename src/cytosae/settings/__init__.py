@@ -1,18 +1,29 @@
 """Settings of every stage; the defaults are the paper's. Imports nothing heavy: the command line shows them."""
 
-from cytosae.settings.concepts import CONCEPT_THRESHOLD, POSITION_SHARE, EncodeConfig, EvaluateConfig
-from cytosae.settings.declaration import SEED, SHORT_SEED, from_stored, stored_names, to_stored
+from cytosae.settings.concepts import CONCEPT_THRESHOLD, POSITION_SHARE, DescribeConfig, EncodeConfig, EvaluateConfig
+from cytosae.settings.declaration import SEED, SHORT_SEED, from_stored, readable, stored_names, to_stored
+from cytosae.settings.fields import FieldConfig
 from cytosae.settings.patients import (
     CHOOSE,
     BarcodeConfig,
     ClassifyConfig,
     CompareConfig,
     LabelConfig,
+    LaboratoryConfig,
     PatientConfig,
     PredictConfig,
 )
+from cytosae.settings.refining import RefineConfig
 from cytosae.settings.teaching import TeachConfig
-from cytosae.settings.tokens import IN_PROCESS, BackboneConfig, EngineConfig, ImageConfig, StoreConfig, intensity_window
+from cytosae.settings.tokens import (
+    IN_PROCESS,
+    BackboneConfig,
+    EngineConfig,
+    HarmoniseConfig,
+    ImageConfig,
+    StoreConfig,
+    intensity_window,
+)
 from cytosae.settings.training import OBJECTIVES, PRESETS, RETURNS_ABOVE, TrainConfig
 
 __all__ = [
@@ -29,18 +40,24 @@ __all__ = [
     "BarcodeConfig",
     "ClassifyConfig",
     "CompareConfig",
+    "DescribeConfig",
     "EncodeConfig",
     "EngineConfig",
     "EvaluateConfig",
+    "FieldConfig",
+    "HarmoniseConfig",
     "ImageConfig",
     "LabelConfig",
+    "LaboratoryConfig",
     "PatientConfig",
     "PredictConfig",
+    "RefineConfig",
     "StoreConfig",
     "TeachConfig",
     "TrainConfig",
     "from_stored",
     "intensity_window",
+    "readable",
     "stored_names",
     "to_stored",
 ]

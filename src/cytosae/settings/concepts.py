@@ -81,3 +81,41 @@ class EvaluateConfig:
 
     def __post_init__(self) -> None:
         check(self)
+
+
+@dataclass(frozen=True)
+class DescribeConfig:
+    """Settings of the descriptions.
+
+    Raises
+    ------
+    CytosaeError
+        A value out of its range.
+    """
+
+    cells: int = setting(
+        4000, "cells of a data set on which types, attributes and measurements are compared, at most", minimum=50
+    )
+    least_auroc: float = setting(
+        0.8, "a cell type or attribute is named where its AUROC on held-out cells is above it", minimum=0.5, maximum=1
+    )
+    least_correlation: float = setting(
+        0.3, "a measurement is named where its rank correlation on held-out cells is above it", minimum=0, maximum=1
+    )
+    least_excess: float = setting(
+        0.2,
+        "a place is named where its share of the activation is so far ahead of its share of the area, of the most that is "
+        "possible, at the lower end of the interval",
+        minimum=0,
+        maximum=1,
+    )
+    false_discoveries: float = setting(
+        0.01,
+        "expected share of false ones among the associations that pass (Benjamini and Hochberg)",
+        minimum=0,
+        maximum=1,
+    )
+    seed: int = setting(0, "fixes the cells and their halves", minimum=0, maximum=SHORT_SEED)
+
+    def __post_init__(self) -> None:
+        check(self)

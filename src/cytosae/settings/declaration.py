@@ -23,6 +23,7 @@ def setting(
     minimum: float | None = None,
     maximum: float | None = None,
     stored: str | None = None,
+    automatic: Any = None,
 ) -> Any:
     """A field of a settings dataclass.
 
@@ -34,9 +35,25 @@ def setting(
         Values that it may have (`check`).
     stored
         Its name in files and, as a hidden alias, on the command line, if that is an earlier one.
+    automatic
+        The value that leaves the choice to the program; None if there is none.
     """
     metadata = {"help": text, "choices": choices, "minimum": minimum, "maximum": maximum, "stored": stored}
-    return field(default=default, metadata=metadata)
+    return field(default=default, metadata={**metadata, "automatic": automatic})
+
+
+def readable(kind: type, name: str, value: Any) -> str:
+    """A value of a setting for people; *automatic* where it leaves the choice to the program.
+
+    Examples
+    --------
+    >>> from cytosae.settings import TrainConfig
+    >>> readable(TrainConfig, "images", 0), readable(TrainConfig, "images", 40)
+    ('automatic', '40')
+    """
+    (spec,) = (spec for spec in fields(kind) if spec.name == name)
+    leaves = spec.metadata.get("automatic")
+    return "automatic" if leaves is not None and value == leaves else str(value)
 
 
 def check(settings: Any) -> None:

@@ -60,7 +60,11 @@ class ClassifyConfig:
         "also fit multiple-instance models: attention and a transformer on the concept counts of the cells and, with "
         "--tokens, a transformer on CLS tokens",
     )
-    short: bool = setting(False, "also fit a short model, an elastic net on few concepts, near-duplicates counted once")
+    short: bool = setting(
+        False,
+        "also fit a short model, an elastic net on few concepts, near-duplicates counted once, and what models of 1 to "
+        "60 concepts predict",
+    )
     step: float = setting(
         0.5, "distance of the thresholds, log10 of mean activation, from -6 to 0 (Fig. 4A)", minimum=0.05
     )
@@ -150,6 +154,27 @@ class PredictConfig:
 
     coverage: float = setting(COVERAGE, _COVERAGE, minimum=0.5, maximum=0.99)
     strongest: int = setting(10, "cells listed that carry a prediction most, of each patient at most", minimum=1)
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+@dataclass(frozen=True)
+class LaboratoryConfig:
+    """Settings of the comparison of laboratories.
+
+    Raises
+    ------
+    CytosaeError
+        A value out of its range.
+    """
+
+    laboratory: str = setting("dataset", "column of patients and cells that says the laboratory")
+    healthy: str = setting("healthy", "the group of the healthy, for centring on each laboratory's controls")
+    cells: int = setting(150, "cells of each type and laboratory that are looked at, at most", minimum=10)
+    permutations: int = setting(100, "permutations, for the null", minimum=0)
+    bootstrap: int = setting(1000, "bootstrap draws of the patients or cells, for intervals", minimum=20)
+    seed: int = setting(0, "fixes folds, permutations and draws", minimum=0, maximum=SHORT_SEED)
 
     def __post_init__(self) -> None:
         check(self)

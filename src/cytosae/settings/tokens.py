@@ -87,6 +87,29 @@ class StoreConfig:
         check(self)
 
 
+HARMONISE = ("none", "centre", "standardise", "whiten", "coral", "combat")
+"""Methods of `cytosae.harmonise` for tokens, and none."""
+
+
+@dataclass(frozen=True)
+class HarmoniseConfig:
+    """How tokens of several laboratories are made comparable."""
+
+    harmonise: str = setting(
+        "none",
+        "map the tokens of each laboratory to those of the mean laboratory, without labels: their mean (centre), variances "
+        "too (standardise), covariances too (whiten, coral), or mean and variances with shrinkage (combat)",
+        choices=HARMONISE,
+    )
+    laboratory: str = setting(
+        "dataset",
+        "column of the cells that says the laboratory; with patient every patient is harmonised alone",
+    )
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
 @dataclass(frozen=True)
 class EngineConfig:
     """Who embeds and encodes; what comes out does not depend on it.

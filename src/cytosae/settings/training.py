@@ -76,13 +76,17 @@ class TrainConfig:
         "of Adam, after warm-up (sec. 2); 0: 1e-3 for 1,536 latents and batches of 16 x 257 tokens, falling with the root "
         "of the latents and rising with the root of the tokens, at most 2e-3",
         minimum=0,
+        automatic=0,
     )
     warmup_steps: int = setting(500, "steps in which the learning rate rises linearly (sec. 2)", minimum=0)
     decay: float = setting(
         0.0, "share of the steps, the last, in which the learning rate falls linearly towards 0", minimum=0, maximum=1
     )
     images: int = setting(
-        1_000_000, "images seen in all, over many passes (release); 0: twice all cells, at least 16,000", minimum=0
+        1_000_000,
+        "images seen in all, over many passes (release), rounded up to whole batches; 0: twice all cells, at least 16,000",
+        minimum=0,
+        automatic=0,
     )
     batch_images: int = setting(64, "whole images in a batch (release)", minimum=1)
     centring: str = setting(
@@ -102,7 +106,13 @@ class TrainConfig:
         "them",
         choices=("random", "tokens"),
     )
-    init_images: int = setting(64, "images whose tokens give the start of bias and directions", minimum=1)
+    start_l0: int = setting(
+        0,
+        "release and squared: latents that fire on a token at the start, by the encoder's bias, so that the first steps are "
+        "as fast as the last; 0: half of all, by a bias of zero",
+        minimum=0,
+    )
+    init_images: int = setting(64, "images whose tokens give the start of biases and directions", minimum=1)
     frozen: str = setting(
         "none",
         "matrix that stays as it was drawn, as a baseline: the directions of the 'decoder', or the rows of the 'encoder', "
@@ -118,8 +128,9 @@ class TrainConfig:
     )
     encoder: str = setting(
         "auto",
-        "precision of the encoder's product, which tells the active latents; all that follows is float32 in any case. auto "
-        "takes bfloat16, several times faster, where the processor has it",
+        "precision of the encoder's product, which tells the active latents, and, while more than 3 % of ReLU latents are "
+        "active, of the others; weights and sums are float32 in any case. auto takes bfloat16, several times faster, "
+        "where the processor has it",
         choices=("auto", "float32", "bfloat16"),
     )
     dead_every: int = setting(
@@ -160,6 +171,11 @@ class TrainConfig:
         check(self)
         if self.frozen != "none" and self.objective == "archetypal":
             raise CytosaeError(f"--frozen {self.frozen}: archetypal mixes its directions of tokens; take topk instead.")
+        if self.start_l0 and self.objective not in ("release", "squared"):
+            raise CytosaeError(
+                f"--start-l0 {self.start_l0}: is for the objectives release and squared; {self.objective} has its own "
+                "way to be sparse. Leave it out."
+            )
         if self.holdout >= 1:
             raise CytosaeError(f"--holdout {self.holdout}: must be below 1, or no cell is left to train on.")
 
@@ -211,4 +227,4 @@ PRESETS = {
         evaluate_every=200,
     ),
 }
-"""Settings of a training by the name that ``--preset`` gives them; where they differ stands in docs/choices.md."""
+"""Settings of a training by the name that ``--preset`` gives them; they differ as said in docs/explanation/choices.md."""

@@ -52,7 +52,7 @@ def resolve_path(name: str | Path) -> Path:
     if "@" in host or "?" in rest:
         raise CytosaeError(
             f"{protocol}://.../{key.partition('?')[0]}: the URL carries a user, password or query, which would be written "
-            "into tables and manifests. Leave it out, and give credentials in the environment (docs/storage.md)."
+            "into tables and manifests. Leave it out, and give credentials in the environment (docs/how-to/storage.md)."
         )
     if protocol == "file":
         return Path("/" + rest.lstrip("/"))

@@ -10,6 +10,7 @@ from cytosae.settings import (
     BarcodeConfig,
     EncodeConfig,
     EngineConfig,
+    HarmoniseConfig,
     ImageConfig,
     StoreConfig,
     TrainConfig,
@@ -27,6 +28,7 @@ class RunConfig:
     barcodes: BarcodeConfig = field(default_factory=BarcodeConfig)
     engine: EngineConfig = field(default_factory=EngineConfig)
     images: ImageConfig = field(default_factory=ImageConfig)
+    harmonise: HarmoniseConfig = field(default_factory=HarmoniseConfig)
 
     def remembered(self) -> dict[str, Any]:
         """The settings that belong to the study, by name."""

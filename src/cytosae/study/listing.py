@@ -11,10 +11,36 @@ from typing import Any
 import pandas as pd
 
 from cytosae.artefacts import make_folder, refuse_foreign, whole_file
-from cytosae.cells import Listing, difference, is_listing, list_cells, read_cells, rejected_path, write_listing
+from cytosae.cells import (
+    Listing,
+    check_source,
+    difference,
+    is_listing,
+    list_cells,
+    read_cells,
+    rejected_path,
+    write_listing,
+)
 from cytosae.console import progress, say
 from cytosae.errors import CytosaeError
 from cytosae.settings import ImageConfig
+
+
+def check_wish(source: Path) -> None:
+    """Refuse a source that `rendered` and `look_at` would refuse at first sight, before a backbone is loaded for it.
+
+    Raises
+    ------
+    CytosaeError
+        No such file or folder, or a wish for a cohort that cannot be drawn.
+    """
+    kind, colon, wish = str(source).partition(":")
+    if kind == "synthetic" and colon:
+        from cytosae.synthetic import CohortSpec
+
+        CohortSpec.parse(wish)
+    else:
+        check_source(source)
 
 
 def rendered(source: Path, folder: Path) -> Path:

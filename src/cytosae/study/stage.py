@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cytosae.artefacts import Manifest, remove_left_behind
+from cytosae.artefacts import COMMANDS, Manifest, remove_left_behind
 from cytosae.console import say
+
+NOT_MADE = "not made yet"
+"""Why a stage has to be made that is not there."""
 
 
 @dataclass(frozen=True)
@@ -43,13 +46,13 @@ class Stage:
         """Why it has to be made; None if it is up to date."""
         manifest = Manifest.load(self.folder)
         if manifest is None:
-            return "not made yet"
+            return NOT_MADE
         return manifest.why_stale(self.folder, self.parameters, self.inputs, self.defaults)
 
     def update(self) -> dict[str, Any]:
         """Make it where it is not up to date, and say so; its figures, with ``skipped`` and ``why`` it was not."""
         reason = self.why_stale()
-        say(f"{self.name}: {reason or 'up to date'}")
+        say_due(self.name, reason)
         if reason:
             return with_reason(self.make(), reason)
         remove_left_behind(self.folder)
@@ -60,6 +63,12 @@ class Stage:
             path = self.folder / log
             say(f"{self.name}: {path} is missing or was changed since; only making the stage anew would give it again")
         return with_reason(manifest.summary, None)
+
+
+def say_due(name: str, reason: str | None) -> None:
+    """Say whether a stage is made now and why; of one that is not there yet, which command makes it alone."""
+    command = f": made now, as `cytosae {COMMANDS.get(name, name)}` does" if reason == NOT_MADE else ""
+    say(f"{name}: {reason or 'up to date'}{command}")
 
 
 def with_reason(figures: Mapping[str, Any], reason: str | None) -> dict[str, Any]:

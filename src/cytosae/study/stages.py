@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +25,24 @@ from cytosae.settings import (
     BarcodeConfig,
     EncodeConfig,
     EngineConfig,
+    HarmoniseConfig,
     StoreConfig,
     TrainConfig,
     to_stored,
 )
 from cytosae.study.backbone import backbone_for
-from cytosae.study.stage import Stage, with_reason
-from cytosae.tokens import Layout, TokenSource, TokenStore, embed, store_layout
+from cytosae.study.stage import NOT_MADE, Stage, say_due, with_reason
+from cytosae.tokens import (
+    Layout,
+    TokenSource,
+    TokenStore,
+    embed,
+    fit_harmonisation,
+    read_harmonisation,
+    store_layout,
+    write_harmonisation,
+)
+from cytosae.tokens.harmonisation import fitted_on
 from cytosae.tokens.store import read_manifest
 
 
@@ -50,7 +62,7 @@ def update_tokens(
     The backbone is loaded only where there is something to make; replicas of the engine load it by its settings.
     """
     reason = tokens_stale(folder, cells, layout)
-    say(f"tokens: {reason or 'up to date'}")
+    say_due("tokens", reason)
     if reason is None:
         remove_left_behind(folder)
         return with_reason({"cells": len(cells)}, None)
@@ -65,7 +77,7 @@ def tokens_stale(folder: Path, cells: pd.DataFrame, layout: Layout) -> str | Non
     """Why a store does not hold the tokens of these cells in this layout; None if it does."""
     manifest = read_manifest(folder)
     if manifest is None:
-        return "not made yet"
+        return NOT_MADE
     before, _, complete = manifest
     if not complete:
         return "not finished"
@@ -77,6 +89,28 @@ def tokens_stale(folder: Path, cells: pd.DataFrame, layout: Layout) -> str | Non
     if metadata_digest(store.cells) != metadata_digest(cells):
         return "labels or other columns of the cells changed"
     return None if store.untouched() else "a shard is missing or was changed"
+
+
+def update_harmonisation(folder: Path, config: HarmoniseConfig) -> None:
+    """Fit the harmonisation of a token store, if it is not the one that the settings ask for, and keep it there.
+
+    Raises
+    ------
+    CytosaeError
+        No such column, or fewer than two laboratories with enough cells.
+    """
+    if config.harmonise == "none":
+        write_harmonisation(folder, None)
+        return
+    before, asked = read_harmonisation(folder), (config.harmonise, config.laboratory)
+    with closing(TokenStore(folder, harmonised=False)) as source:
+        inputs = fitted_on(source, config.laboratory)
+        if before is not None and (before.method, before.column, before.inputs) == (*asked, inputs):
+            say("harmonisation: up to date")
+            return
+        fitted = fit_harmonisation(source, *asked, inputs=inputs)
+    write_harmonisation(folder, fitted)
+    say(f"harmonisation: {config.harmonise}, {len(fitted.names)} laboratories by {config.laboratory}")
 
 
 def training(tokens: TokenSource, folder: Path, config: TrainConfig, *, device: str, **options: Any) -> Stage:

@@ -18,10 +18,11 @@ from cytosae.cells import is_listing, pixels_digest
 from cytosae.cohort import BARCODES, COHORT
 from cytosae.concepts import read_taught
 from cytosae.console import say
+from cytosae.errors import CytosaeError
 from cytosae.locks import locked
 from cytosae.remembered import FILE as SETTINGS
-from cytosae.remembered import write_settings
-from cytosae.sae.checkpoint import CHECKPOINT
+from cytosae.remembered import READABLE, READABLE_HEAD, write_settings
+from cytosae.sae.former import TrainedWork
 from cytosae.settings import TrainConfig, to_stored
 from cytosae.study import stages
 from cytosae.study.backbone import backbone_for, load_backbone
@@ -139,9 +140,14 @@ class Study:
         -------
         The figures of every stage, with ``skipped`` and ``why``.
         """
+        if not self.store and self.config.harmonise.harmonise != "none":
+            raise CytosaeError(
+                f"--harmonise {self.config.harmonise.harmonise}: needs tokens on disk. Leave --no-store or --harmonise out."
+            )
         refuse_foreign(self.folder / "cells.parquet", "run", is_listing)
         refuse_foreign(self.folder / "backbone.json", "run", _is_backbone_note)
         refuse_foreign(self.folder / SETTINGS, "run", lambda path: {"settings", "cytosae"} <= read_json(path).keys())
+        refuse_foreign(self.folder / READABLE, "run", lambda path: path.read_text("utf-8").startswith(READABLE_HEAD))
         with locked(self.folder):
             source = rendered(source, self.folder / "cohort")
             table = self.folder / "cells.parquet"
@@ -178,7 +184,11 @@ class Study:
         if manifest[0].identity() != layout.identity():
             return "other tokens" if manifest[0].version == layout.version else None
         with closing(TokenStore(folder)) as store:
-            return store.fingerprint if pixels_digest(store.cells) == pixels_digest(cells) else "other tokens"
+            own, asked = store.harmonisation, self.config.harmonise
+            same = asked.harmonise == ("none" if own is None else own.method)
+            same = same and (own is None or own.column == asked.laboratory)
+            same = same and pixels_digest(store.cells) == pixels_digest(cells)
+            return store.fingerprint if same else "other tokens"
 
     def _announce(self, cells: pd.DataFrame) -> None:
         """Say what a new study understood and how long it takes, before the long work begins."""
@@ -188,10 +198,11 @@ class Study:
         say(f"run: {described(cells, str(layout.backbone['name']))}")
         known = read_manifest(self.folder / "tokens")
         embedded = sum(shard.stop - shard.start for shard in known[1]) if known else 0
-        begun = (self.folder / "sae" / CHECKPOINT).exists()  # how long the rest takes, its progress tells
-        config = None if self.given or begun else self._training_config(len(cells))
+        begun = TrainedWork.load(self.folder / "sae")
+        config = None if self.given else self._training_config(len(cells))
         device = torch.device(choose_device(self.config.backbone.device))
-        expected = forecast(len(cells) - embedded, lambda: self.backbone, layout, device, config)
+        done = begun.steps if begun else 0
+        expected = forecast(len(cells) - embedded, lambda: self.backbone, layout, device, config, done)
         if expected is not None:
             say(f"run: {expected}")
 
@@ -221,6 +232,7 @@ class Study:
             settings=self.config.backbone,
         )
         self._remember_backbone()
+        stages.update_harmonisation(self.folder / "tokens", self.config.harmonise)
         return TokenStore(self.folder / "tokens")
 
     def _autoencoder(self, tokens: TokenSource, **options: Any) -> Stage:

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 from cytosae import __version__
 from cytosae.artefacts import FileRecord, Manifest, claim, whole_file, write_csv
-from cytosae.concepts import is_concept, read_concepts, read_datasets
+from cytosae.concepts import is_concept, means_by_rule, read_concepts, read_datasets
 from cytosae.concepts.evaluation import FIGURES as QUALITY
 from cytosae.concepts.evaluation import LATENT_METHOD, read_figures
 from cytosae.report import encode_png, figure_files, overview, save, template, threshold_counts
 from cytosae.reproduction.paper import REPORTED
 from cytosae.sae import measured_on
-from cytosae.settings import EvaluateConfig, TrainConfig, stored_names
+from cytosae.settings import EncodeConfig, EvaluateConfig, TrainConfig, from_stored, stored_names
 from cytosae.sweeps.spec import Run, Spec
 
 TABLE, CSV, RUNS, PAGE = "sweep.parquet", "sweep.csv", "runs.csv", "sweep.html"
@@ -113,8 +113,10 @@ def _varying(spec: Spec) -> list[str]:
 
 
 def _means(folder: Path, dataset: str) -> NDArray[np.float64]:
+    """Mean activations of latents that the rule of concepts does not dismiss for another reason; 0 of the others."""
     data = read_concepts(folder / "concepts", dataset, matrices=False)
-    return data.var["mean_activation"].to_numpy(dtype=np.float64)
+    config = EncodeConfig(**from_stored(EncodeConfig, data.uns["cytosae"]["parameters"]))
+    return means_by_rule(data.var, config, data.n_obs)
 
 
 def _quality(folder: Path) -> dict[str, float]:

@@ -12,6 +12,7 @@ from cytosae.synthetic.cohort import (
     write_cohort,
 )
 from cytosae.synthetic.concepts import CONCEPT_MEANINGS, CONCEPTS, has_concept, patch_labels, token_truth
+from cytosae.synthetic.fields import NUCLEATED, DrawnField, DrawnObject, FieldSpec, render_field
 from cytosae.synthetic.laboratory import LABORATORIES, REFERENCE, Laboratory
 from cytosae.synthetic.profiles import DIAGNOSES, PROFILES, Profile
 from cytosae.synthetic.recipes import CELL_TYPES, TRAIT_RATES
@@ -23,12 +24,16 @@ __all__ = [
     "CONCEPT_MEANINGS",
     "DIAGNOSES",
     "LABORATORIES",
+    "NUCLEATED",
     "PROFILES",
     "REFERENCE",
     "RENDERER_VERSION",
     "TABLE_COLUMNS",
     "TRAIT_RATES",
     "CohortSpec",
+    "DrawnField",
+    "DrawnObject",
+    "FieldSpec",
     "Laboratory",
     "Patient",
     "Profile",
@@ -40,6 +45,7 @@ __all__ = [
     "random_cells",
     "read_concept_masks",
     "render_cell",
+    "render_field",
     "segmentation",
     "token_truth",
     "write_cohort",

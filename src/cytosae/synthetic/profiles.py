@@ -1,6 +1,7 @@
 """What the blood of each diagnosis looks like: mean share of the cell types, mean rates of optional concepts.
 
-The numbers are set by hand after the descriptions cited in ``docs/synthetic.md``; they are no measured frequencies.
+The numbers are set by hand after the descriptions cited in ``docs/explanation/synthetic.md``;
+they are no measured frequencies.
 """
 
 from __future__ import annotations

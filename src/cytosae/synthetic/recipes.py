@@ -62,6 +62,8 @@ CELL_TYPES: tuple[str, ...] = tuple(TRAIT_RATES)
 
 
 def _surround(scene: Scene, cell: Field, gap: float = -1.0) -> None:
+    if scene.alone:
+        return
     paint_red_cells(scene, cell, gap)
     paint_surroundings(scene, cell)
 

@@ -55,15 +55,15 @@ def render_cell(
     """
     if cell_type not in RECIPES:
         raise ValueError(f"unknown cell type {cell_type!r}; known: {', '.join(CELL_TYPES)}")
-    carried = _drawn_traits(cell_type, rng, traits or {})
+    carried = drawn_traits(cell_type, rng, traits or {})
     um = laboratory.pixels_per_um * float(np.exp(0.05 * laboratory.variation * rng.normal()))
     scene = new_scene(rng, um)
     RECIPES[cell_type](scene, carried)
     scene.masks[scene.masks == 0] = BITS["background"]
-    return _photograph(scene, laboratory), scene.masks
+    return photograph(scene, laboratory), scene.masks
 
 
-def _drawn_traits(cell_type: str, rng: np.random.Generator, asked: Mapping[str, float]) -> dict[str, bool]:
+def drawn_traits(cell_type: str, rng: np.random.Generator, asked: Mapping[str, float]) -> dict[str, bool]:
     """Which optional concepts this cell carries; one draw per trait, whatever the type and the rates."""
     for name, rate in asked.items():
         if name not in _ALL_TRAITS:
@@ -79,7 +79,7 @@ def _drawn_traits(cell_type: str, rng: np.random.Generator, asked: Mapping[str, 
     }
 
 
-def _photograph(scene: Scene, laboratory: Laboratory) -> NDArray[np.uint8]:
+def photograph(scene: Scene, laboratory: Laboratory) -> NDArray[np.uint8]:
     """Light through the stained slide (Beer-Lambert), blurred by the optics, read by a noisy camera."""
     rng = scene.rng
     vary = laboratory.variation
@@ -99,8 +99,8 @@ def _photograph(scene: Scene, laboratory: Laboratory) -> NDArray[np.uint8]:
     blur = laboratory.focus * float(np.exp(0.22 * vary * rng.normal()))
     for axis in (1, 2):
         image = gaussian_filter1d(image, blur, axis=axis, mode="nearest", truncate=3.0)
-    grain = rng.standard_normal((SIZE, SIZE), dtype=np.float32)
-    colour_grain = rng.standard_normal((3, SIZE, SIZE), dtype=np.float32)
+    grain = rng.standard_normal(image.shape[1:], dtype=np.float32)
+    colour_grain = rng.standard_normal(image.shape, dtype=np.float32)
     image += np.float32(laboratory.noise) * (np.float32(0.75) * grain + np.float32(0.6) * colour_grain)
     return np.ascontiguousarray(np.clip(image + 0.5, 0, 255).astype(np.uint8).transpose(1, 2, 0))
 
@@ -108,7 +108,7 @@ def _photograph(scene: Scene, laboratory: Laboratory) -> NDArray[np.uint8]:
 def _illumination(scene: Scene, laboratory: Laboratory) -> Field:
     """Uneven light: a slope and a fall-off towards the corners, both weak."""
     rng = scene.rng
-    half = np.float32(SIZE / 2)
+    half = np.float32(max(scene.x.shape) / 2)
     slope_x, slope_y = (np.float32(v) for v in 0.012 * laboratory.variation * rng.normal(size=2))
     x, y = scene.x / half, scene.y / half
     return 1 + slope_x * x + slope_y * y - np.float32(0.5 * laboratory.vignette) * (x * x + y * y)

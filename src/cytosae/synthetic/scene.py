@@ -35,6 +35,8 @@ class Scene:
     """Pixels per micrometre."""
     rng: np.random.Generator
     """Source of all randomness of this picture."""
+    alone: bool = False
+    """Whether nothing lies around the cell."""
 
     def noise(self, sigma_um: float) -> Field:
         """Smooth noise of unit variance with a grain of `sigma_um` micrometres."""
@@ -62,7 +64,7 @@ class Scene:
         self.masks[where] |= BITS[concept]
 
 
-def new_scene(rng: np.random.Generator, um: float) -> Scene:
+def new_scene(rng: np.random.Generator, um: float, *, alone: bool = False) -> Scene:
     """Empty slide; the cell's middle lies within a few pixels of the middle of the image."""
     shift_x, shift_y = rng.normal(0, 4, 2)
     line = np.arange(SIZE, dtype=np.float32) - np.float32((SIZE - 1) / 2)
@@ -75,7 +77,59 @@ def new_scene(rng: np.random.Generator, um: float) -> Scene:
         y=y,
         um=um,
         rng=rng,
+        alone=alone,
     )
+
+
+@dataclass(frozen=True)
+class RedCellLook:
+    """What the red cells of a slide have in common."""
+
+    pallor: float
+    """Depth of the central pallor, as a share."""
+    filled: float
+    """Haemoglobin where a cell is thickest."""
+    crenated: bool
+    """Whether they are echinocytes, an artefact of slow drying."""
+    deformed: float
+    """Height of the waves of their rims, as a share of the radius."""
+    stretch: float
+    """How far they are from round, likewise."""
+
+
+def red_cell_look(rng: np.random.Generator) -> RedCellLook:
+    """A look at random."""
+    return RedCellLook(
+        pallor=rng.uniform(0.35, 0.95),
+        filled=rng.uniform(0.70, 1.08),
+        crenated=rng.random() < 0.08,
+        deformed=rng.uniform(0.01, 0.035),
+        stretch=rng.uniform(0.0, 0.10),
+    )
+
+
+def red_cell(x: Field, y: Field, radius: float, look: RedCellLook, rng: np.random.Generator) -> tuple[Field, Field]:
+    """Coverage and haemoglobin of one red cell around the origin, both of the shape of `x`.
+
+    Parameters
+    ----------
+    x, y
+        Pixels right of and below its middle.
+    radius
+        In pixels.
+    """
+    waves = [(2, rng.normal(0, 0.03) + look.stretch, rng.uniform(0, 6.3))]
+    waves += [(n, look.deformed * rng.normal() / (n - 1), rng.uniform(0, 6.3)) for n in (3, 4, 5)]
+    if look.crenated:
+        waves.append((int(rng.integers(9, 15)), rng.uniform(0.01, 0.05), rng.uniform(0, 6.3)))
+    distance = wavy_disc(x, y, radius, waves)
+    depth = np.minimum(np.hypot(x, y) / np.float32(radius), 1)  # 0 in the middle, 1 at the rim
+    own_pallor = np.clip(look.pallor + rng.normal(0, 0.12), 0, 0.95)
+    sharp = rng.uniform(0.04, 0.09)
+    width = rng.uniform(0.28, 0.50)
+    dip = np.float32(own_pallor) / (1 + np.exp((depth - np.float32(width)) / np.float32(sharp)))
+    profile = (1 - dip) * (0.86 + 0.14 * depth * depth) * np.float32(look.filled * rng.uniform(0.88, 1.08))
+    return coverage(distance, 2.2), profile
 
 
 def _patch(x: float, y: float, reach: float, scene: Scene) -> tuple[slice, slice] | None:
@@ -101,11 +155,7 @@ def paint_red_cells(scene: Scene, cell_distance: Field, gap: float) -> None:
     rng = scene.rng
     radius = 3.6 * scene.um * rng.uniform(0.94, 1.06)
     crowding = rng.uniform(1.15, 2.15)  # distance of neighbours in radii; below 2 they overlap
-    pallor = rng.uniform(0.35, 0.95)
-    filled = rng.uniform(0.70, 1.08)  # haemoglobin where a cell is thickest
-    crenated = rng.random() < 0.08
-    deformed = rng.uniform(0.01, 0.035)
-    stretch = rng.uniform(0.0, 0.10)
+    look = red_cell_look(rng)
     wanted = int(rng.integers(8, 40))
     placed: list[tuple[float, float]] = []
     half = SIZE / 2
@@ -126,18 +176,7 @@ def paint_red_cells(scene: Scene, cell_distance: Field, gap: float) -> None:
         if window is None:
             continue
         x, y = scene.x[window] - np.float32(px), scene.y[window] - np.float32(py)
-        waves = [(2, rng.normal(0, 0.03) + stretch, rng.uniform(0, 6.3))]
-        waves += [(n, deformed * rng.normal() / (n - 1), rng.uniform(0, 6.3)) for n in (3, 4, 5)]
-        if crenated:  # echinocytes, an artefact of slow drying
-            waves.append((int(rng.integers(9, 15)), rng.uniform(0.01, 0.05), rng.uniform(0, 6.3)))
-        distance = wavy_disc(x, y, own, waves)
-        depth = np.minimum(np.hypot(x, y) / np.float32(own), 1)  # 0 in the middle, 1 at the rim
-        own_pallor = np.clip(pallor + rng.normal(0, 0.12), 0, 0.95)
-        sharp = rng.uniform(0.04, 0.09)
-        width = rng.uniform(0.28, 0.50)
-        dip = np.float32(own_pallor) / (1 + np.exp((depth - np.float32(width)) / np.float32(sharp)))
-        profile = (1 - dip) * (0.86 + 0.14 * depth * depth) * np.float32(filled * rng.uniform(0.88, 1.08))
-        alpha = coverage(distance, 2.2)
+        alpha, profile = red_cell(x, y, own, look, rng)
         plane = scene.amounts[3][window]
         # Where red cells overlap each is squeezed thinner, so that amounts add up to less than their sum.
         plane += alpha * profile * (1 - np.float32(0.40) * np.minimum(plane, 1))

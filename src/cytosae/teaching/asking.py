@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from cytosae.sae.matching import unit_rows
 from cytosae.sae.taught import THRESHOLD
-from cytosae.teaching.judging import Figure
+from cytosae.teaching.judging import Figure, Threshold
 
 NARROW = 0.1
 """Width of the interval of the AUROC at which there are marks enough."""
@@ -88,8 +88,8 @@ def worth_marking(candidates: Candidates, marked: Candidates, count: int) -> lis
     return chosen
 
 
-def how_sure(auroc: Figure) -> tuple[bool, str]:
-    """Whether the interval is narrow enough to stop marking, and a sentence that says so."""
+def how_sure(auroc: Figure, threshold: Threshold) -> tuple[bool, str]:
+    """Whether the interval is narrow enough, and the threshold of use, to stop marking, and a sentence that says so."""
     if not np.isfinite(auroc.value):
         return (
             False,
@@ -97,6 +97,8 @@ def how_sure(auroc: Figure) -> tuple[bool, str]:
         )
     width = auroc.high - auroc.low
     span = f"AUROC {auroc.value:.2f}, 95 % interval {auroc.low:.2f} to {auroc.high:.2f}"
+    if width <= NARROW and threshold.useless:
+        return False, f"Its order is sure ({span}), its threshold is useless: marks of 'not this' help most."
     if width <= NARROW:
         return True, f"You can stop here: {span}. More marks would change little."
     return False, f"More marks help: {span}. Go on until it is {NARROW} wide or less; new patients help most."

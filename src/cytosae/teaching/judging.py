@@ -13,6 +13,7 @@ FOLDS = 5
 _MOST_ABOVE, _CANDIDATES = 0.6, 60  # largest share of random patches above a threshold, and thresholds that are tried
 _LEAST_FOUND = 0.3  # of the marks, above any of them
 _OWN = 3  # marks that half of the spread of random patches counts for, where few have a spread of their own
+_BROAD, _WORTHLESS = 1 / 3, 2.0
 RANDOM_A_MARK = 10
 """Random patches a mark, for the average precision: as if one patch in eleven showed the concept."""
 
@@ -143,6 +144,30 @@ class Threshold:
     """Share of random patches above it."""
     shown: float
     """Estimate of the share of random patches that show the concept."""
+
+    @property
+    def useless(self) -> bool:
+        """Whether over a third of random patches pass it, or marks pass it less than twice as often as random patches."""
+        return self.random > _BROAD or self.found < _WORTHLESS * self.random
+
+    @property
+    def warning(self) -> str:
+        """That it is useless, in words; empty where it is not.
+
+        Examples
+        --------
+        >>> Threshold(0.0, found=0.9, random=0.05, shown=0.02).warning
+        ''
+        >>> Threshold(0.0, found=0.9, random=0.5, shown=0.4).warning.partition(".")[0]
+        'The threshold is useless: 50 % of random patches pass it, and 90 % of the marked ones'
+        """
+        if not self.useless:
+            return ""
+        return (
+            f"The threshold is useless: {100 * self.random:.0f} % of random patches pass it, and {100 * self.found:.0f} % "
+            "of the marked ones. Counts of this concept say little, unless that many patches really show it. Mark more "
+            "patches 'this', and 'not this' where its map is wrong; or raise --precision."
+        )
 
 
 def calibrate(marks: NDArray[np.floating], random: NDArray[np.floating], precision: float) -> Threshold:

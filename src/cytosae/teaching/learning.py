@@ -59,6 +59,7 @@ class Learned:
                 "found": self.threshold.found,
                 "random": self.threshold.random,
                 "shown": self.threshold.shown,
+                "useless": self.threshold.useless,
             },
             "nearest": [{"latent": latent, "correlation": value} for latent, value in self.nearest],
             "settings": to_stored(config),
@@ -101,7 +102,8 @@ class Learner:
         """
         config = config or TeachConfig()
         if not marks.positive.any():
-            why = "; ".join(marks.problems) or f"its {len(marks)} marks all say 'not'"
+            says = f"its {len(marks)} marks all say 'not'" if len(marks) else "no mark of it holds, all were taken back"
+            why = "; ".join(marks.problems) or says
             raise CytosaeError(
                 f"concept {marks.concept!r}: nothing is marked 'this' ({why}). Mark a patch that shows it."
             )

@@ -10,11 +10,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cytosae.artefacts import write_csv
+from cytosae.artefacts import bare, guarded, write_csv
 from cytosae.cells import TISSUES, patch_tissues
 from cytosae.cells.columns import folded
 from cytosae.cells.user_tables import read_table
 from cytosae.errors import CytosaeError
+from cytosae.sae.taught import check_name
 from cytosae.storage import resolve_path
 
 COLUMNS = ("concept", "cell_id", "patch", "mark", "rater", "time")
@@ -85,9 +86,11 @@ def read_marks(path: Path) -> pd.DataFrame:
     Raises
     ------
     CytosaeError
-        A column is missing, or a row has no concept, no cell, another mark, or a patch that is no whole number.
+        A column is missing, or a row has no concept or one of over 200 characters, no cell, another mark, or a patch that is
+        no whole number.
     """
     table = read_table(path).rename(columns=lambda name: folded(name) if folded(name) in COLUMNS else name)
+    table = table.map(bare)  # as `cytosae annotations export --marks` guards names against spreadsheets
     if missing := [name for name in ("concept", "cell_id", "mark") if name not in table]:
         raise CytosaeError(
             f"{path}: has no column {missing[0]!r}. A table of marks has {', '.join(COLUMNS[:4])}, and may have rater and "
@@ -116,7 +119,13 @@ def read_marks(path: Path) -> pd.DataFrame:
             f"{path}: row {row + 1} has the patch {str(table['patch'][row])!r}; expected its number, row by row from the "
             "top left, from 0, or nothing for the whole cell."
         )
-    return _typed(table.assign(mark=said, patch=numbers))
+    typed = _typed(table.assign(mark=said, patch=numbers))
+    for row, name in enumerate(typed["concept"], start=1):
+        try:
+            check_name(name)
+        except CytosaeError as error:
+            raise CytosaeError(f"{path}: row {row}, {error}") from error
+    return typed
 
 
 def _typed(table: pd.DataFrame) -> pd.DataFrame:
@@ -127,8 +136,8 @@ def _typed(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def write_marks(path: Path, table: pd.DataFrame) -> None:
-    """Write a table of marks as CSV."""
-    write_csv(path, table)
+    """Write a table of marks as CSV, with what `read_marks` takes away again before names that look like formulas."""
+    write_csv(path, table.map(guarded))
 
 
 def joined_marks(*tables: pd.DataFrame) -> pd.DataFrame:
@@ -140,8 +149,9 @@ def usable_marks(table: pd.DataFrame, cells: pd.DataFrame, n_patches: int) -> li
     """The marks of each concept that can be learned from, and what cannot and why.
 
     Of several marks of one rater on one thing the last counts, by time where it is given, otherwise in the order of the
-    table. Where raters contradict each other, or a whole cell is *not* and a patch of it is *this*, none of these marks
-    counts: which is right is not guessed.
+    table. Where raters contradict each other on a patch or a cell, none of these marks counts: which is right is not
+    guessed. Where a whole cell is *not* and a patch of it is *this*, the patch counts, which is the more exact
+    mark, and the cell is named.
 
     Parameters
     ----------
@@ -181,22 +191,21 @@ def _of_concept(concept: str, marks: pd.DataFrame) -> ConceptMarks:
     known = marks[~gone].drop_duplicates(["row", "patch", "rater"], keep="last")
     known = known[known["mark"] != NONE]
     by_place = known.groupby(["row", "patch"], sort=True)["mark"].nunique()
-    disputed = {place for place, kinds in by_place.items() if kinds > 1}
+    disputed = set(by_place.index[by_place > 1])
     one = known.drop_duplicates(["row", "patch"]).sort_values(["row", "patch"], kind="stable")
-    whole_not = set(one["row"][(one["patch"] == WHOLE_CELL) & (one["mark"] == NOT)])
-    patch_this = set(one["row"][(one["patch"] != WHOLE_CELL) & (one["mark"] == THIS)])
-    torn = whole_not & patch_this
-    keep = np.array(
-        [
-            (row, patch) not in disputed and not (row in torn and (patch == WHOLE_CELL or mark == THIS))
-            for row, patch, mark in zip(one["row"], one["patch"], one["mark"], strict=True)
-        ],
-        bool,
-    )
-    if not keep.all():
-        names = one["cell_id"][~keep].unique()
-        problems.append(f"{int((~keep).sum())} marks contradict each other and are left out ({_some(names)})")
-    used = one[keep]
+    agreed = [place not in disputed for place in zip(one["row"], one["patch"], strict=True)]
+    settled = one[np.array(agreed, bool)]
+    if disputed:
+        names = one["cell_id"][~np.array(agreed, bool)].unique()
+        problems.append(f"raters contradict each other, their marks on the same place are left out ({_some(names)})")
+    patch_this = set(settled["row"][(settled["patch"] != WHOLE_CELL) & (settled["mark"] == THIS)])
+    torn = (settled["patch"] == WHOLE_CELL) & (settled["mark"] == NOT) & settled["row"].isin(patch_this)
+    if torn.any():
+        problems.append(
+            "a cell is marked 'not' as a whole and a patch of it 'this': the patch counts, the mark of the whole cell is "
+            f"left out ({_some(settled['cell_id'][torn])})"
+        )
+    used = settled[~torn]
     return ConceptMarks(
         concept,
         used["row"].to_numpy(np.int64),

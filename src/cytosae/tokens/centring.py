@@ -10,8 +10,10 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
+from cytosae.tokens.harmonisation import Harmonisation
+from cytosae.tokens.layout import Layout
 from cytosae.tokens.live import LiveTokens
-from cytosae.tokens.store import Layout, TokenStore
+from cytosae.tokens.store import TokenStore
 
 MOST_CELLS = 2048
 """Cells from which the mean of each position is taken, at most: its error is then 2 % of the spread among cells."""
@@ -61,6 +63,11 @@ class CentredTokens:
     def layout(self) -> Layout:
         """Of the source."""
         return self.source.layout
+
+    @property
+    def harmonisation(self) -> Harmonisation | None:
+        """Of the source."""
+        return self.source.harmonisation
 
     @property
     def n_cells(self) -> int:

@@ -20,8 +20,8 @@ from cytosae.cells import decoded, intensities
 from cytosae.engines import Engine, LocalEngine, Partition
 from cytosae.errors import CytosaeError
 from cytosae.settings import StoreConfig
+from cytosae.tokens.layout import Layout
 from cytosae.tokens.live import embed_batch
-from cytosae.tokens.store import Layout
 from cytosae.tokens.writer import Make, write_store
 
 

@@ -19,7 +19,7 @@ from cytosae.console import say
 from cytosae.errors import CytosaeError
 from cytosae.settings import StoreConfig
 from cytosae.tokens.foreign import Foreign, open_foreign
-from cytosae.tokens.store import DTYPES, IMPORTED_TYPE, Layout
+from cytosae.tokens.layout import DTYPES, IMPORTED_TYPE, Layout
 from cytosae.tokens.writer import write_store
 
 CLS = ("first", "none")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable
 from contextlib import closing
+from dataclasses import replace
 from functools import cached_property
 from itertools import islice
 from typing import Any
@@ -17,7 +18,8 @@ from cytosae.artefacts import digest
 from cytosae.backbones import INPUT_SIZE, Backbone
 from cytosae.cells import decoded, intensities, pixels_digest
 from cytosae.errors import CytosaeError
-from cytosae.tokens.store import DTYPES, Layout
+from cytosae.tokens.harmonisation import Harmonisation
+from cytosae.tokens.layout import DTYPES, Layout
 
 _CHUNK = 256  # batches handed to the decoding processes together
 
@@ -58,6 +60,8 @@ class LiveTokens:
         Of the store that this stands in for; tokens are rounded to its dtype.
     workers
         Decoding processes.
+    harmonisation
+        Through which the tokens go; the cells have its column.
     """
 
     def __init__(
@@ -66,8 +70,11 @@ class LiveTokens:
         load_backbone: Callable[[], Backbone],
         layout: Layout,
         workers: int | None = None,
+        harmonisation: Harmonisation | None = None,
     ) -> None:
-        self.cells, self.layout, self.workers = cells, layout, workers
+        self.harmonisation = harmonisation
+        described = None if harmonisation is None else harmonisation.described()
+        self.cells, self.layout, self.workers = cells, replace(layout, harmonisation=described), workers
         self._load_backbone = load_backbone
 
     @cached_property
@@ -83,11 +90,14 @@ class LiveTokens:
     @cached_property
     def fingerprint(self) -> str:
         """Digest of images and backbone, which determine the tokens."""
-        return digest([pixels_digest(self.cells), self.layout.identity()])
+        own: list[Any] = [pixels_digest(self.cells), self.layout.identity()]
+        if self.harmonisation is not None:
+            own += [self.harmonisation.digest, self.harmonisation.codes(self.cells).tolist()]
+        return digest(own)
 
     def __reduce__(self) -> tuple[type[LiveTokens], tuple[Any, ...]]:
         # To a replica, which loads the backbone by itself; by default it decodes by itself too.
-        return LiveTokens, (self.cells, self._load_backbone, self.layout, self.workers or 0)
+        return LiveTokens, (self.cells, self._load_backbone, self.layout, self.workers or 0, self.harmonisation)
 
     def verify(self, shards: Iterable[int] | None = None) -> None:
         """Nothing is stored, so nothing can be damaged."""
@@ -99,6 +109,7 @@ class LiveTokens:
         scalings = intensities(self.cells)
         ids = self.cells["cell_id"].tolist()
         size = self.layout.batch_size
+        codes = None if self.harmonisation is None else self.harmonisation.codes(self.cells)
         while chunk := list(islice(source, _CHUNK)):
             with closing(decoded(paths, chunk, INPUT_SIZE, self.workers, scalings)) as images:
                 for batch in chunk:
@@ -112,7 +123,10 @@ class LiveTokens:
                         )
                         for i in range(0, len(batch), size)
                     ]
-                    yield torch.cat(chunks)
+                    tokens = torch.cat(chunks)
+                    if self.harmonisation is not None and codes is not None:
+                        tokens = self.harmonisation.apply(tokens, codes[batch])
+                    yield tokens
 
     def close(self) -> None:
         """Nothing is open."""

@@ -10,10 +10,10 @@ from __future__ import annotations
 import os
 import struct
 from collections import deque
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
-from functools import cached_property
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,6 @@ from safetensors.torch import save_file
 from cytosae import __version__
 from cytosae.artefacts import (
     MANIFEST,
-    VERSIONS,
     FileRecord,
     digest,
     own_files,
@@ -40,15 +39,12 @@ from cytosae.cells import pixels_digest, read_cells
 from cytosae.errors import CytosaeError
 from cytosae.storage import StoredPath, drop_working_copy, ranges
 from cytosae.tokens.descriptors import Descriptors
+from cytosae.tokens.harmonisation import read_harmonisation
+from cytosae.tokens.layout import DTYPES, Layout
 
-DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 CELLS = "cells.parquet"
 RECORD = ".json"
 """Ending of the note beside a shard."""
-IMPORTED_TYPE = "imported"
-"""In place of a backbone's kind, where the tokens were made elsewhere."""
-
-_NAMES = ("name", "source", "revision")
 
 
 @dataclass(frozen=True)
@@ -64,40 +60,6 @@ class Shard:
     """The file as it was written."""
 
 
-@dataclass(frozen=True)
-class Layout:
-    """What all shards of a store have in common; together with the images it determines every byte."""
-
-    backbone: dict[str, Any]
-    """Description of the backbone (`cytosae.backbones.BackboneInfo`), its fingerprint and the block's index included."""
-    n_tokens: int
-    d_model: int
-    dtype: str
-    cells_per_shard: int
-    batch_size: int
-    """Images that pass the backbone together: rounding may depend on it."""
-    version: int = field(default_factory=lambda: VERSIONS["tokens"])
-    """Of the mathematics between image and token, see `cytosae.artefacts.VERSIONS`."""
-
-    def identity(self) -> dict[str, Any]:
-        """What determines the tokens, flat: not the name or path from which the backbone was loaded."""
-        backbone = {k: v for k, v in self.backbone.items() if k not in _NAMES}
-        flat = {**{k: v for k, v in asdict(self).items() if k != "backbone"}, **backbone}
-        if self.version == 1:
-            del flat["version"]  # older stores have none, and keep their digests
-        return flat
-
-    @property
-    def command(self) -> str:
-        """The command that makes such a store."""
-        return "tokens import" if self.backbone["model_type"] == IMPORTED_TYPE else "embed"
-
-    @property
-    def cell_bytes(self) -> int:
-        """Bytes of one cell on disk."""
-        return self.n_tokens * self.d_model * DTYPES[self.dtype].itemsize
-
-
 def write_manifest(folder: Path, layout: Layout, shards: Iterable[Shard], complete: bool) -> None:
     """Write the manifest of a store; `complete` once every cell has its shard."""
     write_sealed(
@@ -105,7 +67,7 @@ def write_manifest(folder: Path, layout: Layout, shards: Iterable[Shard], comple
         {
             "stage": "tokens",
             "cytosae": __version__,
-            "layout": asdict(layout),
+            "layout": {key: value for key, value in asdict(layout).items() if key != "harmonisation"},
             "complete": complete,
             "shards": [asdict(shard) for shard in shards],
         },
@@ -192,6 +154,8 @@ class TokenStore:
     ----------
     folder
         Where `cytosae embed` or `cytosae tokens import` wrote it.
+    harmonised
+        Read the tokens through the harmonisation beside them, if there is one.
 
     Raises
     ------
@@ -199,8 +163,9 @@ class TokenStore:
         No store there, or one that is not finished.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, harmonised: bool = True) -> None:
         self.folder = folder
+        self.harmonisation = read_harmonisation(folder) if harmonised else None
         manifest = read_manifest(folder)
         if manifest is None:
             raise CytosaeError(f"{folder}: no token store there. Make one with `cytosae embed CELLS -o {folder}`.")
@@ -210,13 +175,16 @@ class TokenStore:
                 f"{folder}: the token store is not finished. Run the same `cytosae {self.layout.command}` again: it goes on "
                 "where it was."
             )
+        if self.harmonisation is not None:
+            self.layout = replace(self.layout, harmonisation=self.harmonisation.described())
         self.cells: pd.DataFrame = read_cells(folder / CELLS)
         self._starts = np.array([shard.start for shard in self.shards])
         self._offsets: dict[int, int] = {}
         self._files = Descriptors()
 
-    def __reduce__(self) -> tuple[type[TokenStore], tuple[Path]]:
-        return TokenStore, (self.folder.absolute(),)  # opened anew in the process that it is sent to
+    def __reduce__(self) -> tuple[Callable[[Path], TokenStore], tuple[Path]]:
+        opened = partial(TokenStore, harmonised=self.harmonisation is not None)
+        return opened, (self.folder.absolute(),)  # opened anew in the process that it is sent to
 
     @property
     def n_cells(self) -> int:
@@ -226,7 +194,16 @@ class TokenStore:
     @cached_property
     def fingerprint(self) -> str:
         """Digest of all tokens and of which cell each row is."""
-        return digest([[shard.record.sha256 for shard in self.shards], pixels_digest(self.cells)])
+        own: list[Any] = [[shard.record.sha256 for shard in self.shards], pixels_digest(self.cells)]
+        if self.harmonisation is not None:
+            own += [self.harmonisation.digest, self._laboratories.tolist()]
+        return digest(own)
+
+    @cached_property
+    def _laboratories(self) -> NDArray[np.int64]:
+        """Number of the laboratory of each cell, for the harmonisation."""
+        assert self.harmonisation is not None
+        return self.harmonisation.codes(self.cells)
 
     def untouched(self) -> bool:
         """Whether no shard is missing or was changed since it was written; looks at size and time first."""
@@ -250,7 +227,12 @@ class TokenStore:
         return self._offsets[shard]
 
     def read(self, cells: NDArray[np.int64]) -> torch.Tensor:
-        """Tokens of the given rows, ``(len(cells), n_tokens, d_model)`` in the store's dtype."""
+        """Tokens of the given rows, harmonised if the store is, ``(len(cells), n_tokens, d_model)`` in the store's dtype."""
+        tokens = self._read(cells)
+        return tokens if self.harmonisation is None else self.harmonisation.apply(tokens, self._laboratories[cells])
+
+    def _read(self, cells: NDArray[np.int64]) -> torch.Tensor:
+        """Tokens of the given rows as they are on disk."""
         layout = self.layout
         out = torch.empty((len(cells), layout.n_tokens, layout.d_model), dtype=DTYPES[layout.dtype])
         buffer = out.view(torch.uint8).reshape(len(cells), -1).numpy()

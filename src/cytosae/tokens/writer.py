@@ -30,11 +30,10 @@ from cytosae.console import progress, say
 from cytosae.engines import Engine, LocalEngine, Partition, Tick, Work
 from cytosae.errors import CytosaeError
 from cytosae.storage import StoredPath
+from cytosae.tokens.layout import DTYPES, Layout
 from cytosae.tokens.store import (
     CELLS,
-    DTYPES,
     RECORD,
-    Layout,
     Shard,
     damage,
     read_manifest,

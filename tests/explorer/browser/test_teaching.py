@@ -68,6 +68,23 @@ def test_a_concept_is_taught_by_mouse_and_its_map_appears(server: Server, tab: C
     kept_nothing(page)
     wanted = {(5, patch, "not" if patch == 0 else "this", "Anna") for patch in (119, 0, 17, 33, 34)}
     assert stored(server, "nucleus") == wanted
+    page.mouse.move(*at(page, 200))
+    page.mouse.down()
+    page.mouse.move(*at(page, 219), steps=3)
+    page.keyboard.press("Escape")  # the box is not marked
+    page.mouse.up()
+    page.keyboard.press("t")
+    page.wait_for_selector("[data-whole]", state="detached")
+    page.keyboard.press("t")  # the same concept goes on
+    until(page, "document.querySelector('[data-teach-name]')?.value === 'nucleus'")
+    page.locator("[data-teach-name]").fill("")
+    assert page.locator("[data-teach-name]").input_value() == ""
+    page.locator("[data-teach-name]").press("Enter")  # no concept, until one is named
+    page.wait_for_selector("[data-whole]", state="detached")
+    page.locator("[data-teach-name]").fill("nucleus")
+    page.locator("[data-teach-name]").press("Enter")
+    until(page, "document.querySelector('[data-count=this]')?.textContent === '4'")
+    assert stored(server, "nucleus") == wanted
     page.get_by_role("button", name="Next cell to mark").click()
     until(page, f"!location.hash.startsWith('#/cell/{SET}/5?')")
     page.wait_for_selector("[data-patches] img")

@@ -127,7 +127,7 @@ def evaluate_study(
     others = latents.other_directions(sae, against)
     check_judge(judge, source.layout)
     claim(folder / "quality", "quality", (RESULT, FIGURES, PER_LATENT))
-    source, finish = centred(source, sae.position_offset), _finish(backbone, sae)
+    source, finish = centred(source, sae.position_offset), _finish(backbone, sae, source)
     frozen = train_frozen(source, sae, config.baseline_images)
     sample = draw_sample(source, concepts_folder, concepts, config, finish, frozen)
     run = Evaluation(
@@ -166,9 +166,9 @@ def evaluate_study(
     return result
 
 
-def _finish(backbone: Backbone | None, sae: SAE) -> Finish | None:
-    """The later blocks of the backbone, on tokens as the autoencoder encodes them."""
-    if backbone is None or not backbone.can_finish:
+def _finish(backbone: Backbone | None, sae: SAE, source: TokenSource | None = None) -> Finish | None:
+    """The later blocks of the backbone, on tokens as the autoencoder encodes them; they know no harmonised ones."""
+    if backbone is None or not backbone.can_finish or (source is not None and source.harmonisation is not None):
         return None
     output, offset = backbone.output, sae.position_offset
     return output if offset is None else lambda tokens: output(tokens + offset)

@@ -121,11 +121,16 @@ def robustness(run: Evaluation) -> None:
     encoders = {LATENT_METHOD: (run.sae, sample.concepts)}
     encoders |= {name: (one.sae, one.latents) for name, one in sample.frozen.items()}
 
+    harmonisation = run.source.harmonisation
+    codes = None if harmonisation is None else harmonisation.codes(cells)
+
     def mean_activations(images: Sequence[NDArray[np.uint8]]) -> dict[str, NDArray[np.float32]]:
         chunks: dict[str, list[NDArray[np.float32]]] = {method: [] for method in encoders}
         for start in range(0, len(images), BATCH):
             some = torch.from_numpy(np.stack(images[start : start + BATCH]))
             tokens = embed_batch(model, some, names[start : start + BATCH], run.source.layout.dtype)
+            if harmonisation is not None and codes is not None:
+                tokens = harmonisation.apply(tokens, codes[start : start + BATCH])
             for method, (sae, latents) in encoders.items():
                 chunks[method].append(cell_activations(sae, run.sae.centred(tokens))[1][:, latents].toarray())
         return {method: np.concatenate(arrays) for method, arrays in chunks.items()}
@@ -168,7 +173,8 @@ def downstream(run: Evaluation) -> None:
     sample, config, finish = run.sample, run.config, run.finish
     if finish is None or sample.outputs is None:
         run.table.skip(
-            "downstream measures", "the later blocks of the backbone are not at hand, or need register tokens"
+            "downstream measures",
+            "the later blocks of the backbone are not at hand, or do not take these tokens",
         )
         return
     counts = np.bincount(sample.labels[sample.labels >= 0])

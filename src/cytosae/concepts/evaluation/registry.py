@@ -22,7 +22,7 @@ from cytosae.tokens import TokenSource
 
 @dataclass(frozen=True)
 class Measure:
-    """A quality measure, as tables, figures and docs/quality.md show it."""
+    """A quality measure, as tables, figures and docs/explanation/quality.md show it."""
 
     label: str
     """Its rows in the table begin with this: ``localisation`` has ``localisation of nucleus (AUROC)``."""

@@ -208,7 +208,8 @@ class Database:
         try:
             engine = create_engine(self.url, **options)
         except (ArgumentError, NoSuchModuleError, ImportError) as error:
-            raise CytosaeError(f"{self.name}: no driver for this kind of database ({error}).") from error
+            advice = " Run `pip install 'cytosae[postgres]'`." if "postgresql" in self.url.drivername else ""
+            raise CytosaeError(f"{self.name}: no driver for this kind of database ({error}).{advice}") from error
         if sqlite:
             event.listen(engine, "connect", _configure)
             event.listen(engine, "begin", _begin)

@@ -11,12 +11,12 @@ from typing import Any
 from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
-from cytosae.artefacts import digest
+from cytosae.artefacts import digest, guarded
 from cytosae.errors import CytosaeError
 from cytosae.explorer.annotations.database import Database, Unknown
 from cytosae.explorer.annotations.marking import WHOLE_CELL, PlacedMark, add_marks
 from cytosae.explorer.annotations.stored import Stored, StoredMark, utc_now
-from cytosae.explorer.annotations.tabular import bare, first_error, guarded
+from cytosae.explorer.annotations.tabular import first_error
 
 MARK_COLUMNS = ("concept", "cell_id", "patch", "mark", "rater", "time", "dataset", "uid")
 """Those of `cytosae.teaching.COLUMNS`, and what identifies a mark in every database."""
@@ -70,12 +70,12 @@ def from_marks_csv(path: Path, datasets: Sequence[str]) -> Stored:
             str(name): value for name, value in row.items() if value == value and value is not None
         }
         plain = {
-            "concept": bare(str(values.get("concept", ""))),
-            "dataset": bare(str(values.get("dataset") or datasets[0])),
-            "cell": bare(str(values.get("cell_id", ""))),
+            "concept": str(values.get("concept", "")),
+            "dataset": str(values.get("dataset") or datasets[0]),
+            "cell": str(values.get("cell_id", "")),
             "patch": int(values["patch"]) if "patch" in values else None,
             "mark": str(values.get("mark", "")),
-            "rater": bare(str(values.get("rater") or _UNNAMED)),
+            "rater": str(values.get("rater") or _UNNAMED),
         }
         time = values.get("time")
         uid = values.get("uid") or digest([*plain.values(), None if time is None else str(time)])[:32]

@@ -4,22 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cytosae.artefacts import FileRecord, Manifest, reading_hdf5, writing_hdf5
 from cytosae.concepts import ANNOTATION, NAMES, VERDICT
-from cytosae.errors import CytosaeError, Interrupted
+from cytosae.errors import CytosaeError
 from cytosae.explorer.annotations import schemas
 from cytosae.explorer.annotations.agreement import VERDICTS
-from cytosae.interrupts import deferred_signals
 
 if TYPE_CHECKING:
     import pandas as pd
-
-_AGAIN = "Run `cytosae encode` again."
-_DEPENDENT = ("cohort",)  # stages that have the fingerprint of the concepts among their inputs, but take no names
 
 
 def agreed_names(annotations: Iterable[schemas.Annotation], *, asking: str | None = None) -> dict[int, schemas.Named]:
@@ -80,25 +74,17 @@ def name_latents(study: Path, names: Mapping[int, schemas.Named]) -> dict[str, i
     CytosaeError
         No finished concepts, a file that is not the one in its manifest, a latent that the autoencoder does not have.
     """
-    folder = study / "concepts"
-    manifest = Manifest.load(folder)
-    if manifest is None or manifest.stage != "concepts":
-        raise CytosaeError(f"{folder}: no finished concepts there. Run `cytosae run CELLS --study {study}` first.")
-    import h5py
+    from cytosae.concepts import add_columns  # imports pandas, which reading annotations does without
 
-    changed = 0
-    for file in (f"{name}.h5ad" for name in manifest.summary["files"].values()):
-        if (folder / file).is_file():
-            with reading_hdf5(folder / file, _AGAIN), h5py.File(folder / file):
-                pass  # who has it open for writing has changed it too: say the first
-        if not manifest.outputs[file].matches(folder / file):
-            raise CytosaeError(f"{folder / file}: missing, or not as its manifest has it. Encode the cells again.")
-        with deferred_signals() as stop:  # file and manifest change together
-            if _write_columns(folder / file, names):
-                manifest = _record(study, manifest, file)
-                changed += 1
-        if stop.signum is not None:
-            raise Interrupted(stop.signum)
+    def columns(var: pd.DataFrame, dataset: str) -> Mapping[str, pd.Series[Any]]:
+        if beyond := [latent for latent in names if latent >= len(var)]:
+            raise CytosaeError(
+                f"{study / 'concepts'}: data set {dataset!r} has {len(var)} latents, and there is an annotation of latent "
+                f"{beyond[0]}."
+            )
+        return _columns(var, names)
+
+    changed = add_columns(study, "var", columns)
     return {
         "named": sum(bool(named.name) for named in names.values()),
         "verdicts": sum(bool(agreed_verdict(named)) for named in names.values()),
@@ -128,52 +114,12 @@ def _counted(given: Iterable[schemas.Annotation]) -> dict[schemas.Verdict, int]:
     return {verdict: counts[verdict] for verdict in VERDICTS}
 
 
-def _write_columns(path: Path, names: Mapping[int, schemas.Named]) -> bool:
-    """Write the columns into a copy that takes the file's place; False where they are there already."""
-    import h5py
-    from anndata.io import read_elem, write_elem
-
-    with reading_hdf5(path, _AGAIN), h5py.File(path) as file:
-        var: pd.DataFrame = read_elem(file["var"])
-    if beyond := [latent for latent in names if latent >= len(var)]:
-        raise CytosaeError(f"{path}: has {len(var)} latents, and there is an annotation of latent {beyond[0]}.")
-    columns = _columns(var, names)
-    if all(name in var and var[name].equals(column) for name, column in columns.items()):
-        return False
-    with writing_hdf5(path) as target, h5py.File(path) as source:
-        # copied object by object: what is replaced in an HDF5 file leaves its room behind
-        target.attrs.update(source.attrs)
-        for name in (name for name in source if name != "var"):
-            source.copy(name, target)
-        group = target.create_group("var")
-        group.attrs.update(source["var"].attrs)
-        for name in (name for name in source["var"] if name not in columns):
-            source.copy(source["var"][name], group)
-        for name, column in columns.items():
-            write_elem(group, name, column.array)
-        order = [name for name in group.attrs["column-order"] if name not in columns]
-        group.attrs["column-order"] = [*order, *columns]
-    return True
-
-
 def _columns(var: pd.DataFrame, names: Mapping[int, schemas.Named]) -> dict[str, pd.Series[Any]]:
-    import pandas as pd
+    from cytosae.concepts import text_column
 
     texts: dict[str, list[str | None]] = {name: [None] * len(var) for name in (ANNOTATION, VERDICT, NAMES)}
     for latent, named in names.items():
         texts[ANNOTATION][latent] = named.name or None
         texts[VERDICT][latent] = agreed_verdict(named) or None
         texts[NAMES][latent] = as_text(named.given) or None
-    return {name: pd.Series(pd.Categorical(text), index=var.index, name=name) for name, text in texts.items()}
-
-
-def _record(study: Path, manifest: Manifest, file: str) -> Manifest:
-    """Save the manifest with the new file; stages that were made from these concepts are made from them still."""
-    folder = study / "concepts"
-    renewed = replace(manifest, outputs={**manifest.outputs, file: FileRecord.from_file(folder / file)})
-    renewed.save(folder)
-    for stage in _DEPENDENT:
-        dependent = Manifest.load(study / stage)
-        if dependent is not None and dependent.inputs.get("concepts") == manifest.fingerprint():
-            replace(dependent, inputs={**dependent.inputs, "concepts": renewed.fingerprint()}).save(study / stage)
-    return renewed
+    return {name: text_column(text, var.index, name) for name, text in texts.items()}

@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from cytosae.artefacts import bare, guarded
 from cytosae.cells.columns import folded
 from cytosae.cells.text_encoding import decoded
 from cytosae.errors import CytosaeError
@@ -25,7 +26,6 @@ COLUMNS = (
 _NEEDED = ("dataset", "latent", "rater")
 _COLUMNS = ("worklist", *_NEEDED, "verdict", "name", "comment", "specific_for", "version", "created", "updated")
 _UNREADABLE = "needs a character that can be seen, and no zero byte"
-_RISKY = ("=", "+", "-", "@", "\t", "\r", "'")
 
 
 def to_csv(everything: Stored) -> str:
@@ -131,13 +131,3 @@ def _worklist(uid: str, rows: Sequence[dict[str, str]], annotations: Sequence[St
         source="table",
         items=[StoredItem(dataset=dataset, latent=latent) for dataset, latent in items],
     )
-
-
-def guarded(value: Any) -> Any:
-    """Text that a spreadsheet would take for a formula gets an apostrophe before it; `bare` takes it away again."""
-    return f"'{value}" if isinstance(value, str) and value.startswith(_RISKY) else value
-
-
-def bare(value: str) -> str:
-    """Text without the apostrophe that `guarded` put before it."""
-    return value[1:] if value[:1] == "'" and value[1:].startswith(_RISKY) else value

@@ -22,6 +22,8 @@ from cytosae.settings import POSITION_SHARE
 if TYPE_CHECKING:
     from cytosae.explorer.activations import Activations
 
+TOGETHER = 10
+"""Concepts that are listed for going with a latent over cells."""
 _TABLES_BYTES, _IMAGES_BYTES = 64 * 2**20, 16 * 2**20  # of answers that are kept
 
 
@@ -41,6 +43,11 @@ def router(reader: StudyReader, activations: Callable[[], Activations]) -> APIRo
     def latents(dataset: Name) -> Response:
         """The latents that are active in a data set at all, a list per column."""
         return answer(table_answer(reader.dataset(named(dataset))))
+
+    @routes.get("/api/descriptions/{dataset}", response_model=dict[str, str])
+    def descriptions(dataset: Name) -> dict[str, str]:
+        """What the concepts of a data set show, by latent; empty where they were not described."""
+        return {str(latent): text for latent, text in reader.dataset(named(dataset)).descriptions.items()}
 
     @routes.get("/api/latents/{dataset}/{latent}", response_model=s.LatentDetail)
     def latent(dataset: Name, latent: Index) -> Response:
@@ -90,13 +97,26 @@ def detail(reader: StudyReader, data: DataSet, latent: int) -> s.LatentDetail:
         by_label=[s.InGroup(**group) for group in data.in_groups("label", latent)],
         by_diagnosis=[s.InGroup(**group) for group in data.in_groups("diagnosis", latent)],
         similar=[s.Similar(latent=int(other), cosine=cosine) for other, cosine in nearest],
+        together=[s.Together(latent=other, correlation=value) for other, value in data.together(latent, TOGETHER)],
         quality=quality,
         flags=s.Flags(
             border=border > RING_FACTOR * ring_fraction(reader.grid),
             background=_above(background, BACKGROUND),
             position=_above(position, POSITION_SHARE),
         ),
+        description=data.descriptions.get(latent),
+        facts=_facts(reader, data.name, latent),
     )
+
+
+def _facts(reader: StudyReader, dataset: str, latent: int) -> list[s.Fact]:
+    """The facts of a concept: those that pass first, places by their share."""
+    rows = reader.facts.get((dataset, latent))
+    if rows is None:
+        return []
+    ordered = rows.sort_values(["passes", "kind", "value"], ascending=[False, True, False], kind="stable")
+    columns = ("kind", "subject", "value", "null", "q", "passes", "words")
+    return [s.Fact(**{name: getattr(row, name) for name in columns}) for row in ordered.itertuples()]
 
 
 def _above(value: Any, limit: float) -> bool | None:

@@ -7,24 +7,36 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Query, Response
 
-from cytosae.explorer.caching import bounded
-from cytosae.explorer.reader import HEALTHY
+from cytosae.explorer.caching import bounded, once
+from cytosae.explorer.reader import HEALTHY, StudyReader
 from cytosae.explorer.routes import Index, Name, Text, answer, named, to_json
+from cytosae.explorer.schemas import patient_cells
 from cytosae.explorer.schemas import patients as s
 
 if TYPE_CHECKING:
     from cytosae.explorer.cohorts import Cohort
+    from cytosae.explorer.retrieval import Retrieval
 
 _ANSWERS_BYTES = 64 * 2**20  # that are kept
 
 
-def router(cohort: Callable[[], Cohort]) -> APIRouter:
+def router(reader: StudyReader, cohort: Callable[[], Cohort]) -> APIRouter:
     """``/api/patients`` and ``/api/compare``."""
     routes = APIRouter()
 
     @bounded(_ANSWERS_BYTES)
     def cohort_answer(method: str, *arguments: Any) -> bytes:
         return to_json(getattr(cohort(), method)(*arguments))
+
+    @once
+    def retrieval() -> Retrieval:
+        from cytosae.explorer.retrieval import Retrieval  # imports scikit-learn
+
+        return Retrieval(reader, cohort())
+
+    @bounded(_ANSWERS_BYTES)
+    def cells_answer(method: str, *arguments: Any) -> bytes:
+        return to_json(getattr(retrieval(), method)(*arguments))
 
     @routes.get("/api/patients", response_model=s.PatientList)
     def patients() -> Response:
@@ -39,6 +51,16 @@ def router(cohort: Callable[[], Cohort]) -> APIRouter:
     ) -> Response:
         """What is unusual in a patient, and which cells carry it."""
         return answer(cohort_answer("patient", named(id), against or HEALTHY, concepts))
+
+    @routes.get("/api/patients/{id}/concepts/{latent}", response_model=patient_cells.ConceptCells)
+    def concept(id: Name, latent: Index, against: Annotated[str, Query(max_length=300)] = HEALTHY) -> Response:
+        """All cells of a patient that show a concept, and how many are expected by chance."""
+        return answer(cells_answer("concept", named(id), latent, against or HEALTHY))
+
+    @routes.get("/api/patients/{id}/unfamiliar", response_model=patient_cells.UnfamiliarAnswer)
+    def unfamiliar(id: Name) -> Response:
+        """Cells of a patient that no other patient has the like of."""
+        return answer(cells_answer("unfamiliar", named(id)))
 
     @routes.get("/api/compare/{first}/{second}", response_model=s.ComparisonInfo)
     def compare(first: Name, second: Name, adjust: Text = None) -> Response:

@@ -37,6 +37,7 @@ def router(reader: StudyReader, uploads: bool, database: Database) -> APIRouter:
                 static=False,
                 n_latents=reader.first.n_latents,
                 grid=reader.grid,
+                taught={str(latent): name for latent, name in reader.taught.items()},
                 tau=reader.tau,
                 concept_threshold=float(about["parameters"]["concept_threshold"]),
                 backbone=BackboneAbout(

@@ -116,13 +116,24 @@ def router(reader: StudyReader, cell_images: CellImages, activations: Callable[[
     one_at_a_time = threading.Lock()
 
     def look(files: list[UploadFile]) -> s.Uploaded:
+        cells, refused = list[Cell](), list[tuple[s.RefusedFile, int]]()
         with one_at_a_time:
-            cells = [_cell(reader, cell_images, activations(), index, file) for index, file in enumerate(files)]
-        return s.Uploaded(id=uploads.add(cells), cells=[cell.about for cell in cells])
+            for number, file in enumerate(files, start=1):
+                name = _shown(file.filename or "", number)
+                try:
+                    image = _decoded(file.file.read(), cell_images.intensity)
+                except HTTPException as error:
+                    refused.append((s.RefusedFile(name=name, reason=error.detail), error.status_code))
+                    continue
+                cells.append(_cell(reader, activations(), len(cells), name, image))
+        if not cells:
+            raise HTTPException(refused[0][1], " ".join(f"{one.name}: {one.reason}" for one, _ in refused))
+        about = [cell.about for cell in cells]
+        return s.Uploaded(id=uploads.add(cells), cells=about, refused=[one for one, _ in refused])
 
     @routes.post("/api/uploads", response_model=s.Uploaded, openapi_extra=_DOCUMENTED)
     async def upload(request: Request) -> Response:
-        """Look at cells that are not in the study."""
+        """Look at cells that are not in the study; a file that cannot be read is named, and the others are shown."""
         async with few:
             form = await _read(request)
             try:
@@ -158,7 +169,7 @@ def router(reader: StudyReader, cell_images: CellImages, activations: Callable[[
 
 
 class _InMemory(MultiPartParser):
-    """A form whose files never touch the disk, and end where they are too long."""
+    """A form whose files never touch the disk, and are cut one byte after the longest that is read."""
 
     spool_max_size = BODY
 
@@ -171,10 +182,10 @@ class _InMemory(MultiPartParser):
         super().on_part_begin()
 
     def on_part_data(self, data: bytes, start: int, end: int) -> None:
-        self._bytes += end - start
-        if self._bytes > FILE_BYTES:
-            raise HTTPException(413, f"A file is larger than {FILE_BYTES / 1e6:.0f} MB.")
-        super().on_part_data(data, start, end)
+        end = min(end, start + FILE_BYTES + 1 - self._bytes)
+        if start < end:
+            self._bytes += end - start
+            super().on_part_data(data, start, end)
 
 
 async def _read(request: Request) -> FormData:
@@ -194,9 +205,7 @@ def _shown(name: str, number: int) -> str:
     return "".join(c for c in last if c.isprintable())[:200].strip() or f"file {number}"
 
 
-def _cell(reader: StudyReader, cell_images: CellImages, activations: Activations, index: int, file: UploadFile) -> Cell:
-    name = _shown(file.filename or "", index + 1)
-    image = _decoded(name, file.file.read(), cell_images.intensity)
+def _cell(reader: StudyReader, activations: Activations, index: int, name: str, image: Image.Image) -> Cell:
     squashed = {size: np.asarray(image.resize((size, size), Image.Resampling.BILINEAR)) for size in SIZES}
     tokens = activations.embed(squashed[activations.size], name)
     counts, means = _encoded(activations, tokens, reader.tau)
@@ -212,13 +221,20 @@ def _cell(reader: StudyReader, cell_images: CellImages, activations: Activations
     return Cell(about, tokens, {size: jpeg(pixels) for size, pixels in squashed.items()})
 
 
-def _decoded(name: str, data: bytes, intensity: str | None) -> Image.Image:
+def _decoded(data: bytes, intensity: str | None) -> Image.Image:
+    if len(data) > FILE_BYTES:
+        raise HTTPException(413, f"The file is larger than {FILE_BYTES / 1e6:.0f} MB.")
     try:
         return read_image(data, intensity, PIXELS).image
     except TooManyPixels as error:
-        raise HTTPException(413, f"{name}: {error}.") from error
+        raise HTTPException(413, _sentence(error)) from error
     except UnreadableImage as error:
-        raise HTTPException(415, f"{name}: {error}.") from error
+        raise HTTPException(415, _sentence(error)) from error
+
+
+def _sentence(error: Exception) -> str:
+    text = f"{error}".rstrip(".")
+    return f"{text[:1].upper()}{text[1:]}."
 
 
 def _encoded(activations: Activations, tokens: Tokens, tau: float) -> tuple[sp.csr_matrix, sp.csr_matrix]:

@@ -71,8 +71,16 @@ class UploadedCell(BaseModel):
     common_share: Known
 
 
+class RefusedFile(BaseModel):
+    """A file of an upload that is not shown."""
+
+    name: str
+    reason: str
+
+
 class Uploaded(BaseModel):
-    """Cells that were uploaded together."""
+    """Cells that were uploaded together, and the files that are no image that can be shown."""
 
     id: str
     cells: list[UploadedCell]
+    refused: list[RefusedFile]

@@ -23,6 +23,7 @@ class LatentTable(BaseModel):
     border: list[Number]
     position_share: list[Number]
     concentration: list[Number]
+    alike: list[int] = Field(description="concept in whose place it is listed: itself, or its near-duplicate")
     top_label: list[int]
 
 
@@ -62,12 +63,33 @@ class Similar(BaseModel):
     cosine: Known
 
 
+class Together(BaseModel):
+    """A concept whose counts go with those of another, over cells."""
+
+    latent: int
+    correlation: Known
+
+
 class Flags(BaseModel):
     """What makes a concept doubtful."""
 
     border: bool
     background: bool | None
     position: bool | None
+
+
+class Fact(BaseModel):
+    """A fact of which a description is made, or could be."""
+
+    kind: str
+    subject: str
+    value: Number
+    null: Number = Field(description="What chance gives.")
+    q: Number = Field(
+        description="After correction for all that was tried; null where the fact was not tested over cells."
+    )
+    passes: bool
+    words: str
 
 
 class LatentDetail(BaseModel):
@@ -82,8 +104,11 @@ class LatentDetail(BaseModel):
     by_label: list[InGroup]
     by_diagnosis: list[InGroup]
     similar: list[Similar]
+    together: list[Together]
     quality: dict[str, Scalar] | None
     flags: Flags
+    description: str | None = Field(description="What it shows; null where it was not described.")
+    facts: list[Fact]
 
 
 class MappedCell(CellRef):

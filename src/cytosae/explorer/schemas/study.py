@@ -80,6 +80,7 @@ class StudyInfo(BaseModel):
     static: bool
     n_latents: int
     grid: tuple[int, int]
+    taught: dict[str, str] = Field(description="Names of taught latents, by number.")
     tau: Known
     concept_threshold: Known
     backbone: BackboneAbout

@@ -240,6 +240,6 @@ def _odd_kind(tensor: Tensor) -> str | None:
 def refuse(path: Path, name: str, why: str) -> CytosaeError:
     """The error for an architecture that computes something else."""
     return CytosaeError(
-        f"{path}: {name} {why}. That is none of the equations here (`docs/weights.md` lists them), so its latents cannot be "
+        f"{path}: {name} {why}. It is none of those in docs/how-to/weights.md, so its latents cannot be "
         "had from these weights."
     )

@@ -1,0 +1,173 @@
+"""Features of the patients and cells of a study with their laboratories: tokens, concepts, barcodes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from cytosae.artefacts import MANIFEST
+from cytosae.cohort import (
+    BARCODES,
+    COHORT,
+    ClassificationTask,
+    classification_task,
+    patient_tokens,
+    read_barcodes,
+    transformed,
+)
+from cytosae.concepts import read_activations
+from cytosae.console import progress
+from cytosae.errors import CytosaeError, NotFound
+from cytosae.harmonise import Laboratories, inseparable, laboratories, single_class
+from cytosae.settings import LaboratoryConfig
+from cytosae.tokens import TokenStore
+
+LABEL = "label"
+"""The column that makes cells, and not patients, what is looked at."""
+_BATCH = 64
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Patients or cells of a study whose class and laboratory are known, and their features."""
+
+    study: str
+    """Name of the study, for tables."""
+    kind: str
+    """``patients`` or ``cells``."""
+    target: NDArray[np.int64]
+    """Class of each row, ``(n_rows,)``."""
+    classes: tuple[str, ...]
+    laboratories: Laboratories
+    units: NDArray[np.int64]
+    """Patient of each row (a cell of no patient is one by itself), ``(n_rows,)``."""
+    features: Mapping[str, list[NDArray[np.floating]]]
+    """Blocks of features by name, each ``(n_rows, d)``."""
+    read_through: tuple[str, str] | None
+    """Method and column of the harmonisation through which its tokens are read."""
+    caveats: tuple[str, ...]
+    task: ClassificationTask | None = None
+    """Of patients."""
+
+    @property
+    def alone(self) -> bool:
+        """Whether each patient's features depend on the own cells alone."""
+        return self.read_through is None or self.read_through[1] == "patient"
+
+
+def study_rows(study: Path, target: str, config: LaboratoryConfig) -> Rows:
+    """The patients of a study with their barcodes and mean tokens, or, with ``label`` as the target, its cells.
+
+    Raises
+    ------
+    CytosaeError
+        No barcodes or tokens, no such column, one laboratory alone, fewer than two classes; or every laboratory has a single
+        class.
+    """
+    rows = _cells(study, config) if target == LABEL else _patients(study, target, config)
+    own = rows.laboratories
+    if inseparable(own.codes, rows.target):
+        raise CytosaeError(
+            f"--laboratory {own.column}: every laboratory has a single {target}: {target} and laboratory cannot be told "
+            "apart, and no method can. Add patients or cells of several classes from one laboratory."
+        )
+    single = single_class(own.codes, rows.target, own.names)
+    caveats = [f"{own.column} {name}: all of one {target}, which goes with the laboratory" for name in single]
+    return replace(rows, caveats=(*rows.caveats, *caveats))
+
+
+def _patients(study: Path, target: str, config: LaboratoryConfig) -> Rows:
+    path = study / COHORT / BARCODES
+    if not path.is_file():
+        raise NotFound(f"{path}: missing. `cytosae run` makes barcodes if the table of cells has a column 'patient'.")
+    task = classification_task(read_barcodes(path, pooled=True), target)
+    own = laboratories(task.data.obs, config.laboratory)
+    features: dict[str, list[NDArray[np.floating]]] = {
+        "barcodes": [transformed(task.data, block, "log1p") for block in ("count", "share")]
+    }
+    through = None
+    if (study / "tokens" / MANIFEST).is_file():
+        store = TokenStore(study / "tokens")
+        through = _through(store)
+        tokens = patient_tokens(store, task.data)
+        store.close()
+        features |= {"mean CLS token": [tokens.cls], "mean patch token": [tokens.patches]}
+    caveats = [*task.caveats, *_unknown(own)]
+    return Rows(
+        study.name, "patients", task.target, task.classes, own, task.units, features, through, tuple(caveats), task
+    )
+
+
+def _cells(study: Path, config: LaboratoryConfig) -> Rows:
+    store = TokenStore(study / "tokens")
+    own = laboratories(store.cells, config.laboratory)
+    label = store.cells[LABEL].astype(object)
+    known = (own.codes >= 0) & label.notna().to_numpy()
+    held = pd.Series(own.codes[known]).groupby(label[known].to_numpy()).nunique()
+    several, single = (sorted(map(str, held.index[chosen])) for chosen in (held > 1, held <= 1))
+    if len(several) < 2:
+        raise CytosaeError(
+            f"{study}: {len(several)} types of cells occur in two laboratories ({config.laboratory}), and two are needed. "
+            "Name another column with --laboratory."
+        )
+    rng = np.random.default_rng([config.seed, 13])
+    order = rng.permutation(np.flatnonzero(known & label.isin(several).to_numpy()))
+    place = pd.DataFrame({"label": label.to_numpy()[order], "code": own.codes[order]}).groupby(["label", "code"])
+    rows = np.sort(order[(place.cumcount() < config.cells).to_numpy()])
+    target = pd.Categorical(label.iloc[rows].astype(str), categories=several).codes.astype(np.int64)
+    patients = store.cells["patient"].iloc[rows].astype(object)
+    names = store.cells["dataset"].iloc[rows].astype(str) + "\n" + patients.astype(str)
+    units = pd.factorize(names.where(patients.notna(), store.cells["cell_id"].iloc[rows].astype(str)))[0]
+    caveats = [*_unknown(own), *(f"{name} occurs in one laboratory and is left out" for name in single)]
+    tokens = _cell_tokens(store, rows)
+    features = {"tokens": [tokens[:, 0], tokens[:, 1]]}
+    if (study / "concepts" / MANIFEST).is_file():
+        features["concepts"] = [_concepts(study / "concepts", store.cells, rows)]
+    through = _through(store)
+    store.close()
+    chosen = replace(own, codes=own.codes[rows])
+    return Rows(study.name, "cells", target, tuple(several), chosen, units, features, through, tuple(caveats))
+
+
+def _through(store: TokenStore) -> tuple[str, str] | None:
+    own = store.harmonisation
+    return None if own is None else (own.method, own.column)
+
+
+def _unknown(own: Laboratories) -> list[str]:
+    missing = int((own.codes < 0).sum())
+    return [f"{missing} rows have no {own.column}, left out"] if missing else []
+
+
+def _cell_tokens(store: TokenStore, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    """CLS and the mean patch of some cells, ``(n_cells, 2, d_model)``."""
+    found = np.empty((len(rows), 2, store.layout.d_model), np.float32)
+    done = 0
+    with progress("tokens of cells", len(rows), "cells") as bar:
+        for tokens in store.stream(rows[i : i + _BATCH] for i in range(0, len(rows), _BATCH)):
+            values = tokens.float()
+            found[done : done + len(values), 0] = values[:, 0].numpy()
+            found[done : done + len(values), 1] = values[:, 1:].mean(dim=1).numpy()
+            done += len(values)
+            bar.to(done)
+    return found
+
+
+def _concepts(concepts: Path, cells: pd.DataFrame, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    """log(1 + a_i[s]) of some cells, of the latents that any of them shows, ``(n_cells, n_latents)``."""
+    dataset = cells["dataset"].astype(str).to_numpy()
+    found: NDArray[np.float32] | None = None
+    for name in np.unique(dataset[rows]):
+        own = np.flatnonzero(dataset == name)
+        wanted = np.flatnonzero(dataset[rows] == name)
+        counts = read_activations(concepts, str(name), np.searchsorted(own, rows[wanted]))[0]
+        if found is None:
+            found = np.zeros((len(rows), counts.shape[1]), np.float32)
+        found[wanted] = np.log1p(counts.toarray())
+    assert found is not None
+    return found[:, found.any(axis=0)]

@@ -1,0 +1,133 @@
+"""``cytosae laboratories`` and ``transfer``: what is the laboratory's, and what holds in another one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cytosae.cli.answers import Json, answer, with_interval
+from cytosae.cli.options import Column, Commands, Source, Strict, with_settings
+from cytosae.settings import ImageConfig, LaboratoryConfig
+
+laboratories_app = Commands()
+
+Target = Annotated[str, typer.Option(help="Column of the diagnosis of patients; or label, for the type of cells.")]
+
+
+@laboratories_app.command()
+@with_settings
+def laboratories(
+    study: Annotated[Path, typer.Argument(help="Folder of a study.")],
+    settings: LaboratoryConfig,
+    target: Target = "diagnosis",
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder; 'laboratories' in the study if left out.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Say how much of the variance of tokens, concepts and barcodes is the laboratory's, and how much the diagnosis's.
+
+    Before harmonising and after, with an interval and what permuted groups hold.
+    """
+    from cytosae.analysis import compare_laboratories
+
+    folder = output or study / "laboratories"
+    result = compare_laboratories(study, folder, settings, target=target)
+    if as_json:
+        answer(result, as_json)
+        return
+    lines = {
+        f"{row['features']}, {_harmonised(row['harmonised'])} | {row['column']}": f"{with_interval(row)} of the variance, "
+        f"permuted up to {row['null']:.2g}, p {row['p']:.2g}"
+        for row in result["shares"]
+        if row["value"] is not None
+    }
+    answer({**lines, "folder": f"{folder}"}, as_json)
+
+
+@laboratories_app.command()
+@with_settings
+def transfer(
+    studies: Annotated[
+        list[Path], typer.Argument(help="Folders of studies of the same cells, such as with other --harmonise.")
+    ],
+    settings: LaboratoryConfig,
+    target: Target = "diagnosis",
+    only: Annotated[
+        str | None, typer.Option("--from", help="Learn from this laboratory alone; from all others if left out.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder; 'transfer' in the first study if left out.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Leave out one laboratory after the other: which harmonisation makes concepts hold in a laboratory never seen?
+
+    Weighted F1 of patients or cells with interval, null and ceiling; with unlabelled patients of the new laboratory at
+    hand, with its healthy controls, and for a single patient alone.
+    """
+    from cytosae.analysis import transfer as transfer_between
+
+    folder = output or studies[0] / "transfer"
+    result = transfer_between(studies, folder, settings, target=target, only=only)
+    if as_json:
+        answer(result, as_json)
+        return
+    several = len(studies) > 1
+    lines = {}
+    for row in result["methods"]:
+        name = f"{row['study']}: {row['features']}" if several else row["features"]
+        null = "" if row["null"] is None else f", permuted {row['null']:.2g} (up to {row['null_high']:.2g})"
+        lines[f"{row['setting']} | {name}, {row['harmonised']}"] = (
+            f"{with_interval(row)}{null}, within {row['within']:.2g}"
+        )
+    answer({**lines, "folder": f"{folder}"}, as_json)
+
+
+@laboratories_app.command()
+@with_settings
+def restain(
+    cells: Source,
+    images: ImageConfig,
+    method: Annotated[
+        str,
+        typer.Option(
+            help="reinhard (optical density), reinhard-lab, or macenko: what is made alike of each laboratory."
+        ),
+    ] = "reinhard",
+    laboratory: Annotated[
+        str, typer.Option(help="Column of the cells that says the laboratory; patient makes one of every patient.")
+    ] = "dataset",
+    reference: Annotated[
+        Path | None,
+        typer.Option("--reference", help="Folder of an earlier restain, for new cells in the same colours."),
+    ] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the images.")] = Path("restained"),
+    column: Column = [],  # noqa: B006
+    strict: Strict = False,
+    as_json: Json = False,
+) -> None:
+    """Write the images of several laboratories in the colours of the mean laboratory; `cytosae run` takes restained.csv.
+
+    The colours of a laboratory are those of all its cells, without labels; a cell that is darker than others stays so.
+    """
+    from cytosae.analysis import restain as restain_cells
+    from cytosae.cells import chosen_columns
+
+    result = restain_cells(
+        cells,
+        output,
+        method,
+        laboratory=laboratory,
+        reference=reference,
+        columns=chosen_columns(column),
+        strict=strict,
+        images=images,
+    )
+    answer(result, as_json)
+
+
+def _harmonised(method: str) -> str:
+    return "as they are" if method == "none" else method

@@ -1,0 +1,66 @@
+"""``cytosae measure`` and ``describe``: segmentation and morphometry of cells; what concepts show."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cytosae.cli.answers import Json, answer
+from cytosae.cli.options import Commands, with_settings
+from cytosae.settings import DescribeConfig, EngineConfig
+
+measuring_app = Commands()
+
+
+@measuring_app.command()
+@with_settings
+def measure(
+    cells: Annotated[Path, typer.Argument(help="Table made by `cytosae cells`, or a study.")],
+    engine: EngineConfig,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Folder of the measurements; of a study its morphometry/ if left out."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Find the nucleated cell in the middle of every image and measure nucleus, cytoplasm and surroundings.
+
+    Masks that come with the data (column mask) are taken; areas in micrometres need a column mpp. What is in doubt is
+    flagged. Of a study the concepts get the measurements too, as columns of obs. An interrupted run resumes.
+    """
+    from cytosae.cells import read_cells
+    from cytosae.concepts import join_measurements
+    from cytosae.engines import open_engine
+    from cytosae.morphometry import MEASURED, measure_cells
+
+    study = cells if output is None and cells.is_dir() else None
+    folder = output or (cells if study else Path()) / MEASURED
+    with open_engine(engine) as workers:
+        figures = measure_cells(
+            read_cells(cells / "cells.parquet" if cells.is_dir() else cells), folder, engine=workers
+        )
+    if study is not None:
+        figures |= join_measurements(study)
+    answer({**figures, "folder": f"{folder}"}, as_json)
+
+
+@measuring_app.command()
+@with_settings
+def describe(
+    study: Annotated[Path, typer.Argument(help="Folder of a study whose cells are measured.")],
+    settings: DescribeConfig,
+    attributes: Annotated[
+        Path | None, typer.Option("--attributes", help="Table of expert attributes of single cells, a column each.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Describe every concept in a sentence made of facts: place, looks, measurements, cell type, expert attribute.
+
+    Each fact has its null and is tested on cells on which it was not chosen; where none passes, nothing is known. Leaves
+    descriptions/ and a column of var.
+    """
+    from cytosae.concepts import describe_concepts
+
+    answer(describe_concepts(study, settings, attributes=attributes), as_json)

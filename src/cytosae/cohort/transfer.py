@@ -1,0 +1,242 @@
+"""Does what was learned in some laboratories hold in another? Each is left out in turn. Arrays in, numbers out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+
+from cytosae.cohort.cross_validation import Predictions, f1_per_labels
+from cytosae.cohort.folds import shuffled_within, stratified_folds
+from cytosae.cohort.linear import centred_products
+from cytosae.cohort.representation import Representation
+from cytosae.cohort.selection import Products, choose, fitted_probabilities
+from cytosae.cohort.task import ClassificationTask
+from cytosae.harmonise import METHODS, fit_maps, group_moments, mean_moments, nearest
+from cytosae.settings import ClassifyConfig
+
+AT_HAND, ALONE = "unlabelled ones at hand", "alone"
+"""Settings: other unlabelled patients or cells of the new laboratory are at hand (transductive); one arrives alone
+(inductive)."""
+_FEATURES = Representation("features", "none")
+_STRENGTHS = (0.3, 3.0, 30.0)
+"""C of the regressions on cells, divided by the number of features, which have variance 1."""
+_FOLDS = 4
+
+Blocks: TypeAlias = Sequence[NDArray[np.floating]]
+"""Features of the same rows, ``(n_rows, d)`` each."""
+Fitter: TypeAlias = Callable[
+    [Blocks, NDArray[np.bool_], NDArray[np.bool_], NDArray[np.integer], NDArray[np.int64]], NDArray[np.float64]
+]
+"""From blocks, training and test rows, label vectors ``(n_vectors, n_rows)`` and inner folds ``(n_rows,)``: probabilities
+``(n_vectors, n_test, n_classes)``."""
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """Predictions of rows whose laboratory the model had not seen."""
+
+    predictions: Predictions
+    null: NDArray[np.float64]
+    """Weighted F1 of labels permuted within the laboratories, ``(n_permutations,)``."""
+
+
+def harmonised(
+    blocks: Blocks,
+    codes: NDArray[np.int64],
+    method: str,
+    left_out: int | None = None,
+    *,
+    only: int | None = None,
+    alone: bool = False,
+    fitted_on: NDArray[np.bool_] | None = None,
+    least: int = 2,
+) -> list[NDArray[np.floating]]:
+    """Features of patients or cells with their laboratories made comparable, without labels.
+
+    Parameters
+    ----------
+    codes
+        Laboratory of each row, ``(n_rows,)``.
+    method
+        ``none``, or one of `cytosae.harmonise.METHODS`.
+    left_out
+        The laboratory that the reference does not know; None if all are known.
+    only
+        The one laboratory that the reference knows, where a single one is learned from.
+    alone
+        Rows of the one left out do not know one another: each is taken for one of the known laboratory that it resembles
+        most.
+    fitted_on
+        Rows that the maps are fitted on, such as healthy controls; all if None.
+    least
+        Rows of a laboratory, at least; one of fewer stays as it is, and all do where no known one has enough.
+    """
+    if method == "none":
+        return list(blocks)
+    known = [code for code in np.unique(codes[codes >= 0]).tolist() if code != left_out and only in (None, code)]
+    mapped: list[NDArray[np.floating]] = []
+    for block in blocks:
+        values = np.asarray(block, np.float64)
+        counted = codes if fitted_on is None else np.where(fitted_on, codes, -1)
+        moments = group_moments(values, counted, int(codes.max()) + 1, full=METHODS[method].full)
+        if not (enough := [moments[code] for code in known if moments[code].n >= least]):
+            mapped.append(values)
+            continue
+        reference = mean_moments(enough)
+        maps, own = fit_maps(method, moments, reference, least), codes
+        if alone and left_out is not None:
+            of_known = fit_maps(method, [moments[code] for code in known], reference, least)
+            alike = np.asarray(known)[nearest(values, of_known, reference)]
+            own = np.where(codes == left_out, alike, codes)
+        mapped.append(maps.apply(values, own))
+    return mapped
+
+
+def patients_fitter(task: ClassificationTask, config: ClassifyConfig) -> Fitter:
+    """The classifier of `cytosae.analysis.classify`, its penalty chosen in inner folds for every label vector."""
+
+    def fit(
+        blocks: Blocks,
+        train: NDArray[np.bool_],
+        test: NDArray[np.bool_],
+        targets: NDArray[np.integer],
+        inner: NDArray[np.int64],
+    ) -> NDArray[np.float64]:
+        parts = {(f"block {place}", "none"): centred_products(block) for place, block in enumerate(blocks)}
+        products = Products(parts, {_FEATURES: list(parts)})
+        best = choose(task, products, train, targets, config, config.seed, inner)
+        return fitted_probabilities(products, best, train, test, targets, len(task.classes))
+
+    return fit
+
+
+def cells_fitter(n_classes: int) -> Fitter:
+    """Logistic regression on standardised features; the penalty is chosen by the true labels in inner folds."""
+
+    def fit(
+        blocks: Blocks,
+        train: NDArray[np.bool_],
+        test: NDArray[np.bool_],
+        targets: NDArray[np.integer],
+        inner: NDArray[np.int64],
+    ) -> NDArray[np.float64]:
+        wide = np.concatenate([np.asarray(block, np.float64) for block in blocks], axis=1)
+        deviation = wide[train].std(axis=0)
+        wide = (wide - wide[train].mean(axis=0)) / np.where(deviation > 1e-9, deviation, 1)
+        rows = np.flatnonzero(train)
+        loss = np.zeros(len(_STRENGTHS))
+        for fold in np.unique(inner[rows]):
+            known, held = rows[inner[rows] != fold], rows[inner[rows] == fold]
+            if len(np.unique(targets[0, known])) < 2:
+                continue
+            for place, strength in enumerate(_STRENGTHS):
+                found = _probabilities(wide, known, held, targets[0], strength, n_classes)
+                loss[place] -= np.log(np.maximum(found[np.arange(len(held)), targets[0, held]], 1e-6)).sum()
+        strength = _STRENGTHS[int(loss.argmin())]
+        ask = np.flatnonzero(test)
+        return np.stack([_probabilities(wide, rows, ask, target, strength, n_classes) for target in targets])
+
+    return fit
+
+
+def _probabilities(
+    wide: NDArray[np.float64],
+    train: NDArray[np.int64],
+    test: NDArray[np.int64],
+    target: NDArray[np.integer],
+    strength: float,
+    n_classes: int,
+) -> NDArray[np.float64]:
+    found = np.zeros((len(test), n_classes))
+    if len(np.unique(target[train])) < 2:
+        found[:, target[train][0]] = 1
+        return found
+    model = LogisticRegression(C=strength / wide.shape[1], max_iter=200, tol=1e-3).fit(wide[train], target[train])
+    found[:, model.classes_] = model.predict_proba(wide[test])
+    return found
+
+
+def left_out_laboratories(
+    features: Callable[[int], Blocks],
+    target: NDArray[np.int64],
+    codes: NDArray[np.int64],
+    units: NDArray[np.int64],
+    fit: Fitter,
+    n_classes: int,
+    *,
+    only: int | None = None,
+    permutations: int = 0,
+    seed: int = 0,
+) -> Transfer:
+    """Predict the rows of each laboratory with what was learned in the others.
+
+    Parameters
+    ----------
+    features
+        Of all rows, with a laboratory left out: `harmonised`.
+    target, codes, units
+        Class, laboratory, and patient (or cell) of each row, ``(n_rows,)``. Rows of an unknown laboratory (negative) are
+        neither trained on nor predicted.
+    fit
+        `patients_fitter` or `cells_fitter`.
+    only
+        Learn from this laboratory alone, and predict the others.
+    permutations
+        Label vectors that are permuted within the laboratories, for the null.
+    """
+    shuffled = shuffled_within(codes, target, units, permutations, seed)
+    targets = np.vstack([target, shuffled])
+    probability = np.full((len(targets), len(target), n_classes), np.nan)
+    for code in np.unique(codes[(codes >= 0) & (codes != only)]).tolist():
+        test = codes == code
+        train = (codes >= 0) & ~test if only is None else codes == only
+        inner = codes if len(np.unique(codes[train])) > 1 else _drawn(target, units, train, seed)
+        probability[:, test] = fit(features(code), train, test, targets, inner)
+    return _transfer(probability, targets, units, n_classes)
+
+
+def within_laboratories(
+    blocks: Blocks,
+    target: NDArray[np.int64],
+    codes: NDArray[np.int64],
+    units: NDArray[np.int64],
+    fit: Fitter,
+    n_classes: int,
+    *,
+    seed: int = 0,
+) -> Transfer:
+    """Predict the rows in drawn folds of the patients, so that every laboratory is known: the ceiling of a transfer."""
+    known = codes >= 0
+    folds = _drawn(target, units, known, seed)
+    probability = np.full((1, len(target), n_classes), np.nan)
+    for fold in np.unique(folds[known]):
+        test, train = known & (folds == fold), known & (folds != fold)
+        probability[:, test] = fit(blocks, train, test, target[None], _drawn(target, units, train, seed + 1))
+    return _transfer(probability, target[None], units, n_classes)
+
+
+def _drawn(
+    target: NDArray[np.int64], units: NDArray[np.int64], rows: NDArray[np.bool_], seed: int
+) -> NDArray[np.int64]:
+    """Stratified folds of some rows; 0 for the others."""
+    folds = np.zeros(len(target), np.int64)
+    groups = units[rows].astype(str).tolist()
+    folds[rows] = stratified_folds(target[rows], groups, _FOLDS, 1, seed).row_folds[0]
+    return folds
+
+
+def _transfer(
+    probability: NDArray[np.float64],
+    targets: NDArray[np.int64],
+    units: NDArray[np.int64],
+    n_classes: int,
+) -> Transfer:
+    known = np.isfinite(probability[0, :, 0])
+    predicted = probability[1:, known].argmax(axis=2)
+    null = f1_per_labels(targets[1:, known], predicted, n_classes)
+    return Transfer(Predictions(probability[:1], targets[0], units), null)

@@ -1,0 +1,156 @@
+"""`describe_concepts`: facts of every concept, and a sentence of the strongest that pass."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from cytosae.artefacts import MANIFEST, FileRecord, Manifest, claim, remove_outdated, sha256_file, whole_file
+from cytosae.cells import read_attributes
+from cytosae.concepts import schema
+from cytosae.concepts.columns import add_columns, text_column
+from cytosae.concepts.description.associations import classes, correlations, ratio_to_others
+from cytosae.concepts.description.facts import Evidence, facts_of, sentences_of
+from cytosae.concepts.description.places import locate
+from cytosae.concepts.description.reading import DESCRIPTIONS, FACTS, SENTENCES
+from cytosae.concepts.quality.resampling import group_codes, halves
+from cytosae.concepts.storage import read_activations, read_concepts, read_datasets, read_inputs, read_maps
+from cytosae.morphometry import MEASURED, read_measurements, read_places
+from cytosae.segmentation.registry import MEASUREMENTS
+from cytosae.settings import DescribeConfig, to_stored
+
+
+def describe_concepts(
+    study: Path, config: DescribeConfig | None = None, *, attributes: Path | None = None
+) -> dict[str, Any]:
+    """Describe every concept of a study from facts; leaves ``descriptions/`` and a column ``description`` in ``var``.
+
+    Parameters
+    ----------
+    study
+        With ``concepts/`` and ``morphometry/``.
+    config
+        How many cells, and what passes.
+    attributes
+        Table of expert attributes of single cells (`cytosae.cells.read_attributes`).
+
+    Returns
+    -------
+    By data set: concepts, and how many have a description, a place, a cell type, an attribute, a measurement.
+
+    Raises
+    ------
+    CytosaeError
+        No finished concepts or measurements; a table of attributes that does not fit.
+    """
+    config = config or DescribeConfig()
+    folder, concepts = study / DESCRIPTIONS, study / "concepts"
+    measured = read_measurements(study / MEASURED)
+    names = [*read_datasets(concepts)]
+    noted = None if attributes is None else _attributes(attributes, concepts, names)
+    claim(folder, DESCRIPTIONS, (SENTENCES, FACTS))
+    (folder / MANIFEST).unlink(missing_ok=True)
+    sentences, facts = [], []
+    for dataset in names:
+        evidence = _evidence(study, dataset, measured, noted, config)
+        table = facts_of(evidence, config)
+        facts.append(table.assign(dataset=dataset))
+        sentences.append(sentences_of(table, evidence).assign(dataset=dataset))
+    described = pd.concat(sentences, ignore_index=True)
+    for name, rows in ((SENTENCES, described), (FACTS, pd.concat(facts, ignore_index=True))):
+        with whole_file(folder / name) as temporary:
+            rows.to_parquet(temporary, index=False)
+    _add(study, described)
+    inputs = {**read_inputs(concepts), "measurements": _fingerprint(study / MEASURED)}
+    if attributes is not None:
+        inputs["attributes"] = sha256_file(attributes)
+    summary = {dataset: _counts(rows) for dataset, rows in described.groupby("dataset", sort=False)}
+    outputs = {name: FileRecord.from_file(folder / name) for name in (SENTENCES, FACTS)}
+    remove_outdated(folder, DESCRIPTIONS, outputs)
+    Manifest(DESCRIPTIONS, to_stored(config), inputs, outputs, {"datasets": summary}).save(folder)
+    return {str(dataset): figures for dataset, figures in summary.items()}
+
+
+def _evidence(
+    study: Path, dataset: str, measured: pd.DataFrame, noted: pd.DataFrame | None, config: DescribeConfig
+) -> Evidence:
+    """Everything that is looked at of a data set's concepts."""
+    concepts = study / "concepts"
+    data = read_concepts(concepts, dataset, matrices=False)
+    latents, maps = read_maps(concepts, dataset)
+    references = np.asarray(data.varm["reference_cells"])[latents][:, : maps.shape[1]]
+    needed = np.unique(references[references >= 0])
+    where = np.where(references >= 0, np.searchsorted(needed, np.maximum(references, 0)), -1)
+    places, looks = read_places(study / MEASURED, data.obs_names[needed])
+    located = locate(maps, where, places, looks, seed=config.seed)
+    rows = np.sort(np.random.default_rng(config.seed).permutation(data.n_obs)[: config.cells])
+    counts, means = read_activations(concepts, dataset, rows, latents)
+    obs = data.obs.iloc[rows]
+    patients = pd.factorize(obs["patient"])[0] if "patient" in obs else np.full(len(rows), -1)
+    choosing = halves(len(rows), group_codes(len(rows), patients), config.seed)
+    values = measured.reindex(obs.index)[[m.name for m in MEASUREMENTS]].to_numpy(np.float64)
+    columns = {"cell type": obs["label"].astype(object)} if "label" in obs else {}
+    others = {} if noted is None else {str(c): noted[c].reindex(obs.index).astype(object) for c in noted}
+    return Evidence(
+        latents,
+        located,
+        *_classes(columns, counts, means, choosing),
+        *_classes(others, counts, means, choosing),
+        *correlations(means, values, choosing),
+    )
+
+
+def _classes(
+    columns: Mapping[str, pd.Series[Any]], counts: sp.csr_matrix, means: sp.csr_matrix, choosing: NDArray[np.bool_]
+) -> tuple[list[str], Any, NDArray[np.float64]]:
+    """Names of the values of some columns, the best for each concept, and how many times as often it shows the concept."""
+    names, truths, knowns = [], [], []
+    for column, values in columns.items():
+        known = values.notna().to_numpy()
+        for value in sorted(values.dropna().astype(str).unique()):
+            names.append(value if column == "cell type" else f"{column.replace('_', ' ')} = {value}")
+            truths.append((values.astype(str) == value).to_numpy() & known)
+            knowns.append(known)
+    shape = (means.shape[0], len(names))
+    truth, known = (np.stack(arrays, axis=1) if names else np.zeros(shape, bool) for arrays in (truths, knowns))
+    best = classes(means, truth, known, choosing)
+    return names, best, ratio_to_others((counts > 0).astype(np.float64), truth, best.best) if names else best.value
+
+
+def _attributes(path: Path, concepts: Path, names: list[str]) -> pd.DataFrame:
+    """Expert attributes of the cells of all data sets, by ``cell_id``."""
+    obs = [read_concepts(concepts, name, matrices=False).obs for name in names]
+    cells = pd.concat([table.reset_index()[["cell_id", "path"]].astype(str) for table in obs], ignore_index=True)
+    return read_attributes(path, cells).set_axis(pd.Index(cells["cell_id"]))
+
+
+def _add(study: Path, described: pd.DataFrame) -> None:
+    """Descriptions as a column of ``var``."""
+
+    def columns(var: pd.DataFrame, dataset: str) -> dict[str, pd.Series]:
+        texts: list[str | None] = [None] * len(var)
+        rows = described[described["dataset"] == dataset]
+        for latent, text in zip(rows["latent"], rows["description"], strict=True):
+            texts[int(latent)] = text
+        return {schema.DESCRIPTION: text_column(texts, var.index, schema.DESCRIPTION)}
+
+    add_columns(study, "var", columns)
+
+
+def _fingerprint(folder: Path) -> str:
+    manifest = Manifest.load(folder)
+    assert manifest is not None
+    return manifest.fingerprint()
+
+
+def _counts(rows: pd.DataFrame) -> dict[str, int]:
+    named = {"described": "description", "placed": "place", "cell_type": "cell_type", "attribute": "attribute"}
+    named |= {"measurement": "measurement", "look": "look"}
+    counts = {key: int((rows[column] != "").sum()) for key, column in named.items() if key != "described"}
+    return {"concepts": len(rows), "described": int(rows["known"].sum()), **counts}

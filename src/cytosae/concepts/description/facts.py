@@ -1,0 +1,167 @@
+"""From numbers to facts, and from the strongest facts that pass to a sentence."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from cytosae.concepts.description import words
+from cytosae.concepts.description.associations import Associated
+from cytosae.concepts.description.places import ALL_PLACES, TISSUES, WHOLE, Located
+from cytosae.morphometry import LOOKS
+from cytosae.segmentation.registry import MEASUREMENTS
+from cytosae.settings import DescribeConfig
+
+_LOOK = 0.3
+"""Standard deviations by which a look has to differ from the rest of its tissue, at the nearer end of the interval."""
+_NAMED, _LISTED = 3, 5
+"""Measurements in a sentence, at most; and those that are kept as facts, whether they pass or not."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What was computed of the concepts of a data set."""
+
+    latents: NDArray[np.int64]
+    located: Located
+    types: list[str]
+    best_type: Associated
+    type_ratio: NDArray[np.float64]
+    attributes: list[str]
+    best_attribute: Associated
+    attribute_ratio: NDArray[np.float64]
+    chosen: NDArray[np.float64]
+    """Rank correlations with the measurements on the half that chooses, ``(n_concepts, n_measurements)``."""
+    tested: NDArray[np.float64]
+    q: NDArray[np.float64]
+
+
+def facts_of(evidence: Evidence, config: DescribeConfig) -> pd.DataFrame:
+    """All facts: a row for each place, look, and the best type, attribute and measurements of each concept.
+
+    Returns
+    -------
+    ``latent``, ``kind``, ``subject``, ``value``, ``null`` (what chance gives), ``low`` (lower end of the interval of how far
+    value is ahead of null; NaN without), ``q``, ``passes``, ``words``.
+    """
+    located, rows = evidence.located, []
+    for number, latent in enumerate(evidence.latents.tolist()):
+        place = _best_place(located, number, config)
+        for column, name in enumerate(ALL_PLACES):
+            share, null, low = (float(a[number, column]) for a in (located.share, located.null, located.low))
+            rows.append((latent, "place", name, share, null, low, np.nan, name == place, words.PLACE_WORDS[name]))
+        tissue = words.tissue_of(place)
+        rows += [(latent, *row) for row in _looks(located, number, tissue)]
+        rows += [(latent, *row) for row in _measurements(evidence, number, place, config)]
+        for kind, names, best, ratio in (
+            ("cell type", evidence.types, evidence.best_type, evidence.type_ratio),
+            ("attribute", evidence.attributes, evidence.best_attribute, evidence.attribute_ratio),
+        ):
+            if (column := int(best.best[number])) >= 0:
+                area, q, more = float(best.value[number]), float(best.q[number]), float(ratio[number])
+                passes = area > config.least_auroc and q < config.false_discoveries
+                rows.append(
+                    (latent, kind, names[column], area, 0.5, np.nan, q, passes, _class_words(names[column], area, more))
+                )
+    columns = ["latent", "kind", "subject", "value", "null", "low", "q", "passes", "words"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def sentences_of(facts: pd.DataFrame, evidence: Evidence) -> pd.DataFrame:
+    """A sentence for each concept, and which facts are in it."""
+    passing = dict(iter(facts[facts["passes"]].groupby("latent")))
+    sentences = []
+    for number, latent in enumerate(evidence.latents.tolist()):
+        mine = passing.get(latent)
+        found = {
+            kind: "" if mine is None or not (mine["kind"] == kind).any() else _strongest(mine[mine["kind"] == kind])
+            for kind in ("place", "look", "cell type", "attribute")
+        }
+        found["measurement"] = "" if mine is None else _with_measurements(mine[mine["kind"] == "measurement"])
+        head = found["place"]
+        if found["look"] and mine is not None:
+            place = str(mine["subject"].to_numpy()[mine["kind"].to_numpy() == "place"][0])
+            head = f"{found['look']}, {words.PLACE_WORDS[place]}"
+        parts = [head, *(found[kind] for kind in ("measurement", "cell type", "attribute"))]
+        sentences.append(
+            {
+                "latent": latent,
+                "description": words.sentence([part for part in parts if part]),
+                "known": any(parts),
+                "patches": float(evidence.located.patches[number]),
+                **{kind.replace(" ", "_"): text for kind, text in found.items()},
+            }
+        )
+    return pd.DataFrame(sentences)
+
+
+def _with_measurements(rows: pd.DataFrame) -> str:
+    """``with large nucleus (rank correlation 0.8), fine, pale chromatin (0.6)``."""
+    texts = list(dict.fromkeys(rows["words"]))
+    return f"with {', '.join(texts)}".replace(" (", " (rank correlation ", 1) if texts else ""
+
+
+def _strongest(rows: pd.DataFrame) -> str:
+    return str(rows["words"].iloc[int(rows["value"].abs().to_numpy().argmax())])
+
+
+def _best_place(located: Located, number: int, config: DescribeConfig) -> str:
+    """The place whose share is most ahead of its area; `WHOLE` only where no part of the cell is; empty where none is."""
+    passes = located.low[number] > config.least_excess
+    single = np.where(passes, located.excess[number], -1)
+    single[ALL_PLACES.index(WHOLE)] = -1
+    if single.max() > 0:
+        return ALL_PLACES[int(single.argmax())]
+    return WHOLE if passes[ALL_PLACES.index(WHOLE)] else ""
+
+
+Row = tuple[str, str, float, float, float, float, bool, str]
+
+
+def _looks(located: Located, number: int, tissue: str | None) -> list[Row]:
+    """The looks of a concept's patches, against the rest of its tissue in the same cells."""
+    if tissue is None:
+        return []
+    at = TISSUES.index(tissue)
+    rows: list[Row] = []
+    for column, name in enumerate(LOOKS):
+        value, low, high = (float(a[number, at, column]) for a in (located.look, located.look_low, located.look_high))
+        sign = 1 if value > 0 else -1
+        near = low if sign > 0 else -high
+        text = words.LOOK_WORDS.get((tissue, name, sign), "")
+        if text == "granules":
+            text = words.granule_words(float(located.redness[number]))
+        rows.append(("look", f"{tissue}: {name}", value, 0.0, near, np.nan, bool(text) and near > _LOOK, text))
+    return rows
+
+
+def _measurements(evidence: Evidence, number: int, place: str, config: DescribeConfig) -> list[Row]:
+    """The measurements that go with a concept: first the strongest of its own tissue, then others of other themes."""
+    kinds = words.kinds_of(place)
+    chosen, tested, q = (a[number] for a in (evidence.chosen, evidence.tested, evidence.q))
+    strength = np.abs(np.nan_to_num(chosen))
+    own = np.array([m.kind in kinds[0] for m in MEASUREMENTS])
+    near = np.array([m.kind in kinds[1] for m in MEASUREMENTS])
+    order = [c for mask in (own, near & ~own) for c in np.argsort(-np.where(mask, strength, -1)).tolist() if mask[c]]
+    rows: list[Row] = []
+    themes: set[str] = set()
+    for column in order:
+        name, sign = MEASUREMENTS[column].name, 1 if chosen[column] > 0 else -1
+        text, theme = words.MEASUREMENT_WORDS.get((name, sign), ""), words.theme_of(name)
+        value = float(tested[column])
+        strong = value * sign > config.least_correlation and q[column] < config.false_discoveries
+        if text and strong and not {theme, text} & themes and sum(row[6] for row in rows) < _NAMED:
+            themes |= {theme, text}
+            rows.append(("measurement", name, value, 0.0, np.nan, float(q[column]), True, f"{text} ({abs(value):.2f})"))
+        elif len(rows) < _LISTED:
+            rows.append(("measurement", name, value, 0.0, np.nan, float(q[column]), False, text))
+    return rows
+
+
+def _class_words(name: str, area: float, ratio: float) -> str:
+    """``promyelocyte, 8.1 times as often as elsewhere (AUROC 0.96)``."""
+    often = f", {words.times(ratio)} as often as elsewhere" if ratio >= 2 else ""
+    return f"{name}{often} (AUROC {area:.2f})"

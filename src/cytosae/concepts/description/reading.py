@@ -1,0 +1,42 @@
+"""Descriptions on disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from cytosae.artefacts import Manifest
+from cytosae.errors import CytosaeError
+
+DESCRIPTIONS = "descriptions"
+"""Folder of a study with its descriptions, and name of the stage."""
+SENTENCES, FACTS = "descriptions.parquet", "facts.parquet"
+
+
+def read_descriptions(study: Path) -> pd.DataFrame:
+    """A row per data set and concept: ``dataset``, ``latent``, ``description``, ``place``, ``patches``.
+
+    Raises
+    ------
+    CytosaeError
+        No descriptions, or a file that was changed since.
+    """
+    return _read(study, SENTENCES)
+
+
+def read_facts(study: Path) -> pd.DataFrame:
+    """The evidence, a row per fact: ``kind``, ``subject``, ``value``, ``null``, ``low``, ``q``, ``passes``, ``words``."""
+    return _read(study, FACTS)
+
+
+def _read(study: Path, name: str) -> pd.DataFrame:
+    folder = study / DESCRIPTIONS
+    manifest = Manifest.load(folder)
+    if manifest is None or manifest.stage != DESCRIPTIONS:
+        raise CytosaeError(f"{folder}: no descriptions there. Make them with `cytosae describe {study}`.")
+    if not manifest.outputs[name].matches(folder / name):
+        raise CytosaeError(
+            f"{folder / name}: missing, or not as its manifest has it. Run `cytosae describe {study}` again."
+        )
+    return pd.read_parquet(folder / name)

@@ -1,0 +1,90 @@
+"""All that is known of a concept in one table: what it shows, whether it comes back, who judged it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cytosae.artefacts import Manifest
+from cytosae.concepts.description import DESCRIPTIONS, read_descriptions, read_facts
+from cytosae.concepts.schema import ANNOTATION, CONCENTRATION, DESCRIPTION, NAMES, POSITION, VERDICT
+from cytosae.concepts.storage import PER_LATENT, read_concepts, read_datasets, read_inputs
+
+MEASURED = (
+    "reproducibility",
+    "nearest_cosine",
+    "best_label",
+    "best_label_auroc",
+    "nucleus_share",
+    "cytoplasm_share",
+    "background_share",
+    "coherence",
+    "monosemanticity",
+    "consistency",
+)
+"""Columns of the quality table that a passport has."""
+_TABLE = ("activation_frequency", "mean_activation", "label_entropy", POSITION, CONCENTRATION)
+
+
+def has_descriptions(study: Path) -> bool:
+    """Whether a study has descriptions of the concepts that it has now."""
+    manifest = Manifest.load(study / DESCRIPTIONS)
+    return manifest is not None and read_inputs(study / "concepts").items() <= dict(manifest.inputs).items()
+
+
+def passport(study: Path, latent: int) -> dict[str, Any]:
+    """What is known of a concept.
+
+    Parameters
+    ----------
+    study
+        With ``concepts/``; what `cytosae describe`, `cytosae evaluate` and `cytosae annotations apply` left is added.
+    latent
+        Its number.
+
+    Returns
+    -------
+    ``datasets``: for each its description, the facts that pass, its statistics; ``quality``: reproducibility, label
+    specificity, place, coherence, monosemanticity, as far as they were measured; ``judged``: name, verdict and raters.
+    """
+    described = read_descriptions(study) if has_descriptions(study) else None
+    facts = read_facts(study) if described is not None else None
+    datasets: dict[str, Any] = {}
+    judged: dict[str, str] = {}
+    for dataset in read_datasets(study / "concepts"):
+        row = read_concepts(study / "concepts", dataset, matrices=False).var.iloc[latent]
+        entry: dict[str, Any] = {name: float(row[name]) for name in _TABLE if name in row and not pd.isna(row[name])}
+        if described is not None and facts is not None:
+            mine = facts[(facts["dataset"] == dataset) & (facts["latent"] == latent) & facts["passes"]]
+            patches = described[(described["dataset"] == dataset) & (described["latent"] == latent)]["patches"]
+            entry = {
+                "description": None if pd.isna(row.get(DESCRIPTION)) else str(row[DESCRIPTION]),
+                "evidence": {f"{f.kind}: {f.subject}": _evidence(f) for f in mine.itertuples()},
+                **({"share_of_patches": float(patches.iloc[0])} if len(patches) else {}),
+                **entry,
+            }
+        datasets[dataset] = entry
+        judged |= {
+            name: str(row[name]) for name in (ANNOTATION, VERDICT, NAMES) if name in row and not pd.isna(row[name])
+        }
+    return {"datasets": datasets, "quality": _quality(study, latent), "judged": judged}
+
+
+def _evidence(fact: Any) -> str:
+    """``0.62, by chance 0.21``, with q where the fact was tested over cells."""
+    q = "" if np.isnan(fact.q) else f", q {fact.q:.2g}"
+    return f"{fact.value:.2f}, by chance {fact.null:.2f}{q}"
+
+
+def _quality(study: Path, latent: int) -> dict[str, Any]:
+    path = study / "quality" / PER_LATENT
+    if not path.is_file():
+        return {}
+    table = pd.read_parquet(path).set_index("latent")
+    if latent not in table.index:
+        return {}
+    row = table.loc[latent]
+    return {name: row[name] for name in MEASURED if name in row and not pd.isna(row[name])}

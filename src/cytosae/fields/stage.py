@@ -1,0 +1,336 @@
+"""``cytosae fields``: from images of fields to images of cells; leaves a table for `cytosae run`."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from PIL import Image
+
+from cytosae.artefacts import (
+    MANIFEST,
+    FileRecord,
+    Manifest,
+    claim,
+    digest,
+    disk_errors,
+    refuse_strangers,
+    remove_outdated,
+    whole_file,
+    whole_name,
+    write_csv,
+)
+from cytosae.cells import UnreadableImage, decode, intensities, list_cells, pixels_digest, read_table, write_cells
+from cytosae.cells.columns import FILE_COLUMNS, READING_COLUMNS
+from cytosae.cells.images import read_bytes
+from cytosae.console import progress, say
+from cytosae.engines import Engine, LocalEngine, Tick, Work
+from cytosae.errors import CytosaeError
+from cytosae.fields.boxes import as_found, read_boxes
+from cytosae.fields.cutting import cut_out
+from cytosae.fields.detecting import find_in_tiles
+from cytosae.fields.scales import scales_of_fields
+from cytosae.fields.table import BOX, COLUMNS, FIELDS, LISTED, REJECTED, TABLE
+from cytosae.segmentation import measure_scale
+from cytosae.settings import FieldConfig, to_stored
+from cytosae.storage import resolve_path
+
+_PIECES, _KEY = "cytosae-pieces", re.compile(r"[0-9a-f]{16}")
+_PIECE = re.compile(r"(scale|found)-\d{6,}\.parquet")
+_OWN = {*FILE_COLUMNS, *READING_COLUMNS, *COLUMNS, "cell_id", "path", "mask"}
+
+
+def find_cells_of_fields(
+    source: Path,
+    folder: Path,
+    config: FieldConfig | None = None,
+    *,
+    boxes: Path | None = None,
+    box_format: str = "auto",
+    columns: Mapping[str, str] | None = None,
+    strict: bool = False,
+    intensity: str | None = None,
+    engine: Engine | None = None,
+) -> dict[str, Any]:
+    """Find the nucleated cells of fields and cut each out at one physical scale; what is up to date is left.
+
+    Parameters
+    ----------
+    source
+        Images of fields, see `cytosae.cells.list_cells`; a column ``mpp`` has micrometres per pixel.
+    folder
+        Gets ``images/``, ``cells.csv``, ``rejected.csv``, ``fields.parquet`` and the manifest.
+    config
+        Settings.
+    boxes, box_format
+        File or folder of boxes, see `cytosae.fields.read_boxes`: taken in place of a search.
+    columns, strict, intensity
+        See `cytosae.cells.list_cells`.
+    engine
+        Who works; this process if None.
+
+    Returns
+    -------
+    Numbers of fields, cells, rejected objects by reason, and how scales are known.
+
+    Raises
+    ------
+    CytosaeError
+        A field without scale where all are without, a bad ``mpp``, no cell at all, and what the listing raises.
+    """
+    config, engine = config or FieldConfig(), engine or LocalEngine()
+    refuse_strangers(folder, FIELDS, [TABLE, REJECTED, LISTED])
+    listing = list_cells(source, columns=columns, strict=strict, intensity=intensity)
+    fields = listing.cells.reset_index(drop=True)
+    parameters = to_stored(config)
+    inputs = {"fields": pixels_digest(fields), "columns": digest(_carried(fields).astype(str).to_dict("list"))}
+    given = None if boxes is None else read_boxes(boxes, box_format, fields)
+    inputs["boxes"] = "" if given is None else digest(given.astype(str).to_dict("list"))
+    finished = Manifest.load(folder)
+    reason = "not made yet" if finished is None else finished.why_stale(folder, parameters, inputs)
+    say(f"fields: {reason or 'up to date'}")
+    if finished is not None and reason is None:
+        return dict(finished.summary)
+    pieces = folder.absolute() / _PIECES / digest([parameters, inputs])[:16]
+    with disk_errors(folder):
+        claim(folder, FIELDS, [TABLE, REJECTED, LISTED])
+        rulers = (
+            _made(engine, _Ruler(pieces), fields, "scale", [None] * len(fields)) if _unknown(fields, config) else []
+        )
+        scales = scales_of_fields(fields, config.mpp, rulers)
+        tasks = [float(mpp) if np.isfinite(mpp) else None for mpp in scales["mpp"]]
+        finder = _Finder(pieces, config)
+        found = _made(engine, finder, fields, "found", tasks) if given is None else as_found(fields, given)
+        cells, rejected = _tables(fields, scales, found, listing.rejected, config)
+        if cells.empty:
+            raise CytosaeError(
+                f"{source}: no nucleated cell was found in {len(fields)} fields ({len(rejected)} objects were rejected). "
+                "Check --mpp and --faintest, or give boxes with --boxes."
+            )
+        names = [TABLE, REJECTED, LISTED, *cells["path"]]
+        claim(folder, FIELDS, names)
+        (folder / MANIFEST).unlink(missing_ok=True)
+        cut = _cut(engine, fields, cells, folder.absolute(), config)
+        write_cells(fields, folder / LISTED)
+        write_csv(folder / REJECTED, rejected)
+        write_csv(folder / TABLE, cells)
+    outputs = {name: FileRecord.from_file(folder / name) for name in names}
+    remove_outdated(folder, FIELDS, names)
+    summary = _summary(fields, scales, cells, rejected)
+    Manifest(FIELDS, parameters, inputs, outputs, summary).save(folder)
+    _remove_pieces(folder)
+    return {**summary, "cut": cut}
+
+
+def read_field_cells(folder: Path) -> pd.DataFrame:
+    """The cells that `find_cells_of_fields` left in a folder, with the place of each.
+
+    Raises
+    ------
+    CytosaeError
+        No finished folder, or a table that was changed since.
+    """
+    manifest = Manifest.load(folder)
+    if manifest is None or manifest.stage != FIELDS:
+        raise CytosaeError(f"{folder}: no cells of fields there. Make them with `cytosae fields SOURCE -o {folder}`.")
+    for name in (TABLE, LISTED):
+        if not manifest.outputs[name].matches(folder / name):
+            raise CytosaeError(f"{folder / name}: missing, or not as its manifest has it. Run `cytosae fields` again.")
+    return read_table(folder / TABLE)
+
+
+def read_fields(folder: Path) -> pd.DataFrame:
+    """The listing of the fields themselves."""
+    from cytosae.cells import read_cells
+
+    read_field_cells(folder)
+    return read_cells(folder / LISTED)
+
+
+@dataclass(frozen=True)
+class _Ruler:
+    """Measures red cells of fields, a factory for an engine."""
+
+    folder: Path
+
+    def __call__(self) -> Work:
+        return self._work
+
+    def _work(self, units: Iterable[tuple[int, str, str | None, float | None]], tick: Tick) -> Iterator[int]:
+        for number, path, scaling, _ in units:
+            red = measure_scale(_pixels(path, scaling))
+            row = {
+                "count": red.count,
+                "mpp": red.mpp,
+                "low": red.mpp * red.diameter / red.high if red.count else np.nan,
+            }
+            row["high"] = red.mpp * red.diameter / max(red.low, 1e-6) if red.count else np.nan
+            _write(self.folder / f"scale-{number:06d}.parquet", pd.DataFrame([row]))
+            tick(1)
+            yield number
+
+
+@dataclass(frozen=True)
+class _Finder:
+    """Finds the cells of fields."""
+
+    folder: Path
+    config: FieldConfig
+
+    def __call__(self) -> Work:
+        return self._work
+
+    def _work(self, units: Iterable[tuple[int, str, str | None, float | None]], tick: Tick) -> Iterator[int]:
+        for number, path, scaling, mpp in units:
+            objects = [] if mpp is None else find_in_tiles(_pixels(path, scaling), mpp, self.config)
+            rows = [
+                (x0, y0, x1 - x0, y1 - y0, one.score, one.reason, one.touching, one.at_border)
+                for one in objects
+                for x0, y0, x1, y1 in [one.box]
+            ]
+            table = pd.DataFrame(rows, columns=[*BOX, "score", "reason", "touching", "at_border"])
+            _write(self.folder / f"found-{number:06d}.parquet", table.astype({"reason": "string"}))
+            tick(1)
+            yield number
+
+
+@dataclass(frozen=True)
+class _Cutter:
+    """Cuts cells out of fields; a unit is a field with its cells."""
+
+    folder: Path
+    config: FieldConfig
+
+    def __call__(self) -> Work:
+        return self._work
+
+    def _work(self, units: Iterable[tuple[str, str | None, pd.DataFrame]], tick: Tick) -> Iterator[int]:
+        for path, scaling, cells in units:
+            pixels = _pixels(path, scaling)
+            for name, mpp, *box in cells[["path", "mpp", *BOX]].itertuples(index=False):
+                x, y, width, height = (int(value) for value in box)
+                cell = cut_out(pixels, (x, y, width, height), float(mpp), self.config.window, self.config.pixels)
+                with whole_file(self.folder / name, shared=True) as temporary:
+                    Image.fromarray(cell).save(temporary, "PNG")
+            tick(len(cells))
+            yield len(cells)
+
+
+def _made(engine: Engine, maker: Any, fields: pd.DataFrame, kind: str, tasks: list[float | None]) -> list[pd.DataFrame]:
+    """The pieces of all fields; those that an interrupted run left are not made again."""
+    files = [maker.folder / f"{kind}-{number:06d}.parquet" for number in range(len(fields))]
+    columns = zip(range(len(fields)), fields["path"].astype(str), intensities(fields), tasks, strict=True)
+    units = [unit for unit, file in zip(columns, files, strict=True) if not file.is_file()]
+    with progress(f"fields: {kind}", len(fields), "fields", len(fields) - len(units)) as bar:
+        for _ in engine.map(maker, units, bar.advance):
+            pass
+    return [pd.read_parquet(file) for file in files]
+
+
+def _cut(engine: Engine, fields: pd.DataFrame, cells: pd.DataFrame, folder: Path, config: FieldConfig) -> int:
+    """Cut out the cells whose image is not there yet: its name is a digest of all that it depends on."""
+    finished = {path.name for path in (folder / "images").iterdir()} if (folder / "images").is_dir() else set()
+    missing = cells[[Path(str(name)).name not in finished for name in cells["path"]]]
+    known = dict(zip(fields["cell_id"], zip(fields["path"].astype(str), intensities(fields), strict=True), strict=True))
+    units = [(*known[str(field)], own) for field, own in missing.groupby("field", sort=False)]
+    with progress("fields: cut", len(cells), "cells", len(cells) - len(missing)) as bar:
+        for _ in engine.map(_Cutter(folder, config), units, bar.advance):
+            pass
+    return len(missing)
+
+
+def _tables(
+    fields: pd.DataFrame,
+    scales: pd.DataFrame,
+    found: list[pd.DataFrame],
+    unreadable: pd.DataFrame,
+    config: FieldConfig,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Cells, and what is none with the reason."""
+    carried = _carried(fields)
+    cells, rejected = [], []
+    for number, own in enumerate(found):
+        field, sha = str(fields["cell_id"][number]), str(fields["file_sha256"][number])
+        scale = scales.iloc[number]
+        if not np.isfinite(scale["mpp"]):
+            why = "no scale: no `mpp`, and too few red cells in this and all other fields"
+            rejected.append(pd.DataFrame([{"field": field, "reason": why}]))
+            continue
+        own = own.assign(field=field, **{str(name): scale[str(name)] for name in scales})
+        no_cell = own["reason"].notna().to_numpy(dtype=bool)
+        rejected.append(own.loc[no_cell, ["field", *BOX, "reason", "score"]])
+        kept = own[~no_cell].reset_index(drop=True)
+        keys = [
+            digest([sha, [int(v) for v in box], float(scale["mpp"]), config.window, config.pixels])[:12]
+            for box in kept[list(BOX)].itertuples(index=False)
+        ]
+        stem = re.sub(r"[^A-Za-z0-9._-]+", "_", Path(field).stem)[:60]
+        ids = [f"{field}:{'-'.join(str(int(v)) for v in box)}" for box in kept[list(BOX)].itertuples(index=False)]
+        kept = kept.assign(cell_id=ids, path=[f"images/{stem}-{key}.png" for key in keys])
+        for name in carried:
+            if name not in kept:
+                kept[name] = carried[name][number]
+        cells.append(kept)
+    table = pd.concat(cells, ignore_index=True) if cells else pd.DataFrame(columns=["path"])
+    order = ["cell_id", "path", *(name for name in carried if name in table), *COLUMNS]
+    table = table[[*dict.fromkeys([*order, *(["label"] if "label" in table else [])])]] if cells else table
+    no_field = unreadable[["cell_id", "reason"]].rename(columns={"cell_id": "field"})
+    left_out = pd.concat(
+        [part for part in (*rejected, no_field) if len(part)] or [no_field], ignore_index=True
+    ).reindex(columns=["field", *BOX, "reason", "score"])
+    left_out[list(BOX)] = left_out[list(BOX)].astype("Int64")
+    return table.drop_duplicates("cell_id").reset_index(drop=True), left_out
+
+
+def _carried(fields: pd.DataFrame) -> pd.DataFrame:
+    """Columns of the fields that their cells get."""
+    names = [name for name in fields if name not in _OWN and fields[name].notna().any()]
+    return fields[names]
+
+
+def _unknown(fields: pd.DataFrame, config: FieldConfig) -> bool:
+    return not config.mpp and not ("mpp" in fields and fields["mpp"].notna().all())
+
+
+def _pixels(path: str, scaling: str | None) -> NDArray[np.uint8]:
+    try:
+        return np.asarray(decode(read_bytes(resolve_path(path)), scaling))
+    except UnreadableImage as reason:
+        raise CytosaeError(f"{path}: {reason}. It was readable when the fields were listed; run again.") from None
+
+
+def _write(path: Path, table: pd.DataFrame) -> None:
+    with whole_file(path, shared=True) as temporary:
+        table.to_parquet(temporary, index=False)
+
+
+def _summary(fields: pd.DataFrame, scales: pd.DataFrame, cells: pd.DataFrame, rejected: pd.DataFrame) -> dict[str, Any]:
+    return {
+        "fields": len(fields),
+        "cells": len(cells),
+        "touching": int(cells["touching"].sum()),
+        "at_border": int(cells["at_border"].sum()),
+        "rejected": {str(k).split(":")[0]: int(v) for k, v in rejected["reason"].value_counts().items()},
+        "scale": {str(k): int(v) for k, v in scales["mpp_from"].value_counts().items()},
+        "mpp": float(scales["mpp"].median()),
+    }
+
+
+def _remove_pieces(folder: Path) -> None:
+    """Remove the pieces in the folder of the stage; nothing else that lies there."""
+    everything = folder / _PIECES
+    folders = [path for path in everything.iterdir() if _KEY.fullmatch(path.name)] if everything.is_dir() else []
+    for pieces in filter(Path.is_dir, folders):
+        for path in pieces.iterdir():
+            if _PIECE.fullmatch(whole_name(path.name)):
+                path.unlink()
+    for pieces in (*folders, everything):
+        with contextlib.suppress(OSError):  # not empty: the rest is not ours
+            pieces.rmdir()

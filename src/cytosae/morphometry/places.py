@@ -1,0 +1,108 @@
+"""Where in the picture what lies: a small map of places for every cell."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from scipy import ndimage
+
+from cytosae.morphometry.stain import unmix
+from cytosae.segmentation import FoundCell
+
+PLACES = ("background", "red cell", "stained beside", "cytoplasm", "cell border", "nuclear border", "nucleus")
+"""Values of a map of places, from 0. ``red cell`` is whatever is not empty outside the cell; ``stained beside`` is what is
+stained like a nucleus there: platelets, nuclei of other cells; also what has a `small nucleus` itself."""
+EDGE = 64
+"""Edge of the map of a square (squashed) picture."""
+LOOKS = ("azure", "eosin", "dark spots", "pale spots")
+"""What a map of looks has: density of azure and eosin, and what stands out darkly or palely as granules or vacuoles do."""
+LOOK_EDGE = 16
+"""Edge of a map of looks."""
+_LOOK_STEP = (0.005, 0.005, 0.0015, 0.0015)
+"""Densities of one level of a map of looks; the highest is 255 of them."""
+_GRANULE, _VACUOLE = 0.03, 0.08
+"""Radii of what stands out, in diameters of the cell."""
+_BORDER = 0.05
+"""Half the width of a border, in diameters of the cell."""
+
+
+def place_map(found: FoundCell) -> NDArray[np.uint8]:
+    """Places of a cell's picture, ``(EDGE, EDGE)``, numbers of `PLACES`."""
+    places = np.where(found.empty, 0, 1).astype(np.uint8)
+    places[found.others] = 2
+    size = places.shape
+    cell, nucleus = (_shrunk(mask, size) for mask in (found.cell, found.nucleus))
+    if cell.any():
+        width = max(1.0, _BORDER * 2 * float(np.sqrt(cell.sum() / np.pi)))
+        places[cell] = 3
+        places[_border(cell, width)] = 4
+        places[nucleus] = 6
+        places[_border(nucleus, width) & cell] = 5
+    if "small nucleus" in found.flags:
+        places[cell] = 2
+    return np.asarray(Image.fromarray(places).resize((EDGE, EDGE), Image.Resampling.NEAREST))
+
+
+def look_map(found: FoundCell) -> NDArray[np.uint8]:
+    """Looks of a cell's picture, ``(len(LOOKS), LOOK_EDGE, LOOK_EDGE)``, in levels of `_LOOK_STEP`."""
+    stain = found.optics.stain
+    mean = stain.mean(axis=2)
+    cell = _shrunk(found.cell, mean.shape)
+    diameter = 2 * float(np.sqrt(cell.sum() / np.pi)) if cell.any() else 0.4 * max(mean.shape)
+    fine, coarse = (2 * max(1, round(radius * diameter)) + 1 for radius in (_GRANULE, _VACUOLE))
+    spots = ndimage.white_tophat(mean, size=(fine, fine)), ndimage.black_tophat(mean, size=(coarse, coarse))
+    planes = [*np.moveaxis(unmix(stain), 2, 0), *spots]
+    levels = [np.clip(plane / step, 0, 255) for plane, step in zip(planes, _LOOK_STEP, strict=True)]
+    size = (LOOK_EDGE, LOOK_EDGE)
+    small = [Image.fromarray(plane.astype(np.float32)).resize(size, Image.Resampling.BOX) for plane in levels]
+    return np.stack([np.asarray(plane).round().astype(np.uint8) for plane in small])
+
+
+def patch_looks(maps: NDArray[np.uint8], grid: tuple[int, int]) -> NDArray[np.float32]:
+    """Maps of looks at another grid, as densities: ``(n_cells, len(LOOKS), rows, columns)``."""
+    rows, columns = (np.arange(edge) * LOOK_EDGE // edge for edge in grid)
+    steps = np.array(_LOOK_STEP, np.float32)[:, None, None]
+    return np.asarray(maps[:, :, rows[:, None], columns].astype(np.float32) * steps)
+
+
+def patch_places(maps: NDArray[np.uint8], grid: tuple[int, int]) -> NDArray[np.float32]:
+    """Share of each patch that each place has.
+
+    Parameters
+    ----------
+    maps
+        Of `place_map`, ``(n_cells, EDGE, EDGE)``.
+    grid
+        Rows and columns of patches.
+
+    Returns
+    -------
+    ``(n_cells, n_places, rows, columns)``; the places of a patch add up to 1.
+
+    Examples
+    --------
+    >>> maps = np.zeros((1, EDGE, EDGE), np.uint8)
+    >>> maps[0, :8] = 6
+    >>> patch_places(maps, (4, 4))[0, :, 0, 0].tolist()
+    [0.5, 0.0, 0.0, 0.0, 0.0, 0.0, 0.5]
+    """
+    rows, columns = (np.arange(EDGE) * edge // EDGE for edge in grid)
+    members = (maps[:, None] == np.arange(len(PLACES), dtype=np.uint8)[:, None, None]).astype(np.float32)
+    starts = [np.searchsorted(index, np.arange(edge)) for index, edge in zip((rows, columns), grid, strict=True)]
+    sums = np.add.reduceat(np.add.reduceat(members, starts[0], axis=2), starts[1], axis=3)
+    return np.asarray(sums / sums.sum(axis=1, keepdims=True))
+
+
+def _border(mask: NDArray[np.bool_], width: float) -> NDArray[np.bool_]:
+    inner = ndimage.distance_transform_edt(mask) <= width
+    outer = ndimage.distance_transform_edt(~mask) <= width
+    return np.asarray(inner & outer | (mask & inner) | (~mask & outer))
+
+
+def _shrunk(mask: NDArray[np.bool_], size: tuple[int, ...]) -> NDArray[np.bool_]:
+    if mask.shape == size:
+        return mask
+    return (
+        np.asarray(Image.fromarray(mask.astype(np.uint8) * 255).resize((size[1], size[0]), Image.Resampling.BOX)) > 127
+    )

@@ -1,0 +1,225 @@
+"""All nucleated cells of a field, and what else is stained like a nucleus with the reason why it is none."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from scipy import ndimage
+from skimage import filters
+
+from cytosae.segmentation.cell import empty_places, outline
+from cytosae.segmentation.clumps import nuclear_parts, nuclei_of_parts
+from cytosae.segmentation.nuclei import Guess, chromatin_stain
+from cytosae.segmentation.optics import Optics, measure_optics
+from cytosae.settings import FieldConfig
+
+Mask = NDArray[np.bool_]
+
+SCALE = 0.2
+"""Micrometres per pixel at which cells are looked for."""
+LARGEST = 24.0
+"""Largest cell, in micrometres: what lies within one region's overlap."""
+_SMOOTHING = 0.25
+"""Of the nuclear stain, in micrometres."""
+_NEAR = 0.6
+"""Cells whose outlines come this close touch, in micrometres."""
+_PALE = 0.62
+"""A small nucleus paler than this share of the field's large nuclei is a platelet's granules."""
+_SMALL = 22.0
+"""Area up to which a pale or lone nucleus may be none, in square micrometres."""
+_ABOVE, _BELOW = 1.8, 0.55
+"""Least stain of a nucleus: that many times the red cells', at most this share of the nuclei's."""
+_DULL = 0.95
+"""A smudge is paler than this share of the field's nuclei."""
+
+REASONS = MappingProxyType(
+    {
+        "platelet": "small, and paler than the nuclei of the field",
+        "stain deposit": "small and dark, without cytoplasm",
+        "smudge": "the border is wider than `--border-width`, and paler than the nuclei of the field: a broken cell",
+        "too faint": "stained less than `--faintest`, or hardly more than the red cells of the field",
+    }
+)
+"""Why something that is stained like a nucleus is no nucleated cell -> what it means."""
+
+
+@dataclass(frozen=True)
+class FieldObject:
+    """Something in a field that is stained like a nucleus."""
+
+    box: tuple[int, int, int, int]
+    """Left, top, right and bottom of the cell, in pixels of the field, as Pillow's `crop` takes them."""
+    score: float
+    """How far from being rejected: 0 on the border of a rule, near 1 far from all."""
+    reason: str | None
+    """Why it is no nucleated cell, see `REASONS`; None for one."""
+    touching: bool
+    """Whether its outline meets that of another cell."""
+    at_border: bool
+    """Whether the field's border cuts it."""
+    nucleus: float
+    """Area of its nucleus, in square micrometres."""
+    stain: float
+    """Mean nuclear stain, in optical density."""
+    border: float
+    """Width of the nucleus's border, in micrometres."""
+    cytoplasm: float
+    """Area of the cell over that of its nucleus."""
+
+
+def find_field_cells(pixels: NDArray[np.uint8], mpp: float, config: FieldConfig | None = None) -> list[FieldObject]:
+    """Find all nucleated cells of a field.
+
+    1. Optical density against the field's own background, at 0.2 micrometres per pixel (`measure_optics`).
+    2. What is stained like a nucleus, cut where it narrows (`nuclear_parts`): watershed of the distance transform.
+    3. Parts that together make one nucleus of lobes (`nuclei_of_parts`).
+    4. The outline of each cell, as `find_cell` finds it.
+    5. Platelets, deposits of stain and smudges told apart by area, stain, border and cytoplasm.
+
+    Parameters
+    ----------
+    pixels
+        RGB, ``(height, width, 3)``.
+    mpp
+        Micrometres per pixel.
+    config
+        Settings; the defaults if None.
+
+    Returns
+    -------
+    Nucleated cells and rejected objects, from top to bottom.
+
+    Examples
+    --------
+    >>> from cytosae.synthetic import FieldSpec, render_field
+    >>> field = render_field(FieldSpec(width=480, height=360, cells=10), seed=1)
+    >>> found = [one for one in find_field_cells(field.pixels, field.mpp) if one.reason is None]
+    >>> len(found) == len(field.cells)
+    True
+    """
+    config = config or FieldConfig()
+    height, width = pixels.shape[:2]
+    factor = mpp / SCALE
+    size = max(8, round(width * factor)), max(8, round(height * factor))
+    method = Image.Resampling.BOX if factor < 1 else Image.Resampling.BILINEAR
+    small = np.asarray(Image.fromarray(pixels).resize(size, method))
+    optics = measure_optics(small)
+    empty = empty_places(optics)
+    chromatin = chromatin_stain(optics.stain, _SMOOTHING / SCALE)
+    faintest = _least_stain(chromatin, empty, config.faintest)
+    parts = nuclear_parts(chromatin, faintest, SCALE)
+    labels = nuclei_of_parts(parts, empty, SCALE, config)
+    count = int(labels.max(initial=0))
+    if not count:
+        return []
+    areas = np.bincount(labels.ravel(), minlength=count + 1)[1:] * SCALE**2
+    means = np.asarray(ndimage.mean(chromatin, labels, np.arange(1, count + 1)))
+    large = means[areas > _SMALL]
+    typical = float(np.median(large)) if large.size else 0.0
+    thickness = ndimage.gaussian_filter(optics.density.mean(axis=2), _SMOOTHING / SCALE)
+    cells = [_one_cell(optics, labels, number, empty) for number in range(1, count + 1)]
+    found = []
+    for number, (window, cell) in enumerate(cells, 1):
+        nucleus = labels[window] == number
+        border = min(_border_width(chromatin[window], nucleus), _border_width(thickness[window], cell))
+        filled = float(cell.sum() / max(1, nucleus.sum()))
+        values = (float(areas[number - 1]), float(means[number - 1]), border, filled)
+        reason, score = _judged(values, typical, faintest, config)
+        rows, columns = np.flatnonzero(cell.any(axis=1)), np.flatnonzero(cell.any(axis=0))
+        top, left = window[0].start + rows[0], window[1].start + columns[0]
+        bottom, right = window[0].start + rows[-1] + 1, window[1].start + columns[-1] + 1
+        box = (
+            max(0, round(left * width / size[0])),
+            max(0, round(top * height / size[1])),
+            min(width, round(right * width / size[0])),
+            min(height, round(bottom * height / size[1])),
+        )
+        border_cut = top == 0 or left == 0 or bottom == size[1] or right == size[0]
+        found.append(FieldObject(box, score, reason, False, bool(border_cut), *values))
+    return _with_touching(found, cells)
+
+
+def _least_stain(chromatin: NDArray[np.float64], empty: Mask, faintest: float) -> float:
+    """Stain above which something may be a nucleus: well above that of the field's red cells, well below its nuclei's."""
+    values = chromatin[~empty]
+    if values.size < 100 or np.ptp(values) < 1e-6:
+        return max(faintest, 1e-3)
+    threshold = filters.threshold_otsu(values)
+    red, nuclei = float(np.median(values[values <= threshold])), float(np.median(values[values > threshold]))
+    return max(faintest, min(_ABOVE * red, _BELOW * nuclei), 1e-3)
+
+
+def _one_cell(optics: Optics, labels: NDArray[np.int32], number: int, empty: Mask) -> tuple[tuple[slice, slice], Mask]:
+    """The outline of a cell within a window around its nucleus."""
+    rows, columns = ndimage.find_objects((labels == number).astype(np.int8))[0]
+    reach = round(LARGEST / 2 / SCALE)
+    y, x = (rows.start + rows.stop) // 2, (columns.start + columns.stop) // 2
+    top, left = max(0, min(rows.start, y - reach)), max(0, min(columns.start, x - reach))
+    bottom, right = max(rows.stop, y + reach), max(columns.stop, x + reach)
+    window = slice(top, min(labels.shape[0], bottom)), slice(left, min(labels.shape[1], right))
+    near = labels[window]
+    part = Optics(optics.density[window], optics.noise, optics.background)
+    cell = outline(part, Guess(near == number, (near > 0) & (near != number)), empty[window])
+    return window, cell | (near == number)
+
+
+def _border_width(values: NDArray[np.float64], shape: Mask) -> float:
+    """Range of the stain over its steepest slope on a border, in micrometres; the median of its points."""
+    rim = ndimage.binary_dilation(shape, iterations=2) & ~ndimage.binary_erosion(shape, iterations=2)
+    around = ndimage.binary_dilation(shape, iterations=5) & ~shape
+    if not rim.any() or not around.any():
+        return 0.0
+    slope = np.hypot(*np.gradient(values)) / SCALE
+    steep = ndimage.maximum_filter(np.where(rim, slope, 0), 5)[rim]
+    span = float(np.median(values[shape]) - np.percentile(values[around], 20))
+    return span / max(1e-6, float(np.median(steep)))
+
+
+def _judged(
+    values: tuple[float, float, float, float], typical: float, faintest: float, config: FieldConfig
+) -> tuple[str | None, float]:
+    """Why an object is no nucleated cell, or None; and how far it is from the nearest rule."""
+    area, stain, border, _ = values
+    pale = stain / (_PALE * typical) if typical else 2.0
+    margins = {
+        "too faint": stain / faintest,
+        "platelet": max(area / _SMALL, pale),
+        "stain deposit": area / config.smallest_nucleus if config.smallest_nucleus else 2.0,
+        "smudge": max(
+            config.border_width / border if border > 0 else 2.0, stain / (_DULL * typical) if typical else 0.0
+        ),
+    }
+    reason, margin = min(margins.items(), key=lambda item: item[1])
+    if margin >= 1:
+        return None, 1 - 1 / margin
+    return ("platelet" if area < config.smallest_nucleus and pale < 1 else reason), 1 - margin
+
+
+def _with_touching(found: list[FieldObject], cells: list[tuple[tuple[slice, slice], Mask]]) -> list[FieldObject]:
+    """Mark the nucleated cells whose outlines come near each other; sorted from top to bottom."""
+    kept = [number for number, one in enumerate(found) if one.reason is None]
+    steps = max(1, round(_NEAR / SCALE))
+    touching = set()
+    for place, first in enumerate(kept):
+        window, cell = cells[first]
+        wide = ndimage.binary_dilation(np.pad(cell, steps), iterations=steps)
+        top, left = window[0].start - steps, window[1].start - steps
+        for second in kept[place + 1 :]:
+            other, shape = cells[second]
+            rows = slice(max(top, other[0].start), min(top + wide.shape[0], other[0].stop))
+            columns = slice(max(left, other[1].start), min(left + wide.shape[1], other[1].stop))
+            if rows.start >= rows.stop or columns.start >= columns.stop:
+                continue
+            mine = wide[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]
+            its = shape[
+                rows.start - other[0].start : rows.stop - other[0].start,
+                columns.start - other[1].start : columns.stop - other[1].start,
+            ]
+            if (mine & its).any():
+                touching |= {first, second}
+    marked = [replace(one, touching=number in touching) for number, one in enumerate(found)]
+    return sorted(marked, key=lambda one: (one.box[1], one.box[0]))

@@ -1,0 +1,49 @@
+"""Settings of ``cytosae fields``: lengths in micrometres, areas in square micrometres, stain in optical density."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cytosae.settings.declaration import check, setting
+
+
+@dataclass(frozen=True)
+class FieldConfig:
+    """Finding and cutting out nucleated cells"""
+
+    mpp: float = setting(
+        0.0,
+        "Micrometres per pixel of all fields. Left out: column mpp, or else red cells, taken to be 7.2 micrometres wide.",
+        minimum=0.0,
+        maximum=10.0,
+    )
+    window: float = setting(
+        25.0,
+        "Edge of the square that is cut out around a cell, in micrometres, margin included.",
+        minimum=5.0,
+        maximum=200.0,
+    )
+    pixels: int = setting(
+        224, "Edge of the cut-out image, in pixels; the scale is window / pixels.", minimum=32, maximum=2048
+    )
+    faintest: float = setting(
+        0.13,
+        "Least mean stain of chromatin (optical density of green light, less half of that of blue and a quarter of red).",
+        minimum=0.0,
+    )
+    smallest_nucleus: float = setting(
+        10.0, "Smallest nucleus, in square micrometres; below it is a platelet or a deposit of stain.", minimum=0.0
+    )
+    largest_nucleus: float = setting(
+        75.0, "Lobes are joined up to this area of the whole nucleus, in square micrometres.", minimum=1.0
+    )
+    lobe_gap: float = setting(2.5, "Widest gap between lobes of one nucleus, in micrometres.", minimum=0.0)
+    nucleus_reach: float = setting(12.0, "Largest extent of a nucleus made of lobes, in micrometres.", minimum=1.0)
+    border_width: float = setting(
+        0.9,
+        "Widest border of a nucleus, in micrometres (range of the stain over its steepest slope); a smudge's is wider.",
+        minimum=0.0,
+    )
+
+    def __post_init__(self) -> None:
+        check(self)
