@@ -134,12 +134,12 @@ def list_cells(
     rejected = pd.concat([rejected, listed_source.left_out], ignore_index=True)
     remarks = listed_source.remarks
     if listed_source.default_name is not None and previous is not None:
-        name = _former_name(previous, listed)
-        if name not in (None, listed_source.default_name):
+        former = _former_name(previous, listed)
+        if former not in (None, listed_source.default_name):
             for table in (listed, rejected):
-                table["dataset"] = table["dataset"].where(table["dataset"] != listed_source.default_name, name)
+                table["dataset"] = table["dataset"].where(table["dataset"] != listed_source.default_name, former)
             remarks += (
-                f"the data set is still called {name!r}, although its folder is now {listed_source.default_name!r}: a "
+                f"the data set is still called {former!r}, although its folder is now {listed_source.default_name!r}: a "
                 "column dataset gives it another name",
             )
     return Listing(listed, rejected, inspected, remarks)
