@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from cytosae.artefacts import LEDGER, claim, files, remove_left_behind, whole_file
+from cytosae.artefacts import LEDGER, claim, disk_errors, files, remove_left_behind, whole_file
+from cytosae.errors import CytosaeError
 
 KILLED = """
 import os, signal, sys
@@ -51,3 +53,9 @@ def test_a_stage_that_claims_its_files_removes_them(tmp_path: Path) -> None:
     temporary = left_behind(tmp_path / LEDGER)
     claim(tmp_path, "concepts", ["a.h5ad"])
     assert not temporary.exists()
+
+
+def test_a_full_disk_while_a_folder_is_copied(tmp_path: Path) -> None:
+    failed = shutil.Error([("a", "b", "[Errno 28] No space left on device: 'a' -> 'b'")])
+    with pytest.raises(CytosaeError, match="disk is full"), disk_errors(tmp_path):
+        raise failed

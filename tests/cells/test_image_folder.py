@@ -162,3 +162,75 @@ def test_a_folder_without_images_says_what_it_has(tmp_path: Path) -> None:
     message = refusal(tmp_path)
     assert "holds no image" in message
     assert "1 not an image (.svg)" in message
+
+
+@pytest.mark.parametrize(
+    "names", [("train_set", "test_set"), ("TrainingSet", "TestSet"), ("Train", "Test-A"), ("train1", "test 2")]
+)
+def test_names_of_splits_as_people_write_them(tmp_path: Path, names: tuple[str, str]) -> None:
+    found, said = shape(tmp_path, *(f"{name}/blast/{name}.png" for name in names))
+    assert set(found.values()) == {("blast", "train"), ("blast", "test")}
+    assert "SPLIT/CLASS" in said
+
+
+def test_splits_below_several_folders_and_beside_a_stray_image(tmp_path: Path) -> None:
+    found, said = shape(tmp_path / "deep", "x/data/train/blast/0.png", "x/data/test/mono/1.png")
+    assert sorted(found.values()) == [("blast", "train"), ("mono", "test")]
+    assert "deep/x/data/SPLIT/CLASS" in said
+    found, said = shape(tmp_path / "stray", "train/blast/0.png", "test/mono/1.png", "plot.png")
+    assert found["plot.png"] == (None, None)
+    assert found["train/blast/0.png"] == ("blast", "train")
+    assert "1 images lie in no class folder" in said
+
+
+def test_folders_of_systems_and_unfinished_copies_are_no_cells(tmp_path: Path) -> None:
+    kept = shape(
+        tmp_path, "a/1.png", "@eaDir/1.png", "$RECYCLE.BIN/2.png", "lost+found/3.png", "System Volume Information/4.png"
+    )
+    picture(tmp_path / "a" / "5.png", 5)
+    (tmp_path / "a" / "5.png").rename(tmp_path / "a" / "5.png.part")
+    assert set(kept[0]) == {"a/1.png"}
+    rejected = list_cells(tmp_path).rejected.set_index("cell_id")["reason"]
+    assert "unfinished copy" in rejected["a/5.png.part"]
+
+
+def test_a_folder_of_masks_is_said(tmp_path: Path) -> None:
+    assert "'masks' is taken for a class" in shape(tmp_path, "images/1.png", "masks/1.png")[1]
+
+
+def test_a_path_that_is_too_long_is_named(tmp_path: Path) -> None:
+    picture(tmp_path / "a.png", 1)
+    here = Path.cwd()
+    try:
+        os.chdir(tmp_path)
+        for _ in range(45):
+            os.mkdir("d" * 100)  # noqa: PTH102 (relative to the folder below)
+            os.chdir("d" * 100)
+        Path("b.png").write_bytes(b"x")
+    finally:
+        os.chdir(here)
+    listing = list_cells(tmp_path)
+    assert len(listing.cells) == 1
+    assert any("too long" in reason for reason in listing.rejected["reason"])
+
+
+def test_why_a_file_is_missing(tmp_path: Path) -> None:
+    picture(tmp_path / "a.png", 1)
+    (tmp_path / "t.csv").write_text("path\na.png\nA.PNG\nC:\\cells\\a.png\n")
+    reasons = list_cells(tmp_path / "t.csv").rejected.set_index("cell_id")["reason"]
+    assert "there is 'a.png'" in reasons["A.PNG"]
+    assert "a path of Windows" in reasons["C:\\cells\\a.png"]
+
+
+def test_a_data_set_keeps_its_name_where_its_folder_gets_another(tmp_path: Path) -> None:
+    picture(tmp_path / "one" / "a.png", 1)
+    picture(tmp_path / "one" / "b.png", 2)
+    list_to(tmp_path / "one", tmp_path / "cells.parquet")
+    (tmp_path / "one").rename(tmp_path / "two")
+    cells, figures = list_to(tmp_path / "two", tmp_path / "cells.parquet")
+    assert set(cells["dataset"]) == {"one"}
+    assert figures["why"] is None
+    assert any("still called 'one'" in remark for remark in figures["remarks"])
+    for name, shade in (("a.png", 9), ("b.png", 8)):  # other images are another data set
+        picture(tmp_path / "two" / name, shade)
+    assert set(list_to(tmp_path / "two", tmp_path / "cells.parquet")[0]["dataset"]) == {"two"}

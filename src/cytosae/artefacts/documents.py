@@ -65,7 +65,10 @@ def read_json(path: Path) -> Any:
     try:
         return parse_json(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise CytosaeError(f"{path}: not a JSON file ({error}). Move it away and run the stage again.") from error
+        raise CytosaeError(
+            f"{path}: not a JSON file ({error}). If a stage of cytosae wrote it, move it away and run the "
+            "stage again; otherwise get it again from where it was made."
+        ) from error
 
 
 SEAL = "digest"

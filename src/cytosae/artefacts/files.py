@@ -7,6 +7,7 @@ import errno
 import hashlib
 import os
 import re
+import shutil
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,6 +34,7 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _SYSTEM_ERROR = re.compile(r"\(os error (\d+)\)$")
 """Libraries in Rust report a failed write by an error of their own, with the system's number in its text."""
 
+_ERRNO = re.compile(r"\[Errno (\d+)\]")
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
 _NOT_WRITABLE = {errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.ESTALE, errno.EIO}
 
@@ -48,7 +50,8 @@ def disk_errors(path: Path) -> Iterator[None]:
     """Turn a full disk or a missing permission into a message that names `path`."""
     try:
         yield
-    except OSError as error:
+    except OSError as failure:
+        error = _first(failure)
         if error.errno in _FULL:
             raise CytosaeError(
                 f"{path}: the disk is full or a size limit was reached ({error.strerror}). What was finished "
@@ -65,6 +68,13 @@ def disk_errors(path: Path) -> Iterator[None]:
                 f"{path}: cannot be written ({error.strerror}). Choose another name or place."
             ) from error
         raise
+
+
+def _first(error: OSError) -> OSError:
+    """The failure itself; of a copy of a folder the first of them, of which `shutil` keeps the text alone."""
+    if isinstance(error, shutil.Error) and (number := _ERRNO.search(str(error))):
+        return OSError(int(number[1]), os.strerror(int(number[1])))
+    return error
 
 
 def make_folder(path: Path) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Collection, Sequence
 from contextlib import suppress
@@ -22,6 +23,26 @@ SPLITS = {
     **dict.fromkeys(("test", "testing", "holdout", "hold-out", "hold_out"), "test"),
 }
 """Names of splits, in lower case, and the split that each means."""
+
+_SPLIT = re.compile(r"(.+?)[ _-]?(set|data|split|images)?([ _-]?[0-9]+|[ _-][a-z])?")
+_UNFINISHED = (".part", ".partial", ".crdownload", ".download", ".tmp", ".bak", ".orig")
+_NO_CELLS = frozenset({"mask", "masks", "segmentation", "segmentations", "annotations", "ground_truth"})
+
+
+def split_named(name: str) -> str | None:
+    """The split that a name means, such as ``Train``, ``test_set`` or ``Test-A``; None for other names.
+
+    Examples
+    --------
+    >>> split_named("TestSet"), split_named("Test-A"), split_named("basophil")
+    ('test', 'test', None)
+    """
+    plain = name.strip().lower()
+    if plain in SPLITS:
+        return SPLITS[plain]
+    parts = _SPLIT.fullmatch(plain)
+    return SPLITS.get(parts[1]) if parts else None
+
 
 _TIFF_HEADS = (b"II*\x00", b"MM\x00*")  # raw files of cameras and slide scanners begin so too
 _STUDY_FILES = {"cells.parquet", "backbone.json"}
@@ -96,6 +117,8 @@ def _sort(folder: Path) -> _Sorted:
 def _no_image(path: Path) -> str | None:
     """Why a regular file is no image; None if it is one, by ending or by content."""
     ending = path.suffix.lower()
+    if path.name.lower().endswith(_UNFINISHED) or path.name.startswith("~$"):
+        return "a backup or an unfinished copy by its name"
     if ending in SUFFIXES:
         return None
     if not isinstance(path, StoredPath):
@@ -124,20 +147,20 @@ def _own_output(folder: Path, names: Collection[str]) -> str | None:
 def _understood(paths: Sequence[tuple[str, ...]], source: str) -> tuple[list[str | None], list[str | None], list[str]]:
     """Label and split of each image by the folders it lies in, and in words how these were understood."""
     folders = [path[:-1] for path in paths]
+    around = _around_splits(folders)
+    source = "/".join((source, *around))
+    folders = [path[len(around) :] for path in folders]
     first, second = _level(folders, 0), _level(folders, 1)
     deep = all(len(path) > 1 for path in folders)
     splits: list[str | None] = [None] * len(folders)
     at = 0
     remarks = []
-    if first and all(folders) and all(map(_is_split, first)):
-        splits, at = [SPLITS[path[0].lower()] for path in folders], 1
+    if first and all(map(_is_split, first)):
+        splits, at = [split_named(path[0]) if path else None for path in folders], 1
         remarks.append(f"folders are read as {source}/SPLIT/CLASS" if second else f"folders are read as {source}/SPLIT")
     elif deep and all(map(_is_split, second)):
-        splits = [SPLITS[path[1].lower()] for path in folders]
-        wrapped = len(first) == 1 and all(len(path) > 2 for path in folders)
-        at = 2 if wrapped else 0
-        shape = f"{next(iter(first))}/SPLIT/CLASS" if wrapped else "CLASS/SPLIT"
-        remarks.append(f"folders are read as {source}/{shape}")
+        splits = [split_named(path[1]) for path in folders]
+        remarks.append(f"folders are read as {source}/CLASS/SPLIT")
     elif some := sorted(filter(_is_split, {*first, *second})):
         remarks.append(
             f"folders such as {some[0]!r} are taken for classes and not for splits, since others beside them are none: "
@@ -154,6 +177,11 @@ def _understood(paths: Sequence[tuple[str, ...]], source: str) -> tuple[list[str
             f"{deeper:,} images lie in folders below the {'class' if at == 0 else 'split and class'} folder, which are not "
             f"looked at: the labels are {_first_few(sorted(classes))}"
         )
+    if masks := sorted(label for label in classes if label.lower() in _NO_CELLS):
+        remarks.append(
+            f"the folder {masks[0]!r} is taken for a class of cells. If it holds masks, give a table with the columns path "
+            "and mask"
+        )
     bare = sum(label is None for label in labels)
     if classes and bare:
         remarks.append(f"{bare:,} images lie in no class folder and have no label")
@@ -161,7 +189,19 @@ def _understood(paths: Sequence[tuple[str, ...]], source: str) -> tuple[list[str
 
 
 def _is_split(name: str) -> bool:
-    return name.lower() in SPLITS
+    return split_named(name) is not None
+
+
+def _around_splits(folders: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
+    """The folders, each the only one, that lie around folders of splits and are neither splits nor classes themselves."""
+    shallowest = min(map(len, folders))
+    for depth in range(1, shallowest):
+        names = {path[:depth] for path in folders}
+        if len(names) > 1 or _is_split(folders[0][depth - 1]):
+            break
+        if shallowest > depth + 1 and all(map(_is_split, _level(folders, depth))):
+            return folders[0][:depth]
+    return ()
 
 
 def _level(folders: Sequence[tuple[str, ...]], depth: int) -> set[str]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,8 +22,9 @@ from cytosae.cells.images import MOST_BYTES, UnreadableImage, inspect
 from cytosae.cells.sources import survey
 from cytosae.cells.table import provenance, write_cells
 from cytosae.errors import CytosaeError
-from cytosae.storage import resolve_path, state
+from cytosae.storage import StoredPath, resolve_path, state
 
+_WINDOWS = re.compile(r"(^|/)([A-Za-z]:[\\/]|\\\\)")
 _WAITING = 32  # threads that look at images at URLs: most of their time they wait for the network
 
 
@@ -96,6 +99,7 @@ def list_cells(
     listed_source = survey(source, columns)
     cells = listed_source.cells
     known = _known(previous, intensity)
+    _names_in.cache_clear()
     names = cells["path"].tolist()
     records: list[_Looked | str] = []
     inspected = 0
@@ -128,7 +132,25 @@ def list_cells(
     for name, values in zip((*FILE_COLUMNS, *READING_COLUMNS), in_files, strict=True):
         listed[name] = pd.array(values, dtype="string") if name in READING_COLUMNS else list(values)
     rejected = pd.concat([rejected, listed_source.left_out], ignore_index=True)
-    return Listing(listed, rejected, inspected, listed_source.remarks)
+    remarks = listed_source.remarks
+    if listed_source.default_name is not None and previous is not None:
+        name = _former_name(previous, listed)
+        if name not in (None, listed_source.default_name):
+            for table in (listed, rejected):
+                table["dataset"] = table["dataset"].where(table["dataset"] != listed_source.default_name, name)
+            remarks += (
+                f"the data set is still called {name!r}, although its folder is now {listed_source.default_name!r}: a "
+                "column dataset gives it another name",
+            )
+    return Listing(listed, rejected, inspected, remarks)
+
+
+def _former_name(previous: pd.DataFrame, listed: pd.DataFrame) -> str | None:
+    """The data set's name in an earlier listing, where most of it are the same images; None if it had several."""
+    names = previous["dataset"].unique()
+    images = dict(zip(previous["cell_id"], previous["file_sha256"], strict=True))
+    same = sum(images.get(cell) == sha for cell, sha in zip(listed["cell_id"], listed["file_sha256"], strict=True))
+    return str(names[0]) if len(names) == 1 and 2 * same > len(previous) else None
 
 
 class _Looked(NamedTuple):
@@ -175,10 +197,29 @@ def _look(name: str, known: Mapping[str, _Looked], intensity: str | None) -> tup
     except UnreadableImage as reason:
         return str(reason), True
     except OSError as error:
-        return f"file is missing ({error.strerror})", True
+        return f"file is missing ({_like(path) or error.strerror})", True
     except ValueError as error:  # a null byte, or letters that no file name can have
         return f"no file can have this name ({error})", True
     return _Looked(*looked.image.size, size, changed, sha, looked.intensity, looked.note), True
+
+
+def _like(path: Path) -> str | None:
+    """Why a file may be missing that somebody sees: its name is one of Windows, or has other capitals here."""
+    if _WINDOWS.search(str(path)):
+        return "a path of Windows, which leads nowhere here: write it relative to the table"
+    if isinstance(path, StoredPath):
+        return None
+    found = _names_in(path.parent).get(path.name.casefold())
+    return f"there is {found!r}: write it so" if found else None
+
+
+@lru_cache(maxsize=16)
+def _names_in(folder: Path) -> dict[str, str]:
+    """The names in a folder, by themselves without capitals."""
+    try:
+        return {path.name.casefold(): path.name for path in folder.iterdir()}
+    except OSError:
+        return {}
 
 
 def write_listing(listing: Listing, path: Path, parameters: Mapping[str, Any], *, renew: bool) -> None:

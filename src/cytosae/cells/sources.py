@@ -9,17 +9,15 @@ from pathlib import Path
 import pandas as pd
 
 from cytosae.cells.columns import COLUMNS, FILE_COLUMNS, folded, near, storable
-from cytosae.cells.image_folder import SPLITS, cells_below
+from cytosae.cells.image_folder import cells_below, split_named
+from cytosae.cells.numbers import is_absent
 from cytosae.cells.user_tables import RawTable, read_raw, spellings
+from cytosae.cells.values import READ_AS_TEXT, as_read, refuse_spoilt
 from cytosae.cells.walk import printable
 from cytosae.errors import CytosaeError
 from cytosae.storage import below, resolve_path
 
-MISSING = ("NA", "N/A", "n/a", "#N/A", "NaN", "nan", "<NA>", "NULL", "null", "None", "-")
-"""What people write into a known column, other than path and cell_id, where a value is missing."""
-
 _LEFT_OUT = ["cell_id", "path", "dataset", "reason"]
-_NAMES_FILES = ("path", "cell_id")
 
 
 @dataclass(frozen=True)
@@ -32,6 +30,8 @@ class Source:
     """Files of a folder that are no images: ``cell_id, path, dataset, reason``."""
     remarks: tuple[str, ...]
     """How the source was understood, where that is not plain."""
+    default_name: str | None = None
+    """The data set's name, where the folder alone gives it."""
 
 
 def read_source(source: Path, columns: Mapping[str, str] | None = None) -> pd.DataFrame:
@@ -40,8 +40,8 @@ def read_source(source: Path, columns: Mapping[str, str] | None = None) -> pd.Da
     Parameters
     ----------
     source
-        A CSV or Parquet table with a column ``path`` (relative paths count from the table's folder, URLs are taken as
-        they are), a folder of class folders, or a folder of images; all of these at a URL too.
+        A table of CSV, Excel or Parquet with a column ``path`` (relative paths count from the table's folder, URLs are taken
+        as they are), a folder of class folders, or a folder of images; all of these at a URL too.
     columns
         Name in the table of a known column, by known column; empty where the table has none.
 
@@ -69,7 +69,9 @@ def check_source(source: Path) -> None:
     if printable(str(source)) != str(source):
         raise CytosaeError(f"{printable(str(source))}: this name is not UTF-8. Rename the file or folder.")
     if not source.is_dir() and not source.is_file():
-        raise CytosaeError(f"{source}: no such file or folder. Give a CSV or Parquet table or a folder of images.")
+        raise CytosaeError(
+            f"{source}: no such file or folder. Give a table of CSV, Excel or Parquet, or a folder of images."
+        )
 
 
 def survey(source: Path, columns: Mapping[str, str] | None = None) -> Source:
@@ -82,8 +84,10 @@ def survey(source: Path, columns: Mapping[str, str] | None = None) -> Source:
     else:
         cells, remarks = _from_table(source, dict(columns or {}))
         left_out = pd.DataFrame(columns=_LEFT_OUT)
+    named = "dataset" in cells and bool(cells["dataset"].notna().any())
     cells, name = _complete(cells, source, remarks)
-    return Source(cells, left_out.assign(dataset=name)[_LEFT_OUT].astype("string"), tuple(remarks))
+    left_out = left_out.assign(dataset=name)[_LEFT_OUT].astype("string")
+    return Source(cells, left_out, tuple(remarks), None if named else name)
 
 
 def chosen_columns(words: Sequence[str]) -> dict[str, str]:
@@ -107,9 +111,14 @@ def _from_table(path: Path, columns: Mapping[str, str]) -> tuple[pd.DataFrame, l
     if cells.empty:
         raise CytosaeError(f"{path}: the table is empty. It needs at least one row.")
     for column in COLUMNS:
-        if column in cells and column not in _NAMES_FILES:
-            _blank_missing(table, cells, column)
-    if "split" in cells and (odd := sorted({word for word in cells["split"].dropna() if word.lower() not in SPLITS})):
+        if column in cells:
+            refuse_spoilt(path, column, cells[column], (table.row(row) for row in range(len(cells))))
+        if column in cells and column in READ_AS_TEXT:
+            cells[column], remarks = as_read(column, cells[column])
+            table.remarks += remarks
+        elif column == "mask" and column in cells:
+            cells[column] = cells[column].where(~is_absent(cells[column]), None)
+    if "split" in cells and (odd := sorted({word for word in cells["split"].dropna() if split_named(word) is None})):
         table.remarks.append(
             f"split: {', '.join(odd[:3])} is no known split such as train, val or test: its cells are trained on"
         )
@@ -153,9 +162,11 @@ def _name_known(table: RawTable, columns: Mapping[str, str]) -> None:
         if given:
             _take(table, known, given)
     for known in COLUMNS:
+        alike = [name for name in names if folded(name) == known and name != known]
         if known in names:
+            if alike:
+                table.remarks.append(f"column {known!r} is read, and {alike[0]!r} is kept beside it under its own name")
             continue
-        alike = [name for name in names if folded(name) == known]
         if len(alike) > 1:
             raise CytosaeError(
                 f"{path}: columns {', '.join(map(repr, alike))} differ in capitals only. Remove all but one."
@@ -205,17 +216,9 @@ def _take(table: RawTable, known: str, given: str) -> None:
         names[names.index(matching[0])] = known
 
 
-def _blank_missing(table: RawTable, cells: pd.DataFrame, column: str) -> None:
-    words = cells[column].isin(MISSING)
-    if words.any():
-        written = ", ".join(sorted(cells.loc[words, column].unique()))
-        table.remarks.append(f"{column}: {int(words.sum()):,} values count as missing ({written})")
-        cells[column] = cells[column].where(~words, None)
-
-
 def _spelt(name: str, folder: Path) -> str:
-    """A file's name as it is spelt on this machine, where only backslashes or composed letters differ."""
-    if name.isascii() and "\\" not in name:
+    """A file's name as it is spelt on this machine, where only backslashes, composed letters, %20 or ~ differ."""
+    if name.isascii() and not {*"\\%~"} & {*name}:
         return name
     if _exists(name, folder):
         return name

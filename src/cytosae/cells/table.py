@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from cytosae import __version__
 from cytosae.artefacts import digest, parse_json, whole_file
 from cytosae.cells.columns import COLUMNS, FILE_COLUMNS, READING_COLUMNS
-from cytosae.cells.image_folder import SPLITS
+from cytosae.cells.image_folder import split_named
 from cytosae.cells.user_tables import read_table
 from cytosae.errors import CytosaeError
 from cytosae.storage import StoredPath, below, resolve_path
@@ -138,18 +138,21 @@ def difference(before: pd.DataFrame, after: pd.DataFrame) -> str | None:
         "changed": changed,
     }
     phrases = [f"{len(ids)} {change} (first: {ids[0]})" for change, ids in counts.items() if ids]
+    if not phrases and before["cell_id"].tolist() != after["cell_id"].tolist():
+        return "the order of the cells changed"
     return "cells " + ", ".join(phrases) if phrases else "labels or other columns of the cells changed"
 
 
 def held_out(cells: pd.DataFrame, fraction: float, seed: int) -> NDArray[np.bool_]:
     """Which cells are kept out of training, for its figures.
 
-    Where the table has a ``split``, those whose split is, by one of the names of `SPLITS`, not for training; otherwise
+    Where the table has a ``split``, those whose split is, as `split_named` reads it, not for training; otherwise
     a seeded random `fraction` of all cells, at least one where there are two or more.
     """
-    split = cells["split"].str.strip().str.lower()
+    split = cells["split"]
     if split.notna().any():
-        return split.map(SPLITS).isin(["val", "test"]).to_numpy(dtype=bool)
+        named = split.map(lambda name: None if pd.isna(name) else split_named(name))
+        return named.isin(["val", "test"]).to_numpy(dtype=bool)
     count = min(len(cells) - 1, max(1, round(fraction * len(cells)))) if fraction > 0 else 0
     chosen = np.random.default_rng([seed, 1]).permutation(len(cells))[:count]
     mask = np.zeros(len(cells), dtype=bool)

@@ -7,11 +7,21 @@ from pathlib import Path
 from cytosae.errors import CytosaeError
 
 _FOREIGN = {
-    b"PK\x03\x04": "an Excel workbook or a zip archive",
-    b"\xd0\xcf\x11\xe0": "an old Excel workbook",
+    b"PK\x03\x04": "a zip archive, or a workbook of another program than Excel",
+    b"\xd0\xcf\x11\xe0": "an old Excel workbook, or one with a password",
     b"%PDF": "a PDF",
     b"\x89HDF": "an HDF5 file",
     b"{\\rtf": "an RTF document",
+    b"ARROW1": "a Feather file",
+    b"FEA1": "a Feather file",
+    b"SQLite format 3": "a database",
+    b"\x93NUMPY": "an array of numpy",
+    b"\x80\x04\x95": "a pickle",
+    b"\x80\x05\x95": "a pickle",
+    b"\x89PNG": "an image",
+    b"\xff\xd8\xff": "an image",
+    b"II*\x00": "an image",
+    b"MM\x00*": "an image",
 }
 _MARKED = {
     b"\xef\xbb\xbf": "utf-8-sig",
@@ -34,6 +44,8 @@ def decoded(path: Path, data: bytes) -> tuple[str, str]:
         if data.startswith(mark):
             raise CytosaeError(f"{path}: is {format}, not a table of text. Save it as 'CSV UTF-8' and give that file.")
     start = data[:512].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if start.startswith((b'{"', b"[{", b"[[", b"{\n", b"[\n")):
+        raise CytosaeError(f"{path}: is JSON, not a table. Save it as 'CSV UTF-8' and give that file.")
     if start.startswith((b"<!doctype", b"<html", b"<table", b"<?xml")):
         raise CytosaeError(
             f"{path}: is a web page or XML, not a table of text. Save it as 'CSV UTF-8' and give that file."

@@ -174,7 +174,7 @@ def _read_page(page: TiffPage, size: int, most_pixels: int) -> Samples:
     if extra == (_PREMULTIPLIED,):
         colours = _divided(colours, others)
     alpha = others[..., 0] if others.shape[-1] else None
-    turned = _number(page, 274, 1)
+    turned = _number(page, 274, 1) if 1 <= _number(page, 274, 1) <= 8 else 1
     return Samples(colours, bits, alpha, kind == PHOTOMETRIC.MINISWHITE, turned, page.iccprofile)
 
 

@@ -1,4 +1,4 @@
-"""Tables as people have them, CSV of any origin or Parquet, read without losing a zero, a row or a column."""
+"""Tables as people have them, CSV of any origin, Excel or Parquet, read without losing a zero, a row or a column."""
 
 from __future__ import annotations
 
@@ -7,19 +7,23 @@ import csv
 import gzip
 import io
 import lzma
+import os
 import re
 import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import unquote
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cytosae.cells.columns import COLUMNS, folded, is_identifier, known_names
-from cytosae.cells.numbers import NO_NUMBER, as_numbers, typed, whole_with_gaps
+from cytosae.cells.numbers import as_numbers, exact, is_no_number, typed, whole_with_gaps
 from cytosae.cells.text_encoding import decoded
+from cytosae.cells.values import visible
+from cytosae.cells.workbooks import is_workbook, read_workbook
 from cytosae.errors import CytosaeError
 
 _SEPARATORS = ",;\t|"
@@ -30,6 +34,7 @@ _PACKED: dict[bytes, Callable[[bytes], bytes]] = {
     b"\xfd7zXZ\x00": lzma.decompress,
 }
 _PARQUET = b"PAR1"
+_AS_TEXT = re.compile(r'="((?:[^"]|"")*)"')
 _EUROPEAN = re.compile(r"[+-]?([1-9][0-9]{0,2}(\.[0-9]{3})+|0|[1-9][0-9]*)(,[0-9]+)?")  # points between thousands
 _NUMBERLIKE = re.compile(r"[+-]?[0-9][0-9.,]*")  # of some form, also one that can be read in two ways
 _PREAMBLE = 10  # lines among which a header is looked for below a title
@@ -45,7 +50,7 @@ class RawTable:
     names: list[str]
     columns: list[pd.Series]
     lines: list[int] | None = None
-    """Line of the file in which each row begins; None for Parquet."""
+    """Line of the file in which each row begins, or row of the sheet; None for Parquet."""
     remarks: list[str] = field(default_factory=list)
     """What a reader of the table has to know, a sentence each."""
 
@@ -66,7 +71,7 @@ class RawTable:
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """Read a CSV or Parquet table; known columns and identifiers are text, see `RawTable.frame`."""
+    """Read a table of CSV, Excel or Parquet; known columns and identifiers are text, see `RawTable.frame`."""
     return read_raw(path).frame()
 
 
@@ -74,7 +79,7 @@ def read_raw(path: Path) -> RawTable:
     """Read a table as it stands in its file.
 
     Text may be UTF-8, UTF-16 or Windows-1252, its separator a comma, semicolon, tab or bar, and it may be packed by
-    gzip, bzip2 or xz.
+    gzip, bzip2 or xz. Of an Excel workbook (.xlsx) the sheet is read that names a known column.
 
     Raises
     ------
@@ -92,7 +97,10 @@ def read_raw(path: Path) -> RawTable:
                 data = unpack(data)
     except (pa.ArrowException, OSError, EOFError, ValueError, lzma.LZMAError) as error:
         first = (str(error).splitlines() or [type(error).__name__])[0]
-        raise CytosaeError(f"{path}: not a readable CSV or Parquet table ({first}).") from error
+        raise CytosaeError(f"{path}: not a readable CSV, Excel or Parquet table ({first}).") from error
+    if is_workbook(path, data):
+        sheet = read_workbook(path, data, lambda names: any(folded(name) in known_names() for name in names))
+        return _from_rows(path, sheet.rows, sheet.lines, sheet.remarks)
     text, encoding = decoded(path, data)
     table = _from_text(path, text)
     if encoding == "cp1252":
@@ -115,24 +123,36 @@ def _from_text(path: Path, text: str) -> RawTable:
         if (bare := _without_spaces_after_quotes(text, separator)) == text:
             raise
         rows, lines, blank = _records(path, bare, separator)
+    if rows:
+        _check_first(path, text, rows[0], lines[0])
+    remarks = [f"{path.name}: {blank:,} rows without any value are skipped"] if blank else []
+    return _from_rows(path, rows, lines, remarks, separator)
+
+
+def _from_rows(
+    path: Path, rows: list[list[str]], lines: list[int], remarks: list[str], separator: str | None = None
+) -> RawTable:
+    """The table of rows of text, the first of which names the columns; `separator` is None for those of a workbook."""
     if not rows:
         raise CytosaeError(
             f"{path}: the table is empty. It needs a first line that names the columns, and a row for each entry."
         )
-    names = [" ".join(name.split()) for name in rows.pop(0)]
-    first = lines.pop(0)
-    _check_first(path, text, names, first)
-    _check_widths(path, rows, lines, names, first, _SPOKEN.get(separator, repr(separator)))
-    values = [
-        [value.strip() or None for value in column] for column in zip(*(row[: len(names)] for row in rows), strict=True)
-    ]
+    names = [" ".join(visible(name).split()) for name in rows.pop(0)]
+    _check_widths(path, rows, lines[1:], names, lines[0], separator)
+    values = [[_shown(value) for value in column] for column in zip(*(row[: len(names)] for row in rows), strict=True)]
     columns = [pd.Series(column, dtype=object) for column in values or [[] for _ in names]]
-    table = RawTable(path, names, columns, lines)
-    _with_points(table, separator in ";\t")
-    if blank:
-        table.remarks.append(f"{path.name}: {blank:,} rows without any value are skipped")
+    table = RawTable(path, names, columns, lines[1:], remarks)
+    _with_points(table, separator in (";", "\t"))
     _name_columns(table)
     return table
+
+
+def _shown(value: str) -> str | None:
+    """A field as a spreadsheet shows it, by which ``="007"`` is the text 007."""
+    text = value.strip()
+    if quoted := _AS_TEXT.fullmatch(text):
+        text = quoted[1].replace('""', '"').strip()
+    return text or None
 
 
 def _records(path: Path, text: str, separator: str) -> tuple[list[list[str]], list[int], int]:
@@ -183,8 +203,9 @@ def _separator(text: str) -> str:
     return max(_SEPARATORS, key=names)
 
 
-def _check_first(path: Path, text: str, names: list[str], first: int) -> None:
+def _check_first(path: Path, text: str, header: list[str], first: int) -> None:
     """Refuse a title or a comment where the first line should name the columns, if a line below it does so."""
+    names = [visible(name) for name in header]
     if any(folded(name) in known_names() for name in names):
         return
     needed = 1 if len(names) == 1 or names[0].startswith("#") else 2  # a value can have the name of a column
@@ -200,7 +221,7 @@ def _check_first(path: Path, text: str, names: list[str], first: int) -> None:
 
 
 def _check_widths(
-    path: Path, rows: list[list[str]], lines: list[int], names: list[str], first: int, separator: str
+    path: Path, rows: list[list[str]], lines: list[int], names: list[str], first: int, separator: str | None
 ) -> None:
     """Refuse rows with more or fewer fields than there are columns; empty fields at the end of a row do no harm."""
     width = len(names)
@@ -217,9 +238,11 @@ def _check_widths(
                 "the columns."
             )
         named = ", ".join(f"line {line} has {fields}" for line, fields in wrong[:_NAMED])
+        if separator is not None:
+            spoken = _SPOKEN.get(separator, repr(separator))
+            hint = f" Fields are separated by {spoken}; a value that holds one is put in double quotes.{hint}"
         raise CytosaeError(
-            f"{path}: {len(wrong):,} of {len(rows):,} rows do not have {width} fields, as the header does: {named}. Fields "
-            f"are separated by {separator}; a value that holds one is put in double quotes.{hint}"
+            f"{path}: {len(wrong):,} of {len(rows):,} rows do not have {width} fields, as the header does: {named}.{hint}"
         )
 
 
@@ -233,7 +256,7 @@ def _with_points(table: RawTable, decimal: bool) -> None:
     """
     for index, name in enumerate(table.names):
         values = table.columns[index]
-        stated = values.dropna().loc[lambda text: ~text.isin(NO_NUMBER)]
+        stated = values.dropna().loc[lambda text: ~text.map(is_no_number).astype(bool)]
         commas = stated[stated.str.contains(",", regex=False)]
         if folded(name) in COLUMNS or is_identifier(name) or commas.empty:
             continue
@@ -275,7 +298,7 @@ def _from_parquet(path: Path, stored: pa.Table) -> RawTable:
     for name, column in zip(stored.column_names, stored.columns, strict=True):
         if re.fullmatch(r"__index_level_\d+__", name) and pa.types.is_integer(column.type):
             continue  # the numbers of rows, which pandas stores where some were removed
-        table.names.append(" ".join(name.split()))
+        table.names.append(" ".join(visible(name).split()))
         table.columns.append(_from_arrow(path, name, column))
     _name_columns(table)
     return table
@@ -289,7 +312,9 @@ def _from_arrow(path: Path, name: str, column: pa.ChunkedArray) -> pd.Series:
         if not column.null_count:
             return column.to_pandas()
         return pd.Series(column.to_pylist(), dtype="UInt64" if pa.types.is_unsigned_integer(kind) else "Int64")
-    if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
+    if pa.types.is_decimal(kind):
+        return exact(name, column.to_pylist())
+    if pa.types.is_floating(kind):
         return whole_with_gaps(column.cast(pa.float64()).to_pandas())
     if pa.types.is_temporal(kind):
         values = column.to_pandas()
@@ -311,6 +336,7 @@ def _is_text(kind: pa.DataType) -> bool:
 
 
 def spellings(name: str) -> list[str]:
-    """Other ways to write a path that lead to the same file on another system: slashes, composed letters."""
+    """Other ways to write a path that lead to the same file on another system: slashes, composed letters, %20, ~."""
     slashed = name.replace("\\", "/")
-    return [slashed, *(unicodedata.normalize(form, slashed) for form in ("NFC", "NFD"))]
+    meant = [slashed, unquote(slashed), *([os.path.expanduser(slashed)] if slashed.startswith("~/") else [])]  # noqa: PTH111
+    return [*meant, *(unicodedata.normalize(form, one) for one in meant for form in ("NFC", "NFD"))]

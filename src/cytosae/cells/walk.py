@@ -18,7 +18,12 @@ BROKEN = "a link to a file that is missing"
 TWICE = "leads to a folder that is listed already"
 ABOVE = "a link to a folder above"
 
-_SYSTEM = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
+_SYSTEM = frozenset(
+    {
+        *("thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "lost+found", "@eadir", "#recycle", "$recycle.bin"),
+        *("system volume information", "recycler"),
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -129,7 +134,11 @@ def _refusal(path: Path, name: str) -> str | None:
     try:
         return None if stat.S_ISREG(path.stat().st_mode) else NO_FILE
     except OSError as error:
-        return BROKEN if path.is_symlink() and not path.exists() else f"cannot be read ({error.strerror})"
+        try:
+            broken = path.is_symlink() and not path.exists()
+        except OSError:  # too long a path
+            broken = False
+        return BROKEN if broken else f"cannot be read ({error.strerror})"
 
 
 def _identity(folder: Path) -> tuple[int, int]:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from cytosae.cli.answers import Json, answer, with_interval
-from cytosae.cli.options import Commands, Device, with_settings
+from cytosae.cli.options import Commands, Device, figure_name, with_ending, with_settings
 from cytosae.settings import SHORT_SEED, BackboneConfig, EvaluateConfig
 
 concepts_app = Commands()
@@ -59,7 +59,7 @@ def statistics(
     from cytosae.artefacts import refuse_foreign, whole_file, write_csv
     from cytosae.concepts import is_joined_statistics, joined_statistics
 
-    refuse_foreign(output, "statistics", is_joined_statistics)
+    refuse_foreign(with_ending(output, ".csv", ".parquet"), "statistics", is_joined_statistics)
     table = joined_statistics(*concepts)
     flat = table.set_axis(["/".join(column) for column in table.columns], axis=1)
     if output.suffix == ".parquet":
@@ -87,8 +87,9 @@ def counts(
     from cytosae.analysis import compare_counts
     from cytosae.report import refuse_foreign_figure
 
-    refuse_foreign_figure(output, "counts")
-    answer(compare_counts(concepts, output, dataset), as_json)
+    figure = figure_name(output)
+    refuse_foreign_figure(figure, "counts")
+    answer(compare_counts(concepts, figure, dataset), as_json)
 
 
 @concepts_app.command()
@@ -108,7 +109,7 @@ def panel(
     from cytosae.artefacts import refuse_foreign
     from cytosae.concepts import draw_panel, is_worklist
 
-    refuse_foreign(output, "panel", is_worklist)
+    refuse_foreign(with_ending(output, ".json"), "panel", is_worklist)
     answer(
         draw_panel(concepts, output, clusters=clusters, per_cluster=per_cluster, datasets=dataset, seed=seed), as_json
     )
@@ -131,7 +132,7 @@ def concept(
     from cytosae.analysis import show_concept
     from cytosae.report import refuse_foreign_figure
 
-    figure = output or Path(f"latent-{latent}")
+    figure = figure_name(output or Path(f"latent-{latent}"))
     refuse_foreign_figure(figure, "concept")
     answer(show_concept(study, latent, figure, kind=kind, device=device), as_json)
 
@@ -160,7 +161,10 @@ def attribute(
         if len(numbers) != 2 or not all(number.strip().isdigit() for number in numbers):
             raise CytosaeError(f"--patch {patch}: give row and column, such as 7,9.")
         where = int(numbers[0]), int(numbers[1])
+    if not 0 <= share <= 1:
+        raise CytosaeError(f"--share {share}: expected a share of the cells, from 0 to 1.")
     if output is not None:
+        output = figure_name(output)
         refuse_foreign_figure(output, "attribute")
     result = attribute_cell(study, cell, output, patch=where, common_above=share, top=top, device=device)
     if as_json:

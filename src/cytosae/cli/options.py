@@ -21,7 +21,8 @@ from cytosae.storage import StoredPath, resolve_path
 Source = Annotated[
     Path,
     typer.Argument(
-        help="CSV or Parquet table with a column 'path', a folder of images, or synthetic:patients=60,cells=40,seed=0."
+        help="CSV, Excel or Parquet table with a column 'path', a folder of images, or "
+        "synthetic:patients=60,cells=40,seed=0."
     ),
 ]
 Column = Annotated[
@@ -208,6 +209,26 @@ def _is_default(context: Any, key: str) -> bool:
     return source is not None and source.name == "DEFAULT"
 
 
+def with_ending(path: Path, *endings: str) -> Path:
+    """A file to write, unless its name says that it is to be of another kind.
+
+    Raises
+    ------
+    CytosaeError
+        It ends otherwise.
+    """
+    if path.suffix.lower() not in endings:
+        raise CytosaeError(
+            f"--output {path}: this command writes {' or '.join(endings)}. Give the file such an ending."
+        )
+    return path
+
+
+def figure_name(path: Path) -> Path:
+    """The name of a figure without the ending, which is given to each of its formats."""
+    return path.with_suffix("") if path.suffix.lower() in {".png", ".svg"} else path
+
+
 class Commands(typer.Typer):
     """Commands whose files and folders may be URLs; with ``urls=False`` a URL is refused."""
 
@@ -249,6 +270,10 @@ def _with_paths(command: Callable[..., Any], read: Callable[[str], Path]) -> Cal
     def wrapped(**given: Any) -> Any:
         for name in paths:
             value = given[name]
+            if value in ("", [""]):
+                raise CytosaeError(
+                    f"{_flag(name)}: the name is empty, as that of a variable that is not set. Give a path."
+                )
             if value is not None:
                 given[name] = [read(one) for one in value] if isinstance(value, list | tuple) else read(value)
         return command(**given)

@@ -9,7 +9,17 @@ from typing import Annotated, Any
 import typer
 
 from cytosae.cli.answers import Json, answer, with_interval
-from cytosae.cli.options import Column, Commands, Device, Source, Strict, Weights, study_settings, with_settings
+from cytosae.cli.options import (
+    Column,
+    Commands,
+    Device,
+    Source,
+    Strict,
+    Weights,
+    study_settings,
+    with_ending,
+    with_settings,
+)
 from cytosae.settings import BarcodeConfig, ClassifyConfig, CompareConfig, ImageConfig, PatientConfig, PredictConfig
 
 patients_app = Commands()
@@ -40,7 +50,7 @@ def barcodes(
     from cytosae.cohort import is_barcodes, make_barcodes, read_barcodes
     from cytosae.report import BARCODE_FIGURES, barcode_figures, refuse_foreign_figure
 
-    refuse_foreign(output, "barcodes", is_barcodes)
+    refuse_foreign(with_ending(output, ".h5ad"), "barcodes", is_barcodes)
     if figures is not None:
         for name in BARCODE_FIGURES:
             refuse_foreign_figure(figures / name, "barcodes --figures")
@@ -293,7 +303,7 @@ def patient(
     from cytosae.concepts import file_name
     from cytosae.report import is_patient_page
 
-    page = output or Path(f"patient-{file_name(name)}.html")
+    page = with_ending(output or Path(f"patient-{file_name(name)}.html"), ".html", ".htm")
     refuse_foreign(page, f"patient {study} {name}", partial(is_patient_page, title=f"Patient {name}"))
     result = show_patient(study, name, page, settings, concepts=concept, barcodes=barcodes, device=device)
     if as_json:

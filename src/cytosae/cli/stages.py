@@ -20,6 +20,7 @@ from cytosae.cli.options import (
     Strict,
     Track,
     Workers,
+    with_ending,
     with_settings,
 )
 from cytosae.settings import (
@@ -68,6 +69,11 @@ def cells(
     from cytosae.cells import chosen_columns, is_listing
     from cytosae.study import list_to, rendered
 
+    if (
+        output.suffix.lower() in {".csv", ".tsv", ".txt", ".xlsx", ".xls", ".json", ".pq", ".h5ad"}
+        and not output.is_dir()
+    ):
+        with_ending(output, ".parquet")
     if output.suffix != ".parquet":
         output = output / "cells.parquet"
     refuse_foreign(output, "cells", is_listing)  # before a cohort is drawn

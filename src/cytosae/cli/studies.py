@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -116,9 +117,12 @@ def report(
     as_json: Json = False,
 ) -> None:
     """Write the figures and the page of a study: overview, training curves, concepts with their reference images."""
+    from cytosae.locks import locked
     from cytosae.report import write_report
 
-    answer(write_report(study), as_json)
+    with locked(study) if study.is_dir() else nullcontext():
+        figures = write_report(study)
+    answer(figures, as_json)
 
 
 @studies_app.command()

@@ -10,7 +10,7 @@ import pandas as pd
 
 from cytosae.artefacts import parse_json
 from cytosae.cells import read_table
-from cytosae.cells.columns import PATIENT_COLUMNS
+from cytosae.cells.columns import PATIENT_COLUMNS, folded
 from cytosae.cohort.task import patient_column
 from cytosae.errors import CytosaeError, in_short
 
@@ -69,7 +69,7 @@ def _read(path: Path) -> Iterator[tuple[str, str]]:
         if len(tests) < 2:
             raise CytosaeError(f"{path}: has {len(tests)} folders with a {TEST}; at least two folds are needed.")
         for test in tests:
-            table = read_table(test)
+            table = _folded(read_table(test))
             yield from ((name, test.parent.name) for name in _names(table, test))
     elif path.suffix == ".json":
         try:
@@ -81,12 +81,18 @@ def _read(path: Path) -> Iterator[tuple[str, str]]:
             raise CytosaeError(f"{path}: not the patients of each fold; expected {_JSON}, found {_found(content)}.")
         yield from ((str(name), str(fold)) for fold, names in content.items() for name in names)
     else:
-        table = read_table(path)
+        table = _folded(read_table(path))
         column = next((name for name in FOLD_COLUMNS if name in table), None)
         if column is None:
             raise CytosaeError(f"{path}: has no column 'fold' (found: {', '.join(map(str, table.columns))}).")
         known = table[column].notna()
         yield from zip(_names(table[known], path), table.loc[known, column].astype(str), strict=True)
+
+
+def _folded(table: pd.DataFrame) -> pd.DataFrame:
+    """A table with the names of the columns that are looked for, in whatever capitals they are written."""
+    known = {*FOLD_COLUMNS, *PATIENT_COLUMNS}
+    return table.rename(columns=lambda name: folded(name) if folded(name) in known else name)
 
 
 def _is_name(value: object) -> bool:

@@ -8,7 +8,9 @@ from typing import Any
 
 import anndata as ad
 import h5py
+import numpy as np
 import pandas as pd
+import scipy.sparse as sp
 from anndata.io import read_elem
 
 from cytosae.artefacts import MANIFEST, read_json, reading_hdf5, same_weights
@@ -104,8 +106,10 @@ def read_barcodes(
     _check_there(path)
     with reading_hdf5(path, _AGAIN):
         data = ad.read_h5ad(path)
-    if data.uns.get("cytosae", {}).get("stage") != "barcodes":
+    about = data.uns.get("cytosae")
+    if not isinstance(about, Mapping) or about.get("stage") != "barcodes":
         raise CytosaeError(f"{path}: holds no barcodes. Make them with `cytosae barcodes CONCEPTS -o barcodes.h5ad`.")
+    _check_values(path, data)
     study = path.absolute().parent.parent
     if concepts is None and path.absolute().parent.name == COHORT and (study / "concepts" / MANIFEST).is_file():
         concepts = study / "concepts"
@@ -132,6 +136,20 @@ def read_barcodes(
     chosen = data[(data.obs["cell_type"] == cell_type).to_numpy()].copy()
     chosen.obs_names = pd.Index(chosen.obs_names.str.removesuffix(f" | {cell_type}"))
     return chosen
+
+
+def _check_values(path: Path, data: ad.AnnData) -> None:
+    """Bring the barcodes into the form in which they were written, and refuse values that no barcode can have."""
+    if data.X is None:
+        raise CytosaeError(f"{path}: has no barcodes in X. {_AGAIN}")
+    if sp.issparse(data.X):
+        data.X = data.X.toarray()
+    values = np.asarray(data.X)
+    if values.dtype.kind != "f" or not np.isfinite(values).all() or values.min(initial=0) < 0:
+        raise CytosaeError(
+            f"{path}: holds barcodes that are negative, not finite or no numbers, so another program has changed it. "
+            f"{_AGAIN}"
+        )
 
 
 def read_patient_columns(path: Path) -> ad.AnnData:

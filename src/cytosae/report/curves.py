@@ -60,6 +60,7 @@ def training_curves(metrics: Sequence[Mapping[str, Any]], measured_on: str = HEL
             axes.xaxis.set_major_formatter(EngFormatter(sep=""))
             if name == "explained_variance":
                 axes.set_ylim(top=1)
-                axes.legend(fontsize=8, loc="lower right")
+                if axes.lines:
+                    axes.legend(fontsize=8, loc="lower right")
         figure.supxlabel("images seen", fontsize=9.5, color=MUTED)
     return figure

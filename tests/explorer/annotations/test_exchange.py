@@ -185,7 +185,6 @@ TABLE = "dataset,latent,rater,verdict,name"
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ("dataset,latent,rater,Verdict\npbc,1,A,meaningful\n", "column 'Verdict'"),
         ("dataset,latent,rater,verdict,name,name\npbc,1,A,meaningful,x,y\n", "two columns 'name'"),
         (f"{TABLE}\npbc,1,A,meaningful,Auer rods, faint\n", "row 1 has 6 fields and the header 5"),
         (f"{TABLE}\npbc,1,A,meaningful,x\npbc,2,An", "row 2 has 3 fields and the header 5"),
@@ -213,3 +212,16 @@ def test_a_title_that_could_not_be_exported_is_refused(title: str) -> None:
     panel = WorklistFile.model_validate(content)
     with pytest.raises(CytosaeError, match="--title"):
         from_panel(panel, SAE_DIGEST, title=title)
+
+
+def test_a_table_may_have_capitals_and_a_rater_two_forms_of_a_letter(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("Dataset,Latent,Rater,Verdict\npbc,1,Mu\u0308ller,meaningful\n", encoding="utf-8")
+    (one,) = from_csv(path).annotations
+    assert (one.rater, one.verdict) == ("M\u00fcller", "meaningful")
+    path.write_text("dataset,latent,rater\npbc,1,\u200b\n", encoding="utf-8")
+    with pytest.raises(CytosaeError, match="a character that can be seen"):
+        from_csv(path)
+    path.write_text("", encoding="utf-8")
+    with pytest.raises(CytosaeError, match="no column 'dataset'"):
+        from_csv(path)

@@ -140,3 +140,21 @@ def test_what_saelens_saves_is_read_as_it_computes(tmp_path: Path) -> None:
     assert "not above 0" in sae.metadata["imported"]["changes"][0]
     old = {**V3, "activation_fn_str": "topk", "activation_fn_kwargs": {"k": 4}}
     agrees(import_sae(saelens_folder(tmp_path / "e", old)), activation_by_hand("topk"))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("input_mean", [0.1]), ("input_std", 2.0), ("layernorm", True), ("use_pca", True), ("negative_slope", 0.1)),
+        *(("decoder_bias", False), ("apply_relu", False), ("pre_process", "zscore"), ("log1p", True), ("n_groups", 4)),
+    ],
+)
+def test_settings_that_may_change_the_equations_are_refused_by_name(tmp_path: Path, name: str, value: object) -> None:
+    with pytest.raises(CytosaeError, match=name):
+        import_sae(saelens_folder(tmp_path / "sae", {**V6, name: value}))
+
+
+def test_weights_alone_are_refused_with_what_is_missing(tmp_path: Path) -> None:
+    folder = saelens_folder(tmp_path / "sae", V6)
+    with pytest.raises(CytosaeError, match="without the settings"):
+        import_sae(folder / "sae_weights.safetensors")

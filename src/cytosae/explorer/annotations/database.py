@@ -328,6 +328,11 @@ def explained(error: Exception) -> str:
         return f"locked by another program for {WAIT:.0f} seconds ({reason}). Close that program and try again."
     if "malformed" in reason or "corrupt" in reason:
         return f"{_DAMAGED} ({reason}). {_BACKUP}"
+    if "unable to open" in reason or "readonly" in reason:
+        return (
+            f"cannot be opened for writing ({reason}). If its folder cannot be written, give another place: --annotations "
+            "sqlite:////folder/annotations.sqlite"
+        )
     return f"cannot be opened ({reason}). Check the address."
 
 

@@ -19,7 +19,7 @@ from cytosae.explorer.annotations.database import Damaged, Database, OtherAutoen
 from cytosae.explorer.annotations.exchange import everything
 from cytosae.explorer.annotations.naming import agreed_names
 from cytosae.explorer.annotations.summary import summarise
-from cytosae.explorer.annotations.tabular import to_csv
+from cytosae.explorer.annotations.tabular import in_words, to_csv
 from cytosae.explorer.annotations.vocabulary import VOCABULARY
 from cytosae.explorer.annotations.whereabouts import DIGITS
 from cytosae.explorer.schemas.values import Problem
@@ -207,4 +207,4 @@ def _sentence(error: RequestValidationError) -> str:
     """The first thing that is wrong with a request, without what was sent."""
     first = error.errors()[0]
     where = ".".join(str(step) for step in first["loc"] if step not in {"body", "query", "path"})
-    return f"{where or 'The request'}: {first['msg']}.".encode("utf-8", "replace").decode()
+    return f"{where or 'The request'}: {in_words(first)}.".encode("utf-8", "replace").decode()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from typing import Annotated, Literal, get_args
 
 from pydantic import (
@@ -31,11 +32,20 @@ def _whole(value: object) -> object:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
+def _composed(value: object) -> object:
+    """One form for letters that can be written in two: a rater is the same person on every keyboard."""
+    return unicodedata.normalize("NFC", value) if isinstance(value, str) else value
+
+
 Id = Annotated[int, Field(ge=1, le=LARGEST), BeforeValidator(_whole)]
 Latent = Annotated[int, Field(ge=0, le=LARGEST), BeforeValidator(_whole)]
 Version = Annotated[int, Field(ge=0, lt=LARGEST), BeforeValidator(_whole)]
 Dataset = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=_NO_NUL)]
-Rater = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=80, pattern=_SAYS_SOMETHING)]
+Rater = Annotated[
+    str,
+    BeforeValidator(_composed),
+    StringConstraints(strip_whitespace=True, min_length=1, max_length=80, pattern=_SAYS_SOMETHING),
+]
 Title = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200, pattern=_SAYS_SOMETHING)]
 Name = Annotated[str, StringConstraints(strip_whitespace=True, max_length=200, pattern=_NO_NUL)]
 Line = Annotated[str, StringConstraints(max_length=200, pattern=_NO_NUL)]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from cytosae.artefacts import bare, guarded
+from cytosae.cells.columns import folded
 from cytosae.cells.text_encoding import decoded
 from cytosae.errors import CytosaeError
 from cytosae.explorer.annotations.stored import Stored, StoredAnnotation, StoredItem, StoredWorklist
@@ -24,6 +25,7 @@ COLUMNS = (
 """Of a row; the terms of each vocabulary have a column, joined by semicolons."""
 _NEEDED = ("dataset", "latent", "rater")
 _COLUMNS = ("worklist", *_NEEDED, "verdict", "name", "comment", "specific_for", "version", "created", "updated")
+_UNREADABLE = "needs a character that can be seen, and no zero byte"
 
 
 def to_csv(everything: Stored) -> str:
@@ -80,7 +82,12 @@ def from_csv(path: Path) -> Stored:
 def first_error(error: ValidationError) -> str:
     """Location and reason of the first error."""
     first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}."
+    return f"{'.'.join(map(str, first['loc']))}: {in_words(first)}."
+
+
+def in_words(error: Mapping[str, Any]) -> str:
+    """What is wrong with a value, without the patterns by which that was found."""
+    return _UNREADABLE if error["type"] == "string_pattern_mismatch" else str(error["msg"])
 
 
 def _rows(path: Path) -> list[dict[str, str]]:
@@ -89,15 +96,13 @@ def _rows(path: Path) -> list[dict[str, str]]:
         header = content.partition("\n")[0]
         separator = max(",;\t", key=header.count)  # a program that saved the table again may have changed it
         reader = csv.reader(io.StringIO(content, newline=""), strict=True, delimiter=separator)
-        first, *lines = [line for line in reader if line]
+        first, *lines = [line for line in reader if line] or [[]]
     except (OSError, csv.Error, ValueError) as error:
         raise CytosaeError(f"{path}: not a readable CSV file ({error}).") from error
-    columns = [name.strip() for name in first]
+    columns = [folded(name) if folded(name) in COLUMNS else name.strip() for name in first]
     if missing := [name for name in _NEEDED if name not in columns]:
         raise CytosaeError(f"{path}: has no column {missing[0]!r}. The columns are {', '.join(COLUMNS)}.")
     for name in columns:
-        if name not in COLUMNS and name.casefold() in COLUMNS:
-            raise CytosaeError(f"{path}: has a column {name!r}. If {name.casefold()!r} is meant, write it so.")
         if columns.count(name) > 1:
             raise CytosaeError(f"{path}: has two columns {name!r}. Keep one of them.")
     for number, line in enumerate(lines, start=1):

@@ -77,6 +77,10 @@ def _read_file(path: Path, kind: str) -> tuple[str, ForeignSAE]:
         kind = "saev"
     if kind in _CENTRED:
         return kind, saev.read(path, centred=_CENTRED[kind])
+    if path.suffix == ".safetensors":
+        raise CytosaeError(
+            f"{path}: weights without the settings that say what they compute. Give the folder that has them beside it."
+        )
     content = read_checkpoint(path)
     if kind == "auto":
         kind = _detect_file(path, content)

@@ -17,9 +17,12 @@ from cytosae.errors import CytosaeError
 _MATHEMATICS = re.compile(
     r"activation(_?f(n|unc|unction))?(_|$)|act_?fn|non_?linear|(^|_)norm|whiten|(re|^|_)scal(e|ing)|"
     r"(^|_)(k|top_?k|batch_?top_?k|jump_?relu|gated?|threshold|bias|cent(er|re)|noise|skip|residual|transcoder|crosscoder|"
-    r"error_term|dropout|clamp|transform|sparsemax|temperature|quanti[sz]e)",
+    r"error_term|dropout|clamp|transform|sparsemax|temperature|quanti[sz]e|mean|std|var|pca|leaky|slope|signed|abs|log1p|"
+    r"rms|pre_?process|post_?process|low_?rank|subtract|shift|groups?)(_|$)|layer_?norm|(^|_)n_groups|relu",
     re.IGNORECASE,
 )
+_PARTS = re.compile(r"bias|relu|(^|_)apply", re.IGNORECASE)
+"""Settings by which a part of the equations is left away when they are false."""
 _LONGEST = 80
 """Characters of a value that messages show."""
 
@@ -62,13 +65,19 @@ def not_understood(path: Path, settings: Mapping[str, Any], known: Collection[st
     """
     unknown = {name: value for name, value in settings.items() if name not in known}
     for name, value in _leaves(unknown):
-        if name.rpartition(".")[2] not in known and _MATHEMATICS.search(name.rpartition(".")[2]) and not is_off(value):
+        if name.rpartition(".")[2] not in known and _changes_equations(name.rpartition(".")[2], value):
             raise CytosaeError(
                 f"{path}: the setting {name}, {short(value)}, is not known here, and by its name it can change what the "
                 "autoencoder computes. If it has no part in the latents, remove it from the configuration; otherwise the "
                 "autoencoder cannot be imported."
             )
     return tuple(f"{name}: {short(value)}" for name, value in unknown.items())
+
+
+def _changes_equations(name: str, value: Any) -> bool:
+    if value is False:
+        return _PARTS.search(name) is not None
+    return _MATHEMATICS.search(name) is not None and not is_off(value)
 
 
 def _leaves(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
