@@ -208,10 +208,8 @@ def test_an_upload_is_scaled_as_the_cells_of_its_study(tmp_path: Path) -> None:
         assert pictures.intensity == scaling
         cell = pictures.file(SimpleNamespace(name=tmp_path.name, check_row=int, names=lambda rows: ["plain.png"]), 0)
         assert cell == (tmp_path / "plain.png", None)
-    np.testing.assert_array_equal(
-        np.asarray(_decoded("x", tiff(DEEP, photometric="rgb"), "0-4095")), linear(DEEP, 0, 4095)
-    )
+    np.testing.assert_array_equal(np.asarray(_decoded(tiff(DEEP, photometric="rgb"), "0-4095")), linear(DEEP, 0, 4095))
     for data, status in ((tiff(DEEP, photometric="rgb"), 415), (saved(Image.new("1", (9000, 9000)), "PNG"), 413)):
         with pytest.raises(HTTPException) as refused:
-            _decoded("x", data, None)
+            _decoded(data, None)
         assert refused.value.status_code == status
