@@ -127,6 +127,14 @@ def test_slashes_in_names_of_data_sets(make_store: Callable[..., TokenStore], tm
     assert why_other_concepts(tmp_path / "b.h5ad", folder / "concepts") is None
 
 
+def test_concepts_that_another_program_cut_make_no_barcodes(study: tuple[Path, TokenStore], tmp_path: Path) -> None:
+    (path,) = (study[0] / "concepts").glob("*.h5ad")
+    ad.read_h5ad(path)[: CELLS // 2].copy().write_h5ad(path)
+    with pytest.raises(CytosaeError, match="not as its manifest has it"):
+        make_barcodes([study[0] / "concepts"], tmp_path / "barcodes.h5ad")
+    assert not (tmp_path / "barcodes.h5ad").exists()
+
+
 def test_barcodes_by_cell_type_pool_to_those_of_the_patients(study: tuple[Path, TokenStore], tmp_path: Path) -> None:
     folder, _ = study
     for name, config in (("typed", BarcodeConfig(by_cell_type=True)), ("whole", BarcodeConfig())):

@@ -18,6 +18,7 @@ from cytosae.cells import RESERVED
 from cytosae.cohort.barcodes import BarcodeSums, disease_barcodes, variance_between
 from cytosae.cohort.duplicates import shared_cells
 from cytosae.concepts import (
+    check_unchanged,
     is_concept,
     other_dictionary,
     read_concepts,
@@ -181,6 +182,7 @@ def _read(folders: Sequence[Path], datasets: Sequence[str], config: BarcodeConfi
             if name in seen:
                 raise CytosaeError(f"{folder}: data set {name!r} is in another of the folders too. Rename one of them.")
             seen.add(name)
+            check_unchanged(folder, name)
             obs = read_concepts(folder, name, matrices=False).obs
             obs = obs.reset_index().assign(row=np.arange(len(obs)), dataset=name)
             for column in needed:

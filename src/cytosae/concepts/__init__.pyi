@@ -34,6 +34,7 @@ from .statistics import (
     mean_activation,
 )
 from .storage import (
+    check_unchanged,
     concept_files,
     file_name,
     file_names,
@@ -69,6 +70,7 @@ __all__ = [
     "cell_concepts",
     "check_encoded_with",
     "check_fit",
+    "check_unchanged",
     "concentration",
     "concept_files",
     "concept_maps",

@@ -12,6 +12,7 @@ import pandas as pd
 from anndata.io import read_elem, write_elem
 
 from cytosae.artefacts import FileRecord, Manifest, reading_hdf5, text_as_objects, writing_hdf5
+from cytosae.concepts.storage import check_unchanged
 from cytosae.errors import CytosaeError, Interrupted
 from cytosae.interrupts import deferred_signals
 
@@ -59,8 +60,7 @@ def add_columns(study: Path, slot: str, make: MakeColumns, former: Sequence[str]
         if (folder / file).is_file():
             with reading_hdf5(folder / file, _AGAIN), h5py.File(folder / file):
                 pass  # who has it open for writing has changed it too: say the first
-        if not manifest.outputs[file].matches(folder / file):
-            raise CytosaeError(f"{folder / file}: missing, or not as its manifest has it. Encode the cells again.")
+        check_unchanged(folder, dataset)
         with deferred_signals() as stop:  # file and manifest change together
             if _write(folder / file, slot, dataset, make, former):
                 manifest = _record(study, manifest, file)

@@ -295,6 +295,19 @@ def read_datasets(folder: Path) -> dict[str, dict[str, Any]]:
     return dict(_manifest(folder).summary["datasets"])
 
 
+def check_unchanged(folder: Path, dataset: str) -> None:
+    """Refuse the AnnData of a data set that is not the one that was encoded.
+
+    Raises
+    ------
+    CytosaeError
+        It is missing, or another than its manifest has.
+    """
+    manifest, file = _manifest(folder), f"{_files(folder)[dataset]}.h5ad"
+    if not manifest.outputs[file].matches(folder / file):
+        raise CytosaeError(f"{folder / file}: missing, or not as its manifest has it. Encode the cells again.")
+
+
 def read_inputs(folder: Path) -> dict[str, str]:
     """Digests of what the concepts in a folder were made from: ``tokens``, ``sae``, ``cells``, and ``taught`` if any are."""
     return dict(_manifest(folder).inputs)
