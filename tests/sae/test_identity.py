@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from cytosae.artefacts import Manifest, sae_weights_digest, same_weights, sha256_file
+from cytosae.artefacts import WORK_FILES, Manifest, sae_weights_digest, same_weights, sha256_file
 from cytosae.cohort import make_barcodes
 from cytosae.concepts import check_encoded_with, encode, evaluate_study, joined_statistics, read_concepts, read_inputs
-from cytosae.concepts.cell_ranges import RANGES
 from cytosae.engines import Partition
 from cytosae.errors import CytosaeError
 from cytosae.sae import SAE
@@ -91,7 +90,7 @@ def test_pieces_of_another_autoencoder_are_not_taken_over(store: TokenStore, tmp
     encode(
         store, first, tmp_path / "concepts", partition=Partition.parse("1/2")
     )  # as an interrupted encoding leaves them
-    assert list((tmp_path / "concepts" / RANGES).rglob("part-*"))
+    assert list((tmp_path / "concepts" / WORK_FILES).rglob("part-*"))
     encode(store, second, tmp_path / "concepts")
     encode(store, second, tmp_path / "expected")
     (name,) = Manifest.load(tmp_path / "expected").summary["files"]

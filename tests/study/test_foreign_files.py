@@ -13,11 +13,21 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from cytosae.artefacts import CONFIG, LEDGER, MANIFEST, WEIGHTS, FileRecord, Manifest, claim, own_files, remove_outdated
+from cytosae.artefacts import (
+    CONFIG,
+    LEDGER,
+    MANIFEST,
+    WEIGHTS,
+    WORK_FILES,
+    FileRecord,
+    Manifest,
+    claim,
+    own_files,
+    remove_outdated,
+)
 from cytosae.cells.datasets.folders import whole_folder
 from cytosae.cli.commands import app
 from cytosae.concepts import file_name, file_names
-from cytosae.concepts.cell_ranges import RANGES
 from cytosae.errors import CytosaeError
 from cytosae.locks import LOCK
 from cytosae.sae import read_metrics
@@ -29,7 +39,7 @@ from support.folders import made_once
 from support.studies import edit_manifest
 
 FOREIGN = (
-    *("notes.txt", "x.h5ad", "my.maps.safetensors", "parts/x", f"{RANGES}/mine.txt", "shard-99999.safetensors"),
+    *("notes.txt", "x.h5ad", "my.maps.safetensors", "parts/x", f"{WORK_FILES}/mine.txt", "shard-99999.safetensors"),
     *("shard-99999.json", ".note.partial", ".model.safetensors.partial", "report/extra.png", "figures/extra.png"),
     *("data/mine.json", "images/mine.png", "before/a"),
 )
@@ -257,7 +267,7 @@ def test_a_killed_stage_knows_its_files_again(copied: Path, monkeypatch: pytest.
         monkeypatch.undo()
         assert (out / "A.h5ad").is_file()
     invoke(*with_encoding(study, out))
-    assert not (out / RANGES).exists()
+    assert not (out / WORK_FILES).exists()
     assert {*own_files(out, "concepts")} == {f"{name}.{end}" for name in "AB" for end in ("h5ad", "maps.safetensors")}
 
 

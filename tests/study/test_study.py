@@ -20,9 +20,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from cytosae.artefacts import PARTIAL
+from cytosae.artefacts import PARTIAL, WORK_FILES
 from cytosae.concepts import read_concepts, read_datasets
-from cytosae.concepts.cell_ranges import RANGES
 from cytosae.sae import read_metrics
 from cytosae.tokens.store import read_manifest
 from support.blank_figures import blank_figures
@@ -248,7 +247,7 @@ def step_of(folder: Path) -> int:
 
 
 def parts(folder: Path) -> int:
-    return len(list((folder / "concepts" / RANGES).glob("*/part-*")))
+    return len(list((folder / "concepts" / WORK_FILES).glob("*/part-*")))
 
 
 KILLS: list[tuple[str, Callable[[Path], bool]]] = [

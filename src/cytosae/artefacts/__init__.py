@@ -46,6 +46,7 @@ from cytosae.artefacts.ownership import (
     remove_outdated,
 )
 from cytosae.artefacts.spreadsheets import bare, guarded
+from cytosae.artefacts.work_files import WORK_FILES, remove_work_files, work_folder
 
 __all__ = [
     "ANNOTATIONS",
@@ -58,6 +59,7 @@ __all__ = [
     "SPREADSHEET",
     "VERSIONS",
     "WEIGHTS",
+    "WORK_FILES",
     "FileRecord",
     "Manifest",
     "bare",
@@ -78,6 +80,7 @@ __all__ = [
     "refuse_strangers",
     "remove_left_behind",
     "remove_outdated",
+    "remove_work_files",
     "sae_weights_digest",
     "same_weights",
     "sha256_file",
@@ -85,6 +88,7 @@ __all__ = [
     "whole_file",
     "whole_name",
     "without_nan",
+    "work_folder",
     "write_csv",
     "write_json",
     "write_sealed",

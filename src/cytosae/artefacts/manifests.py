@@ -146,6 +146,17 @@ class Manifest:
                 return f"{name} is missing or was changed"
         return None
 
+    def check_output(self, folder: Path, name: str, again: str) -> None:
+        """Refuse a file that is not the one that the stage wrote.
+
+        Raises
+        ------
+        CytosaeError
+            It is missing, or another; `again` says how to make it anew.
+        """
+        if not self.outputs[name].matches(folder / name):
+            raise CytosaeError(f"{folder / name}: missing, or not as its manifest has it. {again}")
+
     def changed_logs(self, folder: Path) -> list[str]:
         """Its logs that are missing or are not as they were when the stage ended."""
         return [name for name, record in self.logs.items() if not record.matches(folder / name)]

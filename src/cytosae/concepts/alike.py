@@ -12,7 +12,7 @@ CELLS = 4096
 """Cells over which counts are correlated, at most."""
 _RUN = 16  # consecutive cells that are read together
 _SHOWN = 5  # cells that have to show a concept for a correlation
-_BLOCK = 256  # concepts that are compared with all others together
+_BLOCK, _TILE = 1024, 2048  # concepts that are compared with all others together, and with how many at a time
 
 
 def spread_rows(n_cells: int) -> NDArray[np.int64]:
@@ -44,15 +44,30 @@ def count_correlations(counts: sp.csc_matrix, latents: ArrayLike) -> NDArray[np.
     >>> count_correlations(counts, [0]).round(1).tolist()
     [[1.0, 1.0, -1.0, 0.0]]
     """
-    n, chosen = counts.shape[0], np.asarray(latents, np.int64)
+    return _correlations(counts, np.asarray(latents, np.int64), *_moments(counts))
+
+
+def _moments(counts: sp.csc_matrix) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean of each latent, and its deviation, infinite where there is no correlation."""
     mean = np.asarray(counts.mean(axis=0), np.float64).ravel()
     square = np.asarray(counts.multiply(counts).mean(axis=0), np.float64).ravel()
     deviation = np.sqrt(np.maximum(square - mean**2, 0))
     known = (np.diff(counts.indptr) >= _SHOWN) & (deviation > 0)
-    products = np.asarray((counts[:, chosen].T @ counts).todense(), np.float64) / n
-    covariance = products - np.outer(mean[chosen], mean)
-    scale = np.where(known, deviation, np.inf)
-    return (covariance / np.outer(scale[chosen], scale)).astype(np.float32)
+    return mean, np.where(known, deviation, np.inf)
+
+
+def _correlations(
+    counts: sp.csc_matrix, chosen: NDArray[np.int64], mean: NDArray[np.float64], scale: NDArray[np.float64]
+) -> NDArray[np.float32]:
+    """See `count_correlations`. Counts are small whole numbers, of which float32 products are exact far beyond need."""
+    own = counts[:, chosen].toarray().astype(np.float32).T
+    found = np.empty((len(chosen), counts.shape[1]), np.float32)
+    for first in range(0, counts.shape[1], _TILE):
+        tile = slice(first, first + _TILE)
+        products = own @ counts[:, tile].toarray().astype(np.float32, copy=False)
+        covariance = products.astype(np.float64) / counts.shape[0] - np.outer(mean[chosen], mean[tile])
+        found[:, tile] = covariance / np.outer(scale[chosen], scale[tile])
+    return found
 
 
 def alike_leaders(
@@ -81,13 +96,14 @@ def alike_leaders(
     leaders = np.arange(counts.shape[1])
     candidates = np.flatnonzero(concepts)
     order = candidates[np.argsort(-interest[candidates], kind="stable")]
-    own, left = counts[:, order], np.ones(len(order), bool)
-    for start in range(0, len(order), _BLOCK):
-        block = start + np.flatnonzero(left[start : start + _BLOCK])
-        for place, row in zip(block, count_correlations(own, block), strict=True):
-            if left[place]:
-                left[place] = False
-                members = np.flatnonzero(left & (row >= least))
-                leaders[order[members]] = order[place]
+    own, left = sp.csc_matrix(counts[:, order]), np.ones(len(order), bool)
+    mean, scale = _moments(own)
+    for start in range(0, len(order), _BLOCK):  # those before have their place
+        rest, block = slice(start, None), np.flatnonzero(left[start : start + _BLOCK])
+        for place, row in zip(block, _correlations(own[:, rest], block, mean[rest], scale[rest]), strict=True):
+            if left[start + place]:
+                left[start + place] = False
+                members = start + np.flatnonzero(left[rest] & (row >= least))
+                leaders[order[members]] = order[start + place]
                 left[members] = False
     return leaders

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,11 +13,9 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
-from cytosae.artefacts import digest, whole_file, whole_name
+from cytosae.artefacts import remove_work_files, whole_file, work_folder
 
-RANGES = "cytosae-pieces"
-"""Folder of these files, beside the files of the stage that makes them."""
-_RANGE_FILE, _INPUTS = re.compile(r"part-\d{8,}\.safetensors"), re.compile(r"[0-9a-f]{16}")
+_RANGE_FILE = re.compile(r"part-\d{8,}\.safetensors")
 
 
 @dataclass(frozen=True)
@@ -42,7 +39,7 @@ class CellRanges:
     @classmethod
     def for_inputs(cls, folder: Path, size: int, n_latents: int, identity: dict[str, Any]) -> CellRanges:
         """The ranges in a folder that were encoded from these inputs with these settings."""
-        return cls(folder / digest(identity)[:16], size, n_latents)
+        return cls(work_folder(folder, identity), size, n_latents)
 
     def _path(self, start: int) -> Path:
         return self.folder / f"part-{start:08d}.safetensors"
@@ -71,20 +68,7 @@ class CellRanges:
 
 def remove_ranges(folder: Path) -> None:
     """Remove all ranges in the folder of a stage, whatever they were made from; nothing else that lies there."""
-    everything = folder / RANGES
-    folders = [path for path in everything.iterdir() if _INPUTS.fullmatch(path.name)] if everything.is_dir() else []
-    for ranges in filter(Path.is_dir, folders):
-        for path in ranges.iterdir():
-            if is_range_file(path.name):
-                path.unlink()
-    for ranges in (*folders, everything):
-        with contextlib.suppress(OSError):  # not empty: the rest is not ours
-            ranges.rmdir()
-
-
-def is_range_file(name: str) -> bool:
-    """Whether a file holds a range, or is what a killed process left of one."""
-    return _RANGE_FILE.fullmatch(whole_name(name)) is not None
+    remove_work_files(folder, _RANGE_FILE)
 
 
 def _arrays(name: str, matrix: sp.csr_matrix) -> dict[str, NDArray[Any]]:

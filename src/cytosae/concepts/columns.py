@@ -57,9 +57,6 @@ def add_columns(study: Path, slot: str, make: MakeColumns, former: Sequence[str]
     changed = 0
     for dataset, name in manifest.summary["files"].items():
         file = f"{name}.h5ad"
-        if (folder / file).is_file():
-            with reading_hdf5(folder / file, _AGAIN), h5py.File(folder / file):
-                pass  # who has it open for writing has changed it too: say the first
         check_unchanged(folder, dataset)
         with deferred_signals() as stop:  # file and manifest change together
             if _write(folder / file, slot, dataset, make, former):

@@ -15,7 +15,7 @@ from cytosae import __version__
 from cytosae.artefacts import MANIFEST, FileRecord, Manifest, claim, disk_errors, remove_outdated
 from cytosae.cells import metadata_digest
 from cytosae.concepts import schema
-from cytosae.concepts.cell_ranges import RANGES, CellRanges, remove_ranges
+from cytosae.concepts.cell_ranges import CellRanges, remove_ranges
 from cytosae.concepts.dictionary import taught_inputs
 from cytosae.concepts.discovery import concentration, papers_rule, why_no_concept
 from cytosae.concepts.position import position_shares
@@ -144,7 +144,7 @@ def encode(
     inputs = encode_inputs(source, sae.weights_digest(), taught)
     size = source.layout.cells_per_shard
     identity = {"parameters": to_stored(config), "inputs": inputs, "activation": sae.activation.described()}
-    ranges = CellRanges.for_inputs(folder.absolute() / RANGES, size, sae.n_latents, identity)
+    ranges = CellRanges.for_inputs(folder, size, sae.n_latents, identity)
     encoder = Encoder.from_sae(source, sae, device)
     with disk_errors(folder):
         if partition is not None:

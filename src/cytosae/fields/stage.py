@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -23,8 +22,9 @@ from cytosae.artefacts import (
     disk_errors,
     refuse_strangers,
     remove_outdated,
+    remove_work_files,
     whole_file,
-    whole_name,
+    work_folder,
     write_csv,
 )
 from cytosae.cells import UnreadableImage, decode, intensities, list_cells, pixels_digest, read_table, write_cells
@@ -42,8 +42,7 @@ from cytosae.segmentation import measure_scale
 from cytosae.settings import FieldConfig, to_stored
 from cytosae.storage import resolve_path
 
-_PIECES, _KEY = "cytosae-pieces", re.compile(r"[0-9a-f]{16}")
-_PIECE = re.compile(r"(scale|found)-\d{6,}\.parquet")
+_WORK_FILE = re.compile(r"(scale|found)-\d{6,}\.parquet")
 _OWN = {*FILE_COLUMNS, *READING_COLUMNS, *COLUMNS, "cell_id", "path", "mask"}
 
 
@@ -97,8 +96,9 @@ def find_cells_of_fields(
     reason = "not made yet" if finished is None else finished.why_stale(folder, parameters, inputs)
     say(f"fields: {reason or 'up to date'}")
     if finished is not None and reason is None:
+        remove_work_files(folder, _WORK_FILE)
         return dict(finished.summary)
-    pieces = folder.absolute() / _PIECES / digest([parameters, inputs])[:16]
+    pieces = work_folder(folder, [parameters, inputs])
     with disk_errors(folder):
         claim(folder, FIELDS, [TABLE, REJECTED, LISTED])
         rulers = (
@@ -125,7 +125,7 @@ def find_cells_of_fields(
     remove_outdated(folder, FIELDS, names)
     summary = _summary(fields, scales, cells, rejected)
     Manifest(FIELDS, parameters, inputs, outputs, summary).save(folder)
-    _remove_pieces(folder)
+    remove_work_files(folder, _WORK_FILE)
     return {**summary, "cut": cut}
 
 
@@ -141,8 +141,7 @@ def read_field_cells(folder: Path) -> pd.DataFrame:
     if manifest is None or manifest.stage != FIELDS:
         raise CytosaeError(f"{folder}: no cells of fields there. Make them with `cytosae fields SOURCE -o {folder}`.")
     for name in (TABLE, LISTED):
-        if not manifest.outputs[name].matches(folder / name):
-            raise CytosaeError(f"{folder / name}: missing, or not as its manifest has it. Run `cytosae fields` again.")
+        manifest.check_output(folder, name, "Run `cytosae fields` again.")
     return read_table(folder / TABLE)
 
 
@@ -321,16 +320,3 @@ def _summary(fields: pd.DataFrame, scales: pd.DataFrame, cells: pd.DataFrame, re
         "scale": {str(k): int(v) for k, v in scales["mpp_from"].value_counts().items()},
         "mpp": float(scales["mpp"].median()),
     }
-
-
-def _remove_pieces(folder: Path) -> None:
-    """Remove the pieces in the folder of the stage; nothing else that lies there."""
-    everything = folder / _PIECES
-    folders = [path for path in everything.iterdir() if _KEY.fullmatch(path.name)] if everything.is_dir() else []
-    for pieces in filter(Path.is_dir, folders):
-        for path in pieces.iterdir():
-            if _PIECE.fullmatch(whole_name(path.name)):
-                path.unlink()
-    for pieces in (*folders, everything):
-        with contextlib.suppress(OSError):  # not empty: the rest is not ours
-            pieces.rmdir()

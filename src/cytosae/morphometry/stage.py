@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -23,9 +22,10 @@ from cytosae.artefacts import (
     digest,
     disk_errors,
     remove_outdated,
+    remove_work_files,
     sha256_file,
     whole_file,
-    whole_name,
+    work_folder,
 )
 from cytosae.cells import UnreadableImage, decode, intensities, pixels_digest
 from cytosae.cells.images import read_bytes
@@ -43,8 +43,8 @@ MEASURED = "morphometry"
 TABLE, PLACE_TABLE = "measurements.parquet", "places.parquet"
 MPP = "mpp"
 """Column of the listing with micrometres per pixel."""
-_RANGES, _RANGE = "cytosae-pieces", 256
-_RANGE_FILE, _INPUTS = re.compile(r"part-\d{8,}\.parquet"), re.compile(r"[0-9a-f]{16}")
+_RANGE = 256
+_RANGE_FILE = re.compile(r"part-\d{8,}\.parquet")
 _PLACE, _LOOK = "places", "looks"
 
 
@@ -85,10 +85,10 @@ def measure_cells(cells: pd.DataFrame, folder: Path, *, engine: Engine | None = 
     reason = "not made yet" if finished is None else finished.why_stale(folder, {}, inputs)
     say(f"measure: {reason or 'up to date'}")
     if finished is not None and reason is None:
-        _remove_ranges(folder)
+        remove_work_files(folder, _RANGE_FILE)
         return dict(finished.summary)
     claim(folder, MEASURED, [TABLE, PLACE_TABLE])
-    ranges = folder.absolute() / _RANGES / digest(inputs)[:16]
+    ranges = work_folder(folder, inputs)
     with disk_errors(folder):
         (folder / MANIFEST).unlink(missing_ok=True)
         starts = range(0, len(cells), _RANGE)
@@ -109,7 +109,7 @@ def measure_cells(cells: pd.DataFrame, folder: Path, *, engine: Engine | None = 
     outputs = {name: FileRecord.from_file(folder / name) for name in (TABLE, PLACE_TABLE)}
     remove_outdated(folder, MEASURED, outputs)
     Manifest(MEASURED, {}, inputs, outputs, summary).save(folder)
-    _remove_ranges(folder)
+    remove_work_files(folder, _RANGE_FILE)
     return summary
 
 
@@ -224,8 +224,7 @@ def _finished(folder: Path) -> Manifest:
     if manifest is None or manifest.stage != MEASURED:
         raise CytosaeError(f"{folder}: no measurements there. Make them with `cytosae measure CELLS -o {folder}`.")
     for name in (TABLE, PLACE_TABLE):
-        if not manifest.outputs[name].matches(folder / name):
-            raise CytosaeError(f"{folder / name}: missing, or not as its manifest has it. Measure the cells again.")
+        manifest.check_output(folder, name, "Measure the cells again.")
     return manifest
 
 
@@ -243,16 +242,3 @@ def _summary(table: pd.DataFrame) -> dict[str, Any]:
 
 def _file(ranges: Path, start: int) -> Path:
     return ranges / f"part-{start:08d}.parquet"
-
-
-def _remove_ranges(folder: Path) -> None:
-    """Remove all ranges in the folder of the stage; nothing else that lies there."""
-    everything = folder / _RANGES
-    folders = [path for path in everything.iterdir() if _INPUTS.fullmatch(path.name)] if everything.is_dir() else []
-    for ranges in filter(Path.is_dir, folders):
-        for path in ranges.iterdir():
-            if _RANGE_FILE.fullmatch(whole_name(path.name)):
-                path.unlink()
-    for ranges in (*folders, everything):
-        with contextlib.suppress(OSError):  # not empty: the rest is not ours
-            ranges.rmdir()

@@ -35,8 +35,5 @@ def _read(study: Path, name: str) -> pd.DataFrame:
     manifest = Manifest.load(folder)
     if manifest is None or manifest.stage != DESCRIPTIONS:
         raise CytosaeError(f"{folder}: no descriptions there. Make them with `cytosae describe {study}`.")
-    if not manifest.outputs[name].matches(folder / name):
-        raise CytosaeError(
-            f"{folder / name}: missing, or not as its manifest has it. Run `cytosae describe {study}` again."
-        )
+    manifest.check_output(folder, name, f"Run `cytosae describe {study}` again.")
     return pd.read_parquet(folder / name)
