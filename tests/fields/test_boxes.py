@@ -12,7 +12,8 @@ from cytosae.errors import CytosaeError
 from cytosae.fields import BOX, read_boxes
 from support.commands import ask
 
-FIELDS = pd.DataFrame({"cell_id": ["a/one.png", "a/two.png"], "width": [200, 200], "height": [100, 100]})
+NAMES = ["a/one.png", "a/two.png"]
+FIELDS = pd.DataFrame({"cell_id": NAMES, "path": NAMES, "width": [200, 200], "height": [100, 100]})
 BOXES = {"a/one.png": [(10, 20, 30, 40)], "a/two.png": [(0, 0, 50, 20), (100, 50, 21, 33)]}
 
 

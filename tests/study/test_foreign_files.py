@@ -45,6 +45,8 @@ FOREIGN = (
 )
 SMALL = ("--preset", "paper", "--expansion", "1", "--images", "16", "--batch-images", "4")
 
+BOXES = ("--mpp", "0.1", "--box-format", "coco", "--boxes")
+
 Run = Callable[[Path, Path], list[str]]
 """Arguments of a command, from the study's folder and the folder where its output goes."""
 
@@ -161,6 +163,64 @@ COMMANDS: dict[str, tuple[Run, str, tuple[str, ...]]] = {
         "out",
         ("s.json",),
     ),
+    "init": (lambda s, o: ["init", f"{s.parent}/cells.csv", "-o", f"{o}"], "out", ("cells.csv", "settings.yaml")),
+    "measure": (
+        lambda s, o: ["measure", f"{s}/cells.parquet", "-o", f"{o}"],
+        "out",
+        ("measurements.parquet", "places.parquet", MANIFEST),
+    ),
+    "describe": (
+        lambda s, o: ["describe", f"{s}"],
+        "study/descriptions",
+        ("descriptions.parquet", "facts.parquet"),
+    ),
+    "fields": (
+        lambda s, o: ["fields", f"{s.parent}/cells.csv", *BOXES, f"{s.parent}/boxes.json", "-o", f"{o}"],
+        "out",
+        ("cells.csv", "rejected.csv", "fields.parquet", MANIFEST),
+    ),
+    "outline": (lambda s, o: ["outline", f"{s.parent}/fields", "-o", f"{o}"], "out", ("c0.geojson",)),
+    "laboratories": (
+        lambda s, o: ["laboratories", f"{s}", "--permutations", "5", "-o", f"{o}"],
+        "out",
+        ("laboratories.csv", "laboratories.json"),
+    ),
+    "transfer": (
+        lambda s, o: ["transfer", f"{s}", "--permutations", "5", "-o", f"{o}"],
+        "out",
+        ("transfer.csv", "transfer.json"),
+    ),
+    "restain": (
+        lambda s, o: ["restain", f"{s.parent}/many.csv", "-o", f"{o}"],
+        "out",
+        ("restained.csv", "stains.json"),
+    ),
+    "label": (
+        lambda s, o: ["label", f"{s.parent}/cells.csv", "--from", f"{s}", "-o", f"{o}"],
+        "out",
+        ("labels.csv", "labels.json", "cells.parquet"),
+    ),
+    "predict": (
+        lambda s, o: ["predict", f"{s}", f"{s.parent}/cells.csv", "-o", f"{o}"],
+        "out",
+        ("predictions.csv", "prediction.json"),
+    ),
+    "refine": (
+        lambda s, o: [
+            "refine",
+            f"{s}",
+            "--merge",
+            "1,2",
+            "--refine-images",
+            "16",
+            "--no-control",
+            "--yes",
+            "-o",
+            f"{o}",
+        ],
+        "out",
+        (WEIGHTS, CONFIG),
+    ),
     "sweep": (
         lambda s, o: ["sweep", f"{s.parent}/sweep.yaml", "--study", f"{s}", "-o", f"{o}"],
         "out",
@@ -186,17 +246,26 @@ def not_drawn() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def made(vit: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A study of sixteen cells of eight patients in two data sets, and what the commands take beside it."""
+    """A study of twenty cells of ten patients in two data sets, and what the commands take beside it."""
 
     def make(folder: Path) -> None:
         shutil.copytree(vit, folder / "backbone")
         rng, lines = np.random.default_rng(0), ["cell_id,path,dataset,label,patient,diagnosis"]
-        for i in range(16):
+        for i in range(20):
             Image.fromarray(rng.integers(0, 255, (64, 64, 3), dtype=np.uint8)).save(folder / f"{i}.png")
-            lines.append(f"c{i},{i}.png,{'AB'[i // 8]},{'xy'[i % 2]},p{i // 2},{('one', 'two')[i // 2 % 2]}")
+            lines.append(f"c{i},{i}.png,{'AB'[i // 10]},{'xy'[i % 2]},p{i // 2},{('one', 'two')[i // 2 % 2]}")
         (folder / "bad.png").write_text("no image")
         (folder / "cells.csv").write_text("\n".join([*lines, "bad,bad.png,A,x,p1,two"]) + "\n")
-        np.save(folder / "tokens.npy", rng.normal(size=(16, 5, 16)).astype(np.float32))
+        (folder / "many.csv").write_text(
+            "cell_id,path,dataset\n" + "".join(f"{i},{i % 16}.png,{'AB'[i // 20]}\n" for i in range(40))
+        )
+        boxes = {
+            "images": [{"id": 0, "file_name": "0.png", "width": 64, "height": 64}],
+            "annotations": [{"id": 1, "image_id": 0, "category_id": 1, "bbox": [8, 8, 40, 40]}],
+            "categories": [{"id": 1, "name": "cell"}],
+        }
+        (folder / "boxes.json").write_text(json.dumps(boxes))
+        np.save(folder / "tokens.npy", rng.normal(size=(20, 5, 16)).astype(np.float32))
         sweep = {"base": {"images": 16, "batch_images": 4}, "vary": {"expansion": [1]}, "seeds": [0]}
         (folder / "sweep.yaml").write_text(json.dumps(sweep))
         invoke("run", f"{folder}/cells.csv", "--study", f"{folder}/study", "--backbone", f"{folder}/backbone", *SMALL)
@@ -204,6 +273,9 @@ def made(vit: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
             "panel", f"{folder}/study/concepts", "--clusters", "2", "--per-cluster", "1", "-o", f"{folder}/panel.json"
         )
         invoke("annotations", "import", f"{folder}/study", f"{folder}/panel.json")
+        invoke("measure", f"{folder}/study")
+        invoke("fields", f"{folder}/cells.csv", *BOXES, f"{folder}/boxes.json", "-o", f"{folder}/fields")
+        invoke("classify", f"{folder}/study/cohort/barcodes.h5ad", "-o", f"{folder}/study/cohort/classification")
 
     return made_once(tmp_path_factory, "made", make)
 
@@ -223,7 +295,7 @@ def test_foreign_files_are_there_afterwards(command: str, copied: Path) -> None:
         (out / name).parent.mkdir(parents=True, exist_ok=True)
         (out / name).write_text(f"mine: {name}")
     before = digests(out)
-    for _ in range(1 if command == "evaluate" else 2):  # repeating it works too
+    for _ in range(1 if command in ("evaluate", "init") else 2):  # repeating it works too
         invoke(*arguments(copied / "study", out))
     assert digests(out) == before
     notes = {name for name in outputs if name.startswith("shard") and name.endswith(".json")}

@@ -34,7 +34,7 @@ def read_boxes(path: Path, kind: str, fields: pd.DataFrame) -> pd.DataFrame:
     kind
         One of `BOX_FORMATS`; ``auto`` goes by the endings of the files.
     fields
-        Listing of the fields: ``cell_id, width, height``.
+        Listing of the fields: ``cell_id, path, width, height``.
 
     Returns
     -------
@@ -51,7 +51,7 @@ def read_boxes(path: Path, kind: str, fields: pd.DataFrame) -> pd.DataFrame:
         files = [file for file in files if not path.is_dir() or _ENDINGS[file.suffix.lower()] == kind]
     if not files:
         raise CytosaeError(f"--boxes {path}: no file of boxes there ({', '.join(_ENDINGS)}).")
-    names = FieldNames([str(name) for name in fields["cell_id"]])
+    names = FieldNames(dict(zip(fields["cell_id"].astype(str), fields["path"].astype(str), strict=True)))
     sizes = {str(f): (int(w), int(h)) for f, w, h in fields[["cell_id", "width", "height"]].itertuples(index=False)}
     rows = [row for file in files for row in _READERS[_kind(file, kind)](file, names, sizes)]
     table = pd.DataFrame(rows, columns=["field", *BOX, "score", "label"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import PurePosixPath
 
 from cytosae.errors import CytosaeError
@@ -17,12 +17,14 @@ def file_stem(field: str) -> str:
 class FieldNames:
     """Fields by the names that other programs give them: the whole name, the file's name, or that without its ending."""
 
-    def __init__(self, fields: Sequence[str]) -> None:
+    def __init__(self, paths: Mapping[str, str]) -> None:
+        """From the image of each field, by the field's name in the table, which may be another."""
         self._known: dict[str, set[str]] = {}
-        for field in fields:
-            path = PurePosixPath(field.replace("\\", "/"))
-            for name in (field, path.name, path.stem, file_stem(field)):
-                self._known.setdefault(name, set()).add(field)
+        for field, image in paths.items():
+            for called in (field, image):
+                path = PurePosixPath(called.replace("\\", "/"))
+                for name in (called, path.name, path.stem, file_stem(called)):
+                    self._known.setdefault(name, set()).add(field)
 
     def __call__(self, name: str, where: str) -> str:
         """The field; `where` is the file that names it.
