@@ -14,6 +14,7 @@ GPUs goes by NCCL; what is on the CPU (counts, messages, the state at start and 
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import traceback
@@ -268,6 +269,9 @@ def join(parallel: str = "data", device: str = "auto") -> AbstractContextManager
 @contextmanager
 def _torchrun_group(parallel: str, device: str) -> Iterator[ProcessGroup]:
     """Be one of the processes that torchrun started; only the first talks."""
+    # Its functions have the group of that moment as a default. Imported later, as Adam does, they would keep this one alive
+    # beyond its end, and its threads would abort the process where they outlive the interpreter.
+    importlib.import_module("torch.distributed.nn.functional")
     console.quiet = int(os.environ["RANK"]) > 0
     backend = "cpu:gloo,cuda:nccl" if device != "cpu" and torch.cuda.is_available() else "gloo"
     with _exchange():
