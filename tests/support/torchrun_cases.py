@@ -99,7 +99,7 @@ def main() -> None:
             seen = run(store, out, case, rank)
             (out / f"{case['name']}.{rank}.json").write_text(json.dumps(seen))
         assert group.first == (rank == 0)
-    names = [Path(f"/proc/self/task/{task}/comm").read_text() for task in os.listdir("/proc/self/task")]
+    names = [(task / "comm").read_text() for task in Path("/proc/self/task").iterdir()]
     assert not any("gloo" in name for name in names), names  # they would abort a process that ends
 
 
