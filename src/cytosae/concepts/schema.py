@@ -113,7 +113,7 @@ CONCEPTS = (
         "var",
         WHY_NOT,
         "category",
-        "why it is no concept: `weak`, log10 of the mean activation is not above -3 (`--concept-threshold`); where more is "
+        "why it is no concept: `weak`, log10 of the mean activation is not above `--concept-threshold`; where more is "
         "asked than that, `few cells` show it, or it is `scattered` over cells nearly as by chance",
     ),
     Entry("var", SHOWN, "int64", "cells with an active patch, a_i[s] > 0", "cells"),
