@@ -50,6 +50,10 @@ class Representation:
         return self.features if self.transform == "none" else f"{self.features}, {self.transform}"
 
 
+PAPER = Representation("counts", "none")
+"""Eq. 3 as it is."""
+
+
 def block(data: ad.AnnData, name: str) -> NDArray[np.float32]:
     """A block of the barcodes, ``(n_patients, n_latents)``.
 
