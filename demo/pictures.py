@@ -101,8 +101,8 @@ def teach(server: Explorer, study: Path) -> None:
     server.ask("marks", {"concept": "Nucleus", "rater": RATERS[0], "marks": marks}, "PUT")
 
 
-def take(server: Explorer, study: Path, folder: Path) -> None:
-    """Write ``explorer-VIEW-light.png`` and ``-dark.png`` of every view."""
+def take(server: Explorer, study: Path, folder: Path, only: list[str]) -> None:
+    """Write ``explorer-VIEW-light.png`` and ``-dark.png`` of some views; of all if none is named."""
     from playwright.sync_api import sync_playwright
 
     concepts = strongest_concepts(server, 12)
@@ -131,7 +131,8 @@ def take(server: Explorer, study: Path, folder: Path) -> None:
         for scheme in ("light", "dark"):
             page = browser.new_page(viewport={"width": 1280, "height": 800}, color_scheme=scheme)
             page.set_default_timeout(300_000)
-            for name, (address, expected) in views.items():
+            for name in only or views:
+                address, expected = views[name]
                 page.goto(f"{server.base}#/{address}")
                 page.wait_for_selector(expected)
                 if name == "upload":
@@ -140,9 +141,10 @@ def take(server: Explorer, study: Path, folder: Path) -> None:
                     page.wait_for_selector("[data-patches] img")
                 if name == "cell":
                     page.locator("[data-patch-list] button").first.click()
-                page.wait_for_load_state("networkidle")
+                for _ in range(2):  # what an answer brings asks for images
+                    page.wait_for_load_state("networkidle")
+                    page.wait_for_timeout(2000)
                 page.wait_for_function(_SHOWN)
-                page.wait_for_timeout(1000)  # points of a scatter are drawn after the answer
                 page.screenshot(path=folder / f"explorer-{name}-{scheme}.png")
             page.close()
         browser.close()
@@ -151,6 +153,7 @@ def take(server: Explorer, study: Path, folder: Path) -> None:
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("views", nargs="*", help="all if none is named")
     parser.add_argument("--study", type=Path, default=STUDY)
     parser.add_argument("--output", type=Path, default=IMAGES)
     given = parser.parse_args()
@@ -158,7 +161,7 @@ def main() -> None:
     with TemporaryDirectory() as folder:
         copy = Path(shutil.copytree(given.study, Path(folder) / STUDY))
         with explorer(copy) as server:
-            take(server, copy, given.output)
+            take(server, copy, given.output, given.views)
 
 
 if __name__ == "__main__":
