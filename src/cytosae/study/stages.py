@@ -13,8 +13,19 @@ from cytosae.artefacts import MANIFEST, FileRecord, Manifest, claim, remove_left
 from cytosae.backbones import Backbone
 from cytosae.cells import difference, metadata_digest, pixels_digest
 from cytosae.cohort import BARCODES, COHORT, make_barcodes
-from cytosae.concepts import check_fit, encode, encode_inputs
+from cytosae.concepts import (
+    check_fit,
+    encode,
+    encode_inputs,
+    far_cells,
+    make_familiarity,
+    read_familiarity,
+    read_inputs,
+    untaught,
+)
 from cytosae.concepts.cell_ranges import remove_ranges
+from cytosae.concepts.familiarity import CELLS as FAMILIAR_CELLS
+from cytosae.concepts.familiarity import STAGE as FAMILIARITY
 from cytosae.console import say
 from cytosae.engines import open_engine
 from cytosae.sae import SAE, import_sae, recorded, train, train_seeds, training_inputs
@@ -42,6 +53,7 @@ from cytosae.tokens import (
     store_layout,
     write_harmonisation,
 )
+from cytosae.tokens.centring import centred
 from cytosae.tokens.harmonisation import fitted_on
 from cytosae.tokens.store import read_manifest
 
@@ -67,7 +79,7 @@ def update_tokens(
         remove_left_behind(folder)
         return with_reason({"cells": len(cells)}, None)
     loaded = backbone()
-    layout = store_layout(loaded.info, config)
+    layout = store_layout(loaded.info, config, layout.frame)
     load = backbone_for(engine, lambda: loaded, settings or BackboneConfig(), layout)
     with open_engine(engine) as processes:
         return with_reason(embed(cells, load, folder, layout, workers=workers, engine=processes), reason)
@@ -166,6 +178,38 @@ def encoding(
         to_stored(EncodeConfig()),
         lambda: remove_ranges(folder),
     )
+
+
+def familiarity(tokens: TokenSource, study: Path) -> Stage:
+    """What the cells of a study look like, against which further ones are held."""
+    offset = SAE.from_pretrained(study / "sae").position_offset
+    inputs = untaught(read_inputs(study / "concepts"))
+    return Stage(
+        FAMILIARITY,
+        study / FAMILIARITY,
+        {"cells": FAMILIAR_CELLS, "seed": 0},
+        inputs,
+        lambda: make_familiarity(centred(tokens, offset), study, inputs),
+    )
+
+
+def say_unfamiliar(tokens: TokenSource, study: Path, former: Path) -> list[str]:
+    """Sentences on the data sets whose cells lie far from those that an autoencoder was trained on, each said.
+
+    Parameters
+    ----------
+    former
+        The study of that training.
+    """
+    known, offset = read_familiarity(former), SAE.from_pretrained(study / "sae").position_offset
+    if known is None:
+        return []
+    seen = far_cells(known, centred(tokens, offset), study / "concepts")
+    found = [known.sentence(far, n, f"the cells of {name}", f"{former}") for name, (far, n) in seen.items()]
+    sentences = [sentence for sentence in found if sentence]
+    for sentence in sentences:
+        say(f"run: {sentence}. See docs/how-to/laboratories.md")
+    return sentences
 
 
 def barcodes(study: Path, config: BarcodeConfig) -> Stage:
