@@ -94,7 +94,7 @@ def restain(
     method: Annotated[
         str,
         typer.Option(
-            help="reinhard (optical density), reinhard-lab, or macenko: what is made alike of each laboratory."
+            help="reinhard (optical density), reinhard-lab, macenko or vahadane: what is made alike of each laboratory."
         ),
     ] = "reinhard",
     laboratory: Annotated[
