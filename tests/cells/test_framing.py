@@ -78,7 +78,8 @@ def test_a_frame_that_is_none_is_named() -> None:
         Frame.parse("um 25 3")
     with pytest.raises(CytosaeError, match="no way to frame"):
         FrameConfig.from_rule("eye 3")
-    assert FrameConfig.from_rule(FrameConfig("um", frame_um=31).rule) == FrameConfig("um", frame_um=31)
+    for config in (FrameConfig("um", frame_um=31), FrameConfig("um", ruler="nucleated"), FrameConfig("cell")):
+        assert FrameConfig.from_rule(config.rule) == config
 
 
 @pytest.fixture(scope="module")
@@ -124,6 +125,18 @@ def test_one_scale_from_red_cells_or_else_from_the_cells_and_it_is_said(real: pd
     assert "--mpp" in none
     assert edges.groupby(real["dataset"]).agg(np.ptp).lt(0.05).all()
     assert 0.08 < 25 / edges[real["dataset"] == "segwbc_cellavision"].iloc[0] < 0.11
+
+
+@REAL
+def test_the_median_cell_as_a_ruler_gets_the_same_size_in_every_laboratory(real: pd.DataFrame) -> None:
+    config = FrameConfig("um", frame_um=28, ruler="nucleated")
+    framed_cells, remarks = with_frames(real, config, workers=0)
+    assert all("if its median nucleated cell has 14 micrometres" in remark for remark in remarks)
+    assert not any("red cells" in remark for remark in remarks)
+    edges = framed_cells["file_frame"].map(lambda text: Frame.parse(text).right - Frame.parse(text).left)
+    masks = [read_tissues(Image.open(row.mask), (row.height, row.width)) > 64 for row in real.itertuples()]
+    cells = pd.Series([max(np.ptp(np.nonzero(mask)[0]), np.ptp(np.nonzero(mask)[1])) + 1 for mask in masks])
+    assert (cells / edges).groupby(real["dataset"]).median().between(0.43, 0.57).all()
 
 
 def _drawn(folder, images: list[Image.Image], **columns: object) -> pd.DataFrame:

@@ -127,7 +127,7 @@ def _of_one_size(
         rows = np.flatnonzero((names == name) & np.isnan(scales))
         drawn = np.sort(np.random.default_rng(15).permutation(rows)[:SAMPLE])
         looks = _looks(cells.iloc[drawn], workers, partial(_shown_after, show, number * SAMPLE, len(without) * SAMPLE))
-        scales[rows], remark = _measured(name, looks)
+        scales[rows], remark = _measured(name, looks, config.ruler)
         remarks.append(remark)
     centres = zip(cells["width"], cells["height"], scales, strict=True)
     return [Frame.square(str(config.rule), w / 2, h / 2, config.frame_um / mpp) for w, h, mpp in centres], remarks
@@ -137,9 +137,9 @@ def _shown_after(show: Callable[[int, int], None], before: int, total: int, done
     show(before + done, total)
 
 
-def _measured(name: str, looks: list[CellLook]) -> tuple[float, str]:
+def _measured(name: str, looks: list[CellLook], by: str) -> tuple[float, str]:
     """Micrometres per pixel of a data set, and a sentence on it."""
-    ruler = ruler_of(looks)
+    ruler = ruler_of(looks, by)
     if ruler is None:
         raise CytosaeError(
             f"--frame um: {name} has no column 'mpp', and neither red cells nor nucleated cells were found in {len(looks)} "
@@ -148,8 +148,9 @@ def _measured(name: str, looks: list[CellLook]) -> tuple[float, str]:
     scale = f"{ruler.mpp:.3g} micrometres per pixel ({ruler.low:.3g} to {ruler.high:.3g})"
     if ruler.source == "red cells":
         return ruler.mpp, f"{name}: {scale}, from {ruler.count} red cells"
+    why = "" if by == "nucleated" else "too few whole red cells for a scale; "
     return ruler.mpp, (
-        f"{name}: too few whole red cells for a scale; {scale} if its median nucleated cell has {NUCLEATED_DIAMETER:g} "
+        f"{name}: {why}{scale} if its median nucleated cell has {NUCLEATED_DIAMETER:g} "
         "micrometres. Give --mpp or a column mpp if you know better"
     )
 
@@ -174,20 +175,24 @@ def frame_of_one(image: Image.Image, config: FrameConfig, usual: float | None) -
         frame = frame_of_cell(look, image.size, config, shorter / (1 + 2 * config.frame_margin))
         lost = "no nucleus was found in the middle; the largest square of the image is shown"
         return frame, lost if np.isnan(look.left) else None
-    if look.red_cells >= _FEW and _PLAUSIBLE[0] < look.red_diameter / look.edge < _PLAUSIBLE[1]:
+    if (
+        config.ruler == "red"
+        and look.red_cells >= _FEW
+        and _PLAUSIBLE[0] < look.red_diameter / look.edge < _PLAUSIBLE[1]
+    ):
         return Frame.square(str(config.rule), *middle, config.frame_um * look.red_diameter / RED_CELL_DIAMETER), None
     edge = usual or shorter
     return (
         Frame.square(str(config.rule), *middle, edge),
-        f"its red cells give no scale; the middle {edge:.0f} pixels are shown, as of the study's images",
+        f"it has no scale of its own; the middle {edge:.0f} pixels are shown, as of the study's images",
     )
 
 
-def ruler_of(looks: list[CellLook]) -> Ruler | None:
-    """The scale of some images of one laboratory."""
+def ruler_of(looks: list[CellLook], by: str) -> Ruler | None:
+    """The scale of some images of one laboratory; `by` is `cytosae.settings.FrameConfig.ruler`."""
     return scale_of_cells(
         np.array([look.edge for look in looks]),
-        np.array([look.red_cells for look in looks]),
+        np.array([look.red_cells if by == "red" else 0 for look in looks]),
         np.array([look.red_diameter for look in looks]),
     )
 

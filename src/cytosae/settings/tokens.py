@@ -96,11 +96,17 @@ class FrameConfig:
     )
     mpp: float = setting(
         0.0,
-        "micrometres per pixel of all images, for --frame um; if left out those of the column mpp, else they are estimated "
-        "from the red cells of each data set",
+        "micrometres per pixel of all images, for --frame um; if left out those of the column mpp, else what --ruler gives",
         minimum=0,
         maximum=10,
         automatic=0.0,
+    )
+
+    ruler: str = setting(
+        "red",
+        "what gives each data set a scale for --frame um where none is stated: red cells of 7.2 micrometres (red), or its "
+        "median nucleated cell, taken to have 14 (nucleated)",
+        choices=("red", "nucleated"),
     )
 
     def __post_init__(self) -> None:
@@ -109,7 +115,8 @@ class FrameConfig:
     @property
     def rule(self) -> str | None:
         """What frames have in common that were made so, such as ``um 25``; None where images are shown whole."""
-        kinds = {"asis": None, "um": f"um {self.frame_um:g}", "cell": f"cell {self.frame_margin:g}"}
+        ruler = "" if self.ruler == "red" else f" {self.ruler}"
+        kinds = {"asis": None, "um": f"um {self.frame_um:g}{ruler}", "cell": f"cell {self.frame_margin:g}"}
         return kinds[self.frame]
 
     @classmethod
@@ -128,14 +135,15 @@ class FrameConfig:
         """
         if rule is None:
             return cls()
-        kind, _, number = rule.partition(" ")
+        kind, _, rest = rule.partition(" ")
+        number, _, ruler = rest.partition(" ")
         try:
             value = float(number)
         except ValueError:
             value = -1.0
         if kind not in FRAMES[1:] or value < 0:
             raise CytosaeError(f"{rule!r}: no way to frame an image; expected such as 'um 25' or 'cell 0.25'.")
-        return cls(kind, frame_um=value) if kind == "um" else cls(kind, frame_margin=value)
+        return cls(kind, frame_um=value, ruler=ruler or "red") if kind == "um" else cls(kind, frame_margin=value)
 
 
 @dataclass(frozen=True)
