@@ -65,6 +65,13 @@ def test_distances_are_those_of_the_formula() -> None:
         assert concepts[row] == pytest.approx(expected)
 
 
+def test_taught_latents_do_not_count() -> None:
+    known = _known()
+    cells, counts = _cells(20, 5, 3)
+    more = sp.csr_matrix(sp.hstack([counts, np.ones((20, 2))]))
+    assert (known.distances(cells, more) == known.distances(cells, counts)).all()
+
+
 def test_few_cells_and_cells_of_nobody() -> None:
     assert f.fit_familiarity(*_cells(39, 3, 0), np.arange(39)) is None
     known = f.fit_familiarity(*_cells(400, 400, 0), np.full(400, -1))

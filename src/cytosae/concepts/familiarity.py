@@ -73,7 +73,7 @@ class Familiarity:
             a_i[s], ``(n_cells, n_latents)``.
         """
         own = (np.asarray(summaries, np.float64) - self.mean) / self.deviation
-        shows = sp.csr_matrix(counts) > 0
+        shows = sp.csr_matrix(counts)[:, : len(self.frequency)] > 0  # taught latents come after the study's own
         rare = np.log(1 - self.frequency) - np.log(self.frequency)
         return np.stack([np.sqrt((own**2).mean(axis=1)), shows @ rare - np.log(1 - self.frequency).sum()], axis=1)
 
@@ -167,22 +167,26 @@ def _groups(units: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
     return np.asarray(drawn // _BLOCK if len(units) >= 2 * _BLOCK else drawn * 2 // len(units), np.int64)
 
 
-def make_familiarity(source: TokenSource, study: Path, inputs: dict[str, str], seed: int = 0) -> dict[str, Any]:
+def make_familiarity(
+    source: TokenSource, study: Path, n_latents: int, parameters: dict[str, Any], inputs: dict[str, str]
+) -> dict[str, Any]:
     """Fit and keep the familiarity of a study with finished concepts, in ``familiarity/``; its figures.
 
     Parameters
     ----------
     source
         Its tokens as the autoencoder takes them (`cytosae.tokens.centred`).
-    inputs
-        Digests of what it follows from.
+    n_latents
+        Of the autoencoder, without taught ones.
+    parameters, inputs
+        ``seed`` and other settings, and digests of what it follows from.
     """
-    folder, concepts = study / STAGE, study / "concepts"
+    folder, concepts, seed = study / STAGE, study / "concepts", int(parameters["seed"])
     claim(folder, STAGE, [FILE])
     rows = np.sort(np.random.default_rng([seed, 18]).permutation(source.n_cells)[:CELLS])
     found = fit_familiarity(
         np.concatenate([cell_summaries(tokens) for tokens in source.stream(_batches(rows))]),
-        _counts(concepts, source, rows),
+        _counts(concepts, source, rows)[:, :n_latents],
         _patients(source, rows),
         seed,
     )
@@ -197,7 +201,7 @@ def make_familiarity(source: TokenSource, study: Path, inputs: dict[str, str], s
             "false_alarms": found.rate,
             "groups": found.groups,
         }
-    Manifest(STAGE, {"cells": CELLS, "seed": seed}, inputs, outputs, figures).save(folder)
+    Manifest(STAGE, parameters, inputs, outputs, figures).save(folder)
     remove_outdated(folder, STAGE, outputs)
     return figures
 

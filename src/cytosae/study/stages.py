@@ -9,7 +9,15 @@ from typing import Any
 
 import pandas as pd
 
-from cytosae.artefacts import MANIFEST, FileRecord, Manifest, claim, remove_left_behind, sae_weights_digest
+from cytosae.artefacts import (
+    MANIFEST,
+    FileRecord,
+    Manifest,
+    claim,
+    digest,
+    remove_left_behind,
+    sae_weights_digest,
+)
 from cytosae.backbones import Backbone
 from cytosae.cells import difference, metadata_digest, pixels_digest
 from cytosae.cohort import BARCODES, COHORT, make_barcodes
@@ -20,8 +28,7 @@ from cytosae.concepts import (
     far_cells,
     make_familiarity,
     read_familiarity,
-    read_inputs,
-    untaught,
+    read_parameters,
 )
 from cytosae.concepts.cell_ranges import remove_ranges
 from cytosae.concepts.familiarity import CELLS as FAMILIAR_CELLS
@@ -182,14 +189,20 @@ def encoding(
 
 def familiarity(tokens: TokenSource, study: Path) -> Stage:
     """What the cells of a study look like, against which further ones are held."""
-    offset = SAE.from_pretrained(study / "sae").position_offset
-    inputs = untaught(read_inputs(study / "concepts"))
+    sae, patients = SAE.from_pretrained(study / "sae"), tokens.cells["patient"]
+    inputs = {
+        "tokens": tokens.fingerprint,
+        "sae": sae_weights_digest(study / "sae"),
+        "patients": digest([None if pd.isna(name) else str(name) for name in patients]),
+    }
+    parameters = {"cells": FAMILIAR_CELLS, "seed": 0, "threshold": read_parameters(study / "concepts")["threshold"]}
+    source = centred(tokens, sae.position_offset)
     return Stage(
         FAMILIARITY,
         study / FAMILIARITY,
-        {"cells": FAMILIAR_CELLS, "seed": 0},
+        parameters,
         inputs,
-        lambda: make_familiarity(centred(tokens, offset), study, inputs),
+        lambda: make_familiarity(source, study, sae.n_latents, parameters, inputs),
     )
 
 
