@@ -65,11 +65,9 @@ def check_fit(layout: Layout, sae: SAE) -> None:
 def _check_frame(given: str | None, trained: str | None) -> None:
     """Refuse tokens of images that were framed otherwise than those that the autoencoder was trained on."""
     if given != trained:
-        said = ("shown whole" if rule is None else f"framed by {rule!r}" for rule in (given, trained))
-        raise CytosaeError(
-            "The images of the tokens are {}, those of the autoencoder's training were {}. List the cells again with the "
-            "same --frame, and embed them.".format(*said)
-        )
+        now, then = ("shown whole" if rule is None else f"framed by {rule!r}" for rule in (given, trained))
+        text = f"The images of the tokens are {now}, those of the autoencoder's training were {then}."
+        raise CytosaeError(f"{text} List the cells again with the same --frame, and embed them.")
 
 
 def _check_harmonisation(given: dict[str, Any] | None, trained: dict[str, Any] | None) -> None:
