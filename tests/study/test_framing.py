@@ -14,7 +14,7 @@ from cytosae.analysis import study_framing, study_tokens
 from cytosae.artefacts import read_json
 from cytosae.cells import Frame, read_cells, readings
 from cytosae.cells.images import load_squashed
-from cytosae.concepts import check_fit
+from cytosae.concepts import check_fit, read_familiarity
 from cytosae.errors import CytosaeError
 from cytosae.sae import SAE
 from cytosae.settings import BackboneConfig, FrameConfig, TrainConfig
@@ -77,6 +77,17 @@ def test_another_frame_is_another_study(made: tuple[Path, RunConfig, Path], tmp_
     check_fit(layout, sae)
     with pytest.raises(CytosaeError, match=r"shown whole.*framed by 'cell 0\.5'.*--frame"):
         check_fit(replace(layout, frame=None), sae)
+
+
+def test_cells_that_are_none_of_the_training_are_said(
+    made: tuple[Path, RunConfig, Path], pictures: Path, tmp_path: Path
+) -> None:
+    study, config, _ = made
+    with blank_figures():
+        stages = Study(tmp_path / "new", config, workers=0, sae=study / "sae").run(pictures)
+    (said,) = stages["familiarity"]["warnings"]
+    assert "100% of the cells of pictures (8 of 8) lie farther from those of" in said
+    assert read_familiarity(study, SAE(8, 24)) is None  # another autoencoder
 
 
 def test_layouts_without_a_frame_are_what_they_were(made: tuple[Path, RunConfig, Path]) -> None:

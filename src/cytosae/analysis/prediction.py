@@ -109,7 +109,7 @@ def predict_patients(
     claim(folder, "prediction", names)
     (folder / MANIFEST).unlink(missing_ok=True)
     listing = listed.write()
-    familiar = read_familiarity(study)
+    familiar = read_familiarity(study, frozen.sae)
     new = predicted(frozen, further_tokens(study, cells, backbone), config.strongest, device, familiar)
     result = {
         "cytosae": __version__,

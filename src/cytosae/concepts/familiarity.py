@@ -21,6 +21,7 @@ from cytosae.concepts.quality.resampling import group_codes, halves
 from cytosae.concepts.storage import read_activations, read_datasets
 from cytosae.concepts.work_units import BATCH
 from cytosae.errors import CytosaeError
+from cytosae.sae import SAE
 from cytosae.tokens import TokenSource
 
 STAGE, FILE = "familiarity", "familiarity.safetensors"
@@ -250,8 +251,13 @@ def _write(folder: Path, known: Familiarity) -> None:
         save_file({k: np.ascontiguousarray(v) for k, v in arrays.items()}, temporary, {"cytosae": json.dumps(about)})
 
 
-def read_familiarity(study: Path) -> Familiarity | None:
+def read_familiarity(study: Path, sae: SAE | None = None) -> Familiarity | None:
     """What a study's cells look like; None where that is not known: an older study, or one of few cells.
+
+    Parameters
+    ----------
+    sae
+        The autoencoder that encodes the cells that are held against it: None too where it has other latents.
 
     Raises
     ------
@@ -267,6 +273,8 @@ def read_familiarity(study: Path) -> Familiarity | None:
             arrays = [np.asarray(file.get_tensor(name), np.float64) for name in ("mean", "deviation", "frequency")]
         tokens, concepts = map(float, about["limits"])
         numbers = float(about["most"]), float(about["rate"]), int(about["groups"]), int(about["cells"])
-        return Familiarity(arrays[0], arrays[1], arrays[2], (tokens, concepts), *numbers)
+        known = Familiarity(arrays[0], arrays[1], arrays[2], (tokens, concepts), *numbers)
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise CytosaeError(f"{path}: damaged ({error}). Remove it and run the study again.") from error
+    fits = sae is None or (len(known.mean) == 2 * sae.d_model and len(known.frequency) <= sae.n_latents)
+    return known if fits else None

@@ -214,10 +214,11 @@ def say_unfamiliar(tokens: TokenSource, study: Path, former: Path) -> list[str]:
     former
         The study of that training.
     """
-    known, offset = read_familiarity(former), SAE.from_pretrained(study / "sae").position_offset
+    sae = SAE.from_pretrained(study / "sae")
+    known = read_familiarity(former, sae)
     if known is None:
         return []
-    seen = far_cells(known, centred(tokens, offset), study / "concepts")
+    seen = far_cells(known, centred(tokens, sae.position_offset), study / "concepts")
     found = [known.sentence(far, n, f"the cells of {name}", f"{former}") for name, (far, n) in seen.items()]
     sentences = [sentence for sentence in found if sentence]
     for sentence in sentences:

@@ -217,7 +217,7 @@ def _shown(name: str, number: int) -> str:
 def _cell(
     reader: StudyReader, activations: Activations, images: CellImages, index: int, name: str, image: Image.Image
 ) -> Cell:
-    known = read_familiarity(reader.folder)
+    known = read_familiarity(reader.folder, activations.sae)
     frame, note = frame_of_one(image, study_framing(reader.folder), images.usual_edge)
     shown = {size: squashed(image, size, frame) for size in SIZES}
     tokens = activations.embed(shown[activations.size], name)
