@@ -66,6 +66,10 @@ def tissues_of_cells(cells: pd.DataFrame, grid: tuple[int, int]) -> Iterator[NDA
     UnreadableImage
         A mask is missing or damaged.
     """
-    columns = (cells["mask"], cells["width"], cells["height"], readings(cells))
-    for path, width, height, reading in zip(*columns, strict=True):
-        yield patch_tissues(resolve_path(str(path)), grid, frame=reading.frame, size=(int(width), int(height)))
+    for row, reading in enumerate(readings(cells)):
+        path = resolve_path(str(cells["mask"].iloc[row]))
+        if reading.frame is None:
+            yield patch_tissues(path, grid)
+        else:
+            size = int(cells["width"].iloc[row]), int(cells["height"].iloc[row])
+            yield patch_tissues(path, grid, frame=reading.frame, size=size)
