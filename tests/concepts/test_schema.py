@@ -31,6 +31,9 @@ LATER = {
     schema.TAUGHT,
     schema.REPRODUCIBILITY,
     schema.DESCRIPTION,
+    schema.STAIN_SHARE,
+    schema.CELL_SHARE,
+    schema.STAIN_WORD,
     *MEASURED,
 }
 
@@ -80,7 +83,16 @@ def expected(entries: tuple[Entry, ...], without: set[str]) -> dict[str, str]:
 def test_files_have_what_the_schema_has(concepts: Path, tmp_path: Path) -> None:
     (file,) = concepts.glob("*.h5ad")
     found = contents(ad.read_h5ad(file))
-    absent = {"cell_id", "mask", "concepts", "split", "file_intensity", "file_note", *LATER}  # the index, or empty
+    absent = {
+        "cell_id",
+        "mask",
+        "concepts",
+        "split",
+        "file_intensity",
+        "file_frame",
+        "file_note",
+        *LATER,
+    }  # the index, or empty
     assert found == {**expected(CONCEPTS, absent), 'obs["ward"]': "category"}
     to_pool = {"third_moment", "fourth_moment", "largest_counts"}
     for by_cell_type, absent in (
