@@ -38,7 +38,9 @@ def test_scores_of_cells_average_to_t() -> None:
     np.testing.assert_allclose(parts.mean(axis=0), table["t"][[4, 11]])
 
 
-@pytest.mark.parametrize("kind", [Representation(f, t) for f in ("counts", "share", "top", "all") for t in TRANSFORMS])
+@pytest.mark.parametrize(
+    "kind", [Representation(f, t) for f in ("counts", "share", "top", "all", "strongest") for t in TRANSFORMS]
+)
 def test_contributions_add_up_from_patches_to_the_logit(kind: Representation, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     task = classification_task(cohort(), "diagnosis")

@@ -44,6 +44,7 @@ from .outcome_validation import (
 )
 from .outcomes import CLASSES, NUMBER, SURVIVAL, Outcome, outcome_kind, outcome_task
 from .outliers import RULE, cell_scores, selected, unusual
+from .reaching import REACH_Z, compare_reach
 from .representation import FEATURES, PAPER, Representation, transformed
 from .restriction import RESTRICTIONS, only, restricted
 from .retrieval import FALSE_SHARE, ByChance, cells_showing, expected_as_strong, number_by_chance, sure_cells
@@ -107,6 +108,7 @@ __all__ = [
     "OUTCOMES",
     "PAPER",
     "PAPER_THRESHOLD",
+    "REACH_Z",
     "RESTRICTIONS",
     "RULE",
     "SURVIVAL",
@@ -157,6 +159,7 @@ __all__ = [
     "colour_histograms",
     "compare",
     "compare_rates",
+    "compare_reach",
     "conformal_figures",
     "count_bags",
     "cross_validate",

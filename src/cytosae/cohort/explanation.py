@@ -72,8 +72,8 @@ class LinearModel:
         classes; ``(n_cells, n_latents)``.
 
         A block is a mean of parts of cells: of a_i[s] (count), of 1 where a_i[s] > 0 (share), of a_i[s] in the five cells
-        with most (top). A part is divided evenly among the active patches of its cell. What a transform makes of a block is
-        divided as the block itself.
+        with most (top), or in the one (strongest). A part is divided evenly among the active patches of its cell. What a
+        transform makes of a block is divided as the block itself.
 
         Parameters
         ----------
@@ -91,7 +91,7 @@ class LinearModel:
         first = np.searchsorted(latent[order], latent[order])
         rank = np.empty(len(order), np.int64)
         rank[order] = np.arange(len(order)) - first
-        parts = {"count": 1 / n, "share": 1 / (n * count), "top": (rank < TOP) / min(n, TOP)}
+        parts = {"count": 1 / n, "share": 1 / (n * count), "top": (rank < TOP) / min(n, TOP), "strongest": rank < 1}
         total = np.zeros(len(count))
         for block, direction in zip(self.representation.blocks, self.direction(name), strict=True):
             value = blocks[block][0].astype(np.float64)

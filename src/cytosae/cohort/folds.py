@@ -47,7 +47,7 @@ class Folds:
         return models
 
 
-class _Stratified(StratifiedGroupKFold):  # type: ignore[misc]
+class _Stratified(StratifiedGroupKFold):
     """scikit-learn's folds, found in a tenth of the time: it tries a group in one fold after the other, this in all at once.
 
     The calibration of conformal sets divides the patients 130 times.
