@@ -238,10 +238,6 @@ def other_barcodes(study: Path) -> None:
     data.write_h5ad(path)
 
 
-def numbers_alone(study: Path) -> None:
-    (study / "cohort" / "classification").rename(study / "cohort" / "outcome-blasts")
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -257,7 +253,6 @@ def numbers_alone(study: Path) -> None:
         (concepts_of_another_autoencoder, "made with another autoencoder"),
         (another_backbone, "its weights are not those with which"),
         (lambda study: (study / "backbone.json").unlink(), "Is .* a study"),
-        (numbers_alone, "no classification there.*takes classes alone, not outcome-blasts"),
         (lambda study: (study / "cohort" / "barcodes.h5ad").unlink(), "a classification of other barcodes"),
     ],
 )

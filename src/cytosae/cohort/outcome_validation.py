@@ -13,6 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
+from cytosae.cohort.explanation import LinearModel, on_values
 from cytosae.cohort.folds import Folds, shuffled_within, stratified_folds
 from cytosae.cohort.outcome_models import DualModels, cox, ridge
 from cytosae.cohort.outcome_scores import absolute_error, concordance, r_squared, rank_correlation
@@ -199,7 +200,15 @@ def outcome_table(methods: Mapping[str, OutcomePredictions], reference: str, con
     return pd.DataFrame(rows).set_index("method")
 
 
-def latent_weights(outcome: Outcome, products: Products, config: ClassifyConfig) -> pd.DataFrame:
+def trained_outcome(outcome: Outcome, products: Products, rows: NDArray[np.bool_], choice: Choice) -> LinearModel:
+    """The model of some patients with a representation and strength, as in `cytosae.cohort.trained`."""
+    kind, owners = choice.representation, np.arange(len(rows))[None, rows]
+    model = fitted(outcome, products.scaled(kind, rows)[np.ix_(rows, rows)], owners, (choice.strength,))
+    parts = on_values(outcome.data, products, rows, kind, model.dual[0], model.intercept[0])
+    return LinearModel((outcome.target,), kind, *parts)
+
+
+def latent_weights(outcome: Outcome, model: LinearModel) -> pd.DataFrame:
     """What each latent adds to the prediction of the model of all patients, strongest first.
 
     Returns
@@ -207,15 +216,8 @@ def latent_weights(outcome: Outcome, products: Products, config: ClassifyConfig)
     A row per latent: for each block of the chosen representation ``<block>``, the change of the prediction when the block's
     value rises by one standard deviation among the patients; ``sum``, over the blocks.
     """
-    everyone = np.ones(len(outcome.values), bool)
-    owners = np.arange(len(outcome.values))[None]
-    (choice,) = choose_outcome(outcome, products, everyone, owners, config, config.seed)
-    kind = choice.representation
-    model = fitted(outcome, products.scaled(kind, everyone), owners, (choice.strength,))
-    values = kind.values(outcome.data).astype(np.float64)
-    weights = np.einsum("n,nbs->bs", model.dual[0, 0], values)
-    scales = products.scales(kind, everyone)
-    weights *= np.array([scales[block] ** 2 for block in kind.blocks])[:, None] * values.std(axis=0)
+    kind = model.representation
+    weights = model.weights[0] * kind.values(outcome.data).astype(np.float64).std(axis=0)
     table = pd.DataFrame(dict(zip(kind.blocks, weights, strict=True))).rename_axis("latent")
     table["sum"] = weights.sum(axis=0)
     return table.iloc[np.argsort(-np.abs(table["sum"].to_numpy()), kind="stable")]

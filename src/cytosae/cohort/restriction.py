@@ -149,7 +149,7 @@ def only(data: ad.AnnData, keep: NDArray[np.bool_]) -> ad.AnnData:
     """Barcodes in which all latents are 0 but some, ``(n_latents,)``."""
     changed = data.copy()
     changed.X = np.where(keep, np.asarray(data.X), 0)
-    for layer in ("share", "top"):
+    for layer in ("share", "top", "strongest"):
         if layer in changed.layers:
             changed.layers[layer] = np.where(keep, np.asarray(data.layers[layer]), 0)
     changed.uns["used_latents"] = np.flatnonzero(keep)

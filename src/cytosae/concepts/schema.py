@@ -187,6 +187,8 @@ BARCODES = (
     Entry("layers", "share_error", "float32", "standard error of `share`, binomial, not 0 at 0 and 1", "0 to 1"),
     Entry("layers", "top", "float32", "mean of the 5 largest a_i[s]; of all, where the patient has fewer", "tokens"),
     Entry("layers", "top_error", "float32", "standard error of `top`, from the jackknife", "tokens"),
+    Entry("layers", "strongest", "float32", "largest a_i[s]", "tokens"),
+    Entry("layers", "strongest_error", "float32", "standard error of `strongest`, from the jackknife", "tokens"),
     Entry("layers", "dispersion", "float32", "standard deviation of a_i[s] over the patient's images", "tokens"),
     Entry("layers", "dispersion_error", "float32", "standard error of `dispersion`, from the moments", "tokens"),
     Entry(

@@ -47,8 +47,9 @@ class ClassifyConfig:
     features: str = setting(
         CHOOSE,
         "blocks of the barcodes: counts (Eq. 3), share (of the cells that show a concept), counts+share, top (mean of the "
-        f"5 strongest cells) or all; {CHOOSE}: counts+share or top, decided inside the training patients",
-        (CHOOSE, "counts", "share", "top", "counts+share", "all"),
+        f"5 strongest cells), strongest (cell) or all (the first three); {CHOOSE}: counts+share or top, decided inside the "
+        "training patients",
+        (CHOOSE, "counts", "share", "top", "counts+share", "all", "strongest"),
     )
     transform: str = setting(
         "log1p",
@@ -101,16 +102,16 @@ class CompareConfig:
     features: str = setting(
         "counts",
         "block of the barcodes that is compared: counts (Eq. 3), share (of the cells that show a concept), top (mean of "
-        "the 5 strongest cells)",
-        ("counts", "share", "top"),
+        "the 5 strongest cells), strongest (cell)",
+        ("counts", "share", "top", "strongest"),
     )
     transform: str = setting("none", "of the block's values", ("none", "log1p", "sqrt"))
     concepts: str = setting("all", f"latents that are compared: {_CONCEPTS}", CONCEPTS)
     order: str = setting(
         "difference",
-        "what the latents of each side are listed by: difference of the barcodes (sec. 3.3), or effect (Hedges' g), which "
-        "finds rare marks",
-        ("difference", "effect"),
+        "what the latents of each side are listed by: difference of the barcodes (sec. 3.3), effect (Hedges' g), or reach "
+        "(patients of each side who reach a level); the last two find rare marks, with --features strongest",
+        ("difference", "effect", "reach"),
     )
     prevalence: float = setting(
         0.1, "a latent is tested where it occurs in at least this share of the patients of both groups", minimum=0
