@@ -34,6 +34,7 @@ ANNOTATION, VERDICT, NAMES = "annotation", "verdict", "annotation_names"
 DESCRIPTION = "description"
 """Column of ``var``, after `cytosae describe`."""
 TAUGHT = "taught"
+ARTEFACT = "artefact"
 """Column of ``var``, where concepts were taught."""
 
 
@@ -131,6 +132,9 @@ CONCEPTS = (
         "variance of a_i[s] over cells, against that of the same patches shuffled over all cells; 1 is chance",
     ),
     Entry("var", DESCRIPTION, "category", "what it shows, a sentence made of facts, after `cytosae describe`"),
+    Entry(
+        "var", ARTEFACT, "bool", "in the block of artefacts that a refinement kept; of refined autoencoders with one"
+    ),
     Entry("var", ANNOTATION, "category", "name that most raters gave, after `cytosae annotations apply`"),
     Entry("var", VERDICT, "category", "verdict of more than half of the raters"),
     Entry("var", NAMES, "category", "all names with their raters"),
@@ -199,6 +203,7 @@ BARCODES = (
     Entry("var", "mean_activation", "float64", "mean of m_i[s] over those cells", "activation"),
     Entry("var", "is_concept", "bool", _STATISTICS[-1].meaning),
     Entry("var", TAUGHT, "category", "name of the taught concept; missing for latents of the autoencoder"),
+    Entry("var", ARTEFACT, "bool", "left out as an artefact: 0 in `X` and all layers; with `--artefacts leave-out`"),
     Entry("obsm", "cell_types", "float64", "fractions of the patient's labelled cells, by cell type", "0 to 1"),
     Entry(
         "obsm",

@@ -9,10 +9,10 @@ from typing import Any
 
 import pandas as pd
 
-from cytosae.artefacts import MANIFEST, FileRecord, Manifest, claim, remove_left_behind, sae_weights_digest
+from cytosae.artefacts import MANIFEST, FileRecord, Manifest, claim, digest, remove_left_behind, sae_weights_digest
 from cytosae.backbones import Backbone
 from cytosae.cells import difference, metadata_digest, pixels_digest
-from cytosae.cohort import BARCODES, COHORT, make_barcodes
+from cytosae.cohort import BARCODES, COHORT, artefact_latents, make_barcodes
 from cytosae.concepts import check_fit, encode, encode_inputs
 from cytosae.concepts.cell_ranges import remove_ranges
 from cytosae.console import say
@@ -173,6 +173,8 @@ def barcodes(study: Path, config: BarcodeConfig) -> Stage:
     folder, concepts = study / COHORT, Manifest.load(study / "concepts")
     assert concepts is not None
     parameters, inputs = to_stored(config), {"concepts": concepts.fingerprint()}
+    if config.artefacts == "leave-out":  # verdicts change without the concepts
+        inputs["artefacts"] = digest(artefact_latents([study / "concepts"]).tolist())
 
     def make() -> Mapping[str, Any]:
         claim(folder, "cohort", [BARCODES])
