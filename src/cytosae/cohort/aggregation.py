@@ -101,7 +101,8 @@ def make_barcodes(
     if schema.TAUGHT in first.var:
         data.var[schema.TAUGHT] = first.var[schema.TAUGHT].to_numpy(object)
     data.var["is_concept"] &= ~_dismissed(cell_sets)
-    artefacts = artefact_latents(folders, datasets) if config.artefacts == "leave-out" else []
+    leaves_out = config.artefacts == "leave-out"
+    artefacts = artefact_latents(folders, datasets) if leaves_out else np.zeros(0, np.int64)
     if len(artefacts):
         leave_out(data, artefacts)
     data.uns["cytosae"] = _about(cell_sets, config, shared)
