@@ -71,7 +71,7 @@ const VIEWS: Record<string, View> = {
     {
       name: "Classifier",
       open: () => href("classifier"),
-      shown: () => !isStatic && Boolean(session.study?.has.classification),
+      shown: () => Boolean(session.study?.has.classification),
     },
     {},
   ),

@@ -29,6 +29,7 @@ LATER = {
     schema.VERDICT,
     schema.NAMES,
     schema.TAUGHT,
+    schema.ARTEFACT,
     schema.REPRODUCIBILITY,
     schema.DESCRIPTION,
     schema.STAIN_SHARE,
@@ -103,7 +104,7 @@ def test_files_have_what_the_schema_has(concepts: Path, tmp_path: Path) -> None:
         make_barcodes([concepts], path, BarcodeConfig(by_cell_type=by_cell_type))
         data = ad.read_h5ad(path)
         assert contents(data) == {
-            **expected(BARCODES, {*absent, "conflicting_diagnoses", schema.TAUGHT}),
+            **expected(BARCODES, {*absent, "conflicting_diagnoses", schema.TAUGHT, schema.ARTEFACT}),
             'obs["ward"]': "category",
         }
         assert {*schema.grouping(BARCODES, data.obs.columns)} == {"diagnosis", "ward", *schema.IMAGE_COLUMNS}

@@ -1,4 +1,5 @@
 from .aggregation import make_barcodes, patient_names
+from .artefact_latents import artefact_latents
 from .barcodes import (
     BarcodeSums,
     barcode_correlation,
@@ -142,6 +143,7 @@ __all__ = [
     "Transfer",
     "Unfamiliar",
     "answering_threshold",
+    "artefact_latents",
     "as_records",
     "association",
     "barcode_correlation",

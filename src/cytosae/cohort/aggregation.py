@@ -16,6 +16,7 @@ from cytosae import __version__
 from cytosae.artefacts import text_as_objects, writing_hdf5
 from cytosae.cells import RESERVED
 from cytosae.cells.columns import GIVEN
+from cytosae.cohort.artefact_latents import artefact_latents, leave_out
 from cytosae.cohort.barcodes import BarcodeSums, disease_barcodes, variance_between
 from cytosae.cohort.duplicates import shared_cells
 from cytosae.concepts import (
@@ -64,7 +65,8 @@ def make_barcodes(
 
     Returns
     -------
-    Figures: patients, cells, latents, patients by diagnosis, cells without a patient, cells found under two patients.
+    Figures: patients, cells, latents, artefacts left out, patients by diagnosis, cells without a patient, cells found
+    under two patients.
 
     Raises
     ------
@@ -100,6 +102,10 @@ def make_barcodes(
     if schema.TAUGHT in first.var:
         data.var[schema.TAUGHT] = first.var[schema.TAUGHT].to_numpy(object)
     data.var["is_concept"] &= ~_dismissed(cell_sets)
+    leaves_out = config.artefacts == "leave-out"
+    artefacts = artefact_latents(folders, datasets) if leaves_out else np.zeros(0, np.int64)
+    if len(artefacts):
+        leave_out(data, artefacts)
     data.uns["cytosae"] = _about(cell_sets, config, shared)
     data.strings_to_categoricals()
     data.obs, data.var = text_as_objects(data.obs), text_as_objects(data.var)
@@ -117,6 +123,7 @@ def make_barcodes(
         "cells": int(sums.n_cells.sum()),
         "latents": data.n_vars,
         "concepts": int(data.var["is_concept"].sum()),
+        "artefacts_left_out": len(artefacts),
         "diagnoses": _diagnoses(obs),
         "variance_between": _between(data),
         "cells_left_out": left_out,

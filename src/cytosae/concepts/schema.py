@@ -35,6 +35,7 @@ ANNOTATION, VERDICT, NAMES = "annotation", "verdict", "annotation_names"
 DESCRIPTION = "description"
 """Column of ``var``, after `cytosae describe`."""
 TAUGHT = "taught"
+ARTEFACT = "artefact"
 """Column of ``var``, where concepts were taught."""
 
 
@@ -149,6 +150,9 @@ CONCEPTS = (
         "0 to 1",
     ),
     Entry("var", STAIN_WORD, "category", "`morphology` (stain share below 0.2), `mixed`, or `stain` (above 0.5)"),
+    Entry(
+        "var", ARTEFACT, "bool", "in the block of artefacts that a refinement kept; of refined autoencoders with one"
+    ),
     Entry("var", ANNOTATION, "category", "name that most raters gave, after `cytosae annotations apply`"),
     Entry("var", VERDICT, "category", "verdict of more than half of the raters"),
     Entry("var", NAMES, "category", "all names with their raters"),
@@ -219,6 +223,7 @@ BARCODES = (
     Entry("var", "mean_activation", "float64", "mean of m_i[s] over those cells", "activation"),
     Entry("var", "is_concept", "bool", _STATISTICS[-1].meaning),
     Entry("var", TAUGHT, "category", "name of the taught concept; missing for latents of the autoencoder"),
+    Entry("var", ARTEFACT, "bool", "left out as an artefact: 0 in `X` and all layers; with `--artefacts leave-out`"),
     Entry("obsm", "cell_types", "float64", "fractions of the patient's labelled cells, by cell type", "0 to 1"),
     Entry(
         "obsm",

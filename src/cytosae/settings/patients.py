@@ -23,12 +23,27 @@ _CONCEPTS = (
 
 @dataclass(frozen=True)
 class BarcodeConfig:
-    """Settings of the barcodes."""
+    """Settings of the barcodes.
+
+    Raises
+    ------
+    CytosaeError
+        A value that is no choice.
+    """
 
     by_cell_type: bool = setting(False, "a barcode of each cell type (column 'label') of each patient")
     duplicates: bool = setting(
         True, "look for cells that occur under two patients, as the same file or turned, resized, compressed anew"
     )
+    artefacts: str = setting(
+        "count",
+        "latents that experts call artefact (`cytosae annotations apply`) or that `cytosae refine --artefacts keep` "
+        "gathered: count, or leave-out (0 in all barcodes)",
+        ("count", "leave-out"),
+    )
+
+    def __post_init__(self) -> None:
+        check(self)
 
 
 @dataclass(frozen=True)

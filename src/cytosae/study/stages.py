@@ -20,7 +20,7 @@ from cytosae.artefacts import (
 )
 from cytosae.backbones import Backbone
 from cytosae.cells import difference, metadata_digest, pixels_digest
-from cytosae.cohort import BARCODES, COHORT, make_barcodes
+from cytosae.cohort import BARCODES, COHORT, artefact_latents, make_barcodes
 from cytosae.concepts import (
     check_fit,
     encode,
@@ -231,6 +231,8 @@ def barcodes(study: Path, config: BarcodeConfig) -> Stage:
     folder, concepts = study / COHORT, Manifest.load(study / "concepts")
     assert concepts is not None
     parameters, inputs = to_stored(config), {"concepts": concepts.fingerprint()}
+    if config.artefacts == "leave-out":  # verdicts change without the concepts
+        inputs["artefacts"] = digest(artefact_latents([study / "concepts"]).tolist())
 
     def make() -> Mapping[str, Any]:
         claim(folder, "cohort", [BARCODES])
