@@ -6,6 +6,7 @@ from .images import SUFFIXES, decode, load_squashed, looks_like_image, read_imag
 from .listing import Listing, list_cells, rejected_path, write_listing
 from .masks import TISSUES, patch_tissues
 from .perturbations import PERTURBATIONS
+from .regions import REGION_WISE, Regions, WholeImage, open_regions
 from .samples import TooManyPixels, UnreadableImage
 from .sources import check_source, chosen_columns, read_source
 from .table import (
@@ -24,12 +25,15 @@ from .user_tables import read_table
 __all__ = [
     "COLUMNS",
     "PERTURBATIONS",
+    "REGION_WISE",
     "RESERVED",
     "SUFFIXES",
     "TISSUES",
     "Listing",
+    "Regions",
     "TooManyPixels",
     "UnreadableImage",
+    "WholeImage",
     "check_source",
     "chosen_columns",
     "datasets",
@@ -45,6 +49,7 @@ __all__ = [
     "load_squashed",
     "looks_like_image",
     "metadata_digest",
+    "open_regions",
     "patch_tissues",
     "pixels_digest",
     "read_attributes",
