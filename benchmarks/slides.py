@@ -1,6 +1,6 @@
 """Memory and time of a large slide, and time of one field.
 
-``python -m benchmarks.slides``: draws a field of 2,000 pixels, repeats it as a TIFF in tiles of 20,000 pixels (``--edge``), and
+``python -m benchmarks.slides``: draws a field of 2,000 pixels, repeats it as a tiled TIFF of 20,000 pixels (``--edge``), and
 finds its cells in a process whose largest memory is read afterwards; the same for a tenth of the area. Memory that does not
 grow with the slide gives about the same figure twice. ``--field`` times a field of 640 x 480 pixels instead, on one thread.
 """
