@@ -126,7 +126,7 @@ def test_the_scale_is_that_of_red_cells_where_the_file_has_none(
 def test_every_kind_of_large_tiff_is_read_in_regions(
     kind: str, pixels: NDArray[np.uint8], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cytosae.cells.regions.MOST_PIXELS", 1_000_000)
+    monkeypatch.setattr("cytosae.cells.opening.MOST_PIXELS", 1_000_000)
     part = np.ascontiguousarray(pixels[:1300, 1500:3000])
     part = part[..., 0] if kind == "grey" else part
     how = {"rowsperstrip": 64} if kind == "strips" else {"tile": (128, 256)}
@@ -159,7 +159,7 @@ def test_what_is_missing_is_said_in_one_sentence(tmp_path: Path, monkeypatch: py
     with pytest.raises(UnreadableImage, match="OpenSlide does not read"):
         open_regions(str(tmp_path / "a.svs"))
     values = np.zeros((300, 300, 3), np.uint16)
-    monkeypatch.setattr("cytosae.cells.regions.MOST_PIXELS", 10_000)
+    monkeypatch.setattr("cytosae.cells.opening.MOST_PIXELS", 10_000)
     tifffile.imwrite(tmp_path / "deep.tif", values, photometric="rgb", tile=(128, 128))
     with pytest.raises(UnreadableImage, match="8 bits"):
         open_regions(str(tmp_path / "deep.tif"))

@@ -5,8 +5,9 @@ from .decoding import decoded, default_workers
 from .images import SUFFIXES, decode, load_squashed, looks_like_image, read_image
 from .listing import Listing, list_cells, rejected_path, write_listing
 from .masks import TISSUES, patch_tissues
+from .opening import open_regions
 from .perturbations import PERTURBATIONS
-from .regions import REGION_WISE, Regions, WholeImage, open_regions
+from .regions import REGION_WISE, Regions, WholeImage
 from .samples import TooManyPixels, UnreadableImage
 from .sources import check_source, chosen_columns, read_source
 from .table import (

@@ -19,7 +19,8 @@ import pyarrow as pa
 from cytosae.artefacts import SPREADSHEET, foreign, sha256_file, whole_file
 from cytosae.cells.columns import FILE_COLUMNS, READING_COLUMNS
 from cytosae.cells.images import MOST_BYTES, UnreadableImage, inspect
-from cytosae.cells.regions import REGION_WISE, open_large
+from cytosae.cells.opening import open_large
+from cytosae.cells.regions import REGION_WISE
 from cytosae.cells.sources import survey
 from cytosae.cells.table import provenance, write_cells
 from cytosae.errors import CytosaeError

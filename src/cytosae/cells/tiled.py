@@ -86,7 +86,7 @@ class TiledTiff(Regions):
         except Exception as error:  # decoders raise anything for damaged files
             raise UnreadableImage(f"damaged: tile {index} ({error})") from None
         assert values is not None
-        tile = values.reshape(values.shape[-3:])
+        tile: NDArray[Any] = values.reshape(tuple(values.shape)[-3:])
         if page.photometric == PHOTOMETRIC.MINISWHITE:
             tile = 255 - tile
         return tile[..., :3] if tile.shape[-1] >= 3 else tile[..., :1]

@@ -154,7 +154,7 @@ def largest_counts(data: DataSet, rows: NDArray[np.int64]) -> list[tuple[int, fl
 
 
 def _numbered(table: pd.DataFrame, numbers: dict[str, int]) -> NDArray[np.int64]:
-    return table["field"].astype(str).map(numbers).fillna(-1).to_numpy(np.int64)
+    return np.asarray(table["field"].astype(str).map(numbers).fillna(-1), np.int64)
 
 
 def _text(value: Any) -> str | None:

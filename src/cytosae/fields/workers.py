@@ -38,7 +38,7 @@ Unit = tuple[str, str, str | None, float | None, Area | None]
 
 def scales_of_files(engine: Engine, pieces: Path, fields: pd.DataFrame, config: FieldConfig) -> list[pd.DataFrame]:
     """Of each field ``stated, count, mpp, low, high``, see `cytosae.fields.scales.scales_of_fields`."""
-    units = [
+    units: list[Unit] = [
         (f"scale-{number:06d}.parquet", path, scaling, None, None)
         for number, (path, scaling) in enumerate(zip(fields["path"].astype(str), intensities(fields), strict=True))
     ]

@@ -61,4 +61,5 @@ def test_screenshots_in_light_and_dark(smears: Server, tab: Callable[..., Any], 
             page.wait_for_selector("img, image")
             until(page, "() => [...document.images].every(i => i.complete)")
             page.wait_for_timeout(300)
+            assert not page.faults
             page.screenshot(path=str(tmp_path / f"explorer-{name}-{scheme}.png"))
