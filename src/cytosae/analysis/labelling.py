@@ -11,7 +11,7 @@ import pandas as pd
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from cytosae.analysis.viewing import further_tokens, saved_backbone, study_layout
+from cytosae.analysis.viewing import further_tokens, saved_backbone, study_framing, study_layout
 from cytosae.artefacts import (
     FileRecord,
     Manifest,
@@ -97,6 +97,7 @@ def label_cells(
         strict=strict,
         drop_missing=True,
         images=images,
+        framing=study_framing(study),
     )
     probe = _probe(study, labelled, config)  # once it is known that there are cells
     claim(folder, "labels", names)
