@@ -1,6 +1,7 @@
 from .classification import classify
 from .comparison import compare_groups
 from .concepts import attribute, show_concept
+from .counting import count_labels
 from .evaluation import compare_counts, evaluate
 from .labelling import label_cells
 from .laboratories import compare_laboratories
@@ -23,6 +24,7 @@ __all__ = [
     "compare_counts",
     "compare_groups",
     "compare_laboratories",
+    "count_labels",
     "evaluate",
     "export_outlines",
     "further_tokens",

@@ -7,7 +7,9 @@ from .framing import Frame, Reading
 from .images import SUFFIXES, decode, load_squashed, looks_like_image, read_image
 from .listing import Listing, list_cells, rejected_path, write_listing
 from .masks import TISSUES, patch_tissues, tissues_of_cells
+from .opening import open_regions
 from .perturbations import PERTURBATIONS, RESPONSES
+from .regions import REGION_WISE, Regions, WholeImage
 from .samples import TooManyPixels, UnreadableImage
 from .sources import check_source, chosen_columns, read_source
 from .table import (
@@ -28,6 +30,7 @@ from .user_tables import read_table
 __all__ = [
     "COLUMNS",
     "PERTURBATIONS",
+    "REGION_WISE",
     "RESERVED",
     "RESPONSES",
     "SUFFIXES",
@@ -35,8 +38,10 @@ __all__ = [
     "Frame",
     "Listing",
     "Reading",
+    "Regions",
     "TooManyPixels",
     "UnreadableImage",
+    "WholeImage",
     "check_source",
     "chosen_columns",
     "datasets",
@@ -54,6 +59,7 @@ __all__ = [
     "load_squashed",
     "looks_like_image",
     "metadata_digest",
+    "open_regions",
     "patch_tissues",
     "pixels_digest",
     "read_attributes",

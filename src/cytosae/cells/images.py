@@ -28,6 +28,9 @@ from cytosae.storage import StoredPath, contents
 SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".tif", ".tiff", ".bmp", ".webp", ".gif"})
 """Endings of the image formats that are read, in lower case. What a file is, its first bytes say."""
 
+SLIDES = frozenset({".svs", ".ndpi", ".mrxs", ".scn", ".bif", ".svslide"})
+"""Endings of whole slides, which OpenSlide reads."""
+
 MOST_PIXELS = 100_000_000
 """Larger images are refused by their header, before any memory is taken for them."""
 

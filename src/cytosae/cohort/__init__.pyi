@@ -15,6 +15,7 @@ from .conformal import Calibration, error_rate, least_patients, set_figures
 from .count_model import compare_rates
 from .cross_validation import Predictions, Predictor, cross_validate, figures, method_table
 from .differences import as_records, compare, make_strata, most_different
+from .differential import Differential, differential_count
 from .explanation import (
     Classifier,
     LinearModel,
@@ -126,6 +127,7 @@ __all__ = [
     "Classifier",
     "CohortWarning",
     "CountSums",
+    "Differential",
     "Folds",
     "LinearModel",
     "Novelty",
@@ -165,6 +167,7 @@ __all__ = [
     "conformal_figures",
     "count_bags",
     "cross_validate",
+    "differential_count",
     "disease_barcodes",
     "error_rate",
     "expected_as_strong",

@@ -1,4 +1,4 @@
-"""Micrometres per pixel of every field: from an option, a column, its own red cells, or those of the other fields."""
+"""Micrometres per pixel of every field: from an option, a column, its file, its own red cells, or those of others."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ def scales_of_fields(fields: pd.DataFrame, option: float, rulers: list[pd.DataFr
     option
         Of all fields; 0 if not given.
     rulers
-        For each field ``count, mpp, low, high`` from its red cells; empty where they were not needed.
+        For each field ``stated`` by a slide's file, and ``count, mpp, low, high`` from its red cells; empty where they were
+        not needed.
 
     Raises
     ------
@@ -37,6 +38,9 @@ def scales_of_fields(fields: pd.DataFrame, option: float, rulers: list[pd.DataFr
             rows.append((stated, np.nan, np.nan, "option" if option else "column"))
             continue
         ruler = rulers[number].iloc[0]
+        if np.isfinite(ruler["stated"]):
+            rows.append((float(ruler["stated"]), np.nan, np.nan, "file"))
+            continue
         own = ruler["count"] >= ENOUGH
         rows.append(
             (*(ruler[name] if own else np.nan for name in ("mpp", "low", "high")), "red cells" if own else None)

@@ -12,6 +12,7 @@ from fastapi import APIRouter, Header, Query, Response
 from numpy.typing import NDArray
 
 from cytosae.explorer.dataset import COMMON_SHARE, DataSet, category
+from cytosae.explorer.fields import FieldImages, boxes
 from cytosae.explorer.images import CellImages
 from cytosae.explorer.reader import StudyReader
 from cytosae.explorer.routes import IMAGE, Index, Name, Text, answer, named
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
 Size = Literal["64", "112", "224", "448"]
 
 
-def router(reader: StudyReader, cell_images: CellImages, activations: Callable[[], Activations]) -> APIRouter:
+def router(
+    reader: StudyReader, cell_images: CellImages, field_images: FieldImages, activations: Callable[[], Activations]
+) -> APIRouter:
     """``/api/cells``."""
     routes = APIRouter()
 
@@ -52,7 +55,13 @@ def router(reader: StudyReader, cell_images: CellImages, activations: Callable[[
         width, height = data.size(row)
         concepts = strongest(counts, means, data.common_latents)
         detail = s.CellDetail(
-            **ref, width=width, height=height, n_active=means.nnz, concepts=concepts, common_share=COMMON_SHARE
+            **ref,
+            field=_place(field_images, data.name, row),
+            width=width,
+            height=height,
+            n_active=means.nnz,
+            concepts=concepts,
+            common_share=COMMON_SHARE,
         )
         return answer(detail)
 
@@ -79,6 +88,21 @@ def router(reader: StudyReader, cell_images: CellImages, activations: Callable[[
         return answer(activations().map(activations().tokens(data, row), latent))
 
     return routes
+
+
+def _place(images: FieldImages, name: str, row: int) -> s.CellField | None:
+    """Where a cell lies; None where fields are not known."""
+    if not images.has(name):
+        return None
+    own = images.of(name).cells.iloc[[row]]
+    index = int(own["index"].iloc[0])
+    if index < 0:
+        return None
+    field = images.field(name, index)
+    (box,) = boxes(own)
+    return s.CellField(
+        index=index, name=str(field["cell_id"]), width=int(field["width"]), height=int(field["height"]), box=box
+    )
 
 
 def selected(data: DataSet, label: str | None, patient: str | None) -> NDArray[np.int64]:
