@@ -227,6 +227,6 @@ _RECOMMENDED = TrainConfig(
 PRESETS = {
     "paper": TrainConfig(),
     "recommended": _RECOMMENDED,
-    "quick": replace(_RECOMMENDED, expansion=4, images=6_000),
+    "quick": replace(_RECOMMENDED, expansion=4, images=4_000),
 }
 """Settings of a training by the name that ``--preset`` gives them; they differ as said in docs/explanation/choices.md."""
