@@ -52,7 +52,7 @@ const diagnoses = (): string[] => session.study?.groups["diagnosis"] ?? [];
 const STOPS: Stop[] = [
   {
     title: "What a concept is",
-    text: "These are the cells in which one [concept] is strongest: its [reference images]. On each lies the [concept map], bright where the concept is active. Ask what the bright places have in common: that is what the concept shows. Nobody told it; it was learned without labels.",
+    text: "These are the cells in which one [concept] is strongest: its [reference images]. On each lies the [concept map], bright where the concept is active. Ask what the bright places have in common: that is what the concept shows. It was learned without labels.",
     target: "article ul.grid",
     shown: () => true,
     address: async () => {
@@ -62,7 +62,7 @@ const STOPS: Stop[] = [
   },
   {
     title: "A patch",
-    text: "The [backbone] sees a cell as squares, the [patches]. One of them is chosen here, and the list shows its concepts, the strongest first. Click another patch, or press i and use the arrow keys.",
+    text: "The [backbone] sees a cell as squares, the [patches]. One of them is chosen here, and the list shows its concepts, the strongest first. Click another patch, or press p and use the arrow keys.",
     target: "section[aria-label='Patch']",
     shown: () => true,
     address: async () => {

@@ -38,7 +38,7 @@ studies_app = Commands()
 
 FIRST = (
     *("study", "backbone", "weights", "device", "quick", "preset", "images", "expansion", "seed", "column"),
-    *("intensity", "harmonise", "laboratory", "sae", "store", "settings_file", "restart", "as_json"),
+    *("sae", "store", "settings_file", "restart", "as_json"),
 )
 """Options that `run --help` shows."""
 
