@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from cytosae.sae import SAE
-from cytosae.sae.active_latents import active, by_cell
+from cytosae.sae.active_latents import active_for_counts, by_cell
 from cytosae.sae.threads import each
 
 MAX_ELEMENTS = 1 << 26
@@ -37,7 +37,7 @@ def cell_activations(
     Returns
     -------
     counts
-        ``(n_cells, n_latents)``, int32: tokens with h > tau.
+        ``(n_cells, n_latents)``, int32: tokens with h > tau, on a CPU as float64 has it (`active_for_counts`).
     mean_activation
         ``(n_cells, n_latents)``, float32: mean of h over all tokens of the cell. Zero only where the latent is
         silent on the whole cell, so the pattern of `counts` is contained in its own.
@@ -49,7 +49,7 @@ def cell_activations(
     for some_cells in tokens.split(at_once):
         x = some_cells.to(device, torch.float32).flatten(0, 1)
         if x.device.type == "cpu":
-            pairs.append(by_cell(active(sae, x, dtype), n_tokens, threshold))
+            pairs.append(by_cell(active_for_counts(sae, x, threshold, dtype), n_tokens, threshold))
         else:
             h = sae.encode(x).unflatten(0, (len(some_cells), n_tokens))
             whole = (h > threshold).sum(dim=1, dtype=torch.int32), h.mean(dim=1)

@@ -23,6 +23,10 @@ from cytosae.sae.threads import each, scratch, thread_ranges
 
 LATENT_CHUNK, TOKEN_CHUNK = 512, 16 * 257
 """Latents in a chunk of the encoder's product, and tokens in a block; blocks run one after the other."""
+_ROUNDING = 2**-20
+"""Of a float32 sum of products, by the lengths of both factors: sixteen times that of one number."""
+_CORRECTED = 4096
+"""Activations that are computed in float64 at once."""
 ROWS = 128
 """Tokens whose largest latents are looked for together."""
 
@@ -78,14 +82,65 @@ def _active(sae: SAE, centred: Tensor, dtype: str, latents: NDArray[np.int64] | 
     if (k := sae.activation.max_active_per_token) is not None:
         h = _largest_per_token(sae, centred, k, latents)
         return _with_those_apart(sae, h, centred, dtype, latents) if sae.activation.n_apart else h
-    lowest = sae.activation.lowest()
-    h = _above(sae, centred, dtype, latents, lowest)
+    return _activated(sae, _above(sae, centred, dtype, latents, sae.activation.lowest()))
+
+
+def _activated(sae: SAE, h: Active) -> Active:
+    """Latents of pre-activations, those above zero."""
     if sae.activation.is_relu:
         return h
     entry_latents = torch.from_numpy(h.latents())
     with torch.no_grad():
         h.values[:] = sae.activation(torch.from_numpy(h.values), sae.b_enc[entry_latents], entry_latents).numpy()
     return h.select(h.values > 0)
+
+
+@torch.no_grad()
+def active_for_counts(sae: SAE, x: Tensor, threshold: float, dtype: str = "float32") -> Active:
+    """As `active`, and on the side of `threshold`, and of each latent's own, on which float64 has them.
+
+    Sums in float32 differ in their last bits from one processor, precision and number of threads to the next. Activations
+    that lie within this rounding of a threshold are computed anew in float64, so that counts are the same everywhere.
+    Where the largest of a token's latents are taken (TopK), which these are stays float32's.
+
+    Parameters
+    ----------
+    x
+        Tokens, ``(n_tokens, d_model)``, float32.
+    threshold
+        tau.
+    dtype
+        See `active`.
+    """
+    centred, lowest = x - sae.b_dec, sae.activation.lowest()
+    rounding = _ROUNDING * (float(centred.norm(dim=1).max()) if len(x) else 0.0) * sae.W_enc.norm(dim=0)
+    if lowest is None or sae.activation.max_active_per_token is not None:
+        h = _active(sae, centred, dtype, None)
+    else:  # with those that float32 may have a little too low
+        h = _above(sae, centred, dtype, None, lowest - rounding)
+        _correct(sae, x, h, lowest, rounding)
+        h = _activated(sae, h)
+    _correct(sae, x, h, torch.full_like(rounding, threshold), rounding, latents=True)
+    return h
+
+
+def _correct(sae: SAE, x: Tensor, h: Active, level: Tensor, rounding: Tensor, *, latents: bool = False) -> None:
+    """Compute the values of `h` within `rounding` of `level`, both ``(n_latents,)``, in float64; pre-activations or latents.
+
+    What comes out is rounded to the float32 on the same side of the level.
+    """
+    lengths = np.diff(h.starts)
+    away = np.abs(h.values - np.repeat(level.numpy(), lengths))
+    near = np.flatnonzero(away <= np.repeat(rounding.numpy(), lengths))
+    for entries in np.array_split(near, -(-len(near) // _CORRECTED)) if len(near) else ():
+        columns = torch.from_numpy(np.searchsorted(h.starts, entries, side="right") - 1)
+        tokens = x[torch.from_numpy(h.tokens[entries]).long()].double() - sae.b_dec.double()
+        exact = (tokens * sae.W_enc[:, columns].T.double()).sum(dim=1) + sae.b_enc[columns].double()
+        if latents:
+            exact = sae.activation(exact, sae.b_enc[columns].double(), columns)
+        limit = level[columns]
+        above = torch.maximum(exact.float(), limit.nextafter(torch.full_like(limit, torch.inf)))
+        h.values[entries] = torch.where(exact > limit, above, torch.minimum(exact.float(), limit)).numpy()
 
 
 def active_in_training(sae: SAE, centred: Tensor, dtype: str, latents: NDArray[np.int64] | None) -> Active:
