@@ -37,8 +37,30 @@ from cytosae.settings import (
 stages_app = Commands()
 
 FIRST = (
-    *("output", "preset", "objective", "expansion", "k", "l1", "learning_rate", "images", "batch_images", "seed", "seeds"),
-    *("dead_latent_loss", "holdout", "no_store", "backbone", "device", "track", "checkpoint_seconds", "restart", "parallel"),
+    *(
+        "output",
+        "preset",
+        "objective",
+        "expansion",
+        "k",
+        "l1",
+        "learning_rate",
+        "images",
+        "batch_images",
+        "seed",
+        "seeds",
+    ),
+    *(
+        "dead_latent_loss",
+        "holdout",
+        "no_store",
+        "backbone",
+        "device",
+        "track",
+        "checkpoint_seconds",
+        "restart",
+        "parallel",
+    ),
     "as_json",
 )
 """Options that `train --help` shows."""
