@@ -10,10 +10,11 @@ from .patient_page import show_patient
 from .prediction import predict_patients
 from .refinement import refine_study
 from .restaining import restain
+from .stain_response import stain_response
 from .suggestion import suggest
 from .teaching import teach
 from .transferring import transfer
-from .viewing import Viewer, further_tokens, saved_backbone, study_layout, study_store, study_tokens
+from .viewing import Viewer, further_tokens, saved_backbone, study_framing, study_layout, study_store, study_tokens
 
 __all__ = [
     "Viewer",
@@ -33,6 +34,8 @@ __all__ = [
     "saved_backbone",
     "show_concept",
     "show_patient",
+    "stain_response",
+    "study_framing",
     "study_layout",
     "study_store",
     "study_tokens",

@@ -11,7 +11,7 @@ import pandas as pd
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from cytosae.analysis.viewing import further_tokens, saved_backbone, study_layout
+from cytosae.analysis.viewing import further_tokens, saved_backbone, study_framing, study_layout
 from cytosae.artefacts import FileRecord, Manifest, claim, refuse_strangers, remove_outdated, write_csv, write_json
 from cytosae.cells import metadata_digest, pixels_digest, rejected_path
 from cytosae.cohort import CELL_TYPE_LEAST, CellProbe, fit_probe
@@ -88,6 +88,7 @@ def label_cells(
         strict=strict,
         drop_missing=True,
         images=images,
+        framing=study_framing(study),
     )
     probe = _probe(study, labelled, config)  # once it is known that there are cells
     claim(folder, "labels", names)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from cytosae import __version__
 from cytosae.analysis.frozen_study import FrozenStudy, open_frozen_study
 from cytosae.analysis.new_patients import NewPatients, predicted
-from cytosae.analysis.viewing import further_tokens, saved_backbone, study_layout
+from cytosae.analysis.viewing import further_tokens, saved_backbone, study_framing, study_layout
 from cytosae.artefacts import (
     MANIFEST,
     FileRecord,
@@ -33,7 +33,7 @@ from cytosae.cohort import (
     least_patients,
     patient_novelty,
 )
-from cytosae.concepts import check_fit
+from cytosae.concepts import Familiarity, check_fit, read_familiarity
 from cytosae.concepts.quality.resampling import group_codes
 from cytosae.console import say
 from cytosae.errors import CytosaeError
@@ -66,7 +66,7 @@ def predict_patients(
     study
         A study with a classification of its patients (`cytosae.analysis.classify`). It needs no images and no tokens: of a
         copy ``backbone.json``, ``sae``, ``taught`` if there is one, ``concepts/manifest.json`` and ``cohort`` suffice, and
-        ``tokens/harmonisation.safetensors`` if there is one.
+        ``tokens/harmonisation.safetensors`` and ``familiarity/`` if there are any.
     source
         Cells of the new patients, see `cytosae.cells.read_source`; they need a ``patient``.
     folder
@@ -103,12 +103,14 @@ def predict_patients(
         strict=strict,
         drop_missing=True,
         images=images,
+        framing=study_framing(study),
     )
     cells = _of_patients(listed.cells, frozen, source)
     claim(folder, "prediction", names)
     (folder / MANIFEST).unlink(missing_ok=True)
     listing = listed.write()
-    new = predicted(frozen, further_tokens(study, cells, backbone), config.strongest, device)
+    familiar = read_familiarity(study, frozen.sae)
+    new = predicted(frozen, further_tokens(study, cells, backbone), config.strongest, device, familiar)
     result = {
         "cytosae": __version__,
         "parameters": to_stored(config),
@@ -127,7 +129,7 @@ def predict_patients(
             "rejected": listing["rejected"],
             "reasons": listing["reasons"],
         },
-        **_answers(frozen, new, config),
+        **_answers(frozen, new, config, familiar),
     }
     for warning in result["warnings"]:
         say(f"predict: {warning}")
@@ -160,7 +162,9 @@ def _of_patients(cells: pd.DataFrame, frozen: FrozenStudy, source: Path) -> pd.D
     return cells[usable.fillna(False).astype(bool)].reset_index(drop=True)
 
 
-def _answers(frozen: FrozenStudy, new: NewPatients, config: PredictConfig) -> dict[str, Any]:
+def _answers(
+    frozen: FrozenStudy, new: NewPatients, config: PredictConfig, familiar: Familiarity | None
+) -> dict[str, Any]:
     """The part of the result that is about patients."""
     kinds = {model.representation for model in frozen.fold_models}
     values: dict[Representation, NDArray[np.float32]] = {kind: kind.values(new.data) for kind in kinds}
@@ -186,8 +190,10 @@ def _answers(frozen: FrozenStudy, new: NewPatients, config: PredictConfig) -> di
             "distance": float(distances.new[row]),
             "farther_than": float(distances.farther_than[row]),
             "distance_p": float(distances.p[row]),
+            "far_cells": new.far[row],
         }
         doubts = _doubts(patient, about, frozen, least, config.coverage)
+        doubts += _far_cells(familiar, new.far[row], int(about["n_cells"]), "the patient's cells")
         patients.append({**patient, "warnings": doubts})
     overall = _overall(distances)
     own = frozen.calibration.by_class(len(frozen.classes), config.coverage)
@@ -205,8 +211,19 @@ def _answers(frozen: FrozenStudy, new: NewPatients, config: PredictConfig) -> di
         "warnings": [
             *(f"{patient['patient']}: {text}" for patient in patients for text in patient["warnings"]),
             *([overall["text"]] if overall["p"] < _FAR else []),
+            *_far_cells(familiar, _sum(new.far), int(new.data.obs["n_cells"].sum()), "all cells"),
         ],
     }
+
+
+def _sum(numbers: list[int | None]) -> int | None:
+    return None if None in numbers else sum(number or 0 for number in numbers)
+
+
+def _far_cells(familiar: Familiarity | None, far: int | None, cells: int, whose: str) -> list[str]:
+    """A warning if too many cells lie far from those of the study."""
+    sentence = None if familiar is None or far is None else familiar.sentence(far, cells, whose)
+    return [] if sentence is None else [sentence]
 
 
 def _doubts(

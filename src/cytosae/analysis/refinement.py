@@ -198,8 +198,8 @@ def _marks(study: Path, source: TokenSource) -> list[ConceptMarks]:
     path = study / TAUGHT_FOLDER / _MARKS
     if not path.is_file():
         return []
-    found = usable_marks(read_marks(path), source.cells, source.layout.n_tokens - 1)
-    return [one for one in found if one.positive.any()]
+    marks = usable_marks(read_marks(path), source.cells, source.layout.n_tokens - 1)
+    return [one for one in marks if one.positive.any()]
 
 
 def _refined(

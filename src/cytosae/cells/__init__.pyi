@@ -2,14 +2,17 @@ from . import datasets
 from .attributes import read_attributes
 from .columns import COLUMNS, RESERVED
 from .decoding import decoded, default_workers
+from .frames import frame_of_one, with_frames
+from .framing import Frame, Reading
 from .images import SUFFIXES, decode, load_squashed, looks_like_image, read_image
 from .listing import Listing, list_cells, rejected_path, write_listing
-from .masks import TISSUES, patch_tissues
-from .perturbations import PERTURBATIONS
+from .masks import TISSUES, patch_tissues, tissues_of_cells
+from .perturbations import PERTURBATIONS, RESPONSES
 from .samples import TooManyPixels, UnreadableImage
 from .sources import check_source, chosen_columns, read_source
 from .table import (
     difference,
+    frame_rule,
     held_out,
     image_digests,
     intensities,
@@ -17,6 +20,7 @@ from .table import (
     metadata_digest,
     pixels_digest,
     read_cells,
+    readings,
     write_cells,
 )
 from .user_tables import read_table
@@ -25,9 +29,12 @@ __all__ = [
     "COLUMNS",
     "PERTURBATIONS",
     "RESERVED",
+    "RESPONSES",
     "SUFFIXES",
     "TISSUES",
+    "Frame",
     "Listing",
+    "Reading",
     "TooManyPixels",
     "UnreadableImage",
     "check_source",
@@ -37,6 +44,8 @@ __all__ = [
     "decoded",
     "default_workers",
     "difference",
+    "frame_of_one",
+    "frame_rule",
     "held_out",
     "image_digests",
     "intensities",
@@ -52,7 +61,10 @@ __all__ = [
     "read_image",
     "read_source",
     "read_table",
+    "readings",
     "rejected_path",
+    "tissues_of_cells",
+    "with_frames",
     "write_cells",
     "write_listing",
 ]

@@ -209,8 +209,8 @@ def _like(path: Path) -> str | None:
         return "a path of Windows, which leads nowhere here: write it relative to the table"
     if isinstance(path, StoredPath):
         return None
-    found = _names_in(path.parent).get(path.name.casefold())
-    return f"there is {found!r}: write it so" if found else None
+    spelling = _names_in(path.parent).get(path.name.casefold())
+    return f"there is {spelling!r}: write it so" if spelling else None
 
 
 @lru_cache(maxsize=16)

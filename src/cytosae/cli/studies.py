@@ -28,6 +28,7 @@ from cytosae.settings import (
     BarcodeConfig,
     EncodeConfig,
     EngineConfig,
+    FrameConfig,
     HarmoniseConfig,
     ImageConfig,
     StoreConfig,
@@ -136,6 +137,7 @@ def report(
 def run(
     cells: Source,
     images: ImageConfig,
+    framing: FrameConfig,
     backbone: BackboneConfig,
     tokens: StoreConfig,
     harmonising: HarmoniseConfig,
@@ -184,7 +186,7 @@ def run(
         sae = before.sae
     if before.configs:
         say(f"{study}: {described(before)}; options that you give change this")
-    config = RunConfig(backbone, tokens, training, encoding, barcodes, engine, images, harmonising)
+    config = RunConfig(backbone, tokens, training, encoding, barcodes, engine, images, harmonising, framing)
     done = Study(study, config, store=store, workers=workers, sae=sae, restart=restart)
     stages = done.run(
         cells,

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from cytosae import __version__
 from cytosae.artefacts import text_as_objects, writing_hdf5
 from cytosae.cells import RESERVED
+from cytosae.cells.columns import GIVEN
 from cytosae.cohort.barcodes import BarcodeSums, disease_barcodes, variance_between
 from cytosae.cohort.duplicates import shared_cells
 from cytosae.concepts import (
@@ -184,7 +185,7 @@ def _read(folders: Sequence[Path], datasets: Sequence[str], config: BarcodeConfi
             seen.add(name)
             check_unchanged(folder, name)
             obs = read_concepts(folder, name, matrices=False).obs
-            obs = obs.reset_index().assign(row=np.arange(len(obs)), dataset=name)
+            obs = _renamed(obs.reset_index()).assign(row=np.arange(len(obs)), dataset=name)
             for column in needed:
                 if column not in obs:
                     obs[column] = None
@@ -198,6 +199,17 @@ def _read(folders: Sequence[Path], datasets: Sequence[str], config: BarcodeConfi
             f"{' and '.join(repr(name) for name in needed)} in the table of cells."
         )
     return cell_sets, left_out
+
+
+def _renamed(obs: pd.DataFrame) -> pd.DataFrame:
+    """The table of the cells; a column of the user with a name that barcodes give to one of their own gets another."""
+    made = {entry.name for entry in schema.BARCODES if entry.slot == "obs" and not entry.users}
+    names = {}
+    for name in made.intersection(obs.columns):
+        names[name] = GIVEN + name
+        while names[name] in obs:
+            names[name] += "_"
+    return obs.rename(columns=names)
 
 
 def _patients(cell_sets: Iterable[_Cells], by_cell_type: bool) -> tuple[pd.DataFrame, NDArray[np.int64]]:

@@ -171,14 +171,14 @@ class CountSums:
         of_spread = np.divide(of_variance, 2 * spread, out=np.zeros_like(spread), where=spread > 0)
         expected = (self.shown + 0.5) / (n + 1)
         largest = self.largest.astype(np.float64)
-        kept = np.minimum(n, TOP)
+        n_top = np.minimum(n, TOP)
         moves = np.maximum(largest[..., :TOP] - largest[..., TOP:], 0) / TOP
         jackknife = (n - 1) / n * np.maximum((moves**2).sum(axis=2) - moves.sum(axis=2) ** 2 / n, 0)
         blocks = {
             "standard_error": np.where(single, counts, spread / np.sqrt(n)),
             "share": self.shown / n,
             "share_error": np.sqrt(expected * (1 - expected) / (n + 2)),
-            "top": largest[..., :TOP].sum(axis=2) / kept,
+            "top": largest[..., :TOP].sum(axis=2) / n_top,
             "top_error": np.where(single, counts, np.sqrt(np.where(n > TOP, jackknife, variance / n))),
             "dispersion": np.where(single, 0, spread),
             "dispersion_error": np.where(single, counts, of_spread),

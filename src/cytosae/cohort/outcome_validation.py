@@ -117,9 +117,9 @@ def choose_outcome(
                 loss += ((predicted - truth) ** 2).sum(axis=2)
                 continue
             once = np.ones((1, len(test)))
-            for target, whose in enumerate(owners[:, test]):
+            for target, owner in enumerate(owners[:, test]):
                 for place in range(len(strengths)):
-                    area = concordance(predicted[place, target], truth[target], outcome.events[whose], once)[0]
+                    area = concordance(predicted[place, target], truth[target], outcome.events[owner], once)[0]
                     loss[place, target] -= len(test) * (area if np.isfinite(area) else 0.5)
         losses.append(loss)
     options = [Choice(kind, strength) for kind in products.kinds for strength in strengths]
@@ -154,23 +154,23 @@ def validated(
         best = choose_outcome(
             outcome, products, ~test, owners, config, config.seed + repeat, row_folds if folds.from_column else None
         )
-        found = np.empty((len(owners), int(test.sum())))
+        predictions = np.empty((len(owners), int(test.sum())))
         for choice in sorted(set(best)):
             mine = [place for place, one in enumerate(best) if one == choice]
             product = products.scaled(choice.representation, ~test)
             models = fitted(outcome, product[np.ix_(~test, ~test)], owners[mine][:, ~test], (choice.strength,))
-            found[mine] = models.predictions(product[np.ix_(test, ~test)])[0]
-        return best[0], found
+            predictions[mine] = models.predictions(product[np.ix_(test, ~test)])[0]
+        return best[0], predictions
 
     with threadpool_limits(1), ThreadPoolExecutor(os.cpu_count()) as pool:
-        for done, ((repeat, fold), (choice, found)) in enumerate(
+        for done, ((repeat, fold), (choice, predictions)) in enumerate(
             zip(folds.splits, pool.map(predict, folds.splits), strict=True), 1
         ):
             test = folds.row_folds[repeat] == fold
             choices.append(choice)
-            predicted[repeat, test] = found[0]
+            predicted[repeat, test] = predictions[0]
             if repeat == 0:
-                null[:, test] = found[1:]
+                null[:, test] = predictions[1:]
             progress(done)
     rows = np.flatnonzero(folds.row_folds[0] >= 0)
     once = np.ones((1, len(rows)))
@@ -184,7 +184,7 @@ def validated(
 
 def outcome_table(methods: Mapping[str, OutcomePredictions], reference: str, config: ClassifyConfig) -> pd.DataFrame:
     """The scores of each method with their intervals, and by how much the reference is ahead in the first of them."""
-    scores = {name: found.scores(config.bootstrap, config.seed) for name, found in methods.items()}
+    scores = {name: predictions.scores(config.bootstrap, config.seed) for name, predictions in methods.items()}
     rows: list[dict[str, Any]] = []
     for name, estimates in scores.items():
         row: dict[str, Any] = {"method": name}

@@ -47,6 +47,7 @@ def check_fit(layout: Layout, sae: SAE) -> None:
         )
     if isinstance(sae, TaughtSAE):
         check_frame(sae.taught.frame, token_frame(layout.backbone, sae.position_offset))
+    _check_frame(layout.frame, sae.metadata.get("frame"))
     _check_harmonisation(layout.harmonisation, sae.metadata.get("harmonisation"))
     trained = sae.metadata.get("backbone")
     if not trained:
@@ -59,6 +60,14 @@ def check_fit(layout: Layout, sae: SAE) -> None:
                 f"The tokens come from {setting} {given}, the autoencoder was trained on {setting} {expected}. Embed the "
                 f"cells with that {setting}."
             )
+
+
+def _check_frame(given: str | None, trained: str | None) -> None:
+    """Refuse tokens of images that were framed otherwise than those that the autoencoder was trained on."""
+    if given != trained:
+        now, then = ("shown whole" if rule is None else f"framed by {rule!r}" for rule in (given, trained))
+        text = f"The images of the tokens are {now}, those of the autoencoder's training were {then}."
+        raise CytosaeError(f"{text} List the cells again with the same --frame, and embed them.")
 
 
 def _check_harmonisation(given: dict[str, Any] | None, trained: dict[str, Any] | None) -> None:

@@ -25,6 +25,7 @@ KINDS = {
 GROUPED = ("label", "diagnosis")
 """Columns by whose values the activation of every latent is kept."""
 POSITION = "position_share"
+STAIN_SHARE, CELL_SHARE, STAIN_WORD = "stain_share", "cell_share", "stain_response"
 """Column of ``var``; earlier versions did not write it."""
 WHY_NOT, CONCENTRATION = "not_concept", "concentration"
 SHOWN, REPRODUCIBILITY = "shown_cells", "reproducibility"
@@ -96,6 +97,7 @@ CONCEPTS = (
     Entry("obs", "height", "int64", "height of the upright image", "pixels"),
     Entry("obs", "file_sha256", "category", "SHA-256 of the image's file"),
     Entry("obs", "file_intensity", "category", "scaling of an image with more than 8 bits a channel"),
+    Entry("obs", "file_frame", "category", "what is shown of the image: rule, left, top, right, bottom", "pixels"),
     Entry("obs", "file_note", "category", "what else was done to the pixels"),
     *(Entry("obs", m.name, "float32", f"{m.meaning} (`cytosae measure`)", m.unit) for m in MEASUREMENTS),
     Entry("obs", SEGMENTED, "category", "how the cell was found: `mask`, which came with the data, or `colour`"),
@@ -113,7 +115,7 @@ CONCEPTS = (
         "var",
         WHY_NOT,
         "category",
-        "why it is no concept: `weak`, log10 of the mean activation is not above -3 (`--concept-threshold`); where more is "
+        "why it is no concept: `weak`, log10 of the mean activation is not above `--concept-threshold`; where more is "
         "asked than that, `few cells` show it, or it is `scattered` over cells nearly as by chance",
     ),
     Entry("var", SHOWN, "int64", "cells with an active patch, a_i[s] > 0", "cells"),
@@ -131,6 +133,22 @@ CONCEPTS = (
         "variance of a_i[s] over cells, against that of the same patches shuffled over all cells; 1 is chance",
     ),
     Entry("var", DESCRIPTION, "category", "what it shows, a sentence made of facts, after `cytosae describe`"),
+    Entry(
+        "var",
+        STAIN_SHARE,
+        "float32",
+        "variance of a_i[s] over pictures of one cell in other stains and light, as a share of that and the variance over "
+        "cells, after `cytosae stain-response`",
+        "0 to 1",
+    ),
+    Entry(
+        "var",
+        CELL_SHARE,
+        "float32",
+        "share of the variance of a_i[s] over pictures and cells that is the cell's",
+        "0 to 1",
+    ),
+    Entry("var", STAIN_WORD, "category", "`morphology` (stain share below 0.2), `mixed`, or `stain` (above 0.5)"),
     Entry("var", ANNOTATION, "category", "name that most raters gave, after `cytosae annotations apply`"),
     Entry("var", VERDICT, "category", "verdict of more than half of the raters"),
     Entry("var", NAMES, "category", "all names with their raters"),

@@ -22,7 +22,7 @@ def find_in_tiles(pixels: NDArray[np.uint8], mpp: float, config: FieldConfig) ->
     """
     height, width = pixels.shape[:2]
     core, overlap = round(TILE / mpp), round(LARGEST / mpp)
-    found = []
+    boxes = []
     for top, bottom in _divided(height, core):
         for left, right in _divided(width, core):
             rows = slice(max(0, top - overlap), min(height, bottom + overlap))
@@ -32,8 +32,8 @@ def find_in_tiles(pixels: NDArray[np.uint8], mpp: float, config: FieldConfig) ->
                 box = x0 + columns.start, y0 + rows.start, x1 + columns.start, y1 + rows.start
                 if left <= (box[0] + box[2]) / 2 < right and top <= (box[1] + box[3]) / 2 < bottom:
                     cut = box[0] <= 0 or box[1] <= 0 or box[2] >= width or box[3] >= height
-                    found.append(replace(one, box=box, at_border=one.at_border and cut))
-    return sorted(found, key=lambda one: (one.box[1], one.box[0]))
+                    boxes.append(replace(one, box=box, at_border=one.at_border and cut))
+    return sorted(boxes, key=lambda one: (one.box[1], one.box[0]))
 
 
 def _divided(length: int, core: int) -> list[tuple[int, int]]:

@@ -248,14 +248,14 @@ def _cut(engine: Engine, fields: pd.DataFrame, cells: pd.DataFrame, folder: Path
 def _tables(
     fields: pd.DataFrame,
     scales: pd.DataFrame,
-    found: list[pd.DataFrame],
+    tables: list[pd.DataFrame],
     unreadable: pd.DataFrame,
     config: FieldConfig,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Cells, and what is none with the reason."""
     carried = _carried(fields)
     cells, rejected = [], []
-    for number, own in enumerate(found):
+    for number, own in enumerate(tables):
         field, sha = str(fields["cell_id"][number]), str(fields["file_sha256"][number])
         scale = scales.iloc[number]
         if not np.isfinite(scale["mpp"]):

@@ -12,11 +12,12 @@ COVERAGE = 0.9
 """Nominal coverage of conformal sets."""
 _COVERAGE = "share of patients whose conformal set (the classes that a patient may have) is to hold the true class"
 
-CONCEPTS = ("all", "discovered", "approved", "inside", "reproduced", "taught", "untaught")
+CONCEPTS = ("all", "discovered", "approved", "inside", "reproduced", "morphology", "taught", "untaught")
 """Which latents are used."""
 _CONCEPTS = (
     "all; discovered (the test of a concept); approved (experts call it meaningful); inside (less than half of it lies on "
-    "the background); reproduced (comes back in at least half of other trainings); taught (`cytosae teach`); untaught"
+    "the background); reproduced (comes back in at least half of other trainings); morphology (hardly "
+    "responds to stain, `cytosae stain-response`); taught (`cytosae teach`); untaught"
 )
 
 
@@ -175,6 +176,23 @@ class LaboratoryConfig:
     permutations: int = setting(100, "permutations, for the null", minimum=0)
     bootstrap: int = setting(1000, "bootstrap draws of the patients or cells, for intervals", minimum=20)
     seed: int = setting(0, "fixes folds, permutations and draws", minimum=0, maximum=SHORT_SEED)
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+@dataclass(frozen=True)
+class StainConfig:
+    """Settings of the stain response of concepts.
+
+    Raises
+    ------
+    CytosaeError
+        A value out of its range.
+    """
+
+    cells: int = setting(128, "cells of each data set of which other pictures are made, at most", minimum=20)
+    seed: int = setting(0, "fixes which cells", minimum=0, maximum=SHORT_SEED)
 
     def __post_init__(self) -> None:
         check(self)

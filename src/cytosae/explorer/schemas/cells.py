@@ -69,6 +69,8 @@ class UploadedCell(BaseModel):
     n_active: int
     concepts: list[CellConcept]
     common_share: Known
+    notes: list[str]
+    """What was done where the image says too little, and whether it lies far from those of the study."""
 
 
 class RefusedFile(BaseModel):
