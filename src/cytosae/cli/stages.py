@@ -37,6 +37,35 @@ from cytosae.settings import (
 
 stages_app = Commands()
 
+FIRST = (
+    *(
+        "output",
+        "preset",
+        "objective",
+        "expansion",
+        "k",
+        "l1",
+        "learning_rate",
+        "images",
+        "batch_images",
+        "seed",
+        "seeds",
+    ),
+    *(
+        "dead_latent_loss",
+        "holdout",
+        "no_store",
+        "backbone",
+        "device",
+        "track",
+        "checkpoint_seconds",
+        "restart",
+        "parallel",
+    ),
+    "as_json",
+)
+"""Options that `train --help` shows."""
+
 Shard = Annotated[
     str | None,
     typer.Option(
@@ -128,7 +157,7 @@ def embed(
 
 
 @stages_app.command()
-@with_settings
+@with_settings(first=FIRST)
 def train(
     tokens: Annotated[Path, typer.Argument(help="Folder made by `cytosae embed`; with --no-store a table of cells.")],
     settings: TrainConfig,

@@ -37,6 +37,12 @@ from cytosae.settings import (
 
 studies_app = Commands()
 
+FIRST = (
+    *("study", "backbone", "weights", "device", "quick", "preset", "images", "expansion", "seed", "column"),
+    *("sae", "store", "settings_file", "restart", "as_json"),
+)
+"""Options that `run --help` shows."""
+
 
 @studies_app.command()
 def explore(
@@ -127,7 +133,7 @@ def report(
 
 
 @studies_app.command()
-@with_settings(remembered=study_settings, preset="recommended")
+@with_settings(remembered=study_settings, preset="recommended", first=FIRST)
 def run(
     cells: Source,
     images: ImageConfig,
@@ -149,6 +155,9 @@ def run(
             "--store/--no-store", help="Keep tokens on disk (the default), or make them whenever they are read."
         ),
     ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="A first look: fewer latents and a short training, as --preset quick.")
+    ] = False,
     settings_file: SettingsFile = None,
     column: Column = [],  # noqa: B006
     restart: Restart = False,
@@ -163,7 +172,7 @@ def run(
 
     Stages that are up to date are skipped, and the others say why they run. You can stop it at any time; the same command
     resumes. The settings of a study are remembered: options that you leave out stay as they were in its last run. A
-    trained autoencoder is never replaced unless you say --restart.
+    trained autoencoder is never replaced unless you say --restart. All options: cytosae run --help-all.
     """
     from cytosae.cells import chosen_columns
     from cytosae.console import say
