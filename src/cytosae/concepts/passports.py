@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 
 from cytosae.artefacts import Manifest
-from cytosae.concepts.description import DESCRIPTIONS, read_descriptions, read_facts
+from cytosae.concepts.description import DESCRIPTIONS, description_inputs, read_descriptions, read_facts
 from cytosae.concepts.schema import ANNOTATION, CONCENTRATION, DESCRIPTION, NAMES, POSITION, VERDICT
-from cytosae.concepts.storage import PER_LATENT, read_concepts, read_datasets, read_inputs
+from cytosae.concepts.storage import PER_LATENT, read_concepts, read_datasets
+from cytosae.morphometry import MEASURED as CELLS_MEASURED
 
 MEASURED = (
     "reproducibility",
@@ -32,7 +33,9 @@ _TABLE = ("activation_frequency", "mean_activation", "label_entropy", POSITION, 
 def has_descriptions(study: Path) -> bool:
     """Whether a study has descriptions of the concepts that it has now."""
     manifest = Manifest.load(study / DESCRIPTIONS)
-    return manifest is not None and read_inputs(study / "concepts").items() <= dict(manifest.inputs).items()
+    if manifest is None or Manifest.load(study / CELLS_MEASURED) is None:
+        return False
+    return description_inputs(study).items() <= dict(manifest.inputs).items()
 
 
 def passport(study: Path, latent: int) -> dict[str, Any]:

@@ -52,6 +52,8 @@ class Study:
     restart
         Train anew where the autoencoder that is there has other settings or cells: it is kept in ``former/<digest>/``, a
         study of its own, with all that depends on it.
+    describe
+        Measure every cell and describe every concept in words.
     """
 
     def __init__(
@@ -63,9 +65,10 @@ class Study:
         workers: int | None = None,
         sae: Path | None = None,
         restart: bool = False,
+        describe: bool = True,
     ) -> None:
         self.folder, self.config, self.store, self.workers = folder.absolute(), config, store, workers
-        self.given, self.restart = sae and sae.absolute(), restart
+        self.given, self.restart, self.describe = sae and sae.absolute(), restart, describe
         self.stages: dict[str, dict[str, Any]] = {}
 
     @cached_property
@@ -155,7 +158,7 @@ class Study:
                 source, table, columns=columns, strict=strict, drop_missing=drop_missing, images=self.config.images
             )
             self._make_way(listed, self._expected_tokens(listed.cells))
-            write_settings(self.folder, self.config.remembered(), self.store, self.given, columns or {})
+            write_settings(self.folder, self.config.remembered(), self.store, self.given, columns or {}, self.describe)
             self.stages["cells"] = listed.write()
             self._announce(listed.cells)
             tokens = self._tokens(listed.cells)
@@ -166,6 +169,8 @@ class Study:
                 self.stages["concepts"] = self._concepts(tokens).update()
             finally:
                 tokens.close()
+            if self.describe:
+                self.stages |= stages.words(self.folder, listed.cells, self.config.engine)
             if listed.cells["patient"].notna().any():
                 made = stages.barcodes(self.folder, self.config.barcodes).update()
                 self.stages["cohort"] = {**made, "barcodes": f"{self.folder / COHORT / BARCODES}"}
