@@ -60,7 +60,7 @@ def test_a_changed_concept_moves_its_patches_and_what_is_said(
     latent = int(np.where(data.var["is_concept"], means, 0).argmax())
     gone = get(client, f"cells/{SET}/{row}/changed/{latent}", factor=0)
     assert gone["active"]
-    map_ = decoded_map(gone["map"], gone["top"], 16, 16)
+    map_ = decoded_map(gone["map"], gone["top"])
     assert (map_.ravel() > 0).sum() >= 0.9 * (h(row)[1:, latent] > 0.05 * h(row)[1:, latent].max()).sum() > 0
     for said in (gone["cell"], gone["patient"]):
         for moment in ("before", "after"):
