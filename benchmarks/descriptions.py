@@ -33,7 +33,7 @@ EXPECTED = {
     "open_chromatin": ("fine, pale chromatin",),
     "dense_chromatin": ("condensed chromatin",),
     "perinuclear_halo": ("clear", "perinuclear halo"),
-    "cytoplasmic_basophilia": ("basophilic, cytoplasm", "basophilic cytoplasm"),
+    "cytoplasmic_basophilia": ("basophilic, ", "basophilic cytoplasm"),
     "hypogranulation": ("agranular", "clear"),
     "nucleus": ("nucleus", "nuclear border"),
     "cytoplasm": ("cytoplasm",),
@@ -65,7 +65,8 @@ def main() -> None:
             scores.append(sae.encode(sae.centred(tokens))[:, 1:, latents].flatten(0, 1).numpy())
     images = np.repeat(np.arange(len(rows)), len(truth) // len(rows))
     found = recovery(np.concatenate(scores), truth, images)
-    texts = (described["look"] + ", " + described["place"] + "; " + described["measurement"]).to_numpy()
+    heads = described[["look", "place"]].apply(lambda row: ", ".join(text for text in row if text), axis=1)
+    texts = (heads + "; " + described["measurement"]).to_numpy()
     facts = read_facts(given.study)
     hits = []
     for name, best, area in zip(CONCEPTS, found.best, found.area, strict=True):

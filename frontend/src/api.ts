@@ -131,6 +131,10 @@ export const patchesOf = (place: CellPlace) =>
   "id" in place
     ? get("/api/uploads/{id}/{index}/patches", place)
     : get("/api/cells/{dataset}/{row}/patches", place);
+export const similarTo = (place: CellPlace) =>
+  "id" in place
+    ? get("/api/uploads/{id}/{index}/similar", place)
+    : get("/api/cells/{dataset}/{row}/similar", place);
 export const mapOf = (place: CellPlace, latent: number) =>
   "id" in place
     ? get("/api/uploads/{id}/{index}/maps/{latent}", { ...place, latent })

@@ -1,7 +1,7 @@
 /** What all views share: the study, agreed names, and what this browser prefers. */
 import { ApiError, get, getAgain, isStatic, shown } from "./api";
 import type { ScaleName } from "./lib/colours";
-import { isCalled, nameIn } from "./lib/filter";
+import { isCalled, isDescribed, nameIn } from "./lib/filter";
 import { parse, type Route } from "./route";
 import type { DatasetInfo, Names, Study } from "./types";
 
@@ -21,6 +21,8 @@ interface Preferences {
   tour: number;
 }
 
+/** The description of a concept of which nothing is known. */
+export const NOTHING = "nothing known";
 const KEY = "cytosae:preferences";
 const DEFAULTS: Preferences = {
   theme: "system",
@@ -55,6 +57,8 @@ class Session {
   names = $state<Names>({});
   /** What concepts show, by data set and latent. */
   descriptions = $state<Record<string, Record<string, string>>>({});
+  /** The cell types that concepts are specific for, with their lift, by data set and latent. */
+  typical = $state<Record<string, Record<string, string>>>({});
   route = $state<Route>(parse(typeof location === "undefined" ? "" : location.hash));
   dark = $state(false);
   help = $state(false);
@@ -89,11 +93,20 @@ class Session {
   /** A study whose concepts are not described has none. */
   async describe(dataset: string): Promise<void> {
     if (!dataset || this.descriptions[dataset]) return;
-    try {
-      this.descriptions[dataset] = await get("/api/descriptions/{dataset}", { dataset });
-    } catch {
-      this.descriptions[dataset] = {}; // an export of an earlier version has none
-    }
+    const none = (): Record<string, string> => ({}); // an export of an earlier version has none
+    const [descriptions, typical] = await Promise.all([
+      get("/api/descriptions/{dataset}", { dataset }).catch(none),
+      get("/api/typical/{dataset}", { dataset }).catch(none),
+    ]);
+    this.descriptions[dataset] = descriptions;
+    this.typical[dataset] = typical;
+  }
+  /** What is said of a concept in a list: its description, or else the cell type that it is specific for. */
+  said(dataset: string, latent: number): string {
+    const words = this.described(dataset, latent),
+      type = this.typical[dataset]?.[latent] ?? "";
+    if (words && words !== NOTHING) return words;
+    return [type && `more often in ${type.replaceAll("_", " ")}`, words].filter(Boolean).join("; ");
   }
   described(dataset: string, latent: number): string {
     return this.descriptions[dataset]?.[latent] ?? "";
@@ -144,10 +157,11 @@ class Session {
       .map((given) => `${given.name} (${given.raters.join(", ")})`)
       .join("; ");
   }
-  /** Whether a latent is meant by a text: its number, or a part of a name that it was given. */
-  meant(latent: number, text: string): boolean {
+  /** Whether a latent is meant by a text: its number, part of a name that it was given, or words of its description. */
+  meant(latent: number, text: string, dataset = ""): boolean {
     const wanted = text.trim().toLowerCase();
     return (
+      (wanted !== "" && isDescribed(this.said(dataset, latent), wanted)) ||
       String(latent).startsWith(wanted) ||
       isCalled(this.names[latent], wanted) ||
       this.nameOf(latent).toLowerCase().includes(wanted)

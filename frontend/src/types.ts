@@ -8,6 +8,7 @@ export type DatasetInfo = Schema<"DataSetInfo">;
 export type Measure = Schema<"Measure">;
 export type Latents = Schema<"LatentTable">;
 export type CellConcept = Schema<"CellConcept">;
+export type TuningCurve = Schema<"TuningCurve">;
 export type MappedCell = Schema<"MappedCell">;
 export type LatentImages = Schema<"LatentImages">;
 export type PatientRow = Schema<"PatientRow">;

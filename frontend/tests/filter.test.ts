@@ -16,7 +16,7 @@ import type { Names } from "../src/types";
 const latents: Columns = {
   latent: [3, 12, 120, 7],
   concept: [1, 1, 1, 0],
-  top_label: [0, 1, -1, 0],
+  typical_label: [0, 1, -1, 0],
   a: [1, 2, null, 4],
   b: [1, 1, 1, 1],
 };
@@ -32,9 +32,27 @@ const names: Names = {
     verdicts: { meaningful: 1, artefact: 1, "cannot tell": 0 },
   },
 };
-const none: Filter = { all: false, text: "", label: null, notes: "", ranges: [], lasso: [], x: "a", y: "b" };
+const none: Filter = {
+  all: false,
+  beside: false,
+  text: "",
+  label: null,
+  notes: "",
+  ranges: [],
+  lasso: [],
+  x: "a",
+  y: "b",
+};
 const found = (part: Partial<Filter>): number[] =>
   passing(latents, { ...none, ...part }, names, ["segmented_neutrophil", "blast"]);
+
+test("what speaks of the surroundings stands behind a fold, and a search finds it", () => {
+  const folded = { ...latents, beside: [0, 1, 0, 0] };
+  const listed = (part: Partial<Filter>): number[] => passing(folded, { ...none, ...part }, names, ["blast"]);
+  expect(listed({})).toEqual([0, 2]);
+  expect(listed({ beside: true })).toEqual([0, 1, 2]);
+  expect(listed({ text: "auer" })).toEqual([1]);
+});
 
 test("filters", () => {
   expect(found({})).toEqual([0, 1, 2]);

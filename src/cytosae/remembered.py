@@ -59,12 +59,15 @@ class StudySettings:
         Folder of the autoencoder that was given instead of training one.
     columns
         Columns of the source that stand for known ones, see `cytosae.cells.chosen_columns`.
+    describe
+        Whether cells are measured and concepts described; None where that is not known.
     """
 
     configs: Mapping[type, Mapping[str, Any]] = field(default_factory=dict)
     store: bool | None = None
     sae: Path | None = None
     columns: Mapping[str, str] = field(default_factory=dict)
+    describe: bool | None = None
 
 
 def read_settings(study: Path) -> StudySettings:
@@ -83,9 +86,8 @@ def read_settings(study: Path) -> StudySettings:
         configs = {config: _known(config, raw["settings"].get(name, {})) for name, config in _CONFIGS.items()}
         for config, values in configs.items():
             config(**values)
-        return StudySettings(
-            configs, bool(raw["store"]), Path(raw["sae"]) if raw["sae"] else None, dict(raw["columns"])
-        )
+        sae, describe = Path(raw["sae"]) if raw["sae"] else None, raw.get("describe")
+        return StudySettings(configs, bool(raw["store"]), sae, dict(raw["columns"]), describe)
     except (AttributeError, KeyError, TypeError) as error:
         raise CytosaeError(
             f"{path}: not the settings of a study ({type(error).__name__}: {error}). Remove the file: the settings are then "
@@ -104,11 +106,18 @@ def described(settings: StudySettings) -> str:
     changed += [f"column {known}={given}" for known, given in settings.columns.items()]
     if settings.sae is not None:
         changed.append(f"sae {settings.sae}")
+    if settings.describe is False:
+        changed.append("no-describe")
     return "settings of the last run: " + (", ".join(changed) or "the defaults")
 
 
 def write_settings(
-    study: Path, configs: Mapping[str, Any], store: bool, sae: Path | None, columns: Mapping[str, str]
+    study: Path,
+    configs: Mapping[str, Any],
+    store: bool,
+    sae: Path | None,
+    columns: Mapping[str, str],
+    describe: bool = True,
 ) -> None:
     """Keep the settings of a run in ``study.json``.
 
@@ -117,6 +126,8 @@ def write_settings(
     configs
         Settings (dataclasses) by the names ``backbone``, ``store``, ``train``, ``encode``, ``barcodes``, ``images`` and
         ``harmonise``.
+    store, sae, columns, describe
+        See `StudySettings`.
     """
     settings = {
         name: {key: value for key, value in to_stored(configs[name]).items() if key not in _MACHINE_SETTINGS}
@@ -128,6 +139,7 @@ def write_settings(
         "store": store,
         "sae": None if sae is None else f"{sae}",
         "columns": dict(columns),
+        "describe": describe,
     }
     if not (study / FILE).is_file() or {**read_json(study / FILE), "cytosae": __version__} != content:
         write_json(study / FILE, content)

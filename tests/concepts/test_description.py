@@ -14,7 +14,7 @@ from scipy import stats
 from cytosae.concepts import read_concepts, read_descriptions, read_facts
 from cytosae.concepts.description import words
 from cytosae.concepts.description.associations import classes, correlations, ratio_to_others
-from cytosae.concepts.description.places import ALL_PLACES, locate
+from cytosae.concepts.description.places import ALL_PLACES, Usual, locate, usual_looks
 from cytosae.concepts.quality import auroc
 from cytosae.explorer.annotations.vocabulary import VOCABULARY
 from cytosae.morphometry import LOOKS, PLACES
@@ -31,14 +31,18 @@ def planted_places(n: int = 8) -> np.ndarray:
     return maps
 
 
+def usual(looks: np.ndarray) -> Usual:
+    return usual_looks(planted_places(), looks, (16, 16))
+
+
 def test_places_are_found_and_evenness_is_none() -> None:
     cells = np.tile(np.arange(8), (3, 1))
     maps = np.zeros((3, 8, 16, 16), np.float32)
     maps[0, :, 7:9, 7:9] = 2  # nucleus
     maps[1] = 1  # everywhere
     maps[2, :, 0] = 1  # upper border
-    looks = np.zeros((8, 4, 16, 16), np.uint8)
-    found = locate(maps, cells, planted_places(), looks)
+    looks = np.zeros((8, len(LOOKS), 16, 16), np.uint8)
+    found = locate(maps, cells, planted_places(), looks, usual(looks))
     nucleus = ALL_PLACES.index("nucleus")
     assert found.share[0, nucleus] == pytest.approx(1)
     assert found.null[0, nucleus] == pytest.approx(16**2 / 64**2)
@@ -49,20 +53,24 @@ def test_places_are_found_and_evenness_is_none() -> None:
     assert found.patches[0] == pytest.approx(4 / 256)
     less = cells.copy()
     less[0, 3:] = -1  # fewer reference images
-    assert locate(maps, less, planted_places(), looks).share[0, nucleus] == pytest.approx(1)
+    assert locate(maps, less, planted_places(), looks, usual(looks)).share[0, nucleus] == pytest.approx(1)
 
 
 def test_looks_are_those_of_the_patches_against_the_rest_of_the_tissue() -> None:
     maps = np.zeros((1, 8, 16, 16), np.float32)
     maps[0, :, 4, 4:8] = 1  # cytoplasm
-    looks = np.full((8, 4, 16, 16), 20, np.uint8)
+    looks = np.full((8, len(LOOKS), 16, 16), 20, np.uint8)
     looks[:, LOOKS.index("eosin"), 4, 4:8] = 120
-    found = locate(maps, np.arange(8)[None], planted_places(), looks)
+    other = np.random.default_rng(0).integers(0, 40, looks.shape, dtype=np.uint8)
+    other[:, LOOKS.index("azure")] += 100
+    found = locate(maps, np.arange(8)[None], planted_places(), looks, usual(other))
     cytoplasm = found.look[0, 1]
     assert cytoplasm[LOOKS.index("eosin")] > 1
     assert found.look_low[0, 1, LOOKS.index("eosin")] > 1
     assert abs(cytoplasm[LOOKS.index("azure")]) < 1e-3
     assert found.redness[0] > 0.5
+    assert found.appearance_low[0, 1, LOOKS.index("eosin")] > 3
+    assert found.appearance_high[0, 1, LOOKS.index("azure")] < -3  # as all of its cells, not as others
 
 
 def test_associations_are_those_of_plain_formulas() -> None:
@@ -86,7 +94,12 @@ def test_associations_are_those_of_plain_formulas() -> None:
     chosen, tested, q = correlations(means, measured, choosing)
     assert np.abs(chosen[1]).argmax() == 2
     plain = stats.spearmanr(dense[~choosing, 1], measured[~choosing, 2]).statistic
-    assert tested[1, 2] == pytest.approx(plain)
+    most = stats.spearmanr(dense[~choosing, 1], dense[~choosing, 1] + np.linspace(0, 1e-9, 200)).statistic
+    assert tested[1, 2] == pytest.approx(plain / most, abs=1e-3)
+    assert most < 0.99  # the zeros are ties
+    there = sp.csr_matrix((dense > 1).astype(float))
+    area = auroc(measured[~choosing][:, [2]], dense[~choosing][:, [1]] > 1)[0, 0]
+    assert correlations(there, measured, choosing)[1][1, 2] == pytest.approx(2 * area - 1)
     assert q[1, 2] < 1e-6
     assert np.nanmin(np.delete(q, 2, axis=1)) > 0.01
 
@@ -114,9 +127,10 @@ def test_words_are_of_what_is_measured() -> None:
 def described(drawn_study: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The drawn study, measured and described."""
     study = Path(shutil.copytree(drawn_study, tmp_path_factory.mktemp("described") / "study"))
+    (study / "morphometry").rename(study / "aside")
     done = cytosae("describe", study, check=False)
     assert_user_error(done, "no measurements there", "cytosae measure")
-    cytosae("measure", study)
+    (study / "aside").rename(study / "morphometry")
     cytosae("describe", study)
     return study
 

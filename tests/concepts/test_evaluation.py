@@ -101,7 +101,8 @@ def test_planted_latents_are_recognised(make_store: Callable[..., TokenStore], t
     assert value(result, "concepts with a twin") == pytest.approx(5 / result["concepts"])
     assert value(result, "label entropy, blood") < value(result, "label entropy, blood", "shuffled labels")
     assert {row["value"]: row["latent"] % 8 for row in result["labels"]} == {"blast": 0, "monocyte": 1, "lymphocyte": 2}
-    assert set(result["skipped"]) == {"localisation", "robustness", "downstream measures"}
+    absent = {"localisation", "robustness", "downstream measures", "detection and intruder", "tuning curves"}
+    assert set(result["skipped"]) == absent
     about = pd.read_parquet(folder / "quality" / "latents.parquet").set_index("latent")
     assert about["best_label"][1] == "monocyte"
     assert about["best_label_auroc"][1] > 0.98
@@ -169,7 +170,7 @@ def test_real_study_is_measured_from_the_command_line(real_study: Path, real_cel
     real_study = Path(shutil.copytree(real_study, tmp_path / "study"))
     arguments = ["--attributes", real_cells / "pbc_attributes.csv", "--changed-cells", 12, "--draws", 20, "--json"]
     result = figures(cytosae("evaluate", real_study, *arguments))
-    assert set(result["skipped"]) == {"stability"}
+    assert set(result["skipped"]) == {"stability", "tuning curves"}
     for measure in ("k-sparse probe, k = 5 ", "attribute alignment"):
         assert value(result, measure) > value(result, measure, "shuffled labels") + 0.15
     tissue = "localisation of nucleus"

@@ -36,7 +36,14 @@ def test_the_study(client: TestClient, study: Path, data: Any) -> None:
     assert found.groups["diagnosis"] == sorted(data.obs["diagnosis"].unique())
     assert found.groups["laboratory"] == sorted(data.obs["laboratory"].unique())
     table = get(client, f"latents/{SET}")
-    assert {m.key for m in found.measures} == set(table) - {"latent", "concept", "alike", "top_label"}
+    assert {m.key for m in found.measures} == set(table) - {
+        "latent",
+        "concept",
+        "alike",
+        "top_label",
+        "typical_label",
+        "beside",
+    }
 
 
 def test_quality_measures_of_the_same_concepts(copied: Path) -> None:

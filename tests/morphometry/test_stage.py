@@ -14,7 +14,7 @@ from PIL import Image
 from cytosae.artefacts import Manifest
 from cytosae.cells import read_cells
 from cytosae.concepts import read_concepts
-from cytosae.morphometry import measure_cells, read_measurements, read_places, stage
+from cytosae.morphometry import LOOKS, measure_cells, read_measurements, read_places, stage
 from cytosae.segmentation import MEASUREMENTS
 from cytosae.synthetic import random_cells, segmentation
 from support.commands import assert_user_error, cytosae, figures
@@ -49,7 +49,7 @@ def test_measurements_have_a_row_per_cell_and_are_made_once(listing: Path, tmp_p
     assert table["cell_area_um2"].notna().sum() == 3
     places, looks = read_places(tmp_path / "m", [*table.index, "nobody"])
     assert places.shape == (7, 64, 64)
-    assert looks.shape == (7, 4, 16, 16)
+    assert looks.shape == (7, len(LOOKS), 16, 16)
     assert looks[:6].any(axis=(1, 2, 3)).all()
     assert not looks[6].any()
     before = (tmp_path / "m" / "measurements.parquet").stat().st_mtime_ns

@@ -42,7 +42,7 @@ SETTINGS = [
         "2e-3",
     ),
     *("--l1", "2e-4", "--cells-per-shard", "8", "--batch-size", "8", "--evaluate-every", "50"),
-    *("--checkpoint-seconds", "0.2", "--workers", "2", "--preset", "paper"),
+    *("--checkpoint-seconds", "0.2", "--workers", "2", "--preset", "paper", "--no-describe"),
 ]
 
 

@@ -2,7 +2,8 @@
 import type { AgreedName, Latents, Names } from "../types";
 
 /** Columns of equal length, with an entry for each latent that is active in the data set. */
-export type Columns = Pick<Latents, "latent" | "concept" | "top_label"> & Record<string, (number | null)[]>;
+export type Columns = Pick<Latents, "latent" | "concept" | "typical_label"> &
+  Record<string, (number | null)[]>;
 
 export type Notes =
   "" | "named" | "judged" | "unjudged" | "meaningful" | "artefact" | "cannot tell" | "disputed";
@@ -14,6 +15,8 @@ export interface Range {
 export type Point = [number, number];
 export interface Filter {
   all: boolean;
+  /** Also those that speak of surroundings, of a place in the picture or of the stain; a search finds them anyway. */
+  beside: boolean;
   text: string;
   label: number | null;
   notes: Notes;
@@ -57,8 +60,8 @@ export function folded(
 }
 
 /**
- * Indices of the latents that pass. Text is a number or its beginning, or a part of a name or of the top label,
- * or words that all stand in the description.
+ * Indices of the latents that pass. Text is a number or its beginning, or a part of a name or of the cell type that
+ * it is specific for, or words that all stand in the description.
  */
 export function passing(
   latents: Columns,
@@ -73,11 +76,12 @@ export function passing(
   for (let i = 0; i < latents.latent.length; i++) {
     const latent = latents.latent[i] ?? 0;
     if (!filter.all && !latents.concept[i]) continue;
-    if (filter.label !== null && latents.top_label[i] !== filter.label) continue;
+    if (filter.label !== null && latents.typical_label[i] !== filter.label) continue;
+    if (!filter.beside && !text && latents["beside"]?.[i]) continue;
     if (!filter.ranges.every((range) => within(latents[range.key]?.[i], range))) continue;
     if (text) {
       const named = isCalled(names[latent], text),
-        label = (labels[latents.top_label[i] ?? -1] ?? "").toLowerCase().replaceAll("_", " ");
+        label = (labels[latents.typical_label[i] ?? -1] ?? "").toLowerCase().replaceAll("_", " ");
       if (
         !(isNumber
           ? String(latent).startsWith(text) || named

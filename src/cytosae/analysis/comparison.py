@@ -30,7 +30,8 @@ from cytosae.cohort import (
     restricted,
     transformed,
 )
-from cytosae.concepts import TAUGHT, check_encoded_with, read_activations, read_concepts, read_datasets
+from cytosae.concepts import TAUGHT, check_encoded_with, read_activations, read_concepts, read_datasets, read_names
+from cytosae.concepts.schema import DESCRIPTION
 from cytosae.console import say
 from cytosae.errors import NotFound, Unanswerable
 from cytosae.report import Row, comparison_scatter, figure_files, reference_grid, save
@@ -95,6 +96,8 @@ def compare_groups(
         say(f"comparison: {text}")
     if TAUGHT in data.var:
         table[TAUGHT] = data.var[TAUGHT].astype(object).to_numpy()
+    if study is not None and (said := read_names(study / "concepts", DESCRIPTION)):
+        table[DESCRIPTION] = [said.get(latent, "") for latent in table.index]
     table["favours"] = ""
     for name, latents in zip((first, second), favour, strict=True):
         table.loc[latents, "favours"] = name

@@ -171,7 +171,7 @@ def _shown_against(patient: Patient, viewer: Viewer, unusual: Against) -> tuple[
     concepts = [
         Concept(
             viewer.title(int(latent)),
-            _facts(unusual.table.loc[latent], unusual.name, len(unusual.rows)),
+            [*_facts(unusual.table.loc[latent], unusual.name, len(unusual.rows)), *viewer.words(int(latent))],
             strongest_tiles(patient, viewer, int(latent)),
         )
         for latent in unusual.chosen
@@ -231,7 +231,11 @@ def _prediction(patient: Patient, viewer: Viewer, prediction: Prediction) -> tup
         text,
         cells=_tiles(patient, viewer, prediction.shown, patches, notes),
         concepts=[
-            Concept(viewer.title(int(s)), [f"adds {prediction.adds[s]:+.2g}"], strongest_tiles(patient, viewer, int(s)))
+            Concept(
+                viewer.title(int(s)),
+                [f"adds {prediction.adds[s]:+.2g}", *viewer.words(int(s))],
+                strongest_tiles(patient, viewer, int(s)),
+            )
             for s in prediction.concepts
         ],
     )

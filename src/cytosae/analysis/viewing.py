@@ -17,6 +17,7 @@ from cytosae.artefacts import MANIFEST, read_json
 from cytosae.backbones import INPUT_SIZE, NAMES, Backbone
 from cytosae.cells import Reading, UnreadableImage, load_squashed, read_cells, readings
 from cytosae.concepts import concept_maps, read_concepts, read_dictionary, read_names
+from cytosae.concepts.schema import DESCRIPTION
 from cytosae.errors import CytosaeError, NotFound
 from cytosae.report import Row
 from cytosae.sae import SAE
@@ -142,6 +143,14 @@ class Viewer:
     @cached_property
     def _names(self) -> dict[int, str]:
         return read_names(self.folder / "concepts")
+
+    @cached_property
+    def _descriptions(self) -> dict[int, str]:
+        return read_names(self.folder / "concepts", DESCRIPTION)
+
+    def words(self, latent: int) -> list[str]:
+        """What a latent shows, as a list of one sentence; of none where it was not described."""
+        return [self._descriptions[latent]] if latent in self._descriptions else []
 
     def title(self, latent: int) -> str:
         """A latent's number, with what raters call it."""

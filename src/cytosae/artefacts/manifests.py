@@ -22,7 +22,16 @@ WEIGHTS, CONFIG = "model.safetensors", "config.json"
 ANNOTATIONS = "annotations.sqlite"
 """In a study: what experts say of its concepts."""
 
-VERSIONS: dict[str, int] = {"tokens": 1, "sae": 2, "concepts": 2, "cohort": 3, "report": 2, "classification": 4}
+VERSIONS: dict[str, int] = {
+    "tokens": 1,
+    "sae": 2,
+    "concepts": 2,
+    "morphometry": 2,
+    "descriptions": 2,
+    "cohort": 3,
+    "report": 2,
+    "classification": 4,
+}
 """Version of the mathematics of a stage, 1 where it is not named. Raise it with every change after which the same inputs
 and settings give other outputs: what an earlier version made is then made again."""
 

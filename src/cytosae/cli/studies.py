@@ -158,6 +158,13 @@ def run(
     quick: Annotated[
         bool, typer.Option("--quick", help="A first look: fewer latents and a short training, as --preset quick.")
     ] = False,
+    describe: Annotated[
+        bool | None,
+        typer.Option(
+            "--describe/--no-describe",
+            help="Measure every cell and describe every concept in words (the default), or leave both out.",
+        ),
+    ] = None,
     settings_file: SettingsFile = None,
     column: Column = [],  # noqa: B006
     restart: Restart = False,
@@ -168,7 +175,7 @@ def run(
     checkpoint_seconds: CheckpointSeconds = 300.0,
     as_json: Json = False,
 ) -> None:
-    """Do everything: list cells, embed, train, encode, report.
+    """Do everything: list cells, embed, train, encode, measure, describe, report.
 
     Stages that are up to date are skipped, and the others say why they run. You can stop it at any time; the same command
     resumes. The settings of a study are remembered: options that you leave out stay as they were in its last run. A
@@ -182,12 +189,14 @@ def run(
     before = read_settings(study)
     if store is None:
         store = before.store is not False
+    if describe is None:
+        describe = before.describe is not False
     if sae is None and not restart:
         sae = before.sae
     if before.configs:
         say(f"{study}: {described(before)}; options that you give change this")
     config = RunConfig(backbone, tokens, training, encoding, barcodes, engine, images, harmonising, framing)
-    done = Study(study, config, store=store, workers=workers, sae=sae, restart=restart)
+    done = Study(study, config, store=store, workers=workers, sae=sae, restart=restart, describe=describe)
     stages = done.run(
         cells,
         columns=chosen_columns(column) if column else before.columns,
@@ -207,6 +216,9 @@ def run(
     print(f"{cells_made['cells']:,} cells, {cells_made['rejected']:,} left out")
     print(f"explained variance {trained['explained_variance']:.3f}, {trained['l0']:.1f} latents active on a token")
     print(f"{found}, of {trained['n_latents']:,} latents")
+    if "descriptions" in stages:
+        said = stages["descriptions"]["datasets"]
+        print(", ".join(f"{one['described']:,} of them have a description in {name}" for name, one in said.items()))
     if "cohort" in stages:
         print(f"barcodes of {stages['cohort']['patients']:,} patients: {stages['cohort']['barcodes']}")
     print(f"\nLook at {page}\nOpen the explorer:  cytosae explore {study}")

@@ -3,7 +3,7 @@ from .alike import ALIKE, alike_leaders, count_correlations, spread_rows
 from .attribution import CellConcepts, cell_concepts, patch_concepts, tissue_fractions
 from .called import latent_called
 from .columns import add_columns, text_column
-from .description import describe_concepts, read_descriptions, read_facts
+from .description import describe_concepts, read_descriptions, read_facts, update_descriptions
 from .dictionary import (
     TAUGHT_FOLDER,
     check_encoded_with,
@@ -137,5 +137,6 @@ __all__ = [
     "text_column",
     "tissue_fractions",
     "untaught",
+    "update_descriptions",
     "why_no_concept",
 ]

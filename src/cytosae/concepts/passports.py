@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from cytosae.artefacts import Manifest
-from cytosae.concepts.description import DESCRIPTIONS, read_descriptions, read_facts
+from cytosae.concepts.description import DESCRIPTIONS, description_inputs, read_descriptions, read_facts
 from cytosae.concepts.schema import (
     ANNOTATION,
     CELL_SHARE,
@@ -21,7 +21,8 @@ from cytosae.concepts.schema import (
     STAIN_WORD,
     VERDICT,
 )
-from cytosae.concepts.storage import PER_LATENT, read_concepts, read_datasets, read_inputs
+from cytosae.concepts.storage import PER_LATENT, read_concepts, read_datasets
+from cytosae.morphometry import MEASURED as CELLS_MEASURED
 
 MEASURED = (
     "reproducibility",
@@ -50,7 +51,9 @@ _TABLE = (
 def has_descriptions(study: Path) -> bool:
     """Whether a study has descriptions of the concepts that it has now."""
     manifest = Manifest.load(study / DESCRIPTIONS)
-    return manifest is not None and read_inputs(study / "concepts").items() <= dict(manifest.inputs).items()
+    if manifest is None or Manifest.load(study / CELLS_MEASURED) is None:
+        return False
+    return description_inputs(study).items() <= dict(manifest.inputs).items()
 
 
 def passport(study: Path, latent: int) -> dict[str, Any]:

@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 
 PER_LATENT = "latents.parquet"
 """Quality measures of each latent, in the folder of ``cytosae evaluate``."""
+TUNING = "tuning.parquet"
+"""Tuning curves beside it: ``latent``, ``knob``, its ``meaning``, ``level``, ``change`` with ``low`` and ``high``, and
+whether the concept ``responds``."""
 
 
 _LONGEST = 120

@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from cytosae.analysis import saved_backbone, study_store
 from cytosae.backbones import INPUT_SIZE, Backbone
 from cytosae.concepts import concept_maps, read_dictionary
-from cytosae.errors import CytosaeError
+from cytosae.errors import CytosaeError, Unanswerable
 from cytosae.explorer.caching import bounded, once
 from cytosae.explorer.dataset import DataSet
 from cytosae.explorer.images import CellImages, encoded
 from cytosae.explorer.reader import StudyReader
-from cytosae.explorer.schemas.cells import LatentMap, Patches
+from cytosae.explorer.schemas.cells import LatentMap, Patches, RegionConcept
 from cytosae.explorer.schemas.values import short
 from cytosae.sae import SAE
 from cytosae.tokens import Harmonisation, TokenStore, read_harmonisation
@@ -170,6 +170,42 @@ class Activations:
     def _make_patches(self, data: DataSet, row: int) -> bytes:
         """The strongest latents of every patch of a cell, as JSON."""
         return self.strongest(self.tokens(data, row), data.common_latents).model_dump_json().encode()
+
+    def region(self, data: DataSet, row: int, patches: Sequence[int]) -> list[RegionConcept]:
+        """Latents above tau in at least half of some patches of a cell, without the common ones, by their lead there.
+
+        Raises
+        ------
+        CytosaeError
+            No such cell or patch.
+        """
+        rows, columns = self._reader.grid
+        if wrong := [patch for patch in patches if patch >= rows * columns]:
+            raise Unanswerable(f"patch {wrong[0]}: the cell has patches 0 to {rows * columns - 1}.")
+        h = self.encode(self.tokens(data, row)[1:]).numpy()
+        chosen = np.zeros(len(h), bool)
+        chosen[list(patches)] = True
+        share = (h[chosen] > self._reader.tau).mean(axis=0)
+        inside, outside = (h[side].mean(axis=0) if side.any() else np.zeros(h.shape[1]) for side in (chosen, ~chosen))
+        active = np.flatnonzero((share >= 0.5) & ~data.common_latents)
+        order = active[np.argsort(-(inside - outside)[active], kind="stable")][:STRONGEST]
+        return [
+            RegionConcept(latent=int(s), share=float(share[s]), inside=float(inside[s]), outside=float(outside[s]))
+            for s in order
+        ]
+
+    def step(self, data: DataSet, row: int, latent: int, factor: float) -> NDArray[np.float32]:
+        """How far each patch's reconstruction moves where a latent is `factor` times as active, over its token's length.
+
+        Returns
+        -------
+        ``(rows, columns)``: the norm of (factor - 1) h_s d_s over that of x.
+        """
+        tokens = self.tokens(data, row)
+        (activation,) = self.maps([tokens], latent)
+        length = np.linalg.norm(tokens[1:], axis=1).reshape(activation.shape)
+        moved = abs(factor - 1) * self._reader.directions.length(latent) * activation
+        return np.asarray(moved / np.maximum(length, 1e-12), np.float32)
 
     def strongest(self, tokens: Tokens, common_latents: NDArray[np.bool_]) -> Patches:
         """The strongest latents of every patch, without the common ones."""

@@ -208,6 +208,11 @@ class DataSet:
         rows = zip(names, cells, mean, frequency, strict=True)
         return [{"name": n, "cells": int(c), "mean": float(m), "frequency": float(f)} for n, c, m, f in rows]
 
+    def group_frequency(self, column: str) -> NDArray[np.float64]:
+        """Share of the cells of each label or diagnosis that show each latent, ``(n_latents, n_groups)``."""
+        with self._file() as file:
+            return np.asarray(file["varm"][f"{column}_frequency"][()], np.float64)
+
     @cached_property
     def top_label(self) -> NDArray[np.int64]:
         """Number of the label with the largest mean of each latent, ``(n_latents,)``; -1 where it is silent or unknown."""
@@ -269,6 +274,11 @@ class DataSet:
     def border(self) -> NDArray[np.float64]:
         """Share of each concept's map mass that lies in the outermost ring of patches, ``(n_latents,)``; else NaN."""
         return self._places[0]
+
+    @property
+    def middle(self) -> NDArray[np.float64]:
+        """See `cytosae.concepts.middle_share`, ``(n_latents,)``; NaN where no maps are kept."""
+        return self._places[1]
 
     @cached_property
     def interest(self) -> NDArray[np.float64]:

@@ -57,6 +57,11 @@ class Directions:
         (direction,) = self._weights[latent : latent + 1]
         return np.asarray(direction)
 
+    def length(self, latent: int) -> float:
+        """Length of the direction of one latent."""
+        with self._lock:
+            return float(np.linalg.norm(self._direction(latent)))
+
     @cached_property
     def norms(self) -> NDArray[np.float32]:
         """Length of each direction."""

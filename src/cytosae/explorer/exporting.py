@@ -196,6 +196,7 @@ class _Export:
         tables = {info["name"]: await self._json("latents", info["name"]) for info in study["datasets"]}
         for info in study["datasets"]:
             await self._json("descriptions", info["name"])
+            await self._json("typical", info["name"])
         pages = self._most_interesting(tables)
         for name in ("names", "annotations", "vocabulary", "worklists"):
             await self._json(name)

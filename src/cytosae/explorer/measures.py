@@ -13,11 +13,10 @@ from cytosae.concepts.schema import CELL_SHARE, CONCENTRATION, POSITION, REPRODU
 from cytosae.explorer.dataset import DataSet
 from cytosae.explorer.reader import StudyReader
 from cytosae.explorer.schemas.study import Measure
+from cytosae.explorer.typical import beside_the_cell, specific_types
 
 RING_FACTOR = 1.5
 """A concept is flagged as on the border if the outermost ring of patches holds this many times its even part of the map."""
-BACKGROUND = 0.75
-"""A concept is flagged as background if more than this fraction of its activation lies outside the cell."""
 
 _ALWAYS = (
     Measure(
@@ -29,9 +28,15 @@ _ALWAYS = (
     ),
     Measure(
         key="mean_activation",
-        label="mean activation",
+        label="mean activation where active",
         log=True,
         help="Mean of m over the cells in which the latent is active",
+    ),
+    Measure(
+        key="lift",
+        label="lift of its cell type",
+        log=True,
+        help="How many times as often cells of the type that it is specific for show it as other labelled cells do",
     ),
     Measure(
         key="activation_frequency",
@@ -164,6 +169,9 @@ def latent_table(reader: StudyReader, data: DataSet) -> bytes:
         columns[name] = shortened(data.statistic(name)[latents])
     columns["alike"] = data.alike[latents].tolist()
     columns["top_label"] = data.top_label[latents].tolist()
+    specific, lift = specific_types(data)
+    columns["typical_label"], columns["lift"] = specific[latents].tolist(), shortened(lift[latents])
+    columns["beside"] = beside_the_cell(reader, data)[latents].astype(int).tolist()
     if reader.quality is not None:
         quality = reader.quality.reindex(latents)
         columns |= {name: shortened(quality[name].to_numpy()) for name in quality_columns(reader)}

@@ -26,7 +26,7 @@ from cytosae.concepts import (
     schema,
     untaught,
 )
-from cytosae.concepts.storage import PER_LATENT
+from cytosae.concepts.storage import PER_LATENT, TUNING
 from cytosae.console import say
 from cytosae.errors import CytosaeError, NotFound
 from cytosae.explorer.dataset import COMMON_SHARE, DataSet
@@ -159,12 +159,38 @@ class StudyReader:
         return table[[name for name in table.columns if "/" not in name]]
 
     @cached_property
-    def facts(self) -> dict[tuple[str, int], pd.DataFrame]:
-        """Facts of each concept, by data set and latent; empty where there are none of these concepts."""
+    def _curves(self) -> pd.DataFrame | None:
+        """Tuning curves of the concepts, by latent; None where they were not measured, or are of other concepts."""
+        path = self.folder / "quality" / TUNING
+        if self.quality is None or not path.is_file():
+            return None
+        return pd.read_parquet(path).sort_values("latent", kind="stable", ignore_index=True)
+
+    def curves(self, latent: int) -> pd.DataFrame | None:
+        """Tuning curves of a concept; None where there are none."""
+        return None if self._curves is None else _rows_of(self._curves, latent)
+
+    @cached_property
+    def _facts(self) -> dict[str, pd.DataFrame]:
+        """Facts of the concepts by data set, sorted by latent; empty where there are none of these concepts."""
         if not has_descriptions(self.folder):
             return {}
-        by_concept = read_facts(self.folder).groupby(["dataset", "latent"])
-        return {(str(rows["dataset"].iloc[0]), int(rows["latent"].iloc[0])): rows for _, rows in by_concept}
+        facts = read_facts(self.folder).sort_values("latent", kind="stable")
+        return {str(name): rows.reset_index(drop=True) for name, rows in facts.groupby("dataset", sort=False)}
+
+    def facts(self, dataset: str, latent: int) -> pd.DataFrame | None:
+        """Facts of a concept; None where it was not described."""
+        if dataset not in self._facts:
+            return None
+        return _rows_of(self._facts[dataset], latent)
+
+    def described_places(self, dataset: str) -> dict[int, str]:
+        """Where concepts lie that have a place, by latent."""
+        if dataset not in self._facts:
+            return {}
+        table = self._facts[dataset]
+        rows = table[(table["kind"] == "place") & table["passes"]]
+        return dict(zip(rows["latent"].tolist(), rows["subject"].astype(str), strict=True))
 
     @property
     def barcodes(self) -> Path:
@@ -224,3 +250,9 @@ class StudyReader:
         """Close the files."""
         for data in self.datasets.values():
             data.close()
+
+
+def _rows_of(table: pd.DataFrame, latent: int) -> pd.DataFrame | None:
+    """Rows of a latent in a table that is sorted by latent; None where there are none."""
+    start, stop = np.searchsorted(table["latent"].to_numpy(), [latent, latent + 1])
+    return table.iloc[start:stop] if stop > start else None

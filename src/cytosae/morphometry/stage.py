@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -43,6 +44,7 @@ MEASURED = "morphometry"
 """Folder of a study with the measurements, and name of the stage."""
 TABLE, PLACE_TABLE = "measurements.parquet", "places.parquet"
 _RANGE = 256
+_BATCH = 4096  # rows of a table that are in memory together
 _RANGE_FILE = re.compile(r"part-\d{8,}\.parquet")
 _PLACE, _LOOK = "places", "looks"
 
@@ -70,7 +72,7 @@ def measure_cells(cells: pd.DataFrame, folder: Path, *, engine: Engine | None = 
 
     Returns
     -------
-    Numbers of cells: all, by how they were segmented, by flag.
+    Numbers of cells: all, by how they were segmented, by flag; ``skipped``, and ``why`` it was not.
 
     Raises
     ------
@@ -85,7 +87,7 @@ def measure_cells(cells: pd.DataFrame, folder: Path, *, engine: Engine | None = 
     say(f"measure: {reason or 'up to date'}")
     if finished is not None and reason is None:
         remove_work_files(folder, _RANGE_FILE)
-        return dict(finished.summary)
+        return {**finished.summary, "skipped": True, "why": None}
     claim(folder, MEASURED, [TABLE, PLACE_TABLE])
     ranges = work_folder(folder, inputs)
     with disk_errors(folder):
@@ -109,7 +111,7 @@ def measure_cells(cells: pd.DataFrame, folder: Path, *, engine: Engine | None = 
     remove_outdated(folder, MEASURED, outputs)
     Manifest(MEASURED, {}, inputs, outputs, summary).save(folder)
     remove_work_files(folder, _RANGE_FILE)
-    return summary
+    return {**summary, "skipped": False, "why": reason}
 
 
 @dataclass(frozen=True)
@@ -163,7 +165,8 @@ def _tissues(path: str, size: tuple[int, int]) -> NDArray[np.uint8]:
         return read_tissues(decode(read_bytes(resolve_path(path))), size)
     except UnreadableImage as reason:
         raise CytosaeError(
-            f"{path}: the mask cannot be read: {reason}. Correct the column `mask` of the cells."
+            f"{path}: the mask cannot be read: {reason}. Correct the column `mask` of the cells; `cytosae run "
+            "--no-describe` leaves measuring out."
         ) from None
 
 
@@ -194,7 +197,11 @@ def read_places(folder: Path, cells: Iterable[str]) -> tuple[NDArray[np.uint8], 
     Cells are named by ``cell_id``; one that was not measured has zeros.
     """
     _finished(folder)
-    wanted = pd.read_parquet(folder / PLACE_TABLE).set_index("cell_id").reindex([*cells])
+    names = [*cells]
+    known, parts = pa.array(sorted(set(names)), pa.string()), []
+    for batch in pq.ParquetFile(folder / PLACE_TABLE).iter_batches(_BATCH):  # all maps of a large study are a gigabyte
+        parts.append(batch.filter(pc.is_in(batch["cell_id"].cast(pa.string()), known)))
+    wanted = pa.Table.from_batches(parts).to_pandas().set_index("cell_id").reindex(names)
     shapes = {_PLACE: (EDGE, EDGE), _LOOK: (len(LOOKS), LOOK_EDGE, LOOK_EDGE)}
     maps = []
     for name, shape in shapes.items():

@@ -38,6 +38,7 @@ from cytosae.concepts import (
     read_names,
     spread_rows,
 )
+from cytosae.concepts.schema import DESCRIPTION
 from cytosae.console import progress, say
 from cytosae.errors import CytosaeError
 from cytosae.learned import why_not_learned
@@ -196,6 +197,7 @@ def _references(
                 {
                     "latent": int(latent),
                     "name": names.get(int(latent), ""),
+                    "words": _words(about),
                     "interest": float(about["interest"]),
                     "alike": [other for other in np.flatnonzero(alike == latent).tolist() if other != latent],
                     "mean": float(about["mean_activation"]),
@@ -207,6 +209,12 @@ def _references(
             bar.to(done)
     used = {cell: str(ids[cell]) for cell in images}
     return {"concepts": concepts, "pictures": images, "ids": used, "grid": list(maps.shape[2:])}
+
+
+def _words(about: pd.Series) -> str:
+    """The description of a concept; empty where it has none."""
+    text = about.get(DESCRIPTION)
+    return "" if text is None or pd.isna(text) else str(text)
 
 
 def _n_labels(data: ad.AnnData) -> int:

@@ -213,7 +213,7 @@ def _run_study(recipe: Recipe) -> None:
     with whole_file(source) as temporary:
         table.to_csv(temporary, index=False)
     config = RunConfig(recipe.backbone, StoreConfig(), recipe.training, recipe.encoding)
-    Study(recipe.study, config, store=recipe.store, sae=recipe.given, restart=recipe.restart).run(
+    Study(recipe.study, config, store=recipe.store, sae=recipe.given, restart=recipe.restart, describe=False).run(
         source, drop_missing=recipe.drop_missing
     )
 

@@ -76,6 +76,11 @@ class EvaluateConfig:
         "encoder frozen as drawn; as many as it has seen for an equal comparison, 0 for none",
         minimum=0,
     )
+    tuning: int = setting(
+        0,
+        "drawn cells on which each of the knobs of anatomy is turned, for tuning curves; 12 are enough, 0 for none",
+        minimum=0,
+    )
     draws: int = setting(200, "bootstrap draws for an interval", minimum=20)
     seed: int = setting(0, "fixes the cells, the halves and all draws", minimum=0, maximum=SHORT_SEED)
 

@@ -9,6 +9,7 @@ from cytosae.artefacts import ANNOTATIONS, make_folder, sae_weights_digest
 from cytosae.cells import read_cells, write_cells
 from cytosae.cohort import COHORT
 from cytosae.concepts import TAUGHT_FOLDER, check_fit
+from cytosae.concepts.description import DESCRIPTIONS
 from cytosae.console import say
 from cytosae.remembered import FILE as SETTINGS
 from cytosae.sae import SAE
@@ -23,6 +24,7 @@ _DEPENDENT = (
     "concepts",
     TAUGHT_FOLDER,
     COHORT,
+    DESCRIPTIONS,
     "quality",
     "report",
     ANNOTATIONS,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from pathlib import Path
@@ -26,15 +27,19 @@ from cytosae.concepts import (
     encode,
     encode_inputs,
     far_cells,
+    join_measurements,
     make_familiarity,
     read_familiarity,
     read_parameters,
+    update_descriptions,
 )
 from cytosae.concepts.cell_ranges import remove_ranges
+from cytosae.concepts.description import DESCRIPTIONS
 from cytosae.concepts.familiarity import CELLS as FAMILIAR_CELLS
 from cytosae.concepts.familiarity import STAGE as FAMILIARITY
 from cytosae.console import say
 from cytosae.engines import open_engine
+from cytosae.morphometry import MEASURED, measure_cells
 from cytosae.sae import SAE, import_sae, recorded, train, train_seeds, training_inputs
 from cytosae.sae.taught import Taught, with_taught
 from cytosae.settings import (
@@ -63,6 +68,9 @@ from cytosae.tokens import (
 from cytosae.tokens.centring import centred
 from cytosae.tokens.harmonisation import fitted_on
 from cytosae.tokens.store import read_manifest
+
+_MANY = 2_000
+"""Cells that are worth processes of their own where they are measured."""
 
 
 def update_tokens(
@@ -224,6 +232,16 @@ def say_unfamiliar(tokens: TokenSource, study: Path, former: Path) -> list[str]:
     for sentence in sentences:
         say(f"run: {sentence}. See docs/how-to/laboratories.md")
     return sentences
+
+
+def words(study: Path, cells: pd.DataFrame, engine: EngineConfig) -> dict[str, dict[str, Any]]:
+    """Measurements of the cells and descriptions of the concepts, where they are not up to date; figures of both stages."""
+    if engine.in_process and len(cells) >= _MANY:
+        engine = EngineConfig(replicas=os.cpu_count() or 1)
+    with open_engine(engine) as workers:
+        measured = measure_cells(cells, study / MEASURED, engine=workers)
+    join_measurements(study)
+    return {MEASURED: measured, DESCRIPTIONS: update_descriptions(study)}
 
 
 def barcodes(study: Path, config: BarcodeConfig) -> Stage:

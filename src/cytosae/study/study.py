@@ -52,6 +52,8 @@ class Study:
     restart
         Train anew where the autoencoder that is there has other settings or cells: it is kept in ``former/<digest>/``, a
         study of its own, with all that depends on it.
+    describe
+        Measure every cell and describe every concept in words.
     """
 
     def __init__(
@@ -63,9 +65,10 @@ class Study:
         workers: int | None = None,
         sae: Path | None = None,
         restart: bool = False,
+        describe: bool = True,
     ) -> None:
         self.folder, self.config, self.store, self.workers = folder.absolute(), config, store, workers
-        self.given, self.restart = sae and sae.absolute(), restart
+        self.given, self.restart, self.describe = sae and sae.absolute(), restart, describe
         self.stages: dict[str, dict[str, Any]] = {}
 
     @cached_property
@@ -164,7 +167,7 @@ class Study:
                 framing=self.config.framing,
             )
             self._make_way(listed, self._expected_tokens(listed.cells))
-            write_settings(self.folder, self.config.remembered(), self.store, self.given, columns or {})
+            write_settings(self.folder, self.config.remembered(), self.store, self.given, columns or {}, self.describe)
             self.stages["cells"] = listed.write()
             self._announce(listed.cells)
             tokens = self._tokens(listed.cells)
@@ -179,6 +182,8 @@ class Study:
                     self.stages["familiarity"]["warnings"] = said
             finally:
                 tokens.close()
+            if self.describe:
+                self.stages |= stages.words(self.folder, listed.cells, self.config.engine)
             if listed.cells["patient"].notna().any():
                 made = stages.barcodes(self.folder, self.config.barcodes).update()
                 self.stages["cohort"] = {**made, "barcodes": f"{self.folder / COHORT / BARCODES}"}

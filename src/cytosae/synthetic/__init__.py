@@ -17,12 +17,15 @@ from cytosae.synthetic.laboratory import LABORATORIES, REFERENCE, Laboratory
 from cytosae.synthetic.profiles import DIAGNOSES, PROFILES, Profile
 from cytosae.synthetic.recipes import CELL_TYPES, TRAIT_RATES
 from cytosae.synthetic.render import RENDERER_VERSION, random_cells, render_cell
+from cytosae.synthetic.tuning import BASE, KNOBS, Knob, turned_cell
 
 __all__ = [
+    "BASE",
     "CELL_TYPES",
     "CONCEPTS",
     "CONCEPT_MEANINGS",
     "DIAGNOSES",
+    "KNOBS",
     "LABORATORIES",
     "NUCLEATED",
     "PROFILES",
@@ -34,6 +37,7 @@ __all__ = [
     "DrawnField",
     "DrawnObject",
     "FieldSpec",
+    "Knob",
     "Laboratory",
     "Patient",
     "Profile",
@@ -48,5 +52,6 @@ __all__ = [
     "render_field",
     "segmentation",
     "token_truth",
+    "turned_cell",
     "write_cohort",
 ]

@@ -1,6 +1,6 @@
 """What a concept shows, in a sentence of facts: where it lies, what is there, in which cells. Leaves ``descriptions/``."""
 
-from cytosae.concepts.description.describing import describe_concepts
+from cytosae.concepts.description.describing import describe_concepts, description_inputs
 from cytosae.concepts.description.reading import (
     DESCRIPTIONS,
     FACTS,
@@ -8,5 +8,15 @@ from cytosae.concepts.description.reading import (
     read_descriptions,
     read_facts,
 )
+from cytosae.concepts.description.updating import update_descriptions
 
-__all__ = ["DESCRIPTIONS", "FACTS", "SENTENCES", "describe_concepts", "read_descriptions", "read_facts"]
+__all__ = [
+    "DESCRIPTIONS",
+    "FACTS",
+    "SENTENCES",
+    "describe_concepts",
+    "description_inputs",
+    "read_descriptions",
+    "read_facts",
+    "update_descriptions",
+]

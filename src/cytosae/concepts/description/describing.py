@@ -11,19 +11,29 @@ import pandas as pd
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from cytosae.artefacts import MANIFEST, FileRecord, Manifest, claim, remove_outdated, sha256_file, whole_file
+from cytosae.artefacts import MANIFEST, FileRecord, Manifest, claim, digest, remove_outdated, sha256_file, whole_file
 from cytosae.cells import read_attributes
 from cytosae.concepts import schema
 from cytosae.concepts.columns import add_columns, text_column
 from cytosae.concepts.description.associations import classes, correlations, ratio_to_others
-from cytosae.concepts.description.facts import Evidence, facts_of, sentences_of
-from cytosae.concepts.description.places import locate
+from cytosae.concepts.description.facts import NO_FACTS, NO_SENTENCES, Evidence, facts_of, sentences_of
+from cytosae.concepts.description.places import locate, usual_looks
 from cytosae.concepts.description.reading import DESCRIPTIONS, FACTS, SENTENCES
 from cytosae.concepts.quality.resampling import group_codes, halves
-from cytosae.concepts.storage import read_activations, read_concepts, read_datasets, read_inputs, read_maps
+from cytosae.concepts.storage import (
+    read_activations,
+    read_concepts,
+    read_datasets,
+    read_inputs,
+    read_maps,
+    read_parameters,
+)
 from cytosae.morphometry import MEASURED, read_measurements, read_places
 from cytosae.segmentation.registry import MEASUREMENTS
 from cytosae.settings import DescribeConfig, to_stored
+
+_USUAL = 500
+"""Cells whose tissues say how a tissue usually looks."""
 
 
 def describe_concepts(
@@ -56,31 +66,56 @@ def describe_concepts(
     noted = None if attributes is None else _attributes(attributes, concepts, names)
     claim(folder, DESCRIPTIONS, (SENTENCES, FACTS))
     (folder / MANIFEST).unlink(missing_ok=True)
-    sentences, facts = [], []
+    sentences, facts = [NO_SENTENCES], [NO_FACTS]
     for dataset in names:
-        evidence = _evidence(study, dataset, measured, noted, config)
+        if not len(read_maps(concepts, dataset)[0]):
+            continue  # nothing was discovered there
+        evidence = gather_evidence(study, dataset, measured, noted, config)
         table = facts_of(evidence, config)
         facts.append(table.assign(dataset=dataset))
         sentences.append(sentences_of(table, evidence).assign(dataset=dataset))
-    described = pd.concat(sentences, ignore_index=True)
-    for name, rows in ((SENTENCES, described), (FACTS, pd.concat(facts, ignore_index=True))):
+    described, gathered = (pd.concat(parts[1:] or parts, ignore_index=True) for parts in (sentences, facts))
+    for name, rows in ((SENTENCES, described), (FACTS, gathered)):
         with whole_file(folder / name) as temporary:
             rows.to_parquet(temporary, index=False)
-    _add(study, described)
-    inputs = {**read_inputs(concepts), "measurements": _fingerprint(study / MEASURED)}
+    add_descriptions(study, described)
+    inputs = description_inputs(study)
+    summary: dict[str, Any] = {"datasets": {name: _counts(described[described["dataset"] == name]) for name in names}}
     if attributes is not None:
         inputs["attributes"] = sha256_file(attributes)
-    summary = {dataset: _counts(rows) for dataset, rows in described.groupby("dataset", sort=False)}
+        summary["attributes"] = f"{attributes.absolute()}"
     outputs = {name: FileRecord.from_file(folder / name) for name in (SENTENCES, FACTS)}
     remove_outdated(folder, DESCRIPTIONS, outputs)
-    Manifest(DESCRIPTIONS, to_stored(config), inputs, outputs, {"datasets": summary}).save(folder)
-    return {str(dataset): figures for dataset, figures in summary.items()}
+    Manifest(DESCRIPTIONS, to_stored(config), inputs, outputs, summary).save(folder)
+    return dict(summary["datasets"])
 
 
-def _evidence(
-    study: Path, dataset: str, measured: pd.DataFrame, noted: pd.DataFrame | None, config: DescribeConfig
+def description_inputs(study: Path) -> dict[str, str]:
+    """Digests of what descriptions are made from, the table of attributes aside."""
+    concepts = study / "concepts"
+    encoded = digest(read_parameters(concepts))
+    return {**read_inputs(concepts), "encoded": encoded, "measurements": _fingerprint(study / MEASURED)}
+
+
+def gather_evidence(
+    study: Path,
+    dataset: str,
+    measured: pd.DataFrame,
+    noted: pd.DataFrame | None,
+    config: DescribeConfig,
+    rows: NDArray[np.int64] | None = None,
 ) -> Evidence:
-    """Everything that is looked at of a data set's concepts."""
+    """Everything that is looked at of a data set's concepts.
+
+    Parameters
+    ----------
+    study, dataset, config
+        Whose concepts, and with which settings.
+    measured, noted
+        Measurements and expert attributes of the cells, by ``cell_id``.
+    rows
+        Cells on which types, attributes and measurements are compared; drawn if None.
+    """
     concepts = study / "concepts"
     data = read_concepts(concepts, dataset, matrices=False)
     latents, maps = read_maps(concepts, dataset)
@@ -88,8 +123,11 @@ def _evidence(
     needed = np.unique(references[references >= 0])
     where = np.where(references >= 0, np.searchsorted(needed, np.maximum(references, 0)), -1)
     places, looks = read_places(study / MEASURED, data.obs_names[needed])
-    located = locate(maps, where, places, looks, seed=config.seed)
-    rows = np.sort(np.random.default_rng(config.seed).permutation(data.n_obs)[: config.cells])
+    if rows is None:
+        rows = np.sort(np.random.default_rng(config.seed).permutation(data.n_obs)[: config.cells])
+    some = np.random.default_rng(config.seed).permutation(rows)[:_USUAL]
+    usual = usual_looks(*read_places(study / MEASURED, data.obs_names[some]), maps.shape[2:])
+    located = locate(maps, where, places, looks, usual, seed=config.seed)
     counts, means = read_activations(concepts, dataset, rows, latents)
     obs = data.obs.iloc[rows]
     patients = pd.factorize(obs["patient"])[0] if "patient" in obs else np.full(len(rows), -1)
@@ -130,8 +168,8 @@ def _attributes(path: Path, concepts: Path, names: list[str]) -> pd.DataFrame:
     return read_attributes(path, cells).set_axis(pd.Index(cells["cell_id"]))
 
 
-def _add(study: Path, described: pd.DataFrame) -> None:
-    """Descriptions as a column of ``var``."""
+def add_descriptions(study: Path, described: pd.DataFrame) -> None:
+    """Descriptions as a column of ``var``; files that have it are not touched."""
 
     def columns(var: pd.DataFrame, dataset: str) -> dict[str, pd.Series]:
         texts: list[str | None] = [None] * len(var)

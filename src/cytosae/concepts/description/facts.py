@@ -17,8 +17,28 @@ from cytosae.settings import DescribeConfig
 
 _LOOK = 0.3
 """Standard deviations by which a look has to differ from the rest of its tissue, at the nearer end of the interval."""
+_APPEARANCE = 0.5
+"""The same against the tissue in other cells, which differ in stain and type."""
 _NAMED, _LISTED = 3, 5
 """Measurements in a sentence, at most; and those that are kept as facts, whether they pass or not."""
+
+_FACT_COLUMNS = ["latent", "kind", "subject", "value", "null", "low", "q", "passes", "words", "high"]
+_SENTENCE_COLUMNS = [
+    "latent",
+    "description",
+    "known",
+    "patches",
+    "place",
+    "look",
+    "cell_type",
+    "attribute",
+    "measurement",
+]
+NO_FACTS = pd.DataFrame({name: [] for name in [*_FACT_COLUMNS, "dataset"]}).astype({"latent": int, "passes": bool})
+NO_SENTENCES = pd.DataFrame({name: [] for name in [*_SENTENCE_COLUMNS, "dataset"]}).astype(
+    {"latent": int, "known": bool}
+)
+"""Tables of a study in which nothing was discovered."""
 
 
 @dataclass(frozen=True)
@@ -45,15 +65,16 @@ def facts_of(evidence: Evidence, config: DescribeConfig) -> pd.DataFrame:
     Returns
     -------
     ``latent``, ``kind``, ``subject``, ``value``, ``null`` (what chance gives), ``low`` (lower end of the interval of how far
-    value is ahead of null; NaN without), ``q``, ``passes``, ``words``.
+    value is ahead of null; NaN without), ``q``, ``passes``, ``words``, ``high`` (the words speak of much of the subject, not
+    of little).
     """
     located, rows = evidence.located, []
     for number, latent in enumerate(evidence.latents.tolist()):
         place = _best_place(located, number, config)
         for column, name in enumerate(ALL_PLACES):
             share, null, low = (float(a[number, column]) for a in (located.share, located.null, located.low))
-            rows.append((latent, "place", name, share, null, low, np.nan, name == place, words.PLACE_WORDS[name]))
-        tissue = words.tissue_of(place)
+            rows.append((latent, "place", name, share, null, low, np.nan, name == place, words.PLACE_WORDS[name], True))
+        tissue = _tissue(located, number, place)
         rows += [(latent, *row) for row in _looks(located, number, tissue)]
         rows += [(latent, *row) for row in _measurements(evidence, number, place, config)]
         for kind, names, best, ratio in (
@@ -63,11 +84,9 @@ def facts_of(evidence: Evidence, config: DescribeConfig) -> pd.DataFrame:
             if (column := int(best.best[number])) >= 0:
                 area, q, more = float(best.value[number]), float(best.q[number]), float(ratio[number])
                 passes = area > config.least_auroc and q < config.false_discoveries
-                rows.append(
-                    (latent, kind, names[column], area, 0.5, np.nan, q, passes, _class_words(names[column], area, more))
-                )
-    columns = ["latent", "kind", "subject", "value", "null", "low", "q", "passes", "words"]
-    return pd.DataFrame(rows, columns=columns)
+                text = _class_words(names[column], area, more)
+                rows.append((latent, kind, names[column], area, 0.5, np.nan, q, passes, text, True))
+    return pd.DataFrame(rows, columns=_FACT_COLUMNS)
 
 
 def sentences_of(facts: pd.DataFrame, evidence: Evidence) -> pd.DataFrame:
@@ -78,13 +97,11 @@ def sentences_of(facts: pd.DataFrame, evidence: Evidence) -> pd.DataFrame:
         mine = passing.get(latent)
         found = {
             kind: "" if mine is None or not (mine["kind"] == kind).any() else _strongest(mine[mine["kind"] == kind])
-            for kind in ("place", "look", "cell type", "attribute")
+            for kind in ("place", "cell type", "attribute")
         }
         found["measurement"] = "" if mine is None else _with_measurements(mine[mine["kind"] == "measurement"])
-        head = found["place"]
-        if found["look"] and mine is not None:
-            place = str(mine["subject"].to_numpy()[mine["kind"].to_numpy() == "place"][0])
-            head = f"{found['look']}, {words.PLACE_WORDS[place]}"
+        found["look"] = "" if mine is None else _strongest_looks(mine[mine["kind"].isin(("look", "appearance"))])
+        head = ", ".join(text for text in (found["look"], found["place"]) if text)
         parts = [head, *(found[kind] for kind in ("measurement", "cell type", "attribute"))]
         sentences.append(
             {
@@ -104,6 +121,14 @@ def _with_measurements(rows: pd.DataFrame) -> str:
     return f"with {', '.join(texts)}".replace(" (", " (rank correlation ", 1) if texts else ""
 
 
+def _strongest_looks(rows: pd.DataFrame) -> str:
+    """The strongest look of each theme, within the cell or against other cells: ``basophilic, granules``."""
+    themes = rows["subject"].map(words.look_theme_of)
+    order = rows["value"].abs().sort_values(ascending=False, kind="stable").index
+    texts = {theme: str(rows.loc[i, "words"]) for i, theme in reversed([(i, themes[i]) for i in order])}
+    return ", ".join(texts[theme] for theme in sorted(texts, reverse=True))
+
+
 def _strongest(rows: pd.DataFrame) -> str:
     return str(rows["words"].iloc[int(rows["value"].abs().to_numpy().argmax())])
 
@@ -118,23 +143,43 @@ def _best_place(located: Located, number: int, config: DescribeConfig) -> str:
     return WHOLE if passes[ALL_PLACES.index(WHOLE)] else ""
 
 
-Row = tuple[str, str, float, float, float, float, bool, str]
+Row = tuple[str, str, float, float, float, float, bool, str, bool]
+
+
+def _tissue(located: Located, number: int, place: str) -> str | None:
+    """The tissue whose looks can describe a concept; of the cell as a whole the one that has more of the activation."""
+    if place != WHOLE:
+        return words.tissue_of(place)
+    shares = [sum(located.share[number, ALL_PLACES.index(p)] for p in parts) for parts in words.parts_of(TISSUES)]
+    return TISSUES[int(np.argmax(shares))]
 
 
 def _looks(located: Located, number: int, tissue: str | None) -> list[Row]:
-    """The looks of a concept's patches, against the rest of its tissue in the same cells."""
+    """The looks of a concept's patches, against the rest of its tissue in the same cells, and in other cells."""
     if tissue is None:
         return []
+    within = (located.look, located.look_low, located.look_high)
+    between = (located.appearance, located.appearance_low, located.appearance_high)
+    rows = _shifts("look", _LOOK, within, located, number, tissue)
+    return rows + _shifts("appearance", _APPEARANCE, between, located, number, tissue)
+
+
+def _shifts(
+    kind: str, least: float, shifts: tuple[NDArray[np.float64], ...], located: Located, number: int, tissue: str
+) -> list[Row]:
+    """A row for each look; `shifts` are values and the ends of their intervals."""
     at = TISSUES.index(tissue)
     rows: list[Row] = []
     for column, name in enumerate(LOOKS):
-        value, low, high = (float(a[number, at, column]) for a in (located.look, located.look_low, located.look_high))
+        value, low, high = (float(a[number, at, column]) for a in shifts)
         sign = 1 if value > 0 else -1
         near = low if sign > 0 else -high
         text = words.LOOK_WORDS.get((tissue, name, sign), "")
         if text == "granules":
             text = words.granule_words(float(located.redness[number]))
-        rows.append(("look", f"{tissue}: {name}", value, 0.0, near, np.nan, bool(text) and near > _LOOK, text))
+        coloured = words.is_of_colour(tissue, name, sign, float(located.redness[number]))
+        passes = bool(text) and coloured and near > least
+        rows.append((kind, f"{tissue}: {name}", value, 0.0, near, np.nan, passes, text, sign > 0))
     return rows
 
 
@@ -155,9 +200,10 @@ def _measurements(evidence: Evidence, number: int, place: str, config: DescribeC
         strong = value * sign > config.least_correlation and q[column] < config.false_discoveries
         if text and strong and not {theme, text} & themes and sum(row[6] for row in rows) < _NAMED:
             themes |= {theme, text}
-            rows.append(("measurement", name, value, 0.0, np.nan, float(q[column]), True, f"{text} ({abs(value):.2f})"))
+            named = f"{text} ({abs(value):.2f})"
+            rows.append(("measurement", name, value, 0.0, np.nan, float(q[column]), True, named, sign > 0))
         elif len(rows) < _LISTED:
-            rows.append(("measurement", name, value, 0.0, np.nan, float(q[column]), False, text))
+            rows.append(("measurement", name, value, 0.0, np.nan, float(q[column]), False, text, sign > 0))
     return rows
 
 

@@ -16,7 +16,7 @@ TISSUES = ("nucleus", "cytoplasm")
 _BLOCK = 64
 _INSIDE = {
     "nucleus": [PLACES.index("nucleus"), PLACES.index("nuclear border")],
-    "cytoplasm": [PLACES.index("cytoplasm"), PLACES.index("cell border")],
+    "cytoplasm": [PLACES.index(place) for place in ("cytoplasm", "cell border", "nuclear notch")],
 }
 
 
@@ -39,6 +39,10 @@ class Located:
     standard deviations, ``(n_concepts, n_tissues, n_looks)``."""
     look_low: NDArray[np.float64]
     look_high: NDArray[np.float64]
+    appearance: NDArray[np.float64]
+    """The same against the patches of the tissue in other cells: what fills a tissue stands out in no patch of it."""
+    appearance_low: NDArray[np.float64]
+    appearance_high: NDArray[np.float64]
     redness: NDArray[np.float64]
     """Eosin less azure over their sum in the patches of the cytoplasm, weighted by activation, ``(n_concepts,)``."""
 
@@ -48,6 +52,7 @@ def locate(
     cells: NDArray[np.int64],
     places: NDArray[np.uint8],
     looks: NDArray[np.uint8],
+    usual: Usual,
     draws: int = 200,
     seed: int = 0,
 ) -> Located:
@@ -61,6 +66,8 @@ def locate(
         Which of the cells each is, ``(n_concepts, k)``; -1 where there are fewer than k.
     places, looks
         Maps of these cells (`cytosae.morphometry.read_places`).
+    usual
+        Looks of the tissues in other cells (`usual_looks`).
     draws, seed
         Of the bootstrap over reference images.
     """
@@ -72,8 +79,50 @@ def locate(
         needed, local = np.unique(cells[rows], return_inverse=True)
         local = np.where(cells[rows] >= 0, local.reshape(cells[rows].shape), -1)
         at, look = _at_patches(places[np.maximum(needed, 0)], looks[np.maximum(needed, 0)], maps.shape[2:])
-        blocks.append(_block(maps[rows].reshape(len(local), k, -1), local, at, look, weights))
+        blocks.append(_block(maps[rows].reshape(len(local), k, -1), local, at, look, usual, weights))
     return Located(*(np.concatenate(arrays) for arrays in zip(*blocks, strict=True)))
+
+
+@dataclass(frozen=True)
+class Usual:
+    """Looks of the patches of each tissue in many cells, ``(n_tissues, n_looks)``."""
+
+    mean: NDArray[np.float64]
+    spread: NDArray[np.float64]
+
+
+def usual_looks(places: NDArray[np.uint8], looks: NDArray[np.uint8], grid: tuple[int, ...]) -> Usual:
+    """Mean and standard deviation of the looks over the patches of some cells, weighted by their share of the tissue."""
+    at, look = _at_patches(places, looks, grid)
+    tissues = np.stack([at[:, _INSIDE[tissue]].sum(axis=1) for tissue in TISSUES], axis=1)
+    tissues = np.where(tissues >= 0.5, tissues, 0).astype(np.float64)
+    total = tissues.sum(axis=(0, 2))[:, None]
+    mean = _divide(np.einsum("ntp,nlp->tl", tissues, look), total)
+    square = _divide(np.einsum("ntp,nlp->tl", tissues, look.astype(np.float64) ** 2), total)
+    return Usual(mean, np.sqrt(np.maximum(square - mean**2, 1e-8)))
+
+
+def tissue_means(
+    places: NDArray[np.uint8], looks: NDArray[np.uint8]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """What every cell has of each place and look.
+
+    Parameters
+    ----------
+    places, looks
+        Maps of the cells (`cytosae.morphometry.read_places`).
+
+    Returns
+    -------
+    Share of the area of each of `ALL_PLACES`, ``(n_cells, n_places)``; mean of each look in each tissue, ``(n_cells,
+    n_tissues, n_looks)``, NaN in a cell without that tissue.
+    """
+    at, look = _at_patches(places, looks, looks.shape[2:])
+    tissues = np.stack([at[:, _INSIDE[tissue]].sum(axis=1) for tissue in TISSUES], axis=1)
+    sums = np.einsum("ntp,nlp->ntl", tissues, look)
+    amount = tissues.sum(axis=2)[..., None]
+    means = np.divide(sums, amount, out=np.full(sums.shape, np.nan, np.float32), where=amount > 0)
+    return at.mean(axis=2, dtype=np.float64), means.astype(np.float64)
 
 
 def _at_patches(
@@ -94,6 +143,7 @@ def _block(
     cells: NDArray[np.int64],
     at: NDArray[np.float32],
     look: NDArray[np.float32],
+    usual: Usual,
     weights: NDArray[np.float64],
 ) -> tuple[NDArray[np.float64], ...]:
     known = cells >= 0
@@ -116,17 +166,29 @@ def _block(
     participation = _divide(h.sum(axis=2) ** 2, (h**2).sum(axis=2)) / h.shape[2]
     patches = _divide((participation * known).sum(axis=1), count.sum(axis=1))
     looks = [
-        _looks(h, here[:, :, _INSIDE[tissue]].sum(axis=2), look[np.maximum(cells, 0)], weights) for tissue in TISSUES
+        _looks(
+            h,
+            here[:, :, _INSIDE[tissue]].sum(axis=2),
+            look[np.maximum(cells, 0)],
+            (usual.mean[number], usual.spread[number]),
+            weights,
+        )
+        for number, tissue in enumerate(TISSUES)
     ]
-    value, lower, upper = (np.stack([one[i] for one in looks], axis=1) for i in range(3))
-    red = looks[TISSUES.index("cytoplasm")][3]
-    return share, null, excess, low, patches, value, lower, upper, red
+    shifts = (np.stack([one[i] for one in looks], axis=1) for i in range(6))
+    red = looks[TISSUES.index("cytoplasm")][6]
+    return share, null, excess, low, patches, *shifts, red
 
 
 def _looks(
-    h: NDArray[np.float32], tissue: NDArray[np.float32], look: NDArray[np.float32], weights: NDArray[np.float64]
+    h: NDArray[np.float32],
+    tissue: NDArray[np.float32],
+    look: NDArray[np.float32],
+    usual: tuple[NDArray[np.float64], NDArray[np.float64]],
+    weights: NDArray[np.float64],
 ) -> tuple[NDArray[np.float64], ...]:
-    """Difference of looks in standard deviations with its interval, and redness; ``(n, n_looks)`` each, and ``(n,)``."""
+    """Differences of looks from the rest of the tissue and from other cells', in standard deviations, with their intervals,
+    ``(n, n_looks)`` each; and redness, ``(n,)``."""
     inside = np.where(tissue >= 0.5, tissue, 0)
     active = h * inside
     mean = _divide(np.einsum("nkp,nklp->nkl", inside, look), inside.sum(axis=2)[..., None])
@@ -134,14 +196,16 @@ def _looks(
     spread = np.sqrt(np.maximum(square - mean**2, 1e-8))
     found = _divide(np.einsum("nkp,nklp->nkl", active, look), active.sum(axis=2)[..., None])
     usable = (active.sum(axis=2) > 0) & (inside.sum(axis=2) >= 3)
-    shift = np.where(usable[..., None], (found - mean) / spread, 0)
-    value = _divide(shift.sum(axis=1), usable.sum(axis=1)[:, None].astype(float))
-    drawn = _divide(
-        np.einsum("dk,nkl->dnl", weights, shift), np.einsum("dk,nk->dn", weights, usable.astype(float))[..., None]
-    )
-    low, high = np.nanquantile(drawn, [0.025, 0.975], axis=0)
+    shifts: list[NDArray[np.float64]] = []
+    for shift in ((found - mean) / spread, (found - usual[0]) / usual[1]):
+        shift = np.where(usable[..., None], shift, 0)
+        drawn = _divide(
+            np.einsum("dk,nkl->dnl", weights, shift), np.einsum("dk,nk->dn", weights, usable.astype(float))[..., None]
+        )
+        value = _divide(shift.sum(axis=1), usable.sum(axis=1)[:, None].astype(float))
+        shifts += [value, *np.nanquantile(drawn, [0.025, 0.975], axis=0)]
     azure, eosin = (np.where(usable, found[..., LOOKS.index(name)], 0).sum(axis=1) for name in ("azure", "eosin"))
-    return value, low, high, _divide(eosin - azure, eosin + azure)
+    return *shifts, _divide(eosin - azure, eosin + azure)
 
 
 def _divide(a: NDArray[np.floating], b: NDArray[np.floating]) -> NDArray[np.float64]:

@@ -10,6 +10,7 @@ PLACE_WORDS = MappingProxyType(
     {
         "nucleus": "nucleus",
         "nuclear border": "nuclear border",
+        "nuclear notch": "notch or gap of an indented or segmented nucleus",
         "cytoplasm": "cytoplasm",
         "cell border": "cytoplasmic border",
         "red cell": "red blood cell beside",
@@ -32,6 +33,7 @@ LOOK_WORDS = MappingProxyType(
         ("cytoplasm", "azure", -1): "clear",
         ("cytoplasm", "eosin", 1): "eosinophilic",
         ("cytoplasm", "dark spots", 1): "granules",
+        ("cytoplasm", "needles", 1): "Auer rod or needles",
     }
 )
 """Tissue, look, and whether the concept's patches have more or less of it than the rest of that tissue in the same cells."""
@@ -91,7 +93,13 @@ MEASUREMENT_WORDS = MappingProxyType(
 )
 """Measurement and the sign of its correlation -> what more activation goes with. Others are facts without words."""
 
-_TISSUE = {"nucleus": "nucleus", "nuclear border": "nucleus", "cytoplasm": "cytoplasm", "cell border": "cytoplasm"}
+_TISSUE = {
+    "nucleus": "nucleus",
+    "nuclear border": "nucleus",
+    "nuclear notch": "cytoplasm",
+    "cytoplasm": "cytoplasm",
+    "cell border": "cytoplasm",
+}
 _CELL = ("nucleus", "cytoplasm", "size")
 _THEMES = MappingProxyType(
     {
@@ -116,6 +124,16 @@ def tissue_of(place: str) -> str | None:
     return _TISSUE.get(place)
 
 
+def look_theme_of(subject: str) -> str:
+    """What a look (``cytoplasm: azure``) is about; of one theme a sentence names the strongest alone."""
+    return "stain" if subject.endswith(("azure", "eosin")) else "grain"
+
+
+def parts_of(tissues: tuple[str, ...]) -> list[list[str]]:
+    """The places of each tissue."""
+    return [[place for place, tissue in _TISSUE.items() if tissue == wanted] for wanted in tissues]
+
+
 def kinds_of(place: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Kinds of measurements that can describe a concept of a place: its own, and those of the rest of the cell."""
     if place == "cell":
@@ -129,11 +147,22 @@ def theme_of(measurement: str) -> str:
     return next((theme for part, theme in _THEMES.items() if part in measurement), measurement)
 
 
+EOSINOPHILIC = 0.25
+"""Eosin less azure over their sum above which patches are eosinophilic; purple has much of both."""
+
+
+def is_of_colour(tissue: str, look: str, sign: int, redness: float) -> bool:
+    """Whether the colour of the patches bears the word for more of a stain in the cytoplasm."""
+    if tissue != "cytoplasm" or sign < 0 or look not in ("azure", "eosin"):
+        return True
+    return (redness > EOSINOPHILIC) == (look == "eosin")
+
+
 def granule_words(redness: float) -> str:
     """Granules by the colour of the patches: eosin less azure over their sum."""
     return (
         "eosinophilic granules"
-        if redness > 0.25
+        if redness > EOSINOPHILIC
         else "basophilic granules"
         if redness < -0.05
         else "azurophilic granules"

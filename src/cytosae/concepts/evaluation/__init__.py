@@ -5,7 +5,7 @@ To add a measure, write a function with `measuring` in a file of this folder; a 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import pandas as pd
 
 from cytosae import __version__
 from cytosae.artefacts import (
+    MANIFEST,
     WEIGHTS,
     FileRecord,
     Manifest,
@@ -27,7 +28,7 @@ from cytosae.artefacts import (
 from cytosae.backbones import Backbone
 from cytosae.cells import read_attributes
 from cytosae.concepts.dictionary import check_encoded_with, untaught
-from cytosae.concepts.evaluation import images, labels, latents
+from cytosae.concepts.evaluation import images, labels, latents, naming, tuning
 from cytosae.concepts.evaluation.frozen import train_frozen
 from cytosae.concepts.evaluation.judging import check_judge
 from cytosae.concepts.evaluation.registry import Evaluation, Measure, steps_of
@@ -35,7 +36,7 @@ from cytosae.concepts.evaluation.sampling import LATENT_METHOD, draw_sample
 from cytosae.concepts.evaluation.table import FIGURES, read_figures
 from cytosae.concepts.joining import joined_statistics
 from cytosae.concepts.quality import Finish
-from cytosae.concepts.storage import PER_LATENT, read_inputs
+from cytosae.concepts.storage import PER_LATENT, TUNING, read_inputs
 from cytosae.errors import CytosaeError
 from cytosae.sae import SAE
 from cytosae.settings import EvaluateConfig, to_stored
@@ -53,7 +54,7 @@ __all__ = [
 ]
 
 RESULT = "quality.json"
-STEPS = steps_of(latents, labels, images)
+STEPS = steps_of(latents, labels, images, naming, tuning)
 """In the order of the table; `cytosae.concepts.evaluation.images.downstream` needs what `label_measures` leaves."""
 MEASURES = tuple(measure for step in STEPS for measure in step.measures)
 
@@ -112,7 +113,7 @@ def evaluate_study(
     noted = None if attributes is None else read_attributes(attributes, source.cells)
     others = latents.other_directions(sae, against)
     check_judge(judge, source.layout)
-    claim(folder / "quality", "quality", (RESULT, FIGURES, PER_LATENT))
+    claim(folder / "quality", "quality", (RESULT, FIGURES, PER_LATENT, TUNING))
     source, finish = centred(source, sae.position_offset), _finish(backbone, sae, source)
     frozen = train_frozen(source, sae, config.baseline_images)
     sample = draw_sample(source, concepts_folder, concepts, config, finish, frozen)
@@ -148,7 +149,9 @@ def evaluate_study(
             "skipped": run.table.skipped,
         }
     )
-    _write(folder, result, run.table.frame(), run.per_latent.merge(run.per_concept, on="latent", how="left"))
+    _write(
+        folder, result, run.table.frame(), run.per_latent.merge(run.per_concept, on="latent", how="left"), run.tables
+    )
     return result
 
 
@@ -175,13 +178,19 @@ def _write(
     result: dict[str, Any],
     figures: pd.DataFrame,
     per_latent: pd.DataFrame,
+    tables: Mapping[str, pd.DataFrame],
 ) -> None:
     target = folder / "quality"
     write_json(target / RESULT, result)
     write_csv(target / FIGURES, figures)
-    with whole_file(target / PER_LATENT) as temporary:
-        per_latent.to_parquet(temporary, index=False)
-    outputs = {name: FileRecord.from_file(target / name) for name in (RESULT, FIGURES, PER_LATENT)}
+    written = {PER_LATENT: per_latent, **tables}
+    for name, table in written.items():
+        with whole_file(target / name) as temporary:
+            table.to_parquet(temporary, index=False)
+    (target / MANIFEST).unlink(missing_ok=True)
+    outputs = {name: FileRecord.from_file(target / name) for name in (RESULT, FIGURES, *written)}
+    for name in {TUNING} - {*written}:
+        (target / name).unlink(missing_ok=True)  # of an earlier evaluation
     Manifest("quality", result["parameters"], result["inputs"], outputs, {"concepts": result["concepts"]}).save(target)
 
 

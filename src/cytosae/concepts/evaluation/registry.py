@@ -63,6 +63,8 @@ class Evaluation:
     table: Table = field(default_factory=Table)
     details: dict[str, Any] = field(default_factory=dict)
     """What ``quality.json`` has besides the table."""
+    tables: dict[str, pd.DataFrame] = field(default_factory=dict)
+    """Further tables by the name of their file."""
 
     def mean(self, measure: str, method: str, values: ArrayLike) -> None:
         """Add the mean of the finite values to the table, with its interval."""

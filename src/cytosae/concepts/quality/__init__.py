@@ -10,6 +10,7 @@ from cytosae.concepts.quality.consistency import column_correlation, consistency
 from cytosae.concepts.quality.downstream import Finish, OutputProbe, changed, pooled_output, reconstructed
 from cytosae.concepts.quality.geometry import best_cosines, matched_cosines, redundancy_groups
 from cytosae.concepts.quality.monosemanticity import monosemanticity
+from cytosae.concepts.quality.naming import detection, intruder
 from cytosae.concepts.quality.probing import ALL, sparse_probes
 from cytosae.concepts.quality.reconstruction import DENSE_ABOVE, Reconstruction, reconstruct
 from cytosae.concepts.quality.recovery import recovery
@@ -34,8 +35,10 @@ __all__ = [
     "changed",
     "column_correlation",
     "consistency",
+    "detection",
     "group_codes",
     "halves",
+    "intruder",
     "label_profiles",
     "matched_cosines",
     "monosemanticity",

@@ -11,16 +11,20 @@ import scipy.sparse as sp
 from fastapi import APIRouter, Header, Query, Response
 from numpy.typing import NDArray
 
+from cytosae.explorer.changing import MOST, Changing
 from cytosae.explorer.dataset import COMMON_SHARE, DataSet, category
 from cytosae.explorer.fields import FieldImages, boxes
 from cytosae.explorer.images import CellImages
+from cytosae.explorer.neighbours import cells_of_region, similar_cells
 from cytosae.explorer.reader import StudyReader
 from cytosae.explorer.routes import IMAGE, Index, Name, Text, answer, named
 from cytosae.explorer.schemas import cells as s
+from cytosae.explorer.schemas.changing import Changed
 
 if TYPE_CHECKING:
     from cytosae.explorer.activations import Activations
 
+_PATCHES = r"^\d{1,5}(,\d{1,5})*$"
 Size = Literal["64", "112", "224", "448"]
 
 
@@ -29,6 +33,7 @@ def router(
 ) -> APIRouter:
     """``/api/cells``."""
     routes = APIRouter()
+    changing = Changing(reader, activations)
 
     @routes.get("/api/cells/{dataset}", response_model=s.CellList)
     def cells(
@@ -86,6 +91,29 @@ def router(
         data = reader.dataset(named(dataset))
         data.check_latent(latent)
         return answer(activations().map(activations().tokens(data, row), latent))
+
+    @routes.get("/api/cells/{dataset}/{row}/similar", response_model=s.SimilarCells)
+    def similar(dataset: Name, row: Index) -> Response:
+        """Cells of the data set that are most like a cell, by their concepts."""
+        data = reader.dataset(named(dataset))
+        data.check_row(row)
+        return answer(similar_cells(data, data.activations([row])[1], row))
+
+    @routes.get("/api/cells/{dataset}/{row}/changed/{latent}", response_model=Changed)
+    def changed(
+        dataset: Name, row: Index, latent: Index, factor: Annotated[float, Query(ge=0, le=MOST)] = 0
+    ) -> Response:
+        """What follows where a concept of a cell is removed (0) or amplified."""
+        return answer(changing.change(reader.dataset(named(dataset)), row, latent, factor))
+
+    @routes.get("/api/cells/{dataset}/{row}/region", response_model=s.Region)
+    def region(
+        dataset: Name, row: Index, patches: Annotated[str, Query(pattern=_PATCHES, max_length=6000)]
+    ) -> Response:
+        """What is active in common in some patches of a cell, counted row by row, and which cells show that too."""
+        data = reader.dataset(named(dataset))
+        found = activations().region(data, row, [int(patch) for patch in patches.split(",")])
+        return answer(s.Region(concepts=found, elsewhere=cells_of_region(data, found, row)))
 
     return routes
 

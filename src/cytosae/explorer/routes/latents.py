@@ -13,10 +13,11 @@ from cytosae.concepts.schema import CONCENTRATION, POSITION
 from cytosae.explorer.caching import bounded
 from cytosae.explorer.dataset import DataSet
 from cytosae.explorer.images import encoded
-from cytosae.explorer.measures import BACKGROUND, RING_FACTOR, latent_table, ring_fraction
+from cytosae.explorer.measures import RING_FACTOR, latent_table, ring_fraction
 from cytosae.explorer.reader import StudyReader
 from cytosae.explorer.routes import Index, Name, answer, named, to_json
 from cytosae.explorer.schemas import latents as s
+from cytosae.explorer.typical import BACKGROUND, typical
 from cytosae.settings import POSITION_SHARE
 
 if TYPE_CHECKING:
@@ -48,6 +49,11 @@ def router(reader: StudyReader, activations: Callable[[], Activations]) -> APIRo
     def descriptions(dataset: Name) -> dict[str, str]:
         """What the concepts of a data set show, by latent; empty where they were not described."""
         return {str(latent): text for latent, text in reader.dataset(named(dataset)).descriptions.items()}
+
+    @routes.get("/api/typical/{dataset}", response_model=dict[str, str])
+    def typical_types(dataset: Name) -> dict[str, str]:
+        """The cell type that a concept is specific for and its lift, by latent; those that are for none are left out."""
+        return {str(latent): text for latent, text in typical(reader.dataset(named(dataset))).items()}
 
     @routes.get("/api/latents/{dataset}/{latent}", response_model=s.LatentDetail)
     def latent(dataset: Name, latent: Index) -> Response:
@@ -106,17 +112,36 @@ def detail(reader: StudyReader, data: DataSet, latent: int) -> s.LatentDetail:
         ),
         description=data.descriptions.get(latent),
         facts=_facts(reader, data.name, latent),
+        tuning=_tuning(reader, latent),
     )
 
 
 def _facts(reader: StudyReader, dataset: str, latent: int) -> list[s.Fact]:
     """The facts of a concept: those that pass first, places by their share."""
-    rows = reader.facts.get((dataset, latent))
+    rows = reader.facts(dataset, latent)
     if rows is None:
         return []
     ordered = rows.sort_values(["passes", "kind", "value"], ascending=[False, True, False], kind="stable")
     columns = ("kind", "subject", "value", "null", "q", "passes", "words")
     return [s.Fact(**{name: getattr(row, name) for name in columns}) for row in ordered.itertuples()]
+
+
+def _tuning(reader: StudyReader, latent: int) -> list[s.TuningCurve]:
+    """The tuning curves of a concept, the largest responses first."""
+    rows = reader.curves(latent)
+    if rows is None:
+        return []
+    curves = [
+        s.TuningCurve(
+            knob=str(knob),
+            meaning=str(curve["meaning"].iloc[0]),
+            responds=bool(curve["responds"].iloc[0]),
+            levels=curve["level"].tolist(),
+            **{name: curve[name].tolist() for name in ("change", "low", "high")},
+        )
+        for knob, curve in rows.groupby("knob", sort=False)
+    ]
+    return sorted(curves, key=lambda curve: (not curve.responds, -max(map(abs, curve.change))))
 
 
 def _above(value: Any, limit: float) -> bool | None:

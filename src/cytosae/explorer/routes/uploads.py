@@ -28,6 +28,7 @@ from cytosae.concepts import cell_summaries, read_familiarity
 from cytosae.concepts.familiarity import ALARMS
 from cytosae.explorer.dataset import COMMON_SHARE
 from cytosae.explorer.images import SIZES, CellImages, jpeg
+from cytosae.explorer.neighbours import similar_cells
 from cytosae.explorer.reader import StudyReader
 from cytosae.explorer.routes import IMAGE, Index, Name, answer
 from cytosae.explorer.routes.cells import Size, image_response, strongest
@@ -173,6 +174,12 @@ def router(reader: StudyReader, cell_images: CellImages, activations: Callable[[
         """A latent on an uploaded cell."""
         reader.first.check_latent(latent)
         return answer(activations().map(uploads.cell(id, index).tokens, latent))
+
+    @routes.get("/api/uploads/{id}/{index}/similar", response_model=s.SimilarCells)
+    def similar(id: Name, index: Index) -> Response:
+        """Cells of the study's first data set that are most like an uploaded cell, by their concepts."""
+        _, means = _encoded(activations(), uploads.cell(id, index).tokens, reader.tau)
+        return answer(similar_cells(reader.first, means))
 
     return routes
 

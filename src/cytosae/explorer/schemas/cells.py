@@ -55,6 +55,36 @@ class CellDetail(CellRef):
     common_share: Known
 
 
+class SimilarCell(CellRef):
+    """A cell that is like another, or shows the concepts of a region."""
+
+    score: Known
+    shared: list[int] = Field(description="Concepts that add most to the score.")
+
+
+class SimilarCells(BaseModel):
+    """Cells that are like another, the most similar first."""
+
+    compared: int = Field(description="Cells that were compared, evenly spread over the data set.")
+    cells: list[SimilarCell]
+
+
+class RegionConcept(BaseModel):
+    """A concept that is active in a region of a cell."""
+
+    latent: int
+    share: Known = Field(description="Share of the region's patches above tau.")
+    inside: Known = Field(description="Mean activation over the region's patches.")
+    outside: Known = Field(description="Mean activation over the cell's other patches.")
+
+
+class Region(BaseModel):
+    """What the patches of a region have in common, and where else it is found."""
+
+    concepts: list[RegionConcept]
+    elsewhere: SimilarCells
+
+
 class Patches(BaseModel):
     """The strongest latents of every patch, common ones left out."""
 

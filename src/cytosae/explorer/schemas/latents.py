@@ -25,6 +25,9 @@ class LatentTable(BaseModel):
     concentration: list[Number]
     alike: list[int] = Field(description="concept in whose place it is listed: itself, or its near-duplicate")
     top_label: list[int]
+    typical_label: list[int] = Field(description="label that it is specific for by its lift; -1 for none")
+    lift: list[Number] = Field(description="how many times as often cells of the label with the largest lift show it")
+    beside: list[int] = Field(description="whether it speaks of surroundings, a place in the picture, or the stain")
 
 
 class LatentStatistics(BaseModel):
@@ -92,6 +95,20 @@ class Fact(BaseModel):
     words: str
 
 
+class TuningCurve(BaseModel):
+    """How a concept responds while a knob is turned on an otherwise identical drawn cell."""
+
+    knob: str
+    meaning: str
+    levels: list[Known]
+    change: list[Known] = Field(
+        description="Mean change against the lowest level, in standard deviations over the study's cells."
+    )
+    low: list[Known]
+    high: list[Known] = Field(description="Ends of the 95 % interval.")
+    responds: bool
+
+
 class LatentDetail(BaseModel):
     """A latent in a data set."""
 
@@ -109,6 +126,7 @@ class LatentDetail(BaseModel):
     flags: Flags
     description: str | None = Field(description="What it shows; null where it was not described.")
     facts: list[Fact]
+    tuning: list[TuningCurve] = Field(description="Those to which it responds first; empty where not measured.")
 
 
 class MappedCell(CellRef):

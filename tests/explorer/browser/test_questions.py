@@ -1,0 +1,56 @@
+"""New questions in a browser: words in lists, similar cells, regions, changed concepts, folds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from support.browser import NAMELESS, NEEDED, Server
+from support.studies import SET
+
+pytestmark = NEEDED
+
+
+def test_lists_have_words_and_a_fold(server: Server, tab: Callable[..., Any]) -> None:
+    sentences = server.ask(f"descriptions/{SET}")
+    page = tab("AB", 1280, 720)
+    page.goto(server.url + f"#/concepts/{SET}")
+    page.wait_for_selector(".item")
+    page.wait_for_load_state("networkidle")
+    shown = page.locator(".item .facts").all_inner_texts()
+    assert any(text in shown for text in sentences.values() if text != "nothing known")
+    before = page.locator("aside [role=status]").inner_text()
+    page.get_by_label("of surroundings, place or stain").check()
+    page.wait_for_function("before => document.querySelector('aside [role=status]').innerText !== before", arg=before)
+    page.get_by_label("Search by number").fill("zzz no such words")
+    page.get_by_role("button", name="Clear the filters").click()
+    page.wait_for_selector(".item")
+    assert page.faults == []
+
+
+def test_a_cell_is_asked_for_its_like_a_region_and_a_change(
+    server: Server, tab: Callable[..., Any], concepts: list[int]
+) -> None:
+    for scheme in ("light", "dark"):
+        page = tab("AB", 1280, 800, color_scheme=scheme)
+        page.goto(server.url + f"#/cell/{SET}/5?latent={concepts[0]}")
+        page.wait_for_selector("[data-change] table")
+        assert "removed" in page.locator("[data-factor]").inner_text()
+        page.locator("[data-change] input[type=range]").fill("3")
+        page.locator("[data-change] input[type=range]").dispatch_event("change")
+        page.wait_for_selector("text=3 times")
+        page.get_by_role("button", name="Similar cells").click()
+        page.wait_for_selector("[data-similar] li img")
+        page.get_by_role("button", name="Choose a region").click()
+        box = page.locator("[data-patches]").bounding_box()
+        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+        page.mouse.move(x, y)
+        page.mouse.down()
+        page.mouse.move(x + box["width"] / 8, y + box["height"] / 8)
+        page.mouse.up()
+        page.wait_for_selector("text=patches have in common")
+        assert "region=" in page.url
+        page.get_by_role("button", name="Clear the region").click()
+        page.wait_for_selector("text=Similar cells")
+        assert page.evaluate(NAMELESS) == []
+        assert page.faults == []
