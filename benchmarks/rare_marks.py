@@ -5,8 +5,8 @@ patients with sixty cells each. In half of them one cell gives way to a cell wit
 a bundle of them in a promyelocyte, dark granules in an eosinophil. In the **controls** no cell gives way, or one to a
 cell of the same type without the structure. In one kind the other half gets that cell, so that the structure alone
 differs. Latents
-that stand for the structure are chosen on other cells. A cohort is a line of ``FOLDER/rare_marks.jsonl``; what is there is
-not made again. The intervals are over cohorts.
+that stand for the structure are chosen on other cells. A cohort is a line of ``FOLDER/places.jsonl`` and of
+``FOLDER/auroc.jsonl``; what is there is not made again. The intervals are over cohorts.
 """
 
 from __future__ import annotations
@@ -29,12 +29,14 @@ from threadpoolctl import threadpool_limits
 
 from cytosae.backbones import Backbone, load
 from cytosae.cohort import (
+    REACH_Z,
     CountSums,
     Products,
     candidates,
     chosen_predictions,
     classification_task,
     compare,
+    compare_reach,
     stratified_folds,
     transformed,
 )
@@ -63,10 +65,9 @@ COMPARED = {
     "counts, log1p": ("count", "log1p"),
     "share, log1p": ("share", "log1p"),
     "top, log1p": ("top", "log1p"),
+    "strongest, log1p": ("strongest", "log1p"),
 }
 CLASSIFIED = {"counts (paper's features)": ("counts", "none"), "default": ("choose", "log1p")}
-STRONGEST = "strongest"
-"""Layer with the largest count of a patient's cells, tried in the place of ``top``, the mean of the five largest."""
 
 
 @dataclass(frozen=True)
@@ -172,38 +173,64 @@ def cohort(ground: Ground, structure: str, kind: str, seed: int, draw: int) -> a
     sums.add(sp.csr_matrix(sp.vstack(rows)), np.repeat(np.arange(PATIENTS), CELLS))
     names = [f"P{i}" for i in range(PATIENTS)]
     obs = pd.DataFrame({"patient": names, "n_cells": CELLS, "group": np.where(marked, "marked", "others")}, index=names)
-    return ad.AnnData(
-        sums.barcodes(), obs, layers={**sums.layers(), STRONGEST: sums.largest[..., 0].astype(np.float32)}
-    )
+    return ad.AnnData(sums.barcodes(), obs, layers=sums.layers())
 
 
-def measured(ground: Ground, structure: str, kind: str, seed: int, draw: int) -> dict[str, Any]:
-    """Best place of a standing latent in the list of `compare`, and the AUROC of the classifier."""
+def places(ground: Ground, structure: str, kind: str, seed: int, draw: int) -> dict[str, Any]:
+    """Best place of a standing latent in the lists of `compare`, its false-discovery rate, and how many latents have one of
+    at most 0.1.
+    """
     data = cohort(ground, structure, kind, seed, draw)
     latents, first = ground.standing_for(structure), (data.obs["group"] == "marked").to_numpy()
     found: dict[str, Any] = {}
     blocks = {name: transformed(data, block, transform) for name, (block, transform) in COMPARED.items()}
-    blocks["strongest cell, log1p"] = np.log1p(data.layers[STRONGEST])
     for name, values in blocks.items():
         table = compare(values, first, draws=20, permutations=1000, prevalence=0.02)
-        order = np.argsort(-table["difference"].to_numpy(), kind="stable")
-        found[f"place | {name}"] = int(1 + np.flatnonzero(np.isin(order, latents)).min())
-        by_effect = np.argsort(-np.nan_to_num(table["effect"].to_numpy(), nan=-np.inf), kind="stable")
-        found[f"place by effect | {name}"] = int(1 + np.flatnonzero(np.isin(by_effect, latents)).min())
-        found[f"fdr | {name}"] = float(np.nanmin(table["fdr"].to_numpy()[latents], initial=1.0))
+        table = table.join(compare_reach(values, first, tested=table["tested"], permutations=1000))
+        for by, fdr in (("difference", "fdr"), ("effect", ""), (REACH_Z, "reach_fdr")):
+            order = np.argsort(-np.nan_to_num(table[by].to_numpy(), nan=-np.inf), kind="stable")
+            found[f"place by {by} | {name}"] = int(1 + np.flatnonzero(np.isin(order, latents)).min())
+            if fdr:
+                found[f"{fdr} | {name}"] = float(np.nanmin(table[fdr].to_numpy()[latents], initial=1.0))
+                found[f"latents with {fdr} of 0.1 | {name}"] = int((table[fdr] <= 0.1).sum())
+    return found
+
+
+def areas(ground: Ground, structure: str, kind: str, seed: int, draw: int) -> dict[str, Any]:
+    """AUROC of the classifier."""
+    data = cohort(ground, structure, kind, seed, draw)
+    found: dict[str, Any] = {}
     task = classification_task(data, "group")
     folds = stratified_folds(task.target, task.patients, 5, 2, draw)
     other = task.data.copy()
-    other.layers["top"] = other.layers[STRONGEST]
+    other.layers["top"] = other.layers["strongest"]  # tried in its place
     tried = [(name, task.data, *kind) for name, kind in CLASSIFIED.items()]
     tried += [("default, strongest cell as top", other, *CLASSIFIED["default"])]
-    tried += [("top", task.data, "top", "log1p"), ("strongest cell", other, "top", "log1p")]
+    tried += [("top", task.data, "top", "log1p"), ("strongest cell", task.data, "strongest", "log1p")]
     for name, barcodes, features, transform in tried:
         config = ClassifyConfig(features=features, transform=transform, permutations=0)
         products = Products.from_barcodes(barcodes, candidates(config))
         predictions = chosen_predictions(task, folds, products, config).predictions
         found[f"auroc | {name}"] = predictions.scores(20, 0)["auroc"].value
     return found
+
+
+PARTS = {"places": places, "auroc": areas}
+"""What is measured of each cohort."""
+
+
+def report(name: str, values: NDArray[np.float64]) -> str:
+    """A figure over cohorts, in words."""
+    if name.startswith("auroc"):
+        area = Estimate.mean(values, 1000)
+        return f"{area.value:.3f} ({area.low:.3f} to {area.high:.3f})"
+    if name.startswith("place"):
+        ten = Estimate.mean(values <= 10, 1000)
+        first = f"among the first ten in {ten.value:.0%} ({ten.low:.0%} to {ten.high:.0%})"
+        return f"median {np.median(values):.0f}, {first}"
+    if name.startswith("latents"):
+        return f"any in {np.mean(values > 0):.0%}, mean {values.mean():.2f}"
+    return f"at most 0.1 in {np.mean(values <= 0.1):.0%}"
 
 
 def main() -> None:
@@ -213,33 +240,35 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=2, help="sets of healthy patients")
     parser.add_argument("--first-seed", type=int, default=0, help="number of the first; 2 and 3 are to choose on")
     parser.add_argument("--draws", type=int, default=5, help="cohorts of each set")
+    parser.add_argument("--parts", nargs="+", default=list(PARTS), choices=list(PARTS))
+    parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=list(KINDS))
     given = parser.parse_args()
     given.output.mkdir(parents=True, exist_ok=True)
-    path = given.output / "rare_marks.jsonl"
-    done = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
-    made = {tuple(line["cohort"]) for line in done}
     ground = Ground(given.output)
     torch.set_num_threads(1)
-    with path.open("a") as file, threadpool_limits(1):
-        for seed in range(given.first_seed, given.first_seed + given.seeds):
-            for draw in range(given.draws):
-                for key in ((s, kind, seed, draw) for s in STRUCTURES for kind in KINDS):
-                    if key not in made:
-                        done.append({"cohort": key, **measured(ground, *key)})
-                        print(json.dumps(done[-1]), file=file, flush=True)
-    table = pd.DataFrame(done)
-    table[["structure", "kind"]] = [line["cohort"][:2] for line in done]
-    for (structure, kind), rows in table.groupby(["structure", "kind"], sort=False):
-        print(f"{structure}, {kind}: {len(rows)} cohorts")
-        for name in (str(column) for column in table if " | " in str(column)):
-            values = rows[name].to_numpy(float)
-            if name.startswith("auroc"):
-                area = Estimate.mean(values, 1000)
-                print(f"  {name}: {area.value:.3f} ({area.low:.3f} to {area.high:.3f})")
-            elif name.startswith("fdr"):
-                print(f"  {name}: at most 0.1 in {np.mean(values <= 0.1):.0%}")
-            else:
-                print(f"  {name}: median {np.median(values):.0f}, among the first ten in {np.mean(values <= 10):.0%}")
+    seeds = range(given.first_seed, given.first_seed + given.seeds)
+    cohorts = [
+        (s, kind, seed, draw)
+        for seed in seeds
+        for draw in range(given.draws)
+        for s in STRUCTURES
+        for kind in given.kinds
+    ]
+    for part in given.parts:
+        path = given.output / f"{part}.jsonl"
+        done = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+        made = {tuple(line["cohort"]) for line in done}
+        with path.open("a") as file, threadpool_limits(1):
+            for key in cohorts:
+                if key not in made:
+                    done.append({"cohort": key, **PARTS[part](ground, *key)})
+                    print(json.dumps(done[-1]), file=file, flush=True)
+        table = pd.DataFrame([line for line in done if tuple(line["cohort"]) in cohorts])
+        table[["structure", "kind"]] = [line["cohort"][:2] for line in done if tuple(line["cohort"]) in cohorts]
+        for (structure, kind), rows in table.groupby(["structure", "kind"], sort=False):
+            print(f"{structure}, {kind}: {len(rows)} cohorts")
+            for name in (str(column) for column in table if " | " in str(column)):
+                print(f"  {name}: {report(name, rows[name].to_numpy(float))}")
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from mkdocs.structure.files import File, Files
 from typer.cli import get_docs_for_click
 
 from cytosae.cli.commands import app
+from cytosae.cli.help import show_all
 
 API = {
     "backbones": "Vision transformers, and the tokens that they make.",
@@ -31,6 +32,7 @@ _EQUATION = re.compile(r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>
 def on_files(files: Files, config: Any) -> Files:
     """Add the pages that are made from the code."""
     command = typer.main.get_command(app)
+    show_all(command)
     context = typer.Context(command, info_name="cytosae")
     pages = {"reference/cli.md": get_docs_for_click(obj=command, ctx=context, name="cytosae", title="Commands")}
     for stage, about in API.items():

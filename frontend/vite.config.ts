@@ -9,7 +9,10 @@ const token = searchParams.get("token");
 export default defineConfig({
   base: "./",
   plugins: [svelte()],
-  server: { proxy: { "/api": { target, headers: token ? { authorization: `Bearer ${token}` } : {} } } },
+  server: {
+    fs: { allow: [".."] }, // the glossary is a page of the documentation
+    proxy: { "/api": { target, headers: token ? { authorization: `Bearer ${token}` } : {} } },
+  },
   build: {
     outDir: "../src/cytosae/explorer/bundle",
     emptyOutDir: true,

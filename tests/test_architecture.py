@@ -26,6 +26,7 @@ STAGES = (
     "teaching",
     "cohort",
     "report",
+    "remembered",
     "study",
     "analysis",
     "explorer",
@@ -33,6 +34,18 @@ STAGES = (
     "sweeps",
     "doctor",
     "cli",
+)
+SHARED = (
+    "artefacts",
+    "console",
+    "downloads",
+    "engines",
+    "errors",
+    "interrupts",
+    "learned",
+    "locks",
+    "settings",
+    "storage",
 )
 
 
@@ -57,9 +70,14 @@ def test_a_stage_imports_only_from_stages_to_its_left() -> None:
 
 
 def test_shared_modules_import_no_stage() -> None:
-    for name in ("artefacts", "console", "engines", "errors", "interrupts", "settings", "storage"):
+    for name in SHARED:
         for path in (ROOT / name).rglob("*.py") if (ROOT / name).is_dir() else [ROOT / f"{name}.py"]:
             assert not imports(path) & set(STAGES), path.relative_to(ROOT)
+
+
+def test_everything_is_a_stage_or_shared() -> None:
+    there = {path.stem for path in ROOT.glob("*.py")} | {path.parent.name for path in ROOT.glob("*/__init__.py")}
+    assert there - {"__init__", "__main__"} == {*STAGES, *SHARED}
 
 
 def module_files(package: Path) -> dict[str, Path]:

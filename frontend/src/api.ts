@@ -125,6 +125,8 @@ export const imageAddress = (place: CellPlace, size: ImageSize = "224"): string 
   "id" in place
     ? addressOf("/api/uploads/{id}/{index}/image", { id: place.id, index: place.index, size })
     : addressOf("/api/cells/{dataset}/{row}/image", { dataset: place.dataset, row: place.row, size });
+export const fieldAddress = (dataset: string, index: number, size: "320" | "1600"): string =>
+  addressOf("/api/fields/{dataset}/{index}/image", { dataset, index, size });
 export const patchesOf = (place: CellPlace) =>
   "id" in place
     ? get("/api/uploads/{id}/{index}/patches", place)

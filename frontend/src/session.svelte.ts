@@ -17,6 +17,8 @@ interface Preferences {
   overlay: Overlay;
   rater: string;
   dataset: string;
+  /** Stop of the tour; -1 before it was offered, -2 when it is over. */
+  tour: number;
 }
 
 /** The description of a concept of which nothing is known. */
@@ -27,6 +29,7 @@ const DEFAULTS: Preferences = {
   overlay: { on: true, opacity: 0.7, scale: "viridis", smooth: true },
   rater: "",
   dataset: "",
+  tour: -1,
 };
 
 function remembered(): Preferences {

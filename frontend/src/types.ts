@@ -15,6 +15,7 @@ export type PatientRow = Schema<"PatientRow">;
 export type Difference = Schema<"Difference">;
 export type ComparedCell = Schema<"PatientCell">;
 export type ScoredCell = Schema<"ScoredCell">;
+export type CellPlaceInField = Schema<"CellField">;
 export type Interval = Schema<"Interval">;
 export type Chance = Schema<"Chance">;
 export type Upload = Schema<"Uploaded">;

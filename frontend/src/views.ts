@@ -10,6 +10,8 @@ import ClassifierView from "./views/ClassifierView.svelte";
 import CompareView from "./views/CompareView.svelte";
 import ConceptView from "./views/ConceptView.svelte";
 import ConceptsView from "./views/ConceptsView.svelte";
+import FieldView from "./views/FieldView.svelte";
+import FieldsView from "./views/FieldsView.svelte";
 import PatientView from "./views/PatientView.svelte";
 import PatientsView from "./views/PatientsView.svelte";
 import SummaryView from "./views/SummaryView.svelte";
@@ -55,6 +57,17 @@ const VIEWS: Record<string, View> = {
     { dataset },
   ),
   cell: view(CellView, "cells", { dataset, row: (parts) => Number(parts[1]) }),
+  fields: view(
+    FieldsView,
+    {
+      name: "Fields",
+      key: "F",
+      open: () => href("fields", [session.home]),
+      shown: () => !isStatic && Boolean(session.study?.has.fields),
+    },
+    { dataset },
+  ),
+  field: view(FieldView, "fields", { dataset, index: (parts) => Number(parts[1]) }),
   patients: view(
     PatientsView,
     { name: "Patients", key: "P", open: () => href("patients"), shown: hasPatients },
@@ -71,7 +84,7 @@ const VIEWS: Record<string, View> = {
     {
       name: "Classifier",
       open: () => href("classifier"),
-      shown: () => !isStatic && Boolean(session.study?.has.classification),
+      shown: () => Boolean(session.study?.has.classification),
     },
     {},
   ),

@@ -15,6 +15,7 @@ from cytosae.settings import (
     BackboneConfig,
     BarcodeConfig,
     EncodeConfig,
+    FrameConfig,
     HarmoniseConfig,
     ImageConfig,
     StoreConfig,
@@ -38,6 +39,7 @@ _CONFIGS = {
     "barcodes": BarcodeConfig,
     "images": ImageConfig,
     "harmonise": HarmoniseConfig,
+    "framing": FrameConfig,
 }
 _MACHINE_SETTINGS = ("device",)
 """Settings that belong to a machine, not to a study."""

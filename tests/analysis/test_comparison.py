@@ -32,3 +32,17 @@ def test_a_patient_in_two_data_sets_is_one() -> None:
     once, twice = (compare_patients(one, "AML", "healthy", CompareConfig(**QUICK)).table for one in (data, both))
     np.testing.assert_array_equal(once["p"], twice["p"])
     np.testing.assert_array_equal(once[["low", "high"]], twice[["low", "high"]])
+
+
+def test_latents_by_the_patients_who_reach_a_level() -> None:
+    data = cohort()
+    config = CompareConfig(features="strongest", order="reach", **QUICK)
+    found = compare_patients(data, "AML", "healthy", config)
+    table, (first, _) = found.table, found.favour
+    assert table["reach_z"][first].is_monotonic_decreasing
+    reached = data.layers["strongest"][data.obs["diagnosis"] == "AML"] >= table["reach_level"].to_numpy()
+    np.testing.assert_allclose(table["reach_first"], reached.mean(axis=0), atol=1e-6)
+    tested = table["reach_p"].notna()
+    assert tested.any()
+    assert (table["reach_p"][tested] > 0).all()
+    assert "reach_z" not in compare_patients(data, "AML", "healthy", CompareConfig(**QUICK)).table

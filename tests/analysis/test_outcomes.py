@@ -58,7 +58,13 @@ def test_a_number_beside_the_baselines(barcodes: Path, drawn_study: Path, tmp_pa
     assert {path.stem for path in folder.glob("*.png")} == {"methods", "predicted"}
     manifest = Manifest.load(folder)
     assert manifest is not None
-    assert set(manifest.outputs) == {"methods.csv", "predictions.csv", "latents.csv", "outcome.json"}
+    assert set(manifest.outputs) == {
+        "methods.csv",
+        "predictions.csv",
+        "latents.csv",
+        "models.safetensors",
+        "outcome.json",
+    }
     before = (folder / "outcome.json").read_bytes()
     ask(*command)
     assert (folder / "outcome.json").read_bytes() == before

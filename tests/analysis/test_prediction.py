@@ -36,7 +36,8 @@ ANSWER = {"predictions.csv", "prediction.json", "strongest_cells.csv", "cells.pa
 
 def carried(study: Path, to: Path) -> Path:
     """A study as another hospital gets it: no images, no tokens, no concepts of cells."""
-    for part in ("backbone.json", "sae", "concepts/manifest.json", "cohort/barcodes.h5ad", "cohort/classification"):
+    own = ("backbone.json", "sae", "familiarity", "concepts/manifest.json", "cohort/barcodes.h5ad")
+    for part in (*own, "cohort/classification"):
         (to / part).parent.mkdir(parents=True, exist_ok=True)
         if (study / part).is_dir():
             shutil.copytree(study / part, to / part)
@@ -182,6 +183,9 @@ def test_doubts_are_named(drawn_study: Path, frozen: Path, tmp_path: Path) -> No
     assert "a single cell; the training patients have 4 or more" in doubts["P000"]
     assert "the study has a patient of this name" in doubts["P007"]
     assert "farther from the training patients than 100% of them" in doubts["noise"]
+    assert "100% of the patient's cells (9 of 9) lie farther from those of the study" in doubts["noise"]
+    assert "lie farther from those of the study" not in doubts["P007"]
+    assert {patient["patient"]: patient["far_cells"] for patient in found["patients"]}["noise"] == 9
     assert "states something else, a class that the classifier does not know" in doubts["noise"]
     assert "single cell" not in doubts["P007"]
     assert all(f"{name}: {text}"[:60] in said for name, text in doubts.items())
@@ -234,10 +238,6 @@ def other_barcodes(study: Path) -> None:
     data.write_h5ad(path)
 
 
-def numbers_alone(study: Path) -> None:
-    (study / "cohort" / "classification").rename(study / "cohort" / "outcome-blasts")
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -253,7 +253,6 @@ def numbers_alone(study: Path) -> None:
         (concepts_of_another_autoencoder, "made with another autoencoder"),
         (another_backbone, "its weights are not those with which"),
         (lambda study: (study / "backbone.json").unlink(), "Is .* a study"),
-        (numbers_alone, "no classification there.*takes classes alone, not outcome-blasts"),
         (lambda study: (study / "cohort" / "barcodes.h5ad").unlink(), "a classification of other barcodes"),
     ],
 )

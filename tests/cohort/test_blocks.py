@@ -36,13 +36,17 @@ def test_blocks_are_those_of_the_cells(n: int) -> None:
     without = np.stack([top(np.delete(counts, i, axis=0)) for i in range(n)])  # the jackknife, plainly
     jackknife = np.sqrt((n - 1) / n * ((without - without.mean(axis=0)) ** 2).sum(axis=0))
     np.testing.assert_allclose(found["top_error"], jackknife, rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(found["strongest"], counts.max(axis=0))
+    left = np.stack([np.delete(counts, i, axis=0).max(axis=0) for i in range(n)])
+    jackknife = np.sqrt((n - 1) / n * ((left - left.mean(axis=0)) ** 2).sum(axis=0))
+    np.testing.assert_allclose(found["strongest_error"], jackknife, rtol=1e-5, atol=1e-6)
     assert (found["share_error"] > 0).all()
     assert found["dispersion_error"][0] == found["dispersion_error"][1] == 0
 
 
 def test_one_cell_says_nothing_of_a_spread() -> None:
     found = summed(np.array([[0, 3]])).layers()
-    for name in ("standard_error", "top_error", "dispersion_error", "top"):
+    for name in ("standard_error", "top_error", "strongest_error", "dispersion_error", "top", "strongest"):
         assert found[name].tolist() == [[0, 3]], name
     assert found["dispersion"].tolist() == [[0, 0]]
     assert all(np.isfinite(values).all() for values in CountSums.empty(2, 3).layers().values())
@@ -53,7 +57,8 @@ def test_errors_are_how_far_blocks_of_other_cells_lie_apart() -> None:
     shape = (2000, 80, 3)  # cohorts x cells x latents: few cells, many cells, all cells
     counts = (1 + rng.poisson(rng.gamma(2, 4, shape))) * (rng.random(shape) < [0.1, 0.6, 1])
     layers = summed(counts.reshape(-1, 3), np.repeat(np.arange(2000), 80), 2000).layers()
-    for block, error in (("share", "share_error"), ("top", "top_error"), ("dispersion", "dispersion_error")):
+    for block in ("share", "top", "strongest", "dispersion"):
+        error = f"{block}_error"
         spread, said = layers[block].std(axis=0), np.sqrt((layers[error].astype(float) ** 2).mean(axis=0))
         varies = spread > 0  # the share of a concept that all cells have does not vary, and its error is not 0
         np.testing.assert_allclose(said[varies], spread[varies], rtol=0.3, err_msg=block)

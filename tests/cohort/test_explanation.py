@@ -22,7 +22,7 @@ from cytosae.cohort import (
     read_classifiers,
     trained,
     unusual,
-    write_classifiers,
+    write_models,
 )
 from cytosae.cohort.representation import TRANSFORMS
 from cytosae.errors import CytosaeError
@@ -38,7 +38,9 @@ def test_scores_of_cells_average_to_t() -> None:
     np.testing.assert_allclose(parts.mean(axis=0), table["t"][[4, 11]])
 
 
-@pytest.mark.parametrize("kind", [Representation(f, t) for f in ("counts", "share", "top", "all") for t in TRANSFORMS])
+@pytest.mark.parametrize(
+    "kind", [Representation(f, t) for f in ("counts", "share", "top", "all", "strongest") for t in TRANSFORMS]
+)
 def test_contributions_add_up_from_patches_to_the_logit(kind: Representation, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     task = classification_task(cohort(), "diagnosis")
@@ -46,7 +48,7 @@ def test_contributions_add_up_from_patches_to_the_logit(kind: Representation, tm
     products = Products.from_barcodes(task.data, [kind, PAPER])
     model = trained(task, products, rows, Choice(kind, 3.0))
     other = trained(task, products, rows, Choice(PAPER, 3.0))
-    write_classifiers(tmp_path / "models.safetensors", [other, model])
+    write_models(tmp_path / "models.safetensors", [other, model])
     choices = [{"features": one.features, "transform": one.transform} for one in (PAPER, kind)]
     result = {"classes": task.classes, "model": {"choices": choices}}
     (_, model) = read_classifiers(tmp_path / "models.safetensors", result)
@@ -61,7 +63,7 @@ def test_contributions_add_up_from_patches_to_the_logit(kind: Representation, tm
     sums.add(counts, np.zeros(20, np.int64))
     patient = ad.AnnData(sums.barcodes(), layers=sums.layers())
     (own,) = kind.values(patient)
-    (logits,), (middle,) = model.logits(own[None]), model.logits(model.centre[None])
+    (logits,), (middle,) = model.linear_predictor(own[None]), model.linear_predictor(model.centre[None])
     for name in task.classes:
         c = model.classes.index(name)
         concepts = model.concept_contributions(own, name)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.model_selection import StratifiedGroupKFold
 
 from cytosae.cohort import (
     Products,
@@ -29,6 +32,24 @@ def test_rows_of_a_patient_stay_together() -> None:
         assert np.bincount(of).min() >= 6
     assert not np.array_equal(folds.row_folds[0], folds.row_folds[1])
     np.testing.assert_array_equal(folds.row_folds, stratified_folds(target, patients, 5, 3, seed=1).row_folds)
+
+
+@pytest.mark.parametrize("n_classes", [2, 5, 11])
+def test_folds_are_scikit_learns(n_classes: int) -> None:
+    rng = np.random.default_rng(n_classes)
+    for seed in range(6):
+        n, splits = int(rng.integers(4 * n_classes, 120)), int(rng.integers(2, 5))
+        target = np.sort(np.concatenate([np.arange(n_classes).repeat(4), rng.integers(0, n_classes, n)]))
+        patients = rng.integers(0, len(target), len(target)) if seed % 2 else np.arange(len(target))
+        groups = [str(patient) for patient in patients]
+        found = stratified_folds(target, groups, splits, 1, seed)
+        theirs = StratifiedGroupKFold(len(found.names), shuffle=True, random_state=seed)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            expected = np.empty(len(target), np.int64)
+            for fold, (_, test) in enumerate(theirs.split(target, target, groups)):
+                expected[test] = fold
+        np.testing.assert_array_equal(found.row_folds[0], expected)
 
 
 def test_folds_that_cannot_be() -> None:

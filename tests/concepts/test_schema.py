@@ -29,8 +29,12 @@ LATER = {
     schema.VERDICT,
     schema.NAMES,
     schema.TAUGHT,
+    schema.ARTEFACT,
     schema.REPRODUCIBILITY,
     schema.DESCRIPTION,
+    schema.STAIN_SHARE,
+    schema.CELL_SHARE,
+    schema.STAIN_WORD,
     *MEASURED,
 }
 
@@ -80,7 +84,16 @@ def expected(entries: tuple[Entry, ...], without: set[str]) -> dict[str, str]:
 def test_files_have_what_the_schema_has(concepts: Path, tmp_path: Path) -> None:
     (file,) = concepts.glob("*.h5ad")
     found = contents(ad.read_h5ad(file))
-    absent = {"cell_id", "mask", "concepts", "split", "file_intensity", "file_note", *LATER}  # the index, or empty
+    absent = {
+        "cell_id",
+        "mask",
+        "concepts",
+        "split",
+        "file_intensity",
+        "file_frame",
+        "file_note",
+        *LATER,
+    }  # the index, or empty
     assert found == {**expected(CONCEPTS, absent), 'obs["ward"]': "category"}
     to_pool = {"third_moment", "fourth_moment", "largest_counts"}
     for by_cell_type, absent in (
@@ -91,17 +104,34 @@ def test_files_have_what_the_schema_has(concepts: Path, tmp_path: Path) -> None:
         make_barcodes([concepts], path, BarcodeConfig(by_cell_type=by_cell_type))
         data = ad.read_h5ad(path)
         assert contents(data) == {
-            **expected(BARCODES, {*absent, "conflicting_diagnoses", schema.TAUGHT}),
+            **expected(BARCODES, {*absent, "conflicting_diagnoses", schema.TAUGHT, schema.ARTEFACT}),
             'obs["ward"]': "category",
         }
         assert {*schema.grouping(BARCODES, data.obs.columns)} == {"diagnosis", "ward", *schema.IMAGE_COLUMNS}
 
 
 def test_own_columns_cannot_be_the_users() -> None:
-    for entry in (*CONCEPTS, *BARCODES):
+    for entry in CONCEPTS:
         if entry.slot == "obs":
             assert (entry.name in RESERVED) != entry.users, entry.name
     assert set(COLUMNS) <= set(schema.names(CONCEPTS, "obs"))
+
+
+def test_columns_of_barcodes_leave_the_users_of_these_names_alone(
+    make_store: Callable[..., TokenStore], tmp_path: Path
+) -> None:
+    """Also in tables of cells that were listed before barcodes had such a column."""
+    names = [entry.name for entry in BARCODES if entry.slot == "obs" and not entry.users]
+    columns = {name: ["one", "two"] * 6 for name in [*names, "given_n_cells"]}
+    sae = SAE(8, 24)
+    sae.initialise(torch.Generator().manual_seed(0))
+    store = make_store(torch.randn(12, 7, 8), patient=["p", "q"] * 6, **columns)
+    encode(store, sae, tmp_path / "concepts")
+    make_barcodes([tmp_path / "concepts"], tmp_path / "b.h5ad")
+    obs = ad.read_h5ad(tmp_path / "b.h5ad").obs
+    assert obs["n_cells"].tolist() == [6, 6]
+    for name in names:
+        assert obs[f"given_{name}_" if name == "n_cells" else f"given_{name}"].tolist() == ["one", "two"]
 
 
 def test_columns_that_group() -> None:

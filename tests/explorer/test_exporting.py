@@ -69,8 +69,13 @@ def test_static_export(
     assert {"names.json", "annotations.json", "patients.json", "patients/P000.json"} <= names
     assert "compare/healthy/rest.json" in names
     assert "compare/NPM1/healthy.json" in names
-    for row in get(client, "patients/P000")["against"]["concepts"]:
-        assert row["latent"] in pages
+    unusual = [row["latent"] for row in get(client, "patients/P000")["against"]["concepts"]]
+    assert set(unusual) <= set(pages)
+    listed = [f"patients/P000/concepts/{latent}" for latent in unusual[: exporting.UNUSUAL]]
+    assert {"classifier.json", "patients/P000/unfamiliar.json", *(f"{name}.json" for name in listed)} <= names
+    for name in listed:
+        for cell in get(client, name)["cells"][: exporting.CARRIERS]:
+            assert f"cells/{SET}/{cell['row']}/image.jpg" in names
 
 
 def test_an_export_is_whole_or_not_there(study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

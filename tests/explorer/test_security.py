@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 from fastapi.testclient import TestClient
 
-from cytosae.explorer import create_app, exporting
+from cytosae.explorer import create_app
+from cytosae.explorer.answers import ask
 from cytosae.explorer.security import is_loopback
 from support.explorer import HERE, opened, refusal
 from support.studies import SET
@@ -40,7 +41,7 @@ def test_no_request_names_a_file(copied: Path, study: Path, capfd: pytest.Captur
         "/" + "a" * 5000,
         "/api/../openapi.py",
     ):
-        status, kind, body = asyncio.run(exporting._ask(app, path))  # as it is: a client would tidy the path first
+        status, kind, body = asyncio.run(ask(app, path))  # as it is: a client would tidy the path first
         assert status in {404, 422}, (path, status)
         assert kind == "application/json"
         assert b"nobody may" not in body

@@ -42,6 +42,9 @@ def test_uploads(client: TestClient, study: Path, monkeypatch: pytest.MonkeyPatc
         (2, "large.bmp"),
     ]
     assert (found["cells"][1]["width"], found["cells"][1]["height"]) == (50, 40)
+    assert found["cells"][0]["notes"] == []
+    for strange in found["cells"][1:]:  # noise is no cell of the study
+        assert "farther from the cells of the study than 99% of these" in strange["notes"][0]
     known = get(client, f"cells/{SET}/42")  # the same image: the same concepts as in the study
     mine, theirs = ({c["latent"]: c for c in cell["concepts"]} for cell in (found["cells"][0], known))
     assert found["cells"][0]["n_active"] == pytest.approx(known["n_active"], abs=3)

@@ -12,7 +12,7 @@ from benchmarks.fields import counts
 from PIL import Image
 
 from cytosae.artefacts import Manifest
-from cytosae.fields import BOX, cut_out, find_in_tiles, read_field_cells, read_fields, stage
+from cytosae.fields import BOX, cut_out, find_in_tiles, read_field_cells, read_fields, stage, workers
 from cytosae.settings import FieldConfig
 from cytosae.synthetic import DrawnField, FieldSpec, render_field
 from support.commands import ask, refused
@@ -64,7 +64,7 @@ def test_repeating_does_nothing_and_a_killed_run_resumes(
     again = ask("fields", source, "-o", found)
     assert "cut" not in again
     calls: list[int] = []
-    real = stage.find_in_tiles
+    real = workers.find_in_tiles
 
     def failing(*given: object) -> object:
         calls.append(1)
@@ -72,7 +72,7 @@ def test_repeating_does_nothing_and_a_killed_run_resumes(
             raise KeyboardInterrupt
         return real(*given)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(stage, "find_in_tiles", failing)
+    monkeypatch.setattr(workers, "find_in_tiles", failing)
     with pytest.raises((KeyboardInterrupt, SystemExit)):
         stage.find_cells_of_fields(source, tmp_path / "other")
     assert not (tmp_path / "other" / "cells.csv").exists()
@@ -121,7 +121,7 @@ def test_scales_come_from_column_option_and_other_fields(drawn: dict[str, DrawnF
 def test_tiles_find_what_the_whole_finds() -> None:
     field = render_field(FieldSpec(width=2600, height=600, cells=8), 2)
     assert field.pixels.shape[1] * field.mpp > 1.5 * 200
-    whole = stage.find_in_tiles(field.pixels, field.mpp, FieldConfig())
+    whole = find_in_tiles(field.pixels, field.mpp, FieldConfig())
     from cytosae.fields import detecting
 
     with pytest.MonkeyPatch.context() as patch:

@@ -21,6 +21,7 @@ from cytosae.concepts import alike_leaders, encode, interest_of, read_concepts, 
 from cytosae.errors import CytosaeError
 from cytosae.explorer.annotations import name_latents, schemas
 from cytosae.report import shown_concepts, write_report
+from cytosae.report.study_figures import figures_of_study
 from cytosae.sae import TrainConfig, train
 from cytosae.tokens import TokenStore
 from support.browser import ARGUMENTS, CHROMIUM
@@ -92,7 +93,7 @@ def test_page_stands_alone(study: Path) -> None:
     assert manifest.inputs.keys() == {"page", "sae", "concepts"}
     assert sorted(p.name for p in (study / "report" / "figures").iterdir()) == [
         f"{name}.{suffix}"
-        for name in ("overview-0", "overview-1", "thresholds", "training")
+        for name in sorted(["overview-0", "overview-1", *(figure.name for figure in figures_of_study(study))])
         for suffix in ("png", "svg")
     ]
 

@@ -41,8 +41,8 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-NEW = ("topk", "batchtopk", "jumprelu", "gated", "archetypal")
-KINDS = ("topk", "batchtopk", "jumprelu", "gated")
+NEW = tuple(name for name, objective in OBJECTIVES.items() if not objective.kind.is_relu)
+KINDS = tuple(name for name in NEW if OBJECTIVES[name].kind.name == name)
 
 
 def drawn(objective: str, d: int = 7, expansion: int = 3, seed: int = 0, **settings: object) -> SAE:
@@ -76,12 +76,14 @@ def planted_loss(sae: SAE, x: Tensor, objective: str, lam: float, sizes: list[in
         elif objective == "jumprelu":
             h = torch.where(p > theta, p, 0)
             aux = lam * (p > theta).double().sum()
-        else:
+        elif objective == "gated":
             gate = torch.where(p > 0, p, 0)
             magnitude = sae.activation.r_mag.exp() * (sae.W_enc.T @ (token - sae.b_dec)) + sae.activation.b_mag
             h = torch.where((p > 0) & (magnitude > 0), magnitude, 0)
             frozen = sae.W_dec.detach().T @ gate + sae.b_dec.detach()
             aux = lam * gate.sum() + ((token - frozen) ** 2).sum()
+        else:
+            raise NotImplementedError(f"write the formula of {objective} here")
         if theta is not None:
             h = h.detach().requires_grad_()
         outputs = [sae.W_dec[:size].T @ h[:size] + sae.b_dec for size in sizes]

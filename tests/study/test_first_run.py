@@ -22,7 +22,7 @@ from cytosae.settings import PRESETS, TrainConfig
 from cytosae.study import forecast as module
 from cytosae.study.forecast import LONG, between, described, forecast, training_span
 from cytosae.tokens import store_layout
-from support.commands import cytosae
+from support.commands import assert_user_error, cytosae
 
 SHORT = ("--images", "8", "--batch-images", "4", "--workers", "0")
 
@@ -43,6 +43,16 @@ def test_a_new_study_has_the_recommended_settings(pictures: Path, vit: Path, tmp
     again = cytosae("run", pictures, "--study", study)
     assert "sae: up to date" in again.stderr
     assert settings(study) == recorded
+
+
+def test_quick_is_a_preset_for_a_first_look(pictures: Path, vit: Path, tmp_path: Path) -> None:
+    study, quick = tmp_path / "study", PRESETS["quick"]
+    cytosae("run", pictures, "--study", study, "--backbone", vit, "--quick", *SHORT)
+    recorded = settings(study)
+    assert (recorded["expansion"], recorded["objective"]) == (quick.expansion, "batchtopk")
+    assert quick == replace(PRESETS["recommended"], expansion=4, images=4_000)
+    both = cytosae("run", pictures, "--study", study, "--quick", "--preset", "paper", check=False)
+    assert_user_error(both, "--quick and --preset paper: give one of the two")
 
 
 def test_a_study_with_the_papers_settings_keeps_them(pictures: Path, vit: Path, tmp_path: Path) -> None:

@@ -195,6 +195,11 @@ COMMANDS: dict[str, tuple[Run, str, tuple[str, ...]]] = {
         "out",
         ("restained.csv", "stains.json"),
     ),
+    "stain-response": (
+        lambda s, o: ["stain-response", f"{s}", "--cells", "20"],
+        "study/stain_response",
+        ("stain_response.csv", "stain_response.json"),
+    ),
     "label": (
         lambda s, o: ["label", f"{s.parent}/cells.csv", "--from", f"{s}", "-o", f"{o}"],
         "out",

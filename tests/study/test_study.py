@@ -145,9 +145,15 @@ def test_one_replaced_image_redoes_what_depends_on_it_and_says_why(
 @pytest.mark.parametrize(
     ("options", "redone"),
     [
-        (["--threshold", "0.5"], ["concepts", "report"]),
-        pytest.param(["--l1", "1e-3", "--restart"], ["sae", "concepts", "report"], marks=pytest.mark.slow),
-        pytest.param(["--layer", "1", "--restart"], ["tokens", "sae", "concepts", "report"], marks=pytest.mark.slow),
+        (["--threshold", "0.5"], ["concepts", "familiarity", "report"]),
+        pytest.param(
+            ["--l1", "1e-3", "--restart"], ["sae", "concepts", "familiarity", "report"], marks=pytest.mark.slow
+        ),
+        pytest.param(
+            ["--layer", "1", "--restart"],
+            ["tokens", "sae", "concepts", "familiarity", "report"],
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_a_changed_setting_redoes_what_depends_on_it(

@@ -52,7 +52,7 @@ class Server:
 
     def start(self) -> None:
         self.process = subprocess.Popen([sys.executable, "-c", SERVE, str(self.study), str(self.port)])
-        for _ in range(300):
+        for _ in range(1200):  # a busy machine is slow
             assert self.process.poll() is None, "the server has ended"
             try:
                 self.ask("study")

@@ -66,5 +66,6 @@ def cohort(seed: int = 0, n: int = 60, n_latents: int = 400, signal: float = 2.0
     data.layers["standard_error"] = np.full_like(barcodes, 0.1)
     data.layers["share"] = (active / 50).astype(np.float32)
     data.layers["top"] = (20 * (active > 0) * (level > 1e-3)).astype(np.float32)
+    data.layers["strongest"] = data.layers["top"] + (active > 40)
     data.uns["cytosae"] = {"stage": "barcodes"}
     return data

@@ -49,12 +49,12 @@ def test_there_may_be_few_or_no_cells() -> None:
 def test_when_to_stop() -> None:
     sure, useful = (
         Figure(0.97, 0.97 - NARROW / 2, 0.99, 0.5, 20, 20),
-        Threshold(0.0, found=0.9, random=0.02, shown=0.01),
+        Threshold(0.0, recall=0.9, random=0.02, shown=0.01),
     )
     enough, sentence = how_sure(sure, useful)
     assert enough
     assert "0.97" in sentence
-    enough, sentence = how_sure(sure, Threshold(0.0, found=0.9, random=0.6, shown=0.5))
+    enough, sentence = how_sure(sure, Threshold(0.0, recall=0.9, random=0.6, shown=0.5))
     assert not enough
     assert "threshold is useless" in sentence
     for figure in (Figure(0.97, 0.7, 1.0, 0.5, 3, 3), Figure(float("nan"), float("nan"), float("nan"), 0.5, 0, 0)):
@@ -67,7 +67,7 @@ def test_when_to_stop() -> None:
 def test_a_threshold_that_many_random_patches_pass_is_called_useless(
     found: float, random: float, useless: bool
 ) -> None:
-    threshold = Threshold(0.0, found=found, random=random, shown=random)
+    threshold = Threshold(0.0, recall=found, random=random, shown=random)
     assert threshold.useless == useless
     assert bool(threshold.warning) == useless
     if useless:

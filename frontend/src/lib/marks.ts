@@ -61,6 +61,23 @@ export function heldOn(
 export const kindOf = (held: readonly Held[], patch: number | null, rater: string): MarkKind =>
   held.find((one) => one.patch === patch && one.rater === rater)?.mark ?? "none";
 
+/** What is drawn of them: the rater's own, and those of others where the rater says nothing else. */
+export function outlinesOf(
+  held: readonly Held[],
+  rater: string,
+): { patch: number | null; mark: "this" | "not"; other: boolean }[] {
+  const own = held
+    .filter((one) => one.rater === rater)
+    .map(({ patch, mark }) => ({ patch, mark, other: false }));
+  const others = held.filter(
+    (one) => one.rater !== rater && !own.some((mine) => mine.patch === one.patch && mine.mark === one.mark),
+  );
+  const unique = new Map(
+    others.map(({ patch, mark }) => [`${patch}${mark}`, { patch, mark, other: true }] as const),
+  );
+  return [...unique.values(), ...own];
+}
+
 /** A patch, or the whole cell, as it is read out. */
 export function describeMarks(
   held: readonly Held[],

@@ -1,6 +1,7 @@
 from .classification import classify
 from .comparison import compare_groups
 from .concepts import attribute, show_concept
+from .counting import count_labels
 from .evaluation import compare_counts, evaluate
 from .labelling import label_cells
 from .laboratories import compare_laboratories
@@ -10,10 +11,11 @@ from .patient_page import show_patient
 from .prediction import predict_patients
 from .refinement import refine_study
 from .restaining import restain
+from .stain_response import stain_response
 from .suggestion import suggest
 from .teaching import teach
 from .transferring import transfer
-from .viewing import Viewer, further_tokens, saved_backbone, study_layout, study_store, study_tokens
+from .viewing import Viewer, further_tokens, saved_backbone, study_framing, study_layout, study_store, study_tokens
 
 __all__ = [
     "Viewer",
@@ -22,6 +24,7 @@ __all__ = [
     "compare_counts",
     "compare_groups",
     "compare_laboratories",
+    "count_labels",
     "evaluate",
     "export_outlines",
     "further_tokens",
@@ -33,6 +36,8 @@ __all__ = [
     "saved_backbone",
     "show_concept",
     "show_patient",
+    "stain_response",
+    "study_framing",
     "study_layout",
     "study_store",
     "study_tokens",

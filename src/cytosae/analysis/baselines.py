@@ -67,8 +67,8 @@ def untrained_features(
     """Features of an untrained backbone, if the settings ask for them; kept in `folder`, which was claimed."""
     if not config.untrained or tokens is None:
         return {}
-    found = untrained_baseline(TokenStore(tokens), data, folder / UNTRAINED, seed=config.seed, device=device)
-    return dict(found)
+    features = untrained_baseline(TokenStore(tokens), data, folder / UNTRAINED, seed=config.seed, device=device)
+    return dict(features)
 
 
 def bag_models(
@@ -85,14 +85,14 @@ def bag_models(
     config
         Settings.
     """
-    found = {} if tokens is None else {"attention over CLS tokens": (tokens, "attention")}
+    models = {} if tokens is None else {"attention over CLS tokens": (tokens, "attention")}
     if not config.deep:
-        return found
+        return models
     if tokens is not None:
-        found["transformer over CLS tokens"] = tokens, "transformer"
+        models["transformer over CLS tokens"] = tokens, "transformer"
     concepts = path.absolute().parent.parent / "concepts"
     if not (concepts / MANIFEST).is_file():
         say(f"classification: without models of the cells' concept counts, as {concepts} has none")
-        return found
+        return models
     counts = count_bags(concepts, data)
-    return found | {f"{kind} over concept counts": (counts, kind) for kind in ("attention", "transformer")}
+    return models | {f"{kind} over concept counts": (counts, kind) for kind in ("attention", "transformer")}

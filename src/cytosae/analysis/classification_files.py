@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from cytosae.analysis.untrained_baseline import UNTRAINED
 from cytosae.artefacts import FileRecord, Manifest, sha256_file, write_csv, write_json
-from cytosae.cohort import ClassificationTask, Classifier, Predictions, strongest, write_classifiers
+from cytosae.cohort import ClassificationTask, Classifier, Predictions, strongest, write_models
 from cytosae.report import (
     abstention_figure,
     calibration_figure,
@@ -26,6 +26,8 @@ from cytosae.report import (
 from cytosae.settings import ClassifyConfig, to_stored
 
 TABLE, PREDICTIONS, MODELS, RESULT = "methods.csv", "predictions.csv", "models.safetensors", "classification.json"
+OUTCOME = "outcome.json"
+"""In the place of ``classification.json`` where a number or a time is predicted."""
 SHORT_MODEL, SPARSITY = "short_model.csv", "sparsity.csv"
 _FIGURES = ("sweep", "methods", "confusion", "calibration", "abstention", "sparsity")
 DRAWN = tuple(name for figure in _FIGURES for name in figure_files(figure))
@@ -112,7 +114,7 @@ def write_classification(
         save(figure, folder / name)
     write_csv(folder / TABLE, table, index=True)
     write_csv(folder / PREDICTIONS, _predictions(task, predictions, models, row_folds))
-    write_classifiers(folder / MODELS, models)
+    write_models(folder / MODELS, models)
     write_json(folder / RESULT, dict(result))
     written = (TABLE, PREDICTIONS, MODELS, RESULT, UNTRAINED, SHORT_MODEL, SPARSITY)
     outputs = {name: FileRecord.from_file(folder / name) for name in written if (folder / name).is_file()}

@@ -15,12 +15,14 @@ from cytosae.analysis.viewing import Viewer, study_tokens
 from cytosae.artefacts import FileRecord, Manifest, claim, refuse_strangers, sha256_file, write_csv
 from cytosae.cohort import (
     FEATURES,
+    REACH_Z,
     TOP,
     CohortWarning,
     as_records,
     cohort_warnings,
     compare,
     compare_rates,
+    compare_reach,
     make_strata,
     most_different,
     patient_column,
@@ -40,6 +42,7 @@ _UNITS = {
     "counts": "active patches a cell",
     "share": "share of the cells",
     "top": f"active patches in the {TOP} strongest cells",
+    "strongest": "active patches in the strongest cell",
 }
 _EACH = 5  # cells of each side that are drawn for a latent
 
@@ -119,6 +122,7 @@ def compare_groups(
         "tested": int(table["tested"].sum()),
         "below_fdr_0.1": int((table["fdr"] <= 0.1).sum()),
         "rates_below_fdr_0.1": int((table["rate_fdr"] <= 0.1).sum()) if "rate_fdr" in table else None,
+        "reach_below_fdr_0.1": int((table["reach_fdr"] <= 0.1).sum()) if "reach_fdr" in table else None,
         "warnings": [warning.as_dict() for warning in compared.warnings],
         "caveats": compared.caveats,
         "table": f"{folder / TABLE}",
@@ -199,9 +203,15 @@ def compare_patients(
                 **draws,
             )
             table = table.join(of_rates)
+        if config.order == "reach":
+            draws = {name: settings[name] for name in ("permutations", "seed")}
+            tested = table["tested"]
+            strata = make_strata(covariate, len(side))
+            table = table.join(compare_reach(values, side > 0, strata, patients=people, tested=tested, **draws))
     except ValueError as error:
         raise Unanswerable(f"--adjust {adjust}: {error}; {first} and {second} cannot be compared within it.") from error
-    return Comparison(data, side, table, most_different(table, config.top, config.order), warnings, caveats)
+    by = REACH_Z if config.order == "reach" else config.order
+    return Comparison(data, side, table, most_different(table, config.top, by), warnings, caveats)
 
 
 def sides(values: pd.Series, first: str, second: str, target: str) -> NDArray[np.int64]:

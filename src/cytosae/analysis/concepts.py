@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cytosae.analysis.viewing import Viewer, cell_image, study_tokens
-from cytosae.cells import UnreadableImage, intensities, patch_tissues
+from cytosae.cells import UnreadableImage, readings, tissues_of_cells
 from cytosae.concepts import (
     CellConcepts,
     cell_concepts,
@@ -25,7 +25,6 @@ from cytosae.concepts import (
 from cytosae.concepts.schema import KINDS
 from cytosae.errors import CytosaeError
 from cytosae.report import Row, patch_references, reference_grid, save
-from cytosae.storage import resolve_path
 
 _SHOWN = 8  # concepts of a cell that are drawn
 _EXPLAINED = 2  # latents of a patch that are shown with their reference images (section 3.2 of the paper)
@@ -124,7 +123,7 @@ def attribute(
         table = concepts.table.copy()
         if not pd.isna(about["mask"]):
             try:
-                tissues = patch_tissues(resolve_path(about["mask"]), viewer.grid)
+                (tissues,) = tissues_of_cells(source.cells.iloc[row], viewer.grid)
             except UnreadableImage as error:
                 raise CytosaeError(f"{about['mask']}: the mask of {cell} cannot be read: {error}.") from error
             table = table.join(tissue_fractions(concepts.maps, tissues))
@@ -141,7 +140,7 @@ def attribute(
             active = patch_concepts(viewer.sae, tokens[1 + patch[0] * columns + patch[1]], common_latents)
             result["patch"] = {"row": patch[0], "column": patch[1], "latents": active.to_dict("records")}
         if figure is not None:
-            image = cell_image(about["path"], intensities(source.cells.iloc[[int(row[0])]])[0])
+            image = cell_image(about["path"], readings(source.cells.iloc[[int(row[0])]])[0])
             if patch is None:
                 shown = [
                     _cell_with_references(

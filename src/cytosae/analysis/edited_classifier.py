@@ -161,18 +161,18 @@ class EditableClassifier:
     def _patients(self, after: Refitted) -> list[dict[str, Any]]:
         rows = []
         for place, row in enumerate(after.rows.tolist()):
-            told = [self._said(one, place, row) for one in (self.unchanged, after)]
+            predictions = [self._prediction(one, place, row) for one in (self.unchanged, after)]
             rows.append(
                 {
                     "patient": str(self.task.data.obs_names[row]),
                     "truth": self.task.classes[self.task.target[row]],
-                    "before": told[0],
-                    "after": told[1],
+                    "before": predictions[0],
+                    "after": predictions[1],
                 }
             )
         return rows
 
-    def _said(self, one: Refitted, place: int, row: int) -> dict[str, Any]:
+    def _prediction(self, one: Refitted, place: int, row: int) -> dict[str, Any]:
         probability: NDArray[np.float64] = one.predictions.probability[0, row]
         best = int(probability.argmax())
         chosen = [name for name, inside in zip(self.task.classes, one.sets[place], strict=True) if inside]

@@ -11,17 +11,18 @@ import anndata as ad
 import numpy as np
 from numpy.typing import NDArray
 
-from cytosae.analysis.classification_files import MODELS, RESULT
+from cytosae.analysis.classification_files import MODELS, OUTCOME, RESULT
 from cytosae.artefacts import CONFIG, WEIGHTS, Manifest, outdated, read_json, sha256_file
 from cytosae.cohort import (
     BARCODES,
     CLASSIFICATION,
     COHORT,
-    Calibration,
-    Classifier,
-    Representation,
+    OUTCOMES,
+    LinearModel,
+    outcome_folder,
     read_barcodes,
     read_classifiers,
+    read_regressions,
 )
 from cytosae.concepts import TAUGHT_FOLDER, read_dictionary, read_parameters
 from cytosae.errors import CytosaeError
@@ -31,69 +32,71 @@ from cytosae.sae.taught import TAUGHT as TAUGHT_FILE
 
 @dataclass(frozen=True)
 class FrozenStudy:
-    """Autoencoder, barcodes and classifiers of a study: all that new patients need beside the backbone."""
+    """Autoencoder, barcodes and models of a study: all that new patients need beside the backbone."""
 
     folder: Path
     sae: SAE
     threshold: float
     """tau, above which a patch is active."""
     known: frozenset[str]
-    """Names of all patients of the study, classified or not."""
+    """Names of all patients of the study, predicted or not."""
     training: ad.AnnData
-    """Barcodes of the patients of the classification."""
-    classifier: Classifier
-    """The model of all of them."""
-    fold_models: tuple[Classifier, ...]
+    """Barcodes of the patients that the models were trained on."""
+    model: LinearModel
+    """The model of all of them; a `Classifier` where classes are predicted."""
+    fold_models: tuple[LinearModel, ...]
     """Those that had not seen the patients of a fold, of every division."""
-    calibration: Calibration
-    """What these said of the patients that they had not seen."""
-    target: str
-    """Column that is predicted."""
-    cell_type: str | None
-    """Cell type whose cells are counted; all cells if None."""
+    result: Mapping[str, Any]
+    """What ``classification.json`` or ``outcome.json`` holds."""
     digests: dict[str, str]
     """SHA-256 of each file that a prediction depends on."""
 
     @property
-    def classes(self) -> tuple[str, ...]:
-        """Classes that the classifier knows."""
-        return self.classifier.classes
+    def target(self) -> str:
+        """Column that is predicted."""
+        return str(self.result["target"])
 
-    def fold_probabilities(self, values: Mapping[Representation, NDArray[np.float32]]) -> NDArray[np.float64]:
-        """Probabilities of new patients by the model of each fold, ``(n_models, n_patients, n_classes)``.
+    @property
+    def cell_type(self) -> str | None:
+        """Cell type whose cells are counted; all cells if None."""
+        kind: str | None = self.result["cell_type"]
+        return kind
 
-        Parameters
-        ----------
-        values
-            Of the patients in each representation, ``(n_patients, n_blocks, n_latents)``.
-        """
-        return np.stack([model.probabilities(values[model.representation]) for model in self.fold_models])
+    def fold_predictors(self, data: ad.AnnData) -> NDArray[np.float64]:
+        """Linear predictors of new patients by the model of each fold, ``(n_models, n_patients, n_outputs)``."""
+        kinds = {model.representation for model in self.fold_models}
+        values = {kind: kind.values(data) for kind in kinds}
+        return np.stack([model.linear_predictor(values[model.representation]) for model in self.fold_models])
 
 
-def open_frozen_study(study: Path) -> FrozenStudy:
+def open_frozen_study(study: Path, target: str | None = None) -> FrozenStudy:
     """Open what predicts new patients; neither images nor tokens nor the concepts of the cells are needed.
+
+    Parameters
+    ----------
+    target
+        Column of `cytosae.analysis.predict_outcome`, a number or a time, or that of the classification; the
+        classification if None.
 
     Raises
     ------
     CytosaeError
-        There is no classification, a file was changed since it was written, or the parts are not of one another:
-        classification, barcodes, concepts, autoencoder.
+        Nothing predicts this column, a file was changed since it was written, or the parts are not of one another:
+        models, barcodes, concepts, autoencoder.
     """
-    barcodes, folder = study / COHORT / BARCODES, study / COHORT / CLASSIFICATION
+    barcodes = study / COHORT / BARCODES
     if not (study / "backbone.json").is_file():
         raise CytosaeError(f"{study / 'backbone.json'}: missing. Is {study} a study, made by `cytosae run`?")
-    manifest = Manifest.load(folder)
-    if manifest is None:
-        others = sorted(path.name for path in (study / COHORT).glob("outcome-*") if path.is_dir())
-        not_these = f" `cytosae predict` takes classes alone, not {' or '.join(others)}." if others else ""
-        raise CytosaeError(f"{folder}: no classification there. Run `cytosae classify {barcodes}` first.{not_these}")
-    if manifest.stage != "classification":
-        raise CytosaeError(
-            f"{folder}: holds no classification but {manifest.stage}. Run `cytosae classify {barcodes}`."
-        )
-    if why := outdated("classification", manifest.version):
-        raise CytosaeError(f"{folder}: {why}. Run `cytosae classify {barcodes}` again.")
-    digests = _verified(study, f"{COHORT}/{CLASSIFICATION}", manifest, (MODELS, RESULT), f"cytosae classify {barcodes}")
+    folder, manifest = _predicting(study, target)
+    command = f"cytosae classify {barcodes}" + ("" if target is None else f" --target {target}")
+    if why := outdated(manifest.stage, manifest.version):
+        raise CytosaeError(f"{folder}: {why}. Run `{command}` again.")
+    of_classes = manifest.stage == "classification"
+    name = RESULT if of_classes else OUTCOME
+    digests = _verified(study, f"{COHORT}/{folder.name}", manifest, (MODELS, name), command)
+    result = read_json(folder / name)
+    if target is not None and result["target"] != target:
+        raise CytosaeError(f"{folder}: predicts {result['target']!r}, not {target!r}. Run `{command}` first.")
     autoencoder = Manifest.load(study / "sae")
     if autoencoder is None:
         raise CytosaeError(f"{study / 'sae'}: no finished autoencoder there. Copy the whole folder of the study.")
@@ -103,26 +106,42 @@ def open_frozen_study(study: Path) -> FrozenStudy:
     sae = read_dictionary(study, decoder=False)
     if not _same_bytes(barcodes, manifest.inputs.get("barcodes")):
         raise CytosaeError(
-            f"{folder}: a classification of other barcodes than those in {barcodes}. Run `cytosae classify {barcodes}` "
-            "again."
+            f"{folder}: a classification of other barcodes than those in {barcodes}. Run `{command}` again."
         )
-    result = read_json(folder / RESULT)
     data = read_barcodes(barcodes, result["cell_type"], concepts=study / "concepts")
-    classes = list(result["classes"])
-    classifier, *fold_models = read_classifiers(folder / MODELS, result)
+    model, *fold_models = (read_classifiers if of_classes else read_regressions)(folder / MODELS, result)
     return FrozenStudy(
         study,
         sae,
         float(read_parameters(study / "concepts")["threshold"]),
         frozenset(data.obs["patient"].astype(str)),
         data[list(result["model"]["rows"])].copy(),
-        classifier,
+        model,
         tuple(fold_models),
-        _calibration(result["conformal"]["calibration"], classes),
-        str(result["target"]),
-        result["cell_type"],
+        result,
         {**digests, f"{COHORT}/{BARCODES}": manifest.inputs["barcodes"]},
     )
+
+
+def _predicting(study: Path, target: str | None) -> tuple[Path, Manifest]:
+    """The folder of the models that predict a column, and its manifest."""
+    barcodes, folder = study / COHORT / BARCODES, study / COHORT / CLASSIFICATION
+    if target is not None and (outcome := study / COHORT / outcome_folder(target)).is_dir():
+        folder = outcome
+    manifest = Manifest.load(folder)
+    if manifest is None:
+        others = [Manifest.load(path) for path in sorted((study / COHORT).glob(OUTCOMES))]
+        named = [one.parameters["target"] for one in others if one is not None and one.stage == "outcome"]
+        of_others = f" Or predict another column: --target {' or '.join(named)}." if named else ""
+        wanted = "" if target is None else f" --target {target}"
+        raise CytosaeError(
+            f"{folder}: no classification there. Run `cytosae classify {barcodes}{wanted}` first.{of_others}"
+        )
+    if manifest.stage not in ("classification", "outcome"):
+        raise CytosaeError(
+            f"{folder}: holds no classification but {manifest.stage}. Run `cytosae classify {barcodes}`."
+        )
+    return folder, manifest
 
 
 def _verified(study: Path, part: str, manifest: Manifest, names: Sequence[str], command: str) -> dict[str, str]:
@@ -140,12 +159,3 @@ def _verified(study: Path, part: str, manifest: Manifest, names: Sequence[str], 
 def _same_bytes(path: Path, sha256: str | None) -> bool:
     """Whether a file is there and has this digest."""
     return path.is_file() and sha256_file(path) == sha256
-
-
-def _calibration(rows: list[dict[str, Any]], classes: list[str]) -> Calibration:
-    return Calibration(
-        np.array([row["score"] for row in rows], np.float64),
-        np.array([row["models"] for row in rows], np.int64),
-        np.array([classes.index(row["class"]) for row in rows], np.int64),
-        np.array([row["left_out_p"] for row in rows], np.float64),
-    )

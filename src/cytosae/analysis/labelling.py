@@ -11,9 +11,18 @@ import pandas as pd
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from cytosae.analysis.viewing import further_tokens, saved_backbone, study_layout
-from cytosae.artefacts import FileRecord, Manifest, claim, refuse_strangers, remove_outdated, write_csv, write_json
-from cytosae.cells import metadata_digest, pixels_digest, rejected_path
+from cytosae.analysis.viewing import further_tokens, saved_backbone, study_framing, study_layout
+from cytosae.artefacts import (
+    FileRecord,
+    Manifest,
+    claim,
+    parse_json,
+    refuse_strangers,
+    remove_outdated,
+    write_csv,
+    write_json,
+)
+from cytosae.cells import metadata_digest, pixels_digest, read_table, rejected_path
 from cytosae.cohort import CELL_TYPE_LEAST, CellProbe, fit_probe
 from cytosae.concepts import (
     cell_activations,
@@ -88,6 +97,7 @@ def label_cells(
         strict=strict,
         drop_missing=True,
         images=images,
+        framing=study_framing(study),
     )
     probe = _probe(study, labelled, config)  # once it is known that there are cells
     claim(folder, "labels", names)
@@ -106,6 +116,8 @@ def label_cells(
         "types": {str(name): int(count) for name, count in table["label"].value_counts().items()},
         "probe": probe.figures,
         "left_out": few,
+        "classes": list(probe.classes),
+        "confusion": probe.confusion.tolist(),
     }
     if STATED in table and (both := answered & table[STATED].notna()).any():
         result["agreement"] = float((table.loc[both, "label"] == table.loc[both, STATED].astype(str)).mean())
@@ -119,6 +131,25 @@ def label_cells(
     Manifest("labels", to_stored(config), inputs, outputs, {"cells": len(table)}).save(folder)
     remove_outdated(folder, "labels", names)
     return {**result, "table": f"{folder / TABLE}"}
+
+
+def read_labels(folder: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """The table and the figures that `label_cells` left in a folder.
+
+    Raises
+    ------
+    CytosaeError
+        No finished folder, or a file of it was changed since.
+    """
+    manifest = Manifest.load(folder)
+    if manifest is None or manifest.stage != "labels":
+        raise CytosaeError(f"{folder}: no labels there. Make them with `cytosae label CELLS --from STUDY -o {folder}`.")
+    for name in (TABLE, RESULT):
+        manifest.check_output(folder, name, "Run `cytosae label` again.")
+    result = parse_json((folder / RESULT).read_text(encoding="utf-8"))
+    if "confusion" not in result:
+        raise CytosaeError(f"{folder / RESULT}: was written by an older version. Run `cytosae label` again.")
+    return read_table(folder / TABLE), result
 
 
 def _labelled_cells(study: Path) -> tuple[pd.DataFrame, dict[str, int]]:

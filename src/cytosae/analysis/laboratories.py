@@ -84,7 +84,7 @@ def study_inputs(studies: list[Path]) -> dict[str, str]:
 
 
 def _table(rows: Rows, target: str, config: LaboratoryConfig) -> pd.DataFrame:
-    own, found = rows.laboratories, []
+    own, rows_of_table = rows.laboratories, []
     least = LEAST if target == LABEL else 2
     with progress("variance", len(rows.features) * len(METHODS), "shares") as bar:
         for name, blocks in rows.features.items():
@@ -96,6 +96,6 @@ def _table(rows: Rows, target: str, config: LaboratoryConfig) -> pd.DataFrame:
                     )
                     about: dict[str, Any] = {"features": name, "harmonised": method, "column": column}
                     figures = {"value": share.value, "low": share.low, "high": share.high}
-                    found.append({**about, **figures, "null": share.null, "p": share.p})
+                    rows_of_table.append({**about, **figures, "null": share.null, "p": share.p})
                 bar.advance(1)
-    return pd.DataFrame(found).set_index("features")
+    return pd.DataFrame(rows_of_table).set_index("features")

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import anndata as ad
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from cytosae.analysis.baselines import baseline_features, check_untrained, untrained_features
+from cytosae.analysis.classification_files import MODELS, OUTCOME
 from cytosae.analysis.untrained_baseline import UNTRAINED
 from cytosae.artefacts import (
     FileRecord,
@@ -24,29 +27,37 @@ from cytosae.artefacts import (
 from cytosae.cohort import (
     NUMBER,
     CohortWarning,
+    LinearModel,
     Outcome,
+    OutcomeCalibration,
     OutcomePredictions,
     Products,
     as_records,
     candidates,
+    choice_record,
+    choose_outcome,
     chosen_records,
     cohort_warnings,
     fold_column,
     given_folds,
+    interval_figures,
     latent_weights,
+    left_out_intervals,
     null_record,
     outcome_table,
     outcome_task,
     read_barcodes,
     restricted,
+    trained_outcome,
     validated,
+    write_models,
 )
 from cytosae.console import progress, say
 from cytosae.report import figure_files, method_figure, outcome_figure, save
 from cytosae.settings import ClassifyConfig, to_stored
 
 OURS = "barcodes"
-TABLE, PREDICTIONS, LATENTS, RESULT = "methods.csv", "predictions.csv", "latents.csv", "outcome.json"
+TABLE, PREDICTIONS, LATENTS = "methods.csv", "predictions.csv", "latents.csv"
 _DRAWN = tuple(name for figure in ("methods", "predicted") for name in figure_files(figure))
 _SCORES = {"r_squared": "R2", "concordance": "concordance"}
 
@@ -74,9 +85,9 @@ def predict_outcome(
     path
         Barcodes.
     folder
-        Where ``outcome.json``, the tables of methods, predictions and latents, and two figures go.
+        Where ``outcome.json``, the tables of methods, predictions and latents, the models and two figures go.
     config
-        Settings; those of conformal sets and thresholds are not used.
+        Settings; those of thresholds are not used.
     target
         Column with the number or the time.
     event
@@ -103,7 +114,7 @@ def predict_outcome(
     for caveat in caveats:
         say(f"outcome: {caveat}")
     check_untrained(config, tokens)
-    names = [TABLE, PREDICTIONS, LATENTS, RESULT, *_DRAWN, *([UNTRAINED] if config.untrained else [])]
+    names = [TABLE, PREDICTIONS, LATENTS, MODELS, OUTCOME, *_DRAWN, *([UNTRAINED] if config.untrained else [])]
     refuse_strangers(folder, "outcome", names)
     baselines, _ = baseline_features(tokens, outcome.data, labels)
     claim(folder, "outcome", names)  # once every input was read
@@ -115,7 +126,19 @@ def predict_outcome(
     for name, features in baselines.items():
         methods[name] = validated(outcome, division, Products.from_features(features), config)
     table = outcome_table(methods, OURS, config)
-    latents = latent_weights(outcome, products, config)
+    everyone, owners = np.ones(len(outcome.values), bool), np.arange(len(outcome.values))[None]
+    choices = [*choose_outcome(outcome, products, everyone, owners, config, config.seed), *ours.choices]
+    training = [everyone, *(division.row_folds[repeat] != fold for repeat, fold in division.splits)]
+    models = [trained_outcome(outcome, products, rows, choice) for rows, choice in zip(training, choices, strict=True)]
+    unseen = division.row_models
+    calibration = OutcomeCalibration.from_predictions(outcome, ours.predicted, unseen)
+    ends = np.full((len(outcome.values), 2), np.nan)
+    intervals = None
+    if outcome.kind == NUMBER:
+        with progress("intervals", len(division.names), "folds") as bar:
+            rows, ends_of_rows = left_out_intervals(outcome, division, products, config, bar.to)
+        ends[rows] = ends_of_rows
+        intervals = interval_figures(outcome, rows, ends_of_rows, config)
     result = {
         "target": target,
         "kind": outcome.kind,
@@ -128,9 +151,16 @@ def predict_outcome(
         "methods": as_records(table),
         "null": _null(ours),
         "chosen": chosen_records(ours.choices),
+        "intervals": intervals,
+        "thirds": calibration.thirds() if intervals is None else None,
+        "calibration": calibration.records(list(outcome.data.obs_names[(unseen >= 0).all(axis=0)])),
         "cell_type": cell_type,
+        "model": {
+            "choices": [choice_record(choice) for choice in choices],
+            "rows": dict(zip(outcome.data.obs_names, unseen[0].tolist(), strict=True)),
+        },
     }
-    _write(folder, path, ours, table, latents, result, config)
+    _write(folder, path, ours, ends, table, models, result, config)
     remove_outdated(folder, "outcome", names)
     return result
 
@@ -154,8 +184,9 @@ def _write(
     folder: Path,
     path: Path,
     ours: OutcomePredictions,
+    ends: NDArray[np.float64],
     table: pd.DataFrame,
-    latents: pd.DataFrame,
+    models: Sequence[LinearModel],
     result: dict[str, Any],
     config: ClassifyConfig,
 ) -> None:
@@ -175,12 +206,16 @@ def _write(
     predictions = pd.DataFrame({"patient": outcome.data.obs_names, target: outcome.values})
     if outcome.events is not None:
         predictions[result["event"]] = outcome.events
-    predictions["predicted" if outcome.kind == NUMBER else "log relative hazard"] = ours.predicted[0]
+    if outcome.kind == NUMBER:
+        predictions = predictions.assign(predicted=ours.predicted[0], low=ends[:, 0], high=ends[:, 1])
+    else:
+        predictions["log relative hazard"] = ours.predicted[0]
     write_csv(folder / TABLE, table, index=True)
     write_csv(folder / PREDICTIONS, predictions)
-    write_csv(folder / LATENTS, latents, index=True)
-    write_json(folder / RESULT, result)
-    written = [name for name in (TABLE, PREDICTIONS, LATENTS, RESULT, UNTRAINED) if (folder / name).is_file()]
+    write_csv(folder / LATENTS, latent_weights(outcome, models[0]), index=True)
+    write_models(folder / MODELS, models)
+    write_json(folder / OUTCOME, result)
+    written = [name for name in (TABLE, PREDICTIONS, LATENTS, MODELS, OUTCOME, UNTRAINED) if (folder / name).is_file()]
     outputs = {name: FileRecord.from_file(folder / name) for name in written}
     parameters = {**to_stored(config), **{name: result[name] for name in ("target", "event", "folds")}}
     summary = {score: result["methods"][0]["value"]}

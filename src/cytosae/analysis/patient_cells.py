@@ -112,7 +112,7 @@ class Shown:
     def sentence(self, n_cells: int) -> str:
         """What was found, beside what is expected."""
         c = self.chance
-        found = f"{len(self.cells)} of {n_cells} cells show it (a patch above tau)"
+        count = f"{len(self.cells)} of {n_cells} cells show it (a patch above tau)"
         by_chance = f"{c.expected:.1f} are expected in a patient of the {c.patients} {self.group} with as many cells"
         interval = f"95 % interval of one such patient {c.low:.0f} to {c.high:.0f}, p {c.p:.2g}"
         more = f"{c.at_least} of {c.patients} have as large a share"
@@ -121,7 +121,7 @@ class Shown:
             if self.sure
             else "however few of the first are taken, more than a tenth is expected by chance"
         )
-        return f"{found}; {by_chance} ({interval}; {more}). In the order below, {sure}."
+        return f"{count}; {by_chance} ({interval}; {more}). In the order below, {sure}."
 
     def record(self, patient: Patient) -> dict[str, Any]:
         """As JSON, with every cell."""

@@ -25,7 +25,7 @@ from cytosae.analysis.patient_cells import cells_of_concept, patient_unfamiliar,
 from cytosae.analysis.patient_tiles import cell_titles, shown_section, strongest_tiles, unfamiliar_section
 from cytosae.analysis.viewing import Viewer, cell_image, study_tokens
 from cytosae.artefacts import sha256_file, whole_file
-from cytosae.cells import intensities
+from cytosae.cells import readings
 from cytosae.cohort import BARCODES, CLASSIFICATION, COHORT
 from cytosae.concepts import latent_called, read_concepts, read_names
 from cytosae.console import say
@@ -202,7 +202,7 @@ def _tiles(
         maps.append(np.maximum(active @ weight[latents], 0)[1:].reshape(viewer.grid))
     top = max(float(map_.max()) for map_ in maps)
     cells = viewer.source.cells.iloc[rows]
-    images = map(cell_image, cells["path"], intensities(cells))
+    images = map(cell_image, cells["path"], readings(cells))
     columns = zip(images, maps, cell_titles(patient, positions), notes, strict=True)
     return [Tile.from_map(pixels, map_, top, title, note) for pixels, map_, title, note in columns]
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from cytosae.analysis.one_patient import Patient
 from cytosae.analysis.patient_cells import Shown, UnfamiliarCells
 from cytosae.analysis.viewing import Viewer, cell_image
-from cytosae.cells import intensities
+from cytosae.cells import readings
 from cytosae.report import Concept, Section, Tile, number
 
 _CELLS_PER_CONCEPT = 10  # cells shown for a concept
@@ -73,7 +73,7 @@ def unfamiliar_section(patient: Patient, viewer: Viewer, unfamiliar: UnfamiliarC
         f"{distance:.2f}, {names[row]}" for distance, row in zip(result.distances[positions], nearest, strict=True)
     ]
     plain = np.zeros(viewer.grid)
-    images = (cell_image(*cell) for cell in zip(about["path"], intensities(about), strict=True))
+    images = (cell_image(*cell) for cell in zip(about["path"], readings(about), strict=True))
     columns = zip(images, cell_titles(patient, positions), notes, strict=True)
     cells = [Tile.from_map(image, plain, 1.0, title, note) for image, title, note in columns]
     title = "Distance to the nearest cell of another patient, and whose it is"

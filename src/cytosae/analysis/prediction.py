@@ -1,4 +1,4 @@
-"""New patients, predicted by a study that stays as it is: classes, conformal sets, and what carries each prediction."""
+"""New patients, predicted by a study that stays as it is: classes, numbers or risks, and what carries each prediction."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from cytosae import __version__
 from cytosae.analysis.frozen_study import FrozenStudy, open_frozen_study
 from cytosae.analysis.new_patients import NewPatients, predicted
-from cytosae.analysis.viewing import further_tokens, saved_backbone, study_layout
+from cytosae.analysis.predicted_classes import class_answers, class_columns, class_width
+from cytosae.analysis.predicted_outcomes import outcome_answers, outcome_columns, outcome_width
+from cytosae.analysis.viewing import further_tokens, saved_backbone, study_framing, study_layout
 from cytosae.artefacts import (
     MANIFEST,
     FileRecord,
@@ -27,13 +28,11 @@ from cytosae.artefacts import (
 from cytosae.cells import metadata_digest, pixels_digest, rejected_path
 from cytosae.cohort import (
     BEYOND,
+    Classifier,
     Novelty,
-    Representation,
-    error_rate,
-    least_patients,
     patient_novelty,
 )
-from cytosae.concepts import check_fit
+from cytosae.concepts import Familiarity, check_fit, read_familiarity
 from cytosae.concepts.quality.resampling import group_codes
 from cytosae.console import say
 from cytosae.errors import CytosaeError
@@ -50,6 +49,7 @@ def predict_patients(
     folder: Path,
     config: PredictConfig | None = None,
     *,
+    target: str | None = None,
     columns: Mapping[str, str] | None = None,
     strict: bool = False,
     images: ImageConfig | None = None,
@@ -59,14 +59,16 @@ def predict_patients(
     """Predict new patients from their images, with everything as the study left it.
 
     The images pass the study's backbone, autoencoder and tau; their counts become the same blocks of a barcode, and the
-    classifier of all the study's patients predicts them. A prediction depends on the patient's own cells alone.
+    model of all the study's patients predicts them: their class, a number, or their risk of an event. A prediction depends
+    on the patient's own cells alone.
 
     Parameters
     ----------
     study
-        A study with a classification of its patients (`cytosae.analysis.classify`). It needs no images and no tokens: of a
+        A study with a classification of its patients (`cytosae.analysis.classify`) or of what `target` names
+        (`cytosae.analysis.predict_outcome`). It needs no images and no tokens: of a
         copy ``backbone.json``, ``sae``, ``taught`` if there is one, ``concepts/manifest.json`` and ``cohort`` suffice, and
-        ``tokens/harmonisation.safetensors`` if there is one.
+        ``tokens/harmonisation.safetensors`` and ``familiarity/`` if there are any.
     source
         Cells of the new patients, see `cytosae.cells.read_source`; they need a ``patient``.
     folder
@@ -74,6 +76,8 @@ def predict_patients(
         ``strongest_cells.csv`` with the cells that carry each prediction, and the listing of the cells.
     config
         Settings.
+    target
+        Column that holds a number or a time; the classification's if None.
     columns, strict, images
         See `cytosae.study.look_at`.
     device, weights
@@ -86,14 +90,14 @@ def predict_patients(
     Raises
     ------
     CytosaeError
-        A study without classification, whose files do not belong together or were changed; no cell with a patient; what
-        the listing of cells raises.
+        A study without models of the target, whose files do not belong together or were changed; no cell with a patient;
+        what the listing of cells raises.
     """
     config = config or PredictConfig()
     names = [TABLE, RESULT, STRONGEST, CELLS, rejected_path(Path(CELLS)).name]
     refuse_strangers(folder, "prediction", names)
     check_wish(source)
-    frozen = open_frozen_study(study)
+    frozen = open_frozen_study(study, target)
     backbone = saved_backbone(study, device, weights)
     check_fit(study_layout(study, backbone), frozen.sae)
     listed = look_at(
@@ -103,12 +107,14 @@ def predict_patients(
         strict=strict,
         drop_missing=True,
         images=images,
+        framing=study_framing(study),
     )
     cells = _of_patients(listed.cells, frozen, source)
     claim(folder, "prediction", names)
     (folder / MANIFEST).unlink(missing_ok=True)
     listing = listed.write()
-    new = predicted(frozen, further_tokens(study, cells, backbone), config.strongest, device)
+    familiar = read_familiarity(study, frozen.sae)
+    new = predicted(frozen, further_tokens(study, cells, backbone), config.strongest, device, familiar)
     result = {
         "cytosae": __version__,
         "parameters": to_stored(config),
@@ -120,14 +126,13 @@ def predict_patients(
         },
         "target": frozen.target,
         "cell_type": frozen.cell_type,
-        "classes": list(frozen.classes),
         "cells": {
             "predicted": len(cells),
             "left_out": len(listed.cells) - len(cells),
             "rejected": listing["rejected"],
             "reasons": listing["reasons"],
         },
-        **_answers(frozen, new, config),
+        **_answers(frozen, new, config, familiar),
     }
     for warning in result["warnings"]:
         say(f"predict: {warning}")
@@ -160,79 +165,83 @@ def _of_patients(cells: pd.DataFrame, frozen: FrozenStudy, source: Path) -> pd.D
     return cells[usable.fillna(False).astype(bool)].reset_index(drop=True)
 
 
-def _answers(frozen: FrozenStudy, new: NewPatients, config: PredictConfig) -> dict[str, Any]:
+def _answers(
+    frozen: FrozenStudy, new: NewPatients, config: PredictConfig, familiar: Familiarity | None
+) -> dict[str, Any]:
     """The part of the result that is about patients."""
-    kinds = {model.representation for model in frozen.fold_models}
-    values: dict[Representation, NDArray[np.float32]] = {kind: kind.values(new.data) for kind in kinds}
-    of_folds = frozen.fold_probabilities(values)
-    p = frozen.calibration.p_values(of_folds, config.coverage)
-    inside = frozen.calibration.sets(of_folds, config.coverage)
+    of_classes = isinstance(frozen.model, Classifier)
+    predict, width = (class_answers, class_width) if of_classes else (outcome_answers, outcome_width)
+    predictions, own_doubts, about = predict(frozen, new, config.coverage)
     units = group_codes(frozen.training.n_obs, pd.factorize(frozen.training.obs["patient"].astype(str))[0])
-    distances = patient_novelty(frozen.training, units, new.data, frozen.classifier.representation)
+    distances = patient_novelty(frozen.training, units, new.data, frozen.model.representation)
     least = int(frozen.training.obs["n_cells"].min())
     patients = []
-    names, rows = new.data.obs_names, new.data.obs.to_dict("records")
-    for row, (name, about) in enumerate(zip(names, rows, strict=True)):
-        fitting = [c for c, own in zip(frozen.classes, inside[row], strict=True) if own]
+    for row, (name, known) in enumerate(zip(new.data.obs_names, new.data.obs.to_dict("records"), strict=True)):
         patient: dict[str, Any] = {
             "patient": str(name),
-            "cells": int(about["n_cells"]),
-            "predicted": frozen.classes[int(new.probability[row].argmax())],
-            "probability": dict(zip(frozen.classes, new.probability[row].tolist(), strict=True)),
-            "set": fitting,
-            "p": dict(zip(frozen.classes, p[row].tolist(), strict=True)),
+            "cells": int(known["n_cells"]),
+            **predictions[row],
             "concepts": new.concepts[row],
             "strongest_cells": new.cells[row],
             "distance": float(distances.new[row]),
             "farther_than": float(distances.farther_than[row]),
             "distance_p": float(distances.p[row]),
+            "far_cells": new.far[row],
         }
-        doubts = _doubts(patient, about, frozen, least, config.coverage)
-        patients.append({**patient, "warnings": doubts})
+        doubts = _doubts(patient, str(known["patient"]) in frozen.known, least, width(patient))
+        doubts += _far_cells(familiar, new.far[row], int(known["n_cells"]), "the patient's cells")
+        patients.append({**patient, "warnings": [*doubts, *own_doubts[row]]})
     overall = _overall(distances)
-    own = frozen.calibration.by_class(len(frozen.classes), config.coverage)
     return {
-        "conformal": {
-            "coverage": config.coverage,
-            "rule": f"a class with at least {least_patients(config.coverage)} training patients is compared with these, any "
-            "other with all; its p is compared with those of the training patients when they are left out; it is in the set "
-            f"where that is above {error_rate(config.coverage):g}",
-            "by_class": [c for c, alone in zip(frozen.classes, own, strict=True) if alone],
-            "training_patients": len(frozen.calibration.scores),
-        },
+        **about,
         "novelty": overall,
         "patients": patients,
         "warnings": [
             *(f"{patient['patient']}: {text}" for patient in patients for text in patient["warnings"]),
             *([overall["text"]] if overall["p"] < _FAR else []),
+            *_far_cells(familiar, _sum(new.far), int(new.data.obs["n_cells"].sum()), "all cells"),
+            *about.get("caveats", []),
         ],
     }
 
 
-def _doubts(
-    patient: Mapping[str, Any], about: Mapping[Any, Any], frozen: FrozenStudy, least: int, coverage: float
-) -> list[str]:
-    """What a reader has to know of a prediction, a sentence each; `least` is the fewest cells of a training patient."""
+def _sum(numbers: list[int | None]) -> int | None:
+    return None if None in numbers else sum(number or 0 for number in numbers)
+
+
+def _far_cells(familiar: Familiarity | None, far: int | None, cells: int, whose: str) -> list[str]:
+    """A warning if too many cells lie far from those of the study."""
+    sentence = None if familiar is None or far is None else familiar.sentence(far, cells, whose)
+    return [] if sentence is None else [sentence]
+
+
+def _doubts(patient: Mapping[str, Any], known: bool, least: int, width: str) -> list[str]:
+    """What a reader has to know of a prediction, a sentence each.
+
+    Parameters
+    ----------
+    known
+        Whether the study has a patient of this name.
+    least
+        Fewest cells of a training patient.
+    width
+        How much the prediction leaves open.
+    """
     doubts = []
-    if str(about["patient"]) in frozen.known:
+    if known:
         doubts.append(
             "the study has a patient of this name. If it is the same person, this is not a prediction of a new patient"
         )
-    if pd.notna(about["stated"]) and str(about["stated"]) not in frozen.classes:
-        doubts.append(f"the table states {about['stated']}, a class that the classifier does not know")
     if patient["cells"] == 1 or patient["cells"] < least:
         counted = "a single cell" if patient["cells"] == 1 else f"{patient['cells']} cells"
         doubts.append(
-            f"{counted}; the training patients have {least} or more. The stated coverage does not hold for so few: of the "
-            f"{len(patient['p'])} classes {len(patient['set'])} are in the set"
+            f"{counted}; the training patients have {least} or more. What is stated does not hold for so few: {width}"
         )
     if patient["farther_than"] >= BEYOND:
         doubts.append(
             f"lies farther from the training patients than {patient['farther_than']:.0%} of them from one another. The "
-            "classifier has hardly seen such patients"
+            "study has hardly seen such patients"
         )
-    if not patient["set"]:
-        doubts.append(f"no class fits at a coverage of {coverage:.0%}")
     return doubts
 
 
@@ -254,14 +263,13 @@ def _overall(distances: Novelty) -> dict[str, Any]:
 
 
 def _table(result: Mapping[str, Any]) -> pd.DataFrame:
+    columns = class_columns if "classes" in result else outcome_columns
     return pd.DataFrame(
         [
             {
                 "patient": patient["patient"],
                 "cells": patient["cells"],
-                "predicted": patient["predicted"],
-                **{f"p {name}": value for name, value in patient["probability"].items()},
-                "set": " | ".join(patient["set"]),
+                **columns(patient),
                 "concepts": " ".join(f"{latent}:{adds:.3g}" for latent, adds in patient["concepts"].items()),
                 "farther_than": patient["farther_than"],
                 "warnings": "; ".join(patient["warnings"]),

@@ -161,11 +161,12 @@ def refine_study(
         pairs = [_pair(known, text) for text in merge]
         latents = [known.latent(text, "--split") for text in split]
         marks = _marks(study, source)
-        artefacts = known.artefacts if config.artefacts == "free" else []
+        freed, block = (known.artefacts, []) if config.artefacts == "free" else ([], known.artefacts)
         changed = {*latents, *(one for pair in pairs for one in pair)}
         asked = {
             "meaningful": [one for one in known.meaningful if one not in changed],
-            "artefacts": [one for one in artefacts if one not in changed],
+            "artefacts": [one for one in freed if one not in changed],
+            "block": [one for one in block if one not in changed],
             "merge": [list(pair) for pair in pairs],
             "split": latents,
             "taught": {one.concept: one.counts() for one in marks},
@@ -198,8 +199,8 @@ def _marks(study: Path, source: TokenSource) -> list[ConceptMarks]:
     path = study / TAUGHT_FOLDER / _MARKS
     if not path.is_file():
         return []
-    found = usable_marks(read_marks(path), source.cells, source.layout.n_tokens - 1)
-    return [one for one in found if one.positive.any()]
+    marks = usable_marks(read_marks(path), source.cells, source.layout.n_tokens - 1)
+    return [one for one in marks if one.positive.any()]
 
 
 def _refined(
@@ -221,7 +222,8 @@ def _refined(
     rows = training[~judges[training]]
     lessons = make_lessons(known.source, known.tokens, sae, marks, known.units, judges, config)
     x = _tokens(known, rows, config.refine_seed)
-    changed = {*asked["meaningful"], *asked["artefacts"], *asked["split"], *(one for pair in pairs for one in pair)}
+    verdicts = [*asked["meaningful"], *asked["artefacts"], *asked["block"]]
+    changed = {*verdicts, *asked["split"], *(one for pair in pairs for one in pair)}
     spare = [int(one) for one in np.argsort(known.frequency, kind="stable") if int(one) not in changed]
     edited = edit(
         sae,

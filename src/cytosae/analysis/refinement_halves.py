@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from cytosae.analysis.viewing import Viewer, cell_image
 from cytosae.artefacts import claim
-from cytosae.cells import intensities
+from cytosae.cells import readings
 from cytosae.concepts import read_activations, read_datasets
 from cytosae.errors import CytosaeError
 from cytosae.report import Row, figure_files, reference_grid, save
@@ -98,7 +98,7 @@ def _row(viewer: Viewer, latent: int, half: int, rows: NDArray[np.int64], maps: 
     about = viewer.source.cells.iloc[rows[order]]
     return Row(
         f"{latent}, {'larger' if half == 0 else 'smaller'} half",
-        [cell_image(*cell) for cell in zip(about["path"], intensities(about), strict=True)],
+        [cell_image(*cell) for cell in zip(about["path"], readings(about), strict=True)],
         [maps[place].reshape(viewer.grid) for place in order],
         [None if label is None or label != label else str(label) for label in about["label"]],
         means[order].tolist(),

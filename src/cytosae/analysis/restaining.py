@@ -119,36 +119,36 @@ def _image(path: str, intensity: str | None) -> NDArray[np.uint8]:
 
 def _stains(cells: pd.DataFrame, own: Laboratories, method: str, known: Mapping[str, Stain]) -> dict[str, Stain]:
     """The stain of every laboratory of the cells."""
-    found, paths, scalings = {}, cells["path"].tolist(), intensities(cells)
+    stains, paths, scalings = {}, cells["path"].tolist(), intensities(cells)
     kind = IMAGE_METHODS[method]
     rows_of = {name: np.flatnonzero(own.codes == code) for code, name in enumerate(own.names)}
     with progress("stains", len(own.names), "laboratories") as bar:
         for name, rows in rows_of.items():
             if name in known:
-                found[name] = known[name]
+                stains[name] = known[name]
                 bar.advance(1)
                 continue
             chosen = np.random.default_rng(14).permutation(rows)[:MOST_IMAGES]
             pixels = np.concatenate([sample_pixels(_image(paths[i], scalings[i]), int(i)) for i in chosen])
             stain = kind.stain(kind.enter(pixels))
             if len(rows) >= LEAST:
-                found[name] = stain
+                stains[name] = stain
             elif known:
                 like = min(known, key=lambda one: float(np.abs(known[one].origin - stain.origin).sum()))
                 say(
                     f"restain: {own.column} {name} is new and has {len(rows)} cells, fewer than {LEAST}: they are taken for "
                     f"cells of {like}, which they resemble most"
                 )
-                found[name] = known[like]
+                stains[name] = known[like]
             else:
                 say(f"restain: {own.column} {name}: {len(rows)} cells, fewer than {LEAST}; they stay as they are")
             bar.advance(1)
-    if len(found) < 2 and not known:
+    if len(stains) < 2 and not known:
         raise CytosaeError(
-            f"--laboratory {own.column}: {len(found)} of {len(own.names)} laboratories have {LEAST} cells or more, and two "
+            f"--laboratory {own.column}: {len(stains)} of {len(own.names)} laboratories have {LEAST} cells or more, and two "
             "are needed. Name another column with --laboratory."
         )
-    return found
+    return stains
 
 
 def _write_images(cells: pd.DataFrame, own: Laboratories, maps: ImageMaps, folder: Path, files: list[str]) -> None:

@@ -146,28 +146,28 @@ def _unknown(own: Laboratories) -> list[str]:
 
 def _cell_tokens(store: TokenStore, rows: NDArray[np.int64]) -> NDArray[np.float32]:
     """CLS and the mean patch of some cells, ``(n_cells, 2, d_model)``."""
-    found = np.empty((len(rows), 2, store.layout.d_model), np.float32)
+    features = np.empty((len(rows), 2, store.layout.d_model), np.float32)
     done = 0
     with progress("tokens of cells", len(rows), "cells") as bar:
         for tokens in store.stream(rows[i : i + _BATCH] for i in range(0, len(rows), _BATCH)):
             values = tokens.float()
-            found[done : done + len(values), 0] = values[:, 0].numpy()
-            found[done : done + len(values), 1] = values[:, 1:].mean(dim=1).numpy()
+            features[done : done + len(values), 0] = values[:, 0].numpy()
+            features[done : done + len(values), 1] = values[:, 1:].mean(dim=1).numpy()
             done += len(values)
             bar.to(done)
-    return found
+    return features
 
 
 def _concepts(concepts: Path, cells: pd.DataFrame, rows: NDArray[np.int64]) -> NDArray[np.float32]:
     """log(1 + a_i[s]) of some cells, of the latents that any of them shows, ``(n_cells, n_latents)``."""
     dataset = cells["dataset"].astype(str).to_numpy()
-    found: NDArray[np.float32] | None = None
+    features: NDArray[np.float32] | None = None
     for name in np.unique(dataset[rows]):
         own = np.flatnonzero(dataset == name)
         wanted = np.flatnonzero(dataset[rows] == name)
         counts = read_activations(concepts, str(name), np.searchsorted(own, rows[wanted]))[0]
-        if found is None:
-            found = np.zeros((len(rows), counts.shape[1]), np.float32)
-        found[wanted] = np.log1p(counts.toarray())
-    assert found is not None
-    return found[:, found.any(axis=0)]
+        if features is None:
+            features = np.zeros((len(rows), counts.shape[1]), np.float32)
+        features[wanted] = np.log1p(counts.toarray())
+    assert features is not None
+    return features[:, features.any(axis=0)]

@@ -179,7 +179,7 @@ def _row(rows: Rows, one: _Try, source: int | None, config: LaboratoryConfig) ->
     def features(left_out: int) -> list[NDArray[np.floating]]:
         return map_to(left_out, only=source, alone=one.setting == ALONE)
 
-    found = left_out_laboratories(
+    scores = left_out_laboratories(
         features,
         rows.target,
         own.codes,
@@ -191,10 +191,10 @@ def _row(rows: Rows, one: _Try, source: int | None, config: LaboratoryConfig) ->
         seed=config.seed,
     )
     within = within_laboratories(map_to(), rows.target, own.codes, rows.units, fit, n_classes, seed=config.seed)
-    f1 = found.predictions.f1(config.bootstrap, config.seed)
-    null = null_record(found.null, f1.value)
-    predicted = found.predictions.probability[0].argmax(axis=1)
-    asked = np.isfinite(found.predictions.probability[0, :, 0])
+    f1 = scores.predictions.f1(config.bootstrap, config.seed)
+    null = null_record(scores.null, f1.value)
+    predicted = scores.predictions.probability[0].argmax(axis=1)
+    asked = np.isfinite(scores.predictions.probability[0, :, 0])
     of_laboratories = {}
     for code, name in enumerate(own.names):
         its = asked & (own.codes == code)

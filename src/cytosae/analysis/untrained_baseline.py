@@ -51,7 +51,9 @@ def untrained_baseline(
         live = LiveTokens(
             source.cells,
             lambda: backbone,
-            store_layout(backbone.info, StoreConfig(layout.dtype, layout.cells_per_shard, layout.batch_size)),
+            store_layout(
+                backbone.info, StoreConfig(layout.dtype, layout.cells_per_shard, layout.batch_size), layout.frame
+            ),
         )
         identity = digest([live.fingerprint, data.obs_names.tolist(), data.obs["n_cells"].tolist()])
         if (stored := _stored(path, identity)) is not None:

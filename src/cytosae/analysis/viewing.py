@@ -15,13 +15,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from cytosae.artefacts import MANIFEST, read_json
 from cytosae.backbones import INPUT_SIZE, NAMES, Backbone
-from cytosae.cells import UnreadableImage, intensities, load_squashed, read_cells
+from cytosae.cells import Reading, UnreadableImage, load_squashed, read_cells, readings
 from cytosae.concepts import concept_maps, read_concepts, read_dictionary, read_names
 from cytosae.concepts.schema import DESCRIPTION
 from cytosae.errors import CytosaeError, NotFound
 from cytosae.report import Row
 from cytosae.sae import SAE
-from cytosae.settings import BackboneConfig, StoreConfig
+from cytosae.settings import BackboneConfig, FrameConfig, StoreConfig
 from cytosae.storage import resolve_path
 from cytosae.study import load_backbone
 from cytosae.tokens import Layout, LiveTokens, TokenSource, TokenStore, read_harmonisation, store_layout
@@ -72,9 +72,16 @@ def study_store(folder: Path) -> StoreConfig:
     return StoreConfig(**(read_json(path).get("store", {}) if path.is_file() else {}))
 
 
+def study_framing(folder: Path) -> FrameConfig:
+    """What is shown of the images of a study, and of further cells."""
+    path = folder / "backbone.json"
+    return FrameConfig.from_rule(read_json(path).get("frame") if path.is_file() else None)
+
+
 def study_layout(folder: Path, backbone: Backbone) -> Layout:
     """The layout of tokens of further cells of a study: rounded and harmonised as its own."""
-    layout, own = store_layout(backbone.info, study_store(folder)), read_harmonisation(folder / "tokens")
+    layout = store_layout(backbone.info, study_store(folder), study_framing(folder).rule)
+    own = read_harmonisation(folder / "tokens")
     return layout if own is None else replace(layout, harmonisation=own.described())
 
 
@@ -88,7 +95,8 @@ def further_tokens(folder: Path, cells: pd.DataFrame, backbone: Backbone, worker
     CytosaeError
         The study's tokens are harmonised, and the cells lack the column that says the laboratory.
     """
-    layout, own = store_layout(backbone.info, study_store(folder)), read_harmonisation(folder / "tokens")
+    layout = store_layout(backbone.info, study_store(folder), study_framing(folder).rule)
+    own = read_harmonisation(folder / "tokens")
     as_they_are = LiveTokens(cells, lambda: backbone, layout, workers)
     if own is None:
         return as_they_are
@@ -174,16 +182,16 @@ class Viewer:
         labels = [None if pd.isna(label) else str(label) for label in about["label"]]
         return Row(
             name,
-            [cell_image(*cell) for cell in zip(about["path"], intensities(about), strict=True)],
+            [cell_image(*cell) for cell in zip(about["path"], readings(about), strict=True)],
             list(maps),
             labels,
             np.asarray(values).tolist(),
         )
 
 
-def cell_image(path: str, intensity: str | None = None) -> NDArray[np.uint8]:
+def cell_image(path: str, reading: Reading | None = None) -> NDArray[np.uint8]:
     """The image of a cell as the backbone sees it; grey if the file is gone."""
     try:
-        return load_squashed(resolve_path(path), INPUT_SIZE, intensity)
+        return load_squashed(resolve_path(path), INPUT_SIZE, reading)
     except UnreadableImage:
         return np.full((INPUT_SIZE, INPUT_SIZE, 3), 200, np.uint8)

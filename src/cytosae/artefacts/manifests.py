@@ -28,7 +28,7 @@ VERSIONS: dict[str, int] = {
     "concepts": 2,
     "morphometry": 2,
     "descriptions": 2,
-    "cohort": 2,
+    "cohort": 3,
     "report": 2,
     "classification": 4,
 }

@@ -2,14 +2,19 @@ from . import datasets
 from .attributes import read_attributes
 from .columns import COLUMNS, RESERVED
 from .decoding import decoded, default_workers
+from .frames import frame_of_one, with_frames
+from .framing import Frame, Reading
 from .images import SUFFIXES, decode, load_squashed, looks_like_image, read_image
 from .listing import Listing, list_cells, rejected_path, write_listing
-from .masks import TISSUES, patch_tissues
-from .perturbations import PERTURBATIONS
+from .masks import TISSUES, patch_tissues, tissues_of_cells
+from .opening import open_regions
+from .perturbations import PERTURBATIONS, RESPONSES
+from .regions import REGION_WISE, Regions, WholeImage
 from .samples import TooManyPixels, UnreadableImage
 from .sources import check_source, chosen_columns, read_source
 from .table import (
     difference,
+    frame_rule,
     held_out,
     image_digests,
     intensities,
@@ -17,6 +22,7 @@ from .table import (
     metadata_digest,
     pixels_digest,
     read_cells,
+    readings,
     write_cells,
 )
 from .user_tables import read_table
@@ -24,12 +30,18 @@ from .user_tables import read_table
 __all__ = [
     "COLUMNS",
     "PERTURBATIONS",
+    "REGION_WISE",
     "RESERVED",
+    "RESPONSES",
     "SUFFIXES",
     "TISSUES",
+    "Frame",
     "Listing",
+    "Reading",
+    "Regions",
     "TooManyPixels",
     "UnreadableImage",
+    "WholeImage",
     "check_source",
     "chosen_columns",
     "datasets",
@@ -37,6 +49,8 @@ __all__ = [
     "decoded",
     "default_workers",
     "difference",
+    "frame_of_one",
+    "frame_rule",
     "held_out",
     "image_digests",
     "intensities",
@@ -45,6 +59,7 @@ __all__ = [
     "load_squashed",
     "looks_like_image",
     "metadata_digest",
+    "open_regions",
     "patch_tissues",
     "pixels_digest",
     "read_attributes",
@@ -52,7 +67,10 @@ __all__ = [
     "read_image",
     "read_source",
     "read_table",
+    "readings",
     "rejected_path",
+    "tissues_of_cells",
+    "with_frames",
     "write_cells",
     "write_listing",
 ]

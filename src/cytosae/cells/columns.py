@@ -22,10 +22,14 @@ READING_COLUMNS = ("file_intensity", "file_note")
 is decoded ever after; and whether it was turned, its colours converted or a broken profile ignored. Tables written before
 there were these columns lack them."""
 
+FRAME_COLUMN = "file_frame"
+"""What is shown of each image (`cytosae.cells.framing.Frame`); lacking where all of it is."""
+
 RESERVED = frozenset(
     {
         *FILE_COLUMNS,
         *READING_COLUMNS,
+        FRAME_COLUMN,
         *("_index", "row", "id"),
         *(measurement.name for measurement in MEASUREMENTS),
         *(SEGMENTED, FLAGS),
@@ -109,7 +113,7 @@ def storable(names: list[str], ours: bool) -> dict[str, str]:
         better = re.sub(r"[/\x00-\x1f\x7f]+", "_", name)
         if better.strip("._ ") == "":
             better = f"column_{index}"
-        if better in RESERVED and not (ours and better in {*FILE_COLUMNS, *READING_COLUMNS}):
+        if better in RESERVED and not (ours and better in {*FILE_COLUMNS, *READING_COLUMNS, FRAME_COLUMN}):
             better = GIVEN + better.lstrip("_")
         if better == name:
             continue

@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Generator, Sequence
+from contextlib import closing
 from functools import partial
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from cytosae.cells.framing import Reading
 from cytosae.cells.images import UnreadableImage, decode, read_many, squashed
 from cytosae.errors import CytosaeError
 from cytosae.storage import resolve_path
@@ -28,9 +30,9 @@ class _Batches(torch.utils.data.Dataset["NDArray[np.uint8] | str"]):
     """Batches of decoded images; a failure travels as text, so that the parent reports it in one message."""
 
     def __init__(
-        self, paths: Sequence[str], batches: Sequence[NDArray[np.int64]], size: int, scalings: Sequence[str | None]
+        self, paths: Sequence[str], batches: Sequence[NDArray[np.int64]], size: int, readings: Sequence[Reading]
     ) -> None:
-        self.paths, self.batches, self.size, self.scalings = paths, batches, size, scalings
+        self.paths, self.batches, self.size, self.readings = paths, batches, size, readings
 
     def __len__(self) -> int:
         return len(self.batches)
@@ -42,7 +44,8 @@ class _Batches(torch.utils.data.Dataset["NDArray[np.uint8] | str"]):
             for cell, data in zip(self.batches[index], read_many(paths), strict=True):
                 if isinstance(data, UnreadableImage):
                     raise data
-                images.append(squashed(decode(data, self.scalings[cell]), self.size))
+                reading = self.readings[cell]
+                images.append(squashed(decode(data, reading.intensity), self.size, reading.frame))
         except UnreadableImage as reason:
             return f"{paths[len(images)]}: {reason}. It was readable when the cells were listed; list them again."
         except CytosaeError as error:
@@ -76,7 +79,7 @@ def decoded(
     batches: Sequence[NDArray[np.int64]],
     size: int,
     workers: int | None = None,
-    scalings: Sequence[str | None] | None = None,
+    readings: Sequence[Reading] | None = None,
 ) -> Generator[torch.Tensor, None, None]:
     """Yield batches of images in the order asked for, decoded ahead in worker processes.
 
@@ -87,11 +90,11 @@ def decoded(
     batches
         Row numbers of the cells of each batch.
     size
-        Edge in pixels to which every image is squashed.
+        Edge in pixels to which every image, or what is shown of it, is squashed.
     workers
         Processes; 0 decodes in this one. Order and pixels do not depend on it.
-    scalings
-        Of each cell with more than 8 bits a channel, see `cytosae.cells.intensities`.
+    readings
+        Of each cell, see `cytosae.cells.readings`.
 
     Yields
     ------
@@ -103,21 +106,28 @@ def decoded(
     CytosaeError
         Naming the file that cannot be decoded.
     """
-    count = default_workers() if workers is None else workers
+    batched = _Batches(paths, batches, size, readings or [Reading()] * len(paths))
+    with closing(ahead(batched, len(batches), workers)) as arrays:
+        for batch in arrays:
+            if isinstance(batch, str):
+                raise CytosaeError(batch)
+            yield torch.from_numpy(batch)
+
+
+def ahead(items: torch.utils.data.Dataset[Any], count: int, workers: int | None = None) -> Generator[Any, None, None]:
+    """The `count` items of a data set in order, made ahead in worker processes (0: in this one)."""
+    processes = default_workers() if workers is None else workers
     loader = torch.utils.data.DataLoader(
-        _Batches(paths, batches, size, scalings or [None] * len(paths)),
+        items,
         batch_size=None,
-        num_workers=min(count, len(batches)),
-        prefetch_factor=4 if count and len(batches) else None,
+        num_workers=min(processes, count),
+        prefetch_factor=4 if processes and count else None,
         collate_fn=_as_it_is,
         worker_init_fn=partial(_in_worker, os.getpid()),
         generator=torch.Generator(),  # or the loader would draw from the random state that training depends on
     )
     iterator = iter(loader)
     try:
-        for batch in iterator:
-            if isinstance(batch, str):
-                raise CytosaeError(batch)
-            yield torch.from_numpy(batch)
+        yield from iterator
     finally:
         del iterator  # ends the processes

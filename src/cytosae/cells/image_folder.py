@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from cytosae.artefacts import MANIFEST, parse_json
-from cytosae.cells.images import SUFFIXES, looks_like_image
+from cytosae.cells.images import SLIDES, SUFFIXES, looks_like_image
 from cytosae.cells.walk import HIDDEN, printable, walk
 from cytosae.errors import CytosaeError
 from cytosae.storage import StoredPath, address
@@ -64,15 +64,17 @@ class _Sorted:
         return path.relative_to(self.folder).as_posix()
 
 
-def cells_below(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
+def cells_below(folder: Path, slides: bool = False) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
     """The images below a folder, the other files with the reason, and what a reader has to know.
+
+    Whole slides are among the images if `slides`.
 
     Raises
     ------
     CytosaeError
         The folder holds no image, or cannot be opened.
     """
-    files = _sort(folder)
+    files = _sort(folder, slides)
     if not files.images:
         reasons = Counter(reason for _, reason in files.left_out).most_common(3)
         seen = f"; left out: {', '.join(f'{count:,} {reason}' for reason, count in reasons)}" if reasons else ""
@@ -94,18 +96,18 @@ def cells_below(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
     return cells, left_out, remarks
 
 
-def _sort(folder: Path) -> _Sorted:
+def _sort(folder: Path, slides: bool) -> _Sorted:
     """The images below a folder, and everything else with the reason."""
     files = _Sorted(folder)
     hidden = []
     for entry in walk(folder, closed=_own_output):
         if entry.refused == HIDDEN:
             hidden.append(entry.name)
-        elif reason := entry.refused or _no_image(entry.path):
+        elif reason := entry.refused or _no_image(entry.path, slides):
             files.left_out.append((entry.name, reason))
         else:
             files.images.append(entry.path)
-            if entry.path.suffix.lower() not in SUFFIXES:
+            if entry.path.suffix.lower() not in SUFFIXES | SLIDES:
                 files.odd_endings.append(entry.path)
     if hidden:
         files.left_out.append((min(hidden), f"{HIDDEN} ({len(hidden):,} such files and folders)"))
@@ -114,11 +116,13 @@ def _sort(folder: Path) -> _Sorted:
     return files
 
 
-def _no_image(path: Path) -> str | None:
+def _no_image(path: Path, slides: bool) -> str | None:
     """Why a regular file is no image; None if it is one, by ending or by content."""
     ending = path.suffix.lower()
     if path.name.lower().endswith(_UNFINISHED) or path.name.startswith("~$"):
         return "a backup or an unfinished copy by its name"
+    if ending in SLIDES:
+        return None if slides else "a whole slide: `cytosae fields` finds its cells"
     if ending in SUFFIXES:
         return None
     if not isinstance(path, StoredPath):

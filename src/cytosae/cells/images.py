@@ -20,12 +20,16 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
+from cytosae.cells.framing import Frame, Reading, framed
 from cytosae.cells.orientation import orientation, upright
 from cytosae.cells.samples import WHICH, Samples, UnreadableImage, channels_unknown, check_size
 from cytosae.storage import StoredPath, contents
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".tif", ".tiff", ".bmp", ".webp", ".gif"})
 """Endings of the image formats that are read, in lower case. What a file is, its first bytes say."""
+
+SLIDES = frozenset({".svs", ".ndpi", ".mrxs", ".scn", ".bif", ".svslide"})
+"""Endings of whole slides, which OpenSlide reads."""
 
 MOST_PIXELS = 100_000_000
 """Larger images are refused by their header, before any memory is taken for them."""
@@ -276,8 +280,8 @@ def inspect(path: Path, intensity: str | None = None) -> tuple[Decoded, str]:
     return read_image(data, intensity), hashlib.sha256(data).hexdigest()
 
 
-def load_squashed(path: Path, size: int, intensity: str | None = None) -> NDArray[np.uint8]:
-    """Read an image and squash it to a square.
+def load_squashed(path: Path, size: int, reading: Reading | None = None) -> NDArray[np.uint8]:
+    """Read an image and squash it, or the part of it that is shown, to a square.
 
     Every image takes the same size whatever its own, so that image size cannot tell one class from another.
 
@@ -287,18 +291,21 @@ def load_squashed(path: Path, size: int, intensity: str | None = None) -> NDArra
         Image file.
     size
         Edge of the square in pixels.
-    intensity
-        Scaling of an image with more than 8 bits a channel, see `cytosae.settings.ImageConfig`.
+    reading
+        How the file becomes the cell's picture, see `cytosae.cells.readings`.
 
     Returns
     -------
     Pixels, uint8 of shape ``(size, size, 3)``; bilinear with antialiasing, as in Pillow.
     """
-    return squashed(decode(read_bytes(path), intensity), size)
+    how = reading or Reading()
+    return squashed(decode(read_bytes(path), how.intensity), size, how.frame)
 
 
-def squashed(image: Image.Image, size: int) -> NDArray[np.uint8]:
-    """The pixels of an image squashed to a square, see `load_squashed`."""
+def squashed(image: Image.Image, size: int, frame: Frame | None = None) -> NDArray[np.uint8]:
+    """The pixels of an image, or of its frame, squashed to a square, see `load_squashed`."""
+    if frame is not None:
+        return np.asarray(framed(image, frame, (size, size), Image.Resampling.BILINEAR))
     if image.size != (size, size):
         image = image.resize((size, size), Image.Resampling.BILINEAR)
     return np.asarray(image)

@@ -19,6 +19,8 @@ import pyarrow as pa
 from cytosae.artefacts import SPREADSHEET, foreign, sha256_file, whole_file
 from cytosae.cells.columns import FILE_COLUMNS, READING_COLUMNS
 from cytosae.cells.images import MOST_BYTES, UnreadableImage, inspect
+from cytosae.cells.opening import open_large
+from cytosae.cells.regions import REGION_WISE
 from cytosae.cells.sources import survey
 from cytosae.cells.table import provenance, write_cells
 from cytosae.errors import CytosaeError
@@ -73,6 +75,7 @@ def list_cells(
     intensity: str | None = None,
     previous: pd.DataFrame | None = None,
     on_progress: Callable[[int, int], None] | None = None,
+    large: bool = False,
 ) -> Listing:
     """List the cells of a source and look at every image once.
 
@@ -90,13 +93,15 @@ def list_cells(
         An earlier listing: files whose size and time of change are those recorded there are not opened again.
     on_progress
         Called with the number of cells looked at and the number of all.
+    large
+        Whether images that are read region by region (`cytosae.cells.open_regions`) are taken too, by their header.
 
     Raises
     ------
     CytosaeError
         Bad source (see `read_source`), no readable image at all, or (with `strict`) any unreadable image.
     """
-    listed_source = survey(source, columns)
+    listed_source = survey(source, columns, large)
     cells = listed_source.cells
     known = _known(previous, intensity)
     _names_in.cache_clear()
@@ -106,7 +111,7 @@ def list_cells(
     remote = any("://" in name for name in names)
     with ThreadPoolExecutor(max_workers=_WAITING if remote else 2 * (os.cpu_count() or 1)) as pool:
         for done, (record, was_opened) in enumerate(
-            pool.map(lambda name: _look(name, known, intensity), names, chunksize=64), 1
+            pool.map(lambda name: _look(name, known, intensity, large), names, chunksize=64), 1
         ):
             records.append(record)
             inspected += was_opened
@@ -180,7 +185,7 @@ def _known(previous: pd.DataFrame | None, intensity: str | None) -> dict[str, _L
     return known
 
 
-def _look(name: str, known: Mapping[str, _Looked], intensity: str | None) -> tuple[_Looked | str, bool]:
+def _look(name: str, known: Mapping[str, _Looked], intensity: str | None, large: bool) -> tuple[_Looked | str, bool]:
     """What the file holds or why it cannot be read, and whether it had to be opened."""
     before, path = known.get(name), resolve_path(name)
     try:
@@ -189,6 +194,8 @@ def _look(name: str, known: Mapping[str, _Looked], intensity: str | None) -> tup
             return before, False
         if not size:
             raise UnreadableImage("file is empty (0 bytes)")  # an empty range cannot be asked for
+        if large and (regions := open_large(path)) is not None:
+            return _Looked(regions.width, regions.height, size, changed, sha256_file(path), None, REGION_WISE), True
         if size > MOST_BYTES:
             raise UnreadableImage(
                 f"too large: {size / 1e9:.1f} GB, at most {MOST_BYTES / 1e9:g} are read; cut the cells out"
@@ -209,8 +216,8 @@ def _like(path: Path) -> str | None:
         return "a path of Windows, which leads nowhere here: write it relative to the table"
     if isinstance(path, StoredPath):
         return None
-    found = _names_in(path.parent).get(path.name.casefold())
-    return f"there is {found!r}: write it so" if found else None
+    spelling = _names_in(path.parent).get(path.name.casefold())
+    return f"there is {spelling!r}: write it so" if spelling else None
 
 
 @lru_cache(maxsize=16)

@@ -74,13 +74,13 @@ def check_source(source: Path) -> None:
         )
 
 
-def survey(source: Path, columns: Mapping[str, str] | None = None) -> Source:
-    """The same, with the files that are no images and how the source was understood."""
+def survey(source: Path, columns: Mapping[str, str] | None = None, slides: bool = False) -> Source:
+    """The same, with the files that are no images and how the source was understood; whole slides are images if asked."""
     check_source(source)
     if source.is_dir():
         if columns:
             raise CytosaeError(f"--column: {source} is a folder, whose folders give the columns. Give a table.")
-        cells, left_out, remarks = cells_below(source)
+        cells, left_out, remarks = cells_below(source, slides)
     else:
         cells, remarks = _from_table(source, dict(columns or {}))
         left_out = pd.DataFrame(columns=_LEFT_OUT)

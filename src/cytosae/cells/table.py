@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from cytosae import __version__
 from cytosae.artefacts import digest, parse_json, whole_file
-from cytosae.cells.columns import COLUMNS, FILE_COLUMNS, READING_COLUMNS
+from cytosae.cells.columns import COLUMNS, FILE_COLUMNS, FRAME_COLUMN, READING_COLUMNS
+from cytosae.cells.framing import Frame, Reading
 from cytosae.cells.image_folder import split_named
 from cytosae.cells.user_tables import read_table
 from cytosae.errors import CytosaeError
@@ -89,7 +90,7 @@ def read_cells(path: Path) -> pd.DataFrame:
             f"Make one with `cytosae cells {path.name} -o cells.parquet`."
         )
     folder = path.parent.absolute()
-    for column in (*COLUMNS, *READING_COLUMNS):
+    for column in (*COLUMNS, *READING_COLUMNS, FRAME_COLUMN):
         if column in cells:
             cells[column] = cells[column].astype("string")
     for column in ("path", "mask"):
@@ -105,7 +106,7 @@ def pixels_digest(cells: pd.DataFrame) -> str:
 
 def image_digests(cells: pd.DataFrame) -> list[str]:
     """What determines the pixels of each cell: the SHA-256 of its file, and how that is read beyond decoding it."""
-    reading = [cells[column] for column in READING_COLUMNS if column in cells]
+    reading = [cells[column] for column in (*READING_COLUMNS, FRAME_COLUMN) if column in cells]
     return [
         " ".join(str(value) for value in values if not pd.isna(value))
         for values in zip(cells["file_sha256"], *reading, strict=True)
@@ -117,6 +118,33 @@ def intensities(cells: pd.DataFrame) -> list[str | None]:
     if "file_intensity" not in cells:
         return [None] * len(cells)
     return [None if pd.isna(scaling) else str(scaling) for scaling in cells["file_intensity"]]
+
+
+def readings(cells: pd.DataFrame) -> list[Reading]:
+    """How the image of each cell becomes its picture: scaling, and what is shown of it."""
+    if FRAME_COLUMN not in cells:
+        return [Reading(scaling) for scaling in intensities(cells)]
+    frames = [None if pd.isna(text) else Frame.parse(str(text)) for text in cells[FRAME_COLUMN]]
+    return [Reading(*one) for one in zip(intensities(cells), frames, strict=True)]
+
+
+def frame_rule(cells: pd.DataFrame) -> str | None:
+    """How the frames of a listing were chosen (`cytosae.settings.FrameConfig.rule`); None where images are shown whole.
+
+    Raises
+    ------
+    CytosaeError
+        Cells of one listing are framed by several rules.
+    """
+    if FRAME_COLUMN not in cells or not len(cells):
+        return None
+    rules = cells[FRAME_COLUMN].str.partition(":")[0].unique().tolist()
+    if len(rules) > 1:
+        raise CytosaeError(
+            f"column {FRAME_COLUMN}: the cells are framed in several ways ({', '.join(map(str, rules))}). List them again "
+            "with one --frame."
+        )
+    return None if pd.isna(rules[0]) else str(rules[0])
 
 
 def metadata_digest(cells: pd.DataFrame) -> str:

@@ -55,13 +55,13 @@ def as_read(column: str, values: pd.Series) -> tuple[pd.Series, list[str]]:
         Text, or missing.
     """
     remarks = []
-    kept = values == _CLASS if column != "patient" else pd.Series(False, index=values.index)
-    if kept.any():
+    unchanged = values == _CLASS if column != "patient" else pd.Series(False, index=values.index)
+    if unchanged.any():
         remarks.append(
-            f"{column}: {_CLASS!r} is taken for a name ({int(kept.sum()):,} cells). Leave the field empty "
+            f"{column}: {_CLASS!r} is taken for a name ({int(unchanged.sum()):,} cells). Leave the field empty "
             "where it is not known"
         )
-    if (absent := is_absent(values) & ~kept).any():
+    if (absent := is_absent(values) & ~unchanged).any():
         written = ", ".join(sorted(values[absent].unique()))
         remarks.append(f"{column}: {int(absent.sum()):,} values count as missing ({written})")
         values = values.where(~absent, None)

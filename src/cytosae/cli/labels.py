@@ -1,4 +1,4 @@
-"""``cytosae label``: cell types for cells without labels."""
+"""``cytosae label`` and ``count``: cell types for cells without labels, and their shares."""
 
 from __future__ import annotations
 
@@ -47,3 +47,27 @@ def label(
         weights=weights,
     )
     answer(result, as_json)
+
+
+@labels_app.command()
+def count(
+    labels: Annotated[Path, typer.Argument(help="Folder made by `cytosae label`.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the answer.")] = Path("counts"),
+    by: Annotated[
+        str | None, typer.Option(help="Column of the cells to count by, such as field; patient if left out.")
+    ] = None,
+    expert: Annotated[
+        Path | None,
+        typer.Option(help="An expert's count: a table with the column of --by, label, and count or share."),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Fixes the draws for the intervals.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Count cell types of smears or patients, with intervals. Not for diagnosis.
+
+    The types are those that `cytosae label` predicted. Leaves counts.csv: the shares of the answered cells, and of all
+    cells, corrected by how the probe erred and abstained on cells of unseen patients.
+    """
+    from cytosae.analysis import count_labels
+
+    answer(count_labels(labels, output, by=by, expert=expert, seed=seed), as_json)

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from cytosae.cli.answers import Json, answer, with_interval
-from cytosae.cli.options import Column, Commands, Source, Strict, with_settings
-from cytosae.settings import ImageConfig, LaboratoryConfig
+from cytosae.cli.options import Column, Commands, Device, Source, Strict, Weights, with_settings
+from cytosae.settings import ImageConfig, LaboratoryConfig, StainConfig
 
 laboratories_app = Commands()
 
@@ -94,7 +94,7 @@ def restain(
     method: Annotated[
         str,
         typer.Option(
-            help="reinhard (optical density), reinhard-lab, or macenko: what is made alike of each laboratory."
+            help="reinhard (optical density), reinhard-lab, macenko or vahadane: what is made alike of each laboratory."
         ),
     ] = "reinhard",
     laboratory: Annotated[
@@ -127,6 +127,39 @@ def restain(
         images=images,
     )
     answer(result, as_json)
+
+
+@laboratories_app.command("stain-response")
+@with_settings
+def stain_response(
+    study: Annotated[Path, typer.Argument(help="Folder of a study.")],
+    settings: StainConfig,
+    weights: Weights = None,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Say of every concept whether it is the cell's or the stain's: morphology, mixed, or stain.
+
+    Some cells are restained, dimmed, blurred, compressed, scaled and turned, and the variance of a concept's counts over
+    these pictures is compared with that over cells. `--concepts morphology` of other commands then leaves out the rest.
+    """
+    from cytosae.analysis import stain_response as respond
+
+    result = respond(study, settings, device=device, weights=weights)
+    if as_json:
+        answer(result, as_json)
+        return
+    words = ("morphology", "mixed", "stain", "not seen")
+    answer(
+        {
+            **{
+                f"{name}, {found['cells']} cells": ", ".join(f"{found[word]:,} {word}" for word in words)
+                for name, found in result["datasets"].items()
+            },
+            "folder": f"{study / 'stain_response'}",
+        },
+        as_json,
+    )
 
 
 def _harmonised(method: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from functools import partial, wraps
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 import typer
 from typer.models import CommandFunctionType
 
+from cytosae.cli.help import HELP_ALL, first_options
 from cytosae.console import say
 from cytosae.errors import CytosaeError
 from cytosae.settings import PRESETS, TrainConfig, readable, stored_names
@@ -73,7 +74,11 @@ Remembered = Callable[[Mapping[str, Any]], Mapping[type, Mapping[str, Any]]]
 
 
 def with_settings(
-    command: Callable[..., Any] | None = None, *, remembered: Remembered | None = None, preset: str = "paper"
+    command: Callable[..., Any] | None = None,
+    *,
+    remembered: Remembered | None = None,
+    preset: str = "paper",
+    first: Sequence[str] = (),
 ) -> Callable[..., Any]:
     """Replace every parameter whose type is a settings dataclass by one option per field.
 
@@ -82,10 +87,11 @@ def with_settings(
     Options that are left out, and not set by a ``--preset`` either, are what `remembered` says of them; where it says
     nothing of a training, they are those of `preset`. A command with a parameter ``settings_file`` takes a file whose
     values go before all of these, and behind options that are given. A setting of which the
-    command has a parameter of the same name stays at its default.
+    command has a parameter of the same name stays at its default. If `first` names options, ``--help`` shows these
+    alone, and ``--help-all`` every one. A command with a parameter ``quick`` takes ``--quick`` for the preset of that name.
     """
     if command is None:
-        return partial(with_settings, remembered=remembered, preset=preset)
+        return partial(with_settings, remembered=remembered, preset=preset, first=first)
     hints = get_type_hints(command, include_extras=True)
     plain: list[inspect.Parameter] = []
     groups: dict[str, type] = {}
@@ -100,10 +106,15 @@ def with_settings(
     earlier = {old: name for settings in groups.values() for name, old in stored_names(settings).items() if name != old}
     if TrainConfig in groups.values():
         expanded += _preset_options(preset)
+    parameters = first_options(plain + expanded, first) if first else plain + expanded
 
     @wraps(command)
     def wrapped(**given: Any) -> Any:
+        given.pop(HELP_ALL, None)
         context, asked = given.pop("context", None), given.pop("preset", "paper")
+        quick = given.get("quick", False)
+        if quick and not _is_default(context, "preset"):
+            raise CytosaeError(f"--quick and --preset {asked}: give one of the two.")
         renamed = {earlier[old]: given.pop(old) for old in earlier if not _is_default(context, old)}
         for old, name in earlier.items():
             given.pop(old, None)
@@ -116,8 +127,11 @@ def with_settings(
         known = remembered(given) if remembered else {}
         file = given.pop("settings_file", None)
         named, written = read_settings_file(file, groups.values()) if file else (None, {})
-        preset_given = named is not None or not _is_default(context, "preset")
-        asked = asked if named is None or not _is_default(context, "preset") else named
+        preset_given = quick or named is not None or not _is_default(context, "preset")
+        if quick:
+            asked = "quick"
+        elif named is not None and _is_default(context, "preset"):
+            asked = named
         base = _preset(asked) if preset_given or TrainConfig not in known else TrainConfig()
         for name, settings in groups.items():
             values = chosen[name]
@@ -134,8 +148,8 @@ def with_settings(
         return command(**given)
 
     del wrapped.__wrapped__  # or inspect would look through to the original
-    wrapped.__signature__ = inspect.Signature(plain + expanded)  # type: ignore[attr-defined]
-    wrapped.__annotations__ = {parameter.name: parameter.annotation for parameter in plain + expanded}
+    wrapped.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    wrapped.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return wrapped
 
 
@@ -189,8 +203,8 @@ def _flag(name: str) -> str:
 
 
 def _preset_options(default: str) -> list[inspect.Parameter]:
-    text = "settings of the training that you leave out: the paper's, or those that did better (docs/explanation/choices.md)"
-    option = typer.Option("--preset", help=f"{text}; {' or '.join(PRESETS)}.")
+    text = "Settings of the training that you do not give: 'recommended' did better than 'paper', see Choices of a training."
+    option = typer.Option("--preset", help=f"{text} One of {', '.join(PRESETS)}.")
     kind = inspect.Parameter.KEYWORD_ONLY
     return [
         inspect.Parameter("preset", kind, default=default, annotation=Annotated[str, option]),

@@ -124,8 +124,7 @@ def classify(
     """
     from cytosae.analysis import classify as classify_patients
     from cytosae.analysis import predict_outcome
-    from cytosae.cohort import CLASSES, CLASSIFICATION, outcome_kind, read_patient_columns
-    from cytosae.concepts import file_name
+    from cytosae.cohort import CLASSES, CLASSIFICATION, outcome_folder, outcome_kind, read_patient_columns
     from cytosae.errors import CytosaeError
 
     shared: dict[str, Any] = {
@@ -142,7 +141,7 @@ def classify(
             raise CytosaeError(f"--centre {centre}: belongs to classes; leave it out.")
         if without:
             raise CytosaeError("--without: belongs to classes; leave it out.")
-        folder = output or barcodes.parent / f"outcome-{file_name(target)}"
+        folder = output or barcodes.parent / outcome_folder(target)
         result = predict_outcome(barcodes, folder, settings, target=target, event=event, **shared)
         answer(result if as_json else _outcome_lines(result, folder), as_json)
         return
@@ -181,6 +180,12 @@ def predict(
     cells: Source,
     images: ImageConfig,
     settings: PredictConfig,
+    target: Annotated[
+        str | None,
+        typer.Option(
+            help="Column with a number or a time that `cytosae classify --target` predicts; the classification if left out."
+        ),
+    ] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the answer.")] = Path("prediction"),
     weights: Weights = None,
     column: Column = [],  # noqa: B006
@@ -190,9 +195,9 @@ def predict(
 ) -> None:
     """Predict new patients with a study as it is: backbone, autoencoder, barcodes and classifier.
 
-    Probabilities, the set of classes that a patient may have, the concepts and cells that carry the prediction, and how far
-    the patients lie from those of the study. Needs the study's folder after `cytosae classify`, but neither its images nor
-    its tokens.
+    Probabilities and the set of classes that a patient may have, or with --target a number with its interval, or the risk of
+    an event; the concepts and cells that carry the prediction, and how far the patients lie from those of the study. Needs
+    the study's folder after `cytosae classify`, but neither its images nor its tokens.
     """
     from cytosae.analysis import predict_patients
     from cytosae.cells import chosen_columns
@@ -202,6 +207,7 @@ def predict(
         cells,
         output,
         settings,
+        target=target,
         columns=chosen_columns(column),
         strict=strict,
         images=images,
@@ -211,12 +217,20 @@ def predict(
     if as_json:
         answer(result, as_json)
         return
-    lines = {
-        patient["patient"]: f"{patient['predicted']} ({patient['probability'][patient['predicted']]:.0%}), "
-        f"set: {', '.join(patient['set']) or 'empty'}"
-        for patient in result["patients"]
-    }
+    lines = {patient["patient"]: _predicted(patient) for patient in result["patients"]}
     answer({**lines, "as a whole": result["novelty"]["text"], "folder": f"{output}"}, as_json)
+
+
+def _predicted(patient: dict[str, Any]) -> str:
+    """What is predicted of a patient, in a line."""
+    if "set" in patient:
+        probability = patient["probability"][patient["predicted"]]
+        return f"{patient['predicted']} ({probability:.0%}), set: {', '.join(patient['set']) or 'empty'}"
+    if "third" in patient:
+        return f"{patient['third']} risk, above {patient['riskier_than']:.0%} of the training patients"
+    if patient["low"] is None:
+        return f"{patient['predicted']:.3g}, no interval"
+    return f"{patient['predicted']:.3g} ({patient['low']:.3g} to {patient['high']:.3g})"
 
 
 @patients_app.command()

@@ -70,6 +70,7 @@ def _lines(result: dict[str, Any]) -> dict[str, Any]:
     lines: dict[str, Any] = {
         "stay near their directions": f"{len(asked['meaningful'])} meaningful latents",
         "begin anew": f"{len(asked['artefacts'])} artefacts",
+        "are kept as a block that barcodes can leave out": f"{len(asked['block'])} artefacts",
     }
     lines |= {f"merge {a}, {b}": f"{a} becomes both, {b} begins anew" for a, b in asked["merge"]}
     for latent, one in result["halves"].items():

@@ -28,6 +28,7 @@ from cytosae.settings import (
     BackboneConfig,
     EncodeConfig,
     EngineConfig,
+    FrameConfig,
     HarmoniseConfig,
     ImageConfig,
     StoreConfig,
@@ -35,6 +36,35 @@ from cytosae.settings import (
 )
 
 stages_app = Commands()
+
+FIRST = (
+    *(
+        "output",
+        "preset",
+        "objective",
+        "expansion",
+        "k",
+        "l1",
+        "learning_rate",
+        "images",
+        "batch_images",
+        "seed",
+        "seeds",
+    ),
+    *(
+        "dead_latent_loss",
+        "holdout",
+        "no_store",
+        "backbone",
+        "device",
+        "track",
+        "checkpoint_seconds",
+        "restart",
+        "parallel",
+    ),
+    "as_json",
+)
+"""Options that `train --help` shows."""
 
 Shard = Annotated[
     str | None,
@@ -51,6 +81,7 @@ Shard = Annotated[
 def cells(
     source: Source,
     images: ImageConfig,
+    framing: FrameConfig,
     output: Annotated[Path, typer.Option("--output", "-o", help="Table to write, or a folder for it.")] = Path(
         "cells.parquet"
     ),
@@ -84,6 +115,7 @@ def cells(
         strict=strict,
         drop_missing=drop_missing,
         images=images,
+        framing=framing,
     )[1]
     answer(figures, as_json)
 
@@ -107,7 +139,7 @@ def embed(
     with a --shard each may fill one folder; without it the command finishes. With --harmonise the tokens of each laboratory
     are made comparable whenever they are read; those on disk stay as they are.
     """
-    from cytosae.cells import read_cells
+    from cytosae.cells import frame_rule, read_cells
     from cytosae.engines import Partition, open_engine
     from cytosae.study import backbone_for, load_backbone, update_harmonisation
     from cytosae.tokens import embed as embed_cells
@@ -115,7 +147,7 @@ def embed(
 
     table, partition = read_cells(cells), Partition.parse(shard) if shard else None
     model = load_backbone(backbone)
-    layout = store_layout(model.info, store)
+    layout = store_layout(model.info, store, frame_rule(table))
     load = backbone_for(engine, lambda: model, backbone, layout)
     with open_engine(engine) as doing:
         figures = embed_cells(table, load, output, layout, workers=workers, engine=doing, partition=partition)
@@ -125,7 +157,7 @@ def embed(
 
 
 @stages_app.command()
-@with_settings
+@with_settings(first=FIRST)
 def train(
     tokens: Annotated[Path, typer.Argument(help="Folder made by `cytosae embed`; with --no-store a table of cells.")],
     settings: TrainConfig,
@@ -222,15 +254,16 @@ def _source(
     rounding: StoreConfig | None = None,
 ) -> Any:
     """Tokens from a store where one is given, otherwise made on the fly and rounded as such a store does."""
-    from cytosae.cells import pixels_digest, read_cells
+    from cytosae.cells import frame_rule, pixels_digest, read_cells
     from cytosae.errors import CytosaeError
     from cytosae.study import backbone_for, load_backbone
     from cytosae.tokens import LiveTokens, TokenStore, store_layout
 
     if tokens is None:
         model = load_backbone(backbone)
-        layout = store_layout(model.info, rounding)
-        return LiveTokens(read_cells(cells), backbone_for(engine, lambda: model, backbone, layout), layout)
+        table = read_cells(cells)
+        layout = store_layout(model.info, rounding, frame_rule(table))
+        return LiveTokens(table, backbone_for(engine, lambda: model, backbone, layout), layout)
     store = TokenStore(tokens)
     if cells != tokens:
         table = read_cells(cells)

@@ -28,6 +28,7 @@ from cytosae.settings import (
     BarcodeConfig,
     EncodeConfig,
     EngineConfig,
+    FrameConfig,
     HarmoniseConfig,
     ImageConfig,
     StoreConfig,
@@ -35,6 +36,12 @@ from cytosae.settings import (
 )
 
 studies_app = Commands()
+
+FIRST = (
+    *("study", "backbone", "weights", "device", "quick", "preset", "images", "expansion", "seed", "column"),
+    *("sae", "store", "settings_file", "restart", "as_json"),
+)
+"""Options that `run --help` shows."""
 
 
 @studies_app.command()
@@ -126,10 +133,11 @@ def report(
 
 
 @studies_app.command()
-@with_settings(remembered=study_settings, preset="recommended")
+@with_settings(remembered=study_settings, preset="recommended", first=FIRST)
 def run(
     cells: Source,
     images: ImageConfig,
+    framing: FrameConfig,
     backbone: BackboneConfig,
     tokens: StoreConfig,
     harmonising: HarmoniseConfig,
@@ -154,6 +162,9 @@ def run(
             help="Measure every cell and describe every concept in words (the default), or leave both out.",
         ),
     ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="A first look: fewer latents and a short training, as --preset quick.")
+    ] = False,
     settings_file: SettingsFile = None,
     column: Column = [],  # noqa: B006
     restart: Restart = False,
@@ -168,7 +179,7 @@ def run(
 
     Stages that are up to date are skipped, and the others say why they run. You can stop it at any time; the same command
     resumes. The settings of a study are remembered: options that you leave out stay as they were in its last run. A
-    trained autoencoder is never replaced unless you say --restart.
+    trained autoencoder is never replaced unless you say --restart. All options: cytosae run --help-all.
     """
     from cytosae.cells import chosen_columns
     from cytosae.console import say
@@ -184,7 +195,7 @@ def run(
         sae = before.sae
     if before.configs:
         say(f"{study}: {described(before)}; options that you give change this")
-    config = RunConfig(backbone, tokens, training, encoding, barcodes, engine, images, harmonising)
+    config = RunConfig(backbone, tokens, training, encoding, barcodes, engine, images, harmonising, framing)
     done = Study(study, config, store=store, workers=workers, sae=sae, restart=restart, describe=describe)
     stages = done.run(
         cells,

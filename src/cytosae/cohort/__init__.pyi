@@ -1,4 +1,5 @@
 from .aggregation import make_barcodes, patient_names
+from .artefact_latents import artefact_latents
 from .barcodes import (
     BarcodeSums,
     barcode_correlation,
@@ -14,14 +15,38 @@ from .conformal import Calibration, error_rate, least_patients, set_figures
 from .count_model import compare_rates
 from .cross_validation import Predictions, Predictor, cross_validate, figures, method_table
 from .differences import as_records, compare, make_strata, most_different
-from .explanation import Classifier, read_classifiers, strongest, trained, write_classifiers
+from .differential import Differential, differential_count
+from .explanation import (
+    Classifier,
+    LinearModel,
+    read_classifiers,
+    read_regressions,
+    strongest,
+    trained,
+    write_models,
+)
 from .fold_files import fold_column
 from .folds import Folds, given_folds, stratified_folds
 from .multiple_instance import Bags, predict_bags
 from .novelty import BEYOND, Novelty, nearest_distances, patient_novelty
-from .outcome_validation import OutcomePredictions, latent_weights, outcome_table, validated
+from .outcome_calibration import (
+    THIRDS,
+    OutcomeCalibration,
+    interval_figures,
+    left_out_intervals,
+    third_of,
+)
+from .outcome_validation import (
+    OutcomePredictions,
+    choose_outcome,
+    latent_weights,
+    outcome_table,
+    trained_outcome,
+    validated,
+)
 from .outcomes import CLASSES, NUMBER, SURVIVAL, Outcome, outcome_kind, outcome_task
 from .outliers import RULE, cell_scores, selected, unusual
+from .reaching import REACH_Z, compare_reach
 from .representation import FEATURES, PAPER, Representation, transformed
 from .restriction import RESTRICTIONS, only, restricted
 from .retrieval import FALSE_SHARE, ByChance, cells_showing, expected_as_strong, number_by_chance, sure_cells
@@ -44,8 +69,10 @@ from .storage import (
     BARCODES,
     CLASSIFICATION,
     COHORT,
+    OUTCOMES,
     is_barcodes,
     methods_figure,
+    outcome_folder,
     read_barcodes,
     read_methods,
     read_patient_columns,
@@ -80,11 +107,14 @@ __all__ = [
     "FALSE_SHARE",
     "FEATURES",
     "NUMBER",
+    "OUTCOMES",
     "PAPER",
     "PAPER_THRESHOLD",
+    "REACH_Z",
     "RESTRICTIONS",
     "RULE",
     "SURVIVAL",
+    "THIRDS",
     "TOP",
     "Bags",
     "BarcodeSums",
@@ -97,9 +127,12 @@ __all__ = [
     "Classifier",
     "CohortWarning",
     "CountSums",
+    "Differential",
     "Folds",
+    "LinearModel",
     "Novelty",
     "Outcome",
+    "OutcomeCalibration",
     "OutcomePredictions",
     "PatientTokens",
     "Predictions",
@@ -112,6 +145,7 @@ __all__ = [
     "Transfer",
     "Unfamiliar",
     "answering_threshold",
+    "artefact_latents",
     "as_records",
     "association",
     "barcode_correlation",
@@ -121,6 +155,7 @@ __all__ = [
     "cells_showing",
     "choice_record",
     "choose",
+    "choose_outcome",
     "chosen_predictions",
     "chosen_records",
     "classification_task",
@@ -128,9 +163,11 @@ __all__ = [
     "colour_histograms",
     "compare",
     "compare_rates",
+    "compare_reach",
     "conformal_figures",
     "count_bags",
     "cross_validate",
+    "differential_count",
     "disease_barcodes",
     "error_rate",
     "expected_as_strong",
@@ -140,9 +177,11 @@ __all__ = [
     "fold_column",
     "given_folds",
     "harmonised",
+    "interval_figures",
     "is_barcodes",
     "latent_weights",
     "least_patients",
+    "left_out_intervals",
     "left_out_laboratories",
     "left_out_p_values",
     "make_barcodes",
@@ -154,6 +193,7 @@ __all__ = [
     "null_record",
     "number_by_chance",
     "only",
+    "outcome_folder",
     "outcome_kind",
     "outcome_table",
     "outcome_task",
@@ -170,6 +210,7 @@ __all__ = [
     "read_classifiers",
     "read_methods",
     "read_patient_columns",
+    "read_regressions",
     "refitted",
     "restricted",
     "rows_of_cells",
@@ -182,7 +223,9 @@ __all__ = [
     "strongest",
     "sure_cells",
     "sweep",
+    "third_of",
     "trained",
+    "trained_outcome",
     "transformed",
     "unfamiliar_cells",
     "unusual",
@@ -191,5 +234,5 @@ __all__ = [
     "weighted_f1",
     "why_other_concepts",
     "within_laboratories",
-    "write_classifiers",
+    "write_models",
 ]

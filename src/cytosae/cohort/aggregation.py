@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from cytosae import __version__
 from cytosae.artefacts import text_as_objects, writing_hdf5
 from cytosae.cells import RESERVED
+from cytosae.cells.columns import GIVEN
+from cytosae.cohort.artefact_latents import artefact_latents, leave_out
 from cytosae.cohort.barcodes import BarcodeSums, disease_barcodes, variance_between
 from cytosae.cohort.duplicates import shared_cells
 from cytosae.concepts import (
@@ -63,7 +65,8 @@ def make_barcodes(
 
     Returns
     -------
-    Figures: patients, cells, latents, patients by diagnosis, cells without a patient, cells found under two patients.
+    Figures: patients, cells, latents, artefacts left out, patients by diagnosis, cells without a patient, cells found
+    under two patients.
 
     Raises
     ------
@@ -99,6 +102,10 @@ def make_barcodes(
     if schema.TAUGHT in first.var:
         data.var[schema.TAUGHT] = first.var[schema.TAUGHT].to_numpy(object)
     data.var["is_concept"] &= ~_dismissed(cell_sets)
+    leaves_out = config.artefacts == "leave-out"
+    artefacts = artefact_latents(folders, datasets) if leaves_out else np.zeros(0, np.int64)
+    if len(artefacts):
+        leave_out(data, artefacts)
     data.uns["cytosae"] = _about(cell_sets, config, shared)
     data.strings_to_categoricals()
     data.obs, data.var = text_as_objects(data.obs), text_as_objects(data.var)
@@ -116,6 +123,7 @@ def make_barcodes(
         "cells": int(sums.n_cells.sum()),
         "latents": data.n_vars,
         "concepts": int(data.var["is_concept"].sum()),
+        "artefacts_left_out": len(artefacts),
         "diagnoses": _diagnoses(obs),
         "variance_between": _between(data),
         "cells_left_out": left_out,
@@ -184,7 +192,7 @@ def _read(folders: Sequence[Path], datasets: Sequence[str], config: BarcodeConfi
             seen.add(name)
             check_unchanged(folder, name)
             obs = read_concepts(folder, name, matrices=False).obs
-            obs = obs.reset_index().assign(row=np.arange(len(obs)), dataset=name)
+            obs = _renamed(obs.reset_index()).assign(row=np.arange(len(obs)), dataset=name)
             for column in needed:
                 if column not in obs:
                     obs[column] = None
@@ -198,6 +206,17 @@ def _read(folders: Sequence[Path], datasets: Sequence[str], config: BarcodeConfi
             f"{' and '.join(repr(name) for name in needed)} in the table of cells."
         )
     return cell_sets, left_out
+
+
+def _renamed(obs: pd.DataFrame) -> pd.DataFrame:
+    """The table of the cells; a column of the user with a name that barcodes give to one of their own gets another."""
+    made = {entry.name for entry in schema.BARCODES if entry.slot == "obs" and not entry.users}
+    names = {}
+    for name in made.intersection(obs.columns):
+        names[name] = GIVEN + name
+        while names[name] in obs:
+            names[name] += "_"
+    return obs.rename(columns=names)
 
 
 def _patients(cell_sets: Iterable[_Cells], by_cell_type: bool) -> tuple[pd.DataFrame, NDArray[np.int64]]:

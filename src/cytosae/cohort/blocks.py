@@ -1,4 +1,4 @@
-"""Statistics of a concept's counts over the cells of a patient: count, share, top and dispersion, with their errors.
+"""Statistics of a concept's counts over the cells of a patient: count, share, top, strongest and dispersion, with errors.
 
 The mean count a_p[s] (Eq. 3) is the barcode. A structure in one of sixty cells hardly moves it. The other blocks say how
 many cells show the concept, how much of it the strongest cells have, and how much the cells differ. Arrays in, numbers out.
@@ -157,6 +157,7 @@ class CountSums:
         is the fourth central moment. ``share_error`` is the standard deviation of the share's posterior with Jeffreys'
         prior Beta(1/2, 1/2), which is not 0 where all images show a concept, or none. ``top_error`` is the jackknife's:
         leaving out one of the five largest counts puts the sixth in its place, leaving out any other changes nothing.
+        ``strongest_error`` is the jackknife's too, of the largest count: the distance to the second, times (n - 1) / n.
         """
         by_patient = [self._rows(slice(row, row + 1))._layers() for row in range(len(self.n_cells))]  # little memory
         return {name: np.concatenate([layers[name] for layers in by_patient]) for name in by_patient[0]}
@@ -171,15 +172,17 @@ class CountSums:
         of_spread = np.divide(of_variance, 2 * spread, out=np.zeros_like(spread), where=spread > 0)
         expected = (self.shown + 0.5) / (n + 1)
         largest = self.largest.astype(np.float64)
-        kept = np.minimum(n, TOP)
+        n_top = np.minimum(n, TOP)
         moves = np.maximum(largest[..., :TOP] - largest[..., TOP:], 0) / TOP
         jackknife = (n - 1) / n * np.maximum((moves**2).sum(axis=2) - moves.sum(axis=2) ** 2 / n, 0)
         blocks = {
             "standard_error": np.where(single, counts, spread / np.sqrt(n)),
             "share": self.shown / n,
             "share_error": np.sqrt(expected * (1 - expected) / (n + 2)),
-            "top": largest[..., :TOP].sum(axis=2) / kept,
+            "top": largest[..., :TOP].sum(axis=2) / n_top,
             "top_error": np.where(single, counts, np.sqrt(np.where(n > TOP, jackknife, variance / n))),
+            "strongest": largest[..., 0],
+            "strongest_error": np.where(single, counts, (n - 1) / n * (largest[..., 0] - largest[..., 1])),
             "dispersion": np.where(single, 0, spread),
             "dispersion_error": np.where(single, counts, of_spread),
         }

@@ -33,6 +33,8 @@ class CellProbe:
     """Of unseen patients' cells: ``accuracy`` and ``macro_f1`` of all with ``low`` and ``high``, the share ``answered`` and
     the ``answered_accuracy``.
     """
+    confusion: NDArray[np.int64]
+    """Unseen patients' cells by true type and answer, ``(n_classes, n_classes + 1)``; the last column where it abstains."""
 
     def probabilities(self, counts: sp.csr_matrix) -> NDArray[np.float64]:
         """Of cells with counts a_i[s] ``(n_cells, n_latents)``; ``(n_cells, n_classes)``."""
@@ -117,7 +119,14 @@ def fit_probe(
             "answered": float(answered.mean()),
             "answered_accuracy": float(correct[answered].mean()) if answered.any() else float("nan"),
         },
+        answers_by_type(target, np.where(answered, probability.argmax(axis=1), len(classes)), len(classes)),
     )
+
+
+def answers_by_type(target: NDArray[np.integer], answer: NDArray[np.integer], n_classes: int) -> NDArray[np.int64]:
+    """Cells by true type and answer, ``(n_classes, n_classes + 1)``; answer ``n_classes`` stands for none."""
+    codes = target * (n_classes + 1) + answer
+    return np.bincount(codes, minlength=n_classes * (n_classes + 1)).reshape(n_classes, n_classes + 1)
 
 
 def answering_threshold(probability: NDArray[np.floating], target: NDArray[np.integer], accuracy: float) -> float:

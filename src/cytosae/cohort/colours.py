@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cytosae.cells import decoded, intensities
+from cytosae.cells import decoded, readings
 from cytosae.console import progress, say
 from cytosae.errors import CytosaeError
 
@@ -35,7 +35,7 @@ def colour_histograms(cells: pd.DataFrame, rows: NDArray[np.int64], n_patients: 
     try:
         with (
             progress("colours of cells", len(wanted), "cells") as bar,
-            closing(decoded(paths, batches, _SIZE, scalings=intensities(cells))) as images,
+            closing(decoded(paths, batches, _SIZE, readings=readings(cells))) as images,
         ):
             done = 0
             for batch, image in zip(batches, images, strict=True):

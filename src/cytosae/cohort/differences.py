@@ -93,7 +93,7 @@ def compare(
     values, side = np.asarray(barcodes, np.float32), np.asarray(first, bool)
     codes = np.zeros(len(side), np.int64) if strata is None else np.asarray(strata)
     if patients is not None:
-        values, side, codes = _people(values, side, codes, np.asarray(patients))
+        values, side, codes = one_row_each(values, side, codes, np.asarray(patients))
     pairs, weights = contrasted(side, codes)
     used = np.concatenate([np.concatenate(pair) for pair in pairs])
     plus, minus = np.zeros(len(side)), np.zeros(len(side))
@@ -143,18 +143,18 @@ def most_different(
     count
         Latents of each side, at most.
     by
-        ``difference`` of the barcodes (section 3.3), or ``effect``, that difference in deviations of the patients; latents
-        that were not tested then come last.
+        ``difference`` of the barcodes (section 3.3), ``effect``, that difference in deviations of the patients, or
+        ``reach_z`` (`cytosae.cohort.compare_reach`); by these, latents that were not tested come last.
     """
     values = table[by].to_numpy(np.float64)
-    if by == "effect":
+    if by != "difference":
         values = np.where(table["tested"].to_numpy(bool) & np.isfinite(values), values, 0)
     order = np.argsort(-values, kind="stable")
     ordered = values[order]
     return order[ordered > 0][:count], order[ordered < 0][::-1][:count]
 
 
-def _people(
+def one_row_each(
     values: NDArray[np.float32], side: NDArray[np.bool_], codes: NDArray[np.integer], patients: NDArray[np.integer]
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.integer]]:
     """One row for the rows of a patient in the same group and stratum: their mean."""

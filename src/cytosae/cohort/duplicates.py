@@ -18,7 +18,7 @@ from numba import njit
 from numpy.typing import NDArray
 from scipy.fft import dctn
 
-from cytosae.cells import UnreadableImage, load_squashed
+from cytosae.cells import Reading, UnreadableImage, load_squashed
 from cytosae.storage import resolve_path
 
 SAME = 0.98
@@ -169,7 +169,9 @@ def shared_cells(
 
 def _small(path: str) -> Grey | None:
     try:
-        pixels = load_squashed(resolve_path(path), _EDGE, "percentile")  # the same cell, however bright it is shown
+        pixels = load_squashed(
+            resolve_path(path), _EDGE, Reading("percentile")
+        )  # the same cell, however bright it is shown
         return pixels.sum(axis=2, dtype=np.uint16)
     except UnreadableImage:
         return None

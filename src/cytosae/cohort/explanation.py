@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
+import anndata as ad
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
+from scipy.special import softmax
 
 from cytosae.artefacts import whole_file
 from cytosae.cohort.blocks import TOP, CountSums
@@ -23,37 +25,35 @@ from cytosae.errors import CytosaeError
 
 
 @dataclass(frozen=True)
-class Classifier:
-    """A linear model on a representation of barcodes."""
+class LinearModel:
+    """A linear model on a representation of barcodes: a logit for each class, or one output, a number or a hazard."""
 
-    classes: tuple[str, ...]
+    outputs: tuple[str, ...]
+    """The classes, or the name of the number or time."""
     representation: Representation
     weights: NDArray[np.float32]
-    """``(n_classes, n_blocks, n_latents)``."""
+    """``(n_outputs, n_blocks, n_latents)``."""
     intercept: NDArray[np.float32]
-    """``(n_classes,)``."""
+    """``(n_outputs,)``."""
     centre: NDArray[np.float32]
     """Mean of the training patients' values, ``(n_blocks, n_latents)``: contributions are counted from here."""
 
-    def logits(self, values: ArrayLike) -> NDArray[np.float64]:
-        """``(n_patients, n_classes)`` of values ``(n_patients, n_blocks, n_latents)``; see `Representation.values`."""
+    def linear_predictor(self, values: ArrayLike) -> NDArray[np.float64]:
+        """``(n_patients, n_outputs)`` of values ``(n_patients, n_blocks, n_latents)``; see `Representation.values`.
+
+        Logits of classes, the number itself, or the logarithm of the relative hazard.
+        """
         return np.asarray(
             np.einsum("pbs,cbs->pc", np.asarray(values), self.weights, optimize=True) + self.intercept, np.float64
         )
 
-    def probabilities(self, values: ArrayLike) -> NDArray[np.float64]:
-        """``(n_patients, n_classes)``."""
-        logits = self.logits(values)
-        raised = np.exp(logits - logits.max(axis=1, keepdims=True))
-        return np.asarray(raised / raised.sum(axis=1, keepdims=True))
-
     def direction(self, name: str) -> NDArray[np.float64]:
-        """What one unit of each value adds to a logit, over the mean of all classes; ``(n_blocks, n_latents)``."""
-        row = self.weights[self.classes.index(name)]
-        return np.asarray(row - self.weights.mean(axis=0), np.float64)
+        """What one unit of each value adds to an output, over the mean of all classes; ``(n_blocks, n_latents)``."""
+        row = self.weights[self.outputs.index(name)]
+        return np.asarray(row - (self.weights.mean(axis=0) if len(self.outputs) > 1 else 0), np.float64)
 
     def concept_contributions(self, values: ArrayLike, name: str) -> NDArray[np.float64]:
-        """What each latent adds to the logit of a class, over the mean training patient and the mean of all classes.
+        """What each latent adds to an output, over the mean training patient and the mean of all classes.
 
         Parameters
         ----------
@@ -63,17 +63,17 @@ class Classifier:
         Returns
         -------
         ``(n_latents,)``; the sum is by how much the class stands above the mean of all classes, more than in the mean
-        patient.
+        patient; or by how much the number is above that of the mean patient.
         """
         return np.asarray((self.direction(name) * (np.asarray(values, np.float64) - self.centre)).sum(axis=0))
 
     def patch_weights(self, counts: sp.csr_matrix, name: str) -> sp.csr_matrix:
-        """What an active patch of each cell adds to the logit of a class for each of its latents, over the mean of all
+        """What an active patch of each cell adds to an output (a logit) for each of its latents, over the mean of all
         classes; ``(n_cells, n_latents)``.
 
         A block is a mean of parts of cells: of a_i[s] (count), of 1 where a_i[s] > 0 (share), of a_i[s] in the five cells
-        with most (top). A part is divided evenly among the active patches of its cell. What a transform makes of a block is
-        divided as the block itself.
+        with most (top), or in the one (strongest). A part is divided evenly among the active patches of its cell. What a
+        transform makes of a block is divided as the block itself.
 
         Parameters
         ----------
@@ -91,7 +91,7 @@ class Classifier:
         first = np.searchsorted(latent[order], latent[order])
         rank = np.empty(len(order), np.int64)
         rank[order] = np.arange(len(order)) - first
-        parts = {"count": 1 / n, "share": 1 / (n * count), "top": (rank < TOP) / min(n, TOP)}
+        parts = {"count": 1 / n, "share": 1 / (n * count), "top": (rank < TOP) / min(n, TOP), "strongest": rank < 1}
         total = np.zeros(len(count))
         for block, direction in zip(self.representation.blocks, self.direction(name), strict=True):
             value = blocks[block][0].astype(np.float64)
@@ -107,6 +107,19 @@ class Classifier:
         """
         own = np.asarray(sp.csr_matrix(counts).multiply(self.patch_weights(counts, name)).sum(axis=1)).ravel()
         return np.asarray(own - (self.direction(name) * self.centre).sum() / counts.shape[0])
+
+
+class Classifier(LinearModel):
+    """A linear model of classes."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Its outputs."""
+        return self.outputs
+
+    def probabilities(self, values: ArrayLike) -> NDArray[np.float64]:
+        """``(n_patients, n_classes)``; see `linear_predictor`."""
+        return np.asarray(softmax(self.linear_predictor(values), axis=1))
 
 
 def strongest(adds: NDArray[np.floating], most: int) -> NDArray[np.int64]:
@@ -128,22 +141,46 @@ def trained(task: ClassificationTask, products: Products, rows: NDArray[np.bool_
     kind = choice.representation
     product = products.scaled(kind, rows)[np.ix_(rows, rows)]
     (model,) = fit_path(product, task.target[None, rows], len(task.classes), (choice.strength,))
+    return Classifier(
+        task.classes, kind, *on_values(task.data, products, rows, kind, model.dual[0], model.intercept[0])
+    )
+
+
+def on_values(
+    data: ad.AnnData,
+    products: Products,
+    rows: NDArray[np.bool_],
+    kind: Representation,
+    dual: NDArray[np.float64],
+    intercept: NDArray[np.float64],
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+    """Weights, intercept and centre of a `LinearModel`, of a model in terms of its training rows.
+
+    Parameters
+    ----------
+    products
+        Of these barcodes.
+    rows
+        Training rows, ``(n_rows,)``.
+    dual, intercept
+        Weight of each training row, ``(n_outputs, n_train)``, which sums to 0 over the rows, and ``(n_outputs,)``; see
+        `cytosae.cohort.linear.Fits`.
+    """
     scales = products.scales(kind, rows)
-    values = kind.values(task.data).astype(np.float64)
+    values = kind.values(data).astype(np.float64)
     centre = values[rows].mean(axis=0)
-    weights = np.einsum("ct,tbs->cbs", model.dual[0], values[rows] - centre, optimize=True)
+    weights = np.einsum("ct,tbs->cbs", dual, values[rows] - centre, optimize=True)
     weights *= np.array([scales[block] ** 2 for block in kind.blocks])[:, None]
     # The products are over the mean of all rows: so is the intercept.
-    intercept = model.intercept[0] - np.einsum("bs,cbs->c", values.mean(axis=0), weights)
-    parts = (array.astype(np.float32) for array in (weights, intercept, centre))
-    return Classifier(task.classes, kind, *parts)
+    own = intercept - np.einsum("bs,cbs->c", values.mean(axis=0), weights)
+    return weights.astype(np.float32), own.astype(np.float32), centre.astype(np.float32)
 
 
-def write_classifiers(path: Path, models: Sequence[Classifier]) -> None:
-    """Write the classifier of all patients and those of the folds as safetensors; blocks that a model lacks are 0."""
+def write_models(path: Path, models: Sequence[LinearModel]) -> None:
+    """Write the model of all patients and those of the folds as safetensors; blocks that a model lacks are 0."""
     latents = models[0].weights.shape[2]
     arrays = {
-        "weights": np.zeros((len(models), len(models[0].classes), len(BLOCKS), latents), np.float32),
+        "weights": np.zeros((len(models), len(models[0].outputs), len(BLOCKS), latents), np.float32),
         "intercept": np.stack([model.intercept for model in models]),
         "centre": np.zeros((len(models), len(BLOCKS), latents), np.float32),
     }
@@ -156,16 +193,30 @@ def write_classifiers(path: Path, models: Sequence[Classifier]) -> None:
 
 
 def read_classifiers(path: Path, result: Mapping[str, Any]) -> list[Classifier]:
-    """What `write_classifiers` wrote; `result` is the ``classification.json`` beside it, with classes and choices."""
-    chosen = [Representation(choice["features"], choice["transform"]) for choice in result["model"]["choices"]]
+    """What `write_models` wrote; `result` is the ``classification.json`` beside it, with classes and choices."""
+    classes = tuple(result["classes"])
+    return [Classifier(classes, *parts) for parts in _read(path, result["model"]["choices"])]
+
+
+def read_regressions(path: Path, result: Mapping[str, Any]) -> list[LinearModel]:
+    """What `write_models` wrote; `result` is the ``outcome.json`` beside it, with the target and choices."""
+    return [LinearModel((result["target"],), *parts) for parts in _read(path, result["model"]["choices"])]
+
+
+_Parts: TypeAlias = tuple[Representation, NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]
+
+
+def _read(path: Path, choices: Sequence[Mapping[str, Any]]) -> list[_Parts]:
+    """Representation, weights, intercept and centre of every model in a file."""
+    chosen = [Representation(choice["features"], choice["transform"]) for choice in choices]
     try:
         arrays = load_file(path)
-        models = list(zip(arrays["weights"], arrays["intercept"], arrays["centre"], chosen, strict=True))
+        models = list(zip(chosen, arrays["weights"], arrays["intercept"], arrays["centre"], strict=True))
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise CytosaeError(f"{path}: not readable ({error}). Run `cytosae classify` again.") from error
     return [
-        Classifier(tuple(result["classes"]), kind, weights[:, _places(kind)], intercept, centre[_places(kind)])
-        for weights, intercept, centre, kind in models
+        (kind, weights[:, _places(kind)], intercept, centre[_places(kind)])
+        for kind, weights, intercept, centre in models
     ]
 
 

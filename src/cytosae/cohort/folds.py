@@ -47,6 +47,28 @@ class Folds:
         return models
 
 
+class _Stratified(StratifiedGroupKFold):
+    """scikit-learn's folds, found in a tenth of the time: it tries a group in one fold after the other, this in all at once.
+
+    The calibration of conformal sets divides the patients 130 times.
+    """
+
+    def _find_best_fold(
+        self, y_counts_per_fold: NDArray[np.float64], y_cnt: NDArray[np.integer], group_y_counts: NDArray[np.float64]
+    ) -> int:
+        """The fold to which a group goes: the one that leaves the classes most even, of those the one with fewest rows."""
+        tried = y_counts_per_fold + np.eye(self.n_splits)[:, :, None] * group_y_counts
+        uneven = np.std(tried / y_cnt, axis=1).mean(axis=1).tolist()
+        rows = y_counts_per_fold.sum(axis=1).tolist()
+        best = 0
+        least, fewest = uneven[0], rows[0]
+        for fold in range(1, self.n_splits):
+            alike = abs(uneven[fold] - least) <= 1e-8 + 1e-5 * abs(least)  # as np.isclose
+            if uneven[fold] < least or (alike and rows[fold] < fewest):
+                best, least, fewest = fold, uneven[fold], rows[fold]
+        return best
+
+
 def stratified_folds(
     target: NDArray[np.integer], groups: Sequence[str], splits: int = 5, repeats: int = 5, seed: int = 0
 ) -> Folds:
@@ -69,7 +91,7 @@ def stratified_folds(
         splits = fewer
     row_folds = np.empty((repeats, len(target)), np.int64)
     for repeat in range(repeats):
-        divided = StratifiedGroupKFold(splits, shuffle=True, random_state=(seed + repeat) % 2**32)
+        divided = _Stratified(splits, shuffle=True, random_state=(seed + repeat) % 2**32)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # a class with one patient is in one fold
             for fold, (_, test) in enumerate(divided.split(target, target, groups)):

@@ -1,4 +1,4 @@
-"""The loop over the counts of cells that makes the sums of their patients, compiled; it releases the interpreter's lock."""
+"""Loops over the counts of cells and over the levels of patients, compiled; they release the interpreter's lock."""
 
 from __future__ import annotations
 
@@ -41,3 +41,62 @@ def add_counts(
                 largest[patient, latent, slot] = largest[patient, latent, slot - 1]
                 slot -= 1
             largest[patient, latent, slot] = count
+
+
+@njit(cache=True, nogil=True)
+def _weights(order: Array, values: Array, stratum: Array, spread: Array, weights: Array) -> None:
+    """One over the standard deviation of the sum of the labels of the patients up to each place of the order; 0 where the
+    next patient has the same value, and where the sum does not vary. All are ``(n_patients,)``.
+    """
+    n = len(order)
+    taken = np.zeros(len(spread))
+    for place in range(n):
+        taken[stratum[order[place]]] += 1
+        weights[place] = 0
+        if place + 1 < n and values[order[place]] > values[order[place + 1]]:
+            variance = 0.0
+            for s in range(len(spread)):
+                size = spread[s, 0]
+                variance += taken[s] * (size - taken[s]) / (size - 1) * spread[s, 1]
+            if variance > 0:
+                weights[place] = 1 / np.sqrt(variance)
+
+
+@njit(cache=True, nogil=True)
+def largest_excess(order: Array, values: Array, centred: Array, stratum: Array, spread: Array) -> tuple[Array, Array]:
+    """The largest standardised sum of centred labels over the patients with the largest values, and the place of the last.
+
+    `order` ``(n_latents, n_patients)`` are the patients by falling values, `values` ``(n_patients, n_latents)``; `spread`
+    has the patients and the variance of a label of each stratum. Returns z and places, ``(n_latents,)``.
+    """
+    n_latents, n = order.shape
+    z, at, weights = np.zeros(n_latents), np.zeros(n_latents, np.int64), np.zeros(n)
+    for latent in range(n_latents):
+        _weights(order[latent], values[:, latent], stratum, spread, weights)
+        total = 0.0
+        for place in range(n):
+            total += centred[order[latent, place]]
+            if abs(total * weights[place]) > abs(z[latent]) + 1e-9:
+                z[latent], at[latent] = total * weights[place], place
+    return z, at
+
+
+@njit(cache=True, nogil=True)
+def reaches_as_far(order: Array, values: Array, labels: Array, stratum: Array, spread: Array, least: Array) -> Array:
+    """In how many permuted `labels` ``(n_permutations, n_patients)`` the largest standardised sum is at least as large.
+
+    Otherwise as for `largest_excess`; `least` are its absolute values, ``(n_latents,)``.
+    """
+    n_latents, n = order.shape
+    found, weights = np.zeros(n_latents, np.int64), np.zeros(n)
+    for latent in range(n_latents):
+        _weights(order[latent], values[:, latent], stratum, spread, weights)
+        enough = least[latent] * (1 - 1e-5)
+        for draw in range(len(labels)):
+            total = 0.0
+            for place in range(n):
+                total += labels[draw, order[latent, place]]
+                if weights[place] > 0 and abs(total * weights[place]) >= enough:
+                    found[latent] += 1
+                    break
+    return found

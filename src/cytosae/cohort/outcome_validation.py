@@ -13,6 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
+from cytosae.cohort.explanation import LinearModel, on_values
 from cytosae.cohort.folds import Folds, shuffled_within, stratified_folds
 from cytosae.cohort.outcome_models import DualModels, cox, ridge
 from cytosae.cohort.outcome_scores import absolute_error, concordance, r_squared, rank_correlation
@@ -117,9 +118,9 @@ def choose_outcome(
                 loss += ((predicted - truth) ** 2).sum(axis=2)
                 continue
             once = np.ones((1, len(test)))
-            for target, whose in enumerate(owners[:, test]):
+            for target, owner in enumerate(owners[:, test]):
                 for place in range(len(strengths)):
-                    area = concordance(predicted[place, target], truth[target], outcome.events[whose], once)[0]
+                    area = concordance(predicted[place, target], truth[target], outcome.events[owner], once)[0]
                     loss[place, target] -= len(test) * (area if np.isfinite(area) else 0.5)
         losses.append(loss)
     options = [Choice(kind, strength) for kind in products.kinds for strength in strengths]
@@ -154,23 +155,23 @@ def validated(
         best = choose_outcome(
             outcome, products, ~test, owners, config, config.seed + repeat, row_folds if folds.from_column else None
         )
-        found = np.empty((len(owners), int(test.sum())))
+        predictions = np.empty((len(owners), int(test.sum())))
         for choice in sorted(set(best)):
             mine = [place for place, one in enumerate(best) if one == choice]
             product = products.scaled(choice.representation, ~test)
             models = fitted(outcome, product[np.ix_(~test, ~test)], owners[mine][:, ~test], (choice.strength,))
-            found[mine] = models.predictions(product[np.ix_(test, ~test)])[0]
-        return best[0], found
+            predictions[mine] = models.predictions(product[np.ix_(test, ~test)])[0]
+        return best[0], predictions
 
     with threadpool_limits(1), ThreadPoolExecutor(os.cpu_count()) as pool:
-        for done, ((repeat, fold), (choice, found)) in enumerate(
+        for done, ((repeat, fold), (choice, predictions)) in enumerate(
             zip(folds.splits, pool.map(predict, folds.splits), strict=True), 1
         ):
             test = folds.row_folds[repeat] == fold
             choices.append(choice)
-            predicted[repeat, test] = found[0]
+            predicted[repeat, test] = predictions[0]
             if repeat == 0:
-                null[:, test] = found[1:]
+                null[:, test] = predictions[1:]
             progress(done)
     rows = np.flatnonzero(folds.row_folds[0] >= 0)
     once = np.ones((1, len(rows)))
@@ -184,7 +185,7 @@ def validated(
 
 def outcome_table(methods: Mapping[str, OutcomePredictions], reference: str, config: ClassifyConfig) -> pd.DataFrame:
     """The scores of each method with their intervals, and by how much the reference is ahead in the first of them."""
-    scores = {name: found.scores(config.bootstrap, config.seed) for name, found in methods.items()}
+    scores = {name: predictions.scores(config.bootstrap, config.seed) for name, predictions in methods.items()}
     rows: list[dict[str, Any]] = []
     for name, estimates in scores.items():
         row: dict[str, Any] = {"method": name}
@@ -199,7 +200,15 @@ def outcome_table(methods: Mapping[str, OutcomePredictions], reference: str, con
     return pd.DataFrame(rows).set_index("method")
 
 
-def latent_weights(outcome: Outcome, products: Products, config: ClassifyConfig) -> pd.DataFrame:
+def trained_outcome(outcome: Outcome, products: Products, rows: NDArray[np.bool_], choice: Choice) -> LinearModel:
+    """The model of some patients with a representation and strength, as in `cytosae.cohort.trained`."""
+    kind, owners = choice.representation, np.arange(len(rows))[None, rows]
+    model = fitted(outcome, products.scaled(kind, rows)[np.ix_(rows, rows)], owners, (choice.strength,))
+    parts = on_values(outcome.data, products, rows, kind, model.dual[0], model.intercept[0])
+    return LinearModel((outcome.target,), kind, *parts)
+
+
+def latent_weights(outcome: Outcome, model: LinearModel) -> pd.DataFrame:
     """What each latent adds to the prediction of the model of all patients, strongest first.
 
     Returns
@@ -207,15 +216,8 @@ def latent_weights(outcome: Outcome, products: Products, config: ClassifyConfig)
     A row per latent: for each block of the chosen representation ``<block>``, the change of the prediction when the block's
     value rises by one standard deviation among the patients; ``sum``, over the blocks.
     """
-    everyone = np.ones(len(outcome.values), bool)
-    owners = np.arange(len(outcome.values))[None]
-    (choice,) = choose_outcome(outcome, products, everyone, owners, config, config.seed)
-    kind = choice.representation
-    model = fitted(outcome, products.scaled(kind, everyone), owners, (choice.strength,))
-    values = kind.values(outcome.data).astype(np.float64)
-    weights = np.einsum("n,nbs->bs", model.dual[0, 0], values)
-    scales = products.scales(kind, everyone)
-    weights *= np.array([scales[block] ** 2 for block in kind.blocks])[:, None] * values.std(axis=0)
+    kind = model.representation
+    weights = model.weights[0] * kind.values(outcome.data).astype(np.float64).std(axis=0)
     table = pd.DataFrame(dict(zip(kind.blocks, weights, strict=True))).rename_axis("latent")
     table["sum"] = weights.sum(axis=0)
     return table.iloc[np.argsort(-np.abs(table["sum"].to_numpy()), kind="stable")]

@@ -31,6 +31,8 @@ class Outcome(Patients):
     events: NDArray[np.bool_] | None
     """Of times: whether the event was seen at its end (otherwise the patient was followed until then), ``(n_rows,)``."""
     caveats: tuple[str, ...]
+    target: str
+    """Column of the number or time."""
 
     @property
     def kind(self) -> str:
@@ -137,4 +139,4 @@ def outcome_task(data: ad.AnnData, target: str, event: str | None = None) -> Out
         raise CytosaeError(f"column {target!r}: all patients have the same value, {values[0]:g}; nothing to predict.")
     if enough < 30:
         caveats.append(f"{enough} {'patients' if events is None else 'events'}: read the intervals, not the figures")
-    return Outcome(data[known].copy(), values, events, tuple(caveats))
+    return Outcome(data[known].copy(), values, events, tuple(caveats), target)

@@ -11,14 +11,15 @@ from numpy.typing import NDArray
 
 from cytosae.errors import CytosaeError
 
-BLOCKS = ("count", "share", "top")
+BLOCKS = ("count", "share", "top", "strongest")
 """Blocks that a representation can have."""
 FEATURES: Mapping[str, tuple[str, ...]] = {
     "counts": ("count",),
     "share": ("share",),
     "top": ("top",),
     "counts+share": ("count", "share"),
-    "all": BLOCKS,
+    "all": ("count", "share", "top"),
+    "strongest": ("strongest",),
 }
 """Blocks of each kind of features."""
 TRANSFORMS: Mapping[str, Callable[[NDArray[np.floating]], NDArray[np.floating]]] = {

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from cytosae.artefacts import MANIFEST, Manifest
 from cytosae.concepts import TAUGHT, read_concepts, read_datasets, read_inputs, untaught
-from cytosae.concepts.schema import REPRODUCIBILITY, VERDICT
+from cytosae.concepts.response import MORPHOLOGY, STAIN
+from cytosae.concepts.schema import REPRODUCIBILITY, STAIN_WORD, VERDICT
 from cytosae.concepts.storage import PER_LATENT
 from cytosae.errors import CytosaeError
 
@@ -69,6 +70,23 @@ def _quality(data: ad.AnnData, study: Path, name: str, column: str, how: str) ->
     return table[column].reindex(np.arange(data.n_vars)).to_numpy(np.float64)
 
 
+def _morphology(data: ad.AnnData, study: Path) -> NDArray[np.bool_]:
+    folder = study / "concepts"
+    found = [
+        var[STAIN_WORD]
+        for name in read_datasets(folder)
+        if STAIN_WORD in (var := read_concepts(folder, name, matrices=False).var)
+    ]
+    if not found:
+        raise CytosaeError(
+            f"--concepts morphology: {folder} does not say how its concepts respond to stain. Run `cytosae stain-response "
+            f"{study}`."
+        )
+    # the cell's in one data set at least, and the stain's in none
+    words = np.stack([column.astype(object).to_numpy() for column in found])
+    return np.asarray((words == MORPHOLOGY).any(axis=0) & ~(words == STAIN).any(axis=0))
+
+
 def _taught(data: ad.AnnData, study: Path) -> NDArray[np.bool_]:
     if TAUGHT not in data.var:
         raise CytosaeError(
@@ -86,6 +104,7 @@ RESTRICTIONS: Mapping[str, Callable[[ad.AnnData, Path], NDArray[np.bool_]]] = {
     "approved": _approved,
     "inside": _inside,
     "reproduced": _reproduced,
+    "morphology": _morphology,
     "taught": _taught,
     "untaught": _untaught,
 }
@@ -130,7 +149,7 @@ def only(data: ad.AnnData, keep: NDArray[np.bool_]) -> ad.AnnData:
     """Barcodes in which all latents are 0 but some, ``(n_latents,)``."""
     changed = data.copy()
     changed.X = np.where(keep, np.asarray(data.X), 0)
-    for layer in ("share", "top"):
+    for layer in ("share", "top", "strongest"):
         if layer in changed.layers:
             changed.layers[layer] = np.where(keep, np.asarray(data.layers[layer]), 0)
     changed.uns["used_latents"] = np.flatnonzero(keep)

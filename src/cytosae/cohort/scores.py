@@ -150,8 +150,8 @@ def abstention(probability: ArrayLike, truth: ArrayLike, weights: ArrayLike) -> 
         answered = part.sum(axis=1)
         accuracy = np.divide(part @ correct, answered, out=np.full(len(part), np.nan), where=answered > 0)
         threshold = confidence[order[part[0] > 0][-1]]
-        found = Estimate.from_draws(accuracy[0], accuracy[1:])
-        columns = {"accuracy": found.value, "low": found.low, "high": found.high}
+        estimate = Estimate.from_draws(accuracy[0], accuracy[1:])
+        columns = {"accuracy": estimate.value, "low": estimate.low, "high": estimate.high}
         rows.append({"share": share, "threshold": float(threshold), **columns})
     return rows
 

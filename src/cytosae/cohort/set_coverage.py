@@ -125,8 +125,8 @@ def left_out_p_values(
     # Ignored here too: the filters of warnings are those of all threads, and each restores what it found.
     with warnings.catch_warnings(), threadpool_limits(1), ThreadPoolExecutor(os.cpu_count()) as pool:
         warnings.simplefilter("ignore", UserWarning)  # a class with one patient is in one fold
-        for done, (test, found) in enumerate(pool.map(of_fold, np.unique(row_folds[row_folds >= 0]).tolist()), 1):
-            p[test] = found
+        for done, (test, p_values) in enumerate(pool.map(of_fold, np.unique(row_folds[row_folds >= 0]).tolist()), 1):
+            p[test] = p_values
             progress(done)
     rows = np.flatnonzero(row_folds >= 0)
     return rows, p[rows]

@@ -195,15 +195,15 @@ def _without_twins(
     screened = varies[np.argsort(-statistic, kind="stable")[:SCREENED]]
     correlation = np.abs(np.atleast_2d(np.corrcoef(features[:, screened], rowvar=False)))
     left = np.ones(len(screened), bool)
-    kept: list[int] = []
+    chosen: list[int] = []
     twins: list[tuple[int, ...]] = []
     for place in range(len(screened)):
-        if not left[place] or len(kept) == MOST:
+        if not left[place] or len(chosen) == MOST:
             continue
         alike = left & (correlation[place] >= ALIKE)
         alike[place] = False
         left &= ~alike
         left[place] = False
-        kept.append(int(screened[place]))
+        chosen.append(int(screened[place]))
         twins.append(tuple(sorted(int(latent) for latent in screened[alike])))
-    return np.array(kept, np.int64), twins
+    return np.array(chosen, np.int64), twins

@@ -14,17 +14,24 @@ import scipy.sparse as sp
 from anndata.io import read_elem
 
 from cytosae.artefacts import MANIFEST, read_json, reading_hdf5, same_weights
-from cytosae.concepts import read_inputs, read_parameters
+from cytosae.concepts import file_name, read_inputs, read_parameters
 from cytosae.errors import CytosaeError
 
 COHORT, BARCODES, CLASSIFICATION = "cohort", "barcodes.h5ad", "classification"
 """Where a study keeps its barcodes (folder and file), and the folder of their classification beside them."""
 
+OUTCOMES = "outcome-*"
+"""The folders of predicted numbers and times, also beside the barcodes; see `outcome_folder`."""
 METHODS = "methods"
 _FORMERLY, _FORMERLY_A_ROW = "contenders", "contender"
 """What earlier versions called the methods of a classification and the column with their names."""
 
 _AGAIN = "Make it again with `cytosae barcodes`."
+
+
+def outcome_folder(target: str) -> str:
+    """Name of the folder where a number or a time is predicted."""
+    return OUTCOMES.replace("*", file_name(target))
 
 
 def is_barcodes(path: Path) -> bool:

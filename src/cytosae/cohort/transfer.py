@@ -135,8 +135,8 @@ def cells_fitter(n_classes: int) -> Fitter:
             if len(np.unique(targets[0, known])) < 2:
                 continue
             for place, strength in enumerate(_STRENGTHS):
-                found = _probabilities(wide, known, held, targets[0], strength, n_classes)
-                loss[place] -= np.log(np.maximum(found[np.arange(len(held)), targets[0, held]], 1e-6)).sum()
+                probability = _probabilities(wide, known, held, targets[0], strength, n_classes)
+                loss[place] -= np.log(np.maximum(probability[np.arange(len(held)), targets[0, held]], 1e-6)).sum()
         strength = _STRENGTHS[int(loss.argmin())]
         ask = np.flatnonzero(test)
         return np.stack([_probabilities(wide, rows, ask, target, strength, n_classes) for target in targets])
@@ -152,13 +152,13 @@ def _probabilities(
     strength: float,
     n_classes: int,
 ) -> NDArray[np.float64]:
-    found = np.zeros((len(test), n_classes))
+    probability = np.zeros((len(test), n_classes))
     if len(np.unique(target[train])) < 2:
-        found[:, target[train][0]] = 1
-        return found
+        probability[:, target[train][0]] = 1
+        return probability
     model = LogisticRegression(C=strength / wide.shape[1], max_iter=200, tol=1e-3).fit(wide[train], target[train])
-    found[:, model.classes_] = model.predict_proba(wide[test])
-    return found
+    probability[:, model.classes_] = model.predict_proba(wide[test])
+    return probability
 
 
 def left_out_laboratories(

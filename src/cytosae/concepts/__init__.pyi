@@ -17,6 +17,14 @@ from .dictionary import (
 from .discovery import CountMoments, concentration, means_by_rule, papers_rule, why_no_concept
 from .encoding import check_fit, encode, encode_inputs
 from .evaluation import evaluate_study
+from .familiarity import (
+    Familiarity,
+    cell_summaries,
+    far_cells,
+    fit_familiarity,
+    make_familiarity,
+    read_familiarity,
+)
 from .interest import interest_of, interest_scores, middle_share
 from .joining import is_joined_statistics, joined_statistics
 from .measurements import join_measurements
@@ -59,6 +67,7 @@ __all__ = [
     "VERDICT",
     "CellConcepts",
     "CountMoments",
+    "Familiarity",
     "Groups",
     "LatentSums",
     "ReferenceImages",
@@ -68,6 +77,7 @@ __all__ = [
     "alike_leaders",
     "cell_activations",
     "cell_concepts",
+    "cell_summaries",
     "check_encoded_with",
     "check_fit",
     "check_unchanged",
@@ -81,8 +91,10 @@ __all__ = [
     "encode_inputs",
     "evaluate_study",
     "expert_panel",
+    "far_cells",
     "file_name",
     "file_names",
+    "fit_familiarity",
     "has_descriptions",
     "interest_of",
     "interest_scores",
@@ -94,6 +106,7 @@ __all__ = [
     "joined_statistics",
     "label_entropy",
     "latent_called",
+    "make_familiarity",
     "mean_activation",
     "means_by_rule",
     "middle_share",
@@ -108,6 +121,7 @@ __all__ = [
     "read_descriptions",
     "read_dictionary",
     "read_facts",
+    "read_familiarity",
     "read_inputs",
     "read_maps",
     "read_names",

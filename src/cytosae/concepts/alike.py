@@ -61,13 +61,13 @@ def _correlations(
 ) -> NDArray[np.float32]:
     """See `count_correlations`. Counts are small whole numbers, of which float32 products are exact far beyond need."""
     own = counts[:, chosen].toarray().astype(np.float32).T
-    found = np.empty((len(chosen), counts.shape[1]), np.float32)
+    correlations = np.empty((len(chosen), counts.shape[1]), np.float32)
     for first in range(0, counts.shape[1], _TILE):
         tile = slice(first, first + _TILE)
         products = own @ counts[:, tile].toarray().astype(np.float32, copy=False)
         covariance = products.astype(np.float64) / counts.shape[0] - np.outer(mean[chosen], mean[tile])
-        found[:, tile] = covariance / np.outer(scale[chosen], scale[tile])
-    return found
+        correlations[:, tile] = covariance / np.outer(scale[chosen], scale[tile])
+    return correlations
 
 
 def alike_leaders(

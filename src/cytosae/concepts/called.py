@@ -33,10 +33,10 @@ def latent_called(text: str, names: Mapping[int, str], n_latents: int) -> int:
         if (latent := int(text)) < n_latents:
             return latent
         raise NotFound(f"latent {latent}: the study has latents 0 to {n_latents - 1}.")
-    found = [latent for latent, name in names.items() if name.casefold() == text.strip().casefold()]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        raise NotFound(f"{text}: latents {', '.join(map(str, found))} have this name. Give the number of one.")
+    latents = [latent for latent, name in names.items() if name.casefold() == text.strip().casefold()]
+    if len(latents) == 1:
+        return latents[0]
+    if latents:
+        raise NotFound(f"{text}: latents {', '.join(map(str, latents))} have this name. Give the number of one.")
     known = ", ".join(sorted(set(names.values()))[:20]) or "none has a name yet"
     raise NotFound(f"{text}: no latent has this number or name. Names of this study: {known}.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import reduce
 from itertools import pairwise
 from pathlib import Path
@@ -47,6 +48,7 @@ def check_fit(layout: Layout, sae: SAE) -> None:
         )
     if isinstance(sae, TaughtSAE):
         check_frame(sae.taught.frame, token_frame(layout.backbone, sae.position_offset))
+    _check_frame(layout.frame, sae.metadata.get("frame"))
     _check_harmonisation(layout.harmonisation, sae.metadata.get("harmonisation"))
     trained = sae.metadata.get("backbone")
     if not trained:
@@ -59,6 +61,14 @@ def check_fit(layout: Layout, sae: SAE) -> None:
                 f"The tokens come from {setting} {given}, the autoencoder was trained on {setting} {expected}. Embed the "
                 f"cells with that {setting}."
             )
+
+
+def _check_frame(given: str | None, trained: str | None) -> None:
+    """Refuse tokens of images that were framed otherwise than those that the autoencoder was trained on."""
+    if given != trained:
+        now, then = ("shown whole" if rule is None else f"framed by {rule!r}" for rule in (given, trained))
+        text = f"The images of the tokens are {now}, those of the autoencoder's training were {then}."
+        raise CytosaeError(f"{text} List the cells again with the same --frame, and embed them.")
 
 
 def _check_harmonisation(given: dict[str, Any] | None, trained: dict[str, Any] | None) -> None:
@@ -152,16 +162,22 @@ def encode(
         source.verify()
         (folder / MANIFEST).unlink(missing_ok=True)
         _encode_ranges(encoder, ranges, config.threshold, ranges.missing(source.n_cells), engine)
-        return _finish(encoder, ranges, config, inputs, folder, engine, taught, _shares(sae))
+        return _finish(encoder, ranges, config, inputs, folder, engine, taught, _of_autoencoder(sae))
 
 
-def _shares(sae: SAE) -> NDArray[np.float64] | None:
-    """Share of the other trainings in which each latent of a pooled dictionary is found again; NaN for taught ones."""
+def _of_autoencoder(sae: SAE) -> dict[str, NDArray[Any]]:
+    """What an autoencoder says of its latents: of a pooled one the share of the other trainings in which each is found again
+    (NaN for taught ones), of a refined one those in its block of artefacts.
+    """
     own = sae.untaught if isinstance(sae, TaughtSAE) else sae
+    columns: dict[str, NDArray[Any]] = {}
     found = (own.metadata.get("pooled") or {}).get("share")
-    if found is None or len(found) != own.n_latents:
-        return None
-    return np.append(np.asarray(found, np.float64), np.full(sae.n_latents - own.n_latents, np.nan))
+    if found is not None and len(found) == own.n_latents:
+        more = np.full(sae.n_latents - own.n_latents, np.nan)
+        columns[schema.REPRODUCIBILITY] = np.append(np.asarray(found, np.float64), more)
+    if block := ((own.metadata.get("refined") or {}).get("asked") or {}).get("block"):
+        columns[schema.ARTEFACT] = np.isin(np.arange(sae.n_latents), block)
+    return columns
 
 
 def _encode_partition(
@@ -205,7 +221,7 @@ def _finish(
     folder: Path,
     engine: Engine,
     taught: Taught | None,
-    shares: NDArray[np.float64] | None,
+    columns: Mapping[str, NDArray[Any]],
 ) -> dict[str, Any]:
     """From ranges of cells to the files of every data set."""
     source = encoder.source
@@ -220,8 +236,8 @@ def _finish(
         cell_table = CellTable.from_cells(cells)
         statistics = _reduced(ranges, rows, cell_table, config, engine, dataset)
         var, summary[dataset] = _latent_table(statistics, cell_table, encoder, config, taught_names)
-        if shares is not None:
-            var[schema.REPRODUCIBILITY] = shares
+        for column, values in columns.items():
+            var[column] = values
         var[schema.POSITION] = position_shares(encoder, rows, config.draw_seed)
         kinds = statistics.references.kinds()
         about = _about(source, config, inputs, dataset)

@@ -10,7 +10,17 @@ import pandas as pd
 
 from cytosae.artefacts import Manifest
 from cytosae.concepts.description import DESCRIPTIONS, description_inputs, read_descriptions, read_facts
-from cytosae.concepts.schema import ANNOTATION, CONCENTRATION, DESCRIPTION, NAMES, POSITION, VERDICT
+from cytosae.concepts.schema import (
+    ANNOTATION,
+    CELL_SHARE,
+    CONCENTRATION,
+    DESCRIPTION,
+    NAMES,
+    POSITION,
+    STAIN_SHARE,
+    STAIN_WORD,
+    VERDICT,
+)
 from cytosae.concepts.storage import PER_LATENT, read_concepts, read_datasets
 from cytosae.morphometry import MEASURED as CELLS_MEASURED
 
@@ -27,7 +37,15 @@ MEASURED = (
     "consistency",
 )
 """Columns of the quality table that a passport has."""
-_TABLE = ("activation_frequency", "mean_activation", "label_entropy", POSITION, CONCENTRATION)
+_TABLE = (
+    "activation_frequency",
+    "mean_activation",
+    "label_entropy",
+    POSITION,
+    CONCENTRATION,
+    STAIN_SHARE,
+    CELL_SHARE,
+)
 
 
 def has_descriptions(study: Path) -> bool:
@@ -60,6 +78,8 @@ def passport(study: Path, latent: int) -> dict[str, Any]:
     for dataset in read_datasets(study / "concepts"):
         row = read_concepts(study / "concepts", dataset, matrices=False).var.iloc[latent]
         entry: dict[str, Any] = {name: float(row[name]) for name in _TABLE if name in row and not pd.isna(row[name])}
+        if STAIN_WORD in row and not pd.isna(row[STAIN_WORD]):
+            entry[STAIN_WORD] = str(row[STAIN_WORD])
         if described is not None and facts is not None:
             mine = facts[(facts["dataset"] == dataset) & (facts["latent"] == latent) & facts["passes"]]
             patches = described[(described["dataset"] == dataset) & (described["latent"] == latent)]["patches"]

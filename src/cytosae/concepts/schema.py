@@ -25,6 +25,7 @@ KINDS = {
 GROUPED = ("label", "diagnosis")
 """Columns by whose values the activation of every latent is kept."""
 POSITION = "position_share"
+STAIN_SHARE, CELL_SHARE, STAIN_WORD = "stain_share", "cell_share", "stain_response"
 """Column of ``var``; earlier versions did not write it."""
 WHY_NOT, CONCENTRATION = "not_concept", "concentration"
 SHOWN, REPRODUCIBILITY = "shown_cells", "reproducibility"
@@ -34,6 +35,7 @@ ANNOTATION, VERDICT, NAMES = "annotation", "verdict", "annotation_names"
 DESCRIPTION = "description"
 """Column of ``var``, after `cytosae describe`."""
 TAUGHT = "taught"
+ARTEFACT = "artefact"
 """Column of ``var``, where concepts were taught."""
 
 
@@ -96,6 +98,7 @@ CONCEPTS = (
     Entry("obs", "height", "int64", "height of the upright image", "pixels"),
     Entry("obs", "file_sha256", "category", "SHA-256 of the image's file"),
     Entry("obs", "file_intensity", "category", "scaling of an image with more than 8 bits a channel"),
+    Entry("obs", "file_frame", "category", "what is shown of the image: rule, left, top, right, bottom", "pixels"),
     Entry("obs", "file_note", "category", "what else was done to the pixels"),
     *(Entry("obs", m.name, "float32", f"{m.meaning} (`cytosae measure`)", m.unit) for m in MEASUREMENTS),
     Entry("obs", SEGMENTED, "category", "how the cell was found: `mask`, which came with the data, or `colour`"),
@@ -113,7 +116,7 @@ CONCEPTS = (
         "var",
         WHY_NOT,
         "category",
-        "why it is no concept: `weak`, log10 of the mean activation is not above -3 (`--concept-threshold`); where more is "
+        "why it is no concept: `weak`, log10 of the mean activation is not above `--concept-threshold`; where more is "
         "asked than that, `few cells` show it, or it is `scattered` over cells nearly as by chance",
     ),
     Entry("var", SHOWN, "int64", "cells with an active patch, a_i[s] > 0", "cells"),
@@ -131,6 +134,25 @@ CONCEPTS = (
         "variance of a_i[s] over cells, against that of the same patches shuffled over all cells; 1 is chance",
     ),
     Entry("var", DESCRIPTION, "category", "what it shows, a sentence made of facts, after `cytosae describe`"),
+    Entry(
+        "var",
+        STAIN_SHARE,
+        "float32",
+        "variance of a_i[s] over pictures of one cell in other stains and light, as a share of that and the variance over "
+        "cells, after `cytosae stain-response`",
+        "0 to 1",
+    ),
+    Entry(
+        "var",
+        CELL_SHARE,
+        "float32",
+        "share of the variance of a_i[s] over pictures and cells that is the cell's",
+        "0 to 1",
+    ),
+    Entry("var", STAIN_WORD, "category", "`morphology` (stain share below 0.2), `mixed`, or `stain` (above 0.5)"),
+    Entry(
+        "var", ARTEFACT, "bool", "in the block of artefacts that a refinement kept; of refined autoencoders with one"
+    ),
     Entry("var", ANNOTATION, "category", "name that most raters gave, after `cytosae annotations apply`"),
     Entry("var", VERDICT, "category", "verdict of more than half of the raters"),
     Entry("var", NAMES, "category", "all names with their raters"),
@@ -169,6 +191,8 @@ BARCODES = (
     Entry("layers", "share_error", "float32", "standard error of `share`, binomial, not 0 at 0 and 1", "0 to 1"),
     Entry("layers", "top", "float32", "mean of the 5 largest a_i[s]; of all, where the patient has fewer", "tokens"),
     Entry("layers", "top_error", "float32", "standard error of `top`, from the jackknife", "tokens"),
+    Entry("layers", "strongest", "float32", "largest a_i[s]", "tokens"),
+    Entry("layers", "strongest_error", "float32", "standard error of `strongest`, from the jackknife", "tokens"),
     Entry("layers", "dispersion", "float32", "standard deviation of a_i[s] over the patient's images", "tokens"),
     Entry("layers", "dispersion_error", "float32", "standard error of `dispersion`, from the moments", "tokens"),
     Entry(
@@ -199,6 +223,7 @@ BARCODES = (
     Entry("var", "mean_activation", "float64", "mean of m_i[s] over those cells", "activation"),
     Entry("var", "is_concept", "bool", _STATISTICS[-1].meaning),
     Entry("var", TAUGHT, "category", "name of the taught concept; missing for latents of the autoencoder"),
+    Entry("var", ARTEFACT, "bool", "left out as an artefact: 0 in `X` and all layers; with `--artefacts leave-out`"),
     Entry("obsm", "cell_types", "float64", "fractions of the patient's labelled cells, by cell type", "0 to 1"),
     Entry(
         "obsm",

@@ -24,11 +24,13 @@ from cytosae.errors import CytosaeError, NotFound, Unanswerable
 from cytosae.explorer.annotations import Database, mark_routes, open_database
 from cytosae.explorer.annotations import routes as annotation_routes
 from cytosae.explorer.caching import once
+from cytosae.explorer.fields import FieldImages
 from cytosae.explorer.images import CellImages
 from cytosae.explorer.reader import StudyReader
 from cytosae.explorer.routes import PROBLEMS
 from cytosae.explorer.routes import cells as cell_routes
 from cytosae.explorer.routes import classifier as classifier_routes
+from cytosae.explorer.routes import fields as field_routes
 from cytosae.explorer.routes import latents as latent_routes
 from cytosae.explorer.routes import patients as patient_routes
 from cytosae.explorer.routes import study as study_routes
@@ -151,10 +153,12 @@ def _routers(
     uploads: bool,
 ) -> list[APIRouter]:
     """All routes of the API: a file of `cytosae.explorer.routes` is a line here."""
+    field_images = FieldImages(reader, cell_images)
     return [
-        study_routes.router(reader, uploads, database),
+        study_routes.router(reader, field_images, uploads, database),
         latent_routes.router(reader, activations),
-        cell_routes.router(reader, cell_images, activations),
+        cell_routes.router(reader, cell_images, field_images, activations),
+        field_routes.router(reader, field_images),
         patient_routes.router(reader, cohort),
         classifier_routes.router(reader),
         *([upload_routes.router(reader, cell_images, activations)] if uploads else []),

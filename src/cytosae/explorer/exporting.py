@@ -10,16 +10,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, unquote
+from urllib.parse import quote
 
 from anyio.from_thread import start_blocking_portal
 from fastapi import FastAPI
-from starlette.types import Message
 
 from cytosae.artefacts import ANNOTATIONS, MANIFEST, FileRecord, Manifest, disk_errors, foreign, make_folder, own_files
 from cytosae.concepts import check_encoded_with
 from cytosae.console import Bar, progress, say
 from cytosae.errors import CytosaeError, in_short
+from cytosae.explorer.answers import HOST, ask, detail
 from cytosae.explorer.app import BUNDLE, create_app
 from cytosae.explorer.reader import StudyReader
 from cytosae.explorer.security import CONTENT_POLICY
@@ -30,8 +30,10 @@ KINDS = ("reference", "random")
 """Kinds of images of each."""
 MAPS, COMPARED = 12, 10
 """Maps of a cell, and latents of each side of a comparison that have images."""
+UNUSUAL, CARRIERS, MOVING = 3, 6, 20
+"""Unusual concepts of a patient of which the cells are listed, beside all taught ones; cells of each list that have a page;
+concepts of the classifier that have one. `frontend/src/parts/PatientCells.svelte` knows the first two."""
 STAGE = "explorer"
-_HOST = "export"
 _PRIVATE: dict[str, Any] = {"annotations": None, "former": []}
 """What a page for others does not tell: paths of this machine."""
 
@@ -154,7 +156,7 @@ def _written(study: Path, data: Path, concepts: int, annotations: str | None) ->
     with tempfile.TemporaryDirectory() as scratch:
         if annotations is None and not (study / ANNOTATIONS).exists():
             annotations = f"sqlite:///{scratch}/none.sqlite"  # nothing is made in the study
-        app = create_app(study, hosts=[_HOST], annotations=annotations, uploads=False)
+        app = create_app(study, hosts=[HOST], annotations=annotations, uploads=False)
         # a loop of its own, in a thread of its own: a notebook has one running already
         with progress("export", 0, "files") as bar, start_blocking_portal() as portal:
             return portal.call(_run, app, _Export(app, data, concepts, bar))
@@ -199,8 +201,10 @@ class _Export:
         for name in ("names", "annotations", "vocabulary", "worklists"):
             await self._json(name)
         if study["has"]["patients"]:
-            await self._patients(pages)
+            await self._patients(pages, sorted(map(int, study["taught"])))
             await self._comparisons(study, tables, pages)
+        if study["has"]["classification"]:
+            study["has"]["classification"] = await self._classifier(study, pages)
         for number, (dataset, latent) in enumerate(sorted(pages), 1):
             self._expect(3 * (len(pages) - number) + 15 * len(self.shown))
             await self._concept(dataset, latent)
@@ -230,13 +234,26 @@ class _Export:
             chosen[latent] = None
         return {(name, latent) for _, latent, name in concepts if latent in chosen}
 
-    async def _patients(self, pages: set[tuple[str, int]]) -> None:
+    async def _classifier(self, study: Any, pages: set[tuple[str, int]]) -> bool:
+        """Whether there is one to show."""
+        classifier = await self._optional("classifier")
+        for concept in [] if classifier is None else classifier["concepts"][:MOVING]:
+            pages.update((info["name"], concept["latent"]) for info in study["datasets"])
+        return classifier is not None
+
+    async def _patients(self, pages: set[tuple[str, int]], taught: list[int]) -> None:
         for row in (await self._json("patients"))["patients"]:
             patient = await self._json("patients", row["id"])
             for section in (patient["against"], patient["prediction"]):
                 if section is not None:
                     pages.update((row["dataset"], concept["latent"]) for concept in section["concepts"])
                     self._show(section["cells"])
+            unusual = [] if patient["against"] is None else patient["against"]["concepts"][:UNUSUAL]
+            for latent in dict.fromkeys([*taught, *(concept["latent"] for concept in unusual)]):
+                shown = await self._optional("patients", row["id"], "concepts", latent)
+                self._show([] if shown is None else shown["cells"][:CARRIERS], latent)
+            odd = await self._optional("patients", row["id"], "unfamiliar")
+            self._show([] if odd is None or odd["found"] is None else odd["found"]["cells"][:CARRIERS])
 
     async def _comparisons(self, study: Any, tables: dict[str, Any], pages: set[tuple[str, int]]) -> None:
         groups = study["groups"].get("diagnosis", [])
@@ -281,17 +298,26 @@ class _Export:
         body = await self._save(joined(*names), needed=needed)
         return None if body is None else json.loads(body)
 
+    async def _optional(self, *names: object) -> Any:
+        """An answer without which the rest of the page is whole; None, said and counted, where there is none."""
+        try:
+            return await self._json(*names)
+        except CytosaeError as error:
+            say(f"{error} It is left out.")
+            self.missing += 1
+            return None
+
     async def _save(self, path: str, *, needed: bool = True) -> bytes | None:
         """Ask for an answer and write it; None where there is none and it is not needed."""
         try:
-            status, kind, body = await _ask(self.app, f"/api/{path}")
+            status, kind, body = await ask(self.app, f"/api/{path}")
         except Exception as error:  # whatever a damaged file has led to
             raise CytosaeError(f"--export: the page {path} cannot be made: {in_short(error)}") from error
         if status == 404 and not needed:
             self.missing += 1
             return None
         if status != 200:
-            raise CytosaeError(f"--export: the page {path} cannot be made: {_detail(body)}")
+            raise CytosaeError(f"--export: the page {path} cannot be made: {detail(body)}")
         self._write_file(path, body, ".jpg" if kind == "image/jpeg" else ".json")
         return body
 
@@ -301,44 +327,3 @@ class _Export:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(body)
         self.bar.to(self.files)
-
-
-def _detail(body: bytes) -> str:
-    """The sentence of an answer that refuses."""
-    try:
-        return str(json.loads(body)["detail"])
-    except (ValueError, KeyError, TypeError):
-        return body[:200].decode(errors="replace")
-
-
-async def _ask(app: FastAPI, path: str) -> tuple[int, str, bytes]:
-    """What the application answers: status, type and body."""
-    scope = {
-        "type": "http",
-        "asgi": {"version": "3.0", "spec_version": "2.3"},
-        "http_version": "1.1",
-        "method": "GET",
-        "scheme": "http",
-        "path": unquote(path),
-        "raw_path": path.encode(),
-        "root_path": "",
-        "query_string": b"",
-        "headers": [(b"host", _HOST.encode())],
-        "client": None,
-        "server": (_HOST, 80),
-    }
-    status, kind, chunks = 0, "", list[bytes]()
-
-    async def receive() -> Message:
-        return {"type": "http.request", "body": b"", "more_body": False}
-
-    async def send(message: Message) -> None:
-        nonlocal status, kind
-        if message["type"] == "http.response.start":
-            status = message["status"]
-            kind = dict(message["headers"]).get(b"content-type", b"").decode()
-        elif message["type"] == "http.response.body":
-            chunks.append(message.get("body", b""))
-
-    await app(scope, receive, send)
-    return status, kind, b"".join(chunks)

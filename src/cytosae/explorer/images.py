@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
-from cytosae.cells import UnreadableImage, load_squashed
+from cytosae.cells import Frame, Reading, UnreadableImage, load_squashed
+from cytosae.cells.columns import FRAME_COLUMN
 from cytosae.errors import CytosaeError, NotFound
 from cytosae.explorer.caching import bounded
 from cytosae.explorer.dataset import DataSet
@@ -59,7 +60,7 @@ class CellImages:
     def _table(self) -> pa.Table:
         path = self._folder / "cells.parquet"
         try:
-            known = {"cell_id", "path", "dataset", "file_intensity"} & set(pq.read_schema(path).names)
+            known = {"cell_id", "path", "dataset", "file_intensity", FRAME_COLUMN} & set(pq.read_schema(path).names)
             return pq.read_table(path, columns=sorted(known))
         except (OSError, pa.ArrowInvalid) as error:
             raise CytosaeError(f"{path}: not a readable table of cells ({error}). Run the study again.") from error
@@ -81,8 +82,17 @@ class CellImages:
         used = [scaling for scaling in pc.unique(self._table["file_intensity"]).to_pylist() if scaling is not None]
         return used[0] if used else None
 
-    def file(self, data: DataSet, row: int) -> tuple[Path, str | None]:
-        """File of a cell, and the scaling by which it is decoded.
+    @cached_property
+    def usual_edge(self) -> float | None:
+        """Edge of the median frame of the study's images, in pixels; None where they are shown whole."""
+        if FRAME_COLUMN not in self._table.column_names:
+            return None
+        some = self._table[FRAME_COLUMN][:: max(1, len(self._table) // 1000)].to_pylist()
+        frames = [Frame.parse(text) for text in some if text is not None]
+        return float(np.median([frame.right - frame.left for frame in frames])) if frames else None
+
+    def file(self, data: DataSet, row: int) -> tuple[Path, Reading]:
+        """File of a cell, and how it becomes the cell's picture.
 
         Raises
         ------
@@ -96,7 +106,10 @@ class CellImages:
         if index < 0 or str(self._table["cell_id"][index].as_py()) != name:
             raise CytosaeError(f"{name}: no longer that row of cells.parquet. Run the study again.")
         scaling = self._table["file_intensity"][index].as_py() if self.intensity else None
-        return resolve_path(below(self._folder, str(self._table["path"][index].as_py()))), scaling
+        framed = FRAME_COLUMN in self._table.column_names
+        text = self._table[FRAME_COLUMN][index].as_py() if framed else None
+        reading = Reading(scaling, None if text is None else Frame.parse(text))
+        return resolve_path(below(self._folder, str(self._table["path"][index].as_py()))), reading
 
     def pixels(self, data: DataSet, row: int, size: int) -> NDArray[np.uint8]:
         """A cell squashed to a square, ``(size, size, 3)``.
@@ -106,9 +119,9 @@ class CellImages:
         CytosaeError
             The file is gone or broken; names the cell and the reason.
         """
-        path, scaling = self.file(data, row)
+        path, reading = self.file(data, row)
         try:
-            return load_squashed(path, size, scaling)
+            return load_squashed(path, size, reading)
         except UnreadableImage as reason:
             text = f"the image of cell {row} of {data.name} cannot be shown: {reason}."
             raise (CytosaeError(text) if path.exists() else NotFound(text)) from reason

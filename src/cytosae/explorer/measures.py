@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from pydantic_core import to_json
 
-from cytosae.concepts.schema import CONCENTRATION, POSITION, REPRODUCIBILITY
+from cytosae.concepts.schema import CELL_SHARE, CONCENTRATION, POSITION, REPRODUCIBILITY, STAIN_SHARE
 from cytosae.explorer.dataset import DataSet
 from cytosae.explorer.reader import StudyReader
 from cytosae.explorer.schemas.study import Measure
@@ -95,6 +95,17 @@ _QUALITY = {
         False,
         "Fraction of the other trainings in which it comes back: each is the other's nearest, cosine at least 0.7",
     ),
+    STAIN_SHARE: (
+        "stain share",
+        False,
+        "Variance of its counts over pictures of one cell in other stains and light, against that over cells: below 0.2 "
+        "morphology, above 0.5 stain",
+    ),
+    CELL_SHARE: (
+        "cell share",
+        False,
+        "Share of the variance of its counts that is the cell's: not the stain's, light's, focus's, scale's or position's",
+    ),
     "nearest_cosine": (
         "cosine in other trainings",
         False,
@@ -119,9 +130,11 @@ def quality_columns(reader: StudyReader) -> list[str]:
 
 
 def _own(reader: StudyReader) -> list[str]:
-    """What the encoding of a pooled dictionary says and no quality table: in how many trainings each latent came back."""
-    known = REPRODUCIBILITY in reader.first.var and REPRODUCIBILITY not in quality_columns(reader)
-    return [REPRODUCIBILITY] if known else []
+    """What ``var`` says of some studies and no quality table: in how many trainings of a pooled dictionary each latent came
+    back, and whether it is the cell's or the stain's.
+    """
+    columns = (REPRODUCIBILITY, STAIN_SHARE, CELL_SHARE)
+    return [name for name in columns if name in reader.first.var and name not in quality_columns(reader)]
 
 
 def measures(reader: StudyReader) -> list[Measure]:

@@ -1,4 +1,4 @@
-"""Cells of a field of any size: large ones are searched tile by tile."""
+"""Cells of a field of any size: large ones are searched region by region."""
 
 from __future__ import annotations
 
@@ -8,32 +8,47 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from cytosae.cells import Regions, WholeImage
 from cytosae.segmentation.field import LARGEST, FieldObject, find_field_cells
 from cytosae.settings import FieldConfig
 
 TILE = 250.0
-"""Edge of a tile without its overlap, in micrometres."""
+"""Edge of a region without its overlap, in micrometres."""
+
+Area = tuple[int, int, int, int]
 
 
 def find_in_tiles(pixels: NDArray[np.uint8], mpp: float, config: FieldConfig) -> list[FieldObject]:
-    """As `find_field_cells`, tile by tile with an overlap of the largest cell; an object belongs to the tile of its middle.
+    """As `find_field_cells`, region by region.
 
-    A field of up to one and a half tiles is searched whole. Memory beyond the image does not grow with it.
+    A field of up to one and a half regions is searched whole. Memory beyond the image does not grow with it.
     """
-    height, width = pixels.shape[:2]
-    core, overlap = round(TILE / mpp), round(LARGEST / mpp)
-    found = []
-    for top, bottom in _divided(height, core):
-        for left, right in _divided(width, core):
-            rows = slice(max(0, top - overlap), min(height, bottom + overlap))
-            columns = slice(max(0, left - overlap), min(width, right + overlap))
-            for one in find_field_cells(np.ascontiguousarray(pixels[rows, columns]), mpp, config):
-                x0, y0, x1, y1 = one.box
-                box = x0 + columns.start, y0 + rows.start, x1 + columns.start, y1 + rows.start
-                if left <= (box[0] + box[2]) / 2 < right and top <= (box[1] + box[3]) / 2 < bottom:
-                    cut = box[0] <= 0 or box[1] <= 0 or box[2] >= width or box[3] >= height
-                    found.append(replace(one, box=box, at_border=one.at_border and cut))
+    image = WholeImage(pixels)
+    found = [one for area in areas(image.width, image.height, mpp) for one in find_in_area(image, area, mpp, config)]
     return sorted(found, key=lambda one: (one.box[1], one.box[0]))
+
+
+def find_in_area(image: Regions, area: Area, mpp: float, config: FieldConfig) -> list[FieldObject]:
+    """The objects whose middle lies in an area (left, top, right, bottom), found with an overlap of the largest cell."""
+    left, top, right, bottom = area
+    overlap = round(LARGEST / mpp)
+    x, y = max(0, left - overlap), max(0, top - overlap)
+    pixels = image.read(x, y, min(image.width, right + overlap) - x, min(image.height, bottom + overlap) - y)
+    found = []
+    for one in find_field_cells(np.ascontiguousarray(pixels), mpp, config):
+        x0, y0, x1, y1 = one.box
+        box = x0 + x, y0 + y, x1 + x, y1 + y
+        if left <= (box[0] + box[2]) / 2 < right and top <= (box[1] + box[3]) / 2 < bottom:
+            cut = box[0] <= 0 or box[1] <= 0 or box[2] >= image.width or box[3] >= image.height
+            found.append(replace(one, box=box, at_border=one.at_border and cut))
+    return found
+
+
+def areas(width: int, height: int, mpp: float) -> list[Area]:
+    """The areas (left, top, right, bottom) of about `TILE` micrometres that make up an image, from top to bottom."""
+    core = max(1, round(TILE / mpp))
+    columns, rows = _divided(width, core), _divided(height, core)
+    return [(left, top, right, bottom) for top, bottom in rows for left, right in columns]
 
 
 def _divided(length: int, core: int) -> list[tuple[int, int]]:

@@ -37,13 +37,13 @@ def features(cells: pd.DataFrame, measured: Mapping[str, Mapping[str, float]] | 
     >>> features(pd.DataFrame([row]))[0]["geometry"]["coordinates"]
     [[[1, 2], [4, 2], [4, 6], [1, 6], [1, 2]]]
     """
-    found = []
+    collected = []
     for row in cells.to_dict("records"):
         x, y, width, height = (int(row[name]) for name in BOX)
         corners = [[x, y], [x + width, y], [x + width, y + height], [x, y + height], [x, y]]
         values = {"score": row.get("score"), "mpp": row.get("mpp"), **(measured or {}).get(str(row["cell_id"]), {})}
         label = row.get("label")
-        found.append(
+        collected.append(
             {
                 "type": "Feature",
                 "id": str(uuid.uuid5(_SPACE, str(row["cell_id"]))),
@@ -58,7 +58,7 @@ def features(cells: pd.DataFrame, measured: Mapping[str, Mapping[str, float]] | 
                 },
             }
         )
-    return found
+    return collected
 
 
 def write_features(path: Path, found: Sequence[Mapping[str, Any]]) -> None:

@@ -36,12 +36,12 @@ class FieldNames:
         """
         path = PurePosixPath(name.replace("\\", "/"))
         for spelling in (name, path.name, path.stem):
-            found = self._known.get(spelling, set())
-            if len(found) == 1:
-                return next(iter(found))
-            if found:
+            names = self._known.get(spelling, set())
+            if len(names) == 1:
+                return next(iter(names))
+            if names:
                 raise CytosaeError(
-                    f"{where}: {name!r} can be {' or '.join(sorted(found)[:3])}. Write the whole name there."
+                    f"{where}: {name!r} can be {' or '.join(sorted(names)[:3])}. Write the whole name there."
                 )
         raise CytosaeError(
             f"{where}: no field is called {name!r}. Boxes name a field by its path or by its file's name."

@@ -1,10 +1,11 @@
-"""Micrometres per pixel of every field: from an option, a column, its own red cells, or those of the other fields."""
+"""Micrometres per pixel of every field: from an option, a column, its file, its own red cells, or those of others."""
 
 from __future__ import annotations
 
 import numpy as np
 import pandas as pd
 
+from cytosae.cells.scales import stated_scales
 from cytosae.errors import CytosaeError
 
 ENOUGH = 10
@@ -21,20 +22,25 @@ def scales_of_fields(fields: pd.DataFrame, option: float, rulers: list[pd.DataFr
     option
         Of all fields; 0 if not given.
     rulers
-        For each field ``count, mpp, low, high`` from its red cells; empty where they were not needed.
+        For each field ``stated`` by a slide's file, and ``count, mpp, low, high`` from its red cells; empty where they were
+        not needed.
 
     Raises
     ------
     CytosaeError
         An ``mpp`` that is no positive number; no field has a scale.
     """
+    written = [None] * len(fields) if option else stated_scales(fields, "field")
     rows: list[tuple[float | str | None, ...]] = []
     for number in range(len(fields)):
-        stated = option or (_stated(fields, number) if "mpp" in fields else None)
+        stated = option or written[number]
         if stated:
             rows.append((stated, np.nan, np.nan, "option" if option else "column"))
             continue
         ruler = rulers[number].iloc[0]
+        if np.isfinite(ruler["stated"]):
+            rows.append((float(ruler["stated"]), np.nan, np.nan, "file"))
+            continue
         own = ruler["count"] >= ENOUGH
         rows.append(
             (*(ruler[name] if own else np.nan for name in ("mpp", "low", "high")), "red cells" if own else None)
@@ -54,19 +60,3 @@ def scales_of_fields(fields: pd.DataFrame, option: float, rulers: list[pd.DataFr
             "cells. Give --mpp (micrometres per pixel) or a column mpp."
         )
     return table
-
-
-def _stated(fields: pd.DataFrame, number: int) -> float | None:
-    value = fields["mpp"].iloc[number]
-    if pd.isna(value) or str(value).strip() == "":
-        return None
-    try:
-        mpp = float(str(value))
-    except ValueError:
-        mpp = np.nan
-    if not (np.isfinite(mpp) and 0 < mpp <= 10):
-        raise CytosaeError(
-            f"column 'mpp': field {fields['cell_id'].iloc[number]} has {value!r}; expected micrometres per pixel, above 0 "
-            "and at most 10."
-        )
-    return mpp

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
-from PIL import Image
 
 from cytosae.artefacts import (
     MANIFEST,
@@ -23,26 +20,20 @@ from cytosae.artefacts import (
     refuse_strangers,
     remove_outdated,
     remove_work_files,
-    whole_file,
     work_folder,
     write_csv,
 )
-from cytosae.cells import UnreadableImage, decode, intensities, list_cells, pixels_digest, read_table, write_cells
+from cytosae.cells import list_cells, pixels_digest, read_table, write_cells
 from cytosae.cells.columns import FILE_COLUMNS, READING_COLUMNS
-from cytosae.cells.images import read_bytes
-from cytosae.console import progress, say
-from cytosae.engines import Engine, LocalEngine, Tick, Work
+from cytosae.console import say
+from cytosae.engines import Engine, LocalEngine
 from cytosae.errors import CytosaeError
 from cytosae.fields.boxes import as_found, read_boxes
-from cytosae.fields.cutting import cut_out
-from cytosae.fields.detecting import find_in_tiles
 from cytosae.fields.scales import scales_of_fields
 from cytosae.fields.table import BOX, COLUMNS, FIELDS, LISTED, REJECTED, TABLE
-from cytosae.segmentation import measure_scale
+from cytosae.fields.workers import WORK_FILE, cut_all, find_all, scales_of_files
 from cytosae.settings import FieldConfig, to_stored
-from cytosae.storage import resolve_path
 
-_WORK_FILE = re.compile(r"(scale|found)-\d{6,}\.parquet")
 _OWN = {*FILE_COLUMNS, *READING_COLUMNS, *COLUMNS, "cell_id", "path", "mask"}
 
 
@@ -86,7 +77,7 @@ def find_cells_of_fields(
     """
     config, engine = config or FieldConfig(), engine or LocalEngine()
     refuse_strangers(folder, FIELDS, [TABLE, REJECTED, LISTED])
-    listing = list_cells(source, columns=columns, strict=strict, intensity=intensity)
+    listing = list_cells(source, columns=columns, strict=strict, intensity=intensity, large=True)
     fields = listing.cells.reset_index(drop=True)
     parameters = to_stored(config)
     inputs = {"fields": pixels_digest(fields), "columns": digest(_carried(fields).astype(str).to_dict("list"))}
@@ -96,18 +87,14 @@ def find_cells_of_fields(
     reason = "not made yet" if finished is None else finished.why_stale(folder, parameters, inputs)
     say(f"fields: {reason or 'up to date'}")
     if finished is not None and reason is None:
-        remove_work_files(folder, _WORK_FILE)
+        remove_work_files(folder, WORK_FILE)
         return dict(finished.summary)
     pieces = work_folder(folder, [parameters, inputs])
     with disk_errors(folder):
         claim(folder, FIELDS, [TABLE, REJECTED, LISTED])
-        rulers = (
-            _made(engine, _Ruler(pieces), fields, "scale", [None] * len(fields)) if _unknown(fields, config) else []
-        )
+        rulers = scales_of_files(engine, pieces, fields, config) if _unknown(fields, config) else []
         scales = scales_of_fields(fields, config.mpp, rulers)
-        tasks = [float(mpp) if np.isfinite(mpp) else None for mpp in scales["mpp"]]
-        finder = _Finder(pieces, config)
-        found = _made(engine, finder, fields, "found", tasks) if given is None else as_found(fields, given)
+        found = find_all(engine, pieces, fields, scales, config) if given is None else as_found(fields, given)
         cells, rejected = _tables(fields, scales, found, listing.rejected, config)
         if cells.empty:
             raise CytosaeError(
@@ -117,7 +104,7 @@ def find_cells_of_fields(
         names = [TABLE, REJECTED, LISTED, *cells["path"]]
         claim(folder, FIELDS, names)
         (folder / MANIFEST).unlink(missing_ok=True)
-        cut = _cut(engine, fields, cells, folder.absolute(), config)
+        cut = cut_all(engine, fields, cells, folder.absolute(), config)
         write_cells(fields, folder / LISTED)
         write_csv(folder / REJECTED, rejected)
         write_csv(folder / TABLE, cells)
@@ -125,7 +112,7 @@ def find_cells_of_fields(
     remove_outdated(folder, FIELDS, names)
     summary = _summary(fields, scales, cells, rejected)
     Manifest(FIELDS, parameters, inputs, outputs, summary).save(folder)
-    remove_work_files(folder, _WORK_FILE)
+    remove_work_files(folder, WORK_FILE)
     return {**summary, "cut": cut}
 
 
@@ -153,109 +140,17 @@ def read_fields(folder: Path) -> pd.DataFrame:
     return read_cells(folder / LISTED)
 
 
-@dataclass(frozen=True)
-class _Ruler:
-    """Measures red cells of fields, a factory for an engine."""
-
-    folder: Path
-
-    def __call__(self) -> Work:
-        return self._work
-
-    def _work(self, units: Iterable[tuple[int, str, str | None, float | None]], tick: Tick) -> Iterator[int]:
-        for number, path, scaling, _ in units:
-            red = measure_scale(_pixels(path, scaling))
-            row = {
-                "count": red.count,
-                "mpp": red.mpp,
-                "low": red.mpp * red.diameter / red.high if red.count else np.nan,
-            }
-            row["high"] = red.mpp * red.diameter / max(red.low, 1e-6) if red.count else np.nan
-            _write(self.folder / f"scale-{number:06d}.parquet", pd.DataFrame([row]))
-            tick(1)
-            yield number
-
-
-@dataclass(frozen=True)
-class _Finder:
-    """Finds the cells of fields."""
-
-    folder: Path
-    config: FieldConfig
-
-    def __call__(self) -> Work:
-        return self._work
-
-    def _work(self, units: Iterable[tuple[int, str, str | None, float | None]], tick: Tick) -> Iterator[int]:
-        for number, path, scaling, mpp in units:
-            objects = [] if mpp is None else find_in_tiles(_pixels(path, scaling), mpp, self.config)
-            rows = [
-                (x0, y0, x1 - x0, y1 - y0, one.score, one.reason, one.touching, one.at_border)
-                for one in objects
-                for x0, y0, x1, y1 in [one.box]
-            ]
-            table = pd.DataFrame(rows, columns=[*BOX, "score", "reason", "touching", "at_border"])
-            _write(self.folder / f"found-{number:06d}.parquet", table.astype({"reason": "string"}))
-            tick(1)
-            yield number
-
-
-@dataclass(frozen=True)
-class _Cutter:
-    """Cuts cells out of fields; a unit is a field with its cells."""
-
-    folder: Path
-    config: FieldConfig
-
-    def __call__(self) -> Work:
-        return self._work
-
-    def _work(self, units: Iterable[tuple[str, str | None, pd.DataFrame]], tick: Tick) -> Iterator[int]:
-        for path, scaling, cells in units:
-            pixels = _pixels(path, scaling)
-            for name, mpp, *box in cells[["path", "mpp", *BOX]].itertuples(index=False):
-                x, y, width, height = (int(value) for value in box)
-                cell = cut_out(pixels, (x, y, width, height), float(mpp), self.config.window, self.config.pixels)
-                with whole_file(self.folder / name, shared=True) as temporary:
-                    Image.fromarray(cell).save(temporary, "PNG")
-            tick(len(cells))
-            yield len(cells)
-
-
-def _made(engine: Engine, maker: Any, fields: pd.DataFrame, kind: str, tasks: list[float | None]) -> list[pd.DataFrame]:
-    """The pieces of all fields; those that an interrupted run left are not made again."""
-    files = [maker.folder / f"{kind}-{number:06d}.parquet" for number in range(len(fields))]
-    columns = zip(range(len(fields)), fields["path"].astype(str), intensities(fields), tasks, strict=True)
-    units = [unit for unit, file in zip(columns, files, strict=True) if not file.is_file()]
-    with progress(f"fields: {kind}", len(fields), "fields", len(fields) - len(units)) as bar:
-        for _ in engine.map(maker, units, bar.advance):
-            pass
-    return [pd.read_parquet(file) for file in files]
-
-
-def _cut(engine: Engine, fields: pd.DataFrame, cells: pd.DataFrame, folder: Path, config: FieldConfig) -> int:
-    """Cut out the cells whose image is not there yet: its name is a digest of all that it depends on."""
-    finished = {path.name for path in (folder / "images").iterdir()} if (folder / "images").is_dir() else set()
-    missing = cells[[Path(str(name)).name not in finished for name in cells["path"]]]
-    known = dict(zip(fields["cell_id"], zip(fields["path"].astype(str), intensities(fields), strict=True), strict=True))
-    units = [(*known[str(field)], own) for field, own in missing.groupby("field", sort=False)]
-    with progress("fields: cut", len(cells), "cells", len(cells) - len(missing)) as bar:
-        for _ in engine.map(_Cutter(folder, config), units, bar.advance):
-            pass
-    return len(missing)
-
-
 def _tables(
     fields: pd.DataFrame,
     scales: pd.DataFrame,
-    found: list[pd.DataFrame],
+    tables: list[pd.DataFrame],
     unreadable: pd.DataFrame,
     config: FieldConfig,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Cells, and what is none with the reason."""
     carried = _carried(fields)
     cells, rejected = [], []
-    for number, own in enumerate(found):
+    for number, own in enumerate(tables):
         field, sha = str(fields["cell_id"][number]), str(fields["file_sha256"][number])
         scale = scales.iloc[number]
         if not np.isfinite(scale["mpp"]):
@@ -296,18 +191,6 @@ def _carried(fields: pd.DataFrame) -> pd.DataFrame:
 
 def _unknown(fields: pd.DataFrame, config: FieldConfig) -> bool:
     return not config.mpp and not ("mpp" in fields and fields["mpp"].notna().all())
-
-
-def _pixels(path: str, scaling: str | None) -> NDArray[np.uint8]:
-    try:
-        return np.asarray(decode(read_bytes(resolve_path(path)), scaling))
-    except UnreadableImage as reason:
-        raise CytosaeError(f"{path}: {reason}. It was readable when the fields were listed; run again.") from None
-
-
-def _write(path: Path, table: pd.DataFrame) -> None:
-    with whole_file(path, shared=True) as temporary:
-        table.to_parquet(temporary, index=False)
 
 
 def _summary(fields: pd.DataFrame, scales: pd.DataFrame, cells: pd.DataFrame, rejected: pd.DataFrame) -> dict[str, Any]:

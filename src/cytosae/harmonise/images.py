@@ -26,6 +26,10 @@ _TINT = 0.15
 """Optical density above which a pixel holds dye (Macenko et al. 2009)."""
 _EDGE = 1.0
 """Percentile of the angles at which a dye is taken (Macenko et al. 2009)."""
+_SPARSE = 0.1
+"""Weight of the sparsity of a pixel's dyes (lambda of Vahadane et al. 2016)."""
+_FACTORED = 3000
+"""Pixels whose densities are factored."""
 _STRONG = 99.0
 """Percentile of a dye's amounts that is made alike (Macenko et al. 2009)."""
 _WHITE = 5.0
@@ -87,9 +91,7 @@ def _spread(colours: Colours) -> Stain:
 
 def _dyes(colours: Colours) -> Stain:
     """The two dyes of Macenko et al. 2009: the extreme directions in the plane of the two main components."""
-    white = np.percentile(colours, _WHITE, axis=0)
-    stained = colours - white
-    stained = stained[(stained > _TINT).all(axis=1)]
+    white, stained = _stained(colours)
     if len(stained) < 10:  # an empty slide
         return Stain(white, np.eye(3))
     _, _, components = np.linalg.svd(stained, full_matrices=False)
@@ -97,7 +99,44 @@ def _dyes(colours: Colours) -> Stain:
     flat = stained @ plane.T
     angles = np.arctan2(flat[:, 1], flat[:, 0])
     ends = np.percentile(angles, (_EDGE, 100 - _EDGE))
-    dyes = np.stack([np.cos(ends), np.sin(ends)], axis=1) @ plane
+    return _of_dyes(white, stained, np.stack([np.cos(ends), np.sin(ends)], axis=1) @ plane)
+
+
+def _sparse_dyes(colours: Colours) -> Stain:
+    """The two dyes of Vahadane et al. 2016: non-negative factors of the densities of which a pixel holds few."""
+    from sklearn.decomposition import DictionaryLearning
+
+    white, stained = _stained(colours)
+    if len(stained) < 10:  # an empty slide
+        return Stain(white, np.eye(3))
+    some = stained[np.random.default_rng(19).permutation(len(stained))[:_FACTORED]]
+    start = _dyes(colours).axes[:2]
+    start = np.maximum(start, 1e-3) / np.linalg.norm(np.maximum(start, 1e-3), axis=1, keepdims=True)
+    learning = DictionaryLearning(
+        2,
+        alpha=_SPARSE,
+        max_iter=50,
+        fit_algorithm="cd",
+        transform_algorithm="lasso_cd",
+        positive_code=True,
+        positive_dict=True,
+        dict_init=start,
+        code_init=np.maximum(some @ np.linalg.pinv(start), 0),
+        random_state=0,
+    )
+    found = learning.fit(some).components_
+    return _of_dyes(white, stained, found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-9))
+
+
+def _stained(colours: Colours) -> tuple[Colours, Colours]:
+    """The empty slide ``(3,)``, and the densities above it of pixels that hold dye ``(n, 3)``."""
+    white = np.percentile(colours, _WHITE, axis=0)
+    stained = colours - white
+    return white, stained[(stained > _TINT).all(axis=1)]
+
+
+def _of_dyes(white: Colours, stained: Colours, dyes: Colours) -> Stain:
+    """Two dyes ``(2, 3)`` with their strengths, and what is across both."""
     dyes = dyes[np.argsort(dyes[:, 2])]  # the dye of the nuclei takes the least blue light, whatever the laboratory
     third = np.cross(dyes[0], dyes[1])
     third /= max(float(np.linalg.norm(third)), 1e-9)
@@ -125,6 +164,13 @@ IMAGE_METHODS: Mapping[str, ImageMethod] = {
             _spread,
         ),
         ImageMethod("macenko", "Macenko et al., ISBI 2009, the residual kept", density, from_density, _dyes),
+        ImageMethod(
+            "vahadane",
+            "Vahadane et al., IEEE Transactions on Medical Imaging 2016, the residual kept; factored by scikit-learn",
+            density,
+            from_density,
+            _sparse_dyes,
+        ),
     )
 }
 """By name."""

@@ -8,6 +8,7 @@ from PIL import Image
 from scipy import ndimage
 from skimage.morphology import convex_hull_image
 
+from cytosae.cells.framing import Frame, framed_array
 from cytosae.morphometry.stain import unmix
 from cytosae.segmentation import FoundCell
 
@@ -43,8 +44,8 @@ _NEEDLE = 0.012
 """Width (standard deviation) of a needle, in diameters of the cell."""
 
 
-def place_map(found: FoundCell) -> NDArray[np.uint8]:
-    """Places of a cell's picture, ``(EDGE, EDGE)``, numbers of `PLACES`."""
+def place_map(found: FoundCell, frame: Frame | None = None) -> NDArray[np.uint8]:
+    """Places of a cell's picture, or of what a frame shows of it, ``(EDGE, EDGE)``, numbers of `PLACES`."""
     places = np.where(found.empty, 0, 1).astype(np.uint8)
     places[found.others] = 2
     size = places.shape
@@ -58,11 +59,13 @@ def place_map(found: FoundCell) -> NDArray[np.uint8]:
         places[_notch(nucleus, width * _NOTCH / _BORDER) & cell] = 7
     if "small nucleus" in found.flags:
         places[cell] = 2
+    if frame is not None:
+        return np.asarray(framed_array(places, frame, _own_size(found), EDGE), np.uint8)
     return np.asarray(Image.fromarray(places).resize((EDGE, EDGE), Image.Resampling.NEAREST))
 
 
-def look_map(found: FoundCell) -> NDArray[np.uint8]:
-    """Looks of a cell's picture, ``(len(LOOKS), LOOK_EDGE, LOOK_EDGE)``, in levels of `_LOOK_STEP`."""
+def look_map(found: FoundCell, frame: Frame | None = None) -> NDArray[np.uint8]:
+    """Looks of the same, ``(len(LOOKS), LOOK_EDGE, LOOK_EDGE)``, in levels of `_LOOK_STEP`."""
     stain = found.optics.stain
     mean = stain.mean(axis=2)
     cell = _shrunk(found.cell, mean.shape)
@@ -71,6 +74,8 @@ def look_map(found: FoundCell) -> NDArray[np.uint8]:
     spots = ndimage.white_tophat(mean, size=(fine, fine)), ndimage.black_tophat(mean, size=(coarse, coarse))
     planes = [*np.moveaxis(unmix(stain), 2, 0), *spots, _needles(spots[0], max(0.7, _NEEDLE * diameter))]
     levels = [np.clip(plane / step, 0, 255) for plane, step in zip(planes, _LOOK_STEP, strict=True)]
+    if frame is not None:
+        levels = [framed_array(plane, frame, _own_size(found), 8 * LOOK_EDGE) for plane in levels]
     size = (LOOK_EDGE, LOOK_EDGE)
     small = [Image.fromarray(plane.astype(np.float32)).resize(size, Image.Resampling.BOX) for plane in levels]
     return np.stack([np.asarray(plane).round().astype(np.uint8) for plane in small])
@@ -133,6 +138,12 @@ def _border(mask: NDArray[np.bool_], width: float) -> NDArray[np.bool_]:
     inner = ndimage.distance_transform_edt(mask) <= width
     outer = ndimage.distance_transform_edt(~mask) <= width
     return np.asarray(inner & outer | (mask & inner) | (~mask & outer))
+
+
+def _own_size(found: FoundCell) -> tuple[int, int]:
+    """Width and height of the image, in which frames are given."""
+    height, width = found.cell.shape
+    return width, height
 
 
 def _shrunk(mask: NDArray[np.bool_], size: tuple[int, ...]) -> NDArray[np.bool_]:

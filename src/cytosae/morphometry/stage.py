@@ -28,8 +28,9 @@ from cytosae.artefacts import (
     whole_file,
     work_folder,
 )
-from cytosae.cells import UnreadableImage, decode, intensities, pixels_digest
+from cytosae.cells import UnreadableImage, decode, pixels_digest, readings
 from cytosae.cells.images import read_bytes
+from cytosae.cells.scales import stated_scales
 from cytosae.console import progress, say
 from cytosae.engines import Engine, LocalEngine, Tick, Work
 from cytosae.errors import CytosaeError
@@ -42,8 +43,6 @@ from cytosae.storage import resolve_path
 MEASURED = "morphometry"
 """Folder of a study with the measurements, and name of the stage."""
 TABLE, PLACE_TABLE = "measurements.parquet", "places.parquet"
-MPP = "mpp"
-"""Column of the listing with micrometres per pixel."""
 _RANGE = 256
 _BATCH = 4096  # rows of a table that are in memory together
 _RANGE_FILE = re.compile(r"part-\d{8,}\.parquet")
@@ -53,7 +52,7 @@ _PLACE, _LOOK = "places", "looks"
 def measure_inputs(cells: pd.DataFrame) -> dict[str, str]:
     """Digests of what the measurements depend on: images, masks and scale."""
     masks = [None if pd.isna(mask) else sha256_file(resolve_path(str(mask))) for mask in _column(cells, "mask")]
-    return {"cells": pixels_digest(cells), "masks": digest(masks), "mpp": digest([*map(str, _mpp(cells))])}
+    return {"cells": pixels_digest(cells), "masks": digest(masks), "mpp": digest([*map(str, stated_scales(cells))])}
 
 
 def measure_cells(cells: pd.DataFrame, folder: Path, *, engine: Engine | None = None) -> dict[str, Any]:
@@ -81,7 +80,7 @@ def measure_cells(cells: pd.DataFrame, folder: Path, *, engine: Engine | None = 
         An image or mask that cannot be read, an ``mpp`` that is no positive number, a full disk.
     """
     engine = engine or LocalEngine()
-    _mpp(cells)
+    stated_scales(cells)
     inputs = measure_inputs(cells)
     finished = Manifest.load(folder)
     reason = "not made yet" if finished is None else finished.why_stale(folder, {}, inputs)
@@ -134,16 +133,21 @@ class _Maker:
 
 def _measured(cells: pd.DataFrame, tick: Tick) -> pd.DataFrame:
     """The rows of some cells."""
-    columns = zip(cells["cell_id"], cells["path"], _column(cells, "mask"), _mpp(cells), intensities(cells), strict=True)
+    columns = zip(
+        cells["cell_id"], cells["path"], _column(cells, "mask"), stated_scales(cells), readings(cells), strict=True
+    )
     rows = []
-    for cell, path, mask, mpp, scaling in columns:
-        pixels = _pixels(str(path), scaling)
+    for cell, path, mask, mpp, reading in columns:
+        pixels = _pixels(str(path), reading.intensity)
         tissues = None if pd.isna(mask) else _tissues(str(mask), pixels.shape[:2])
         found = find_cell(pixels, tissues=tissues)
         values: dict[str, Any] = {"cell_id": str(cell), **measure_cell(found, mpp)}
         values[SEGMENTED] = "colour" if tissues is None else "mask"
         values[FLAGS] = "|".join(found.flags)
-        values[_PLACE], values[_LOOK] = place_map(found).tobytes(), look_map(found).tobytes()
+        values[_PLACE], values[_LOOK] = (
+            place_map(found, reading.frame).tobytes(),
+            look_map(found, reading.frame).tobytes(),
+        )
         rows.append(values)
         tick(1)
     return pd.DataFrame(rows).astype({m.name: np.float32 for m in MEASUREMENTS})
@@ -164,25 +168,6 @@ def _tissues(path: str, size: tuple[int, int]) -> NDArray[np.uint8]:
             f"{path}: the mask cannot be read: {reason}. Correct the column `mask` of the cells; `cytosae run "
             "--no-describe` leaves measuring out."
         ) from None
-
-
-def _mpp(cells: pd.DataFrame) -> list[float | None]:
-    """Micrometres per pixel of each cell, where they are known."""
-    values: list[float | None] = []
-    for cell, value in zip(cells["cell_id"], _column(cells, MPP), strict=True):
-        if pd.isna(value) or str(value).strip() == "":
-            values.append(None)
-            continue
-        try:
-            number = float(str(value))
-        except ValueError:
-            number = np.nan
-        if not (np.isfinite(number) and number > 0):
-            raise CytosaeError(
-                f"column {MPP!r}: cell {cell} has {value!r}; expected micrometres per pixel, a number above 0."
-            )
-        values.append(number)
-    return values
 
 
 def _column(cells: pd.DataFrame, name: str) -> list[Any]:

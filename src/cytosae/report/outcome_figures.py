@@ -26,19 +26,19 @@ def outcome_figure(predicted: ArrayLike, values: ArrayLike, events: ArrayLike | 
         Of what is predicted.
     """
     known = np.isfinite(np.asarray(predicted, float))
-    said, true = np.asarray(predicted, float)[known], np.asarray(values, float)[known]
+    predictions, true = np.asarray(predicted, float)[known], np.asarray(values, float)[known]
     with drawing(4.9, 4.4) as figure:
         axes = figure.subplots()
         if events is None:
-            axes.plot(true, said, "o", color=BLUE, markersize=4, alpha=0.7)
+            axes.plot(true, predictions, "o", color=BLUE, markersize=4, alpha=0.7)
             if len(true):
-                ends = [min(true.min(), said.min()), max(true.max(), said.max())]
+                ends = [min(true.min(), predictions.min()), max(true.max(), predictions.max())]
                 axes.plot(ends, ends, color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)))
             axes.set(xlabel=name, ylabel="predicted")
             heading(figure, f"{name}: truth and prediction")
             return figure
         seen = np.asarray(events, bool)[known]
-        order = np.argsort(said, kind="stable")
+        order = np.argsort(predictions, kind="stable")
         for part, colour, label in zip(np.array_split(order, _PARTS), SERIES, ("low", "middle", "high"), strict=False):
             times, alive = without_event(true[part], seen[part])
             axes.step(times, alive, where="post", color=colour, linewidth=1.5, label=f"{label} ({len(part)})")

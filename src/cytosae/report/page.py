@@ -25,7 +25,7 @@ from cytosae.artefacts import (
     sha256_file,
     whole_file,
 )
-from cytosae.cells import UnreadableImage, intensities, load_squashed, read_cells
+from cytosae.cells import Reading, UnreadableImage, load_squashed, read_cells, readings
 from cytosae.cohort import BARCODES, CLASSIFICATION, COHORT, methods_figure, read_barcodes, why_other_concepts
 from cytosae.concepts import (
     NAMES,
@@ -113,7 +113,7 @@ def write_report(study: Path) -> dict[str, Any]:
     numbers = sorted(read_datasets(study / "concepts").items(), key=lambda item: -item[1]["cells"])
     drawn = _claim(study, folder, len(numbers))
     cells = read_cells(study / "cells.parquet")
-    files = dict(zip(cells["cell_id"], zip(cells["path"], intensities(cells), strict=True), strict=True))
+    files = dict(zip(cells["cell_id"], zip(cells["path"], readings(cells), strict=True), strict=True))
     names = read_names(study / "concepts") | read_names(study / "concepts", NAMES)  # without raters in older files
     datasets = []
     for index, (name, summary) in enumerate(numbers):
@@ -180,7 +180,7 @@ def _references(
                 if cell < 0:
                     break
                 if cell not in images:
-                    images[int(cell)] = _encode_image(*files.get(str(ids[cell]), ("", None)))
+                    images[int(cell)] = _encode_image(*files.get(str(ids[cell]), ("", Reading())))
                 graded = b"" if row is None else np.rint(row[rank] / top * 255).astype(np.uint8).tobytes()
                 label = labels.iloc[cell] if labels is not None else None
                 references.append(
@@ -221,10 +221,10 @@ def _n_labels(data: ad.AnnData) -> int:
     return int(data.obs["label"].nunique()) if "label" in data.obs else 0
 
 
-def _encode_image(path: str, intensity: str | None) -> str:
+def _encode_image(path: str, reading: Reading) -> str:
     """A small JPEG as base64; empty where the file has gone since."""
     try:
-        pixels = load_squashed(resolve_path(path), 224, intensity)
+        pixels = load_squashed(resolve_path(path), 224, reading)
     except UnreadableImage:
         return ""
     small = Image.fromarray(pixels).resize((_EDGE, _EDGE), Image.Resampling.LANCZOS)

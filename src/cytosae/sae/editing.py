@@ -77,13 +77,13 @@ def halves(tokens: Tensor, seed: int = 0) -> Halves:
         raise CytosaeError(
             "--split: the latent is active on fewer than two different tokens; there is nothing to split."
         )
-    found = KMeans(2, n_init=_STARTS, random_state=seed).fit(tokens.double().numpy())
-    labels = torch.from_numpy(found.labels_).long()
+    clusters = KMeans(2, n_init=_STARTS, random_state=seed).fit(tokens.double().numpy())
+    labels = torch.from_numpy(clusters.labels_).long()
     if int((labels == 0).sum()) * 2 < len(labels):
         labels = 1 - labels
     centres = torch.stack([tokens[labels == half].mean(dim=0) for half in (0, 1)])
     spread = float((tokens.double() - tokens.double().mean(dim=0)).square().sum())
-    return Halves(centres, labels, 1 - float(found.inertia_) / max(spread, _TINY))
+    return Halves(centres, labels, 1 - float(clusters.inertia_) / max(spread, _TINY))
 
 
 @torch.no_grad()

@@ -134,7 +134,7 @@ def returning(
     training = np.repeat(np.arange(len(units)), np.diff(first))
     members = np.zeros((group.max() + 1, len(units)), bool)
     members[group, training] = True
-    found = members.sum(axis=1)
+    n_members = members.sum(axis=1)
     representative = np.sort(np.unique(group, return_index=True)[1])  # the first of each
-    representative = representative[2 * found[group[representative]] > len(units)]
-    return training[representative], representative - first[training[representative]], found[group[representative]]
+    representative = representative[2 * n_members[group[representative]] > len(units)]
+    return training[representative], representative - first[training[representative]], n_members[group[representative]]

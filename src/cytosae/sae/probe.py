@@ -259,11 +259,11 @@ def probe(x: Tensor, held: Tensor, config: TrainConfig, concepts: Callable[[SAE,
         if state.l0 > _TENTH * state.sae.n_latents:
             settled = summed
     figures = evaluate(state.sae, [held], config.objective)
-    found = concepts(state.sae, held)
+    n_concepts = concepts(state.sae, held)
     # The share falls about exponentially from a half; that of a narrow autoencoder stops on the way.
     settled *= math.log(0.5 / sparse.DENSE_ABOVE) / math.log(0.5 / _TENTH)
     set_to = getattr(config, OBJECTIVES[config.objective].set_by)
-    return Probe(config.expansion, set_to, figures["l0"], figures["explained_variance"], found, settled)
+    return Probe(config.expansion, set_to, figures["l0"], figures["explained_variance"], n_concepts, settled)
 
 
 def never_fired(x: Tensor, config: TrainConfig, centred: bool, steps: int) -> float:

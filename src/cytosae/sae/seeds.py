@@ -96,7 +96,7 @@ def train_seeds(
             name, why = next(iter(trained.diverged.items()))
             raise CytosaeError(f"{folder / SEEDS / name}: {why}")
         saes = [SAE.from_pretrained(member.folder) for member in members]
-        training, latent, found = returning([sae.W_dec.detach().numpy() for sae in saes], config.seeds_cosine)
+        training, latent, n_members = returning([sae.W_dec.detach().numpy() for sae in saes], config.seeds_cosine)
         if len(latent) < 2:
             raise CytosaeError(
                 f"{folder}: {len(latent)} latents come back ({_rule(config)}), too few for a dictionary. The trainings "
@@ -104,7 +104,7 @@ def train_seeds(
                 "--seeds-cosine."
             )
         pooled = pool(saes, training, latent)
-        return _finish(source, folder, config, inputs, saes, pooled, (training, latent, found), trained.figures)
+        return _finish(source, folder, config, inputs, saes, pooled, (training, latent, n_members), trained.figures)
 
 
 def _rule(config: TrainConfig) -> str:

@@ -318,6 +318,7 @@ def _finish(
         "backbone": layout.backbone,
         "n_tokens": layout.n_tokens,
         "store_dtype": layout.dtype,
+        **({} if layout.frame is None else {"frame": layout.frame}),
         **({} if layout.harmonisation is None else {"harmonisation": layout.harmonisation}),
         PREFIXES[measured_on]: summary,
     }

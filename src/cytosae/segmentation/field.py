@@ -122,7 +122,7 @@ def find_field_cells(pixels: NDArray[np.uint8], mpp: float, config: FieldConfig 
     typical = float(np.median(large)) if large.size else 0.0
     thickness = ndimage.gaussian_filter(optics.density.mean(axis=2), _SMOOTHING / SCALE)
     cells = [_one_cell(optics, labels, number, empty) for number in range(1, count + 1)]
-    found = []
+    objects = []
     for number, (window, cell) in enumerate(cells, 1):
         nucleus = labels[window] == number
         border = min(_border_width(chromatin[window], nucleus), _border_width(thickness[window], cell))
@@ -139,8 +139,8 @@ def find_field_cells(pixels: NDArray[np.uint8], mpp: float, config: FieldConfig 
             min(height, round(bottom * height / size[1])),
         )
         border_cut = top == 0 or left == 0 or bottom == size[1] or right == size[0]
-        found.append(FieldObject(box, score, reason, False, bool(border_cut), *values))
-    return _with_touching(found, cells)
+        objects.append(FieldObject(box, score, reason, False, bool(border_cut), *values))
+    return _with_touching(objects, cells)
 
 
 def _least_stain(chromatin: NDArray[np.float64], empty: Mask, faintest: float) -> float:
@@ -199,16 +199,16 @@ def _judged(
     return ("platelet" if area < config.smallest_nucleus and pale < 1 else reason), 1 - margin
 
 
-def _with_touching(found: list[FieldObject], cells: list[tuple[tuple[slice, slice], Mask]]) -> list[FieldObject]:
+def _with_touching(objects: list[FieldObject], cells: list[tuple[tuple[slice, slice], Mask]]) -> list[FieldObject]:
     """Mark the nucleated cells whose outlines come near each other; sorted from top to bottom."""
-    kept = [number for number, one in enumerate(found) if one.reason is None]
+    cell_numbers = [number for number, one in enumerate(objects) if one.reason is None]
     steps = max(1, round(_NEAR / SCALE))
     touching = set()
-    for place, first in enumerate(kept):
+    for place, first in enumerate(cell_numbers):
         window, cell = cells[first]
         wide = ndimage.binary_dilation(np.pad(cell, steps), iterations=steps)
         top, left = window[0].start - steps, window[1].start - steps
-        for second in kept[place + 1 :]:
+        for second in cell_numbers[place + 1 :]:
             other, shape = cells[second]
             rows = slice(max(top, other[0].start), min(top + wide.shape[0], other[0].stop))
             columns = slice(max(left, other[1].start), min(left + wide.shape[1], other[1].stop))
@@ -221,5 +221,5 @@ def _with_touching(found: list[FieldObject], cells: list[tuple[tuple[slice, slic
             ]
             if (mine & its).any():
                 touching |= {first, second}
-    marked = [replace(one, touching=number in touching) for number, one in enumerate(found)]
+    marked = [replace(one, touching=number in touching) for number, one in enumerate(objects)]
     return sorted(marked, key=lambda one: (one.box[1], one.box[0]))

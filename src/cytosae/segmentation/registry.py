@@ -159,7 +159,6 @@ MEASUREMENTS = (
 )
 """In the order of the columns."""
 
-BY_NAME = {measurement.name: measurement for measurement in MEASUREMENTS}
 
 SEGMENTED, FLAGS = "segmented_by", "segmentation_flags"
 """Columns beside the measurements: ``mask`` or ``colour``; and what can be doubted, joined by a bar."""

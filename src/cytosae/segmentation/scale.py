@@ -1,6 +1,8 @@
-"""The scale of a field, from its red cells."""
+"""The scale of a field, or of the images of single cells of a laboratory, from red cells."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +13,7 @@ from cytosae.segmentation.cell import empty_places
 from cytosae.segmentation.nuclei import nuclear_stain
 from cytosae.segmentation.optics import measure_optics
 from cytosae.segmentation.red_cells import RedCells, find_red_cells
+from cytosae.segmentation.registry import RED_CELL_DIAMETER
 
 MOST = 2048
 """Longest edge of the part of a field, its middle, in which red cells are measured, in pixels."""
@@ -25,6 +28,71 @@ _RIM = 0.5
 """Where a red cell ends: at this share of the median density of all that is stained like one."""
 _SMOOTHING = 0.7
 """In pixels."""
+NUCLEATED_DIAMETER = 14.0
+"""Longer edge of the median nucleated cell's outline, in micrometres, where no red cell gives a scale."""
+_NUCLEATED_ERROR = 0.2
+"""How far a laboratory's median nucleated cell may be from that, as a share: 12.9 to 16.3 micrometres in three where
+red cells tell."""
+_PLAUSIBLE = (0.4, 0.9)
+"""Diameters of a red cell, in edges of the laboratory's median nucleated cell; others are scraps, clumps, or stain."""
+_ENOUGH = 10
+"""Red cells from which a laboratory has a scale."""
+_DRAWS = 200
+
+
+@dataclass(frozen=True)
+class Ruler:
+    """Micrometres per pixel of the images of single cells of a laboratory."""
+
+    mpp: float
+    low: float
+    """Lower end of the 95 % interval."""
+    high: float
+    source: str
+    """``red cells`` or ``nucleated cells``."""
+    count: int
+    """Of these."""
+
+
+def scale_of_cells(
+    edges: NDArray[np.floating], counts: NDArray[np.integer], diameters: NDArray[np.floating], seed: int = 0
+) -> Ruler | None:
+    """The scale of images of one laboratory: from whole red cells, else from the nucleated cells themselves.
+
+    Parameters
+    ----------
+    edges
+        Longer edge of the outline of each image's nucleated cell, in pixels, NaN where none was found; ``(n_images,)``.
+    counts, diameters
+        Whole red cells of each image and their median diameter in pixels (`find_cell`), ``(n_images,)``.
+
+    Returns
+    -------
+    With a bootstrap interval over images. Of nucleated cells the interval is what laboratories differ by. None where there
+    are neither.
+
+    Examples
+    --------
+    >>> scale_of_cells(np.full(9, 140.0), np.full(9, 3), np.full(9, 72.0)).mpp
+    0.1
+    >>> scale_of_cells(np.full(9, 140.0), np.zeros(9, int), np.full(9, np.nan)).source
+    'nucleated cells'
+    """
+    found = np.isfinite(edges)
+    if not found.any():
+        return None
+    middle = float(np.median(edges[found]))
+    low, high = (share * middle for share in _PLAUSIBLE)
+    whole = (counts > 0) & (diameters > low) & (diameters < high)
+    n_red = int(counts[whole].sum())
+    if n_red < _ENOUGH:
+        mpp = NUCLEATED_DIAMETER / middle
+        error = _NUCLEATED_ERROR * mpp
+        return Ruler(mpp, mpp - error, mpp + error, "nucleated cells", int(found.sum()))
+    own = diameters[whole]
+    rows = np.random.default_rng([seed, 15]).integers(0, len(own), (_DRAWS, len(own)))
+    ends = np.quantile(RED_CELL_DIAMETER / np.median(own[rows], axis=1), (0.025, 0.975))
+    return Ruler(RED_CELL_DIAMETER / float(np.median(own)), float(ends[0]), float(ends[1]), "red cells", n_red)
 
 
 def measure_scale(pixels: NDArray[np.uint8]) -> RedCells:

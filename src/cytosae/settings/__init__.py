@@ -12,6 +12,7 @@ from cytosae.settings.patients import (
     LaboratoryConfig,
     PatientConfig,
     PredictConfig,
+    StainConfig,
 )
 from cytosae.settings.refining import RefineConfig
 from cytosae.settings.teaching import TeachConfig
@@ -19,6 +20,7 @@ from cytosae.settings.tokens import (
     IN_PROCESS,
     BackboneConfig,
     EngineConfig,
+    FrameConfig,
     HarmoniseConfig,
     ImageConfig,
     StoreConfig,
@@ -45,6 +47,7 @@ __all__ = [
     "EngineConfig",
     "EvaluateConfig",
     "FieldConfig",
+    "FrameConfig",
     "HarmoniseConfig",
     "ImageConfig",
     "LabelConfig",
@@ -52,6 +55,7 @@ __all__ = [
     "PatientConfig",
     "PredictConfig",
     "RefineConfig",
+    "StainConfig",
     "StoreConfig",
     "TeachConfig",
     "TrainConfig",

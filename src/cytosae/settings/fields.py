@@ -44,6 +44,19 @@ class FieldConfig:
         "Widest border of a nucleus, in micrometres (range of the stain over its steepest slope); a smudge's is wider.",
         minimum=0.0,
     )
+    least_covered: float = setting(
+        0.02,
+        "Regions of a slide of which less is covered are not searched: bare glass. 0 searches them.",
+        minimum=0.0,
+        maximum=1.0,
+    )
+    most_covered: float = setting(
+        0.85,
+        "Where more of a slide is covered, cells lie in layers; regions with a quarter of such places are not searched. 1 "
+        "searches them.",
+        minimum=0.0,
+        maximum=1.0,
+    )
 
     def __post_init__(self) -> None:
         check(self)

@@ -12,22 +12,38 @@ COVERAGE = 0.9
 """Nominal coverage of conformal sets."""
 _COVERAGE = "share of patients whose conformal set (the classes that a patient may have) is to hold the true class"
 
-CONCEPTS = ("all", "discovered", "approved", "inside", "reproduced", "taught", "untaught")
+CONCEPTS = ("all", "discovered", "approved", "inside", "reproduced", "morphology", "taught", "untaught")
 """Which latents are used."""
 _CONCEPTS = (
     "all; discovered (the test of a concept); approved (experts call it meaningful); inside (less than half of it lies on "
-    "the background); reproduced (comes back in at least half of other trainings); taught (`cytosae teach`); untaught"
+    "the background); reproduced (comes back in at least half of other trainings); morphology (hardly "
+    "responds to stain, `cytosae stain-response`); taught (`cytosae teach`); untaught"
 )
 
 
 @dataclass(frozen=True)
 class BarcodeConfig:
-    """Settings of the barcodes."""
+    """Settings of the barcodes.
+
+    Raises
+    ------
+    CytosaeError
+        A value that is no choice.
+    """
 
     by_cell_type: bool = setting(False, "a barcode of each cell type (column 'label') of each patient")
     duplicates: bool = setting(
         True, "look for cells that occur under two patients, as the same file or turned, resized, compressed anew"
     )
+    artefacts: str = setting(
+        "count",
+        "latents that experts call artefact (`cytosae annotations apply`) or that `cytosae refine --artefacts keep` "
+        "gathered: count, or leave-out (0 in all barcodes)",
+        ("count", "leave-out"),
+    )
+
+    def __post_init__(self) -> None:
+        check(self)
 
 
 @dataclass(frozen=True)
@@ -46,8 +62,9 @@ class ClassifyConfig:
     features: str = setting(
         CHOOSE,
         "blocks of the barcodes: counts (Eq. 3), share (of the cells that show a concept), counts+share, top (mean of the "
-        f"5 strongest cells) or all; {CHOOSE}: counts+share or top, decided inside the training patients",
-        (CHOOSE, "counts", "share", "top", "counts+share", "all"),
+        f"5 strongest cells), strongest (cell) or all (the first three); {CHOOSE}: counts+share or top, decided inside the "
+        "training patients",
+        (CHOOSE, "counts", "share", "top", "counts+share", "all", "strongest"),
     )
     transform: str = setting(
         "log1p",
@@ -100,16 +117,16 @@ class CompareConfig:
     features: str = setting(
         "counts",
         "block of the barcodes that is compared: counts (Eq. 3), share (of the cells that show a concept), top (mean of "
-        "the 5 strongest cells)",
-        ("counts", "share", "top"),
+        "the 5 strongest cells), strongest (cell)",
+        ("counts", "share", "top", "strongest"),
     )
     transform: str = setting("none", "of the block's values", ("none", "log1p", "sqrt"))
     concepts: str = setting("all", f"latents that are compared: {_CONCEPTS}", CONCEPTS)
     order: str = setting(
         "difference",
-        "what the latents of each side are listed by: difference of the barcodes (sec. 3.3), or effect (Hedges' g), which "
-        "finds rare marks",
-        ("difference", "effect"),
+        "what the latents of each side are listed by: difference of the barcodes (sec. 3.3), effect (Hedges' g), or reach "
+        "(patients of each side who reach a level); the last two find rare marks, with --features strongest",
+        ("difference", "effect", "reach"),
     )
     prevalence: float = setting(
         0.1, "a latent is tested where it occurs in at least this share of the patients of both groups", minimum=0
@@ -175,6 +192,23 @@ class LaboratoryConfig:
     permutations: int = setting(100, "permutations, for the null", minimum=0)
     bootstrap: int = setting(1000, "bootstrap draws of the patients or cells, for intervals", minimum=20)
     seed: int = setting(0, "fixes folds, permutations and draws", minimum=0, maximum=SHORT_SEED)
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+@dataclass(frozen=True)
+class StainConfig:
+    """Settings of the stain response of concepts.
+
+    Raises
+    ------
+    CytosaeError
+        A value out of its range.
+    """
+
+    cells: int = setting(128, "cells of each data set of which other pictures are made, at most", minimum=20)
+    seed: int = setting(0, "fixes which cells", minimum=0, maximum=SHORT_SEED)
 
     def __post_init__(self) -> None:
         check(self)

@@ -27,7 +27,7 @@ class RefineConfig:
     teach_weight: float = setting(0.1, "weight of the taught concepts' marks, beside the reconstruction", minimum=0)
     artefacts: str = setting(
         "free",
-        "what becomes of latents judged artefact: free (begin anew) or keep (stay as they are)",
+        "what becomes of latents judged artefact: free (begin anew), or keep (a block that barcodes can leave out)",
         ("free", "keep"),
     )
     judge: float = setting(

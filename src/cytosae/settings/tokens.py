@@ -75,6 +75,77 @@ class ImageConfig:
             intensity_window(self.intensity)
 
 
+FRAMES = ("asis", "um", "cell")
+"""What is shown of an image."""
+
+
+@dataclass(frozen=True)
+class FrameConfig:
+    """What is shown of each image; one for a whole study."""
+
+    frame: str = setting(
+        "asis",
+        "what is shown of an image: all of it, squashed (asis); the square of --frame-um micrometres in its middle (um); "
+        "the nucleated cell in its middle with a margin (cell). Beyond its border an image is reflected; nothing is "
+        "stretched",
+        choices=FRAMES,
+    )
+    frame_um: float = setting(25.0, "edge of the square of --frame um, in micrometres", minimum=4, maximum=200)
+    frame_margin: float = setting(
+        0.25, "margin on each side of the cell of --frame cell, in edges of the cell", minimum=0, maximum=4
+    )
+    mpp: float = setting(
+        0.0,
+        "micrometres per pixel of all images, for --frame um; if left out those of the column mpp, else what --ruler gives",
+        minimum=0,
+        maximum=10,
+        automatic=0.0,
+    )
+
+    ruler: str = setting(
+        "red",
+        "what gives each data set a scale for --frame um where none is stated: red cells of 7.2 micrometres (red), or its "
+        "median nucleated cell, taken to have 14 (nucleated)",
+        choices=("red", "nucleated"),
+    )
+
+    def __post_init__(self) -> None:
+        check(self)
+
+    @property
+    def rule(self) -> str | None:
+        """What frames have in common that were made so, such as ``um 25``; None where images are shown whole."""
+        ruler = "" if self.ruler == "red" else f" {self.ruler}"
+        kinds = {"asis": None, "um": f"um {self.frame_um:g}{ruler}", "cell": f"cell {self.frame_margin:g}"}
+        return kinds[self.frame]
+
+    @classmethod
+    def from_rule(cls, rule: str | None) -> FrameConfig:
+        """The settings that have this rule.
+
+        Raises
+        ------
+        CytosaeError
+            There is no such rule.
+
+        Examples
+        --------
+        >>> FrameConfig.from_rule("cell 0.5").frame_margin
+        0.5
+        """
+        if rule is None:
+            return cls()
+        kind, _, rest = rule.partition(" ")
+        number, _, ruler = rest.partition(" ")
+        try:
+            value = float(number)
+        except ValueError:
+            value = -1.0
+        if kind not in FRAMES[1:] or value < 0:
+            raise CytosaeError(f"{rule!r}: no way to frame an image; expected such as 'um 25' or 'cell 0.25'.")
+        return cls(kind, frame_um=value, ruler=ruler or "red") if kind == "um" else cls(kind, frame_margin=value)
+
+
 @dataclass(frozen=True)
 class StoreConfig:
     """How tokens are kept on disk."""

@@ -214,17 +214,19 @@ class TrainConfig:
         return replace(self, learning_rate=self.learning_rate or rate, images=self.images or max(16_000, 2 * n_cells))
 
 
+_RECOMMENDED = TrainConfig(
+    objective="batchtopk",
+    dead_latent_loss="auxk",
+    expansion=8,
+    batch_images=16,
+    learning_rate=0,
+    images=0,
+    warmup_steps=50,
+    evaluate_every=200,
+)
 PRESETS = {
     "paper": TrainConfig(),
-    "recommended": TrainConfig(
-        objective="batchtopk",
-        dead_latent_loss="auxk",
-        expansion=8,
-        batch_images=16,
-        learning_rate=0,
-        images=0,
-        warmup_steps=50,
-        evaluate_every=200,
-    ),
+    "recommended": _RECOMMENDED,
+    "quick": replace(_RECOMMENDED, expansion=4, images=4_000),
 }
 """Settings of a training by the name that ``--preset`` gives them; they differ as said in docs/explanation/choices.md."""

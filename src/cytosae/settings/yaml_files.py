@@ -52,15 +52,17 @@ def read_settings_file(path: Path, kinds: Iterable[type]) -> tuple[str | None, d
     import yaml
 
     try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())
         raise CytosaeError(
             f"{path}: cannot be read as settings ({reason}). `cytosae init` writes such a file."
         ) from error
-    if found is not None and not isinstance(found, Mapping):
-        raise CytosaeError(f"{path}: holds no settings but {type(found).__name__}. Write lines such as `expansion: 8`.")
-    values = {str(key).replace("-", "_"): value for key, value in (found or {}).items()}
+    if content is not None and not isinstance(content, Mapping):
+        raise CytosaeError(
+            f"{path}: holds no settings but {type(content).__name__}. Write lines such as `expansion: 8`."
+        )
+    values = {str(key).replace("-", "_"): value for key, value in (content or {}).items()}
     preset = values.pop(PRESET, None)
     settings: dict[type, dict[str, Any]] = {}
     for kind in kinds:

@@ -10,6 +10,7 @@ from cytosae.settings import (
     BarcodeConfig,
     EncodeConfig,
     EngineConfig,
+    FrameConfig,
     HarmoniseConfig,
     ImageConfig,
     StoreConfig,
@@ -29,6 +30,7 @@ class RunConfig:
     engine: EngineConfig = field(default_factory=EngineConfig)
     images: ImageConfig = field(default_factory=ImageConfig)
     harmonise: HarmoniseConfig = field(default_factory=HarmoniseConfig)
+    framing: FrameConfig = field(default_factory=FrameConfig)
 
     def remembered(self) -> dict[str, Any]:
         """The settings that belong to the study, by name."""

@@ -12,6 +12,7 @@ import torch
 from cytosae.backbones import INPUT_SIZE, Backbone
 from cytosae.console import duration
 from cytosae.sae.cost import SETTLED_L0, Span, span, step_span
+from cytosae.sae.objectives import OBJECTIVES
 from cytosae.settings import TrainConfig
 from cytosae.tokens import Layout
 
@@ -58,7 +59,7 @@ def training_span(config: TrainConfig, n_tokens: int, d_model: int, device: torc
     """
     dense = max(0, min(config.steps, config.warmup_steps) - done)
     settled = max(0, config.steps - done) - dense
-    if config.objective in ("topk", "batchtopk", "archetypal"):
+    if OBJECTIVES[config.objective].set_by == "k":
         dense, settled, l0 = 0, dense + settled, float(config.k)
     else:
         l0 = SETTLED_L0

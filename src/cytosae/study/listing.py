@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,12 @@ from cytosae.cells import (
     list_cells,
     read_cells,
     rejected_path,
+    with_frames,
     write_listing,
 )
 from cytosae.console import progress, say
 from cytosae.errors import CytosaeError
-from cytosae.settings import ImageConfig
+from cytosae.settings import FrameConfig, ImageConfig, to_stored
 
 
 def check_wish(source: Path) -> None:
@@ -130,6 +131,7 @@ def look_at(
     strict: bool = False,
     drop_missing: bool = False,
     images: ImageConfig | None = None,
+    framing: FrameConfig | None = None,
 ) -> Listed:
     """List the cells of a source, and compare them with the table `target`; nothing is written.
 
@@ -152,9 +154,13 @@ def look_at(
         listing = list_cells(
             source, columns=columns, strict=strict, intensity=intensity, previous=previous, on_progress=show
         )
+        framing = framing or FrameConfig()
+        framed, remarks = with_frames(listing.cells, framing, previous, on_progress=show)
+    listing = replace(listing, cells=framed, remarks=(*listing.remarks, *remarks))
     for remark in listing.remarks:
         say(f"cells: {remark}")
     settings = {"columns": dict(columns or {}), "strict": strict, "intensity": intensity}
+    settings |= {} if framing.rule is None else {"framing": to_stored(framing)}
     listed = Listed(source, target, settings, listing, previous)
     if not drop_missing:
         listed.refuse_vanished()
@@ -169,10 +175,13 @@ def list_to(
     strict: bool = False,
     drop_missing: bool = False,
     images: ImageConfig | None = None,
+    framing: FrameConfig | None = None,
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """List the cells of a source into a table, and those left out beside it; see `look_at` and `Listed.write`."""
     make_folder(target.parent)
-    listed = look_at(source, target, columns=columns, strict=strict, drop_missing=drop_missing, images=images)
+    listed = look_at(
+        source, target, columns=columns, strict=strict, drop_missing=drop_missing, images=images, framing=framing
+    )
     return listed.cells, listed.write()
 
 

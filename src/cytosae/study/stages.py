@@ -10,13 +10,33 @@ from typing import Any
 
 import pandas as pd
 
-from cytosae.artefacts import MANIFEST, FileRecord, Manifest, claim, remove_left_behind, sae_weights_digest
+from cytosae.artefacts import (
+    MANIFEST,
+    FileRecord,
+    Manifest,
+    claim,
+    digest,
+    remove_left_behind,
+    sae_weights_digest,
+)
 from cytosae.backbones import Backbone
 from cytosae.cells import difference, metadata_digest, pixels_digest
-from cytosae.cohort import BARCODES, COHORT, make_barcodes
-from cytosae.concepts import check_fit, encode, encode_inputs, join_measurements, update_descriptions
+from cytosae.cohort import BARCODES, COHORT, artefact_latents, make_barcodes
+from cytosae.concepts import (
+    check_fit,
+    encode,
+    encode_inputs,
+    far_cells,
+    join_measurements,
+    make_familiarity,
+    read_familiarity,
+    read_parameters,
+    update_descriptions,
+)
 from cytosae.concepts.cell_ranges import remove_ranges
 from cytosae.concepts.description import DESCRIPTIONS
+from cytosae.concepts.familiarity import CELLS as FAMILIAR_CELLS
+from cytosae.concepts.familiarity import STAGE as FAMILIARITY
 from cytosae.console import say
 from cytosae.engines import open_engine
 from cytosae.morphometry import MEASURED, measure_cells
@@ -45,6 +65,7 @@ from cytosae.tokens import (
     store_layout,
     write_harmonisation,
 )
+from cytosae.tokens.centring import centred
 from cytosae.tokens.harmonisation import fitted_on
 from cytosae.tokens.store import read_manifest
 
@@ -73,7 +94,7 @@ def update_tokens(
         remove_left_behind(folder)
         return with_reason({"cells": len(cells)}, None)
     loaded = backbone()
-    layout = store_layout(loaded.info, config)
+    layout = store_layout(loaded.info, config, layout.frame)
     load = backbone_for(engine, lambda: loaded, settings or BackboneConfig(), layout)
     with open_engine(engine) as processes:
         return with_reason(embed(cells, load, folder, layout, workers=workers, engine=processes), reason)
@@ -184,11 +205,52 @@ def words(study: Path, cells: pd.DataFrame, engine: EngineConfig) -> dict[str, d
     return {MEASURED: measured, DESCRIPTIONS: update_descriptions(study)}
 
 
+def familiarity(tokens: TokenSource, study: Path) -> Stage:
+    """What the cells of a study look like, against which further ones are held."""
+    sae, patients = SAE.from_pretrained(study / "sae"), tokens.cells["patient"]
+    inputs = {
+        "tokens": tokens.fingerprint,
+        "sae": sae_weights_digest(study / "sae"),
+        "patients": digest([None if pd.isna(name) else str(name) for name in patients]),
+    }
+    parameters = {"cells": FAMILIAR_CELLS, "seed": 0, "threshold": read_parameters(study / "concepts")["threshold"]}
+    source = centred(tokens, sae.position_offset)
+    return Stage(
+        FAMILIARITY,
+        study / FAMILIARITY,
+        parameters,
+        inputs,
+        lambda: make_familiarity(source, study, sae.n_latents, parameters, inputs),
+    )
+
+
+def say_unfamiliar(tokens: TokenSource, study: Path, former: Path) -> list[str]:
+    """Sentences on the data sets whose cells lie far from those that an autoencoder was trained on, each said.
+
+    Parameters
+    ----------
+    former
+        The study of that training.
+    """
+    sae = SAE.from_pretrained(study / "sae")
+    known = read_familiarity(former, sae)
+    if known is None:
+        return []
+    seen = far_cells(known, centred(tokens, sae.position_offset), study / "concepts")
+    found = [known.sentence(far, n, f"the cells of {name}", f"{former}") for name, (far, n) in seen.items()]
+    sentences = [sentence for sentence in found if sentence]
+    for sentence in sentences:
+        say(f"run: {sentence}. See docs/how-to/laboratories.md")
+    return sentences
+
+
 def barcodes(study: Path, config: BarcodeConfig) -> Stage:
     """The barcodes of a study's patients."""
     folder, concepts = study / COHORT, Manifest.load(study / "concepts")
     assert concepts is not None
     parameters, inputs = to_stored(config), {"concepts": concepts.fingerprint()}
+    if config.artefacts == "leave-out":  # verdicts change without the concepts
+        inputs["artefacts"] = digest(artefact_latents([study / "concepts"]).tolist())
 
     def make() -> Mapping[str, Any]:
         claim(folder, "cohort", [BARCODES])

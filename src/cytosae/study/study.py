@@ -78,12 +78,15 @@ class Study:
 
     def _remember_backbone(self) -> None:
         """Note the backbone that was loaded, so that a later run need not load it to compare, and how tokens are kept."""
-        path, store = self.folder / "backbone.json", to_stored(self.config.store)
+        path, rule = self.folder / "backbone.json", self.config.framing.rule
+        now = {"store": to_stored(self.config.store), **({} if rule is None else {"frame": rule})}
         if "backbone" in self.__dict__:
             about = store_layout(self.backbone.info, self.config.store).backbone
-            write_json(path, {"request": self._request(), "info": about, "store": store})
-        elif (known := read_json(path)).get("store") != store:
-            write_json(path, {**known, "store": store})
+            write_json(path, {"request": self._request(), "info": about, **now})
+            return
+        known = read_json(path)
+        if {key: known[key] for key in ("store", "frame") if key in known} != now:
+            write_json(path, {"request": known["request"], "info": known["info"], **now})
 
     def _request(self) -> dict[str, Any]:
         """The backbone's settings and the state of the local files that they name."""
@@ -104,8 +107,7 @@ class Study:
             known = read_json(path)
             if known.get("request") == json.loads(json.dumps(self._request())):
                 info, store = known["info"], self.config.store
-                if known.get("store") != to_stored(store):  # how whoever makes tokens of this study later rounds them
-                    write_json(path, {**known, "store": to_stored(store)})
+                self._remember_backbone()  # how whoever makes tokens of this study later rounds them
                 return Layout(
                     info,
                     info["n_tokens"],
@@ -113,8 +115,9 @@ class Study:
                     store.store_dtype,
                     store.cells_per_shard,
                     store.batch_size,
+                    frame=self.config.framing.rule,
                 )
-        return store_layout(self.backbone.info, self.config.store)
+        return store_layout(self.backbone.info, self.config.store, self.config.framing.rule)
 
     def run(
         self,
@@ -155,7 +158,13 @@ class Study:
             source = rendered(source, self.folder / "cohort")
             table = self.folder / "cells.parquet"
             listed = look_at(
-                source, table, columns=columns, strict=strict, drop_missing=drop_missing, images=self.config.images
+                source,
+                table,
+                columns=columns,
+                strict=strict,
+                drop_missing=drop_missing,
+                images=self.config.images,
+                framing=self.config.framing,
             )
             self._make_way(listed, self._expected_tokens(listed.cells))
             write_settings(self.folder, self.config.remembered(), self.store, self.given, columns or {}, self.describe)
@@ -167,6 +176,10 @@ class Study:
                 sae = self._autoencoder(tokens, track=track, checkpoint_seconds=checkpoint_seconds)
                 self.stages["sae"] = sae.update()
                 self.stages["concepts"] = self._concepts(tokens).update()
+                self.stages["familiarity"] = stages.familiarity(tokens, self.folder).update()
+                if self.given is not None:
+                    said = stages.say_unfamiliar(tokens, self.folder, self.given.parent)
+                    self.stages["familiarity"]["warnings"] = said
             finally:
                 tokens.close()
             if self.describe:

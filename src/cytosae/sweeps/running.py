@@ -13,7 +13,7 @@ from typing import Any
 from cytosae.analysis import saved_backbone, study_store, study_tokens
 from cytosae.artefacts import read_json
 from cytosae.backbones import resolve_layer
-from cytosae.cells import read_attributes, read_cells
+from cytosae.cells import frame_rule, read_attributes, read_cells
 from cytosae.concepts import evaluate_study
 from cytosae.concepts.evaluation import quality_inputs
 from cytosae.console import say
@@ -90,7 +90,7 @@ class Sweep:
         settings = from_stored(BackboneConfig, self.about["request"]["settings"])
         backbone = load_backbone(BackboneConfig(**{**settings, "device": self.device, "layer": layer}))
         cells, store = read_cells(self.study / "cells.parquet"), study_store(self.study)
-        layout = store_layout(backbone.info, store)
+        layout = store_layout(backbone.info, store, frame_rule(cells))
         if (self.study / "tokens").is_dir():
             folder = self.folder / TOKENS / f"layer-{layer}"
             update_tokens(

@@ -72,10 +72,10 @@ def placements(scores: NDArray[np.floating], random: NDArray[np.floating]) -> ND
 
 def precisions(scores: NDArray[np.floating], random: NDArray[np.floating]) -> NDArray[np.float64]:
     """Precision at each mark's score, with `RANDOM_A_MARK` random patches a mark; their mean is the average precision."""
-    found = (scores[None] >= scores[:, None]).mean(axis=1)
+    recall = (scores[None] >= scores[:, None]).mean(axis=1)
     ordered = np.sort(random)
     wrong = 1 - np.searchsorted(ordered, scores, "left") / max(1, len(ordered))
-    return np.asarray(found / (found + RANDOM_A_MARK * wrong))
+    return np.asarray(recall / (recall + RANDOM_A_MARK * wrong))
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ class Threshold:
     """Score above which a patch shows the concept."""
 
     score: float
-    found: float
+    recall: float
     """Share of held-out marks above it."""
     random: float
     """Share of random patches above it."""
@@ -148,7 +148,7 @@ class Threshold:
     @property
     def useless(self) -> bool:
         """Whether over a third of random patches pass it, or marks pass it less than twice as often as random patches."""
-        return self.random > _BROAD or self.found < _WORTHLESS * self.random
+        return self.random > _BROAD or self.recall < _WORTHLESS * self.random
 
     @property
     def warning(self) -> str:
@@ -156,15 +156,15 @@ class Threshold:
 
         Examples
         --------
-        >>> Threshold(0.0, found=0.9, random=0.05, shown=0.02).warning
+        >>> Threshold(0.0, recall=0.9, random=0.05, shown=0.02).warning
         ''
-        >>> Threshold(0.0, found=0.9, random=0.5, shown=0.4).warning.partition(".")[0]
+        >>> Threshold(0.0, recall=0.9, random=0.5, shown=0.4).warning.partition(".")[0]
         'The threshold is useless: 50 % of random patches pass it, and 90 % of the marked ones'
         """
         if not self.useless:
             return ""
         return (
-            f"The threshold is useless: {100 * self.random:.0f} % of random patches pass it, and {100 * self.found:.0f} % "
+            f"The threshold is useless: {100 * self.random:.0f} % of random patches pass it, and {100 * self.recall:.0f} % "
             "of the marked ones. Counts of this concept say little, unless that many patches really show it. Mark more "
             "patches 'this', and 'not this' where its map is wrong; or raise --precision."
         )
@@ -173,9 +173,9 @@ class Threshold:
 def calibrate(marks: NDArray[np.floating], random: NDArray[np.floating], precision: float) -> Threshold:
     """The lowest score above which a stated share of the patches show the concept, by an estimate.
 
-    Of the patches above a score, ``shown * found / random`` show the concept: `shown` is the share of all patches that do,
-    `found` the share of these above the score, `random` that of all. What share shows it at all is not known; it is at most
-    ``random / found`` at every score (Blanchard, Lee and Scott 2010), and the least of these is taken. For a structure that
+    Of the patches above a score, ``shown * recall / random`` show the concept: `shown` is the share of all patches that do,
+    `recall` the share of these above the score, `random` that of all. What share shows it at all is not known; it is at most
+    ``random / recall`` at every score (Blanchard, Lee and Scott 2010), and the least of these is taken. For a structure that
     is rarer than the false alarms this is too much, and the precision less than stated.
 
     Parameters
@@ -191,9 +191,9 @@ def calibrate(marks: NDArray[np.floating], random: NDArray[np.floating], precisi
     candidates = np.quantile(ordered, 1 - np.geomspace(_MOST_ABOVE, 1.5 / len(ordered), _CANDIDATES))
     above = 1 - (np.searchsorted(ordered, candidates, "left") - 0.5) / len(ordered)
     spread = np.sqrt((len(marks) * marks.var() + _OWN * (random.std() / 2) ** 2) / (len(marks) + _OWN))
-    found = stats.norm.sf(candidates, marks.mean(), spread)
-    usable = np.flatnonzero(found >= min(_LEAST_FOUND, found.max()))
-    shown = float((above / found)[usable].min())
-    precise = usable[(shown * found / above)[usable] >= precision]
-    best = int(precise[0]) if len(precise) else int(usable[np.argmin((above / found)[usable])])
-    return Threshold(float(candidates[best]), float(found[best]), float(above[best]), shown)
+    recall = stats.norm.sf(candidates, marks.mean(), spread)
+    usable = np.flatnonzero(recall >= min(_LEAST_FOUND, recall.max()))
+    shown = float((above / recall)[usable].min())
+    precise = usable[(shown * recall / above)[usable] >= precision]
+    best = int(precise[0]) if len(precise) else int(usable[np.argmin((above / recall)[usable])])
+    return Threshold(float(candidates[best]), float(recall[best]), float(above[best]), shown)

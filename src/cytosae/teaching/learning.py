@@ -56,7 +56,7 @@ class Learned:
             "average_precision": self.average_precision.as_dict(),
             "held_out_by": self.held_out_by,
             "threshold": {
-                "found": self.threshold.found,
+                "found": self.threshold.recall,
                 "random": self.threshold.random,
                 "shown": self.threshold.shown,
                 "useless": self.threshold.useless,

@@ -11,12 +11,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cytosae.artefacts import bare, guarded, write_csv
-from cytosae.cells import TISSUES, patch_tissues
+from cytosae.cells import TISSUES, tissues_of_cells
 from cytosae.cells.columns import folded
 from cytosae.cells.user_tables import read_table
 from cytosae.errors import CytosaeError
 from cytosae.sae.taught import check_name
-from cytosae.storage import resolve_path
 
 COLUMNS = ("concept", "cell_id", "patch", "mark", "rater", "time")
 """Columns of a table of marks."""
@@ -297,8 +296,8 @@ def marks_from_masks(
         raise CytosaeError("marks from masks: no cell has a mask. Add a column 'mask' to the table of cells.")
     chosen = masked.iloc[np.sort(np.random.default_rng([seed, 14]).permutation(len(masked))[:most])]
     rows: list[tuple[str, str, int | None, str]] = []
-    for cell, path in zip(chosen["cell_id"].astype(str), chosen["mask"].astype(str), strict=True):
-        share = patch_tissues(resolve_path(path), grid)[TISSUES.index(tissue)].ravel()
+    for cell, shares in zip(chosen["cell_id"].astype(str), tissues_of_cells(chosen, grid), strict=True):
+        share = shares[TISSUES.index(tissue)].ravel()
         rows += [(concept or tissue, cell, int(patch), THIS) for patch in np.flatnonzero(share >= INSIDE)]
         rows += [(concept or tissue, cell, int(patch), NOT) for patch in np.flatnonzero(share == 0)]
     return marks_table(rows)

@@ -50,8 +50,8 @@ def bag_cells(folder: Path, patients: Path | None = None, dataset: str | None = 
         with reading_hdf5(path, "Copy or make it again.", kind="an HDF5 file, or cut short"), h5py.File(path) as file:
             features = file.get(DATASET)
             if not isinstance(features, h5py.Dataset) or not features.shape:
-                found = ", ".join(file) or "nothing"
-                raise CytosaeError(f"{path}: needs a data set {DATASET!r} with a row for each cell; it has {found}.")
+                names = ", ".join(file) or "nothing"
+                raise CytosaeError(f"{path}: needs a data set {DATASET!r} with a row for each cell; it has {names}.")
             count = len(features)
             places = np.asarray(file[COORDINATES]) if COORDINATES in file else None
         if places is not None and (places.shape != (count, 2) or not np.issubdtype(places.dtype, np.number)):

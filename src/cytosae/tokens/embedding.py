@@ -16,7 +16,7 @@ import torch
 
 from cytosae.artefacts import changes
 from cytosae.backbones import INPUT_SIZE, Backbone, BackboneInfo
-from cytosae.cells import decoded, intensities
+from cytosae.cells import decoded, readings
 from cytosae.engines import Engine, LocalEngine, Partition
 from cytosae.errors import CytosaeError
 from cytosae.settings import StoreConfig
@@ -25,11 +25,13 @@ from cytosae.tokens.live import embed_batch
 from cytosae.tokens.writer import Make, write_store
 
 
-def store_layout(info: BackboneInfo, config: StoreConfig | None = None) -> Layout:
-    """The layout of a store of a backbone's tokens."""
+def store_layout(info: BackboneInfo, config: StoreConfig | None = None, frame: str | None = None) -> Layout:
+    """The layout of a store of a backbone's tokens; `frame` is how the images are framed (`cytosae.cells.frame_rule`)."""
     config = config or StoreConfig()
     about = json.loads(json.dumps(asdict(info)))  # as it will be read back: lists, no tuples
-    return Layout(about, info.n_tokens, info.d_model, config.store_dtype, config.cells_per_shard, config.batch_size)
+    return Layout(
+        about, info.n_tokens, info.d_model, config.store_dtype, config.cells_per_shard, config.batch_size, frame=frame
+    )
 
 
 @dataclass(frozen=True)
@@ -50,16 +52,16 @@ class _Embedding:
         self, backbone: Backbone, batches: Sequence[pd.DataFrame]
     ) -> Generator[torch.Tensor, None, None]:
         paths = [path for batch in batches for path in batch["path"]]
-        scalings = [scaling for batch in batches for scaling in intensities(batch)]
+        how = [reading for batch in batches for reading in readings(batch)]
         indices = np.split(np.arange(len(paths)), np.cumsum([len(batch) for batch in batches])[:-1])
-        with closing(decoded(paths, indices, INPUT_SIZE, self.workers, scalings)) as images:
+        with closing(decoded(paths, indices, INPUT_SIZE, self.workers, how)) as images:
             for batch in batches:
                 yield embed_batch(backbone, next(images), batch["cell_id"].tolist(), self.layout.dtype)
 
 
 def _like(layout: Layout, info: BackboneInfo) -> Layout:
     """The layout with another backbone."""
-    return store_layout(info, StoreConfig(layout.dtype, layout.cells_per_shard, layout.batch_size))
+    return store_layout(info, StoreConfig(layout.dtype, layout.cells_per_shard, layout.batch_size), layout.frame)
 
 
 def embed(

@@ -30,6 +30,8 @@ class Layout:
     """Images that pass the backbone together: rounding may depend on it."""
     version: int = field(default_factory=lambda: VERSIONS["tokens"])
     """Of the mathematics between image and token, see `cytosae.artefacts.VERSIONS`."""
+    frame: str | None = None
+    """What is shown of each image (`cytosae.settings.FrameConfig.rule`); all of it if None. One for a study."""
     harmonisation: dict[str, Any] | None = None
     """How tokens are harmonised when they are read (`cytosae.tokens.Harmonisation.described`); no part of the shards."""
 
@@ -39,6 +41,8 @@ class Layout:
         flat = {**{k: v for k, v in asdict(self).items() if k not in ("backbone", "harmonisation")}, **backbone}
         if self.version == 1:
             del flat["version"]  # older stores have none, and keep their digests
+        if self.frame is None:
+            del flat["frame"]  # the same
         return flat
 
     @property

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from cytosae.artefacts import digest
 from cytosae.backbones import INPUT_SIZE, Backbone
-from cytosae.cells import decoded, intensities, pixels_digest
+from cytosae.cells import decoded, pixels_digest, readings
 from cytosae.errors import CytosaeError
 from cytosae.tokens.harmonisation import Harmonisation
 from cytosae.tokens.layout import DTYPES, Layout
@@ -106,12 +106,12 @@ class LiveTokens:
         """Yield the tokens of each batch, in order; images are decoded ahead in worker processes."""
         source = iter(batches)
         paths = self.cells["path"].tolist()
-        scalings = intensities(self.cells)
+        how = readings(self.cells)
         ids = self.cells["cell_id"].tolist()
         size = self.layout.batch_size
         codes = None if self.harmonisation is None else self.harmonisation.codes(self.cells)
         while chunk := list(islice(source, _CHUNK)):
-            with closing(decoded(paths, chunk, INPUT_SIZE, self.workers, scalings)) as images:
+            with closing(decoded(paths, chunk, INPUT_SIZE, self.workers, how)) as images:
                 for batch in chunk:
                     pixels = next(images)
                     chunks = [

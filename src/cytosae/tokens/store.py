@@ -67,7 +67,11 @@ def write_manifest(folder: Path, layout: Layout, shards: Iterable[Shard], comple
         {
             "stage": "tokens",
             "cytosae": __version__,
-            "layout": {key: value for key, value in asdict(layout).items() if key != "harmonisation"},
+            "layout": {
+                key: value
+                for key, value in asdict(layout).items()
+                if key != "harmonisation" and (key, value) != ("frame", None)
+            },
             "complete": complete,
             "shards": [asdict(shard) for shard in shards],
         },

@@ -169,7 +169,7 @@ def write_store(
         total = sum(plan.stop - plan.start for plan in own_plans)
         done = total - sum(plan.stop - plan.start for plan in missing)
         with progress("tokens", total, "cells", done) as bar:
-            read_columns = cells[["cell_id", "path", *({"file_intensity"} & set(cells.columns))]]
+            read_columns = cells[["cell_id", "path", *(c for c in ("file_intensity", "file_frame") if c in cells)]]
             units = ((plan, read_columns.iloc[plan.start : plan.stop]) for plan in missing)
             for shard in engine.map(_ShardMaker(folder.absolute(), layout, load), units, bar.advance):
                 shards[shard.start // layout.cells_per_shard] = shard

@@ -39,6 +39,7 @@ def test_every_view(server: Server, tab: Callable[..., Any], concepts: list[int]
         f"#/cells/{SET}?label=blast": ".picture img",
         "#/patients": "tbody tr",
         "#/patient/P000?against=healthy": "figure canvas",
+        "#/classifier": "section[aria-label=Figures] tr",
         f"#/compare/{diagnoses[0]}/{diagnoses[1]}?adjust=laboratory": ".sides img",
         "#/upload": "input[type=file]",
         "#/worklists": "li h2",
@@ -255,7 +256,11 @@ def test_the_page_without_a_server(exported_study: tuple[Path, dict[str, Any]], 
             f"#/concept/{SET}/{latent}?kind=random": ".grid img",
             f"#/cell/{SET}/{cell['row']}?patch=7,9&latent={latent}": "[data-patch-list] [data-latent]",
             "#/patients": "tbody tr",
-            "#/patient/P000": "figure canvas",
+            "#/patient/P000": "section[aria-label='Cells that show a concept'] b",
+            "#/classifier": "section[aria-label=Figures] tr",
+            f"#/concept/{SET}/{latent}?teach=rod": ".grid img",
+            f"#/cell/{SET}/{cell['row']}?teach=rod": "[data-patches] img",
+            "#/teach": "text=This export is read-only",
             f"#/compare/{diagnoses[0]}/{diagnoses[1]}": ".sides img",
         }
         page = tab()
@@ -263,10 +268,18 @@ def test_the_page_without_a_server(exported_study: tuple[Path, dict[str, Any]], 
             page.goto(url + view)
             page.wait_for_selector(expected, state="attached")
             page.wait_for_load_state("networkidle")
-            assert page.get_by_role("alert").count() == 0, view
+            assert page.locator("[role=alert]:not([data-not-learned])").count() == 0, view
+            assert page.locator("[data-teach-name], [data-marked-cell]").count() == 0, view
+            assert page.locator(".gone").count() == 0, view
+            assert page.locator("input[type=checkbox]:enabled[aria-label^=Use]").count() == 0, view
         assert page.get_by_role("link", name="Concepts").count() == 1
         assert page.get_by_role("link", name="Upload").count() == 0
         assert page.get_by_role("link", name="Worklists").count() == 0
+        page.goto(f"{url}#/patient/P000")
+        page.locator("section[aria-label='Cells that no other patient has the like of'] b").first.wait_for()
+        for link in page.locator("section[aria-label^=Cells] li a").all():
+            row = link.get_attribute("href").split("?")[0].rsplit("/", 1)[1]
+            assert (folder / f"data/cells/{SET}/{row}.json").is_file()
         page.goto(url)
         page.wait_for_selector(".item")
         assert page.locator(".head [role=status]").inner_text().startswith(f"{len(about['exported'][SET])} ")

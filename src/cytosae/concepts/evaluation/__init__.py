@@ -1,6 +1,6 @@
 """All quality measures of a study: each figure beside its baselines and its null, with an interval.
 
-To add a measure, write a function with `measuring` in a file of this folder and list it in `STEPS`.
+To add a measure, write a function with `measuring` in a file of this folder; a new file is named at `STEPS`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from cytosae.concepts.dictionary import check_encoded_with, untaught
 from cytosae.concepts.evaluation import images, labels, latents, naming, tuning
 from cytosae.concepts.evaluation.frozen import train_frozen
 from cytosae.concepts.evaluation.judging import check_judge
-from cytosae.concepts.evaluation.registry import Evaluation, Measure
+from cytosae.concepts.evaluation.registry import Evaluation, Measure, steps_of
 from cytosae.concepts.evaluation.sampling import LATENT_METHOD, draw_sample
 from cytosae.concepts.evaluation.table import FIGURES, read_figures
 from cytosae.concepts.joining import joined_statistics
@@ -54,23 +54,7 @@ __all__ = [
 ]
 
 RESULT = "quality.json"
-STEPS = (
-    latents.reconstruction,
-    labels.entropy,
-    labels.monosemanticity,
-    labels.label_measures,
-    labels.attribute_alignment,
-    images.localisation,
-    latents.coherence,
-    latents.position,
-    latents.redundancy,
-    latents.stability,
-    labels.consistency,
-    images.robustness,
-    images.downstream,
-    naming.naming,
-    tuning.tuning,
-)
+STEPS = steps_of(latents, labels, images, naming, tuning)
 """In the order of the table; `cytosae.concepts.evaluation.images.downstream` needs what `label_measures` leaves."""
 MEASURES = tuple(measure for step in STEPS for measure in step.measures)
 

@@ -17,6 +17,7 @@ from cytosae.console import say
 from cytosae.errors import CytosaeError
 from cytosae.sae import SAE
 from cytosae.sae.joint import Member, train_together
+from cytosae.sae.objectives import OBJECTIVES
 from cytosae.settings import TrainConfig, from_stored
 from cytosae.tokens import TokenSource
 
@@ -57,7 +58,7 @@ def train_frozen(source: TokenSource, sae: SAE, images: int) -> Mapping[str, SAE
     own = TrainConfig(**from_stored(TrainConfig, stored))
     config = replace(
         own,
-        objective="topk" if own.objective == "archetypal" else own.objective,
+        objective="topk" if OBJECTIVES[own.objective].dictionary else own.objective,
         images=images,
         centring="none",
         seeds=1,

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from cytosae.backbones import choose_precision
-from cytosae.cells import PERTURBATIONS, TISSUES, UnreadableImage, intensities, load_squashed, patch_tissues
+from cytosae.cells import PERTURBATIONS, TISSUES, UnreadableImage, load_squashed, readings, tissues_of_cells
 from cytosae.concepts import quality as q
 from cytosae.concepts.activations import cell_activations
 from cytosae.concepts.evaluation.frozen import FROZEN
@@ -49,9 +49,7 @@ def localisation(run: Evaluation) -> None:
         return
     down, across = source.layout.backbone["grid"]
     try:
-        cover = np.stack(
-            [patch_tissues(resolve_path(path), (down, across)) for path in source.cells["mask"].iloc[rows]]
-        )
+        cover = np.stack([*tissues_of_cells(source.cells.iloc[rows], (down, across))])
     except UnreadableImage as error:
         table.skip("localisation", f"a mask of the study cannot be read ({error})")
         return
@@ -110,7 +108,7 @@ def robustness(run: Evaluation) -> None:
         cells, size = sample.cells.iloc[rows], backbone.info.image_size
         pixels = [
             load_squashed(resolve_path(path), size, how)
-            for path, how in zip(cells["path"], intensities(cells), strict=True)
+            for path, how in zip(cells["path"], readings(cells), strict=True)
         ]
     except UnreadableImage as error:
         run.table.skip("robustness", f"an image of the study cannot be read ({error})")

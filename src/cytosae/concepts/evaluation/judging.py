@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from cytosae.backbones import Backbone
-from cytosae.cells import intensities, load_squashed
+from cytosae.cells import load_squashed, readings
 from cytosae.console import progress
 from cytosae.errors import CytosaeError
 from cytosae.storage import resolve_path
@@ -33,7 +33,7 @@ def embedded(judge: Backbone, cells: pd.DataFrame) -> NDArray[np.float32]:
     UnreadableImage
         An image is gone or damaged.
     """
-    files, chunks = list(zip(cells["path"], intensities(cells), strict=True)), []
+    files, chunks = list(zip(cells["path"], readings(cells), strict=True)), []
     with progress("judge", len(files), "cells") as bar:
         for start in range(0, len(files), _BATCH):
             some = files[start : start + _BATCH]

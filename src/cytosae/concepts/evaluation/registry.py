@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Literal
 
 import numpy as np
@@ -80,5 +81,10 @@ class Step:
 
 
 def measuring(*measures: Measure) -> Callable[[Callable[[Evaluation], None]], Step]:
-    """Make a step of a function, to be listed in `cytosae.concepts.evaluation.STEPS`."""
+    """Make a step of a function; `cytosae.concepts.evaluation.STEPS` has those of its files."""
     return lambda function: Step(measures, function)
+
+
+def steps_of(*modules: ModuleType) -> tuple[Step, ...]:
+    """The steps of some modules, as they stand there from top to bottom."""
+    return tuple(value for module in modules for value in vars(module).values() if isinstance(value, Step))

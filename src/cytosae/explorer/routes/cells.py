@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from cytosae.explorer.changing import MOST, Changing
 from cytosae.explorer.dataset import COMMON_SHARE, DataSet, category
+from cytosae.explorer.fields import FieldImages, boxes
 from cytosae.explorer.images import CellImages
 from cytosae.explorer.neighbours import cells_of_region, similar_cells
 from cytosae.explorer.reader import StudyReader
@@ -27,7 +28,9 @@ _PATCHES = r"^\d{1,5}(,\d{1,5})*$"
 Size = Literal["64", "112", "224", "448"]
 
 
-def router(reader: StudyReader, cell_images: CellImages, activations: Callable[[], Activations]) -> APIRouter:
+def router(
+    reader: StudyReader, cell_images: CellImages, field_images: FieldImages, activations: Callable[[], Activations]
+) -> APIRouter:
     """``/api/cells``."""
     routes = APIRouter()
     changing = Changing(reader, activations)
@@ -57,7 +60,13 @@ def router(reader: StudyReader, cell_images: CellImages, activations: Callable[[
         width, height = data.size(row)
         concepts = strongest(counts, means, data.common_latents)
         detail = s.CellDetail(
-            **ref, width=width, height=height, n_active=means.nnz, concepts=concepts, common_share=COMMON_SHARE
+            **ref,
+            field=_place(field_images, data.name, row),
+            width=width,
+            height=height,
+            n_active=means.nnz,
+            concepts=concepts,
+            common_share=COMMON_SHARE,
         )
         return answer(detail)
 
@@ -107,6 +116,21 @@ def router(reader: StudyReader, cell_images: CellImages, activations: Callable[[
         return answer(s.Region(concepts=found, elsewhere=cells_of_region(data, found, row)))
 
     return routes
+
+
+def _place(images: FieldImages, name: str, row: int) -> s.CellField | None:
+    """Where a cell lies; None where fields are not known."""
+    if not images.has(name):
+        return None
+    own = images.of(name).cells.iloc[[row]]
+    index = int(own["index"].iloc[0])
+    if index < 0:
+        return None
+    field = images.field(name, index)
+    (box,) = boxes(own)
+    return s.CellField(
+        index=index, name=str(field["cell_id"]), width=int(field["width"]), height=int(field["height"]), box=box
+    )
 
 
 def selected(data: DataSet, label: str | None, patient: str | None) -> NDArray[np.int64]:

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Response
 from cytosae import __version__
 from cytosae.explorer.annotations import Database, former_studies
 from cytosae.explorer.dataset import DataSet
+from cytosae.explorer.fields import FieldImages
 from cytosae.explorer.measures import measures
 from cytosae.explorer.reader import StudyReader
 from cytosae.explorer.routes import answer
@@ -21,7 +22,7 @@ from cytosae.explorer.schemas.study import (
 )
 
 
-def router(reader: StudyReader, uploads: bool, database: Database) -> APIRouter:
+def router(reader: StudyReader, images: FieldImages, uploads: bool, database: Database) -> APIRouter:
     """``/api/study``."""
     routes = APIRouter()
 
@@ -54,6 +55,7 @@ def router(reader: StudyReader, uploads: bool, database: Database) -> APIRouter:
                     quality=reader.quality is not None,
                     tokens=reader.has_tokens or reader.backbone is not None,
                     uploads=uploads,
+                    fields=images.has(reader.first.name),
                 ),
                 groups=reader.groups,
                 annotations=AnnotationsInfo(

@@ -33,8 +33,20 @@ class CellConcept(BaseModel):
     common: bool
 
 
+class CellField(BaseModel):
+    """Where a cell lies in the field that it was cut out of."""
+
+    index: int
+    name: str
+    width: int
+    height: int
+    box: tuple[int, int, int, int] = Field(description="Left, top, width and height in pixels of the field.")
+
+
 class CellDetail(CellRef):
     """A cell."""
+
+    field: CellField | None = Field(description="Null if the study's cells were not cut out of fields.")
 
     width: int | None
     height: int | None
@@ -99,6 +111,8 @@ class UploadedCell(BaseModel):
     n_active: int
     concepts: list[CellConcept]
     common_share: Known
+    notes: list[str]
+    """What was done where the image says too little, and whether it lies far from those of the study."""
 
 
 class RefusedFile(BaseModel):

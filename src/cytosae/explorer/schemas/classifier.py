@@ -24,8 +24,8 @@ class ClassifierFigures(BaseModel):
     set_size: Known = Field(description="Classes in a set, on average.")
 
 
-class Said(BaseModel):
-    """What is said of a patient."""
+class PatientPrediction(BaseModel):
+    """Class and conformal set of a patient."""
 
     predicted: str
     probability: Known
@@ -37,8 +37,8 @@ class EditedPatient(BaseModel):
 
     patient: str
     truth: str
-    before: Said
-    after: Said
+    before: PatientPrediction
+    after: PatientPrediction
 
 
 class WeightedConcept(BaseModel):

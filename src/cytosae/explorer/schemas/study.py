@@ -52,6 +52,7 @@ class Has(BaseModel):
     quality: bool
     tokens: bool = Field(description="Whether maps and patches of any cell can be had.")
     uploads: bool
+    fields: bool = Field(description="Whether the cells of the first data set were cut out of fields.")
 
 
 class AnnotationsInfo(BaseModel):
