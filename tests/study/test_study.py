@@ -42,12 +42,23 @@ SETTINGS = [
         "2e-3",
     ),
     *("--l1", "2e-4", "--cells-per-shard", "8", "--batch-size", "8", "--evaluate-every", "50"),
-    *("--checkpoint-seconds", "0.2", "--workers", "2", "--preset", "paper", "--no-describe"),
+    *("--checkpoint-seconds", "0.2", "--workers", "2", "--preset", "paper"),
 ]
 
 
 def run_arguments(cells: Path, study: Path, vit: Path, *more: str) -> list[str]:
-    return ["run", str(cells), "--study", str(study), "--backbone", str(vit), *SETTINGS, "--json", *more]
+    return [
+        "run",
+        str(cells),
+        "--study",
+        str(study),
+        "--backbone",
+        str(vit),
+        *SETTINGS,
+        "--no-describe",
+        "--json",
+        *more,
+    ]
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -147,9 +147,7 @@ class Changing:
         return _said(about, list(model.classifier.classes), *pair)
 
 
-def _said(
-    about: str, names: list[str], before: NDArray[np.float64], after: NDArray[np.float64]
-) -> s.ClassChanges:
+def _said(about: str, names: list[str], before: NDArray[np.float64], after: NDArray[np.float64]) -> s.ClassChanges:
     order = np.argsort(-np.maximum(before, after), kind="stable")
     classes = [s.ClassChange(name=names[i], before=float(before[i]), after=float(after[i])) for i in order]
     return s.ClassChanges(by=about, classes=classes)

@@ -30,7 +30,7 @@ from cytosae.concepts.storage import (
 )
 from cytosae.morphometry import MEASURED, read_measurements, read_places
 from cytosae.segmentation.registry import MEASUREMENTS
-from cytosae.settings import DescribeConfig, to_stored
+from cytosae.settings import DescribeConfig, EncodeConfig, to_stored
 
 _USUAL = 500
 """Cells whose tissues say how a tissue usually looks."""
@@ -93,7 +93,7 @@ def describe_concepts(
 def description_inputs(study: Path) -> dict[str, str]:
     """Digests of what descriptions are made from, the table of attributes aside."""
     concepts = study / "concepts"
-    encoded = digest(read_parameters(concepts))
+    encoded = digest({**to_stored(EncodeConfig()), **read_parameters(concepts)})  # also settings that are newer
     return {**read_inputs(concepts), "encoded": encoded, "measurements": _fingerprint(study / MEASURED)}
 
 
