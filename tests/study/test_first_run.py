@@ -137,6 +137,25 @@ def test_the_time_of_a_run_is_said_before_it_begins(measured: list[str], vit: Pa
     assert said.endswith("--images sets the length of the training")
     assert said_of(LONG - 9, TrainConfig(images=8)) is None
     assert said_of(LONG + 1, None) is not None
+    with_words = forecast(
+        LONG, lambda: backbone, layout, backbone.device, None, measuring=lambda: module.Span(10.0, 20.0)
+    )
+    assert "measuring the cells 10 to 25 s" in str(with_words)
+
+
+def test_the_time_to_measure_cells_is_that_of_a_few_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    measured: list[int] = []
+
+    def span(work: Any, device: Any) -> Span:
+        work()
+        return Span(1.0, 2.0)
+
+    monkeypatch.setattr(module, "span", span)
+    monkeypatch.setattr(module, "measure_rows", lambda cells, tick: measured.extend(cells.index))
+    cells = pd.DataFrame({"path": ["a"] * 1000})
+    taken = module.measuring_span(cells, 2)
+    assert measured == [0, 250, 500, 750]
+    assert (taken.low, taken.high) == (250.0, 250.0)  # 2 s for 4 cells, in two processes
 
 
 def test_a_time_is_a_range() -> None:
@@ -188,3 +207,11 @@ def test_a_training_that_is_due_loads_no_backbone(
     said = cytosae("run", pictures, "--study", study).stderr
     assert "on this machine (training on" in said
     assert "tokens of" not in said
+
+
+def test_a_mask_that_is_missing_is_named_before_the_long_work(pictures: Path, tmp_path: Path) -> None:
+    table, image = tmp_path / "cells.csv", next(path for path in pictures.rglob("*.*") if path.is_file())
+    table.write_text(f"path,mask\n{image},nowhere.png\n")
+    done = cytosae("run", table, "--study", tmp_path / "S", check=False)
+    assert_user_error(done, "nowhere.png: the mask cannot be read: No such file", "--no-describe")
+    assert not (tmp_path / "S" / "tokens").exists()

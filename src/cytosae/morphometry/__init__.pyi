@@ -1,7 +1,7 @@
 from .measuring import measure_cell
 from .places import LOOKS, PLACES, look_map, patch_looks, patch_places, place_map
 from .shape import count_lobes, indentation, shape_of
-from .stage import MEASURED, measure_cells, read_measurements, read_places
+from .stage import MEASURED, measure_cells, measure_inputs, measure_rows, read_measurements, read_places
 from .stain import stain_of, unmix
 from .texture import granularity, texture_of
 
@@ -15,6 +15,8 @@ __all__ = [
     "look_map",
     "measure_cell",
     "measure_cells",
+    "measure_inputs",
+    "measure_rows",
     "patch_looks",
     "patch_places",
     "place_map",

@@ -50,8 +50,14 @@ _PLACE, _LOOK = "places", "looks"
 
 
 def measure_inputs(cells: pd.DataFrame) -> dict[str, str]:
-    """Digests of what the measurements depend on: images, masks and scale."""
-    masks = [None if pd.isna(mask) else sha256_file(resolve_path(str(mask))) for mask in _column(cells, "mask")]
+    """Digests of what the measurements depend on: images, masks and scale.
+
+    Raises
+    ------
+    CytosaeError
+        A mask is missing.
+    """
+    masks = [None if pd.isna(mask) else _mask_digest(str(mask)) for mask in _column(cells, "mask")]
     return {"cells": pixels_digest(cells), "masks": digest(masks), "mpp": digest([*map(str, stated_scales(cells))])}
 
 
@@ -125,14 +131,14 @@ class _Maker:
 
     def _work(self, units: Iterable[tuple[range, pd.DataFrame]], tick: Tick) -> Iterator[int]:
         for rows, cells in units:
-            table = pa.Table.from_pandas(_measured(cells, tick), preserve_index=False)
+            table = pa.Table.from_pandas(measure_rows(cells, tick), preserve_index=False)
             with whole_file(_file(self.folder, rows.start), shared=True) as temporary:
                 pq.write_table(table, temporary, compression="zstd")
             yield rows.start
 
 
-def _measured(cells: pd.DataFrame, tick: Tick) -> pd.DataFrame:
-    """The rows of some cells."""
+def measure_rows(cells: pd.DataFrame, tick: Tick) -> pd.DataFrame:
+    """Measurements and maps of some cells of a listing, a row each; `tick` is told of every cell."""
     columns = zip(
         cells["cell_id"], cells["path"], _column(cells, "mask"), stated_scales(cells), readings(cells), strict=True
     )
@@ -160,14 +166,25 @@ def _pixels(path: str, scaling: str | None) -> NDArray[np.uint8]:
         raise CytosaeError(f"{path}: {reason}. It was readable when the cells were listed; list them again.") from None
 
 
+def _mask_digest(path: str) -> str:
+    try:
+        return sha256_file(resolve_path(path))
+    except OSError as reason:
+        raise _bad_mask(path, reason.strerror) from None
+
+
+def _bad_mask(path: str, reason: object) -> CytosaeError:
+    return CytosaeError(
+        f"{path}: the mask cannot be read: {reason}. Correct the column `mask` of the cells; `cytosae run "
+        "--no-describe` leaves measuring out."
+    )
+
+
 def _tissues(path: str, size: tuple[int, int]) -> NDArray[np.uint8]:
     try:
         return read_tissues(decode(read_bytes(resolve_path(path))), size)
     except UnreadableImage as reason:
-        raise CytosaeError(
-            f"{path}: the mask cannot be read: {reason}. Correct the column `mask` of the cells; `cytosae run "
-            "--no-describe` leaves measuring out."
-        ) from None
+        raise _bad_mask(path, reason) from None
 
 
 def _column(cells: pd.DataFrame, name: str) -> list[Any]:

@@ -11,6 +11,7 @@ import torch
 
 from cytosae.backbones import INPUT_SIZE, Backbone
 from cytosae.console import duration
+from cytosae.morphometry import measure_rows
 from cytosae.sae.cost import SETTLED_L0, Span, span, step_span
 from cytosae.sae.objectives import OBJECTIVES
 from cytosae.settings import TrainConfig
@@ -79,6 +80,13 @@ def _step_span(config: TrainConfig, n_tokens: int, d_model: int, device: torch.d
     return step_span(config, x, l0)
 
 
+def measuring_span(cells: pd.DataFrame, processes: int) -> Span:
+    """Seconds to find and measure all cells of a listing, from a few that lie apart."""
+    few = cells.iloc[:: -(-len(cells) // IMAGES)]
+    taken = span(partial(measure_rows, few, lambda _: None), torch.device("cpu"))
+    return Span(taken.high, taken.high) * (len(cells) / len(few) / processes)
+
+
 def between(taken: Span) -> str:
     """A time as a range; one time where both ends read alike.
 
@@ -101,6 +109,7 @@ def forecast(
     device: torch.device,
     config: TrainConfig | None,
     done: int = 0,
+    measuring: Callable[[], Span] | None = None,
 ) -> str | None:
     """What a run is about to do and how long that takes; None where it is too little to be worth measuring.
 
@@ -118,6 +127,8 @@ def forecast(
         Of the training, scaled to the study (`TrainConfig.scaled_to`); None where none is due.
     done
         Steps of the training that are done already.
+    measuring
+        How long it takes to measure the cells (`measuring_span`); None where they are not measured.
     """
     if to_embed + (config.images - done * config.batch_images if config else 0) < LONG:
         return None
@@ -131,6 +142,10 @@ def forecast(
         left = max(0, config.steps - done) * config.batch_images
         seeds = f", {config.seeds} times" if config.seeds > 1 else ""
         parts.append(f"training on {left:,} {'further ' if done else ''}images{seeds} {between(taken)}")
+        total += taken
+    if measuring:
+        taken = _widened(measuring())
+        parts.append(f"measuring the cells {between(taken)}")
         total += taken
     shorter = "; --images sets the length of the training" if config and total.high > 600 else ""
     return (

@@ -73,6 +73,13 @@ _MANY = 2_000
 """Cells that are worth processes of their own where they are measured."""
 
 
+def measuring_engine(n_cells: int, engine: EngineConfig) -> EngineConfig:
+    """Who measures so many cells: the engine, or where that is this process all cores if they are many."""
+    if engine.in_process and n_cells >= _MANY:
+        return EngineConfig(replicas=os.cpu_count() or 1)
+    return engine
+
+
 def update_tokens(
     cells: pd.DataFrame,
     layout: Layout,
@@ -236,9 +243,7 @@ def say_unfamiliar(tokens: TokenSource, study: Path, former: Path) -> list[str]:
 
 def words(study: Path, cells: pd.DataFrame, engine: EngineConfig) -> dict[str, dict[str, Any]]:
     """Measurements of the cells and descriptions of the concepts, where they are not up to date; figures of both stages."""
-    if engine.in_process and len(cells) >= _MANY:
-        engine = EngineConfig(replicas=os.cpu_count() or 1)
-    with open_engine(engine) as workers:
+    with open_engine(measuring_engine(len(cells), engine)) as workers:
         measured = measure_cells(cells, study / MEASURED, engine=workers)
     join_measurements(study)
     return {MEASURED: measured, DESCRIPTIONS: update_descriptions(study)}

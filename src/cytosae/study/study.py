@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from cytosae.concepts import read_taught
 from cytosae.console import say
 from cytosae.errors import CytosaeError
 from cytosae.locks import locked
+from cytosae.morphometry import measure_inputs
 from cytosae.remembered import FILE as SETTINGS
 from cytosae.remembered import READABLE, READABLE_HEAD, write_settings
 from cytosae.sae.former import TrainedWork
@@ -27,7 +28,7 @@ from cytosae.settings import TrainConfig, to_stored
 from cytosae.study import stages
 from cytosae.study.backbone import backbone_for, load_backbone
 from cytosae.study.config import RunConfig
-from cytosae.study.forecast import described, forecast
+from cytosae.study.forecast import described, forecast, measuring_span
 from cytosae.study.listing import Listed, look_at, rendered
 from cytosae.study.replacing import make_way
 from cytosae.study.stage import Stage
@@ -166,6 +167,8 @@ class Study:
                 images=self.config.images,
                 framing=self.config.framing,
             )
+            if self.describe:
+                measure_inputs(listed.cells)  # a mask that is missing is named before the long work
             self._make_way(listed, self._expected_tokens(listed.cells))
             write_settings(self.folder, self.config.remembered(), self.store, self.given, columns or {}, self.describe)
             self.stages["cells"] = listed.write()
@@ -220,7 +223,9 @@ class Study:
         config = None if self.given else self._training_config(len(cells))
         device = torch.device(choose_device(self.config.backbone.device))
         done = begun.steps if begun else 0
-        expected = forecast(len(cells) - embedded, lambda: self.backbone, layout, device, config, done)
+        processes = max(1, stages.measuring_engine(len(cells), self.config.engine).replicas)
+        measuring = partial(measuring_span, cells, processes) if self.describe else None
+        expected = forecast(len(cells) - embedded, lambda: self.backbone, layout, device, config, done, measuring)
         if expected is not None:
             say(f"run: {expected}")
 
