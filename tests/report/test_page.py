@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,23 @@ def test_near_duplicates_stand_in_one_place() -> None:
     folded = shown_concepts(var, count=10)
     assert folded[0] == first
     assert not set(others) & set(folded)
+
+
+def test_warnings_of_a_classification_stand_before_its_figures(classified_study: Path, tmp_path: Path) -> None:
+    study = tmp_path / "S"
+    shutil.copytree(classified_study, study)
+    path = study / "cohort" / "classification" / "classification.json"
+    result = json.loads(path.read_text())
+    result["warnings"] = [{"kind": "confounder", "text": "laboratory <b>tells</b> the diagnosis", "figures": {}}]
+    result["caveats"] = ["with 10 patients little is certain"]
+    path.write_text(json.dumps(result))
+    write_report(study)
+    page = (study / "report" / "index.html").read_text()
+    assert (
+        page.index("confounder: laboratory &lt;b&gt;tells")
+        < page.index("with 10 patients little")
+        < page.index('alt="methods')
+    )
 
 
 def shown_in(study: Path, name: str) -> np.ndarray:

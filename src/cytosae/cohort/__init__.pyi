@@ -76,6 +76,7 @@ from .storage import (
     read_barcodes,
     read_methods,
     read_patient_columns,
+    read_warnings,
     why_other_concepts,
 )
 from .striking import Refitted, refitted
@@ -211,6 +212,7 @@ __all__ = [
     "read_methods",
     "read_patient_columns",
     "read_regressions",
+    "read_warnings",
     "refitted",
     "restricted",
     "rows_of_cells",

@@ -184,6 +184,13 @@ def read_methods(folder: Path) -> dict[str, dict[str, Any]]:
     return {row.get("method", row.get(_FORMERLY_A_ROW)): row for row in rows}
 
 
+def read_warnings(folder: Path) -> list[str]:
+    """What a reader has to know before the figures of a classification, a sentence each."""
+    result = read_json(folder / "classification.json")
+    stated = [f"{warning['kind']}: {warning['text']}" for warning in result.get("warnings", [])]
+    return [*stated, *result.get("caveats", [])]
+
+
 def methods_figure(folder: Path) -> Path:
     """The figure of the methods of a classification."""
     path = folder / f"{METHODS}.png"

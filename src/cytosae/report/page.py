@@ -26,7 +26,15 @@ from cytosae.artefacts import (
     whole_file,
 )
 from cytosae.cells import Reading, UnreadableImage, load_squashed, read_cells, readings
-from cytosae.cohort import BARCODES, CLASSIFICATION, COHORT, methods_figure, read_barcodes, why_other_concepts
+from cytosae.cohort import (
+    BARCODES,
+    CLASSIFICATION,
+    COHORT,
+    methods_figure,
+    read_barcodes,
+    read_warnings,
+    why_other_concepts,
+)
 from cytosae.concepts import (
     NAMES,
     alike_leaders,
@@ -240,24 +248,28 @@ def why_no_patients(study: Path) -> str | None:
     return why and f"{path} is not of these concepts: {why}"
 
 
-def _patients(study: Path, figures: Path) -> dict[str, str]:
-    """The figures of the patients, where their barcodes were made of these concepts."""
+def _patients(study: Path, figures: Path) -> tuple[dict[str, str], list[str]]:
+    """The figures of the patients, where their barcodes were made of these concepts, and what to know before these."""
     path = study / COHORT / BARCODES
     if (why := why_no_patients(study)) is not None:
         if why:
             say(f"report: {why}. Patients are left out.")
-        return {}
+        return {}, []
     data = read_barcodes(path, pooled=True)
     drawn = {name: encode_png(figures / f"{name}.png") for name in barcode_figures(data, figures)}
     classification = Manifest.load(path.parent / CLASSIFICATION)
     if classification is not None and classification.inputs.get("barcodes") == sha256_file(path):
         folder = path.parent / CLASSIFICATION
         drawn |= {"methods": encode_png(methods_figure(folder)), "confusion": encode_png(folder / "confusion.png")}
-    return drawn
+        return drawn, read_warnings(folder)
+    return drawn, []
 
 
 def _render(
-    study: Path, datasets: list[dict[str, Any]], patients: dict[str, str], figures: list[tuple[StudyFigure, str]]
+    study: Path,
+    datasets: list[dict[str, Any]],
+    patients: tuple[dict[str, str], list[str]],
+    figures: list[tuple[StudyFigure, str]],
 ) -> str:
     sae = Manifest.load(study / "sae")
     assert sae is not None
@@ -275,7 +287,8 @@ def _render(
         training=sae.parameters,
         trained=is_trained(study),
         figures=figures,
-        patients=patients,
+        patients=patients[0],
+        patient_warnings=patients[1],
         backbone=backbone,
         backbone_name=Path(backbone["name"]).name if Path(backbone["name"]).exists() else backbone["name"],
         shown=SHOWN,
