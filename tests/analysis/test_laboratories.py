@@ -200,7 +200,7 @@ def test_images_in_the_colours_of_the_mean_laboratory(real_cells: Path, tmp_path
 
 def test_what_cannot_be_restained_is_said(some_cells: Path, tmp_path: Path) -> None:
     assert "1 of 4 laboratories have 20 cells or more" in refused("restain", some_cells, "-o", tmp_path / "a")
-    assert "--method vahadane: unknown" in refused("restain", some_cells, "--method", "vahadane", "-o", tmp_path / "b")
+    assert "--method nosuch: unknown" in refused("restain", some_cells, "--method", "nosuch", "-o", tmp_path / "b")
     assert "stains.json: missing" in refused("restain", some_cells, "--reference", tmp_path, "-o", tmp_path / "c")
     (tmp_path / "stains.json").write_text('{"laboratories": {"a": {"origin": [1]}}}')
     assert "not the stains of `cytosae restain`" in refused(

@@ -15,6 +15,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from cytosae.cells import (
+    Reading,
     decoded,
     difference,
     intensities,
@@ -22,6 +23,7 @@ from cytosae.cells import (
     load_squashed,
     pixels_digest,
     read_cells,
+    readings,
     write_cells,
 )
 from cytosae.cli.commands import app
@@ -140,8 +142,8 @@ def test_the_scaling_is_recorded_and_used_ever_after(tmp_path: Path) -> None:
     cells = read_cells(tmp_path / "cells.parquet")
     assert intensities(cells) == [None, "0-4095", "0-4095"]
     for workers in (0, 1):
-        (batch,) = decoded(cells["path"].tolist(), [np.array([2, 0, 1])], 16, workers, intensities(cells))
-        expected = [load_squashed(Path(cells["path"][i]), 16, "0-4095") for i in (2, 0, 1)]
+        (batch,) = decoded(cells["path"].tolist(), [np.array([2, 0, 1])], 16, workers, readings(cells))
+        expected = [load_squashed(Path(cells["path"][i]), 16, Reading("0-4095")) for i in (2, 0, 1)]
         np.testing.assert_array_equal(batch.numpy(), np.stack(expected))
     # Another scaling is another image: looked at again, and whatever was made of it is out of date.
     again = list_cells(table, intensity="percentile", previous=cells)
@@ -207,7 +209,7 @@ def test_an_upload_is_scaled_as_the_cells_of_its_study(tmp_path: Path) -> None:
         pictures = CellImages(SimpleNamespace(folder=folder))
         assert pictures.intensity == scaling
         cell = pictures.file(SimpleNamespace(name=tmp_path.name, check_row=int, names=lambda rows: ["plain.png"]), 0)
-        assert cell == (tmp_path / "plain.png", None)
+        assert cell == (tmp_path / "plain.png", Reading(None))
     np.testing.assert_array_equal(np.asarray(_decoded(tiff(DEEP, photometric="rgb"), "0-4095")), linear(DEEP, 0, 4095))
     for data, status in ((tiff(DEEP, photometric="rgb"), 415), (saved(Image.new("1", (9000, 9000)), "PNG"), 413)):
         with pytest.raises(HTTPException) as refused:

@@ -32,7 +32,9 @@ def test_the_study(client: TestClient, study: Path, data: Any) -> None:
     assert {g.name: g.cells for g in of.diagnoses} == data.obs["diagnosis"].value_counts().to_dict()
     assert of.kinds == ["reference", "spread", "random", "middle", "low"]
     assert of.has_patients
-    assert found.has == schemas.study.Has(patients=True, classification=True, quality=False, tokens=True, uploads=True)
+    assert found.has == schemas.study.Has(
+        patients=True, classification=True, quality=False, tokens=True, uploads=True, fields=False
+    )
     assert found.groups["diagnosis"] == sorted(data.obs["diagnosis"].unique())
     assert found.groups["laboratory"] == sorted(data.obs["laboratory"].unique())
     table = get(client, f"latents/{SET}")

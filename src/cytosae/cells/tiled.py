@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +32,14 @@ def open_tiled(path: Path, most_pixels: int) -> TiledTiff | None:
     """
     try:
         file = TiffFile(path)
+    except (TiffFileError, OSError, ValueError):
+        return None  # the reader of whole images says what is wrong
+    try:
         pages = [page for page in file.pages if isinstance(page, TiffPage)]
         first = pages[0]
         copies = [*_sub_pages(first), *pages[1:]]
     except (TiffFileError, OSError, ValueError, IndexError):
+        file.close()
         return None  # the reader of whole images says what is wrong
     smaller = [page for page in copies if _is_copy(page, first)]
     if first.imagewidth * first.imagelength <= most_pixels and not (first.is_tiled and smaller):
@@ -54,6 +59,7 @@ class TiledTiff(Regions):
         width = pages[0].imagewidth
         super().__init__([Level(page.imagewidth, page.imagelength, width / page.imagewidth) for page in pages])
         self._file, self._pages = file, pages
+        weakref.finalize(self, file.close)
         self.mpp = believed(_stated_mpp(pages[0]))
 
     def _read(self, level: int, left: int, top: int, width: int, height: int) -> NDArray[np.uint8]:

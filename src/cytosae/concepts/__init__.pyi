@@ -3,7 +3,7 @@ from .alike import ALIKE, alike_leaders, count_correlations, spread_rows
 from .attribution import CellConcepts, cell_concepts, patch_concepts, tissue_fractions
 from .called import latent_called
 from .columns import add_columns, text_column
-from .description import describe_concepts, read_descriptions, read_facts, update_descriptions
+from .description import describe_concepts, has_words, read_descriptions, read_facts, update_descriptions
 from .dictionary import (
     TAUGHT_FOLDER,
     check_encoded_with,
@@ -96,6 +96,7 @@ __all__ = [
     "file_names",
     "fit_familiarity",
     "has_descriptions",
+    "has_words",
     "interest_of",
     "interest_scores",
     "is_common",

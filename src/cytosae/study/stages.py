@@ -27,6 +27,7 @@ from cytosae.concepts import (
     encode,
     encode_inputs,
     far_cells,
+    has_words,
     join_measurements,
     make_familiarity,
     read_familiarity,
@@ -204,21 +205,19 @@ def encoding(
 
 def familiarity(tokens: TokenSource, study: Path) -> Stage:
     """What the cells of a study look like, against which further ones are held."""
-    sae, patients = SAE.from_pretrained(study / "sae"), tokens.cells["patient"]
+    patients = tokens.cells["patient"]
     inputs = {
         "tokens": tokens.fingerprint,
         "sae": sae_weights_digest(study / "sae"),
         "patients": digest([None if pd.isna(name) else str(name) for name in patients]),
     }
     parameters = {"cells": FAMILIAR_CELLS, "seed": 0, "threshold": read_parameters(study / "concepts")["threshold"]}
-    source = centred(tokens, sae.position_offset)
-    return Stage(
-        FAMILIARITY,
-        study / FAMILIARITY,
-        parameters,
-        inputs,
-        lambda: make_familiarity(source, study, sae.n_latents, parameters, inputs),
-    )
+
+    def make() -> Mapping[str, Any]:
+        sae = SAE.from_pretrained(study / "sae")
+        return make_familiarity(centred(tokens, sae.position_offset), study, sae.n_latents, parameters, inputs)
+
+    return Stage(FAMILIARITY, study / FAMILIARITY, parameters, inputs, make)
 
 
 def say_unfamiliar(tokens: TokenSource, study: Path, former: Path) -> list[str]:
@@ -245,7 +244,8 @@ def words(study: Path, cells: pd.DataFrame, engine: EngineConfig) -> dict[str, d
     """Measurements of the cells and descriptions of the concepts, where they are not up to date; figures of both stages."""
     with open_engine(measuring_engine(len(cells), engine)) as workers:
         measured = measure_cells(cells, study / MEASURED, engine=workers)
-    join_measurements(study)
+    if not (measured["skipped"] and has_words(study)):
+        join_measurements(study)
     return {MEASURED: measured, DESCRIPTIONS: update_descriptions(study)}
 
 

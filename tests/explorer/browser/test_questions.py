@@ -42,6 +42,7 @@ def test_a_cell_is_asked_for_its_like_a_region_and_a_change(
         page.get_by_role("button", name="Similar cells").click()
         page.wait_for_selector("[data-similar] li img")
         page.get_by_role("button", name="Choose a region").click()
+        page.locator("[data-patches]").scroll_into_view_if_needed()
         box = page.locator("[data-patches]").bounding_box()
         x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
         page.mouse.move(x, y)

@@ -215,6 +215,7 @@ def test_several_data_sets_and_quality_measures(measured: tuple[Server, int], ta
     server, latent = measured
     page = tab()
     page.goto(f"{server.url}#/concepts/{SET}?x=monosemanticity&range=background_share:0.5:")
+    page.get_by_label("of surroundings, place or stain").check()
     page.wait_for_selector(".item")
     assert page.locator(".item").count() == 1
     assert page.locator(".head [role=status]").inner_text().startswith("1 of ")

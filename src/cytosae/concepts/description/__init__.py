@@ -8,7 +8,7 @@ from cytosae.concepts.description.reading import (
     read_descriptions,
     read_facts,
 )
-from cytosae.concepts.description.updating import update_descriptions
+from cytosae.concepts.description.updating import has_words, update_descriptions
 
 __all__ = [
     "DESCRIPTIONS",
@@ -16,6 +16,7 @@ __all__ = [
     "SENTENCES",
     "describe_concepts",
     "description_inputs",
+    "has_words",
     "read_descriptions",
     "read_facts",
     "update_descriptions",

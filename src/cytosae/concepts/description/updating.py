@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,9 @@ from cytosae.concepts.description.describing import add_descriptions, describe_c
 from cytosae.concepts.description.reading import DESCRIPTIONS, read_descriptions
 from cytosae.console import say
 from cytosae.settings import DescribeConfig, from_stored
+
+_INTO = "concepts"
+"""In the summary: the concepts that have the measurements and descriptions."""
 
 
 def update_descriptions(study: Path) -> dict[str, Any]:
@@ -32,7 +35,9 @@ def update_descriptions(study: Path) -> dict[str, Any]:
     reason = "not made yet" if made is None else _why_stale(study, made)
     say(f"describe: {reason or 'up to date'}")
     if reason is None and made is not None:
-        add_descriptions(study, read_descriptions(study))  # of concepts that were encoded again they are gone
+        if not has_words(study):  # of concepts that were encoded again they are gone
+            add_descriptions(study, read_descriptions(study))
+            _note_concepts(study)
         return {"datasets": made.summary["datasets"], "skipped": True, "why": None}
     config, attributes = DescribeConfig(), None
     if made is not None:
@@ -44,7 +49,21 @@ def update_descriptions(study: Path) -> dict[str, Any]:
             say(f"describe: the table of attributes {attributes} is gone; descriptions do without")
             attributes = None
     figures = describe_concepts(study, config, attributes=None if attributes is None else Path(attributes))
+    _note_concepts(study)
     return {"datasets": figures, "skipped": False, "why": reason}
+
+
+def has_words(study: Path) -> bool:
+    """Whether the concepts are those into which measurements and descriptions were written last; reads manifests alone."""
+    made, concepts = Manifest.load(study / DESCRIPTIONS), Manifest.load(study / "concepts")
+    return made is not None and concepts is not None and made.summary.get(_INTO) == concepts.fingerprint()
+
+
+def _note_concepts(study: Path) -> None:
+    made, concepts = Manifest.load(study / DESCRIPTIONS), Manifest.load(study / "concepts")
+    assert made is not None
+    assert concepts is not None
+    replace(made, summary={**made.summary, _INTO: concepts.fingerprint()}).save(study / DESCRIPTIONS)
 
 
 def _why_stale(study: Path, made: Manifest) -> str | None:
