@@ -127,10 +127,8 @@ def test_running_the_study_again_keeps_it_and_a_shared_file_is_taken(
 ) -> None:
     study = Path(shutil.copytree(taught[0], tmp_path / "study"))
     stages = Study(study, drawn_config()).run(Path(DRAWN))
-    assert {name for name, stage in stages.items() if not stage["skipped"]} == {
-        "descriptions",
-        "report",
-    }  # of what was taught
+    made = {name for name, stage in stages.items() if not stage["skipped"]}
+    assert made == {"descriptions", "report"}  # of what was taught
     assert all(stage["skipped"] for stage in Study(study, drawn_config()).run(Path(DRAWN)).values())
     other = Path(shutil.copytree(drawn_study, tmp_path / "other"))
     said = teach(other, taught=study / "taught" / "taught.safetensors")
