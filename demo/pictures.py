@@ -141,6 +141,8 @@ def take(server: Explorer, study: Path, folder: Path, only: list[str]) -> None:
         for scheme in ("light", "dark"):
             page = browser.new_page(viewport={"width": 1280, "height": 800}, color_scheme=scheme)
             page.set_default_timeout(300_000)
+            page.goto(f"{server.base}#/concepts/{NAME}")
+            page.get_by_role("button", name="No, thanks").click()  # the tour
             for name in only or views:
                 address, expected = views[name]
                 page.goto(f"{server.base}#/{address}")
