@@ -101,3 +101,10 @@ def test_every_server_has_a_token_unless_the_user_says_no(study: Path, monkeypat
     for host in ("203.0.113.9", "no such host", ""):
         with pytest.raises(CytosaeError, match=r"not an address|enough"):
             serving.serve(study, host=host, port=0)
+
+
+def test_the_start_does_not_wait_for_what_is_not_used_yet() -> None:
+    """What trains, fits and segments is imported when it is asked for."""
+    code = "import sys, cytosae.explorer.app; print({'torch', 'sklearn', 'skimage', 'transformers'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    assert done.stdout.strip() == "set()"

@@ -15,7 +15,7 @@ from .dictionary import (
     untaught,
 )
 from .discovery import CountMoments, concentration, means_by_rule, papers_rule, why_no_concept
-from .encoding import check_fit, encode, encode_inputs
+from .encoding import encode, encode_inputs
 from .evaluation import evaluate_study
 from .familiarity import (
     Familiarity,
@@ -25,6 +25,7 @@ from .familiarity import (
     make_familiarity,
     read_familiarity,
 )
+from .fitting import check_fit
 from .interest import interest_of, interest_scores, middle_share
 from .joining import is_joined_statistics, joined_statistics
 from .measurements import join_measurements

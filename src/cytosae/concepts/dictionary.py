@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cytosae.artefacts import sae_weights_digest, same_weights
 from cytosae.concepts.storage import read_inputs, read_parameters
 from cytosae.errors import CytosaeError
-from cytosae.sae import SAE
-from cytosae.sae.taught import TAUGHT, Taught, with_taught
+
+if TYPE_CHECKING:
+    from cytosae.sae import SAE
+    from cytosae.sae.taught import Taught
 
 TAUGHT_FOLDER = "taught"
 """Where a study keeps them."""
@@ -17,6 +20,10 @@ TAUGHT_FOLDER = "taught"
 
 def read_taught(study: Path) -> Taught | None:
     """The taught concepts of a study; None where nothing was taught."""
+    if not (study / TAUGHT_FOLDER).is_dir():
+        return None
+    from cytosae.sae.taught import TAUGHT, Taught  # imports torch
+
     path = study / TAUGHT_FOLDER / TAUGHT
     return Taught.load(path) if path.is_file() else None
 
@@ -74,5 +81,8 @@ def read_dictionary(study: Path, *, decoder: bool = True) -> SAE:
         The concepts were made with another dictionary.
     """
     check_encoded_with(study)
+    from cytosae.sae import SAE
+    from cytosae.sae.taught import with_taught
+
     sae, taught = SAE.from_pretrained(study / "sae", decoder=decoder), read_taught(study)
     return with_taught(sae, taught, float(read_parameters(study / "concepts")["threshold"]))

@@ -19,7 +19,7 @@ from cytosae.explorer.caching import bounded, once
 from cytosae.explorer.dataset import DataSet
 from cytosae.explorer.images import CellImages, jpeg
 from cytosae.explorer.reader import StudyReader
-from cytosae.fields import BOX, FIELDS, REJECTED, read_fields
+from cytosae.fields import BOX, FIELDS, REJECTED
 from cytosae.storage import StoredPath, resolve_path
 
 _JPEG_BYTES = 64 * 2**20
@@ -95,6 +95,8 @@ class FieldImages:
             .reset_index(drop=True)
             .reindex(columns=["cell_id", *_COLUMNS])
         )
+        from cytosae.fields import read_fields  # imports what finds cells
+
         fields = read_fields(folder)
         numbers = {str(field): k for k, field in enumerate(fields["cell_id"])}
         rejected = read_table(folder / REJECTED)

@@ -1,7 +1,8 @@
 from .measuring import measure_cell
+from .names import MEASURED
 from .places import LOOKS, PLACES, look_map, patch_looks, patch_places, place_map
 from .shape import count_lobes, indentation, shape_of
-from .stage import MEASURED, measure_cells, measure_inputs, measure_rows, read_measurements, read_places
+from .stage import measure_cells, measure_inputs, measure_rows, read_measurements, read_places
 from .stain import stain_of, unmix
 from .texture import granularity, texture_of
 

@@ -35,13 +35,12 @@ from cytosae.console import progress, say
 from cytosae.engines import Engine, LocalEngine, Tick, Work
 from cytosae.errors import CytosaeError
 from cytosae.morphometry.measuring import measure_cell
+from cytosae.morphometry.names import MEASURED
 from cytosae.morphometry.places import EDGE, LOOK_EDGE, LOOKS, look_map, place_map
 from cytosae.segmentation import find_cell, read_tissues
 from cytosae.segmentation.registry import FLAGS, MEASUREMENTS, SEGMENTED
 from cytosae.storage import resolve_path
 
-MEASURED = "morphometry"
-"""Folder of a study with the measurements, and name of the stage."""
 TABLE, PLACE_TABLE = "measurements.parquet", "places.parquet"
 _RANGE = 256
 _BATCH = 4096  # rows of a table that are in memory together

@@ -1,23 +1,8 @@
-"""What a concept shows, in a sentence of facts: where it lies, what is there, in which cells. Leaves ``descriptions/``."""
+"""What a concept shows, in a sentence of facts: where it lies, what is there, in which cells. Leaves ``descriptions/``.
 
-from cytosae.concepts.description.describing import describe_concepts, description_inputs
-from cytosae.concepts.description.reading import (
-    DESCRIPTIONS,
-    FACTS,
-    SENTENCES,
-    read_descriptions,
-    read_facts,
-)
-from cytosae.concepts.description.updating import has_words, update_descriptions
+What is public stands in ``__init__.pyi``; it is imported on first use, so that nobody waits for what is not used.
+"""
 
-__all__ = [
-    "DESCRIPTIONS",
-    "FACTS",
-    "SENTENCES",
-    "describe_concepts",
-    "description_inputs",
-    "has_words",
-    "read_descriptions",
-    "read_facts",
-    "update_descriptions",
-]
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -11,26 +11,24 @@ import pandas as pd
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from cytosae.artefacts import MANIFEST, FileRecord, Manifest, claim, digest, remove_outdated, sha256_file, whole_file
+from cytosae.artefacts import MANIFEST, FileRecord, Manifest, claim, remove_outdated, sha256_file, whole_file
 from cytosae.cells import read_attributes
 from cytosae.concepts import schema
 from cytosae.concepts.columns import add_columns, text_column
 from cytosae.concepts.description.associations import classes, correlations, ratio_to_others
 from cytosae.concepts.description.facts import NO_FACTS, NO_SENTENCES, Evidence, facts_of, sentences_of
 from cytosae.concepts.description.places import locate, usual_looks
-from cytosae.concepts.description.reading import DESCRIPTIONS, FACTS, SENTENCES
+from cytosae.concepts.description.reading import DESCRIPTIONS, FACTS, SENTENCES, description_inputs
 from cytosae.concepts.quality.resampling import group_codes, halves
 from cytosae.concepts.storage import (
     read_activations,
     read_concepts,
     read_datasets,
-    read_inputs,
     read_maps,
-    read_parameters,
 )
 from cytosae.morphometry import MEASURED, read_measurements, read_places
 from cytosae.segmentation.registry import MEASUREMENTS
-from cytosae.settings import DescribeConfig, EncodeConfig, to_stored
+from cytosae.settings import DescribeConfig, to_stored
 
 _USUAL = 500
 """Cells whose tissues say how a tissue usually looks."""
@@ -88,13 +86,6 @@ def describe_concepts(
     remove_outdated(folder, DESCRIPTIONS, outputs)
     Manifest(DESCRIPTIONS, to_stored(config), inputs, outputs, summary).save(folder)
     return dict(summary["datasets"])
-
-
-def description_inputs(study: Path) -> dict[str, str]:
-    """Digests of what descriptions are made from, the table of attributes aside."""
-    concepts = study / "concepts"
-    encoded = digest({**to_stored(EncodeConfig()), **read_parameters(concepts)})  # also settings that are newer
-    return {**read_inputs(concepts), "encoded": encoded, "measurements": _fingerprint(study / MEASURED)}
 
 
 def gather_evidence(
@@ -179,12 +170,6 @@ def add_descriptions(study: Path, described: pd.DataFrame) -> None:
         return {schema.DESCRIPTION: text_column(texts, var.index, schema.DESCRIPTION)}
 
     add_columns(study, "var", columns)
-
-
-def _fingerprint(folder: Path) -> str:
-    manifest = Manifest.load(folder)
-    assert manifest is not None
-    return manifest.fingerprint()
 
 
 def _counts(rows: pd.DataFrame) -> dict[str, int]:

@@ -6,12 +6,28 @@ from pathlib import Path
 
 import pandas as pd
 
-from cytosae.artefacts import Manifest
+from cytosae.artefacts import Manifest, digest
+from cytosae.concepts.storage import read_inputs, read_parameters
 from cytosae.errors import CytosaeError
+from cytosae.morphometry import MEASURED
+from cytosae.settings import EncodeConfig, to_stored
 
 DESCRIPTIONS = "descriptions"
 """Folder of a study with its descriptions, and name of the stage."""
 SENTENCES, FACTS = "descriptions.parquet", "facts.parquet"
+
+
+def description_inputs(study: Path) -> dict[str, str]:
+    """Digests of what descriptions are made from, the table of attributes aside."""
+    concepts = study / "concepts"
+    encoded = digest({**to_stored(EncodeConfig()), **read_parameters(concepts)})  # also settings that are newer
+    return {**read_inputs(concepts), "encoded": encoded, "measurements": _fingerprint(study / MEASURED)}
+
+
+def _fingerprint(folder: Path) -> str:
+    manifest = Manifest.load(folder)
+    assert manifest is not None
+    return manifest.fingerprint()
 
 
 def read_descriptions(study: Path) -> pd.DataFrame:

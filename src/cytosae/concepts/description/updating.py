@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from cytosae.artefacts import Manifest, changes, outdated
-from cytosae.concepts.description.describing import add_descriptions, describe_concepts, description_inputs
-from cytosae.concepts.description.reading import DESCRIPTIONS, read_descriptions
+from cytosae.concepts.description.describing import add_descriptions, describe_concepts
+from cytosae.concepts.description.reading import DESCRIPTIONS, description_inputs, read_descriptions
 from cytosae.console import say
 from cytosae.settings import DescribeConfig, from_stored
 

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import scipy.sparse as sp
-import torch
 from fastapi import APIRouter, Header, HTTPException, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from numpy.typing import NDArray
@@ -21,11 +20,8 @@ from PIL import Image
 from starlette.datastructures import FormData, Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
-from cytosae.analysis import study_framing
-from cytosae.cells import TooManyPixels, UnreadableImage, frame_of_one, read_image
+from cytosae.cells import TooManyPixels, UnreadableImage, read_image
 from cytosae.cells.images import squashed
-from cytosae.concepts import cell_summaries, read_familiarity
-from cytosae.concepts.familiarity import ALARMS
 from cytosae.explorer.dataset import COMMON_SHARE
 from cytosae.explorer.images import SIZES, CellImages, jpeg
 from cytosae.explorer.neighbours import similar_cells
@@ -43,10 +39,6 @@ BODY = FILES * FILE_BYTES + 2**20
 """Bytes of one upload."""
 MOST_CELLS, SECONDS = 100, 3600.0
 """Cells that are kept, and for how long."""
-_FAR = (
-    f"It lies farther from the cells of the study than {1 - ALARMS:.0%} of these (so 1 in {1 / ALARMS:.0f} of them would be "
-    "marked too): the concepts may not hold for it"
-)
 _TOGETHER = 2  # uploads that are in memory at the same time; others wait before they are read
 
 _DOCUMENTED: dict[str, Any] = {
@@ -224,12 +216,23 @@ def _shown(name: str, number: int) -> str:
 def _cell(
     reader: StudyReader, activations: Activations, images: CellImages, index: int, name: str, image: Image.Image
 ) -> Cell:
+    import torch  # with the rest, what the explorer's start does not wait for
+
+    from cytosae.analysis import study_framing
+    from cytosae.cells import frame_of_one
+    from cytosae.concepts import cell_summaries, read_familiarity
+    from cytosae.concepts.familiarity import ALARMS
+
     known = read_familiarity(reader.folder, activations.sae)
     frame, note = frame_of_one(image, study_framing(reader.folder), images.usual_edge)
     shown = {size: squashed(image, size, frame) for size in SIZES}
     tokens = activations.embed(shown[activations.size], name)
     counts, means = _encoded(activations, tokens, reader.tau)
     far = known is not None and bool(known.far(cell_summaries(torch.from_numpy(tokens)[None]), counts)[0])
+    beyond = (
+        f"It lies farther from the cells of the study than {1 - ALARMS:.0%} of these (so 1 in {1 / ALARMS:.0f} of them "
+        "would be marked too): the concepts may not hold for it"
+    )
     about = s.UploadedCell(
         index=index,
         name=name,
@@ -238,7 +241,7 @@ def _cell(
         n_active=means.nnz,
         concepts=strongest(counts, means, reader.common_everywhere),
         common_share=COMMON_SHARE,
-        notes=[*([] if note is None else [note]), *([_FAR] if known is not None and far else [])],
+        notes=[*([] if note is None else [note]), *([beyond] if far else [])],
     )
     return Cell(about, tokens, {size: jpeg(pixels) for size, pixels in shown.items()})
 
