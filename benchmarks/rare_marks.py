@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -84,11 +84,17 @@ class Ground:
     @cached_property
     def sae(self) -> SAE:
         """Trained on patients of another seed."""
-        if not (self.folder / "sae" / "model.safetensors").is_file():
-            cells, _ = list_to(rendered(Path(TRAINED_ON), self.folder / "drawn"), self.folder / "drawn.parquet")
-            embed(cells, self.backbone, self.folder / "tokens", store_layout(self.backbone.info), workers=0)
-            train(TokenStore(self.folder / "tokens"), self.folder / "sae", PRESETS["recommended"], device="cpu")
-        return SAE.from_pretrained(self.folder / "sae")
+        return self.trained(0)
+
+    def trained(self, seed: int) -> SAE:
+        """The same cells, trained with a seed."""
+        folder = self.folder / ("sae" if seed == 0 else f"sae-{seed}")
+        if not (folder / "model.safetensors").is_file():
+            if not (self.folder / "tokens" / "manifest.json").is_file():
+                cells, _ = list_to(rendered(Path(TRAINED_ON), self.folder / "drawn"), self.folder / "drawn.parquet")
+                embed(cells, self.backbone, self.folder / "tokens", store_layout(self.backbone.info), workers=0)
+            train(TokenStore(self.folder / "tokens"), folder, replace(PRESETS["recommended"], seed=seed), device="cpu")
+        return SAE.from_pretrained(folder)
 
     def tokens(self, pictures: list[NDArray[np.uint8]]) -> torch.Tensor:
         """Tokens of some cells as the autoencoder takes them, ``(n_cells, n_tokens, d_model)``."""
