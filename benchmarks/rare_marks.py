@@ -39,6 +39,7 @@ from cytosae.cohort import (
     compare_reach,
     stratified_folds,
     transformed,
+    without_components,
 )
 from cytosae.concepts import cell_activations
 from cytosae.concepts.quality.resampling import Estimate
@@ -67,6 +68,8 @@ COMPARED = {
     "top, log1p": ("top", "log1p"),
     "strongest, log1p": ("strongest", "log1p"),
 }
+COMPONENTS = (5, 10)
+"""Principal components of the patients that are taken out."""
 CLASSIFIED = {"counts (paper's features)": ("counts", "none"), "default": ("choose", "log1p")}
 
 
@@ -199,6 +202,13 @@ def places(ground: Ground, structure: str, kind: str, seed: int, draw: int) -> d
             if fdr:
                 found[f"{fdr} | {name}"] = float(np.nanmin(table[fdr].to_numpy()[latents], initial=1.0))
                 found[f"latents with {fdr} of 0.1 | {name}"] = int((table[fdr] <= 0.1).sum())
+        for components in COMPONENTS:
+            left = without_components(values, components, np.zeros(len(first)))
+            table = compare(left, first, occurring=values, draws=20, permutations=0, prevalence=0.02)
+            shown = np.where(table["tested"], table["effect"], -np.inf)
+            order = np.argsort(-np.nan_to_num(shown, nan=-np.inf), kind="stable")
+            place = int(1 + np.flatnonzero(np.isin(order, latents)).min())
+            found[f"place by effect | {name}, less {components} components"] = place
     return found
 
 
