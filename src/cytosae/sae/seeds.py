@@ -204,8 +204,14 @@ def _reproducibility(
     tables = []
     for number, own in enumerate(directions):
         cosine, share = reproducibility(own, [other for i, other in enumerate(directions) if i != number], above)
-        place = np.full(len(own), -1)
-        place[latent[training == number]] = np.flatnonzero(training == number)
-        columns = {"training": number, "latent": np.arange(len(own)), "share": share, "cosine": cosine, "pooled": place}
+        position = np.full(len(own), -1)
+        position[latent[training == number]] = np.flatnonzero(training == number)
+        columns = {
+            "training": number,
+            "latent": np.arange(len(own)),
+            "share": share,
+            "cosine": cosine,
+            "pooled": position,
+        }
         tables.append(pd.DataFrame(columns))
     return pd.concat(tables, ignore_index=True)

@@ -233,8 +233,8 @@ def say_unfamiliar(tokens: TokenSource, study: Path, former: Path) -> list[str]:
     if known is None:
         return []
     seen = far_cells(known, centred(tokens, sae.position_offset), study / "concepts")
-    found = [known.sentence(far, n, f"the cells of {name}", f"{former}") for name, (far, n) in seen.items()]
-    sentences = [sentence for sentence in found if sentence]
+    answers = [known.sentence(far, n, f"the cells of {name}", f"{former}") for name, (far, n) in seen.items()]
+    sentences = [sentence for sentence in answers if sentence]
     for sentence in sentences:
         say(f"run: {sentence}. See docs/how-to/laboratories.md")
     return sentences

@@ -181,8 +181,8 @@ class Study:
                 self.stages["concepts"] = self._concepts(tokens).update()
                 self.stages["familiarity"] = stages.familiarity(tokens, self.folder).update()
                 if self.given is not None:
-                    said = stages.say_unfamiliar(tokens, self.folder, self.given.parent)
-                    self.stages["familiarity"]["warnings"] = said
+                    warnings = stages.say_unfamiliar(tokens, self.folder, self.given.parent)
+                    self.stages["familiarity"]["warnings"] = warnings
             finally:
                 tokens.close()
             if self.describe:
