@@ -19,6 +19,7 @@ import argparse
 import json
 import time
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -146,7 +147,7 @@ def seconds_of_peers(
             both = []
             for sae in (first, last):
                 one = make(sae)
-                both.append(medians({name: lambda one=one: one(x)}, rounds)[name])
+                both.append(medians({name: partial(one, x)}, rounds)[name])
                 del one
             seconds[name] = (both[0], both[1])
         except (ImportError, RuntimeError) as error:
