@@ -64,9 +64,9 @@ class ImageConfig:
 
     intensity: str | None = setting(
         None,
-        "images with more than 8 bits a channel become 8-bit: 'full' takes the whole range of the type (0 to 1 for floating "
-        "point), 'percentile' the 0.1th to the 99.9th percentile of each image, LOW-HIGH these values (0-4095) as black and "
-        "white. If left out such images are rejected",
+        "how images with more than 8 bits a channel become 8-bit: 'full' uses the whole range of the type (0 to 1 "
+        "for floating point), 'percentile' the 0.1th to the 99.9th percentile of each image, LOW-HIGH these values "
+        "(0-4095) as black and white. Without it such images are rejected",
     )
 
     def __post_init__(self) -> None:
@@ -96,7 +96,8 @@ class FrameConfig:
     )
     mpp: float = setting(
         0.0,
-        "micrometres per pixel of all images, for --frame um; if left out those of the column mpp, else what --ruler gives",
+        "micrometres per pixel of all images, for --frame um; by default those of the column mpp, else what "
+        "--ruler estimates",
         minimum=0,
         maximum=10,
         automatic=0.0,
@@ -104,8 +105,8 @@ class FrameConfig:
 
     ruler: str = setting(
         "red",
-        "what gives each data set a scale for --frame um where none is stated: red cells of 7.2 micrometres (red), or its "
-        "median nucleated cell, taken to have 14 (nucleated)",
+        "how the scale of a data set is estimated for --frame um if none is stated: red cells of 7.2 micrometres "
+        "(red), or its median nucleated cell, taken to have 14 (nucleated)",
         choices=("red", "nucleated"),
     )
 
@@ -203,7 +204,7 @@ class EngineConfig:
         minimum=0,
     )
     address: str | None = setting(
-        None, "of a running Ray cluster, such as host:6379 or auto; if left out one is started on this machine"
+        None, "address of a running Ray cluster, such as host:6379 or auto; by default one is started on this machine"
     )
 
     def __post_init__(self) -> None:
