@@ -190,8 +190,8 @@ def _elsewhere(study: Path) -> str:
     if not folders:
         return ""
     return (
-        f"Judgements of autoencoders that this study had before are in {', '.join(folders)}: give that folder instead of "
-        f"{study}."
+        f"Judgements of autoencoders that this study had before are in {', '.join(folders)}: give that folder instead "
+        f"of {study}."
     )
 
 

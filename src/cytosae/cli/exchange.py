@@ -155,8 +155,8 @@ def push_command(
     _check_repository(name)
     if not _LICENCE.fullmatch(licence):
         raise CytosaeError(
-            f"--licence {licence!r}: not the identifier of a licence. Give one of letters, digits, '.' and '-', such as "
-            "cc-by-4.0, or 'other'."
+            f"--licence {licence!r}: not the identifier of a licence. Give one of letters, digits, '.' and '-', such "
+            "as cc-by-4.0, or 'other'."
         )
     if not sae.is_dir():
         raise CytosaeError(f"{sae}: no such folder.")

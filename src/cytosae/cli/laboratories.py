@@ -40,8 +40,8 @@ def laboratories(
         answer(result, as_json)
         return
     lines = {
-        f"{row['features']}, {_harmonised(row['harmonised'])} | {row['column']}": f"{with_interval(row)} of the variance, "
-        f"permuted up to {row['null']:.2g}, p {row['p']:.2g}"
+        f"{row['features']}, {_harmonised(row['harmonised'])} | {row['column']}": f"{with_interval(row)} of the "
+        f"variance, permuted up to {row['null']:.2g}, p {row['p']:.2g}"
         for row in result["shares"]
         if row["value"] is not None
     }

@@ -277,8 +277,8 @@ def compare(
         answer(result, as_json)
         return
     lines = {
-        f"{side['name']} | latent {row['latent']}": f"{row['difference']:+.3g} ({row['low']:.3g} to {row['high']:.3g}), "
-        f"AUROC {row['auroc']:.2f}, FDR {row['fdr']:.2g}"
+        f"{side['name']} | latent {row['latent']}": f"{row['difference']:+.3g} ({row['low']:.3g} to "
+        f"{row['high']:.3g}), AUROC {row['auroc']:.2f}, FDR {row['fdr']:.2g}"
         for side in (result["first"], result["second"])
         for row in side["latents"][:10]
     }

@@ -96,8 +96,8 @@ class Familiarity:
             return None
         return (
             f"{n_far / n_cells:.0%} of {whose} ({n_far:,} of {n_cells:,}) lie farther from those of {study} than "
-            f"{1 - ALARMS:.0%} of its own cells; up to {self.most:.0%} is usual (false alarms: {self.rate:.0%} of its own "
-            "patients). Its concepts may not hold there"
+            f"{1 - ALARMS:.0%} of its own cells; up to {self.most:.0%} is usual (false alarms: {self.rate:.0%} of its "
+            "own patients). Its concepts may not hold there"
         )
 
 

@@ -15,8 +15,8 @@ _COVERAGE = "nominal share of patients whose conformal set (the classes that a p
 CONCEPTS = ("all", "discovered", "approved", "inside", "reproduced", "morphology", "taught", "untaught")
 """Which latents are used."""
 _CONCEPTS = (
-    "all; discovered (the test of a concept); approved (experts call it meaningful); inside (less than half of it lies on "
-    "the background); reproduced (comes back in at least half of other trainings); morphology (hardly "
+    "all; discovered (the test of a concept); approved (experts call it meaningful); inside (less than half of it lies "
+    "on the background); reproduced (comes back in at least half of other trainings); morphology (hardly "
     "responds to stain, `cytosae stain-response`); taught (`cytosae teach`); untaught"
 )
 
@@ -61,9 +61,9 @@ class ClassifyConfig:
     inner: int = setting(3, "folds of the training patients, in which representation and penalty are chosen", minimum=2)
     features: str = setting(
         CHOOSE,
-        "blocks of the barcodes: counts (Eq. 3), share (of the cells that show a concept), counts+share, top (mean of the "
-        f"5 strongest cells), strongest (cell) or all (the first three); {CHOOSE}: counts+share or top, decided inside the "
-        "training patients",
+        "blocks of the barcodes: counts (Eq. 3), share (of the cells that show a concept), counts+share, top (mean of "
+        f"the 5 strongest cells), strongest (cell) or all (the first three); {CHOOSE}: counts+share or top, decided "
+        "inside the training patients",
         (CHOOSE, "counts", "share", "top", "counts+share", "all", "strongest"),
     )
     transform: str = setting(
@@ -116,16 +116,16 @@ class CompareConfig:
     top: int = setting(50, "latents most in favour of each side (sec. 3.3)", minimum=1)
     features: str = setting(
         "counts",
-        "block of the barcodes that is compared: counts (Eq. 3), share (of the cells that show a concept), top (mean of "
-        "the 5 strongest cells), strongest (cell)",
+        "block of the barcodes that is compared: counts (Eq. 3), share (of the cells that show a concept), top (mean "
+        "of the 5 strongest cells), strongest (cell)",
         ("counts", "share", "top", "strongest"),
     )
     transform: str = setting("none", "of the block's values", ("none", "log1p", "sqrt"))
     concepts: str = setting("all", f"latents that are compared: {_CONCEPTS}", CONCEPTS)
     order: str = setting(
         "difference",
-        "what the latents of each side are listed by: difference of the barcodes (sec. 3.3), effect (Hedges' g), or reach "
-        "(patients of each side who reach a level); the last two find rare marks, with --features strongest",
+        "what the latents of each side are listed by: difference of the barcodes (sec. 3.3), effect (Hedges' g), or "
+        "reach (patients of each side who reach a level); the last two find rare marks, with --features strongest",
         ("difference", "effect", "reach"),
     )
     prevalence: float = setting(

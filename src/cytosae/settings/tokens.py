@@ -16,8 +16,8 @@ class BackboneConfig:
 
     backbone: str = setting(
         "tiny",
-        "dinobloom-s|b|l|g, tiny (built in), a folder or file of weights, a model of the Hugging Face hub (owner/name), or "
-        "timm:NAME; see cytosae backbones list",
+        "dinobloom-s|b|l|g, tiny (built in), a folder or file of weights, a model of the Hugging Face hub "
+        "(owner/name), or timm:NAME; see cytosae backbones list",
     )
     layer: int = setting(
         -2,
@@ -85,9 +85,9 @@ class FrameConfig:
 
     frame: str = setting(
         "asis",
-        "what is shown of an image: all of it, squashed (asis); the square of --frame-um micrometres in its middle (um); "
-        "the nucleated cell in its middle with a margin (cell). Beyond its border an image is reflected; nothing is "
-        "stretched",
+        "what is shown of an image: all of it, squashed (asis); the square of --frame-um micrometres in its middle "
+        "(um); the nucleated cell in its middle with a margin (cell). Beyond its border an image is reflected; nothing "
+        "is stretched",
         choices=FRAMES,
     )
     frame_um: float = setting(25.0, "edge of the square of --frame um, in micrometres", minimum=4, maximum=200)
@@ -169,8 +169,8 @@ class HarmoniseConfig:
 
     harmonise: str = setting(
         "none",
-        "map the tokens of each laboratory to those of the mean laboratory, without labels: their mean (centre), variances "
-        "too (standardise), covariances too (whiten, coral), or mean and variances with shrinkage (combat)",
+        "map the tokens of each laboratory to those of the mean laboratory, without labels: their mean (centre), "
+        "variances too (standardise), covariances too (whiten, coral), or mean and variances with shrinkage (combat)",
         choices=HARMONISE,
     )
     laboratory: str = setting(
@@ -199,8 +199,8 @@ class EngineConfig:
     )
     replicas: int = setting(
         0,
-        "copies of the model that work side by side, each in a process of its own; 0 is one, and with ray one a GPU (or "
-        "core) of the cluster",
+        "copies of the model that work side by side, each in a process of its own; 0 is one, and with ray one a GPU "
+        "(or core) of the cluster",
         minimum=0,
     )
     address: str | None = setting(

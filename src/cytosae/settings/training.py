@@ -103,14 +103,14 @@ class TrainConfig:
     )
     directions_init: str = setting(
         "random",
-        "start of the latents' directions: 'random', or 'tokens', those of random training tokens, with the encoder tied to "
-        "them",
+        "start of the latents' directions: 'random', or 'tokens', those of random training tokens, with the encoder "
+        "tied to them",
         choices=("random", "tokens"),
     )
     start_l0: int = setting(
         0,
-        "release and squared: latents that fire on a token at the start, by the encoder's bias, so that the first steps are "
-        "as fast as the last; 0: half of all, by a bias of zero",
+        "release and squared: latents that fire on a token at the start, by the encoder's bias, so that the first "
+        "steps are as fast as the last; 0: half of all, by a bias of zero",
         minimum=0,
     )
     init_images: int = setting(64, "images whose tokens give the start of biases and directions", minimum=1)
@@ -122,8 +122,8 @@ class TrainConfig:
     )
     dead_latent_loss: str = setting(
         "ghost",
-        "auxiliary loss of dead latents: 'ghost' gradients (sec. 2; Anthropic 2024), 'auxk', those nearest to firing on a "
-        "token reconstruct its residual (Gao et al. 2024), or 'none'",
+        "auxiliary loss of dead latents: 'ghost' gradients (sec. 2; Anthropic 2024), 'auxk', those nearest to firing "
+        "on a token reconstruct its residual (Gao et al. 2024), or 'none'",
         choices=("ghost", "auxk", "none"),
         stored="revival",
     )
