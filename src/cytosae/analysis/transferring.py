@@ -92,7 +92,7 @@ def transfer(
     """
     config = config or LaboratoryConfig()
     if len({study.name for study in studies}) < len(studies):
-        raise CytosaeError("two of the studies have one name; rename a folder, so that the table can tell them apart.")
+        raise CytosaeError("two of the studies have one name; rename a folder, so that the table can name both.")
     read = [study_rows(study, target, config) for study in studies]
     caveats = list(dict.fromkeys(f"{caveat}" for rows in read for caveat in rows.caveats))
     for caveat in caveats:
@@ -102,12 +102,12 @@ def transfer(
     tries = [
         (rows, source, one) for rows, source in zip(read, sources, strict=True) for one in _tries(rows, source, config)
     ]
-    found = []
+    scored = []
     with progress("transfer", len(tries), "methods") as bar:
         for rows, source, one in tries:
-            found.append(_row(rows, one, source, config))
+            scored.append(_row(rows, one, source, config))
             bar.advance(1)
-    table = pd.DataFrame(found).sort_values(["setting", "value"], ascending=[True, False]).set_index("study")
+    table = pd.DataFrame(scored).sort_values(["setting", "value"], ascending=[True, False]).set_index("study")
     first = read[0]
     result = {
         "cytosae": __version__,

@@ -61,7 +61,7 @@ def explore(
         ),
     ] = None,
     no_token: Annotated[
-        bool, typer.Option("--no-token", help="Ask for no token: whoever reaches the server sees the study.")
+        bool, typer.Option("--no-token", help="Require no token: everybody who reaches the server sees the study.")
     ] = False,
     public_url: Annotated[
         str | None,
@@ -80,14 +80,14 @@ def explore(
         ),
     ] = None,
     export: Annotated[
-        Path | None, typer.Option("--export", metavar="DIR", help="Serve nothing: write a static page, to be shared.")
+        Path | None, typer.Option("--export", metavar="DIR", help="Write a static page to share, instead of serving.")
     ] = None,
     concepts: Annotated[
-        int, typer.Option(min=1, help="Concepts with a page in an export: the most interesting.")
+        int, typer.Option(min=1, help="Concepts with a page in an export, the most interesting ones.")
     ] = 500,
     no_open: Annotated[bool, typer.Option("--no-open", help="Do not open the browser.")] = False,
 ) -> None:
-    """Look at a study in the browser: its concepts, cells and patients; upload a cell; annotate.
+    """Open a study in the browser: its concepts, cells and patients; upload a cell; annotate.
 
     Nothing leaves the machine. Prints the address; the token in it opens the study, so keep it to yourself.
     """
@@ -151,9 +151,9 @@ def run(
     encoding: EncodeConfig,
     barcodes: BarcodeConfig,
     engine: EngineConfig,
-    study: Annotated[Path, typer.Option("--study", help="Folder of the study; made where it does not exist.")],
+    study: Annotated[Path, typer.Option("--study", help="Folder of the study; created if it does not exist.")],
     sae: Annotated[
-        Path | None, typer.Option("--sae", help="Folder of an autoencoder that is taken instead of training one.")
+        Path | None, typer.Option("--sae", help="Folder of a trained autoencoder to reuse instead of training one.")
     ] = None,
     store: Annotated[
         bool | None,
@@ -216,15 +216,17 @@ def run(
         answer({"study": f"{study}", "report": f"{page}", "stages": stages}, as_json)
         return
     cells_made, trained, concepts = stages["cells"], stages["sae"], stages["concepts"]["datasets"]
-    found = ", ".join(
+    concept_counts = ", ".join(
         f"{one['concepts']:,} concepts in {name} ({one['cells']:,} cells)" for name, one in concepts.items()
     )
     print(f"{cells_made['cells']:,} cells, {cells_made['rejected']:,} left out")
     print(f"explained variance {trained['explained_variance']:.3f}, {trained['l0']:.1f} latents active on a token")
-    print(f"{found}, of {trained['n_latents']:,} latents")
+    print(f"{concept_counts}, of {trained['n_latents']:,} latents")
     if "descriptions" in stages:
-        said = stages["descriptions"]["datasets"]
-        print(", ".join(f"{one['described']:,} of them have a description in {name}" for name, one in said.items()))
+        with_words = stages["descriptions"]["datasets"]
+        print(
+            ", ".join(f"{one['described']:,} of them have a description in {name}" for name, one in with_words.items())
+        )
     if "cohort" in stages:
         print(f"barcodes of {stages['cohort']['patients']:,} patients: {stages['cohort']['barcodes']}")
     print(f"\nLook at {page}\nOpen the explorer:  cytosae explore {study}")

@@ -94,13 +94,8 @@ def compare(
     ValueError
         No stratum has patients of both groups.
     """
-    values, side = np.asarray(barcodes, np.float32), np.asarray(first, bool)
-    codes = np.zeros(len(side), np.int64) if strata is None else np.asarray(strata)
-    given = values if occurring is None else np.asarray(occurring, np.float32)
-    if patients is not None:
-        given, *_ = one_row_each(given, side, codes, np.asarray(patients))
-        values, side, codes = one_row_each(values, side, codes, np.asarray(patients))
-    pairs, weights = contrasted(side, codes)
+    values, pairs, weights = contrast_patients(barcodes, first, strata, patients)
+    given = values if occurring is None else contrast_patients(occurring, first, strata, patients)[0]
     used = np.concatenate([np.concatenate(pair) for pair in pairs])
     occurs = (given[used] > 0).mean(axis=0)
     tested = (occurs >= prevalence) & (np.ptp(values[used], axis=0) > 0)
@@ -122,10 +117,7 @@ def group_means(
     barcodes: NDArray[np.floating], first: ArrayLike, strata: ArrayLike, *, patients: ArrayLike
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """The barcodes of both groups as `compare` has them, ``(n_latents,)`` each; parameters as there."""
-    values, side, codes = one_row_each(
-        np.asarray(barcodes, np.float32), np.asarray(first, bool), np.asarray(strata), np.asarray(patients)
-    )
-    return _means(values, *contrasted(side, codes))
+    return _means(*contrast_patients(barcodes, first, strata, patients))
 
 
 def _means(
@@ -136,6 +128,17 @@ def _means(
     for (a, b), weight in zip(pairs, weights, strict=True):
         plus[a], minus[b] = weight / len(a), weight / len(b)
     return plus @ values, minus @ values
+
+
+def contrast_patients(
+    barcodes: NDArray[np.floating], first: ArrayLike, strata: ArrayLike | None, patients: ArrayLike | None
+) -> tuple[NDArray[np.float32], Pairs, NDArray[np.float64]]:
+    """The barcodes, one row for a patient in a group and stratum, and who is compared with whom; see `contrasted`."""
+    values, side = np.asarray(barcodes, np.float32), np.asarray(first, bool)
+    codes = np.zeros(len(side), np.int64) if strata is None else np.asarray(strata)
+    if patients is not None:
+        values, side, codes = one_row_each(values, side, codes, np.asarray(patients))
+    return values, *contrasted(side, codes)
 
 
 def contrasted(side: NDArray[np.bool_], codes: NDArray[np.integer]) -> tuple[Pairs, NDArray[np.float64]]:

@@ -42,8 +42,8 @@ class Folds:
     def row_models(self) -> NDArray[np.int64]:
         """Place in `splits` of the model that had not seen each row, ``(n_repeats, n_rows)``; negative where none had."""
         models = np.full(self.row_folds.shape, -1)
-        for place, (repeat, fold) in enumerate(self.splits):
-            models[repeat, self.row_folds[repeat] == fold] = place
+        for index, (repeat, fold) in enumerate(self.splits):
+            models[repeat, self.row_folds[repeat] == fold] = index
         return models
 
 
@@ -121,8 +121,8 @@ def given_folds(column: pd.Series, target: NDArray[np.integer], groups: Sequence
     if (several > 1).any():
         patients = several.index[several > 1]
         raise CytosaeError(
-            f"{title}: {len(patients)} patients are in two folds, the first is {patients[0]!r}. A model would be tested on "
-            "a patient that it knows: give every patient one fold."
+            f"{title}: {len(patients)} patients are in two folds, the first is {patients[0]!r}. A model would be "
+            "tested on a patient that it knows: give every patient one fold."
         )
     codes, names = pd.factorize(fold, sort=True)
     if len(names) < 2:

@@ -20,8 +20,8 @@ def check_fit(layout: Layout, sae: SAE) -> None:
         )
     if sae.position_offset is not None and len(sae.position_offset) != layout.n_tokens:
         raise CytosaeError(
-            f"The tokens are {layout.n_tokens} an image, the autoencoder takes {len(sae.position_offset)}, which it centres "
-            "by position. Embed the cells as those that it was trained on."
+            f"The tokens are {layout.n_tokens} an image, the autoencoder takes {len(sae.position_offset)}, which it "
+            "centres by position. Embed the cells as those that it was trained on."
         )
     if isinstance(sae, TaughtSAE):
         check_frame(sae.taught.frame, token_frame(layout.backbone, sae.position_offset))
@@ -35,8 +35,8 @@ def check_fit(layout: Layout, sae: SAE) -> None:
         if trained.get(key) != layout.backbone.get(key):
             given, expected = (_name(about, setting) for about in (layout.backbone, trained))
             raise CytosaeError(
-                f"The tokens come from {setting} {given}, the autoencoder was trained on {setting} {expected}. Embed the "
-                f"cells with that {setting}."
+                f"The tokens come from {setting} {given}, the autoencoder was trained on {setting} {expected}. Embed "
+                f"the cells with that {setting}."
             )
 
 
@@ -53,17 +53,17 @@ def _check_harmonisation(given: dict[str, Any] | None, trained: dict[str, Any] |
     if given == trained:
         return
 
-    def said(about: dict[str, Any] | None) -> str:
+    def in_words(about: dict[str, Any] | None) -> str:
         return "as they are" if about is None else f"harmonised by {about['method']}, {about['laboratory']}"
 
-    if given is not None and trained is not None and said(given) == said(trained):
+    if given is not None and trained is not None and in_words(given) == in_words(trained):
         raise CytosaeError(
-            f"The tokens are {said(given)}, but not to the mean laboratory of the autoencoder's training. Read them through "
-            "the harmonisation of its study."
+            f"The tokens are {in_words(given)}, but not to the mean laboratory of the autoencoder's training. Read them "
+            "through the harmonisation of its study."
         )
     raise CytosaeError(
-        f"The tokens are {said(given)}, the autoencoder was trained on tokens {said(trained)}. Give it tokens made with the "
-        "same --harmonise and --laboratory."
+        f"The tokens are {in_words(given)}, the autoencoder was trained on tokens {in_words(trained)}. Give it tokens "
+        "made with the same --harmonise and --laboratory."
     )
 
 

@@ -125,7 +125,7 @@ def edit(
     split, taught = split or {}, taught or {}
     named = [*free, *(latent for pair in merge for latent in pair), *split]
     if twice := {latent for latent in named if named.count(latent) > 1}:
-        raise CytosaeError(f"latent {min(twice)}: is asked for twice. Merge, split or free a latent once.")
+        raise CytosaeError(f"latent {min(twice)}: is named twice. Merge, split or free a latent once.")
     edited = copy.deepcopy(sae)
     h = sae.encode(x)
     energy = h.square().sum(dim=0)
@@ -137,7 +137,7 @@ def edit(
     taken = {*named}
     pool += [latent for latent in spare if latent not in taken][: max(0, wanted - len(pool))]
     if len(pool) < wanted:
-        raise CytosaeError(f"{wanted} latents are needed for taught concepts and halves, {len(pool)} are to spare.")
+        raise CytosaeError(f"{wanted} latents are needed for taught concepts and halves, {len(pool)} are free.")
     slots = iter(pool)
     given = {name: next(slots) for name in taught}
     for name, concept in taught.items():
@@ -191,10 +191,10 @@ def _split(sae: SAE, latent: int, second: int, both: Halves, x: Tensor, h: Tenso
     mean = h[h > 0].mean() if (h > 0).any() else sae.W_dec.new_ones(())
     enc, bias, dec = (value.clone() for value in (sae.W_enc[:, latent], sae.b_enc[latent], sae.W_dec[latent]))
     slope = mean / distance * across / distance
-    for place, sign, centre in ((latent, 1, both.centres[0]), (second, -1, both.centres[1])):
-        sae.W_enc[:, place] = enc + sign * slope
-        sae.b_enc[place] = bias - sign * slope @ (centre - sae.b_dec)
-        sae.W_dec[place] = _unit(mean * dec + sign * across / 2)
+    for index, sign, centre in ((latent, 1, both.centres[0]), (second, -1, both.centres[1])):
+        sae.W_enc[:, index] = enc + sign * slope
+        sae.b_enc[index] = bias - sign * slope @ (centre - sae.b_dec)
+        sae.W_dec[index] = _unit(mean * dec + sign * across / 2)
 
 
 def _begin_anew(sae: SAE, latents: Sequence[int], x: Tensor, residual: Tensor, lowest: Tensor, seed: int) -> None:
