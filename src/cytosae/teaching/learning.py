@@ -89,7 +89,7 @@ class Learner:
         cells, patches = np.divmod(flat, n_tokens - 1)
         random = background.tokens[cells, 1 + patches].astype(np.float32)
         many = background.tokens[:, 1 + rng.permutation(n_tokens - 1)[: max(1, 20_000 // n_cells)]]
-        prior = Prior(many.reshape(-1, d_model).astype(np.float32), background.encoder)
+        prior = Prior(many.reshape(-1, d_model).astype(np.float32), background.encoder, background.nuisances)
         return cls(background, prior, random, background.units[background.rows[cells]])
 
     def learn(self, marks: ConceptMarks, config: TeachConfig | None = None) -> Learned:
