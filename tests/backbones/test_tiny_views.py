@@ -9,15 +9,15 @@ import pandas as pd
 import pytest
 import torch
 from numpy.typing import NDArray
-
-from cytosae.backbones import TINY
-from cytosae.cells import load_squashed
 from training.tiny import strong
 from training.tiny.data import SIZE
 from training.tiny.model import new_backbone, start_from
 from training.tiny.strong import cells_of_many_laboratories, strong_view
 from training.tiny.targets import GLOBAL, KINDS, SIDE, WIDTH, Targets
 from training.tiny.train import Recipe, train
+
+from cytosae.backbones import TINY
+from cytosae.cells import load_squashed
 
 
 def test_targets_follow_a_view_beyond_the_border(monkeypatch: pytest.MonkeyPatch) -> None:
