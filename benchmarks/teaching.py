@@ -13,7 +13,7 @@ import argparse
 import json
 import time
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -44,7 +44,7 @@ from cytosae.concepts import cell_activations
 from cytosae.concepts.quality import auroc
 from cytosae.sae import SAE, train
 from cytosae.sae.taught import Taught, with_taught
-from cytosae.settings import PRESETS, ClassifyConfig, TeachConfig
+from cytosae.settings import CHOOSE, PRESETS, ClassifyConfig, TeachConfig
 from cytosae.study import list_to, rendered
 from cytosae.synthetic import CONCEPTS, patch_labels, read_concept_masks
 from cytosae.teaching import Background, Learner, marks_table, usable_marks
@@ -203,22 +203,13 @@ def patients(cohort: Cohort, sae: SAE) -> dict[str, Any]:
             groups = task.data.obs["laboratory"] if centred else None
             products = Products.from_barcodes(data, candidates(config), groups)
             figures[kind + (", centred" if centred else "")] = _scores(task, divisions, products, config)
-        if kind == "taught":
-            ratios = Products.from_features(within_patients(data))
-            figures["taught, within patients"] = _scores(task, divisions, ratios, config)
+        for transform in ("log-ratio", CHOOSE) if kind != "all" else ():
+            given = replace(config, transform=transform)
+            products = Products.from_barcodes(data, candidates(given))
+            figures[f"{kind}, {transform}"] = _scores(task, divisions, products, given)
     types = Products.from_features(np.nan_to_num(task.data.obsm["cell_types"]))
     figures["cell-type fractions (experts)"] = _scores(task, divisions, types, config)
     return figures
-
-
-def within_patients(data: ad.AnnData) -> NDArray[np.float64]:
-    """Each patient's barcode of some concepts less its own mean over them, ``(n_patients, 3 n_concepts)``.
-
-    On the logarithms of counts and strongest cells this is the centred log-ratio (Aitchison 1982): what stain and scanner
-    do to all concepts of a patient alike is gone, and no other patient is needed for it.
-    """
-    blocks = (np.log1p(np.asarray(data.X)), np.asarray(data.layers["share"]), np.log1p(np.asarray(data.layers["top"])))
-    return np.concatenate([one - one.mean(axis=1, keepdims=True) for one in blocks], axis=1)
 
 
 def _scores(

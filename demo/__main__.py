@@ -11,6 +11,7 @@ from cytosae.cohort import BARCODES, COHORT
 from cytosae.concepts import read_concepts
 from cytosae.console import say
 from demo.study import STUDY, make_study, tell_methods
+from demo.taught import teach_planted, tell_taught
 
 PATIENT = "P000"
 
@@ -23,11 +24,14 @@ def main() -> None:
     else:
         say("patients: telling their diagnoses, beside simpler means")
         result = classify(STUDY / COHORT / BARCODES, STUDY / COHORT / "classification", tokens=STUDY / "tokens")
+        say("teaching: what an expert would show, by clicks on what was planted")
+        taught = teach_planted()
         page = STUDY / f"patient-{PATIENT}.html"
         show_patient(STUDY, PATIENT, page)
         summary = summarise(stages) | {
             "classification": result["methods"],
             "null": result["null"],
+            "taught": taught,
             "page": str(page),
         }
         write_json(path, summary)
@@ -56,6 +60,8 @@ def tell(summary: dict[str, Any]) -> None:
     print(f"dead latents            {summary['dead']:.1%}")
     print("\nweighted F1 of telling the five groups from patients never seen")
     tell_methods(summary["classification"], summary["null"])
+    if "taught" in summary:  # one of an earlier version has none
+        tell_taught(summary["taught"])
     print(f"\nLook at {STUDY / 'report' / 'index.html'} and, for one patient, {summary['page']}.")
     print(f"Open the explorer:  .venv/bin/cytosae explore {STUDY}")
     print("What it recovers of what was planted, beside simpler means:  make measure")

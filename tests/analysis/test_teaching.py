@@ -23,15 +23,15 @@ from cytosae.analysis import (
 )
 from cytosae.artefacts import sha256_file
 from cytosae.cells import read_cells
-from cytosae.concepts import latent_called, read_concepts, read_dictionary, read_names, read_taught
+from cytosae.concepts import latent_called, read_concepts, read_dictionary, read_maps, read_names, read_taught
 from cytosae.errors import CytosaeError
 from cytosae.explorer import export
 from cytosae.sae import SAE
 from cytosae.settings import ClassifyConfig, CompareConfig, TeachConfig
 from cytosae.study import Study
 from cytosae.synthetic import CONCEPTS, patch_labels, read_concept_masks
-from cytosae.teaching import marks_table, read_marks
-from support.commands import cytosae
+from cytosae.teaching import marks_from_latent, marks_table, read_marks
+from support.commands import ask, cytosae
 from support.explorer import get, opened
 from support.folders import made_once
 from support.studies import DRAWN, SET, drawn_config
@@ -216,6 +216,24 @@ def test_the_command_learns_from_labels_and_masks(drawn_study: Path, tmp_path: P
     assert "learned | label: lymphocyte" in said
     assert "learned | nucleus" in said
     assert set(read_marks(study / "taught" / "marks.csv")["concept"]) == {"label: lymphocyte", "nucleus"}
+
+
+def test_the_command_learns_from_a_latent_that_almost_fits(drawn_study: Path, tmp_path: Path) -> None:
+    study = Path(shutil.copytree(drawn_study, tmp_path / "study"))
+    data = read_concepts(study / "concepts", "synthetic", matrices=False)
+    latent = int(np.flatnonzero(data.var["is_concept"])[3])
+    found = ask("teach", study, "--like", latent, "--no-update", "--random-cells", "64")
+    (learned,) = found["learned"].values()
+    assert latent in [near["latent"] for near in learned["nearest"]]
+    marks = read_marks(study / "taught" / "marks.csv")
+    cells = data.varm["reference_cells"][latent]
+    assert set(marks["concept"]) == {f"like latent {latent}"}
+    assert marks["cell_id"].tolist() == data.obs_names[cells[cells >= 0]][: len(marks)].tolist()
+    latents, maps = read_maps(study / "concepts", "synthetic")
+    (own,) = maps[latents == latent]
+    assert marks["patch"].tolist() == own.reshape(len(own), -1).argmax(axis=1)[: len(marks)].tolist()
+    with pytest.raises(CytosaeError, match="latents 0 to"):
+        marks_from_latent(study / "concepts", str(len(data.var)))
 
 
 def test_classification_and_comparison_take_them_alone_and_say_what_they_gain(

@@ -167,13 +167,12 @@ def on_values(
         `cytosae.cohort.linear.Fits`.
     """
     scales = products.scales(kind, rows)
-    values = kind.values(data).astype(np.float64)
-    centre = values[rows].mean(axis=0)
-    weights = np.einsum("ct,tbs->cbs", dual, values[rows] - centre, optimize=True)
+    values, fitted = (made.astype(np.float64) for made in (kind.values(data), kind.fitted_values(data)))
+    weights = np.einsum("ct,tbs->cbs", dual, fitted[rows] - fitted[rows].mean(axis=0), optimize=True)
     weights *= np.array([scales[block] ** 2 for block in kind.blocks])[:, None]
     # The products are over the mean of all rows: so is the intercept.
-    own = intercept - np.einsum("bs,cbs->c", values.mean(axis=0), weights)
-    return weights.astype(np.float32), own.astype(np.float32), centre.astype(np.float32)
+    own = intercept - np.einsum("bs,cbs->c", fitted.mean(axis=0), weights)
+    return weights.astype(np.float32), own.astype(np.float32), values[rows].mean(axis=0).astype(np.float32)
 
 
 def write_models(path: Path, models: Sequence[LinearModel]) -> None:

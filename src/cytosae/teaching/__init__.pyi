@@ -1,6 +1,7 @@
 from .asking import Candidates, Suggestion, how_sure, worth_marking
 from .background import Background
 from .judging import Figure, Threshold
+from .latent_marks import marks_from_latent
 from .learning import Learned, Learner
 from .marks import (
     COLUMNS,
@@ -35,6 +36,7 @@ __all__ = [
     "how_sure",
     "joined_marks",
     "marks_from_column",
+    "marks_from_latent",
     "marks_from_masks",
     "marks_table",
     "read_marks",
