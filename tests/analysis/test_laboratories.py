@@ -43,7 +43,8 @@ def test_the_variance_is_divided_before_and_after(drawn_study: Path, tmp_path: P
     assert barcodes.loc[("none", "laboratory"), "p"] < 0.05
     assert barcodes.loc[("centre", "laboratory"), "value"] < 0.02
     assert barcodes.loc[("centre", "diagnosis"), "value"] > barcodes.loc[("none", "diagnosis"), "value"]
-    assert set(table.index.get_level_values(0)) == {"barcodes", "mean CLS token", "mean patch token"}
+    features = {"barcodes", "barcodes, log-ratio", "mean CLS token", "mean patch token"}
+    assert set(table.index.get_level_values(0)) == features
     assert ask("laboratories", drawn_study, *BY, "--permutations", "39", "-o", tmp_path / "out") == found
     cells = ask("laboratories", drawn_study, *BY, "--target", "label", "--permutations", "9", "-o", tmp_path / "cells")
     assert {row["features"] for row in cells["shares"]} == {"tokens", "concepts"}
@@ -64,10 +65,33 @@ def test_every_harmonisation_stands_beside_the_others(drawn_study: Path, tmp_pat
     assert "alone | barcodes, as they are" in shown.stdout
     assert "not centred on healthy controls: too few in laboratory" in shown.stderr
     patients = len(ad.read_h5ad(drawn_study / "cohort" / "barcodes.h5ad"))
+    ratios = rows[rows["features"] == "barcodes, log-ratio"]  # a patient's own, so that nobody else is needed
+    assert set(ratios["setting"]) == {"alone", "unlabelled ones at hand"}
     halves = np.where(np.arange(patients) // 5 % 2, "a", "b")  # two patients of each diagnosis in each
     both = changed_barcodes(drawn_study, tmp_path / "both", laboratory=halves)
     with_controls = ask("transfer", both, *BY, *QUICK, "-o", tmp_path / "both" / "out")
     assert "healthy controls at hand" in {row["setting"] for row in with_controls["methods"]}
+
+
+def test_taught_concepts_stand_beside_the_barcodes(drawn_study: Path, tmp_path: Path) -> None:
+    data = ad.read_h5ad(drawn_study / "cohort" / "barcodes.h5ad")
+    folder = tmp_path / "study"
+    (folder / "cohort").mkdir(parents=True)
+    data.var["taught"] = [None] * (data.n_vars - 2) + ["Nucleus", "Diagnosis"]
+    number = pd.factorize(data.obs["diagnosis"].astype(str), sort=True)[0]
+    stain = 1 + pd.factorize(data.obs["laboratory"].astype(str), sort=True)[0]
+    for name in (None, "share", "top"):  # the one is as strong as the stain, the other as the diagnosis and the stain
+        values = np.asarray(data.X if name is None else data.layers[name]).copy()
+        values[:, -2:] = np.expm1(np.stack([2 * stain, 2 * stain + number], axis=1))
+        if name is None:
+            data.X = values
+        else:
+            data.layers[name] = values
+    data.write_h5ad(folder / "cohort" / "barcodes.h5ad")
+    found = pd.DataFrame(ask("transfer", folder, *BY, *QUICK, "-o", tmp_path / "out")["methods"])
+    alone = found[(found["setting"] == "alone") & (found["harmonised"] == "as they are")].set_index("features")["value"]
+    assert alone["taught concepts, log-ratio"] > 0.8  # less the patient's own mean the stain is gone
+    assert alone["taught concepts"] < alone["taught concepts, log-ratio"] - 0.1
 
 
 def test_cells_are_asked_in_another_laboratory(drawn_study: Path, tmp_path: Path) -> None:
