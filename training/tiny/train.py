@@ -249,8 +249,10 @@ def train(data: Path, out: Path, recipe: Recipe) -> None:
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    default = Path(os.environ.get("CYTOSAE_DATA", "../shared/data/cells"))
-    parser.add_argument("--data", type=Path, default=default, help="folder of the real cells (or CYTOSAE_DATA)")
+    default = Path(os.environ.get("CYTOSAE_DATA", "../shared")) / "data" / "cells"
+    parser.add_argument(
+        "--data", type=Path, default=default, help="folder of the real cells; in CYTOSAE_DATA if left out"
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder to write, or to go on in")
     parser.add_argument("--steps", type=int, default=Recipe.steps)
     parser.add_argument("--seed", type=int, default=Recipe.seed)
