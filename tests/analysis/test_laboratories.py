@@ -12,9 +12,10 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from cytosae.analysis.study_features import study_rows
 from cytosae.cells import read_cells
 from cytosae.sae import SAE
-from cytosae.settings import HarmoniseConfig
+from cytosae.settings import HarmoniseConfig, LaboratoryConfig
 from cytosae.study import Study
 from cytosae.tokens import HARMONISATION, TokenStore
 from support.commands import ask, cytosae, refused
@@ -73,25 +74,30 @@ def test_every_harmonisation_stands_beside_the_others(drawn_study: Path, tmp_pat
     assert "healthy controls at hand" in {row["setting"] for row in with_controls["methods"]}
 
 
-def test_taught_concepts_stand_beside_the_barcodes(drawn_study: Path, tmp_path: Path) -> None:
+def test_taught_concepts_stand_beside_the_barcodes_and_less_the_patients_own_mean(
+    drawn_study: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "study" / "cohort" / "barcodes.h5ad"
+    path.parent.mkdir(parents=True)
     data = ad.read_h5ad(drawn_study / "cohort" / "barcodes.h5ad")
-    folder = tmp_path / "study"
-    (folder / "cohort").mkdir(parents=True)
-    data.var["taught"] = [None] * (data.n_vars - 2) + ["Nucleus", "Diagnosis"]
+    data.var["taught"] = [None] * (data.n_vars - 2) + ["Stain", "Diagnosis and stain"]
     number = pd.factorize(data.obs["diagnosis"].astype(str), sort=True)[0]
     stain = 1 + pd.factorize(data.obs["laboratory"].astype(str), sort=True)[0]
-    for name in (None, "share", "top"):  # the one is as strong as the stain, the other as the diagnosis and the stain
-        values = np.asarray(data.X if name is None else data.layers[name]).copy()
-        values[:, -2:] = np.expm1(np.stack([2 * stain, 2 * stain + number], axis=1))
-        if name is None:
-            data.X = values
-        else:
-            data.layers[name] = values
-    data.write_h5ad(folder / "cohort" / "barcodes.h5ad")
-    found = pd.DataFrame(ask("transfer", folder, *BY, *QUICK, "-o", tmp_path / "out")["methods"])
-    alone = found[(found["setting"] == "alone") & (found["harmonised"] == "as they are")].set_index("features")["value"]
-    assert alone["taught concepts, log-ratio"] > 0.8  # less the patient's own mean the stain is gone
-    assert alone["taught concepts"] < alone["taught concepts, log-ratio"] - 0.1
+    planted = np.expm1(np.stack([2 * stain, 2 * stain + number], axis=1))
+    data.X = np.concatenate([np.asarray(data.X)[:, :-2], planted], axis=1).astype(np.float32)
+    data.write_h5ad(path)
+    rows = study_rows(tmp_path / "study", "diagnosis", LaboratoryConfig(laboratory="laboratory"))
+    taught, ratios = rows.features["taught concepts"], rows.features["taught concepts, log-ratio"]
+    assert [block.shape[1] for block in (*taught, *ratios)] == [2] * 6
+    np.testing.assert_allclose(taught[0][:, 0], 2 * stain, rtol=1e-4)
+    np.testing.assert_allclose(ratios[0], np.stack([-number, number], axis=1) / 2, atol=1e-3)  # the stain is gone
+    assert rows.features["barcodes, log-ratio"][0].shape[1] == data.n_vars
+    assert set(study_rows(drawn_study, "diagnosis", LaboratoryConfig(laboratory="laboratory")).features) == {
+        "barcodes",
+        "barcodes, log-ratio",
+        "mean CLS token",
+        "mean patch token",
+    }
 
 
 def test_cells_are_asked_in_another_laboratory(drawn_study: Path, tmp_path: Path) -> None:
