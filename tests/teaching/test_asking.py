@@ -28,7 +28,7 @@ def test_what_is_like_a_marked_or_a_chosen_cell_waits() -> None:
     alike = cells([0.2, 0.2, 0.2], [X, X, Y], [1, 1, 1], [0] * 3)
     assert [one.index for one in worth_marking(alike, NONE, 3)] == [0, 2, 1]
     marked = cells([0], [X], [1], [0])
-    assert worth_marking(alike, marked, 1)[0].place == 2
+    assert worth_marking(alike, marked, 1)[0].index == 2
 
 
 def test_patients_and_laboratories_that_have_no_mark_come_first() -> None:

@@ -79,7 +79,7 @@ def train_seeds(
     """
     if track or (process_group and process_group.sharding.tokens.size * process_group.sharding.latents.size > 1):
         raise CytosaeError(f"--seeds {config.seeds}: works without --track and outside torchrun alone.")
-    config = config.scaled_to(source.n_cells, source.layout.n_tokens, source.layout.d_model)
+    config = config.scaled_to(source.n_cells, source.layout.n_tokens)
     inputs = training_inputs(source, config)
     with locked(folder):
         goes_on(folder, config, inputs, restart)  # what is done already the trainings know

@@ -150,7 +150,7 @@ def update_harmonisation(folder: Path, config: HarmoniseConfig) -> None:
 
 def training(tokens: TokenSource, folder: Path, config: TrainConfig, *, device: str, **options: Any) -> Stage:
     """An autoencoder of these tokens; `options` go to `cytosae.sae.train`, with several seeds to `train_seeds`."""
-    config = config.scaled_to(tokens.n_cells, tokens.layout.n_tokens, tokens.layout.d_model)
+    config = config.scaled_to(tokens.n_cells, tokens.layout.n_tokens)
     train_all = train if config.seeds == 1 else train_seeds
     return Stage(
         "sae",

@@ -231,7 +231,7 @@ class Study:
 
     def _training_config(self, n_cells: int) -> TrainConfig:
         layout = self.layout()
-        return self.config.train.scaled_to(n_cells, layout.n_tokens, layout.d_model)
+        return self.config.train.scaled_to(n_cells, layout.n_tokens)
 
     def _make_way(self, listed: Listed, tokens: str | None) -> None:
         config = self._training_config(len(listed.cells))
