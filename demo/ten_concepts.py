@@ -1,6 +1,6 @@
 """The ten most interesting concepts of real cells, with their pictures and what the program says of them.
 
-``python -m demo.ten_concepts --cells FOLDER -o STUDY`` takes 200 cells of each type of pbc, those with expert
+``python -m demo.ten_concepts --cells FOLDER -o STUDY`` takes 150 cells of each type of pbc, those with expert
 attributes first, makes a study of them with the built-in backbone, describes its concepts and tests the sentences. Then it
 writes a strip of pictures of each of the ten concepts that the explorer lists first to ``docs/images/concepts/``, and prints
 their sentences for docs/explanation/descriptions.md. Whether they are right is for a reader to say.
@@ -25,7 +25,8 @@ from cytosae.explorer.typical import beside_the_cell
 from cytosae.report.overlays import overlay
 
 IMAGES = Path(__file__).parents[1] / "docs" / "images" / "concepts"
-EACH = 200
+EACH, SEEN = 150, 8000
+"""Cells of each type, and images that the training sees."""
 _EDGE, _SHOWN = 112, 6
 """Pixels of a picture, a multiple of the rows of patches; and pictures in a strip."""
 
@@ -46,10 +47,10 @@ def make_study(folder: Path, study: Path, each: int) -> None:
     some_cells(folder, each).to_csv(table, index=False)
     attributes = ["--attributes", f"{folder / 'pbc_attributes.csv'}"]
     for command in (
-        ["run", f"{table}", "--study", f"{study}", "--no-describe"],
+        ["run", f"{table}", "--study", f"{study}", "--no-describe", "--images", f"{SEEN}"],
         ["measure", f"{study}"],
         ["describe", f"{study}", *attributes],
-        ["evaluate", f"{study}", *attributes, "--draws", "1000"],
+        ["evaluate", f"{study}", *attributes, "--draws", "1000", "--changed-cells", "32", "--token-cells", "64"],
     ):
         subprocess.run([sys.executable, "-m", "cytosae", *command], check=True)
 

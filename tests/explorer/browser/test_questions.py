@@ -35,7 +35,7 @@ def test_an_outline_in_place_of_colours(server: Server, tab: Callable[..., Any],
     assert page.locator("[data-border]").count() == 0
     page.keyboard.press("b")
     page.wait_for_selector(".grid [data-border]")
-    assert "outlined: activation above 0.2" in page.locator(".key").first.inner_text()
+    assert "outlined: activation above 0.2" in page.locator("[aria-label='Concept map'] .key").inner_text()
     assert page.locator(".grid [data-border] path").first.get_attribute("d").startswith("M")
     assert page.locator(".grid canvas").first.evaluate("canvas => canvas.style.opacity") == "0"
     page.keyboard.press("o")
@@ -43,7 +43,7 @@ def test_an_outline_in_place_of_colours(server: Server, tab: Callable[..., Any],
     page.keyboard.press("o")
     page.keyboard.press("b")
     page.get_by_label("each its own scale").check()
-    page.wait_for_selector(".key >> text=largest of each image")
+    page.wait_for_selector("[aria-label='Concept map'] .key >> text=largest of each image")
     assert page.faults == []
 
 
