@@ -1,4 +1,4 @@
-"""All cells of a patient that show a concept, and those that no other patient has the like of, through the command."""
+"""All cells of a patient that show a concept, and those unlike the cells of any other patient, through the command."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_every_cell_that_shows_a_concept_is_listed_beside_the_number_by_chance(s
     html = (tmp_path / "p.html").read_text(encoding="utf-8")
     assert f"Cells that show latent {latent}" in html
     assert f"{len(order)} of {mine.sum()} cells show it" in html
-    assert "Cells that no other patient has the like of" in html
+    assert "Cells unlike those of any other patient" in html
     all_others = ask(*command, "--concept", latent, "--healthy", "nobody")
     (one,) = all_others["shown"].values()
     assert (one["group"], one["by_chance"]["patients"]) == ("other patients", 19)

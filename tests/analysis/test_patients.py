@@ -259,7 +259,7 @@ def test_page_of_a_patient(study: Path, tmp_path: Path) -> None:
     )
     html = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert not re.findall(r'(?:src|href)="(?!data:)', html)
-    assert html.count("A concept is unusual where") == 2  # the rule of selection, for each group
+    assert html.count("A concept is unusual if the patient") == 2  # the rule of selection, for each group
     again = ask("patient", study, "P000", "-o", tmp_path / "again.html", "--concepts", "3", "--cells", "4")
     assert again | {"page": ""} == found | {"page": ""}
     assert (tmp_path / "again.html").read_bytes() == (tmp_path / "page.html").read_bytes()

@@ -78,7 +78,7 @@ def test_changes_are_those_that_were_asked_for(planted: tuple[torch.Tensor, ...]
     assert float(likeness.max()) == pytest.approx(1, abs=1e-4)
     with pytest.raises(CytosaeError, match="asked for twice"):
         edit(sae, x, spare=spare, free=[2], merge=[(2, 3)])
-    with pytest.raises(CytosaeError, match="are to spare"):
+    with pytest.raises(CytosaeError, match="are free"):
         edit(sae, x, spare=[], taught={"rod": taught})
 
 

@@ -308,7 +308,7 @@ DAMAGED: dict[str, tuple[Callable[[Path], Path], str]] = {
     "no patches": (saev_with(content_tokens_per_example=None), "content_tokens_per_example is None; expected a number"),
     "no layers": (saev_with(layers=[]), r"layers is \[\] and cls_token True; is it saev's\?"),
     "no room": (saev_with(max_tokens_per_shard=3), "a shard holds no whole image"),
-    "layer to choose": (saev_with(), "holds layers 3, -2. Say which to take with --layer"),
+    "layer to choose": (saev_with(), "holds layers 3, -2. Choose one with --layer"),
 }
 
 

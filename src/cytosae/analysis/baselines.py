@@ -21,7 +21,7 @@ from cytosae.tokens import TokenStore
 def check_untrained(config: ClassifyConfig, tokens: Path | None) -> None:
     """Raise a CytosaeError where an untrained backbone is asked for, and no tokens say which backbone."""
     if config.untrained and tokens is None:
-        raise CytosaeError("--untrained: needs --tokens, which say which backbone it is and where the images are.")
+        raise CytosaeError("--untrained: needs --tokens, which name the backbone and the images.")
 
 
 def baseline_features(

@@ -122,7 +122,8 @@ def _expert(path: Path, by: str | None, units: set[str]) -> dict[str, dict[str, 
     value = next((name for name in ("count", "share") if name in table), None)
     if value is None or any(name not in table for name in wanted):
         raise CytosaeError(
-            f"--expert {path}: expected columns {', '.join(wanted)} and count or share; found {', '.join(map(str, table))}."
+            f"--expert {path}: expected columns {', '.join(wanted)} and count or share; found "
+            f"{', '.join(map(str, table))}."
         )
     table["_value"] = pd.to_numeric(table[value], errors="coerce")
     if table["_value"].isna().any() or (table["_value"] < 0).any():

@@ -170,8 +170,8 @@ def _labelled_cells(study: Path) -> tuple[pd.DataFrame, dict[str, int]]:
     if cells["label"].nunique() < 2:
         known = ", ".join(f"{name} ({size})" for name, size in sizes.items()) or "no labels"
         raise CytosaeError(
-            f"{concepts}: cells of two types with at least {CELL_TYPE_LEAST} cells each are needed to learn from; there are "
-            f"{known}. Give another study with --from."
+            f"{concepts}: cells of two types with at least {CELL_TYPE_LEAST} cells each are needed to learn from; "
+            f"there are {known}. Give another study with --from."
         )
     return cells, few
 

@@ -1,4 +1,4 @@
-"""The cells of one patient that show a concept, and those that no other patient has the like of: numbers alone."""
+"""The cells of one patient that show a concept, and those unlike the cells of any other patient: numbers alone."""
 
 from __future__ import annotations
 
@@ -194,15 +194,15 @@ def cells_of_concept(patient: Patient, drawn: DrawnCells, latent: int, wanted: s
 
 
 UNFAMILIAR_RULE = (
-    "A cell is unfamiliar where its nearest cell of another patient is farther away than all but 1 % of the cells of "
-    "other patients are from theirs, each patient left out in turn. Cells are compared by which share of their activation "
-    "each discovered concept has (Hellinger's distance, 0 to 1.41), with {compared:,} cells of {people} other patients."
+    "A cell is unfamiliar if its nearest cell of another patient is farther away than for 99 % of the other patients' "
+    "cells, each of these patients left out in turn. Cells are compared by the share of their activation that each "
+    "discovered concept has (Hellinger's distance, 0 to 1.41), with {compared:,} cells of {people} other patients."
 )
 
 
 @dataclass(frozen=True)
 class UnfamiliarCells:
-    """Cells of a patient that no other patient has the like of."""
+    """Cells of a patient unlike those of any other patient."""
 
     result: Unfamiliar
     drawn: DrawnCells

@@ -46,7 +46,7 @@ def show_patient(
     device: str = "auto",
 ) -> dict[str, Any]:
     """Write the page of a patient: what is unusual against the healthy and against the own diagnosis, which cells show
-    it, all cells that show some concepts, and the cells that no other patient has the like of.
+    it, all cells that show some concepts, and the cells unlike those of any other patient.
 
     Parameters
     ----------

@@ -63,7 +63,7 @@ def shown_section(patient: Patient, viewer: Viewer, shown: Shown) -> Section:
 
 
 def unfamiliar_section(patient: Patient, viewer: Viewer, unfamiliar: UnfamiliarCells, most: int) -> Section:
-    """Cells of the patient that no other patient has the like of."""
+    """Cells of the patient unlike those of any other patient."""
     result, names = unfamiliar.result, patient.data.obs_names
     positions = result.cells[:most]
     rows = viewer.token_rows.loc[patient.cells.index[positions].astype(str)].to_numpy()
@@ -77,6 +77,6 @@ def unfamiliar_section(patient: Patient, viewer: Viewer, unfamiliar: UnfamiliarC
     columns = zip(images, cell_titles(patient, positions), notes, strict=True)
     cells = [Tile.from_map(image, plain, 1.0, title, note) for image, title, note in columns]
     title = "Distance to the nearest cell of another patient, and whose it is"
-    nothing = "" if cells else "Every cell has its like in another patient."
+    nothing = "" if cells else "Every cell resembles a cell of another patient."
     text = f"{unfamiliar.sentence()} {unfamiliar.rule}"
-    return Section("Cells that no other patient has the like of", text, cells=cells, nothing=nothing, cells_title=title)
+    return Section("Cells unlike those of any other patient", text, cells=cells, nothing=nothing, cells_title=title)

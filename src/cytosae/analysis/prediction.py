@@ -152,15 +152,15 @@ def _of_patients(cells: pd.DataFrame, frozen: FrozenStudy, source: Path) -> pd.D
     usable = cells["patient"].notna()
     if not usable.any():
         raise CytosaeError(
-            f"{source}: none of its {len(cells):,} cells has a patient. Give a table with a column 'patient', or name the "
-            "column with `--column patient=YOURS`."
+            f"{source}: none of its {len(cells):,} cells has a patient. Give a table with a column 'patient', or name "
+            "the column with `--column patient=YOURS`."
         )
     if frozen.cell_type is not None:
         usable &= cells["label"] == frozen.cell_type
         if not usable.any():
             raise CytosaeError(
-                f"{source}: no cell of a patient has the label {frozen.cell_type!r}, and the classification is of these "
-                "cells alone. Give a table with a column 'label'."
+                f"{source}: no cell of a patient has the label {frozen.cell_type!r}, and the classification is of "
+                "these cells alone. Give a table with a column 'label'."
             )
     return cells[usable.fillna(False).astype(bool)].reset_index(drop=True)
 

@@ -154,7 +154,7 @@ def refine_study(
     if not (study / "backbone.json").is_file():
         raise CytosaeError(f"{study / 'backbone.json'}: missing. Give the folder of a finished study.")
     if folder.resolve() in {study.resolve(), (study / "sae").resolve()}:
-        raise CytosaeError(f"{folder}: is the parent's. Give another folder with --output.")
+        raise CytosaeError(f"{folder}: is the parent's folder. Give another with --output.")
     with study_tokens(study, device=device) as source:
         known = _Study.read(study, source)
         training_settings(known.sae)
@@ -173,8 +173,8 @@ def refine_study(
         }
         if not any(asked.values()):
             raise CytosaeError(
-                f"{study}: nothing is asked. Judge latents (`cytosae annotations apply`), teach concepts (`cytosae teach`), "
-                "or give --merge or --split."
+                f"{study}: nothing to do. Judge latents (`cytosae annotations apply`), teach concepts (`cytosae "
+                "teach`), or give --merge or --split."
             )
         with locked(folder):
             halves = {latent: show_halves(Viewer(study, source), known.tokens, latent) for latent in latents}

@@ -107,7 +107,10 @@ def make_lessons(
     for one in marks:
         teaches = ~judges[one.cells]
         if not one.positive[teaches].any():
-            say(f"refine: {one.concept}: all marks that say 'this' judge; it is not taught. Mark more, or --judge 0")
+            say(
+                f"refine: {one.concept}: all marks 'this' are held out for the test; it is not taught. Mark more, or "
+                "--judge 0"
+            )
             continue
         own = ConceptMarks(one.concept, one.cells[teaches], one.patches[teaches], one.positive[teaches], one.problems)
         evidence = [read_evidence(tokens, one, cells, units, config.refine_seed) for cells in (~judges, judges)]

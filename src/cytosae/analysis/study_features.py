@@ -73,8 +73,8 @@ def study_rows(study: Path, target: str, config: LaboratoryConfig) -> Rows:
     own = rows.laboratories
     if inseparable(own.codes, rows.target):
         raise CytosaeError(
-            f"--laboratory {own.column}: every laboratory has a single {target}: {target} and laboratory cannot be told "
-            "apart, and no method can. Add patients or cells of several classes from one laboratory."
+            f"--laboratory {own.column}: every laboratory has a single {target}: {target} and laboratory cannot be "
+            "separated, by any method. Add patients or cells of several classes from one laboratory."
         )
     single = single_class(own.codes, rows.target, own.names)
     caveats = [f"{own.column} {name}: all of one {target}, which goes with the laboratory" for name in single]
@@ -112,8 +112,8 @@ def _cells(study: Path, config: LaboratoryConfig) -> Rows:
     several, single = (sorted(map(str, held.index[chosen])) for chosen in (held > 1, held <= 1))
     if len(several) < 2:
         raise CytosaeError(
-            f"{study}: {len(several)} types of cells occur in two laboratories ({config.laboratory}), and two are needed. "
-            "Name another column with --laboratory."
+            f"{study}: {len(several)} types of cells occur in two laboratories ({config.laboratory}), and two are "
+            "needed. Name another column with --laboratory."
         )
     rng = np.random.default_rng([config.seed, 13])
     order = rng.permutation(np.flatnonzero(known & label.isin(several).to_numpy()))

@@ -159,8 +159,8 @@ def _sample(store: TokenStore, config: TrainConfig) -> Sample:
         rows, others = rows[n_held:], rows[:n_held]
     if len(rows) < _LEAST or len(others) < 2:
         raise CytosaeError(
-            f"{store.folder}: {store.n_cells} cells, of which {len(training)} are to train on: too few to tell a lambda "
-            f"from; at least {_LEAST + 2} are needed to train on, and a few hundred to be believed."
+            f"{store.folder}: {store.n_cells} cells, of which {len(training)} are to train on: too few to choose a "
+            f"lambda; at least {_LEAST + 2} are needed to train on, and a few hundred to be believed."
         )
     offset = position_offset(store, training, config.seed) if config.centring == "position" else None
     train, held = centred(store, offset).stream([np.sort(rows), np.sort(others)])

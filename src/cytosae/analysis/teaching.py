@@ -147,8 +147,8 @@ def _check_say_something(marks: pd.DataFrame, known: pd.DataFrame | None) -> Non
     taken_back = marks[places].astype(str).merge(before[places].astype(str), on=places)
     if (marks["mark"] == NONE).all() and not len(taken_back):
         raise CytosaeError(
-            f"--marks: rows of the table that say 'none': all {len(marks)}, and they take back nothing that this study was "
-            "given (a mark is taken back by its own rater). To remove a concept use --remove NAME."
+            f"--marks: rows of the table that say 'none': all {len(marks)}, and they withdraw no mark of this study "
+            "(only its own rater can withdraw a mark). To remove a concept use --remove NAME."
         )
 
 
@@ -164,8 +164,8 @@ def _stored_marks(study: Path) -> pd.DataFrame | None:
         return read_marks(path)
     except CytosaeError as error:
         raise CytosaeError(
-            f"{path}: changed or damaged ({error}). It holds all marks that the study was given: put a copy of it back; or "
-            "move it away, and give what you have of it with --marks."
+            f"{path}: changed or damaged ({error}). It holds all marks that the study was given: put a copy of it "
+            "back; or move it away, and give your marks again with --marks."
         ) from error
 
 
@@ -213,7 +213,8 @@ def _updated(study: Path, source: TokenSource, taught: Taught, device: str) -> d
         made["cohort"] = stages.barcodes(study, BarcodeConfig(**known.get(BarcodeConfig, {}))).update()
         if (study / COHORT / CLASSIFICATION).is_dir():
             say(
-                f"teach: the classification in {study / COHORT / CLASSIFICATION} is of the barcodes before; run it again"
+                f"teach: the classification in {study / COHORT / CLASSIFICATION} is of the barcodes before; run it "
+                "again"
             )
     made["report"] = stages.report(study).update()
     return made

@@ -92,7 +92,7 @@ def transfer(
     """
     config = config or LaboratoryConfig()
     if len({study.name for study in studies}) < len(studies):
-        raise CytosaeError("two of the studies have one name; rename a folder, so that the table can tell them apart.")
+        raise CytosaeError("two of the studies have one name; rename a folder, so that the table can name both.")
     read = [study_rows(study, target, config) for study in studies]
     caveats = list(dict.fromkeys(f"{caveat}" for rows in read for caveat in rows.caveats))
     for caveat in caveats:

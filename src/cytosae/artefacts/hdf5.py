@@ -39,7 +39,7 @@ def reading_hdf5(
         text = str(error)
         if isinstance(error, BlockingIOError) or "unable to lock file" in text or "already open for" in text:
             raise CytosaeError(
-                f"{name or path}: is open for writing in another program, which has locked it. The file is not damaged: "
+                f"{name or path}: is open for writing in another program, which locked it. The file is not damaged: "
                 "close it there (a notebook, a viewer, another run), then run the same command again."
             ) from error
         raise CytosaeError(f"{name or path}: not {kind} ({error}). {advice}") from error

@@ -118,8 +118,8 @@ def _find(name: str, revision: str | None, weights: Path | None) -> tuple[Tower,
         return _folder(TINY, name), "cytosae", None
     if name.startswith(IMPORTED):
         raise CytosaeError(
-            f"{name}: these tokens were made elsewhere, so there is no backbone that could make others. Give the tokens of "
-            "the cells in question with --tokens; `cytosae tokens import` makes them."
+            f"{name}: these tokens were made elsewhere, so there is no backbone to make others. Give the tokens of "
+            "your cells with --tokens; `cytosae tokens import` makes them."
         )
     if name.startswith(PREFIX):
         return read_timm(name.removeprefix(PREFIX), INPUT_SIZE, revision)
@@ -172,8 +172,8 @@ def _dinobloom(name: str, path: Path) -> Tower:
     if shape != SHAPES[name]:
         fitting = [other for other, known in SHAPES.items() if known == shape]
         raise CytosaeError(
-            f"{path}: holds a model of width {shape[0]} and {shape[1]} blocks{f' ({fitting[0]})' if fitting else ''}, but "
-            f"{name} has {SHAPES[name][0]} and {SHAPES[name][1]}. Give the file that belongs to this size, or give the "
-            "file itself as --backbone."
+            f"{path}: holds a model of width {shape[0]} and {shape[1]} blocks{f' ({fitting[0]})' if fitting else ''}, "
+            f"but {name} has {SHAPES[name][0]} and {SHAPES[name][1]}. Give the file that belongs to this size, or give "
+            "the file itself as --backbone."
         )
     return tower

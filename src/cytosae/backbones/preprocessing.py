@@ -48,8 +48,8 @@ def from_transformers(folder: Path, name: str, family: Normalisation) -> Normali
         known = key in (*_GEOMETRY, *_OTHERS)
         if value is True and ((key.startswith("do_") and not known) or key in _CHANGES):
             raise CytosaeError(
-                f"{name}: {file} asks for {key}, which changes the pixels in a way that is not known here. Its tokens would "
-                "be others than those that it was made for."
+                f"{name}: {file} asks for {key}, an unknown change of the pixels. Its tokens would differ from those "
+                "that the model expects."
             )
     if (differences := _geometry(stated)) is not None:
         _say(name, differences)
@@ -149,8 +149,8 @@ def _geometry(stated: dict[str, Any]) -> str | None:
 
 def _say(name: str, differences: str) -> None:
     say(
-        f"{name}: was made for other images ({differences}). Here images are squashed to {INPUT_SIZE} x {INPUT_SIZE} px, "
-        "bilinear, whole."
+        f"{name}: was trained on other images ({differences}). cytosae squashes images to {INPUT_SIZE} x {INPUT_SIZE} "
+        "px, bilinear, whole."
     )
 
 

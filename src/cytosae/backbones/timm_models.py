@@ -90,7 +90,7 @@ def take_apart(model: Any, image_size: int, name: str, normalisation: Normalisat
     if lacking or getattr(model, "rope", None) is not None:
         raise CytosaeError(
             f"{name}: is no plain vision transformer ({', '.join(lacking) or 'its positions are rotations'}). Choose a "
-            "vit_* or deit_* model; DINOv3 is to be had as facebook/dinov3-*."
+            "vit_* or deit_* model; DINOv3 is available as facebook/dinov3-*."
         )
     has_cls = bool(model.has_class_token)
     first, blocks, norm, conv = model.blocks[0], nn.ModuleList(model.blocks), model.norm, model.patch_embed.proj

@@ -141,9 +141,7 @@ def _first(model: nn.Module, paths: tuple[str, ...]) -> Any:
             return model.get_submodule(path)
         except AttributeError:
             continue
-    raise CytosaeError(
-        f"{type(model).__name__}: this release of transformers keeps its parts elsewhere than known here."
-    )
+    raise CytosaeError(f"{type(model).__name__}: this release of transformers has a layout that cytosae does not know.")
 
 
 def _about(config: Any) -> dict[str, Any]:

@@ -142,8 +142,8 @@ def _measured(name: str, looks: list[CellLook], by: str) -> tuple[float, str]:
     ruler = ruler_of(looks, by)
     if ruler is None:
         raise CytosaeError(
-            f"--frame um: {name} has no column 'mpp', and neither red cells nor nucleated cells were found in {len(looks)} "
-            "of its images. Give --mpp (micrometres per pixel) or a column mpp."
+            f"--frame um: {name} has no column 'mpp', and neither red cells nor nucleated cells were found in "
+            f"{len(looks)} of its images. Give --mpp (micrometres per pixel) or a column mpp."
         )
     scale = f"{ruler.mpp:.3g} micrometres per pixel ({ruler.low:.3g} to {ruler.high:.3g})"
     if ruler.source == "red cells":

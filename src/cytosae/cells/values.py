@@ -78,13 +78,13 @@ def as_read(column: str, values: pd.Series) -> tuple[pd.Series, list[str]]:
         )
     if column == "patient" and (nameless := cleaned.str.casefold().isin(_NAMELESS)).any():
         remarks.append(
-            f"patient: {cleaned[nameless].iloc[0]!r} is taken for the name of a patient ({int(nameless.sum()):,} cells). "
-            "Leave the field empty where the patient is not known"
+            f"patient: {cleaned[nameless].iloc[0]!r} is taken for the name of a patient ({int(nameless.sum()):,} "
+            "cells). Leave the field empty where the patient is not known"
         )
     if column != "split":
         remarks += [
-            f"{column}: {' and '.join(map(repr, group))} are taken for {len(group)} different ones. If they are the same, "
-            "write them alike"
+            f"{column}: {' and '.join(map(repr, group))} are taken for {len(group)} different ones. If they are the "
+            "same, write them alike"
             for group in _nearly_equal(cleaned.dropna().unique(), column == "patient")
         ]
     return cleaned, remarks
@@ -117,13 +117,13 @@ def refuse_spoilt(path: object, column: str, values: pd.Series, rows: Iterable[s
             continue
         if _ERROR.fullmatch(value):
             raise CytosaeError(
-                f"{path}: {row} has the error {value} of a spreadsheet in the column {column!r}. Correct its formula, or "
-                "leave the field empty."
+                f"{path}: {row} has the error {value} of a spreadsheet in the column {column!r}. Correct its formula, "
+                "or leave the field empty."
             )
         if column in _IDENTIFYING and _SHORTENED.fullmatch(value):
             raise CytosaeError(
-                f"{path}: {row} has {value!r} in the column {column!r}, a number without its last digits, so that "
-                "different ones may look alike. Write the column as text and save the table again."
+                f"{path}: {row} has {value!r} in the column {column!r}, a number without its last digits, so different "
+                "ones may look the same. Write the column as text and save the table again."
             )
 
 

@@ -64,25 +64,26 @@ def import_command(
             "`cytosae compare`."
         ),
     ],
-    replace: Annotated[
-        bool, typer.Option("--replace", help="Where an annotation differs, the newer version wins.")
-    ] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="If annotations differ, the newer version wins.")] = False,
     title: Annotated[str | None, typer.Option(help="Title of the worklist of a panel.")] = None,
     dataset: Annotated[
         str | None,
-        typer.Option("--dataset", help="Whose cells are shown for a comparison; needed where there are more."),
+        typer.Option(
+            "--dataset",
+            help="Data set whose cells are shown for a comparison; required if the study has several data sets.",
+        ),
     ] = None,
     blind_labels: Annotated[
         bool, typer.Option("--blind-labels", help="Hide labels and diagnoses of the cells.")
     ] = False,
-    blind_raters: Annotated[bool, typer.Option("--blind-raters", help="Hide from raters what others said.")] = False,
+    blind_raters: Annotated[bool, typer.Option("--blind-raters", help="Hide the annotations of other raters.")] = False,
     address: Address = None,
     as_json: Json = False,
 ) -> None:
     """Read annotations from a file, or make worklists of a panel or of a comparison.
 
-    Nothing is overwritten: where an annotation differs from the one that is there, it is reported and the exit code is
-    1; with --replace the newer version wins. Reading a file twice changes nothing.
+    Nothing is overwritten: an annotation that differs from the existing one is reported, and the exit code is 1; with
+    --replace the newer version wins. Reading a file twice changes nothing.
     """
     with _open_database(study, address, make=True) as database:
         if (plans := _plans(database, file, title, dataset, blind_labels, blind_raters)) is not None:
@@ -105,7 +106,7 @@ def import_command(
 @annotations_app.command("summary")
 def summary_command(
     study: Study,
-    worklist: Annotated[int | None, typer.Option(help="Number of a worklist; all if left out.")] = None,
+    worklist: Annotated[int | None, typer.Option(help="Number of a worklist; by default all.")] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="JSON file to write the figures to.")] = None,
     address: Address = None,
     as_json: Json = False,
@@ -189,8 +190,8 @@ def _elsewhere(study: Path) -> str:
     if not folders:
         return ""
     return (
-        f"Judgements of autoencoders that this study had before are in {', '.join(folders)}: give that folder instead of "
-        f"{study}."
+        f"Judgements of autoencoders that this study had before are in {', '.join(folders)}: give that folder instead "
+        f"of {study}."
     )
 
 

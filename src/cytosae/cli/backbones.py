@@ -17,7 +17,7 @@ backbones_app = Commands(urls=False, no_args_is_help=True, help="Backbones: thos
 def list_command(as_json: Json = False) -> None:
     """Show the known backbones: width, blocks, patch, tokens at 224 px, licence, source, and whether they are here.
 
-    Any other model of a supported kind goes by its folder or its name on the Hugging Face hub.
+    For any other model of a supported kind, give its folder or its name on the Hugging Face hub.
     """
     from cytosae.backbones import listed
 
@@ -37,13 +37,13 @@ def fetch_command(
     source: Annotated[str, typer.Option(help="hub or, for dinobloom-*, zenodo.")] = "hub",
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="File for the weights of a dinobloom-*; the cache if left out."),
+        typer.Option("--output", "-o", help="File for the weights of a dinobloom-*; by default the cache."),
     ] = None,
     as_json: Json = False,
 ) -> None:
     """Download the weights of a backbone, check them by loading them once, and print their fingerprint.
 
-    A download that broke off is gone on with. Nothing is downloaded where HF_HUB_OFFLINE is set.
+    Interrupted downloads resume. Nothing is downloaded if HF_HUB_OFFLINE is set.
     """
     from cytosae.backbones import fetch
 

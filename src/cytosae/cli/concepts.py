@@ -27,15 +27,15 @@ def evaluate(
     ] = [],  # noqa: B006
     judge_backbone: Annotated[
         str | None,
-        typer.Option("--judge-backbone", help="Backbone, another than the study's, that says which images are alike."),
+        typer.Option("--judge-backbone", help="Another backbone than the study's, to judge which images are similar."),
     ] = None,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
     """Measure whether to believe the concepts: each figure beside its baselines and its null, with an interval.
 
-    Leaves quality/ in the study (quality.json, figures.csv, latents.parquet, the figure as PNG and SVG) and a report
-    with the figure in it.
+    Writes quality/ in the study (quality.json, figures.csv, latents.parquet, the figure as PNG and SVG) and a report
+    with the figure.
     """
     from cytosae.analysis import evaluate as evaluate_study
 
@@ -76,7 +76,7 @@ def statistics(
 @concepts_app.command()
 def counts(
     concepts: Annotated[list[Path], typer.Argument(help="Folders of concepts, of one autoencoder each.")],
-    dataset: Annotated[str | None, typer.Option("--dataset", help="Data set; the first if none is named.")] = None,
+    dataset: Annotated[str | None, typer.Option("--dataset", help="Data set; by default the first.")] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="Figure, without ending.")] = Path("thresholds"),
     as_json: Json = False,
 ) -> None:
@@ -98,13 +98,13 @@ def panel(
     output: Annotated[Path, typer.Option("--output", "-o", help="Worklist to write.")] = Path("panel.json"),
     clusters: Annotated[int, typer.Option(min=2, help="Clusters of concepts (sec. 2).")] = 10,
     per_cluster: Annotated[int, typer.Option(min=1, help="Concepts drawn from each (sec. 2).")] = 5,
-    dataset: Annotated[list[str], typer.Option("--dataset", help="Data sets to draw from; all if none is named.")] = [],  # noqa: B006
+    dataset: Annotated[list[str], typer.Option("--dataset", help="Data sets to draw from; by default all.")] = [],  # noqa: B006
     seed: Annotated[int, typer.Option(min=0, max=SHORT_SEED, help="Fixes clusters, draw and order.")] = 0,
     as_json: Json = False,
 ) -> None:
-    """Draw the concepts that an expert is asked to judge, some from each cluster, and write the worklist.
+    """Choose concepts for an expert to judge, some from each cluster, and write the worklist.
 
-    Every data set has a panel of its own; no concept is asked for twice.
+    Every data set has its own panel; no concept is chosen twice.
     """
     from cytosae.artefacts import refuse_foreign
     from cytosae.concepts import draw_panel, is_worklist
@@ -124,10 +124,11 @@ def concept(
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Show one concept: its cells in every data set with its maps, its passport: description, evidence, quality, judgements.
+    """Show one concept: its cells and maps in every data set, and its passport (description, evidence, quality,
+    judgements).
 
-    reference are the strongest cells, spread the strongest of different patients, random a draw among all cells that
-    activate it, middle and low those around the median and the lowest tenth.
+    --kind reference shows the strongest cells, spread the strongest of different patients, random a sample of all cells
+    that activate it, middle and low those around the median and the lowest tenth.
     """
     from cytosae.analysis import show_concept
     from cytosae.report import refuse_foreign_figure
@@ -150,7 +151,7 @@ def attribute(
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Tell which concepts a cell, or one of its patches, consists of, strongest first."""
+    """Show which concepts a cell, or one of its patches, has, strongest first."""
     from cytosae.analysis import attribute as attribute_cell
     from cytosae.errors import CytosaeError
     from cytosae.report import refuse_foreign_figure

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 datasets_app = Commands(
     urls=False,
     no_args_is_help=True,
-    help="Published data sets: what there is, licences and citations, downloads, and tables of their cells.",
+    help="Published data sets: licences and citations, downloads, and tables of their cells.",
 )
 
 Name = Annotated[str, typer.Argument(help="Name of the data set, as in `cytosae datasets list`.")]
@@ -66,9 +66,9 @@ def fetch_command(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Download a data set, where it has a stable address; otherwise say where to click.
+    """Download a data set if it has a stable address; otherwise say where to click.
 
-    Checksums are compared with the published ones. Run it again after an interruption: it goes on where it was.
+    Checksums are compared with the published ones. Run it again after an interruption: it resumes.
     """
     from cytosae.cells.datasets import fetch, find
     from cytosae.console import say
@@ -96,14 +96,14 @@ def prepare_command(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for cells.csv and dataset.json.")],
     classes: Annotated[
         int | None,
-        typer.Option("--classes", help="Number of classes, where there is a choice: 8, 11 or 13 of acevedo."),
+        typer.Option("--classes", help="Number of classes, if there is a choice: 8, 11 or 13 of acevedo."),
     ] = None,
     as_json: Json = False,
 ) -> None:
     """List the cells of a downloaded data set: a table that `cytosae run` takes.
 
-    Archives are unpacked first. Classes and counts are compared with the published ones; files that are no cells are named
-    in left_out.csv. Running it again changes nothing.
+    Archives are unpacked first. Classes and counts are compared with the published ones; files that are not cells are
+    listed in left_out.csv. Running it again changes nothing.
     """
     from cytosae.cells.datasets import find, prepare
 

@@ -39,11 +39,11 @@ def import_command(
     ] = "auto",
     backbone: Annotated[
         str | None,
-        typer.Option("--backbone", help="The backbone that its tokens are from, to be recorded; loaded once."),
+        typer.Option("--backbone", help="Backbone of its tokens, to be recorded; loaded once."),
     ] = None,
     layer: Annotated[
         int | None,
-        typer.Option(help="Block of its tokens, from 1 or from the end; what the file says, or else -2, if left out."),
+        typer.Option(help="Block of its tokens, from 1 or from the end; by default that of the file, or else -2."),
     ] = None,
     weights: Annotated[Path | None, typer.Option(help="Local weights for dinobloom-*.")] = None,
     revision: Annotated[str | None, typer.Option(help="Revision of a hub model.")] = None,
@@ -51,7 +51,7 @@ def import_command(
 ) -> None:
     """Read an autoencoder of CytoSAE, PatchSAE, SAELens, dictionary_learning, overcomplete or saev.
 
-    Nothing in the file is run. Whatever changes the mathematics is honoured or refused by name; settings that are not
+    Nothing in the file is run. Settings that change the result are applied, or refused by name; settings that are not
     understood are listed under "ignored". With --backbone, the other commands know which tokens belong to it.
     """
     from cytosae.artefacts import CONFIG, WEIGHTS, claim
@@ -115,7 +115,7 @@ def export_command(
     kind: Annotated[str, typer.Option("--format", help="saelens: for SAE.load_from_disk of SAELens 6.")] = "saelens",
     as_json: Json = False,
 ) -> None:
-    """Write an autoencoder for SAELens: cfg.json and sae_weights.safetensors, every array as it is here.
+    """Write an autoencoder for SAELens: cfg.json and sae_weights.safetensors, with unchanged arrays.
 
     TopK and gated autoencoders have their own architectures there; those of BatchTopK and JumpReLU are both jumprelu.
     """
@@ -131,12 +131,13 @@ def export_command(
 def push_command(
     sae: Annotated[Path, typer.Argument(help="Folder of an autoencoder.")],
     name: Annotated[str, typer.Argument(help="Repository of the Hugging Face hub, owner/name.")],
-    licence: Annotated[str, typer.Option("--licence", "--license", help="Of the weights, such as cc-by-4.0.")],
+    licence: Annotated[str, typer.Option("--licence", "--license", help="Licence of the weights, such as cc-by-4.0.")],
     study: Annotated[
-        Path | None, typer.Option("--study", help="Study of it: data sets, concepts, quality and names for the card.")
+        Path | None,
+        typer.Option("--study", help="Study of the autoencoder: data sets, concepts, quality and names for the card."),
     ] = None,
     own_card: Annotated[
-        Path | None, typer.Option("--card", help="Model card to upload as it is, in place of one that is written.")
+        Path | None, typer.Option("--card", help="Your own model card, uploaded instead of the generated one.")
     ] = None,
     private: Annotated[bool, typer.Option("--private", help="Make the repository private.")] = False,
     dry_run: Annotated[
@@ -154,8 +155,8 @@ def push_command(
     _check_repository(name)
     if not _LICENCE.fullmatch(licence):
         raise CytosaeError(
-            f"--licence {licence!r}: not the identifier of a licence. Give one of letters, digits, '.' and '-', such as "
-            "cc-by-4.0, or 'other'."
+            f"--licence {licence!r}: not the identifier of a licence. Give one of letters, digits, '.' and '-', such "
+            "as cc-by-4.0, or 'other'."
         )
     if not sae.is_dir():
         raise CytosaeError(f"{sae}: no such folder.")

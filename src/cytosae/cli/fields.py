@@ -40,8 +40,8 @@ def fields(
 ) -> None:
     """Find the nucleated cells in fields of a smear and cut each out at one physical scale.
 
-    Leaves cells.csv, a table for `cytosae run` with the place of every cell, images/, and rejected.csv, which says what
-    else was found and why it is no cell. An interrupted run resumes.
+    Writes cells.csv, a table for `cytosae run` with the place of every cell, images/, and rejected.csv, which lists all
+    other objects with the reason. An interrupted run resumes.
     """
     from cytosae.engines import open_engine
     from cytosae.errors import CytosaeError

@@ -28,9 +28,9 @@ def label(
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Predict the type of each cell from its concepts; cells of which the probe is not sure stay without a label.
+    """Predict the type of each cell from its concepts; uncertain cells get no label.
 
-    Leaves labels.csv, which `cytosae run` takes as a table of cells, and `cytosae classify --labels` for a baseline.
+    Writes labels.csv, which `cytosae run` reads as a table of cells and `cytosae classify --labels` as a baseline.
     """
     from cytosae.analysis import label_cells
     from cytosae.cells import chosen_columns
@@ -54,7 +54,7 @@ def count(
     labels: Annotated[Path, typer.Argument(help="Folder made by `cytosae label`.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the answer.")] = Path("counts"),
     by: Annotated[
-        str | None, typer.Option(help="Column of the cells to count by, such as field; patient if left out.")
+        str | None, typer.Option(help="Column of the cells to count by, such as field; by default patient.")
     ] = None,
     expert: Annotated[
         Path | None,
@@ -65,8 +65,8 @@ def count(
 ) -> None:
     """Count cell types of smears or patients, with intervals. Not for diagnosis.
 
-    The types are those that `cytosae label` predicted. Leaves counts.csv: the shares of the answered cells, and of all
-    cells, corrected by how the probe erred and abstained on cells of unseen patients.
+    Counts the types that `cytosae label` predicted. Writes counts.csv: the shares among answered cells, and among all
+    cells, corrected for the errors and abstentions of the probe on cells of unseen patients.
     """
     from cytosae.analysis import count_labels
 

@@ -27,9 +27,10 @@ def laboratories(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Say how much of the variance of tokens, concepts and barcodes is the laboratory's, and how much the diagnosis's.
+    """Show how much of the variance of tokens, concepts and barcodes comes from the laboratory, and how much from the
+    diagnosis.
 
-    Before harmonising and after, with an interval and what permuted groups hold.
+    Before and after harmonisation, with an interval and a null of permuted groups.
     """
     from cytosae.analysis import compare_laboratories
 
@@ -39,8 +40,8 @@ def laboratories(
         answer(result, as_json)
         return
     lines = {
-        f"{row['features']}, {_harmonised(row['harmonised'])} | {row['column']}": f"{with_interval(row)} of the variance, "
-        f"permuted up to {row['null']:.2g}, p {row['p']:.2g}"
+        f"{row['features']}, {_harmonised(row['harmonised'])} | {row['column']}": f"{with_interval(row)} of the "
+        f"variance, permuted up to {row['null']:.2g}, p {row['p']:.2g}"
         for row in result["shares"]
         if row["value"] is not None
     }
@@ -51,22 +52,22 @@ def laboratories(
 @with_settings
 def transfer(
     studies: Annotated[
-        list[Path], typer.Argument(help="Folders of studies of the same cells, such as with other --harmonise.")
+        list[Path], typer.Argument(help="Folders of studies of the same cells, such as with different --harmonise.")
     ],
     settings: LaboratoryConfig,
     target: Target = "diagnosis",
     only: Annotated[
-        str | None, typer.Option("--from", help="Learn from this laboratory alone; from all others if left out.")
+        str | None, typer.Option("--from", help="Learn from this laboratory alone; by default from all others.")
     ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Folder; 'transfer' in the first study if left out.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Leave out one laboratory after the other: which harmonisation makes concepts hold in a laboratory never seen?
+    """Leave out one laboratory after the other: which harmonisation works in an unseen laboratory?
 
-    Weighted F1 of patients or cells with interval, null and ceiling; with unlabelled patients of the new laboratory at
-    hand, with its healthy controls, and for a single patient alone.
+    Weighted F1 of patients or cells with interval, null and ceiling; with unlabelled patients of the new laboratory,
+    with its healthy controls, and for a single patient alone.
     """
     from cytosae.analysis import transfer as transfer_between
 
@@ -94,7 +95,8 @@ def restain(
     method: Annotated[
         str,
         typer.Option(
-            help="reinhard (optical density), reinhard-lab, macenko or vahadane: what is made alike of each laboratory."
+            help="reinhard (optical density), reinhard-lab, macenko or vahadane: how colours are matched between "
+            "laboratories."
         ),
     ] = "reinhard",
     laboratory: Annotated[
@@ -111,7 +113,7 @@ def restain(
 ) -> None:
     """Write the images of several laboratories in the colours of the mean laboratory; `cytosae run` takes restained.csv.
 
-    The colours of a laboratory are those of all its cells, without labels; a cell that is darker than others stays so.
+    A laboratory's colours come from all its cells, without labels; a cell that is darker than others stays darker.
     """
     from cytosae.analysis import restain as restain_cells
     from cytosae.cells import chosen_columns
@@ -138,10 +140,10 @@ def stain_response(
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Say of every concept whether it is the cell's or the stain's: morphology, mixed, or stain.
+    """Classify every concept as morphology, mixed, or stain, by how it responds to other stains.
 
-    Some cells are restained, dimmed, blurred, compressed, scaled and turned, and the variance of a concept's counts over
-    these pictures is compared with that over cells. `--concepts morphology` of other commands then leaves out the rest.
+    Some cells are restained, dimmed, blurred, compressed, scaled and turned; the variance of a concept's counts over
+    these images is compared with that over cells. `--concepts morphology` of other commands then uses only morphology.
     """
     from cytosae.analysis import stain_response as respond
 

@@ -21,14 +21,14 @@ def measure(
     engine: EngineConfig,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="Folder of the measurements; of a study its morphometry/ if left out."),
+        typer.Option("--output", "-o", help="Folder of the measurements; by default morphometry/ in the study."),
     ] = None,
     as_json: Json = False,
 ) -> None:
     """Find the nucleated cell in the middle of every image and measure nucleus, cytoplasm and surroundings.
 
-    Masks that come with the data (column mask) are taken; areas in micrometres need a column mpp. What is in doubt is
-    flagged. Of a study the concepts get the measurements too, as columns of obs. An interrupted run resumes.
+    Masks of the data (column mask) are used; areas in micrometres need a column mpp. Doubtful outlines are flagged. In
+    a study the concepts get the measurements too, as columns of obs. An interrupted run resumes.
     """
     from cytosae.cells import read_cells
     from cytosae.concepts import join_measurements
@@ -58,8 +58,8 @@ def describe(
 ) -> None:
     """Describe every concept in a sentence made of facts: place, looks, measurements, cell type, expert attribute.
 
-    Each fact has its null and is tested on cells on which it was not chosen; where none passes, nothing is known. Leaves
-    descriptions/ and a column of var.
+    Each fact has a null and is tested on cells on which it was not chosen; if none passes, the sentence is "nothing
+    known". Writes descriptions/ and a column of var.
     """
     from cytosae.concepts import describe_concepts
 

@@ -34,10 +34,12 @@ Column = Annotated[
         help="Which column of the table is a known one, such as label=cell_type; label= if there is none. Can be repeated.",
     ),
 ]
-Strict = Annotated[bool, typer.Option("--strict", help="An unreadable image is an error, not left out.")]
+Strict = Annotated[
+    bool, typer.Option("--strict", help="Stop with an error at an unreadable image instead of leaving it out.")
+]
 DropMissing = Annotated[
     bool,
-    typer.Option("--drop-missing", help="Go on without cells that were there in the last run and are gone."),
+    typer.Option("--drop-missing", help="Continue without cells of the last run that are gone."),
 ]
 Workers = Annotated[
     int | None,
@@ -52,7 +54,7 @@ Restart = Annotated[
     bool,
     typer.Option(
         "--restart",
-        help="Train anew where the autoencoder that is there has other settings or cells; it is kept in former/.",
+        help="Train again if the existing autoencoder has other settings or cells; the old one moves to former/.",
     ),
 ]
 Device = Annotated[str, typer.Option("--device", help="Where the backbone runs: auto, cpu, cuda, ...")]
@@ -64,7 +66,7 @@ Weights = Annotated[
 ]
 SettingsFile = Annotated[
     Path | None,
-    typer.Option("--settings", help="YAML file of settings, as `cytosae init` writes it; options go before it."),
+    typer.Option("--settings", help="YAML file of settings, as `cytosae init` writes it; options override it."),
 ]
 NoStore = Annotated[bool, typer.Option("--no-store", help="Keep no tokens on disk: make them whenever they are read.")]
 

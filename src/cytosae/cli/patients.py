@@ -25,7 +25,7 @@ from cytosae.settings import BarcodeConfig, ClassifyConfig, CompareConfig, Image
 patients_app = Commands()
 
 CellType = Annotated[
-    str | None, typer.Option("--cell-type", help="Where the barcodes are by cell type, the one to take.")
+    str | None, typer.Option("--cell-type", help="Cell type to use, if the barcodes are by cell type.")
 ]
 
 
@@ -35,7 +35,7 @@ def barcodes(
     concepts: Annotated[list[Path], typer.Argument(help="Folders of concepts, all encoded with one autoencoder.")],
     settings: BarcodeConfig,
     output: Annotated[Path, typer.Option("--output", "-o", help="The .h5ad file to write.")] = Path("barcodes.h5ad"),
-    dataset: Annotated[list[str], typer.Option("--dataset", help="Data sets to take; all if none is named.")] = [],  # noqa: B006
+    dataset: Annotated[list[str], typer.Option("--dataset", help="Data sets to use; by default all.")] = [],  # noqa: B006
     figures: Annotated[
         Path | None, typer.Option("--figures", help="Folder for diseases, correlation and map of the patients.")
     ] = None,
@@ -101,7 +101,7 @@ def classify(
         str | None,
         typer.Option(
             "--centre",
-            help="Column such as laboratory: as one more method, take the mean of its patients from their barcodes.",
+            help="Column such as laboratory: add a method that subtracts the mean of its patients from their barcodes.",
         ),
     ] = None,
     without: Annotated[
@@ -183,7 +183,8 @@ def predict(
     target: Annotated[
         str | None,
         typer.Option(
-            help="Column with a number or a time that `cytosae classify --target` predicts; the classification if left out."
+            help="Column with a number or a time that `cytosae classify --target` predicts; by default the "
+            "classification."
         ),
     ] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the answer.")] = Path("prediction"),
@@ -193,11 +194,11 @@ def predict(
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Predict new patients with a study as it is: backbone, autoencoder, barcodes and classifier.
+    """Predict new patients with an unchanged study: its backbone, autoencoder, barcodes and classifier.
 
-    Probabilities and the set of classes that a patient may have, or with --target a number with its interval, or the risk of
-    an event; the concepts and cells that carry the prediction, and how far the patients lie from those of the study. Needs
-    the study's folder after `cytosae classify`, but neither its images nor its tokens.
+    Writes probabilities and the set of classes that a patient may have, or with --target a number with its interval, or
+    the risk of an event; also the concepts and cells behind the prediction, and how far the patients lie from those of
+    the study. Needs the study's folder after `cytosae classify`, but neither its images nor its tokens.
     """
     from cytosae.analysis import predict_patients
     from cytosae.cells import chosen_columns
@@ -276,8 +277,8 @@ def compare(
         answer(result, as_json)
         return
     lines = {
-        f"{side['name']} | latent {row['latent']}": f"{row['difference']:+.3g} ({row['low']:.3g} to {row['high']:.3g}), "
-        f"AUROC {row['auroc']:.2f}, FDR {row['fdr']:.2g}"
+        f"{side['name']} | latent {row['latent']}": f"{row['difference']:+.3g} ({row['low']:.3g} to "
+        f"{row['high']:.3g}), AUROC {row['auroc']:.2f}, FDR {row['fdr']:.2g}"
         for side in (result["first"], result["second"])
         for row in side["latents"][:10]
     }
@@ -295,7 +296,7 @@ def patient(
         typer.Option(
             "--concept",
             metavar="LATENT",
-            help="List all cells that show this concept, by its number or name, beside their number by chance. Can be "
+            help="List all cells that show this concept (number or name), and how many to expect by chance. Can be "
             "repeated.",
         ),
     ] = [],  # noqa: B006
@@ -306,11 +307,11 @@ def patient(
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Write a page on one patient: what is unusual against the healthy and the own diagnosis, and the cells that
-    carry it.
+    """Write a page on one patient: what is unusual compared with healthy patients and with the same diagnosis, and
+    where.
 
-    Concepts and cells are selected by a rule that the page states. With a classification of the study, the prediction
-    too; and the cells that no other patient has the like of.
+    The page states the rule that selects concepts and cells. With a classification of the study it shows the prediction
+    too; and it shows cells unlike those of any other patient.
     """
     from cytosae.analysis import show_patient
     from cytosae.artefacts import refuse_foreign

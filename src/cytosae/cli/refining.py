@@ -33,21 +33,19 @@ def refine(
         Path | None,
         typer.Option("--output", "-o", help="Folder of the refined autoencoder; 'refined' in the study if left out."),
     ] = None,
-    yes: Annotated[
-        bool, typer.Option("--yes", help="Train. Without it, only say and draw what would be done.")
-    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Train. Without it, only show what would be done.")] = False,
     no_control: Annotated[
-        bool, typer.Option("--no-control", help="Do not also train as long without what was asked.")
+        bool, typer.Option("--no-control", help="Skip the comparison with a plain further training of the same length.")
     ] = False,
-    no_patients: Annotated[bool, typer.Option("--no-patients", help="Do not compare the diagnoses.")] = False,
+    no_patients: Annotated[bool, typer.Option("--no-patients", help="Skip the comparison of the diagnoses.")] = False,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Refine the dictionary of a study: latents judged meaningful stay near their directions, those judged artefact begin
-    anew, taught concepts become latents that reconstruct, latents are merged or split.
+    """Refine the dictionary of a study: meaningful latents stay near their directions, artefacts start again, taught
+    concepts become latents that reconstruct, latents are merged or split.
 
-    The study stays as it is. The refined autoencoder is a new one, with a comparison; `cytosae run CELLS --study NEW --sae
-    FOLDER` makes a study with it. Without --yes nothing is trained.
+    The study stays unchanged. The refined autoencoder is a new one, with a comparison; `cytosae run CELLS --study NEW
+    --sae FOLDER` makes a study with it. Without --yes nothing is trained.
     """
     from cytosae.analysis import refine_study
 

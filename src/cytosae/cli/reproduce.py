@@ -33,7 +33,7 @@ def reproduce(
     sae: Annotated[
         Path | None,
         typer.Option(
-            "--sae", help="Autoencoder for the study instead of the one trained here, such as the released one."
+            "--sae", help="Autoencoder for the study instead of a newly trained one, such as the released one."
         ),
     ] = None,
     store: Annotated[
@@ -50,8 +50,8 @@ def reproduce(
 ) -> None:
     """Reproduce the paper: five data sets, three seeds, the ablation, tables and figures 2 to 5.
 
-    What is missing is named, what is there is run; it can be stopped at any time, and the same command goes on where it was.
-    The paper's backbone is --backbone dinobloom-b; times of the plan are measured on this machine on a few images.
+    Missing data are named, and the rest is run. You can stop it at any time; the same command resumes. The paper's
+    backbone is --backbone dinobloom-b; the plan's times are measured on a few images on this machine.
     """
     from cytosae.reproduction import Recipe, planned
     from cytosae.reproduction import reproduce as run

@@ -90,10 +90,10 @@ def cells(
     drop_missing: DropMissing = False,
     as_json: Json = False,
 ) -> None:
-    """List the cell images of a table or folder, and look at each once.
+    """List the cell images of a table or folder, and check each once.
 
-    A folder of class folders gives labels, and folders named train, val and test give splits; a synthetic cohort is drawn
-    first, beside the table. Files that are no images or cannot be read are left out and named, with the reason, in
+    A folder of class folders gives labels, and folders named train, val and test give splits; a synthetic cohort is
+    drawn first, beside the table. Files that are not images or cannot be read are listed with the reason in
     <output>.rejected.csv.
     """
     from cytosae.artefacts import refuse_foreign
@@ -135,9 +135,9 @@ def embed(
 ) -> None:
     """Turn every image into the tokens of a vision transformer, and keep them on disk.
 
-    An interrupted run goes on at the next shard; a damaged shard is found, named and made again. Any number of processes
-    with a --shard each may fill one folder; without it the command finishes. With --harmonise the tokens of each laboratory
-    are made comparable whenever they are read; those on disk stay as they are.
+    An interrupted run resumes at the next shard; a damaged shard is named and made again. Several processes can fill
+    one folder with a --shard each; run once without it to finish. With --harmonise the tokens of each laboratory are
+    made comparable when they are read; those on disk stay unchanged.
     """
     from cytosae.cells import frame_rule, read_cells
     from cytosae.engines import Partition, open_engine
@@ -170,18 +170,18 @@ def train(
     parallel: Annotated[
         str,
         typer.Option(
-            help="Under torchrun, what its processes divide: 'data', the images of a batch, where the autoencoder fits a "
-            "device; 'latents', where it does not."
+            help="Under torchrun, what the processes divide: 'data', the images of a batch; or 'latents', if the "
+            "autoencoder does not fit on a device."
         ),
     ] = "data",
     as_json: Json = False,
 ) -> None:
-    """Train the sparse autoencoder on tokens; goes on where it was stopped.
+    """Train the sparse autoencoder on tokens; resumes after an interruption.
 
-    With --seeds 3 three are trained together, and the latents that two of them find are kept as one dictionary; the three
-    stay in seeds/ of the output.
-    Ctrl-C and SIGTERM leave a checkpoint; the same command then continues to the same result. With several GPUs or hosts:
-    `torchrun --nproc-per-node 4 -m cytosae train ...`; such a training can go on with another number of processes.
+    With --seeds 3 three are trained together, and the latents that two of them find form one dictionary; all three stay
+    in seeds/ of the output. Ctrl-C and SIGTERM write a checkpoint; the same command then resumes, to the same result.
+    With several GPUs or hosts: `torchrun --nproc-per-node 4 -m cytosae train ...`; such a training can resume with
+    another number of processes.
     """
     from cytosae.interrupts import deferred_signals
 
@@ -226,7 +226,7 @@ def encode(
     """Count the concepts of every cell: one AnnData per data set, with reference images and their maps.
 
     Without --tokens the images pass the backbone again: the one that the autoencoder was trained on, if none is named.
-    Any number of processes with a --shard each may work in one folder; without it the command finishes.
+    Several processes can work in one folder with a --shard each; run once without it to finish.
     """
     from cytosae.concepts import encode as encode_cells
     from cytosae.engines import Partition, open_engine

@@ -60,7 +60,7 @@ def explore(
         ),
     ] = None,
     no_token: Annotated[
-        bool, typer.Option("--no-token", help="Ask for no token: whoever reaches the server sees the study.")
+        bool, typer.Option("--no-token", help="Require no token: everybody who reaches the server sees the study.")
     ] = False,
     public_url: Annotated[
         str | None,
@@ -79,14 +79,14 @@ def explore(
         ),
     ] = None,
     export: Annotated[
-        Path | None, typer.Option("--export", metavar="DIR", help="Serve nothing: write a static page, to be shared.")
+        Path | None, typer.Option("--export", metavar="DIR", help="Write a static page to share, instead of serving.")
     ] = None,
     concepts: Annotated[
-        int, typer.Option(min=1, help="Concepts with a page in an export: the most interesting.")
+        int, typer.Option(min=1, help="Concepts with a page in an export, the most interesting ones.")
     ] = 500,
     no_open: Annotated[bool, typer.Option("--no-open", help="Do not open the browser.")] = False,
 ) -> None:
-    """Look at a study in the browser: its concepts, cells and patients; upload a cell; annotate.
+    """Open a study in the browser: its concepts, cells and patients; upload a cell; annotate.
 
     Nothing leaves the machine. Prints the address; the token in it opens the study, so keep it to yourself.
     """
@@ -145,9 +145,9 @@ def run(
     encoding: EncodeConfig,
     barcodes: BarcodeConfig,
     engine: EngineConfig,
-    study: Annotated[Path, typer.Option("--study", help="Folder of the study; made where it does not exist.")],
+    study: Annotated[Path, typer.Option("--study", help="Folder of the study; created if it does not exist.")],
     sae: Annotated[
-        Path | None, typer.Option("--sae", help="Folder of an autoencoder that is taken instead of training one.")
+        Path | None, typer.Option("--sae", help="Folder of a trained autoencoder to reuse instead of training one.")
     ] = None,
     store: Annotated[
         bool | None,

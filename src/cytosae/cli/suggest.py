@@ -19,16 +19,16 @@ suggest_app = Commands()
 def suggest(
     tokens: Annotated[Path, typer.Argument(help="Folder made by `cytosae embed`.")],
     planned: TrainConfig,
-    l0: Annotated[float, typer.Option("--l0", help="Wanted active latents of a token.")] = 64,
+    l0: Annotated[float, typer.Option("--l0", help="Active latents of a token that you want.")] = 64,
     concepts: Annotated[
-        int | None, typer.Option(help="Wanted number of concepts; the expansion is chosen by it.")
+        int | None, typer.Option(help="Number of concepts that you want; it determines the expansion.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Suggest a lambda and an expansion for a wanted sparsity, from short trainings on a sample of the tokens.
+    """Suggest a lambda and an expansion for the sparsity that you want, from short trainings on a sample of the tokens.
 
-    It trains a few narrow autoencoders for about a minute. The options of the training are those that are planned:
-    --expansion is the widest to choose from, beside half and a quarter of it; the L0 that --l1 would give is predicted too.
+    It trains a few narrow autoencoders for about a minute. Give the options of the training that you plan: --expansion
+    is the largest choice, beside half and a quarter of it; the L0 for your --l1 is predicted too.
     """
     from cytosae.analysis import suggest as make_suggestion
     from cytosae.tokens import TokenStore

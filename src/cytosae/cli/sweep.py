@@ -22,9 +22,9 @@ def sweep(
     ],
     encoding: EncodeConfig,
     evaluation: EvaluateConfig,
-    study: Annotated[Path, typer.Option("--study", help="Folder of the study whose cells and backbone are taken.")],
+    study: Annotated[Path, typer.Option("--study", help="Folder of the study with the cells and the backbone.")],
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Where the sweep goes; sweep/ in the study if left out.")
+        Path | None, typer.Option("--output", "-o", help="Folder of the sweep; by default sweep/ in the study.")
     ] = None,
     evaluate: Annotated[bool, typer.Option("--evaluate", help="Also the measures of `cytosae evaluate`.")] = False,
     attributes: Annotated[
@@ -37,8 +37,8 @@ def sweep(
 ) -> None:
     """Train autoencoders of many settings and seeds over one stream of tokens, and compare them in one table.
 
-    Each is the one that `cytosae train` gives with its settings. What is up to date is skipped; Ctrl-C leaves a checkpoint
-    of each, and the same command goes on from there.
+    Each equals that of `cytosae train` with the same settings. What is up to date is skipped; Ctrl-C writes a
+    checkpoint of each, and the same command resumes.
     """
     from cytosae.errors import CytosaeError
     from cytosae.sweeps import Sweep, read_spec

@@ -61,10 +61,11 @@ def teach(
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Teach a study concepts by marks, and encode its cells with them as further latents.
+    """Teach a study concepts from marks, and count them in its cells as further latents.
 
-    Marks are of single patches or of whole cells that show the concept somewhere. Without marks that say 'not', patches of
-    random cells are compared with. The autoencoder stays as it is. Leaves taught/taught.safetensors, which can be shared.
+    You mark single patches, or whole cells that show the concept somewhere. Without marks 'not', the marked patches are
+    compared with patches of random cells. The autoencoder stays unchanged. Writes taught/taught.safetensors, which you
+    can share.
     """
     from cytosae.analysis import teach as teach_study
     from cytosae.teaching import joined_marks, read_marks

@@ -30,11 +30,11 @@ def import_command(
     ] = None,
     patients: Annotated[
         Path | None,
-        typer.Option("--patients", help="Of bags without --cells: table of the patients, such as diagnoses."),
+        typer.Option("--patients", help="For bags without --cells: table of the patients, such as diagnoses."),
     ] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the tokens.")] = Path("tokens"),
     layer: Annotated[
-        int | None, typer.Option(help="Layer to take of a folder of saev, as it counts them; of other files a record.")
+        int | None, typer.Option(help="Layer of a folder of saev, in its numbering; only recorded for other files.")
     ] = None,
     grid: Annotated[
         str | None, typer.Option(help="Rows and columns of patches, such as 16x16; a square if left out.")
@@ -53,7 +53,7 @@ def import_command(
 ) -> None:
     """Make a token store of tokens that another program has made, for `cytosae train` and `cytosae encode`.
 
-    An interrupted run goes on at the next shard.
+    An interrupted run resumes at the next shard.
     """
     from cytosae.cells import read_cells
     from cytosae.console import say

@@ -88,7 +88,7 @@ def fit_probe(
     if len(classes) < 2:
         raise ValueError("cells of two types are needed")
     if units.max() < 1:
-        raise ValueError("cells of two patients are needed, to test on another than to train on")
+        raise ValueError("cells of two patients are needed, one to train on and one to test on")
     x = features(counts)
     divided = StratifiedGroupKFold(min(_FOLDS, int(units.max()) + 1), shuffle=True, random_state=seed)
     unseen = np.zeros((len(_STRENGTHS), len(target), len(classes)))

@@ -121,8 +121,8 @@ def given_folds(column: pd.Series, target: NDArray[np.integer], groups: Sequence
     if (several > 1).any():
         patients = several.index[several > 1]
         raise CytosaeError(
-            f"{title}: {len(patients)} patients are in two folds, the first is {patients[0]!r}. A model would be tested on "
-            "a patient that it knows: give every patient one fold."
+            f"{title}: {len(patients)} patients are in two folds, the first is {patients[0]!r}. A model would be "
+            "tested on a patient that it knows: give every patient one fold."
         )
     codes, names = pd.factorize(fold, sort=True)
     if len(names) < 2:

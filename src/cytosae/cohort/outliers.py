@@ -11,14 +11,14 @@ from scipy.stats import false_discovery_control, t
 LEAST = 3
 """Patients of a reference group, at least."""
 RULE = (
-    "A concept is unusual where the patient has more of it than the reference group: t is the difference of the "
-    "barcode from the group's mean in units of its deviation, with what differs between patients (the group's "
-    "variance less that of its own cell samples), the error of this patient's barcode and that of the group's "
-    "mean in it; the false-discovery rate is at most {fdr:g} among the discovered concepts that occur in the "
-    "patient or in at least a tenth of the group. Up to {concepts} with the largest t are shown. A cell's score "
-    "is the sum over these concepts of its excess over the group's mean in the same units, so that the mean score "
-    "of all the patient's cells is the sum of the t values. Cells are shown by falling score, ties in the order "
-    "of the table of cells."
+    "The patient's barcode is compared with the mean of the reference group. t is the difference in units of its "
+    "uncertainty: how much the patients of the group differ (less what their samples of cells alone would give), the "
+    "error of this patient's barcode, and the error of the group's mean. A concept is unusual if the patient has more "
+    "of it and the false-discovery rate of t is at most {fdr:g}, among the discovered concepts that occur in the "
+    "patient or in at least a tenth of the group. Up to {concepts} concepts with the largest t are shown. A cell's "
+    "score is the sum, over these concepts, of how far the cell is above the group's mean, in the same units. So the "
+    "mean score of all the patient's cells is the sum of the t values. Cells with the highest score come first; ties "
+    "keep the order of the table of cells."
 )
 """How concepts and cells are selected, in the words shown to the reader."""
 

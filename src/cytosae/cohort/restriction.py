@@ -33,8 +33,8 @@ def _approved(data: ad.AnnData, study: Path) -> NDArray[np.bool_]:
     verdict_columns = [var[VERDICT] for var in verdicts if VERDICT in var]
     if not verdict_columns:
         raise CytosaeError(
-            f"--concepts approved: {folder} has no verdicts. Let experts judge the concepts (`cytosae explore {study}`), "
-            f"then run `cytosae annotations apply {study}`."
+            f"--concepts approved: {folder} has no verdicts. Let experts judge the concepts (`cytosae explore "
+            f"{study}`), then run `cytosae annotations apply {study}`."
         )
     return np.any([(column == "meaningful").to_numpy(bool) for column in verdict_columns], axis=0)
 
@@ -79,8 +79,8 @@ def _morphology(data: ad.AnnData, study: Path) -> NDArray[np.bool_]:
     ]
     if not kind_columns:
         raise CytosaeError(
-            f"--concepts morphology: {folder} does not say how its concepts respond to stain. Run `cytosae stain-response "
-            f"{study}`."
+            f"--concepts morphology: {folder} does not say how its concepts respond to stain. Run `cytosae "
+            f"stain-response {study}`."
         )
     # the cell's in one data set at least, and the stain's in none
     words = np.stack([column.astype(object).to_numpy() for column in kind_columns])

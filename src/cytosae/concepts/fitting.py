@@ -20,8 +20,8 @@ def check_fit(layout: Layout, sae: SAE) -> None:
         )
     if sae.position_offset is not None and len(sae.position_offset) != layout.n_tokens:
         raise CytosaeError(
-            f"The tokens are {layout.n_tokens} an image, the autoencoder takes {len(sae.position_offset)}, which it centres "
-            "by position. Embed the cells as those that it was trained on."
+            f"The tokens are {layout.n_tokens} an image, the autoencoder takes {len(sae.position_offset)}, which it "
+            "centres by position. Embed the cells as those that it was trained on."
         )
     if isinstance(sae, TaughtSAE):
         check_frame(sae.taught.frame, token_frame(layout.backbone, sae.position_offset))
@@ -35,8 +35,8 @@ def check_fit(layout: Layout, sae: SAE) -> None:
         if trained.get(key) != layout.backbone.get(key):
             given, expected = (_name(about, setting) for about in (layout.backbone, trained))
             raise CytosaeError(
-                f"The tokens come from {setting} {given}, the autoencoder was trained on {setting} {expected}. Embed the "
-                f"cells with that {setting}."
+                f"The tokens come from {setting} {given}, the autoencoder was trained on {setting} {expected}. Embed "
+                f"the cells with that {setting}."
             )
 
 

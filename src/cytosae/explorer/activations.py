@@ -124,7 +124,7 @@ class Activations:
             rows = self._store_rows[data.name]
             (name,) = data.names([row])
             if row >= len(rows) or str(self._store.cells["cell_id"].iloc[rows[row]]) != name:
-                raise CytosaeError(f"{name}: its tokens are not in the store any more. Run the study again.")
+                raise CytosaeError(f"{name}: its tokens are no longer in the store. Run the study again.")
             try:
                 return self._centred(self._store.read(rows[row : row + 1])[0])
             finally:

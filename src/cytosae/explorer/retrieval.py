@@ -1,4 +1,4 @@
-"""Cells of one patient: all that show a concept, and those that no other patient has the like of."""
+"""Cells of one patient: all that show a concept, and those unlike the cells of any other patient."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class Retrieval:
         )
 
     def unfamiliar(self, name: str) -> s.UnfamiliarAnswer:
-        """Cells of a patient that no other patient has the like of.
+        """Cells of a patient unlike those of any other patient.
 
         Raises
         ------

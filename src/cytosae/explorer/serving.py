@@ -118,7 +118,7 @@ def _token(given: str | None, without: bool) -> str | None:
     if without and given is not None:
         raise CytosaeError("--no-token: --token (or CYTOSAE_TOKEN) is given as well. Leave one of them out.")
     if given is not None and not _TOKEN.fullmatch(given):
-        raise CytosaeError("--token: take 8 to 200 letters and digits (also . _ ~ -), or leave it out.")
+        raise CytosaeError("--token: give 8 to 200 letters and digits (also . _ ~ -), or leave it out.")
     return None if without else given or secrets.token_urlsafe(24)
 
 
@@ -151,7 +151,7 @@ def _listen(host: str, port: int) -> socket.socket:
             raise CytosaeError(f"--port {port}: in use by another program. Choose another, or 0 for any.") from error
         if code == errno.EADDRNOTAVAIL:
             raise CytosaeError(f"--host {host}: not an address of this machine.") from error
-        raise CytosaeError(f"--port {port}: cannot be had ({error}). Choose another, or 0 for any.") from error
+        raise CytosaeError(f"--port {port}: cannot be opened ({error}). Choose another, or 0 for any.") from error
     return listening
 
 

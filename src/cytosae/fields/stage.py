@@ -98,8 +98,8 @@ def find_cells_of_fields(
         cells, rejected = _tables(fields, scales, objects, listing.rejected, config)
         if cells.empty:
             raise CytosaeError(
-                f"{source}: no nucleated cell was found in {len(fields)} fields ({len(rejected)} objects were rejected). "
-                "Check --mpp and --faintest, or give boxes with --boxes."
+                f"{source}: no nucleated cell was found in {len(fields)} fields ({len(rejected)} objects were "
+                "rejected). Check --mpp and --faintest, or give boxes with --boxes."
             )
         names = [TABLE, REJECTED, LISTED, *cells["path"]]
         claim(folder, FIELDS, names)

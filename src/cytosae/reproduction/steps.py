@@ -223,7 +223,7 @@ def _patch(recipe: Recipe, figure: Path) -> None:
     data = read_concepts(recipe.study / "concepts", TRAINING_SET, matrices=False)
     rows = np.flatnonzero((data.obs["label"].astype(str) == EXAMPLE).to_numpy())
     if not len(rows):
-        raise CytosaeError(f"{TRAINING_SET}: has no cell with the label {EXAMPLE!r} to take apart.")
+        raise CytosaeError(f"{TRAINING_SET}: has no cell with the label {EXAMPLE!r} to show patch by patch.")
     columns = int(data.uns["cytosae"]["backbone"]["grid"][1])
     make_folder(figure.parent)
     attribute(

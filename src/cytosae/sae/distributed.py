@@ -67,8 +67,8 @@ def _exchange() -> Iterator[None]:
             raise  # of this process itself: memory, a device, a mistake in this program
         traceback.clear_frames(error.__traceback__)  # they hold the group, which could not end
         raise _Lost(
-            "another process of this training has ended, so that this one cannot go on; see what it or torchrun says of it. "
-            f"The same command goes on from the last checkpoint ({str(error).splitlines()[0][:200]})."
+            "another process of this training has ended, so that this one cannot go on; see what it or torchrun says "
+            f"of it. The same command goes on from the last checkpoint ({str(error).splitlines()[0][:200]})."
         ) from error
 
 
@@ -130,18 +130,18 @@ class _TorchrunGroup(ProcessGroup):
         size, n_latents = self.all.size, config.expansion * d_model
         if n_latents % self.sharding.latents.size:
             raise CytosaeError(
-                f"--parallel latents: {n_latents:,} latents cannot be divided among {size} processes. Start a number of "
-                "processes that divides them, or use --parallel data."
+                f"--parallel latents: {n_latents:,} latents cannot be divided among {size} processes. Start a number "
+                "of processes that divides them, or use --parallel data."
             )
         if config.batch_images < self.sharding.tokens.size:
             raise CytosaeError(
-                f"--parallel data: {size} processes, but a batch has {config.batch_images} images. Start fewer processes, "
-                "or use --parallel latents."
+                f"--parallel data: {size} processes, but a batch has {config.batch_images} images. Start fewer "
+                "processes, or use --parallel latents."
             )
         if self.sharding.tokens.size > 1 and config.dead_every > 1:
             raise CytosaeError(
-                f"--parallel data: --dead-every {config.dead_every} has no meaning here, as all gradients are there in "
-                "every step. Leave it out, or use --parallel latents."
+                f"--parallel data: --dead-every {config.dead_every} has no effect, because every step has all "
+                "gradients. Leave it out, or use --parallel latents."
             )
 
     def description(self) -> str:
@@ -296,13 +296,11 @@ def _own_device(device: str, number: int) -> torch.device:
     if device == "cpu":
         return _CPU
     if device != "cuda":
-        raise CytosaeError(
-            f"--device {device}: with several processes each has a GPU of its own; write cuda, cpu or auto."
-        )
+        raise CytosaeError(f"--device {device}: with several processes each uses its own GPU; write cuda, cpu or auto.")
     if number >= torch.cuda.device_count():
         raise CytosaeError(
-            f"--device cuda: torch sees {torch.cuda.device_count()} GPUs on this host, fewer than the processes that were "
-            "started on it. Lower --nproc-per-node of torchrun, or use --device cpu."
+            f"--device cuda: torch sees {torch.cuda.device_count()} GPUs on this host, fewer than the processes that "
+            "were started on it. Lower --nproc-per-node of torchrun, or use --device cpu."
         )
     torch.cuda.set_device(number)
     return torch.device("cuda", number)

@@ -125,7 +125,7 @@ def edit(
     split, taught = split or {}, taught or {}
     named = [*free, *(latent for pair in merge for latent in pair), *split]
     if twice := {latent for latent in named if named.count(latent) > 1}:
-        raise CytosaeError(f"latent {min(twice)}: is asked for twice. Merge, split or free a latent once.")
+        raise CytosaeError(f"latent {min(twice)}: is named twice. Merge, split or free a latent once.")
     edited = copy.deepcopy(sae)
     h = sae.encode(x)
     energy = h.square().sum(dim=0)
@@ -137,7 +137,7 @@ def edit(
     taken = {*named}
     pool += [latent for latent in spare if latent not in taken][: max(0, wanted - len(pool))]
     if len(pool) < wanted:
-        raise CytosaeError(f"{wanted} latents are needed for taught concepts and halves, {len(pool)} are to spare.")
+        raise CytosaeError(f"{wanted} latents are needed for taught concepts and halves, {len(pool)} are free.")
     slots = iter(pool)
     given = {name: next(slots) for name in taught}
     for name, concept in taught.items():

@@ -64,7 +64,7 @@ def push_to_hub(
             commit = api.create_commit(name, files, commit_message=f"Autoencoder of cytosae {__version__}")
         except Exception as error:  # the client lets the errors of its HTTP library through
             raise CytosaeError(
-                f"{name}: the Hugging Face hub did not take it ({in_short(error)}). Check the name, "
+                f"{name}: the Hugging Face hub refused it ({in_short(error)}). Check the name, "
                 "the network, and with `hf auth whoami` that you are logged in with a token that can write."
             ) from error
     return str(commit.commit_url)

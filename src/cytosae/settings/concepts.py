@@ -24,19 +24,19 @@ class EncodeConfig:
         A value out of its range.
     """
 
-    threshold: float = setting(
-        0.2, "tau: a patch is active where its activation is above it (Eq. 2; release)", minimum=0
-    )
+    threshold: float = setting(0.2, "tau: a patch is active if its activation is above it (Eq. 2; release)", minimum=0)
     references: int = setting(10, "reference images per latent (sec. 2)", minimum=1)
     per_patient: int = setting(
-        1, "images of one patient among the reference images that are kept beside the strongest, at most", minimum=1
+        1,
+        "at most so many images of one patient in the second list of reference images, beside the strongest",
+        minimum=1,
     )
     concept_threshold: float = setting(
-        CONCEPT_THRESHOLD, "a latent is a discovered concept where log10 of its mean activation is above it (sec. 2)"
+        CONCEPT_THRESHOLD, "a latent is a discovered concept if log10 of its mean activation is above it (sec. 2)"
     )
     concept_rule: str = setting(
         "auto",
-        "what else a concept needs: 'paper' nothing; 'all' enough cells and concentration; auto is 'paper' where the "
+        "what else a concept needs: 'paper' nothing; 'all' enough cells and concentration; auto is 'paper' if the "
         "latents are ReLUs, as in the paper's loss, else 'all'",
         choices=("auto", "paper", "all"),
     )
@@ -63,22 +63,22 @@ class EvaluateConfig:
         A value out of its range.
     """
 
-    cells: int = setting(4000, "cells on which the measures rest, drawn from all data sets, at most", minimum=50)
+    cells: int = setting(4000, "cells for the measures, drawn from all data sets, at most", minimum=50)
     token_cells: int = setting(
-        512, "cells whose single tokens are looked at, for reconstruction and masks, at most", minimum=10
+        512, "cells whose single tokens are used, for reconstruction and masks, at most", minimum=10
     )
     changed_cells: int = setting(
         128, "cells that pass the backbone again with another stain, blurred and compressed, at most", minimum=10
     )
     baseline_images: int = setting(
         0,
-        "images on which two baselines are trained with the autoencoder's settings, one with its decoder and one with its "
-        "encoder frozen as drawn; as many as it has seen for an equal comparison, 0 for none",
+        "images on which two baselines are trained with the autoencoder's settings, one with its decoder and one "
+        "with its encoder frozen as drawn; for a fair comparison as many as it has seen; 0 for none",
         minimum=0,
     )
     tuning: int = setting(
         0,
-        "drawn cells on which each of the knobs of anatomy is turned, for tuning curves; 12 are enough, 0 for none",
+        "drawn cells for tuning curves, on which each knob of anatomy is turned; 12 are enough, 0 for none",
         minimum=0,
     )
     draws: int = setting(200, "bootstrap draws for an interval", minimum=20)
@@ -102,15 +102,15 @@ class DescribeConfig:
         4000, "cells of a data set on which types, attributes and measurements are compared, at most", minimum=50
     )
     least_auroc: float = setting(
-        0.8, "a cell type or attribute is named where its AUROC on held-out cells is above it", minimum=0.5, maximum=1
+        0.8, "a cell type or attribute is named if its AUROC on held-out cells is above it", minimum=0.5, maximum=1
     )
     least_correlation: float = setting(
-        0.3, "a measurement is named where its rank correlation on held-out cells is above it", minimum=0, maximum=1
+        0.3, "a measurement is named if its rank correlation on held-out cells is above it", minimum=0, maximum=1
     )
     least_excess: float = setting(
         0.2,
-        "a place is named where its share of the activation is so far ahead of its share of the area, of the most that is "
-        "possible, at the lower end of the interval",
+        "a place is named if its share of the activation exceeds its share of the area by this part of the "
+        "possible excess, at the lower end of the interval",
         minimum=0,
         maximum=1,
     )

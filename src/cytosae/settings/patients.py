@@ -10,13 +10,13 @@ CHOOSE = "choose"
 """Value of a setting that is decided inside the training patients."""
 COVERAGE = 0.9
 """Nominal coverage of conformal sets."""
-_COVERAGE = "share of patients whose conformal set (the classes that a patient may have) is to hold the true class"
+_COVERAGE = "nominal share of patients whose conformal set (the classes that a patient may have) holds the true class"
 
 CONCEPTS = ("all", "discovered", "approved", "inside", "reproduced", "morphology", "taught", "untaught")
 """Which latents are used."""
 _CONCEPTS = (
-    "all; discovered (the test of a concept); approved (experts call it meaningful); inside (less than half of it lies on "
-    "the background); reproduced (comes back in at least half of other trainings); morphology (hardly "
+    "all; discovered (the test of a concept); approved (experts call it meaningful); inside (less than half of it lies "
+    "on the background); reproduced (comes back in at least half of other trainings); morphology (hardly "
     "responds to stain, `cytosae stain-response`); taught (`cytosae teach`); untaught"
 )
 
@@ -56,14 +56,14 @@ class ClassifyConfig:
         A value out of its range.
     """
 
-    splits: int = setting(5, "folds, by patient, with the classes in like shares", minimum=2)
-    repeats: int = setting(5, "times that folds are drawn anew", minimum=1)
+    splits: int = setting(5, "folds, by patient, with equal shares of the classes", minimum=2)
+    repeats: int = setting(5, "how often the folds are drawn", minimum=1)
     inner: int = setting(3, "folds of the training patients, in which representation and penalty are chosen", minimum=2)
     features: str = setting(
         CHOOSE,
-        "blocks of the barcodes: counts (Eq. 3), share (of the cells that show a concept), counts+share, top (mean of the "
-        f"5 strongest cells), strongest (cell) or all (the first three); {CHOOSE}: counts+share or top, decided inside the "
-        "training patients",
+        "blocks of the barcodes: counts (Eq. 3), share (of the cells that show a concept), counts+share, top (mean of "
+        f"the 5 strongest cells), strongest (cell) or all (the first three); {CHOOSE}: counts+share or top, decided "
+        "inside the training patients",
         (CHOOSE, "counts", "share", "top", "counts+share", "all", "strongest"),
     )
     transform: str = setting(
@@ -116,24 +116,24 @@ class CompareConfig:
     top: int = setting(50, "latents most in favour of each side (sec. 3.3)", minimum=1)
     features: str = setting(
         "counts",
-        "block of the barcodes that is compared: counts (Eq. 3), share (of the cells that show a concept), top (mean of "
-        "the 5 strongest cells), strongest (cell)",
+        "block of the barcodes that is compared: counts (Eq. 3), share (of the cells that show a concept), top (mean "
+        "of the 5 strongest cells), strongest (cell)",
         ("counts", "share", "top", "strongest"),
     )
     transform: str = setting("none", "of the block's values", ("none", "log1p", "sqrt"))
     concepts: str = setting("all", f"latents that are compared: {_CONCEPTS}", CONCEPTS)
     order: str = setting(
         "difference",
-        "what the latents of each side are listed by: difference of the barcodes (sec. 3.3), effect (Hedges' g), or reach "
-        "(patients of each side who reach a level); the last two find rare marks, with --features strongest",
+        "what the latents of each side are listed by: difference of the barcodes (sec. 3.3), effect (Hedges' g), or "
+        "reach (patients of each side who reach a level); the last two find rare marks, with --features strongest",
         ("difference", "effect", "reach"),
     )
     prevalence: float = setting(
-        0.1, "a latent is tested where it occurs in at least this share of the patients of both groups", minimum=0
+        0.1, "a latent is tested if it occurs in at least this share of the patients of both groups", minimum=0
     )
     bootstrap: int = setting(1000, "bootstrap draws of the patients, for intervals", minimum=20)
     permutations: int = setting(10_000, "permutations of the groups, for p values", minimum=0)
-    shown: int = setting(8, "latents of each side whose cells are drawn, where a study is given", minimum=1)
+    shown: int = setting(8, "latents of each side whose cells are drawn, if a study is given", minimum=1)
     seed: int = setting(0, "fixes draws and permutations", minimum=0, maximum=SEED)
 
     def __post_init__(self) -> None:
@@ -150,7 +150,7 @@ class PatientConfig:
         A value out of its range.
     """
 
-    healthy: str = setting("healthy", "the group (diagnosis) of the healthy, with which every patient is compared")
+    healthy: str = setting("healthy", "group (diagnosis) of healthy patients, with which every patient is compared")
     concepts: int = setting(8, "unusual concepts shown, at most", minimum=1)
     cells: int = setting(10, "cells shown, at most", minimum=1)
     fdr: float = setting(0.1, "false-discovery rate up to which a concept is unusual", minimum=0)
@@ -170,7 +170,9 @@ class PredictConfig:
     """
 
     coverage: float = setting(COVERAGE, _COVERAGE, minimum=0.5, maximum=0.99)
-    strongest: int = setting(10, "cells listed that carry a prediction most, of each patient at most", minimum=1)
+    strongest: int = setting(
+        10, "cells listed per patient at most, those that contribute most to the prediction", minimum=1
+    )
 
     def __post_init__(self) -> None:
         check(self)
@@ -187,8 +189,8 @@ class LaboratoryConfig:
     """
 
     laboratory: str = setting("dataset", "column of patients and cells that says the laboratory")
-    healthy: str = setting("healthy", "the group of the healthy, for centring on each laboratory's controls")
-    cells: int = setting(150, "cells of each type and laboratory that are looked at, at most", minimum=10)
+    healthy: str = setting("healthy", "group of healthy patients, for centring on each laboratory's controls")
+    cells: int = setting(150, "cells of each type and laboratory, at most", minimum=10)
     permutations: int = setting(100, "permutations, for the null", minimum=0)
     bootstrap: int = setting(1000, "bootstrap draws of the patients or cells, for intervals", minimum=20)
     seed: int = setting(0, "fixes folds, permutations and draws", minimum=0, maximum=SHORT_SEED)
@@ -207,7 +209,7 @@ class StainConfig:
         A value out of its range.
     """
 
-    cells: int = setting(128, "cells of each data set of which other pictures are made, at most", minimum=20)
+    cells: int = setting(128, "cells of each data set that are restained, dimmed and so on, at most", minimum=20)
     seed: int = setting(0, "fixes which cells", minimum=0, maximum=SHORT_SEED)
 
     def __post_init__(self) -> None:
@@ -226,12 +228,12 @@ class LabelConfig:
 
     accuracy: float = setting(
         0.95,
-        "share of the answered cells that has to be right, on cells of the study whose patients the probe had not seen",
+        "required share of right answers, measured on cells of the study whose patients the probe had not seen",
         minimum=0.5,
         maximum=1,
     )
     examples: int = setting(
-        20_000, "labelled cells that the probe learns from, at most; drawn where there are more", minimum=20
+        20_000, "labelled cells that the probe learns from, at most; a sample if there are more", minimum=20
     )
     seed: int = setting(0, "fixes folds and draws", minimum=0, maximum=SHORT_SEED)
 

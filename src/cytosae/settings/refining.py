@@ -27,11 +27,12 @@ class RefineConfig:
     teach_weight: float = setting(0.1, "weight of the taught concepts' marks, beside the reconstruction", minimum=0)
     artefacts: str = setting(
         "free",
-        "what becomes of latents judged artefact: free (begin anew), or keep (a block that barcodes can leave out)",
+        "what happens to latents judged artefact: free (they start again), or keep (a block that barcodes can "
+        "leave out)",
         ("free", "keep"),
     )
     judge: float = setting(
-        0.34, "share of the marked patients (or cells) that teach nothing and judge", minimum=0, maximum=0.8
+        0.34, "share of the marked patients (or cells) held out to test the taught concepts", minimum=0, maximum=0.8
     )
     refine_seed: int = setting(0, "fixes draws and the order of the images", minimum=0, maximum=SHORT_SEED)
 

@@ -22,7 +22,7 @@ class TeachConfig:
     )
     precision: float = setting(
         0.3,
-        "share of the patches above the threshold that are to show the concept, by an estimate",
+        "estimated share of the patches above the threshold that show the concept",
         minimum=0.05,
         maximum=0.99,
     )

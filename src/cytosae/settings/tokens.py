@@ -16,8 +16,8 @@ class BackboneConfig:
 
     backbone: str = setting(
         "tiny",
-        "dinobloom-s|b|l|g, tiny (built in), a folder or file of weights, a model of the Hugging Face hub (owner/name), or "
-        "timm:NAME; see cytosae backbones list",
+        "dinobloom-s|b|l|g, tiny (built in), a folder or file of weights, a model of the Hugging Face hub "
+        "(owner/name), or timm:NAME; see cytosae backbones list",
     )
     layer: int = setting(
         -2,
@@ -64,9 +64,9 @@ class ImageConfig:
 
     intensity: str | None = setting(
         None,
-        "images with more than 8 bits a channel become 8-bit: 'full' takes the whole range of the type (0 to 1 for floating "
-        "point), 'percentile' the 0.1th to the 99.9th percentile of each image, LOW-HIGH these values (0-4095) as black and "
-        "white. If left out such images are rejected",
+        "how images with more than 8 bits a channel become 8-bit: 'full' uses the whole range of the type (0 to 1 "
+        "for floating point), 'percentile' the 0.1th to the 99.9th percentile of each image, LOW-HIGH these values "
+        "(0-4095) as black and white. Without it such images are rejected",
     )
 
     def __post_init__(self) -> None:
@@ -85,9 +85,9 @@ class FrameConfig:
 
     frame: str = setting(
         "asis",
-        "what is shown of an image: all of it, squashed (asis); the square of --frame-um micrometres in its middle (um); "
-        "the nucleated cell in its middle with a margin (cell). Beyond its border an image is reflected; nothing is "
-        "stretched",
+        "what is shown of an image: all of it, squashed (asis); the square of --frame-um micrometres in its middle "
+        "(um); the nucleated cell in its middle with a margin (cell). Beyond its border an image is reflected; nothing "
+        "is stretched",
         choices=FRAMES,
     )
     frame_um: float = setting(25.0, "edge of the square of --frame um, in micrometres", minimum=4, maximum=200)
@@ -96,7 +96,8 @@ class FrameConfig:
     )
     mpp: float = setting(
         0.0,
-        "micrometres per pixel of all images, for --frame um; if left out those of the column mpp, else what --ruler gives",
+        "micrometres per pixel of all images, for --frame um; by default those of the column mpp, else what "
+        "--ruler estimates",
         minimum=0,
         maximum=10,
         automatic=0.0,
@@ -104,8 +105,8 @@ class FrameConfig:
 
     ruler: str = setting(
         "red",
-        "what gives each data set a scale for --frame um where none is stated: red cells of 7.2 micrometres (red), or its "
-        "median nucleated cell, taken to have 14 (nucleated)",
+        "how the scale of a data set is estimated for --frame um if none is stated: red cells of 7.2 micrometres "
+        "(red), or its median nucleated cell, taken to have 14 (nucleated)",
         choices=("red", "nucleated"),
     )
 
@@ -168,8 +169,8 @@ class HarmoniseConfig:
 
     harmonise: str = setting(
         "none",
-        "map the tokens of each laboratory to those of the mean laboratory, without labels: their mean (centre), variances "
-        "too (standardise), covariances too (whiten, coral), or mean and variances with shrinkage (combat)",
+        "map the tokens of each laboratory to those of the mean laboratory, without labels: their mean (centre), "
+        "variances too (standardise), covariances too (whiten, coral), or mean and variances with shrinkage (combat)",
         choices=HARMONISE,
     )
     laboratory: str = setting(
@@ -198,12 +199,12 @@ class EngineConfig:
     )
     replicas: int = setting(
         0,
-        "copies of the model that work side by side, each in a process of its own; 0 is one, and with ray one a GPU (or "
-        "core) of the cluster",
+        "copies of the model that work side by side, each in a process of its own; 0 is one, and with ray one a GPU "
+        "(or core) of the cluster",
         minimum=0,
     )
     address: str | None = setting(
-        None, "of a running Ray cluster, such as host:6379 or auto; if left out one is started on this machine"
+        None, "address of a running Ray cluster, such as host:6379 or auto; by default one is started on this machine"
     )
 
     def __post_init__(self) -> None:

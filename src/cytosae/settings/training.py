@@ -29,10 +29,10 @@ class TrainConfig:
     expansion: int = setting(64, "latents per dimension of a token (sec. 2: 16, 32, 64, 128)", minimum=1)
     objective: str = setting(
         "release",
-        "what is minimised. ReLU and L1 norm: 'release' divides the squared error by the token's norm and averages over "
-        "dimensions, 'squared' sums it over dimensions (Eq. 1). Squared error with another activation: 'topk' (Gao et al. "
-        "2024), 'batchtopk' (Bussmann et al. 2024; Matryoshka with --matryoshka-levels), 'jumprelu', 'gated' "
-        "(Rajamanoharan et al. 2024), 'archetypal' (Fel et al. 2025)",
+        "the loss. ReLU and L1 norm: 'release' divides the squared error by the token's norm and averages over "
+        "dimensions, 'squared' sums it over dimensions (Eq. 1). Squared error with another activation: 'topk' (Gao "
+        "et al. 2024), 'batchtopk' (Bussmann et al. 2024; Matryoshka with --matryoshka-levels), 'jumprelu', "
+        "'gated' (Rajamanoharan et al. 2024), 'archetypal' (Fel et al. 2025)",
         choices=OBJECTIVES,
     )
     k: int = setting(
@@ -67,32 +67,33 @@ class TrainConfig:
     )
     l1: float = setting(
         8e-5,
-        "lambda, weight of the L1 norm of the latents (sec. 2); with jumprelu of their number, with gated of the gates' L1 "
-        "norm; not used where k sets the number",
+        "lambda, weight of the L1 norm of the latents (sec. 2); with jumprelu of their number, with gated of the "
+        "gates' L1 norm; not used if k sets the number",
         minimum=0,
     )
     learning_rate: float = setting(
         4e-4,
-        "of Adam, after warm-up (sec. 2); 0: 1e-3 for batches of 16 x 257 tokens, rising with the root of the tokens, at "
-        "most 2e-3",
+        "learning rate of Adam, after warm-up (sec. 2); 0: 1e-3 for batches of 16 x 257 tokens, rising with the root of "
+        "the tokens, at most 2e-3",
         minimum=0,
         automatic=0,
     )
     warmup_steps: int = setting(500, "steps in which the learning rate rises linearly (sec. 2)", minimum=0)
     decay: float = setting(
-        0.0, "share of the steps, the last, in which the learning rate falls linearly towards 0", minimum=0, maximum=1
+        0.0, "share of the steps, at the end, in which the learning rate falls linearly towards 0", minimum=0, maximum=1
     )
     images: int = setting(
         1_000_000,
-        "images seen in all, over many passes (release), rounded up to whole batches; 0: twice all cells, at least 16,000",
+        "length of the training: images in total, over many passes (release), rounded up to whole batches; 0: "
+        "twice the number of cells, at least 16,000",
         minimum=0,
         automatic=0,
     )
     batch_images: int = setting(64, "whole images in a batch (release)", minimum=1)
     centring: str = setting(
         "none",
-        "'position' takes from every token what training tokens at its place in the picture have on average beyond all "
-        "others, so that no latent has to stand for a place; kept with the autoencoder",
+        "'position' subtracts from every token the mean deviation of training tokens at its position, so that no "
+        "latent has to encode a position; stored with the autoencoder",
         choices=("none", "position"),
     )
     b_dec_init: str = setting(
@@ -102,40 +103,40 @@ class TrainConfig:
     )
     directions_init: str = setting(
         "random",
-        "start of the latents' directions: 'random', or 'tokens', those of random training tokens, with the encoder tied to "
-        "them",
+        "start of the latents' directions: 'random', or 'tokens', those of random training tokens, with the encoder "
+        "tied to them",
         choices=("random", "tokens"),
     )
     start_l0: int = setting(
         0,
-        "release and squared: latents that fire on a token at the start, by the encoder's bias, so that the first steps are "
-        "as fast as the last; 0: half of all, by a bias of zero",
+        "release and squared: latents that fire on a token at the start, by the encoder's bias, so that the first "
+        "steps are as fast as the last; 0: half of all, by a bias of zero",
         minimum=0,
     )
     init_images: int = setting(64, "images whose tokens give the start of biases and directions", minimum=1)
     frozen: str = setting(
         "none",
-        "matrix that stays as it was drawn, as a baseline: the directions of the 'decoder', or the rows of the 'encoder', "
-        "whose biases and thresholds are trained all the same",
+        "matrix that keeps its random start, as a baseline: the directions of the 'decoder', or the rows of the "
+        "'encoder'; biases and thresholds are still trained",
         choices=("none", "decoder", "encoder"),
     )
     dead_latent_loss: str = setting(
         "ghost",
-        "auxiliary loss of dead latents: 'ghost' gradients (sec. 2; Anthropic 2024), 'auxk', those nearest to firing on a "
-        "token reconstruct its residual (Gao et al. 2024), or 'none'",
+        "auxiliary loss of dead latents: 'ghost' gradients (sec. 2; Anthropic 2024), 'auxk', those nearest to firing "
+        "on a token reconstruct its residual (Gao et al. 2024), or 'none'",
         choices=("ghost", "auxk", "none"),
         stored="revival",
     )
     encoder: str = setting(
         "auto",
-        "precision of the encoder's product, which tells the active latents, and, while more than 3 % of ReLU latents are "
-        "active, of the others; weights and sums are float32 in any case. auto takes bfloat16, several times faster, "
-        "where the processor has it",
+        "precision of the encoder's product, which selects the active latents, and, while more than 3 % of ReLU "
+        "latents are active, of the other products; weights and sums are always float32. auto uses bfloat16, "
+        "several times faster, if the processor has it",
         choices=("auto", "float32", "bfloat16"),
     )
     dead_every: int = setting(
         1,
-        "dead latents take part in every step, or only in one of so many, which then counts for all of them; for "
+        "dead latents are updated in every step, or only in one of so many, which then counts for all of them; for "
         "--dead-latent-loss auxk or none",
         minimum=1,
     )
@@ -144,17 +145,15 @@ class TrainConfig:
         "tokens without firing after which a latent is dead (release: 64 batches of 64 images of 257 tokens)",
         minimum=1,
     )
-    holdout: float = setting(
-        0.05, "share of cells kept out of training for its figures, where the table has no 'split'", minimum=0
-    )
+    holdout: float = setting(0.05, "share of cells held out from training, if the table has no 'split'", minimum=0)
     evaluate_every: int = setting(500, "steps between two evaluations", minimum=1)
     evaluate_images: int = setting(512, "cells in an evaluation, at most", minimum=1)
     log_every: int = setting(10, "steps between two lines of the log", minimum=1)
     seed: int = setting(0, "fixes initial weights, held-out cells and the order of images", minimum=0, maximum=SEED)
     seeds: int = setting(
         1,
-        "autoencoders trained together on the same tokens, each from initial weights of its own; of more than one, the "
-        "latents that most of them find are kept as one dictionary",
+        "autoencoders trained together on the same tokens, each from initial weights of its own; with more than "
+        "one, the latents that most of them find form one dictionary",
         minimum=1,
     )
     seeds_cosine: float = setting(
@@ -164,7 +163,7 @@ class TrainConfig:
         maximum=1,
     )
     weights_draw: int = setting(
-        0, "number of the draw of initial weights; cells and their order stay those of --seed", minimum=0
+        0, "seed of the initial weights alone; cells and their order stay those of --seed", minimum=0
     )
 
     def __post_init__(self) -> None:
@@ -224,6 +223,6 @@ _RECOMMENDED = TrainConfig(
 PRESETS = {
     "paper": TrainConfig(),
     "recommended": _RECOMMENDED,
-    "quick": replace(_RECOMMENDED, expansion=4, images=4_000),
+    "quick": replace(_RECOMMENDED, expansion=4, images=4_000, learning_rate=1.4e-3),
 }
 """Settings of a training by the name that ``--preset`` gives them; they differ as said in docs/explanation/choices.md."""

@@ -61,7 +61,7 @@ class Stage:
         assert manifest is not None
         for log in manifest.changed_logs(self.folder):
             path = self.folder / log
-            say(f"{self.name}: {path} is missing or was changed since; only making the stage anew would give it again")
+            say(f"{self.name}: {path} is missing or was changed since; only running the stage again can restore it")
         return with_reason(manifest.summary, None)
 
 

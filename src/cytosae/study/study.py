@@ -149,7 +149,8 @@ class Study:
         """
         if not self.store and self.config.harmonise.harmonise != "none":
             raise CytosaeError(
-                f"--harmonise {self.config.harmonise.harmonise}: needs tokens on disk. Leave --no-store or --harmonise out."
+                f"--harmonise {self.config.harmonise.harmonise}: needs tokens on disk. Leave --no-store or --harmonise "
+                "out."
             )
         refuse_foreign(self.folder / "cells.parquet", "run", is_listing)
         refuse_foreign(self.folder / "backbone.json", "run", _is_backbone_note)

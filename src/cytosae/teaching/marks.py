@@ -92,8 +92,8 @@ def read_marks(path: Path) -> pd.DataFrame:
     table = table.map(bare)  # as `cytosae annotations export --marks` guards names against spreadsheets
     if missing := [name for name in ("concept", "cell_id", "mark") if name not in table]:
         raise CytosaeError(
-            f"{path}: has no column {missing[0]!r}. A table of marks has {', '.join(COLUMNS[:4])}, and may have rater and "
-            "time."
+            f"{path}: has no column {missing[0]!r}. A table of marks has {', '.join(COLUMNS[:4])}, and may have rater "
+            "and time."
         )
     for name in ("concept", "cell_id", "mark"):
         if (empty := table[name].isna()).any():
@@ -104,8 +104,8 @@ def read_marks(path: Path) -> pd.DataFrame:
     if (other := ~given.isin([THIS, NOT, NONE])).any():
         row = int(np.flatnonzero(other)[0])
         raise CytosaeError(
-            f"{path}: row {row + 1} has the mark {table['mark'][row]!r}; expected {THIS!r}, {NOT!r}, or {NONE!r} to take "
-            "back an earlier one."
+            f"{path}: row {row + 1} has the mark {table['mark'][row]!r}; expected {THIS!r}, {NOT!r}, or {NONE!r} to "
+            "take back an earlier one."
         )
     for name in COLUMNS:
         if name not in table:
@@ -115,8 +115,8 @@ def read_marks(path: Path) -> pd.DataFrame:
     if wrong.any():
         row = int(np.flatnonzero(wrong)[0])
         raise CytosaeError(
-            f"{path}: row {row + 1} has the patch {str(table['patch'][row])!r}; expected its number, row by row from the "
-            "top left, from 0, or nothing for the whole cell."
+            f"{path}: row {row + 1} has the patch {str(table['patch'][row])!r}; expected its number, row by row from "
+            "the top left, from 0, or nothing for the whole cell."
         )
     typed = _typed(table.assign(mark=given, patch=numbers))
     for row, name in enumerate(typed["concept"], start=1):
@@ -201,8 +201,8 @@ def _of_concept(concept: str, marks: pd.DataFrame) -> ConceptMarks:
     torn = (settled["patch"] == WHOLE_CELL) & (settled["mark"] == NOT) & settled["row"].isin(patch_this)
     if torn.any():
         problems.append(
-            "a cell is marked 'not' as a whole and a patch of it 'this': the patch counts, the mark of the whole cell is "
-            f"left out ({_some(settled['cell_id'][torn])})"
+            "a cell is marked 'not' as a whole and a patch of it 'this': the patch counts, the mark of the whole cell "
+            f"is left out ({_some(settled['cell_id'][torn])})"
         )
     used = settled[~torn]
     return ConceptMarks(

@@ -152,7 +152,8 @@ def _shape(shape: Sequence[int], dtype: np.dtype[Any], path: Path) -> tuple[int,
         raise CytosaeError(f"{path}: holds {dtype}; expected floating-point numbers (float16, float32 or float64).")
     if len(shape) not in {2, 3} or 0 in shape[1:]:
         raise CytosaeError(
-            f"{path}: holds an array of shape {tuple(shape)}; expected (n_cells, n_tokens, d_model), or (n_cells, d_model)."
+            f"{path}: holds an array of shape {tuple(shape)}; expected (n_cells, n_tokens, d_model), or (n_cells, "
+            "d_model)."
         )
     return int(shape[0]), int(shape[1]) if len(shape) == 3 else 1, int(shape[-1])
 
@@ -174,7 +175,7 @@ def _saev(folder: Path, layer: int | None) -> Foreign:
     if (dtype := about.get("dtype", "float32")) != "float32":
         raise CytosaeError(f"{folder}/metadata.json: tokens are stored as {dtype!r}; expected 'float32'.")
     if layer is None and len(layers) > 1:
-        raise CytosaeError(f"{folder}: holds layers {', '.join(map(str, layers))}. Say which to take with --layer.")
+        raise CytosaeError(f"{folder}: holds layers {', '.join(map(str, layers))}. Choose one with --layer.")
     chosen = layers[0] if layer is None else layer
     if chosen not in layers:
         raise CytosaeError(f"--layer {layer}: {folder} holds {', '.join(map(str, layers))}, counted as saev does.")
@@ -227,8 +228,8 @@ def _filled(folder: Path, examples: int, full: int) -> list[tuple[str, int]]:
         raise CytosaeError(f"{listing}: {strange[0]!r} is no file of {folder}.")
     if (written := sum(rows for _, rows in filled)) != examples:
         raise CytosaeError(
-            f"{folder}: its shards hold {written:,} images, its metadata.json says {examples:,}. Was saev stopped before "
-            "it was finished? Run it again."
+            f"{folder}: its shards hold {written:,} images, its metadata.json says {examples:,}. Was saev stopped "
+            "before it was finished? Run it again."
         )
     return [(name, rows) for name, rows in filled if rows]
 

@@ -138,8 +138,8 @@ class Harmonisation:
                 like = self.resembled(torch.cat([tokens.float() for tokens in source.stream(batches)]))
                 added = [Maps(maps.mean[[like]], maps.scale[[like]], maps.target) for maps in self.maps]
                 say(
-                    f"harmonisation: {self.column} {name} is new and has {len(rows)} cells, fewer than {LEAST}: they are "
-                    f"read as cells of {self.names[like]}, which they resemble most"
+                    f"harmonisation: {self.column} {name} is new and has {len(rows)} cells, fewer than {LEAST}: they "
+                    f"are read as cells of {self.names[like]}, which they resemble most"
                 )
             else:
                 sums = _sums(source, batches, np.zeros(len(cells), np.int64), 1, METHODS[self.method].full)
@@ -148,7 +148,8 @@ class Harmonisation:
                     for part, reference in zip(sums, self.reference, strict=True)
                 ]
                 say(
-                    f"harmonisation: {self.column} {name} is new: harmonised by {len(rows)} of its own cells, without labels"
+                    f"harmonisation: {self.column} {name} is new: harmonised by {len(rows)} of its own cells, without "
+                    "labels"
                 )
             names.append(name)
             mapped = [_joined(maps, one) for maps, one in zip(mapped, added, strict=True)]
@@ -199,8 +200,8 @@ def fit_harmonisation(source: Source, method: str, column: str, seed: int = 0, *
     enough = np.flatnonzero(own.sizes >= LEAST)
     if len(enough) < 2:
         raise CytosaeError(
-            f"--laboratory {column}: {len(enough)} of {len(own.names)} laboratories have {LEAST} cells or more, and two are "
-            "needed. Name another column with --laboratory, or leave --harmonise out."
+            f"--laboratory {column}: {len(enough)} of {len(own.names)} laboratories have {LEAST} cells or more, and "
+            "two are needed. Name another column with --laboratory, or leave --harmonise out."
         )
     maps, references = [], []
     for part in _sums(source, batches, own.codes, len(own.names), METHODS[method].full):

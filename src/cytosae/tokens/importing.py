@@ -74,8 +74,8 @@ def import_tokens(
     foreign = open_foreign(source, layer)
     if foreign.n_cells != len(cells):
         raise CytosaeError(
-            f"{source}: holds the tokens of {foreign.n_cells:,} cells, the table lists {len(cells):,}. Rows are matched by "
-            "their order: give the table of just these cells."
+            f"{source}: holds the tokens of {foreign.n_cells:,} cells, the table lists {len(cells):,}. Rows are "
+            "matched by their order: give the table of just these cells."
         )
     has_cls, rows, columns = arrangement(foreign, cls, grid)
     known = made_by or foreign.made_by
@@ -111,8 +111,8 @@ def import_tokens(
     figures = write_store(cells, folder, layout, lambda: read_batches, foreign.stamp())
     if clipping.values:
         say(
-            f"tokens: {clipping.values:,} values of {clipping.cells:,} cells are too large for {layout.dtype} and were set "
-            f"to its largest, {clipping.largest:,.0f}; --store-dtype bfloat16 has room for them"
+            f"tokens: {clipping.values:,} values of {clipping.cells:,} cells are too large for {layout.dtype} and were "
+            f"set to its largest, {clipping.largest:,.0f}; --store-dtype bfloat16 has room for them"
         )
     return {**figures, "grid": f"{rows}x{columns}", "cls": CLS[not has_cls], "clipped": clipping.values}
 
@@ -149,7 +149,7 @@ def arrangement(foreign: Foreign, cls: str | None, grid: str | None) -> tuple[bo
     raise CytosaeError(
         f"{foreign.path}: {foreign.n_tokens} tokens of a cell are not "
         f"{'CLS and ' if known else '' if known is False else 'a grid, nor CLS and '}a grid of patches"
-        f"{f' of {grid}' if grid else ', which would be a square'}. Say --grid ROWSxCOLUMNS and --cls first or none; "
+        f"{f' of {grid}' if grid else ', which would be a square'}. Give --grid ROWSxCOLUMNS and --cls first or none; "
         "tokens between CLS and the patches (registers) have to be left out first."
     )
 
@@ -168,8 +168,8 @@ def _whole(foreign: Foreign, start: int, stop: int, has_cls: bool, ids: list[str
     if not bool(finite.all()):
         bad = start + int(finite.logical_not().nonzero()[0])
         raise CytosaeError(
-            f"{foreign.path}: NaN or infinite values in row {bad}, cell {ids[bad]}. Correct them or leave the cell out, in "
-            "both the source and the table."
+            f"{foreign.path}: NaN or infinite values in row {bad}, cell {ids[bad]}. Correct them or leave the cell "
+            "out, in both the source and the table."
         )
     return tokens if has_cls else torch.cat([tokens.mean(dim=1, keepdim=True), tokens], dim=1)
 

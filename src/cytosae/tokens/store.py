@@ -99,8 +99,8 @@ def _record(path: Path) -> tuple[str, Shard]:
         return str(raw["layout"]), _shard(raw["shard"])
     except (KeyError, TypeError) as error:
         raise CytosaeError(
-            f"{path}: not the note of a shard, or damaged ({error}). Remove it and run the same command again: only its "
-            "shard is made anew."
+            f"{path}: not the note of a shard, or damaged ({error}). Remove it and run the same command again: only "
+            "its shard is made anew."
         ) from error
 
 
@@ -176,8 +176,8 @@ class TokenStore:
         self.layout, self.shards, complete = manifest
         if not complete:
             raise CytosaeError(
-                f"{folder}: the token store is not finished. Run the same `cytosae {self.layout.command}` again: it goes on "
-                "where it was."
+                f"{folder}: the token store is not finished. Run the same `cytosae {self.layout.command}` again: it "
+                "resumes."
             )
         if self.harmonisation is not None:
             self.layout = replace(self.layout, harmonisation=self.harmonisation.described())
@@ -314,8 +314,8 @@ class TokenStore:
             row = int(cells[bad])
             shard = self.shards[int(np.searchsorted(self._starts, row, side="right")) - 1]
             raise CytosaeError(
-                f"{self.folder / shard.file}: NaN or infinite tokens for cell {self.cells['cell_id'][row]} (row {row}). "
-                f"Check what it was made from, remove the shard, and run `cytosae {self.layout.command}` again."
+                f"{self.folder / shard.file}: NaN or infinite tokens for cell {self.cells['cell_id'][row]} (row "
+                f"{row}). Check what it was made from, remove the shard, and run `cytosae {self.layout.command}` again."
             )
         return tokens
 

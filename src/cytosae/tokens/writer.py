@@ -207,8 +207,8 @@ def _refuse_other_kind(folder: Path, layout: Layout) -> None:
     stored = read_manifest(folder)
     if stored is not None and stored[0].command != layout.command:
         raise CytosaeError(
-            f"{folder}: holds tokens of `cytosae {stored[0].command}`; those of `cytosae {layout.command}` would take "
-            "their place. Choose another folder, or remove this one."
+            f"{folder}: holds tokens of `cytosae {stored[0].command}`; those of `cytosae {layout.command}` would "
+            "replace them. Choose another folder, or remove this one."
         )
 
 

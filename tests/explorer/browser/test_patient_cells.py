@@ -70,7 +70,7 @@ def test_cells_of_a_patient(server: Server, tab: Callable[..., Any], concepts: l
     shown = cells.locator("li a").evaluate_all("all => all.map(one => one.getAttribute('href'))")
     assert shown == [f"#/cell/{SET}/{one['row']}?latent={latent}" for one in answer["cells"][:30]]
     odd = server.ask("patients/P003/unfamiliar")["found"]
-    far = page.locator("section[aria-label='Cells that no other patient has the like of']")
+    far = page.locator("section[aria-label='Cells unlike those of any other patient']")
     far.get_by_text(f"{len(odd['cells'])} of {odd['n_cells']} cells").wait_for()
     rows = far.locator("li a").evaluate_all("all => all.map(one => one.getAttribute('href'))")
     assert rows == [f"#/cell/{SET}/{one['row']}" for one in odd["cells"]]

@@ -277,7 +277,7 @@ def test_the_page_without_a_server(exported_study: tuple[Path, dict[str, Any]], 
         assert page.get_by_role("link", name="Upload").count() == 0
         assert page.get_by_role("link", name="Worklists").count() == 0
         page.goto(f"{url}#/patient/P000")
-        page.locator("section[aria-label='Cells that no other patient has the like of'] b").first.wait_for()
+        page.locator("section[aria-label='Cells unlike those of any other patient'] b").first.wait_for()
         for link in page.locator("section[aria-label^=Cells] li a").all():
             row = link.get_attribute("href").split("?")[0].rsplit("/", 1)[1]
             assert (folder / f"data/cells/{SET}/{row}.json").is_file()

@@ -28,7 +28,7 @@ def whole_folder(folder: Path, source: Path) -> Iterator[Path]:
     """
     if folder.exists() and (strangers := _strangers(folder)):
         raise CytosaeError(
-            f"{strangers[0]}: is there already and was not made by this program; it would be lost. Move it away, or choose "
+            f"{strangers[0]}: exists already and was not made by cytosae; it would be lost. Move it away, or choose "
             "another output."
         )
     temporary = folder.with_name(f".{folder.name}{PARTIAL}")

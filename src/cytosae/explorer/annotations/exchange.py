@@ -148,12 +148,12 @@ def take(database: Database, path: Path, *, replace: bool = False) -> Taken:
     if "sae" in content.inputs:
         if (sae := content.inputs["sae"]) != database.sae:
             raise CytosaeError(
-                f"{path}: annotations of another autoencoder ({sae[:12]}) than that of the study ({database.sae[:12]}), "
-                "whose latents mean other things."
+                f"{path}: annotations of another autoencoder ({sae[:12]}) than that of the study "
+                f"({database.sae[:12]}), whose latents mean other things."
             )
     elif content.annotations:  # marks are of patches, whatever the autoencoder
         say(
-            f"{path}: does not say of which autoencoder it is; its latents are taken as those of {database.sae[:DIGITS]}"
+            f"{path}: does not say of which autoencoder it is; its latents are read as those of {database.sae[:DIGITS]}"
         )
     taken = Taken()
     try:

@@ -59,7 +59,7 @@ def router(reader: StudyReader, cohort: Callable[[], Cohort]) -> APIRouter:
 
     @routes.get("/api/patients/{id}/unfamiliar", response_model=patient_cells.UnfamiliarAnswer)
     def unfamiliar(id: Name) -> Response:
-        """Cells of a patient that no other patient has the like of."""
+        """Cells of a patient unlike those of any other patient."""
         return answer(cells_answer("unfamiliar", named(id)))
 
     @routes.get("/api/compare/{first}/{second}", response_model=s.ComparisonInfo)

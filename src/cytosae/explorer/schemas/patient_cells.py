@@ -1,4 +1,4 @@
-"""What the API answers of one patient's cells: those that show a concept, and those that nobody else has the like of."""
+"""What the API answers of one patient's cells: those that show a concept, and those unlike any other patient's."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class FarCell(ScoredCell):
 
 
 class FarCells(BaseModel):
-    """Cells of a patient that no other patient has the like of, the farthest first."""
+    """Cells of a patient unlike those of any other patient, the farthest first."""
 
     rule: str
     n_cells: int

@@ -93,8 +93,9 @@ def _detect_file(path: Path, content: Any) -> str:
         return "overcomplete"
     if overcomplete.is_state(content):
         raise CytosaeError(
-            f"{path}: the state_dict of an autoencoder of overcomplete, which does not tell SAE from TopKSAE. If it is an "
-            "SAE with ReLU, say --format overcomplete; or save the module, which tells: torch.save(sae.eval(), file)."
+            f"{path}: the state_dict of an autoencoder of overcomplete, in which SAE and TopKSAE look the same. If it "
+            "is an SAE with ReLU, add --format overcomplete; or save the module, which names its class: "
+            "torch.save(sae.eval(), file)."
         )
     if release.matches(content):
         return "release"

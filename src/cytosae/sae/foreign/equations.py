@@ -108,8 +108,9 @@ class ForeignSAE:
             for name in names:
                 if (stated := settings.get(name)) is not None and (isinstance(stated, bool) or stated != size):
                     raise CytosaeError(
-                        f"{path}: the setting {name} is {short(stated)}, but the weights have {size} {measured}. Settings "
-                        "and weights are not of the same autoencoder: get both again from where it was trained."
+                        f"{path}: the setting {name} is {short(stated)}, but the weights have {size} {measured}. "
+                        "Settings and weights are not of the same autoencoder: get both again from where it was "
+                        "trained."
                     )
 
     def with_activation(self, activation: Activation) -> ForeignSAE:
@@ -200,9 +201,7 @@ def take(path: Path, state: Any, names: Iterable[str], expected: str) -> list[Te
         problems = [
             f"{label} {', '.join(some[:6])}" for label, some in (("lacks", missing), ("also holds", strange)) if some
         ]
-        raise CytosaeError(
-            f"{path}: not {expected}: {' and '.join(problems)}. It takes {', '.join(names)}, and no more."
-        )
+        raise CytosaeError(f"{path}: not {expected}: {' and '.join(problems)}. Expected exactly {', '.join(names)}.")
     for name in names:
         check_kind(path, name, state[name])
     return [state[name].detach() for name in names]
@@ -218,8 +217,8 @@ def check_kind(path: Path, name: str, tensor: Tensor) -> None:
     """
     if (kind := _odd_kind(tensor)) is not None:
         raise CytosaeError(
-            f"{path}: {name} is {kind}; expected a plain array of floating-point values, as a training leaves it. In the "
-            "program that wrote the file, save the autoencoder again with dense weights in float32."
+            f"{path}: {name} is {kind}; expected a plain array of floating-point values, as a training leaves it. In "
+            "the program that wrote the file, save the autoencoder again with dense weights in float32."
         )
 
 
@@ -240,6 +239,6 @@ def _odd_kind(tensor: Tensor) -> str | None:
 def refuse(path: Path, name: str, why: str) -> CytosaeError:
     """The error for an architecture that computes something else."""
     return CytosaeError(
-        f"{path}: {name} {why}. It is none of those in docs/how-to/weights.md, so its latents cannot be "
-        "had from these weights."
+        f"{path}: {name} {why}. It is none of those in docs/how-to/weights.md, so these weights do not "
+        "give its latents."
     )

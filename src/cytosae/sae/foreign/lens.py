@@ -139,13 +139,15 @@ def _architecture(path: Path, settings: Mapping[str, Any]) -> tuple[str, str]:
     names = {str(value).rpartition(".")[2].lower().replace("_", "") for value in named.values()} or {"relu"}
     if not isinstance(architecture, str):
         raise CytosaeError(
-            f"{path}: the setting architecture is {short(architecture)}; expected one name, such as {_ARCHITECTURES[0]!r}. "
-            "Correct it, or save the autoencoder again."
+            f"{path}: the setting architecture is {short(architecture)}; expected one name, such as "
+            f"{_ARCHITECTURES[0]!r}. Correct it, or save the autoencoder again."
         )
     if architecture not in _ARCHITECTURES:
         raise refuse(path, f"the architecture {architecture!r}", _WHY.get(architecture, "computes something else"))
     if len(names) > 1:
-        raise CytosaeError(f"{path}: says of its activation {named}, which cannot all be. Correct whichever is wrong.")
+        raise CytosaeError(
+            f"{path}: has contradicting settings of its activation: {named}. Correct whichever is wrong."
+        )
     activation = names.pop()
     if activation == "topk" and architecture == "standard":
         architecture = "topk"
@@ -179,7 +181,8 @@ def _equations(
         if architecture in _BATCHED:
             if values.numel() != 1:
                 raise CytosaeError(
-                    f"{path}: topk_threshold has the shape {tuple(values.shape)}; expected one value, as SAELens saves it."
+                    f"{path}: topk_threshold has the shape {tuple(values.shape)}; expected one value, as SAELens saves "
+                    "it."
                 )
             values = values.reshape(1).expand(len(b_enc))
         return imported.with_thresholds(values, _thresholded(settings, architecture))
@@ -247,7 +250,7 @@ def _scale(path: Path, settings: Mapping[str, Any], state: dict[str, Tensor]) ->
         return None
     if not used:
         raise CytosaeError(
-            f"{path}: holds a scaling factor, but its settings say that none is used (finetuning_scaling_factor). Correct "
-            "whichever is wrong."
+            f"{path}: holds a scaling factor, but its settings say that none is used (finetuning_scaling_factor). "
+            "Correct whichever is wrong."
         )
     return factors[0].detach()

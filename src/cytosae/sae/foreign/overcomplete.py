@@ -66,8 +66,9 @@ def read(path: Path, content: Any) -> ForeignSAE:
     norms = dictionary.norm(dim=1, keepdim=True)
     if (norms - 1).abs().max() > 0.1:  # after a step of training it is normalised but for the step
         raise CytosaeError(
-            f"{path}: the rows of dictionary._weights are not of unit norm, so the dictionary is normalised in another way "
-            "than overcomplete's default, which a state_dict does not tell. Save the module: torch.save(sae.eval(), file)."
+            f"{path}: the rows of dictionary._weights are not of unit norm, so the dictionary is normalised in another "
+            "way than overcomplete's default, which a state_dict does not tell. Save the module: "
+            "torch.save(sae.eval(), file)."
         )
     change = "W_dec: dictionary._weights brought to unit norm, the default of overcomplete, times exp(multiplier)"
     return _foreign_sae(path, content, dictionary / (norms + 1e-8) * factor.reshape(()).exp(), (change,))
@@ -103,7 +104,9 @@ def _fields(module: Any, name: str | None = None) -> Mapping[str, Any]:
 def _tensors(path: Path, module: Any, prefix: str = "") -> dict[str, Tensor]:
     """The ``state_dict`` of a module that is there as fields only."""
     if prefix.count(".") > _DEEPEST:
-        raise CytosaeError(f"{path}: its parts lie in each other without end ({prefix[:60]}...), as in no autoencoder.")
+        raise CytosaeError(
+            f"{path}: its parts contain each other without end ({prefix[:60]}...), as in no autoencoder."
+        )
     fields = _fields(module)
     own = {**_fields(module, "_parameters"), **_fields(module, "_buffers")}
     if fields.get("_forward_hooks") or fields.get("_forward_pre_hooks"):

@@ -68,9 +68,9 @@ def write(sae: SAE, folder: Path) -> dict[str, Any]:
     """
     if sae.position_offset is not None:
         raise CytosaeError(
-            "This autoencoder takes tokens that are centred by position (--centring position): each place in the picture "
-            "has an offset of its own, which SAELens cannot hold. Its own folder can be given on as it is, or train one "
-            "with --centring none."
+            "This autoencoder takes tokens that are centred by position (--centring position): each place in the "
+            "picture has an offset of its own, which SAELens cannot hold. You can share its own folder instead, or "
+            "train one with --centring none."
         )
     architecture, settings, arrays, training = _export_fields(sae)
     claim(folder, "export", (CONFIG, WEIGHTS), proven=(CONFIG, WEIGHTS) if _is_own_export(folder / CONFIG) else ())
@@ -126,6 +126,6 @@ def _export_fields(sae: SAE) -> tuple[str, dict[str, Any], dict[str, Tensor], di
         gate = {"b_gate": arrays.pop("b_enc"), "r_mag": activation.r_mag, "b_mag": activation.b_mag}
         return "gated", {}, {**arrays, **gate}, {}
     raise CytosaeError(
-        f"This autoencoder computes {activation.equation} ({activation.name}), which SAELens does not have. Its own folder "
-        "can be given on as it is."
+        f"This autoencoder computes {activation.equation} ({activation.name}), which SAELens does not have. Its own "
+        "folder can be given on as it is."
     )

@@ -73,8 +73,9 @@ def read(path: Path, *, centred: bool | None = None) -> ForeignSAE:
     if centred is None:
         if schema == 1 and b_dec.any():
             raise CytosaeError(
-                f"{path}: has saev's schema 1, under which encoders with and without centring were saved alike. If the saev "
-                "that trained it computes W_enc (x - b_dec), say --format saev-centred, if W_enc x, --format saev-uncentred."
+                f"{path}: has saev's schema 1, under which encoders with and without centring were saved alike. If the "
+                "saev that trained it computes W_enc (x - b_dec), add --format saev-centred; if W_enc x, add --format "
+                "saev-uncentred."
             )
         centred = schema is None
     return imported if centred else imported.shifted()

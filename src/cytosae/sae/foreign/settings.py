@@ -67,9 +67,9 @@ def not_understood(path: Path, settings: Mapping[str, Any], known: Collection[st
     for name, value in _leaves(unknown):
         if name.rpartition(".")[2] not in known and _changes_equations(name.rpartition(".")[2], value):
             raise CytosaeError(
-                f"{path}: the setting {name}, {short(value)}, is not known here, and by its name it can change what the "
-                "autoencoder computes. If it has no part in the latents, remove it from the configuration; otherwise the "
-                "autoencoder cannot be imported."
+                f"{path}: the setting {name}, {short(value)}, is unknown, and its name suggests that it changes what "
+                "the autoencoder computes. If it does not affect the latents, remove it from the configuration; "
+                "otherwise the autoencoder cannot be imported."
             )
     return tuple(f"{name}: {short(value)}" for name, value in unknown.items())
 
