@@ -9,6 +9,7 @@ import anndata as ad
 import numpy as np
 from numpy.typing import NDArray
 
+from cytosae.cohort.blocks import TOP
 from cytosae.errors import CytosaeError
 
 USED_LATENTS = "used_latents"
@@ -24,6 +25,13 @@ FEATURES: Mapping[str, tuple[str, ...]] = {
     "strongest": ("strongest",),
 }
 """Blocks of each kind of features."""
+UNITS: Mapping[str, str] = {
+    "count": "active patches a cell",
+    "share": "share of the cells",
+    "top": f"active patches in the {TOP} strongest cells",
+    "strongest": "active patches in the strongest cell",
+}
+"""What a value of each block is."""
 TRANSFORMS: Mapping[str, Callable[[NDArray[np.floating]], NDArray[np.floating]]] = {
     "none": lambda x: x,
     "log1p": np.log1p,
@@ -52,6 +60,12 @@ class Representation:
     def blocks(self) -> tuple[str, ...]:
         """Names of its blocks."""
         return FEATURES[self.features]
+
+    @property
+    def unit(self) -> str:
+        """What its values are, such as ``share of the cells, log1p``."""
+        blocks = " and ".join(UNITS[name] for name in self.blocks)
+        return blocks if self.transform == "none" else f"{blocks}, {self.transform}"
 
     def values(self, data: ad.AnnData) -> NDArray[np.float32]:
         """Its blocks of some patients as a model takes them, ``(n_patients, n_blocks, n_latents)``: not centred."""
@@ -101,3 +115,17 @@ def transformed(data: ad.AnnData, name: str, transform: str) -> NDArray[np.float
     centred = np.zeros_like(values)
     centred[:, used] = values[:, used] - values[:, used].mean(axis=1, keepdims=True)
     return centred
+
+
+def transformed_error(data: ad.AnnData, name: str, transform: str) -> NDArray[np.float32]:
+    """Standard error of a block after a transform, ``(n_patients, n_latents)``.
+
+    Half of what the transform makes of the interval from one error below the value, or 0, to one above: as it is without
+    a transform, and finite where a square root has no slope.
+    """
+    values = np.asarray(block(data, name), np.float64)
+    error = np.asarray(block(data, "standard_error" if name == "count" else f"{name}_error"), np.float64)
+    if transform == "none":
+        return error.astype(np.float32)
+    change = TRANSFORMS[transform]
+    return np.asarray((change(values + error) - change(np.maximum(values - error, 0))) / 2, np.float32)
