@@ -14,9 +14,9 @@ from cytosae.backbones.dinobloom import (
     SHAPES,
     ZENODO_FILES,
     ZENODO_RECORD,
-    build,
 )
 from cytosae.backbones.hub import hub_file, hub_model
+from cytosae.backbones.layout import build
 from cytosae.backbones.precision import choose_device, choose_precision
 from cytosae.backbones.timm_models import PREFIX, read_timm
 from cytosae.backbones.tower import IMAGENET, Normalisation, Tower
