@@ -153,7 +153,7 @@ def steps(device: torch.device, small: bool) -> dict[str, Any]:
         ("paper, sparse", PRESETS["paper"], 150.0),
         ("recommended", PRESETS["recommended"], 32.0),
     ):
-        config = replace(config, expansion=expansion).scaled_to(10_000, 257, d)
+        config = replace(config, expansion=expansion).scaled_to(10_000, 257)
         state, x = _sparse_state(config, d, n, device, l0)
         backend = backends.choose(state, config)
         figures[name] = _timed(partial(step, state, x, config, backend), device)

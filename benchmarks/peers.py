@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from types import ModuleType
 
 import torch
 from torch import Tensor
@@ -41,6 +44,10 @@ def dictionary_learning(sae: SAE) -> Step:
 
 def overcomplete(sae: SAE) -> Step:
     """Forward, its loss and torch's Adam, as in its training loop; float32."""
+    if "overcomplete" not in sys.modules and (spec := find_spec("overcomplete")) is not None:
+        # Its package imports torchvision and opencv, which its autoencoders do not use: only its folder is named.
+        sys.modules["overcomplete"] = package = ModuleType("overcomplete")
+        package.__path__ = list(spec.submodule_search_locations or ())
     from overcomplete.sae import SAE as Overcomplete
 
     model = Overcomplete(sae.d_model, nb_concepts=sae.n_latents, device="cpu")

@@ -24,6 +24,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 import torch
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegressionCV
 from sklearn.metrics import f1_score, roc_auc_score
@@ -34,6 +35,7 @@ from cytosae.cells import TISSUES, patch_tissues, read_attributes, read_cells
 from cytosae.concepts import cell_activations
 from cytosae.concepts.position import position_share
 from cytosae.concepts.quality import align, halves, recovery
+from cytosae.report.style import SERIES
 from cytosae.sae import SAE, read_metrics, train
 from cytosae.settings import PRESETS, TrainConfig
 from cytosae.study import list_to, rendered
@@ -170,12 +172,13 @@ def one(where: tuple[Path, Path], run: Run, images: int) -> dict[str, Any]:
     began = time.monotonic()
     figures = train(truth.stores[run.cells], folder, run.config(images), device="cpu")
     seconds = time.monotonic() - began
-    highest = max(line["dead"] for line in read_metrics(folder) if "dead" in line)
+    dead = [(line["images"], line["dead"]) for line in read_metrics(folder) if "dead" in line]
     found = truth.figures(SAE.from_pretrained(folder))
     shutil.rmtree(folder)
     return {
         "run": run.name, **asdict(run), "images": images, "seconds": seconds, "dead": figures["dead"],
-        "most_dead": highest, "explained_variance": figures["explained_variance"], "l0": figures["l0"], **found,
+        "most_dead": max(share for _, share in dead), "dead_share": dead,
+        "explained_variance": figures["explained_variance"], "l0": figures["l0"], **found,
     }  # fmt: skip
 
 
@@ -191,6 +194,35 @@ def runs() -> Iterator[Run]:
             yield Run("recommended", "both", expansion, k, seed)
 
 
+def draw_dead(done: list[dict[str, Any]], path: Path) -> None:
+    """The dead share over every training, a panel for each set of cells or change."""
+    panels: dict[str, list[dict[str, Any]]] = {}
+    for line in done:
+        panels.setdefault(_words(line), []).append(line)
+    columns = 4
+    figure = Figure(figsize=(3 * columns, 2.2 * -(-len(panels) // columns)), layout="constrained")
+    axes = figure.subplots(-(-len(panels) // columns), columns, sharex=True, sharey=True, squeeze=False).ravel()
+    for axis, (name, lines) in zip(axes, panels.items(), strict=False):
+        for line in sorted(lines, key=lambda one: int(one["seed"])):
+            images, share = np.array(line["dead_share"]).T
+            axis.plot(images / 1000, 100 * share, color=SERIES[line["seed"]], label=f"seed {line['seed']}", lw=1.4)
+        axis.axhline(5, color="0.6", lw=0.8, ls="--")
+        axis.set_title(name.replace("_", " "), fontsize=8)
+    for axis in axes[len(panels) :]:
+        axis.set_visible(False)
+    axes[0].legend(fontsize=7, frameon=False)
+    figure.supxlabel("thousands of images trained on", fontsize=9)
+    figure.supylabel("dead latents in %", fontsize=9)
+    figure.savefig(path, dpi=150)
+
+
+def _words(run: dict[str, Any]) -> str:
+    changes = [f"expansion {run['expansion']}", f"k {run['k']}"] if run["preset"] != "paper" else []
+    return ", ".join(
+        [run["preset"], run["cells"], *changes, *(f"{key} {value}" for key, value in run["changed"].items())]
+    )
+
+
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -200,6 +232,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=16_000)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--only", default="", help="runs whose name contains this")
+    parser.add_argument("--figure", type=Path, help="picture of the dead share over the trainings")
     given = parser.parse_args()
     make(given.output, given.cells)
     path = given.output / "presets.jsonl"
@@ -213,7 +246,9 @@ def main() -> None:
             done.append(job.result())
             print(json.dumps(done[-1]), file=file, flush=True)
     table = pd.DataFrame(done)
-    print(table.drop(columns=["run", "changed", "images"]).round(3).to_string())
+    if given.figure:
+        draw_dead(done, given.figure)
+    print(table.drop(columns=["run", "changed", "images", "dead_share"]).round(3).to_string())
 
 
 if __name__ == "__main__":

@@ -39,22 +39,23 @@ def test_training_explains_planted_tokens(make_store: MakeStore, tmp_path: Path)
     assert [line["step"] for line in lines if "held_out/explained_variance" in line] == list(range(40, 601, 40))
 
 
-def test_what_is_left_to_the_rule_is_settled_by_cells_width_and_batch(make_store: MakeStore, tmp_path: Path) -> None:
+def test_what_is_left_to_the_rule_is_settled_by_cells_and_batch(make_store: MakeStore, tmp_path: Path) -> None:
     recommended = PRESETS["recommended"]
     assert recommended.learning_rate == recommended.images == 0
-    tiny, large = recommended.scaled_to(2_000, 257, 192), recommended.scaled_to(50_000, 257, 768)
+    tiny, large = recommended.scaled_to(2_000, 257), recommended.scaled_to(50_000, 257)
     assert (tiny.learning_rate, tiny.images) == (1e-3, 16_000)
-    assert (large.learning_rate, large.images) == (5e-4, 100_000)
-    # The paper's width and batch come near to the paper's rate.
-    assert replace(recommended, expansion=64, batch_images=64).scaled_to(50_000, 257, 768).learning_rate == 3.5e-4
-    given = replace(recommended, learning_rate=3e-3, images=160).scaled_to(50_000, 257, 768)
+    assert (large.learning_rate, large.images) == (1e-3, 100_000)
+    wide, batch = replace(recommended, expansion=64), replace(recommended, batch_images=4)
+    assert wide.scaled_to(50_000, 257).learning_rate == 1e-3  # wider dictionaries lose latents at lower rates
+    assert batch.scaled_to(50_000, 257).learning_rate == 5e-4
+    given = replace(recommended, learning_rate=3e-3, images=160).scaled_to(50_000, 257)
     assert (given.learning_rate, given.images) == (3e-3, 160)
-    assert TrainConfig().scaled_to(50, 257, 768) == TrainConfig()
+    assert TrainConfig().scaled_to(50, 257) == TrainConfig()
 
     short = replace(SHORT_TRAINING, learning_rate=0)
     train(make_store(dictionary_tokens()), tmp_path / "sae", short)
     recorded = SAE.from_pretrained(tmp_path / "sae").metadata["training"]
-    assert recorded["learning_rate"] == short.scaled_to(80, 9, 12).learning_rate == 1.1e-3
+    assert recorded["learning_rate"] == short.scaled_to(80, 9).learning_rate == 1.9e-4
 
 
 def contents(folder: Path) -> tuple[bytes, dict[str, Tensor]]:

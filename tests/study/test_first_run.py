@@ -112,7 +112,7 @@ def test_the_time_of_a_run_is_said_before_it_begins(measured: list[str], vit: Pa
     def said_of(to_embed: int, config: TrainConfig | None, done: int = 0) -> str | None:
         return forecast(to_embed, lambda: backbone, layout, backbone.device, config, done)
 
-    recommended = PRESETS["recommended"].scaled_to(400, 65, 48)
+    recommended = PRESETS["recommended"].scaled_to(400, 65)
     # 400 images, four in 2 to 4 s: 200 to 400 s, and a quarter more at most. 1,000 steps: 60 to 125 s.
     assert said_of(400, recommended) == (
         "4 to 10 min on this machine (tokens of 400 images 3 to 8 min, training on 16,000 images 60 s to 2 min), longer if "

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from demo.sheet import contact_sheet
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -23,7 +24,6 @@ from cytosae.synthetic import (
     render_cell,
     token_truth,
 )
-from cytosae.synthetic.sheet import contact_sheet
 
 NUCLEATED = tuple(name for name in CELL_TYPES if name not in ("platelet", "smudge_cell"))
 

@@ -19,22 +19,22 @@ X, Y, Z = [1.0, 0, 0], [0, 1.0, 0], [0, 0, 1.0]
 
 def test_uncertain_cells_come_first() -> None:
     found = worth_marking(cells([-3, 0.2, 3, 0.5], [X, Y, Z, [1, 1, 1]], [1, 1, 1, 1], [0] * 4), NONE, 2)
-    assert [one.place for one in found] == [1, 3]
+    assert [one.index for one in found] == [1, 3]
     assert found[0].uncertainty == 1
     assert found[1].uncertainty < 1
 
 
 def test_what_is_like_a_marked_or_a_chosen_cell_waits() -> None:
     alike = cells([0.2, 0.2, 0.2], [X, X, Y], [1, 1, 1], [0] * 3)
-    assert [one.place for one in worth_marking(alike, NONE, 3)] == [0, 2, 1]
+    assert [one.index for one in worth_marking(alike, NONE, 3)] == [0, 2, 1]
     marked = cells([0], [X], [1], [0])
-    assert worth_marking(alike, marked, 1)[0].place == 2
+    assert worth_marking(alike, marked, 1)[0].index == 2
 
 
 def test_patients_and_laboratories_that_have_no_mark_come_first() -> None:
     marked = cells([0], [Z], [1], [0])
     found = worth_marking(cells([0.2] * 3, [X, X, X], [1, 2, 3], [0, 0, 1]), marked, 3)
-    assert [(one.place, one.new_unit, one.new_group) for one in found] == [
+    assert [(one.index, one.new_unit, one.new_group) for one in found] == [
         (2, True, True),
         (1, True, False),
         (0, False, False),

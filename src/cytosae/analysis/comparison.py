@@ -96,8 +96,8 @@ def compare_groups(
         say(f"comparison: {text}")
     if TAUGHT in data.var:
         table[TAUGHT] = data.var[TAUGHT].astype(object).to_numpy()
-    if study is not None and (said := read_names(study / "concepts", DESCRIPTION)):
-        table[DESCRIPTION] = [said.get(latent, "") for latent in table.index]
+    if study is not None and (descriptions := read_names(study / "concepts", DESCRIPTION)):
+        table[DESCRIPTION] = [descriptions.get(latent, "") for latent in table.index]
     table["favours"] = ""
     for name, latents in zip((first, second), favour, strict=True):
         table.loc[latents, "favours"] = name

@@ -68,11 +68,11 @@ def count_labels(
     rows = []
     for unit, own in cells.groupby(units, sort=True):
         answers = own["label"].map({name: k for k, name in enumerate(classes)}).fillna(len(classes)).to_numpy(int)
-        found = differential_count(answers, confusion, seed=seed)
+        estimated = differential_count(answers, confusion, seed=seed)
         for k, name in enumerate(classes):
             row = {"unit": str(unit), "label": name, "cells": len(own), "answered_cells": int((answers == k).sum())}
             for column in ("answered", "answered_low", "answered_high", "share", "low", "high"):
-                row[column] = float(getattr(found, column)[k])
+                row[column] = float(getattr(estimated, column)[k])
             rows.append(row)
     table = pd.DataFrame(rows)
     if given:
@@ -129,17 +129,17 @@ def _expert(path: Path, by: str | None, units: set[str]) -> dict[str, dict[str, 
     if table["_value"].isna().any() or (table["_value"] < 0).any():
         raise CytosaeError(f"--expert {path}: column {value!r} has a value that is no number from 0 up.")
     names = table[by].astype(str) if by else pd.Series(ALL, table.index)
-    found = {}
+    by_unit = {}
     for unit, own in table.groupby(names):
         total = float(own["_value"].sum())
         if str(unit) in units and total > 0:
             sums = own.groupby(own["label"].astype(str))["_value"].sum() / total
-            found[str(unit)] = {str(k): float(v) for k, v in sums.items()}
-    if not found:
+            by_unit[str(unit)] = {str(k): float(v) for k, v in sums.items()}
+    if not by_unit:
         raise CytosaeError(
             f"--expert {path}: none of its {by or 'rows'} is among the counted ones. Check the column {by!r}."
         )
-    return found
+    return by_unit
 
 
 def _agreement(table: pd.DataFrame) -> dict[str, Any]:

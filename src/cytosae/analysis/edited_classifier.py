@@ -160,8 +160,8 @@ class EditableClassifier:
 
     def _patients(self, after: Refitted) -> list[dict[str, Any]]:
         rows = []
-        for place, row in enumerate(after.rows.tolist()):
-            predictions = [self._prediction(one, place, row) for one in (self.unchanged, after)]
+        for index, row in enumerate(after.rows.tolist()):
+            predictions = [self._prediction(one, index, row) for one in (self.unchanged, after)]
             rows.append(
                 {
                     "patient": str(self.task.data.obs_names[row]),
@@ -172,8 +172,8 @@ class EditableClassifier:
             )
         return rows
 
-    def _prediction(self, one: Refitted, place: int, row: int) -> dict[str, Any]:
+    def _prediction(self, one: Refitted, index: int, row: int) -> dict[str, Any]:
         probability: NDArray[np.float64] = one.predictions.probability[0, row]
         best = int(probability.argmax())
-        chosen = [name for name, inside in zip(self.task.classes, one.sets[place], strict=True) if inside]
+        chosen = [name for name, inside in zip(self.task.classes, one.sets[index], strict=True) if inside]
         return {"predicted": self.task.classes[best], "probability": float(probability[best]), "set": chosen}

@@ -206,12 +206,12 @@ def _probabilities(
     encoder = Encoder.from_sae(source, sae, device)
     model = encoder.sae()
     batches = [np.arange(i, min(i + BATCH, source.n_cells)) for i in range(0, source.n_cells, BATCH)]
-    found = []
+    probabilities = []
     with progress("label", source.n_cells, "cells") as bar:
         for tokens in encoder.source.stream(batches):
-            found.append(probe.probabilities(cell_activations(model, tokens, threshold, encoder.precision)[0]))
+            probabilities.append(probe.probabilities(cell_activations(model, tokens, threshold, encoder.precision)[0]))
             bar.to(bar.done + len(tokens))
-    return np.concatenate(found)
+    return np.concatenate(probabilities)
 
 
 def _table(cells: pd.DataFrame, probe: CellProbe, probability: NDArray[np.float64]) -> pd.DataFrame:

@@ -104,11 +104,11 @@ def _measured(study: Path, cells: pd.DataFrame, number: int) -> dict[str, dict[s
         values = counts[:, chosen].toarray()
         own = [m.name for m in MEASUREMENTS if m.name in data.obs]
         numbers = data.obs.iloc[rows][own].to_numpy(float)
-        for place, cell in enumerate(data.obs_names[rows]):
-            shown = {names[k]: float(values[place, column]) for column, k in enumerate(chosen)}
+        for index, cell in enumerate(data.obs_names[rows]):
+            shown = {names[k]: float(values[index, column]) for column, k in enumerate(chosen)}
             measured[str(cell)] = shown | {
                 name: round(float(value), 6)
-                for name, value in zip(own, numbers[place], strict=True)
+                for name, value in zip(own, numbers[index], strict=True)
                 if np.isfinite(value)
             }
     return measured

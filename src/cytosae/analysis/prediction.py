@@ -209,9 +209,9 @@ def _sum(numbers: list[int | None]) -> int | None:
     return None if None in numbers else sum(number or 0 for number in numbers)
 
 
-def _far_cells(familiar: Familiarity | None, far: int | None, cells: int, whose: str) -> list[str]:
+def _far_cells(familiar: Familiarity | None, far: int | None, cells: int, owner: str) -> list[str]:
     """A warning if too many cells lie far from those of the study."""
-    sentence = None if familiar is None or far is None else familiar.sentence(far, cells, whose)
+    sentence = None if familiar is None or far is None else familiar.sentence(far, cells, owner)
     return [] if sentence is None else [sentence]
 
 

@@ -81,8 +81,8 @@ class _Study:
         own = sae.n_latents
         verdicts: dict[str, list[int]] = {"meaningful": [], "artefact": []}
         for verdict, latents in verdicts.items():
-            said = [(t.var[VERDICT] == verdict).to_numpy(bool)[:own] for t in tables if VERDICT in t.var]
-            latents += np.flatnonzero(np.any(said, axis=0)).tolist() if said else []
+            marked = [(t.var[VERDICT] == verdict).to_numpy(bool)[:own] for t in tables if VERDICT in t.var]
+            latents += np.flatnonzero(np.any(marked, axis=0)).tolist() if marked else []
         both = set(verdicts["meaningful"]) & set(verdicts["artefact"])
         sizes = np.array([table.n_obs for table in tables], float)
         shares = np.stack([table.var["activation_frequency"].to_numpy(float)[:own] for table in tables])

@@ -61,13 +61,13 @@ def show_halves(viewer: Viewer, tokens: TokenSource, latent: int) -> ShownHalves
     with torch.no_grad():
         h = torch.cat([viewer.sae.encode(cell)[:, latent][None] for cell in x])
     active = h > 0
-    found = halves(x[active])
+    split = halves(x[active])
     kinds = torch.full(h.shape, -1)
-    kinds[active] = found.assigned
+    kinds[active] = split.assigned
     maps = [torch.where(kinds == half, h, torch.zeros(())).numpy() for half in (0, 1)]
     shown = tuple(_row(viewer, latent, half, rows, maps[half]) for half in (0, 1))
     cells = tuple(int((kinds == half).any(dim=1).sum()) for half in (0, 1))
-    return ShownHalves(found, (shown[0], shown[1]), (cells[0], cells[1]))
+    return ShownHalves(split, (shown[0], shown[1]), (cells[0], cells[1]))
 
 
 def draw_halves(folder: Path, latent: int, shown: ShownHalves) -> list[str]:
@@ -99,7 +99,7 @@ def _row(viewer: Viewer, latent: int, half: int, rows: NDArray[np.int64], maps: 
     return Row(
         f"{latent}, {'larger' if half == 0 else 'smaller'} half",
         [cell_image(*cell) for cell in zip(about["path"], readings(about), strict=True)],
-        [maps[place].reshape(viewer.grid) for place in order],
+        [maps[row].reshape(viewer.grid) for row in order],
         [None if label is None or label != label else str(label) for label in about["label"]],
         means[order].tolist(),
     )

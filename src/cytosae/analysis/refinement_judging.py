@@ -94,10 +94,10 @@ def read_evidence(
 
 
 def _read(source: TokenSource, rows: NDArray[np.int64]) -> list[Tensor]:
-    distinct, place = np.unique(rows, return_inverse=True)
+    distinct, inverse = np.unique(rows, return_inverse=True)
     batches = source.stream(distinct[i : i + _BATCH] for i in range(0, len(distinct), _BATCH))
     tokens = [token.float() for batch in batches for token in batch]
-    return [tokens[i] for i in place]
+    return [tokens[i] for i in inverse]
 
 
 def best_latent(sae: SAE, evidence: Evidence) -> int:

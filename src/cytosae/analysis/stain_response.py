@@ -93,9 +93,9 @@ def stain_response(
         "cytosae": __version__,
         "parameters": to_stored(config),
         "pictures": {kind: [*changes] for kind, changes in RESPONSES.items()},
-        "datasets": {name: {"cells": n, **_counts(found)} for name, (n, found) in seen.items()},
+        "datasets": {name: {"cells": n, **_counts(response)} for name, (n, response) in seen.items()},
     }
-    write_csv(folder / TABLE, pd.concat([_table(name, found) for name, (_, found) in seen.items()]))
+    write_csv(folder / TABLE, pd.concat([_table(name, response) for name, (_, response) in seen.items()]))
     write_json(folder / RESULT, result)
     outputs = {name: FileRecord.from_file(folder / name) for name in (TABLE, RESULT)}
     Manifest(STAGE, to_stored(config), inputs, outputs, result["datasets"]).save(folder)
@@ -154,20 +154,22 @@ def _add(sums: ResponseSums, encoder: _Encoder, cells: pd.DataFrame) -> None:
     sums.add(own, changed)
 
 
-def _columns(found: StainResponse, index: pd.Index[Any]) -> dict[str, pd.Series]:
+def _columns(response: StainResponse, index: pd.Index[Any]) -> dict[str, pd.Series]:
     return {
-        STAIN_SHARE: pd.Series(found.response.astype(np.float32), index),
-        CELL_SHARE: pd.Series(found.share("cell").astype(np.float32), index),
-        STAIN_WORD: text_column(found.words(), index, STAIN_WORD),
+        STAIN_SHARE: pd.Series(response.response.astype(np.float32), index),
+        CELL_SHARE: pd.Series(response.share("cell").astype(np.float32), index),
+        STAIN_WORD: text_column(response.words(), index, STAIN_WORD),
     }
 
 
-def _table(name: str, found: StainResponse) -> pd.DataFrame:
-    shares = {f"{kind}_of_all": found.share(kind) for kind in ("cell", "stain", "optics")}
-    table = pd.DataFrame({"latent": np.arange(len(found.cell)), STAIN_SHARE: found.response, STAIN_WORD: found.words()})
+def _table(name: str, response: StainResponse) -> pd.DataFrame:
+    shares = {f"{kind}_of_all": response.share(kind) for kind in ("cell", "stain", "optics")}
+    table = pd.DataFrame(
+        {"latent": np.arange(len(response.cell)), STAIN_SHARE: response.response, STAIN_WORD: response.words()}
+    )
     return table.assign(dataset=name, **shares).dropna(subset=STAIN_WORD)
 
 
-def _counts(found: StainResponse) -> dict[str, int]:
-    words = found.words()
+def _counts(response: StainResponse) -> dict[str, int]:
+    words = response.words()
     return {word: words.count(word) for word in (MORPHOLOGY, MIXED, STAIN)} | {"not seen": words.count(None)}

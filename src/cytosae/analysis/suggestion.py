@@ -102,7 +102,7 @@ def suggest(
     begun = time.monotonic()
     if concepts is not None and concepts < 1:
         raise CytosaeError(f"--concepts {concepts}: must be at least 1.")
-    config = config.scaled_to(store.n_cells, store.layout.n_tokens, store.layout.d_model)
+    config = config.scaled_to(store.n_cells, store.layout.n_tokens)
     expansions = sorted({max(1, config.expansion // divisor) for divisor in (1, 2, 4)})
     sample = _sample(store, config)
     d_model = store.layout.d_model

@@ -102,12 +102,12 @@ def transfer(
     tries = [
         (rows, source, one) for rows, source in zip(read, sources, strict=True) for one in _tries(rows, source, config)
     ]
-    found = []
+    scored = []
     with progress("transfer", len(tries), "methods") as bar:
         for rows, source, one in tries:
-            found.append(_row(rows, one, source, config))
+            scored.append(_row(rows, one, source, config))
             bar.advance(1)
-    table = pd.DataFrame(found).sort_values(["setting", "value"], ascending=[True, False]).set_index("study")
+    table = pd.DataFrame(scored).sort_values(["setting", "value"], ascending=[True, False]).set_index("study")
     first = read[0]
     result = {
         "cytosae": __version__,

@@ -71,11 +71,11 @@ def _same_shape(source: TokenStore, seed: int, device: str) -> Backbone:
     about = source.layout.backbone
     name, weights = str(about["name"]), Path(str(about["source"]))
     given = weights if name in NAMES and weights.is_file() else None
-    place, revision = int(about["layer"]) + 1, about["revision"] if given is None else None
+    layer, revision = int(about["layer"]) + 1, about["revision"] if given is None else None
     if revision is not None and Path(name).exists():
         revision = None
     return load(
-        name, layer=place, dtype=about["dtype"], device=device, revision=revision, weights=given, untrained=seed
+        name, layer=layer, dtype=about["dtype"], device=device, revision=revision, weights=given, untrained=seed
     )
 
 

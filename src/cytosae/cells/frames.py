@@ -54,11 +54,11 @@ NOTHING = CellLook(np.nan, np.nan, np.nan, np.nan, 0, np.nan)
 
 def look_at_cell(pixels: NDArray[np.uint8]) -> CellLook:
     """Find the nucleated cell in the middle of an image ``(height, width, 3)``, and red cells around it."""
-    found = find_cell(pixels)
-    red = found.red_cells
-    if found.box is None or "no nucleus" in found.flags:
+    cell = find_cell(pixels)
+    red = cell.red_cells
+    if cell.box is None or "no nucleus" in cell.flags:
         return NOTHING._replace(red_cells=red.count, red_diameter=red.diameter)
-    left, top, right, bottom = found.box
+    left, top, right, bottom = cell.box
     return CellLook(left, top, right, bottom, red.count, red.diameter)
 
 

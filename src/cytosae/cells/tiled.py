@@ -67,7 +67,7 @@ class TiledTiff(Regions):
         tile_width = page.tilewidth if page.is_tiled else page.imagewidth
         tile_height = page.tilelength if page.is_tiled else page.rowsperstrip
         across = -(-page.imagewidth // tile_width)
-        found = np.full((height, width, 3), 255, np.uint8)
+        pixels = np.full((height, width, 3), 255, np.uint8)
         for row in range(top // tile_height, -(-(top + height) // tile_height)):
             for column in range(left // tile_width, -(-(left + width) // tile_width)):
                 tile = self._tile(page, row * across + column)
@@ -77,8 +77,8 @@ class TiledTiff(Regions):
                 rows = slice(max(top, y), min(top + height, y + tile.shape[0]))
                 columns = slice(max(left, x), min(left + width, x + tile.shape[1]))
                 part = tile[rows.start - y : rows.stop - y, columns.start - x : columns.stop - x]
-                found[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left] = part
-        return found
+                pixels[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left] = part
+        return pixels
 
     def _tile(self, page: TiffPage, index: int) -> NDArray[Any] | None:
         count = page.databytecounts[index]

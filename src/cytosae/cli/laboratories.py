@@ -155,8 +155,8 @@ def stain_response(
     answer(
         {
             **{
-                f"{name}, {found['cells']} cells": ", ".join(f"{found[word]:,} {word}" for word in words)
-                for name, found in result["datasets"].items()
+                f"{name}, {counts['cells']} cells": ", ".join(f"{counts[word]:,} {word}" for word in words)
+                for name, counts in result["datasets"].items()
             },
             "folder": f"{study / 'stain_response'}",
         },

@@ -210,15 +210,17 @@ def run(
         answer({"study": f"{study}", "report": f"{page}", "stages": stages}, as_json)
         return
     cells_made, trained, concepts = stages["cells"], stages["sae"], stages["concepts"]["datasets"]
-    found = ", ".join(
+    concept_counts = ", ".join(
         f"{one['concepts']:,} concepts in {name} ({one['cells']:,} cells)" for name, one in concepts.items()
     )
     print(f"{cells_made['cells']:,} cells, {cells_made['rejected']:,} left out")
     print(f"explained variance {trained['explained_variance']:.3f}, {trained['l0']:.1f} latents active on a token")
-    print(f"{found}, of {trained['n_latents']:,} latents")
+    print(f"{concept_counts}, of {trained['n_latents']:,} latents")
     if "descriptions" in stages:
-        said = stages["descriptions"]["datasets"]
-        print(", ".join(f"{one['described']:,} of them have a description in {name}" for name, one in said.items()))
+        with_words = stages["descriptions"]["datasets"]
+        print(
+            ", ".join(f"{one['described']:,} of them have a description in {name}" for name, one in with_words.items())
+        )
     if "cohort" in stages:
         print(f"barcodes of {stages['cohort']['patients']:,} patients: {stages['cohort']['barcodes']}")
     print(f"\nLook at {page}\nOpen the explorer:  cytosae explore {study}")

@@ -93,9 +93,9 @@ def fit_probe(
     divided = StratifiedGroupKFold(min(_FOLDS, int(units.max()) + 1), shuffle=True, random_state=seed)
     unseen = np.zeros((len(_STRENGTHS), len(target), len(classes)))
     for fit, test in divided.split(target, target, units):
-        for place, strength in enumerate(_STRENGTHS):
+        for index, strength in enumerate(_STRENGTHS):
             model = _regression(strength).fit(x[fit], target[fit])
-            unseen[place][np.ix_(test, model.classes_)] = model.predict_proba(x[test])
+            unseen[index][np.ix_(test, model.classes_)] = model.predict_proba(x[test])
     true = unseen[:, np.arange(len(target)), target]
     best = int(np.log(np.maximum(true, 1e-6)).mean(axis=1).argmax())
     probability = unseen[best]

@@ -90,13 +90,9 @@ def compare(
     ValueError
         No stratum has patients of both groups.
     """
-    values, side = np.asarray(barcodes, np.float32), np.asarray(first, bool)
-    codes = np.zeros(len(side), np.int64) if strata is None else np.asarray(strata)
-    if patients is not None:
-        values, side, codes = one_row_each(values, side, codes, np.asarray(patients))
-    pairs, weights = contrasted(side, codes)
+    values, pairs, weights = contrast_patients(barcodes, first, strata, patients)
     used = np.concatenate([np.concatenate(pair) for pair in pairs])
-    plus, minus = np.zeros(len(side)), np.zeros(len(side))
+    plus, minus = np.zeros(len(values)), np.zeros(len(values))
     for (a, b), weight in zip(pairs, weights, strict=True):
         plus[a], minus[b] = weight / len(a), weight / len(b)
     occurs = (values[used] > 0).mean(axis=0)
@@ -113,6 +109,17 @@ def compare(
     if tested.any() and permutations:
         table.loc[tested, "fdr"] = false_discovery_control(p[tested])
     return table.rename_axis("latent")
+
+
+def contrast_patients(
+    barcodes: NDArray[np.floating], first: ArrayLike, strata: ArrayLike | None, patients: ArrayLike | None
+) -> tuple[NDArray[np.float32], Pairs, NDArray[np.float64]]:
+    """The barcodes, one row for a patient in a group and stratum, and who is compared with whom; see `contrasted`."""
+    values, side = np.asarray(barcodes, np.float32), np.asarray(first, bool)
+    codes = np.zeros(len(side), np.int64) if strata is None else np.asarray(strata)
+    if patients is not None:
+        values, side, codes = one_row_each(values, side, codes, np.asarray(patients))
+    return values, *contrasted(side, codes)
 
 
 def contrasted(side: NDArray[np.bool_], codes: NDArray[np.integer]) -> tuple[Pairs, NDArray[np.float64]]:

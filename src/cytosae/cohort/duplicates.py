@@ -76,8 +76,8 @@ def near_pairs(prints: NDArray[np.float32], patients: NDArray[np.integer]) -> ND
         for index in np.flatnonzero(np.einsum("ij,ij->i", gaps, gaps) <= RADIUS**2):
             others = boxes[index]
             _keep_nearest(left[box] @ right[others].T, patients[box], patients[others], others, margins, nearest)
-        row, _ = found = np.nonzero(nearest >= 0)
-        pairs.append(np.sort(np.column_stack([box[row], nearest[found]]), axis=1))
+        row, _ = pair = np.nonzero(nearest >= 0)
+        pairs.append(np.sort(np.column_stack([box[row], nearest[pair]]), axis=1))
     return np.unique(np.concatenate(pairs), axis=0)
 
 

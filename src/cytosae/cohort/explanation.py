@@ -184,10 +184,10 @@ def write_models(path: Path, models: Sequence[LinearModel]) -> None:
         "intercept": np.stack([model.intercept for model in models]),
         "centre": np.zeros((len(models), len(BLOCKS), latents), np.float32),
     }
-    for place, model in enumerate(models):
+    for index, model in enumerate(models):
         blocks = _places(model.representation)
-        arrays["weights"][place][:, blocks] = model.weights
-        arrays["centre"][place][blocks] = model.centre
+        arrays["weights"][index][:, blocks] = model.weights
+        arrays["centre"][index][blocks] = model.centre
     with whole_file(path) as temporary:
         save_file(arrays, temporary)
 

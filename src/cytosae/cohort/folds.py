@@ -42,8 +42,8 @@ class Folds:
     def row_models(self) -> NDArray[np.int64]:
         """Place in `splits` of the model that had not seen each row, ``(n_repeats, n_rows)``; negative where none had."""
         models = np.full(self.row_folds.shape, -1)
-        for place, (repeat, fold) in enumerate(self.splits):
-            models[repeat, self.row_folds[repeat] == fold] = place
+        for index, (repeat, fold) in enumerate(self.splits):
+            models[repeat, self.row_folds[repeat] == fold] = index
         return models
 
 

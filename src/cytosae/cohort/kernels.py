@@ -50,16 +50,16 @@ def _weights(order: Array, values: Array, stratum: Array, spread: Array, weights
     """
     n = len(order)
     taken = np.zeros(len(spread))
-    for place in range(n):
-        taken[stratum[order[place]]] += 1
-        weights[place] = 0
-        if place + 1 < n and values[order[place]] > values[order[place + 1]]:
+    for index in range(n):
+        taken[stratum[order[index]]] += 1
+        weights[index] = 0
+        if index + 1 < n and values[order[index]] > values[order[index + 1]]:
             variance = 0.0
             for s in range(len(spread)):
                 size = spread[s, 0]
                 variance += taken[s] * (size - taken[s]) / (size - 1) * spread[s, 1]
             if variance > 0:
-                weights[place] = 1 / np.sqrt(variance)
+                weights[index] = 1 / np.sqrt(variance)
 
 
 @njit(cache=True, nogil=True)
@@ -74,10 +74,10 @@ def largest_excess(order: Array, values: Array, centred: Array, stratum: Array, 
     for latent in range(n_latents):
         _weights(order[latent], values[:, latent], stratum, spread, weights)
         total = 0.0
-        for place in range(n):
-            total += centred[order[latent, place]]
-            if abs(total * weights[place]) > abs(z[latent]) + 1e-9:
-                z[latent], at[latent] = total * weights[place], place
+        for index in range(n):
+            total += centred[order[latent, index]]
+            if abs(total * weights[index]) > abs(z[latent]) + 1e-9:
+                z[latent], at[latent] = total * weights[index], index
     return z, at
 
 
@@ -88,15 +88,15 @@ def reaches_as_far(order: Array, values: Array, labels: Array, stratum: Array, s
     Otherwise as for `largest_excess`; `least` are its absolute values, ``(n_latents,)``.
     """
     n_latents, n = order.shape
-    found, weights = np.zeros(n_latents, np.int64), np.zeros(n)
+    reached, weights = np.zeros(n_latents, np.int64), np.zeros(n)
     for latent in range(n_latents):
         _weights(order[latent], values[:, latent], stratum, spread, weights)
         enough = least[latent] * (1 - 1e-5)
         for draw in range(len(labels)):
             total = 0.0
-            for place in range(n):
-                total += labels[draw, order[latent, place]]
-                if weights[place] > 0 and abs(total * weights[place]) >= enough:
-                    found[latent] += 1
+            for index in range(n):
+                total += labels[draw, order[latent, index]]
+                if weights[index] > 0 and abs(total * weights[index]) >= enough:
+                    reached[latent] += 1
                     break
-    return found
+    return reached

@@ -90,8 +90,8 @@ def cox(
     weights = np.zeros((len(strengths), len(times), rows.coordinates.shape[1]))
     for target, (own, seen) in enumerate(zip(times, events, strict=True)):
         start = weights[0, target]
-        for place, strength in enumerate(strengths):
-            start = weights[place, target] = _newton(rows.coordinates, own, seen, strength, start)
+        for index, strength in enumerate(strengths):
+            start = weights[index, target] = _newton(rows.coordinates, own, seen, strength, start)
     dual = weights @ rows.back
     return DualModels(dual, -(dual @ products.mean(axis=1)))
 

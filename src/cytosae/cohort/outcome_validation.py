@@ -47,11 +47,11 @@ class OutcomePredictions:
         """
         rows = np.flatnonzero(np.isfinite(self.predicted[0]))
         weights = np.vstack([np.ones(len(rows)), bootstrap_weights(self.outcome.units, draws, seed)[:, rows]])
-        found: dict[str, list[NDArray[np.float64]]] = {}
+        by_score: dict[str, list[NDArray[np.float64]]] = {}
         for predicted in self.predicted[:, rows]:
             for name, value in scored(self.outcome, rows, predicted, weights).items():
-                found.setdefault(name, []).append(value)
-        means = {name: np.mean(values, axis=0) for name, values in found.items()}
+                by_score.setdefault(name, []).append(value)
+        means = {name: np.mean(values, axis=0) for name, values in by_score.items()}
         return {name: Estimate.from_draws(value[0], value[1:]) for name, value in means.items()}
 
 
@@ -119,9 +119,9 @@ def choose_outcome(
                 continue
             once = np.ones((1, len(test)))
             for target, owner in enumerate(owners[:, test]):
-                for place in range(len(strengths)):
-                    area = concordance(predicted[place, target], truth[target], outcome.events[owner], once)[0]
-                    loss[place, target] -= len(test) * (area if np.isfinite(area) else 0.5)
+                for index in range(len(strengths)):
+                    area = concordance(predicted[index, target], truth[target], outcome.events[owner], once)[0]
+                    loss[index, target] -= len(test) * (area if np.isfinite(area) else 0.5)
         losses.append(loss)
     options = [Choice(kind, strength) for kind in products.kinds for strength in strengths]
     return [options[best] for best in np.concatenate(losses).argmin(axis=0)]
@@ -157,7 +157,7 @@ def validated(
         )
         predictions = np.empty((len(owners), int(test.sum())))
         for choice in sorted(set(best)):
-            mine = [place for place, one in enumerate(best) if one == choice]
+            mine = [index for index, one in enumerate(best) if one == choice]
             product = products.scaled(choice.representation, ~test)
             models = fitted(outcome, product[np.ix_(~test, ~test)], owners[mine][:, ~test], (choice.strength,))
             predictions[mine] = models.predictions(product[np.ix_(test, ~test)])[0]
@@ -189,8 +189,8 @@ def outcome_table(methods: Mapping[str, OutcomePredictions], reference: str, con
     rows: list[dict[str, Any]] = []
     for name, estimates in scores.items():
         row: dict[str, Any] = {"method": name}
-        for place, (score, one) in enumerate(estimates.items()):
-            if not place:
+        for index, (score, one) in enumerate(estimates.items()):
+            if not index:
                 ahead = Estimate(np.nan) if name == reference else scores[reference][score].gain_over(one)
                 row |= {"score": score, "value": one.value, "low": one.low, "high": one.high}
                 row |= {"ahead": ahead.value, "ahead_low": ahead.low, "ahead_high": ahead.high}

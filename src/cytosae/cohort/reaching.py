@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import false_discovery_control
 
-from cytosae.cohort.differences import Pairs, contrasted, one_row_each
+from cytosae.cohort.differences import Pairs, contrast_patients
 from cytosae.cohort.kernels import largest_excess, reaches_as_far
 
 REACH_Z = "reach_z"
@@ -57,11 +57,7 @@ def compare_reach(
     ValueError
         No stratum has patients of both groups.
     """
-    values, side = np.asarray(barcodes, np.float32), np.asarray(first, bool)
-    codes = np.zeros(len(side), np.int64) if strata is None else np.asarray(strata)
-    if patients is not None:
-        values, side, codes = one_row_each(values, side, codes, np.asarray(patients))
-    pairs, weights = contrasted(side, codes)
+    values, pairs, weights = contrast_patients(barcodes, first, strata, patients)
     used = np.concatenate([np.concatenate(pair) for pair in pairs])
     values = values[used]
     centred, stratum, spread = _labels(pairs)

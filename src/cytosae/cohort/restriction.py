@@ -30,13 +30,13 @@ def _discovered(data: ad.AnnData, study: Path) -> NDArray[np.bool_]:
 def _approved(data: ad.AnnData, study: Path) -> NDArray[np.bool_]:
     folder = study / "concepts"
     verdicts = [read_concepts(folder, name, matrices=False).var for name in read_datasets(folder)]
-    found = [var[VERDICT] for var in verdicts if VERDICT in var]
-    if not found:
+    verdict_columns = [var[VERDICT] for var in verdicts if VERDICT in var]
+    if not verdict_columns:
         raise CytosaeError(
             f"--concepts approved: {folder} has no verdicts. Let experts judge the concepts (`cytosae explore "
             f"{study}`), then run `cytosae annotations apply {study}`."
         )
-    return np.any([(column == "meaningful").to_numpy(bool) for column in found], axis=0)
+    return np.any([(column == "meaningful").to_numpy(bool) for column in verdict_columns], axis=0)
 
 
 def _inside(data: ad.AnnData, study: Path) -> NDArray[np.bool_]:
@@ -72,18 +72,18 @@ def _quality(data: ad.AnnData, study: Path, name: str, column: str, how: str) ->
 
 def _morphology(data: ad.AnnData, study: Path) -> NDArray[np.bool_]:
     folder = study / "concepts"
-    found = [
+    kind_columns = [
         var[STAIN_WORD]
         for name in read_datasets(folder)
         if STAIN_WORD in (var := read_concepts(folder, name, matrices=False).var)
     ]
-    if not found:
+    if not kind_columns:
         raise CytosaeError(
             f"--concepts morphology: {folder} does not say how its concepts respond to stain. Run `cytosae "
             f"stain-response {study}`."
         )
     # the cell's in one data set at least, and the stain's in none
-    words = np.stack([column.astype(object).to_numpy() for column in found])
+    words = np.stack([column.astype(object).to_numpy() for column in kind_columns])
     return np.asarray((words == MORPHOLOGY).any(axis=0) & ~(words == STAIN).any(axis=0))
 
 

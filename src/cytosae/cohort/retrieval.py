@@ -35,14 +35,14 @@ class ByChance:
     """Share of the group's patients above the upper end that the others give; NaN with fewer than four."""
 
 
-def number_by_chance(found: int, n_cells: int, group_found: ArrayLike, group_cells: ArrayLike) -> ByChance:
+def number_by_chance(n_shown: int, n_cells: int, group_shown: ArrayLike, group_cells: ArrayLike) -> ByChance:
     """How many cells of a patient would show something if the patient were one of a group.
 
     Parameters
     ----------
-    found, n_cells
+    n_shown, n_cells
         Cells of the patient that show it, of all.
-    group_found, group_cells
+    group_shown, group_cells
         The same of each patient of the group, ``(n_patients,)``, three at least.
 
     Raises
@@ -64,22 +64,22 @@ def number_by_chance(found: int, n_cells: int, group_found: ArrayLike, group_cel
     >>> chance.expected, round(chance.high), chance.at_least, chance.p < 0.01
     (5.0, 14, 0, True)
     """
-    k, n = np.asarray(group_found, np.float64), np.asarray(group_cells, np.float64)
+    k, n = np.asarray(group_shown, np.float64), np.asarray(group_cells, np.float64)
     if len(k) < LEAST:
         raise ValueError(f"the group has {len(k)} patients; {LEAST} at least are needed to say what is expected")
     shares = k / n
-    low, high, p = _predicted(found, n_cells, k, n)
+    low, high, p = _predicted(n_shown, n_cells, k, n)
     alarms = np.nan
     if len(k) > LEAST:
         others = ~np.eye(len(k), dtype=bool)
         ends = (_predicted(k[i], n[i], k[others[i]], n[others[i]])[1] for i in range(len(k)))
         alarms = float(np.mean([own > end for own, end in zip(k, ends, strict=True)]))
-    at_least = int((shares >= found / n_cells).sum())
+    at_least = int((shares >= n_shown / n_cells).sum())
     return ByChance(len(k), float(shares.mean() * n_cells), low, high, p, at_least, alarms)
 
 
 def _predicted(
-    found: float, n_cells: float, k: NDArray[np.float64], n: NDArray[np.float64]
+    n_shown: float, n_cells: float, k: NDArray[np.float64], n: NDArray[np.float64]
 ) -> tuple[float, float, float]:
     """Interval of the number of a new member of the group, and p of the one that was found."""
     z, sampling = _angle(k, n), 1 / (4 * n + 2)
@@ -89,7 +89,7 @@ def _predicted(
     reach = t.ppf(1 - TAIL, len(k) - 1) * scale
     ends = np.clip([z.mean() - reach, z.mean() + reach], 0, np.pi / 2)
     low, high = np.clip((n_cells + 0.75) * np.sin(ends) ** 2 - 0.375, 0, n_cells)
-    score = (_angle(np.float64(found), np.float64(n_cells)) - z.mean()) / scale
+    score = (_angle(np.float64(n_shown), np.float64(n_cells)) - z.mean()) / scale
     return float(low), float(high), float(t.sf(score, len(k) - 1))
 
 

@@ -152,12 +152,12 @@ def choose(
         loss = np.zeros((len(STRENGTHS), len(targets)))
         for fold in np.unique(inner):
             fitted, test = rows[inner != fold], rows[inner == fold]
-            for place, model in enumerate(
+            for index, model in enumerate(
                 fit_path(product[np.ix_(fitted, fitted)], targets[:, fitted], len(task.classes), STRENGTHS)
             ):
                 probability = model.probabilities(product[np.ix_(test, fitted)])
                 true = np.take_along_axis(probability, targets[:, test, None], axis=2)[..., 0]
-                loss[place] -= np.log(np.maximum(true, _SURE)).sum(axis=1)
+                loss[index] -= np.log(np.maximum(true, _SURE)).sum(axis=1)
         losses.append(loss)
     return [options[best] for best in np.concatenate(losses).argmin(axis=0)]
 
@@ -194,14 +194,14 @@ def chosen_predictions(
 
     # A fold a thread: products this small take three times as long where threads have to meet for each.
     with threadpool_limits(1), ThreadPoolExecutor(os.cpu_count()) as pool:
-        for done, ((repeat, fold), (choice, found)) in enumerate(
+        for done, ((repeat, fold), (choice, predicted)) in enumerate(
             zip(folds.splits, pool.map(predict, folds.splits), strict=True), 1
         ):
             test = folds.row_folds[repeat] == fold
             choices[repeat].append(choice)
-            probability[repeat, test] = found[0]
+            probability[repeat, test] = predicted[0]
             if repeat == 0:
-                null[:, test] = found[1:].argmax(axis=2)
+                null[:, test] = predicted[1:].argmax(axis=2)
             progress(done)
     rows = folds.row_folds[0] >= 0
     return Chosen(

@@ -104,13 +104,13 @@ class ShortPath:
                 latents, _ = _without_twins(
                     self._features[own], task.target[own]
                 )  # what is screened may not know the others
-                for place in range(len(strengths)):
-                    model = self._fitted(place, self._features[np.ix_(own, latents)], task.target[own])
+                for index in range(len(strengths)):
+                    model = self._fitted(index, self._features[np.ix_(own, latents)], task.target[own])
                     probability = np.zeros((len(test), len(task.classes)))
                     probability[:, model.classes_] = model.predict_proba(self._features[np.ix_(seen, latents)])
                     true = probability[np.arange(len(test)), task.target[seen]]
-                    self._losses[place, test] = -np.log(np.maximum(true, _SURE))
-                    counts[place].append(_count(model))
+                    self._losses[index, test] = -np.log(np.maximum(true, _SURE))
+                    counts[index].append(_count(model))
         self._counts = None if n_folds < 2 else np.array(counts).mean(axis=1)
 
     def shortest(self) -> int:
@@ -130,19 +130,19 @@ class ShortPath:
         allowed = np.flatnonzero(self._counts <= size)
         return int(allowed[self._losses[allowed].mean(axis=1).argmin()]) if len(allowed) else 0
 
-    def fit(self, place: int) -> tuple[LogisticRegression, NDArray[np.int64], list[tuple[int, ...]]]:
+    def fit(self, index: int) -> tuple[LogisticRegression, NDArray[np.int64], list[tuple[int, ...]]]:
         """The model of all training patients, the latents that entered it and their near-duplicates."""
         latents, twins = _without_twins(self._features[self.train], self.task.target[self.train])
         own = self._features[self.train][:, latents]
-        return self._fitted(place, own, self.task.target[self.train]), latents, twins
+        return self._fitted(index, own, self.task.target[self.train]), latents, twins
 
-    def _fitted(self, place: int, features: NDArray[np.float64], target: NDArray[np.int64]) -> LogisticRegression:
+    def _fitted(self, index: int, features: NDArray[np.float64], target: NDArray[np.int64]) -> LogisticRegression:
         first = _first_strength(features, target) if self._from_first else 1.0
-        return _elastic_net(first * self.strengths[place], self.seed).fit(features, target)
+        return _elastic_net(first * self.strengths[index], self.seed).fit(features, target)
 
-    def predict(self, place: int, test: NDArray[np.bool_]) -> tuple[NDArray[np.float64], int]:
+    def predict(self, index: int, test: NDArray[np.bool_]) -> tuple[NDArray[np.float64], int]:
         """Probabilities of other patients, ``(n_test, n_classes)``, and the number of concepts that the model uses."""
-        model, latents, _ = self.fit(place)
+        model, latents, _ = self.fit(index)
         probability = np.zeros((int(test.sum()), len(self.task.classes)))
         probability[:, model.classes_] = model.predict_proba(self._features[test][:, latents])
         return probability, _count(model)
@@ -197,13 +197,13 @@ def _without_twins(
     left = np.ones(len(screened), bool)
     chosen: list[int] = []
     twins: list[tuple[int, ...]] = []
-    for place in range(len(screened)):
-        if not left[place] or len(chosen) == MOST:
+    for index in range(len(screened)):
+        if not left[index] or len(chosen) == MOST:
             continue
-        alike = left & (correlation[place] >= ALIKE)
-        alike[place] = False
+        alike = left & (correlation[index] >= ALIKE)
+        alike[index] = False
         left &= ~alike
-        left[place] = False
-        chosen.append(int(screened[place]))
+        left[index] = False
+        chosen.append(int(screened[index]))
         twins.append(tuple(sorted(int(latent) for latent in screened[alike])))
     return np.array(chosen, np.int64), twins

@@ -49,10 +49,10 @@ def sparsity_curve(
         test = row_folds == fold
         path = ShortPath(task, ~test, seed, _STRENGTHS, from_first=True)
         places = {size: path.best(size) for size in SIZES}
-        fitted = {place: path.predict(place, test) for place in set(places.values())}
-        for size, place in places.items():
-            found, count = fitted[place]
-            probability[size][0, test] = found
+        fitted = {index: path.predict(index, test) for index in set(places.values())}
+        for size, index in places.items():
+            predicted, count = fitted[index]
+            probability[size][0, test] = predicted
             used[size].append(count)
         progress(done)
     return [

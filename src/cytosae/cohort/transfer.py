@@ -107,7 +107,7 @@ def patients_fitter(task: ClassificationTask, config: ClassifyConfig) -> Fitter:
         targets: NDArray[np.integer],
         inner: NDArray[np.int64],
     ) -> NDArray[np.float64]:
-        parts = {(f"block {place}", "none"): centred_products(block) for place, block in enumerate(blocks)}
+        parts = {(f"block {index}", "none"): centred_products(block) for index, block in enumerate(blocks)}
         products = Products(parts, {_FEATURES: list(parts)})
         best = choose(task, products, train, targets, config, config.seed, inner)
         return fitted_probabilities(products, best, train, test, targets, len(task.classes))
@@ -134,9 +134,9 @@ def cells_fitter(n_classes: int) -> Fitter:
             known, held = rows[inner[rows] != fold], rows[inner[rows] == fold]
             if len(np.unique(targets[0, known])) < 2:
                 continue
-            for place, strength in enumerate(_STRENGTHS):
+            for index, strength in enumerate(_STRENGTHS):
                 probability = _probabilities(wide, known, held, targets[0], strength, n_classes)
-                loss[place] -= np.log(np.maximum(probability[np.arange(len(held)), targets[0, held]], 1e-6)).sum()
+                loss[index] -= np.log(np.maximum(probability[np.arange(len(held)), targets[0, held]], 1e-6)).sum()
         strength = _STRENGTHS[int(loss.argmin())]
         ask = np.flatnonzero(test)
         return np.stack([_probabilities(wide, rows, ask, target, strength, n_classes) for target in targets])

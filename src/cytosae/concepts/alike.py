@@ -100,10 +100,10 @@ def alike_leaders(
     mean, scale = _moments(own)
     for start in range(0, len(order), _BLOCK):  # those before have their place
         rest, block = slice(start, None), np.flatnonzero(left[start : start + _BLOCK])
-        for place, row in zip(block, _correlations(own[:, rest], block, mean[rest], scale[rest]), strict=True):
-            if left[start + place]:
-                left[start + place] = False
+        for index, row in zip(block, _correlations(own[:, rest], block, mean[rest], scale[rest]), strict=True):
+            if left[start + index]:
+                left[start + index] = False
                 members = start + np.flatnonzero(left[rest] & (row >= least))
-                leaders[order[members]] = order[start + place]
+                leaders[order[members]] = order[start + index]
                 left[members] = False
     return leaders

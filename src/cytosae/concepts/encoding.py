@@ -109,10 +109,10 @@ def _of_autoencoder(sae: SAE) -> dict[str, NDArray[Any]]:
     """
     own = sae.untaught if isinstance(sae, TaughtSAE) else sae
     columns: dict[str, NDArray[Any]] = {}
-    found = (own.metadata.get("pooled") or {}).get("share")
-    if found is not None and len(found) == own.n_latents:
+    returned = (own.metadata.get("pooled") or {}).get("share")
+    if returned is not None and len(returned) == own.n_latents:
         more = np.full(sae.n_latents - own.n_latents, np.nan)
-        columns[schema.REPRODUCIBILITY] = np.append(np.asarray(found, np.float64), more)
+        columns[schema.REPRODUCIBILITY] = np.append(np.asarray(returned, np.float64), more)
     if block := ((own.metadata.get("refined") or {}).get("asked") or {}).get("block"):
         columns[schema.ARTEFACT] = np.isin(np.arange(sae.n_latents), block)
     return columns

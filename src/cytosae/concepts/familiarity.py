@@ -82,12 +82,12 @@ class Familiarity:
         """Which cells lie beyond the limits, ``(n_cells,)``."""
         return np.asarray((self.distances(summaries, counts) > np.array(self.limits)).any(axis=1))
 
-    def sentence(self, n_far: int, n_cells: int, whose: str, study: str = "the study") -> str | None:
+    def sentence(self, n_far: int, n_cells: int, owner: str, study: str = "the study") -> str | None:
         """What a reader has to know of some cells; None where no more lie far than of the study's own.
 
         Parameters
         ----------
-        whose
+        owner
             Such as ``the cells of bccd``.
         study
             What the study is called.
@@ -95,9 +95,9 @@ class Familiarity:
         if n_cells == 0 or n_far / n_cells <= self.most or n_far < 2:
             return None
         return (
-            f"{n_far / n_cells:.0%} of {whose} ({n_far:,} of {n_cells:,}) lie farther from those of {study} than "
-            f"{1 - ALARMS:.0%} of its own cells; up to {self.most:.0%} is usual (false alarms: {self.rate:.0%} of its "
-            "own patients). Its concepts may not hold there"
+            f"{n_far / n_cells:.0%} of {owner} ({n_far:,} of {n_cells:,}) lie farther from those of {study} than "
+            f"{1 - ALARMS:.0%} of its own cells; up to {self.most:.0%} is usual (false alarms: {self.rate:.0%} of its own "
+            "patients). Its concepts may not hold there"
         )
 
 
@@ -154,8 +154,8 @@ def fit_familiarity(
     beyond = known.far(rows[~half], shows[~half])
     groups = _groups(units[~half], seed)
     shares = np.sort(np.bincount(groups, beyond) / np.bincount(groups))
-    place = min(len(shares) - 1, int(np.ceil((len(shares) + 1) * (1 - _GROUP_ALARMS))) - 1)
-    most = float(shares[place])
+    rank = min(len(shares) - 1, int(np.ceil((len(shares) + 1) * (1 - _GROUP_ALARMS))) - 1)
+    most = float(shares[rank])
     return replace(known, most=most, rate=float((1 + (shares > most).sum()) / (1 + len(shares))), groups=len(shares))
 
 
@@ -185,7 +185,7 @@ def make_familiarity(
     folder, concepts, seed = study / STAGE, study / "concepts", int(parameters["seed"])
     claim(folder, STAGE, [FILE])
     rows = np.sort(np.random.default_rng([seed, 18]).permutation(source.n_cells)[:CELLS])
-    found = fit_familiarity(
+    familiarity = fit_familiarity(
         np.concatenate([cell_summaries(tokens) for tokens in source.stream(_batches(rows))]),
         _counts(concepts, source, rows)[:, :n_latents],
         _patients(source, rows),
@@ -193,14 +193,14 @@ def make_familiarity(
     )
     figures: dict[str, Any] = {"cells": len(rows)}
     outputs = {}
-    if found is not None:
-        _write(folder, found)
+    if familiarity is not None:
+        _write(folder, familiarity)
         outputs[FILE] = FileRecord.from_file(folder / FILE)
         figures |= {
-            "limits": list(found.limits),
-            "most": found.most,
-            "false_alarms": found.rate,
-            "groups": found.groups,
+            "limits": list(familiarity.limits),
+            "most": familiarity.most,
+            "false_alarms": familiarity.rate,
+            "groups": familiarity.groups,
         }
     Manifest(STAGE, parameters, inputs, outputs, figures).save(folder)
     remove_outdated(folder, STAGE, outputs)
@@ -209,14 +209,14 @@ def make_familiarity(
 
 def far_cells(known: Familiarity, source: TokenSource, concepts: Path) -> dict[str, tuple[int, int]]:
     """Of each data set of some concepts, how many of at most `CELLS` drawn cells lie far, and how many were looked at."""
-    found = {}
+    far = {}
     names = source.cells["dataset"].astype(str).to_numpy()
     for dataset in read_datasets(concepts):
         own = np.flatnonzero(names == dataset)
         rows = np.sort(np.random.default_rng(18).permutation(own)[:CELLS])
         summaries = np.concatenate([cell_summaries(tokens) for tokens in source.stream(_batches(rows))])
-        found[dataset] = int(known.far(summaries, _counts(concepts, source, rows)).sum()), len(rows)
-    return found
+        far[dataset] = int(known.far(summaries, _counts(concepts, source, rows)).sum()), len(rows)
+    return far
 
 
 def _batches(rows: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:

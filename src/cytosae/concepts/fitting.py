@@ -53,17 +53,17 @@ def _check_harmonisation(given: dict[str, Any] | None, trained: dict[str, Any] |
     if given == trained:
         return
 
-    def said(about: dict[str, Any] | None) -> str:
+    def in_words(about: dict[str, Any] | None) -> str:
         return "as they are" if about is None else f"harmonised by {about['method']}, {about['laboratory']}"
 
-    if given is not None and trained is not None and said(given) == said(trained):
+    if given is not None and trained is not None and in_words(given) == in_words(trained):
         raise CytosaeError(
-            f"The tokens are {said(given)}, but not to the mean laboratory of the autoencoder's training. Read them "
+            f"The tokens are {in_words(given)}, but not to the mean laboratory of the autoencoder's training. Read them "
             "through the harmonisation of its study."
         )
     raise CytosaeError(
-        f"The tokens are {said(given)}, the autoencoder was trained on tokens {said(trained)}. Give it tokens made "
-        "with the same --harmonise and --laboratory."
+        f"The tokens are {in_words(given)}, the autoencoder was trained on tokens {in_words(trained)}. Give it tokens "
+        "made with the same --harmonise and --laboratory."
     )
 
 

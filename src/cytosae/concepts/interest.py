@@ -78,10 +78,10 @@ def interest_scores(var: pd.DataFrame, middle: NDArray[np.float64], n_cells: int
     largest possible. What is not known counts as 1, but a latent without maps has 0.
     """
     frequency = var["activation_frequency"].to_numpy(np.float64)
-    place = var[POSITION].to_numpy(np.float64) if POSITION in var else np.zeros(len(var))
+    position = var[POSITION].to_numpy(np.float64) if POSITION in var else np.zeros(len(var))
     parts = [
         np.clip(2 * np.nan_to_num(middle) - 1, 0, 1),
-        1 - np.clip(np.nan_to_num(place), 0, 1),
+        1 - np.clip(np.nan_to_num(position), 0, 1),
         1 - frequency,
         var["mean_activation"].rank(pct=True).to_numpy(np.float64),
         np.minimum(1, frequency * n_cells / ENOUGH),

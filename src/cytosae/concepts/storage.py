@@ -253,15 +253,15 @@ def read_names(folder: Path, column: str = ANNOTATION) -> dict[int, str]:
     `ANNOTATION` has the name that most raters gave, or under which a concept was taught; `NAMES` all names with the raters
     who gave them.
     """
-    found: dict[int, str] = {}
+    by_latent: dict[int, str] = {}
     for source in (TAUGHT, column) if column == ANNOTATION else (column,):
         for dataset in _files(folder):
             with _open(folder, dataset) as file:
                 if source in file["var"]:
                     names = np.asarray(read_elem(file["var"][source]), dtype=object)
-                    found |= {latent: str(names[latent]) for latent in np.flatnonzero(~pd.isna(names)).tolist()}
+                    by_latent |= {latent: str(names[latent]) for latent in np.flatnonzero(~pd.isna(names)).tolist()}
                     break
-    return found
+    return by_latent
 
 
 def concept_files(folder: Path, dataset: str) -> tuple[Path, Path]:

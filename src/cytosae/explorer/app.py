@@ -130,6 +130,7 @@ def create_app(
 
     def warm_up() -> None:
         with suppress(CytosaeError):  # the request for it reports the error
+            reader.first.alike  # noqa: B018
             activations().sae  # noqa: B018
             cohort()
 

@@ -118,7 +118,7 @@ class Changing:
         names = [str(column.categories[code]) for code in probe.model.classes_]
         pair = (probe.probabilities(means) for means in (before, after))
         about = f"a linear classifier of {len(names)} labels on the concepts of {probe.cells} cells"
-        return _said(about, names, *pair)
+        return _class_changes(about, names, *pair)
 
     def _of_patient(self, data: DataSet, row: int, latent: int, factor: float) -> s.ClassChanges | None:
         """The classifier of the patients, where all cells of the patient have `factor` times as much of the concept."""
@@ -144,10 +144,12 @@ class Changing:
         other = model.classifier.representation.values(changed)
         pair = (model.classifier.probabilities(one)[0] for one in (values, other))
         about = "the classifier of the patients, if all cells of this one had so many times as much"
-        return _said(about, list(model.classifier.classes), *pair)
+        return _class_changes(about, list(model.classifier.classes), *pair)
 
 
-def _said(about: str, names: list[str], before: NDArray[np.float64], after: NDArray[np.float64]) -> s.ClassChanges:
+def _class_changes(
+    about: str, names: list[str], before: NDArray[np.float64], after: NDArray[np.float64]
+) -> s.ClassChanges:
     order = np.argsort(-np.maximum(before, after), kind="stable")
     classes = [s.ClassChange(name=names[i], before=float(before[i]), after=float(after[i])) for i in order]
     return s.ClassChanges(by=about, classes=classes)

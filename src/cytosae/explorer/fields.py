@@ -59,7 +59,7 @@ class FieldImages:
         """Whether the cells of a data set have fields."""
         return self._find(name) is not None
 
-    def of(self, name: str) -> Places:
+    def places_of(self, name: str) -> Places:
         """Where the cells of a data set lie.
 
         Raises
@@ -112,7 +112,7 @@ class FieldImages:
         NotFound
             There is none of that number.
         """
-        fields = self.of(name).fields
+        fields = self.places_of(name).fields
         if not 0 <= index < len(fields):
             raise NotFound(f"field {index}: data set {name!r} has fields 0 to {len(fields) - 1}.")
         return dict(fields.iloc[index])

@@ -74,8 +74,8 @@ def similar_cells(data: DataSet, means: sp.csr_matrix, row: int | None = None) -
     chosen = np.argsort(-cosine, kind="stable")[:SHOWN]
     chosen = chosen[cosine[chosen] > 0]
     shared = []
-    for place in chosen:
-        products = compared.unit[place].multiply(own).tocsr()
+    for index in chosen:
+        products = compared.unit[index].multiply(own).tocsr()
         strongest = np.argsort(-products.data, kind="stable")[:3]
         shared.append(products.indices[strongest].tolist())
     return _listed(data, compared, chosen, cosine, shared)
@@ -110,7 +110,7 @@ def _listed(
 ) -> s.SimilarCells:
     refs = data.refs(compared.rows[chosen])
     cells = [
-        s.SimilarCell(**ref, score=float(scores[place]), shared=list(latents))
-        for ref, place, latents in zip(refs, chosen, shared, strict=True)
+        s.SimilarCell(**ref, score=float(scores[index]), shared=list(latents))
+        for ref, index, latents in zip(refs, chosen, shared, strict=True)
     ]
     return s.SimilarCells(compared=len(compared.rows), cells=cells)

@@ -143,7 +143,7 @@ class StudyReader:
         """Names of taught latents, by number."""
         if schema.TAUGHT not in self.first.var:
             return {}
-        return {place: str(name) for place, name in enumerate(self.first.var[schema.TAUGHT]) if pd.notna(name)}
+        return {latent: str(name) for latent, name in enumerate(self.first.var[schema.TAUGHT]) if pd.notna(name)}
 
     @cached_property
     def quality(self) -> pd.DataFrame | None:

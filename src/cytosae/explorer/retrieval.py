@@ -84,23 +84,23 @@ class Retrieval:
         """
         patient, source, rows = self._cohort.open_patient(name)
         drawn = self._drawn()
-        found = patient_unfamiliar(patient, drawn, source.var)
-        if found is None:
+        unfamiliar_cells = patient_unfamiliar(patient, drawn, source.var)
+        if unfamiliar_cells is None:
             return s.UnfamiliarAnswer(found=None)
-        result, cells = found.result, found.result.cells
-        places = found.compared[result.nearest[cells]]
+        result, cells = unfamiliar_cells.result, unfamiliar_cells.result.cells
+        places = unfamiliar_cells.compared[result.nearest[cells]]
         far = [
             s.FarCell(
                 **cell,
                 score=float(distance),
-                nearest=self._drawn_cell(drawn, int(place), float(distance)),
-                nearest_patient=str(patient.data.obs_names[drawn.patient[place]]),
+                nearest=self._drawn_cell(drawn, int(index), float(distance)),
+                nearest_patient=str(patient.data.obs_names[drawn.patient[index]]),
             )
-            for cell, distance, place in zip(_cells(source, rows[cells]), result.distances[cells], places, strict=True)
+            for cell, distance, index in zip(_cells(source, rows[cells]), result.distances[cells], places, strict=True)
         ]
         return s.UnfamiliarAnswer(
             found=s.FarCells(
-                rule=found.rule,
+                rule=unfamiliar_cells.rule,
                 n_cells=len(rows),
                 threshold=result.threshold,
                 cells=far,
@@ -109,9 +109,9 @@ class Retrieval:
             )
         )
 
-    def _drawn_cell(self, drawn: DrawnCells, place: int, score: float) -> s.ScoredCell:
-        source = self._reader.dataset(str(drawn.dataset[place]))
-        (cell,) = _cells(source, drawn.row[[place]])
+    def _drawn_cell(self, drawn: DrawnCells, index: int, score: float) -> s.ScoredCell:
+        source = self._reader.dataset(str(drawn.dataset[index]))
+        (cell,) = _cells(source, drawn.row[[index]])
         return s.ScoredCell(**cell, score=score)
 
 

@@ -191,8 +191,8 @@ class TaughtConcepts:
         return s.NextCells(
             cells=[
                 s.NextCell(
-                    **ground.place(int(background.rows[free[one.place]])),
-                    patch=int(patches[one.place]),
+                    **ground.place(int(background.rows[free[one.index]])),
+                    patch=int(patches[one.index]),
                     uncertainty=one.uncertainty,
                     new_patient=one.new_unit,
                     new_dataset=one.new_group,

@@ -24,8 +24,8 @@ def find_in_tiles(pixels: NDArray[np.uint8], mpp: float, config: FieldConfig) ->
     A field of up to one and a half regions is searched whole. Memory beyond the image does not grow with it.
     """
     image = WholeImage(pixels)
-    found = [one for area in areas(image.width, image.height, mpp) for one in find_in_area(image, area, mpp, config)]
-    return sorted(found, key=lambda one: (one.box[1], one.box[0]))
+    objects = [one for area in areas(image.width, image.height, mpp) for one in find_in_area(image, area, mpp, config)]
+    return sorted(objects, key=lambda one: (one.box[1], one.box[0]))
 
 
 def find_in_area(image: Regions, area: Area, mpp: float, config: FieldConfig) -> list[FieldObject]:
@@ -34,14 +34,14 @@ def find_in_area(image: Regions, area: Area, mpp: float, config: FieldConfig) ->
     overlap = round(LARGEST / mpp)
     x, y = max(0, left - overlap), max(0, top - overlap)
     pixels = image.read(x, y, min(image.width, right + overlap) - x, min(image.height, bottom + overlap) - y)
-    found = []
+    objects = []
     for one in find_field_cells(np.ascontiguousarray(pixels), mpp, config):
         x0, y0, x1, y1 = one.box
         box = x0 + x, y0 + y, x1 + x, y1 + y
         if left <= (box[0] + box[2]) / 2 < right and top <= (box[1] + box[3]) / 2 < bottom:
             cut = box[0] <= 0 or box[1] <= 0 or box[2] >= image.width or box[3] >= image.height
-            found.append(replace(one, box=box, at_border=one.at_border and cut))
-    return found
+            objects.append(replace(one, box=box, at_border=one.at_border and cut))
+    return objects
 
 
 def areas(width: int, height: int, mpp: float) -> list[Area]:

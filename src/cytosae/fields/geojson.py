@@ -61,9 +61,9 @@ def features(cells: pd.DataFrame, measured: Mapping[str, Mapping[str, float]] | 
     return collected
 
 
-def write_features(path: Path, found: Sequence[Mapping[str, Any]]) -> None:
+def write_features(path: Path, features: Sequence[Mapping[str, Any]]) -> None:
     """Write features as a FeatureCollection; equal features give equal bytes."""
-    text = ",\n".join(json.dumps(feature, ensure_ascii=False, allow_nan=False) for feature in found)
+    text = ",\n".join(json.dumps(feature, ensure_ascii=False, allow_nan=False) for feature in features)
     with whole_file(path) as temporary:
         temporary.write_text('{"type": "FeatureCollection", "features": [\n' + text + "\n]}\n", encoding="utf-8")
 

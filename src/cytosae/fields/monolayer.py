@@ -79,8 +79,8 @@ def measure_slide_scale(image: Regions, config: FieldConfig) -> RedCells:
     usable = sorted(
         (abs(float(share.mean()) - _USUAL), area) for share, area in shares if why_no_monolayer(share, config) is None
     )
-    found = [measure_scale(np.ascontiguousarray(image.read(*_corner(area)))) for _, area in usable[:_RULERS]]
-    return max(found, key=lambda red: red.count, default=RedCells(0, np.nan, np.nan, np.nan))
+    rulers = [measure_scale(np.ascontiguousarray(image.read(*_corner(area)))) for _, area in usable[:_RULERS]]
+    return max(rulers, key=lambda red: red.count, default=RedCells(0, np.nan, np.nan, np.nan))
 
 
 def _samples(image: Regions) -> list[Area]:

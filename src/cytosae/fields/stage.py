@@ -89,13 +89,13 @@ def find_cells_of_fields(
     if finished is not None and reason is None:
         remove_work_files(folder, WORK_FILE)
         return dict(finished.summary)
-    pieces = work_folder(folder, [parameters, inputs])
+    work = work_folder(folder, [parameters, inputs])
     with disk_errors(folder):
         claim(folder, FIELDS, [TABLE, REJECTED, LISTED])
-        rulers = scales_of_files(engine, pieces, fields, config) if _unknown(fields, config) else []
+        rulers = scales_of_files(engine, work, fields, config) if _unknown(fields, config) else []
         scales = scales_of_fields(fields, config.mpp, rulers)
-        found = find_all(engine, pieces, fields, scales, config) if given is None else as_found(fields, given)
-        cells, rejected = _tables(fields, scales, found, listing.rejected, config)
+        objects = find_all(engine, work, fields, scales, config) if given is None else as_found(fields, given)
+        cells, rejected = _tables(fields, scales, objects, listing.rejected, config)
         if cells.empty:
             raise CytosaeError(
                 f"{source}: no nucleated cell was found in {len(fields)} fields ({len(rejected)} objects were "
@@ -160,18 +160,18 @@ def _tables(
         own = own.assign(field=field, **{str(name): scale[str(name)] for name in scales})
         no_cell = own["reason"].notna().to_numpy(dtype=bool)
         rejected.append(own.loc[no_cell, ["field", *BOX, "reason", "score"]])
-        kept = own[~no_cell].reset_index(drop=True)
+        cut = own[~no_cell].reset_index(drop=True)
         keys = [
             digest([sha, [int(v) for v in box], float(scale["mpp"]), config.window, config.pixels])[:12]
-            for box in kept[list(BOX)].itertuples(index=False)
+            for box in cut[list(BOX)].itertuples(index=False)
         ]
         stem = re.sub(r"[^A-Za-z0-9._-]+", "_", Path(field).stem)[:60]
-        ids = [f"{field}:{'-'.join(str(int(v)) for v in box)}" for box in kept[list(BOX)].itertuples(index=False)]
-        kept = kept.assign(cell_id=ids, path=[f"images/{stem}-{key}.png" for key in keys])
+        ids = [f"{field}:{'-'.join(str(int(v)) for v in box)}" for box in cut[list(BOX)].itertuples(index=False)]
+        cut = cut.assign(cell_id=ids, path=[f"images/{stem}-{key}.png" for key in keys])
         for name in carried:
-            if name not in kept:
-                kept[name] = carried[name][number]
-        cells.append(kept)
+            if name not in cut:
+                cut[name] = carried[name][number]
+        cells.append(cut)
     table = pd.concat(cells, ignore_index=True) if cells else pd.DataFrame(columns=["path"])
     order = ["cell_id", "path", *(name for name in carried if name in table), *COLUMNS]
     table = table[[*dict.fromkeys([*order, *(["label"] if "label" in table else [])])]] if cells else table

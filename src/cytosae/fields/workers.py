@@ -36,17 +36,17 @@ Unit = tuple[str, str, str | None, float | None, Area | None]
 """Name of the file that is left, path, scaling of intensities, micrometres per pixel, region of a slide."""
 
 
-def scales_of_files(engine: Engine, pieces: Path, fields: pd.DataFrame, config: FieldConfig) -> list[pd.DataFrame]:
+def scales_of_files(engine: Engine, work: Path, fields: pd.DataFrame, config: FieldConfig) -> list[pd.DataFrame]:
     """Of each field ``stated, count, mpp, low, high``, see `cytosae.fields.scales.scales_of_fields`."""
     units: list[Unit] = [
         (f"scale-{number:06d}.parquet", path, scaling, None, None)
         for number, (path, scaling) in enumerate(zip(fields["path"].astype(str), intensities(fields), strict=True))
     ]
-    return _made(engine, _Ruler(pieces, config), "scale", units)
+    return _made(engine, _Ruler(work, config), "scale", units)
 
 
 def find_all(
-    engine: Engine, pieces: Path, fields: pd.DataFrame, scales: pd.DataFrame, config: FieldConfig
+    engine: Engine, work: Path, fields: pd.DataFrame, scales: pd.DataFrame, config: FieldConfig
 ) -> list[pd.DataFrame]:
     """What is found in each field, a row per object: `BOX`, ``score, reason, touching, at_border``."""
     units: list[Unit] = []
@@ -60,9 +60,9 @@ def find_all(
             name = f"found-{number:06d}" + (f"-{k:06d}" if area else "") + ".parquet"
             units.append((name, path, scaling, known, area))
             owners.append(number)
-    found = _made(engine, _Finder(pieces, config), "found", units)
+    tables = _made(engine, _Finder(work, config), "found", units)
     grouped: list[list[pd.DataFrame]] = [[] for _ in range(len(fields))]
-    for owner, table in zip(owners, found, strict=True):
+    for owner, table in zip(owners, tables, strict=True):
         grouped[owner].append(table)
     return [_together(own) for own in grouped]
 

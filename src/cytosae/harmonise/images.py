@@ -124,8 +124,8 @@ def _sparse_dyes(colours: Colours) -> Stain:
         code_init=np.maximum(some @ np.linalg.pinv(start), 0),
         random_state=0,
     )
-    found = learning.fit(some).components_
-    return _of_dyes(white, stained, found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-9))
+    dyes = learning.fit(some).components_
+    return _of_dyes(white, stained, dyes / np.maximum(np.linalg.norm(dyes, axis=1, keepdims=True), 1e-9))
 
 
 def _stained(colours: Colours) -> tuple[Colours, Colours]:

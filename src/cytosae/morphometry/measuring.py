@@ -17,12 +17,12 @@ _MARGIN = 3
 """Pixels around the cell that are looked at with it."""
 
 
-def measure_cell(found: FoundCell, mpp: float | None = None) -> dict[str, float]:
+def measure_cell(segmented: FoundCell, mpp: float | None = None) -> dict[str, float]:
     """Measure a cell.
 
     Parameters
     ----------
-    found
+    segmented
         The cell, from `cytosae.segmentation.find_cell`.
     mpp
         Micrometres in a pixel, if known.
@@ -40,7 +40,7 @@ def measure_cell(found: FoundCell, mpp: float | None = None) -> dict[str, float]
     (1.0, True)
     """
     values = dict.fromkeys((m.name for m in MEASUREMENTS), float("nan"))
-    red = found.red_cells
+    red = segmented.red_cells
     values |= {
         "red_cells": float(red.count),
         "red_cell_diameter": red.diameter,
@@ -48,21 +48,21 @@ def measure_cell(found: FoundCell, mpp: float | None = None) -> dict[str, float]
         "red_cell_diameter_high": red.high,
         "mpp_from_red_cells": red.mpp,
     }
-    values["background_share"] = found.optics.background
-    if found.box is None or not found.nucleus.any():
+    values["background_share"] = segmented.optics.background
+    if segmented.box is None or not segmented.nucleus.any():
         return values
-    left, top, right, bottom = found.box
-    values |= shape_of(found.nucleus[top:bottom, left:right], found.cell[top:bottom, left:right])
+    left, top, right, bottom = segmented.box
+    values |= shape_of(segmented.nucleus[top:bottom, left:right], segmented.cell[top:bottom, left:right])
     if mpp is not None:
         values |= {f"{part}_area_um2": values[f"{part}_area"] * mpp**2 for part in ("cell", "nucleus", "cytoplasm")}
     if red.count:
         values["cell_size_in_red_cells"] = values["cell_area"] / (np.pi * red.diameter**2 / 4)
-    nucleus, cell = (_shrunk(mask, found.optics.density.shape[:2]) for mask in (found.nucleus, found.cell))
+    nucleus, cell = (_shrunk(mask, segmented.optics.density.shape[:2]) for mask in (segmented.nucleus, segmented.cell))
     rows, columns = (np.flatnonzero(cell.any(axis=axis)) for axis in (1, 0))
     if not (rows.size and nucleus.any()):
         return values
     window = tuple(slice(max(0, a[0] - _MARGIN), a[-1] + 1 + _MARGIN) for a in (rows, columns))
-    density, nucleus, cytoplasm = found.optics.stain[window], nucleus[window], (cell & ~nucleus)[window]
+    density, nucleus, cytoplasm = segmented.optics.stain[window], nucleus[window], (cell & ~nucleus)[window]
     values |= stain_of(density, nucleus, cytoplasm) | texture_of(density, nucleus, cytoplasm)
     values["sharpness"] = _sharpness(density.mean(axis=2), cell[window])
     return values

@@ -44,12 +44,12 @@ _NEEDLE = 0.012
 """Width (standard deviation) of a needle, in diameters of the cell."""
 
 
-def place_map(found: FoundCell, frame: Frame | None = None) -> NDArray[np.uint8]:
+def place_map(segmented: FoundCell, frame: Frame | None = None) -> NDArray[np.uint8]:
     """Places of a cell's picture, or of what a frame shows of it, ``(EDGE, EDGE)``, numbers of `PLACES`."""
-    places = np.where(found.empty, 0, 1).astype(np.uint8)
-    places[found.others] = 2
+    places = np.where(segmented.empty, 0, 1).astype(np.uint8)
+    places[segmented.others] = 2
     size = places.shape
-    cell, nucleus = (_shrunk(mask, size) for mask in (found.cell, found.nucleus))
+    cell, nucleus = (_shrunk(mask, size) for mask in (segmented.cell, segmented.nucleus))
     if cell.any():
         width = max(1.0, _BORDER * 2 * float(np.sqrt(cell.sum() / np.pi)))
         places[cell] = 3
@@ -57,25 +57,25 @@ def place_map(found: FoundCell, frame: Frame | None = None) -> NDArray[np.uint8]
         places[nucleus] = 6
         places[_border(nucleus, width) & cell] = 5
         places[_notch(nucleus, width * _NOTCH / _BORDER) & cell] = 7
-    if "small nucleus" in found.flags:
+    if "small nucleus" in segmented.flags:
         places[cell] = 2
     if frame is not None:
-        return np.asarray(framed_array(places, frame, _own_size(found), EDGE), np.uint8)
+        return np.asarray(framed_array(places, frame, _own_size(segmented), EDGE), np.uint8)
     return np.asarray(Image.fromarray(places).resize((EDGE, EDGE), Image.Resampling.NEAREST))
 
 
-def look_map(found: FoundCell, frame: Frame | None = None) -> NDArray[np.uint8]:
+def look_map(segmented: FoundCell, frame: Frame | None = None) -> NDArray[np.uint8]:
     """Looks of the same, ``(len(LOOKS), LOOK_EDGE, LOOK_EDGE)``, in levels of `_LOOK_STEP`."""
-    stain = found.optics.stain
+    stain = segmented.optics.stain
     mean = stain.mean(axis=2)
-    cell = _shrunk(found.cell, mean.shape)
+    cell = _shrunk(segmented.cell, mean.shape)
     diameter = 2 * float(np.sqrt(cell.sum() / np.pi)) if cell.any() else 0.4 * max(mean.shape)
     fine, coarse = (2 * max(1, round(radius * diameter)) + 1 for radius in (_GRANULE, _VACUOLE))
     spots = ndimage.white_tophat(mean, size=(fine, fine)), ndimage.black_tophat(mean, size=(coarse, coarse))
     planes = [*np.moveaxis(unmix(stain), 2, 0), *spots, _needles(spots[0], max(0.7, _NEEDLE * diameter))]
     levels = [np.clip(plane / step, 0, 255) for plane, step in zip(planes, _LOOK_STEP, strict=True)]
     if frame is not None:
-        levels = [framed_array(plane, frame, _own_size(found), 8 * LOOK_EDGE) for plane in levels]
+        levels = [framed_array(plane, frame, _own_size(segmented), 8 * LOOK_EDGE) for plane in levels]
     size = (LOOK_EDGE, LOOK_EDGE)
     small = [Image.fromarray(plane.astype(np.float32)).resize(size, Image.Resampling.BOX) for plane in levels]
     return np.stack([np.asarray(plane).round().astype(np.uint8) for plane in small])
@@ -140,9 +140,9 @@ def _border(mask: NDArray[np.bool_], width: float) -> NDArray[np.bool_]:
     return np.asarray(inner & outer | (mask & inner) | (~mask & outer))
 
 
-def _own_size(found: FoundCell) -> tuple[int, int]:
+def _own_size(segmented: FoundCell) -> tuple[int, int]:
     """Width and height of the image, in which frames are given."""
-    height, width = found.cell.shape
+    height, width = segmented.cell.shape
     return width, height
 
 

@@ -145,13 +145,13 @@ def measure_rows(cells: pd.DataFrame, tick: Tick) -> pd.DataFrame:
     for cell, path, mask, mpp, reading in columns:
         pixels = _pixels(str(path), reading.intensity)
         tissues = None if pd.isna(mask) else _tissues(str(mask), pixels.shape[:2])
-        found = find_cell(pixels, tissues=tissues)
-        values: dict[str, Any] = {"cell_id": str(cell), **measure_cell(found, mpp)}
+        segmented = find_cell(pixels, tissues=tissues)
+        values: dict[str, Any] = {"cell_id": str(cell), **measure_cell(segmented, mpp)}
         values[SEGMENTED] = "colour" if tissues is None else "mask"
-        values[FLAGS] = "|".join(found.flags)
+        values[FLAGS] = "|".join(segmented.flags)
         values[_PLACE], values[_LOOK] = (
-            place_map(found, reading.frame).tobytes(),
-            look_map(found, reading.frame).tobytes(),
+            place_map(segmented, reading.frame).tobytes(),
+            look_map(segmented, reading.frame).tobytes(),
         )
         rows.append(values)
         tick(1)

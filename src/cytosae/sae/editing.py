@@ -191,10 +191,10 @@ def _split(sae: SAE, latent: int, second: int, both: Halves, x: Tensor, h: Tenso
     mean = h[h > 0].mean() if (h > 0).any() else sae.W_dec.new_ones(())
     enc, bias, dec = (value.clone() for value in (sae.W_enc[:, latent], sae.b_enc[latent], sae.W_dec[latent]))
     slope = mean / distance * across / distance
-    for place, sign, centre in ((latent, 1, both.centres[0]), (second, -1, both.centres[1])):
-        sae.W_enc[:, place] = enc + sign * slope
-        sae.b_enc[place] = bias - sign * slope @ (centre - sae.b_dec)
-        sae.W_dec[place] = _unit(mean * dec + sign * across / 2)
+    for index, sign, centre in ((latent, 1, both.centres[0]), (second, -1, both.centres[1])):
+        sae.W_enc[:, index] = enc + sign * slope
+        sae.b_enc[index] = bias - sign * slope @ (centre - sae.b_dec)
+        sae.W_dec[index] = _unit(mean * dec + sign * across / 2)
 
 
 def _begin_anew(sae: SAE, latents: Sequence[int], x: Tensor, residual: Tensor, lowest: Tensor, seed: int) -> None:

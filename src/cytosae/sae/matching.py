@@ -53,9 +53,9 @@ def mutual_matches(
     cosine
         With the nearest of the others, ``(n,)``.
     """
-    place, cosine = nearest(unit, others)
-    mutual = nearest(others, unit)[0][place] == np.arange(len(unit))
-    return np.where(mutual & (cosine >= above), place, -1), cosine
+    partner, cosine = nearest(unit, others)
+    mutual = nearest(others, unit)[0][partner] == np.arange(len(unit))
+    return np.where(mutual & (cosine >= above), partner, -1), cosine
 
 
 def reproducibility(

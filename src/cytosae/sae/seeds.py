@@ -79,7 +79,7 @@ def train_seeds(
     """
     if track or (process_group and process_group.sharding.tokens.size * process_group.sharding.latents.size > 1):
         raise CytosaeError(f"--seeds {config.seeds}: works without --track and outside torchrun alone.")
-    config = config.scaled_to(source.n_cells, source.layout.n_tokens, source.layout.d_model)
+    config = config.scaled_to(source.n_cells, source.layout.n_tokens)
     inputs = training_inputs(source, config)
     with locked(folder):
         goes_on(folder, config, inputs, restart)  # what is done already the trainings know
@@ -204,8 +204,14 @@ def _reproducibility(
     tables = []
     for number, own in enumerate(directions):
         cosine, share = reproducibility(own, [other for i, other in enumerate(directions) if i != number], above)
-        place = np.full(len(own), -1)
-        place[latent[training == number]] = np.flatnonzero(training == number)
-        columns = {"training": number, "latent": np.arange(len(own)), "share": share, "cosine": cosine, "pooled": place}
+        position = np.full(len(own), -1)
+        position[latent[training == number]] = np.flatnonzero(training == number)
+        columns = {
+            "training": number,
+            "latent": np.arange(len(own)),
+            "share": share,
+            "cosine": cosine,
+            "pooled": position,
+        }
         tables.append(pd.DataFrame(columns))
     return pd.concat(tables, ignore_index=True)

@@ -88,17 +88,17 @@ class Taught:
         names = list(self.names)
         if name not in names:
             names.append(name)
-        place = names.index(name)
+        index = names.index(name)
         row = {"weights": weights, "bias": bias, "directions": direction}
         arrays: dict[str, Any] = {}
         for key in _ARRAYS:
             before = getattr(self, key)
             values = np.zeros((len(names), *before.shape[1:]), np.float32)
             values[: len(before)] = before
-            values[place] = row[key]
+            values[index] = row[key]
             arrays[key] = values
         all_details = [*self.details, *([{}] if len(names) > len(self.details) else [])]
-        all_details[place] = dict(details)
+        all_details[index] = dict(details)
         return replace(self, names=tuple(names), details=tuple(all_details), **arrays)
 
     def without(self, name: str) -> Taught:
@@ -112,10 +112,10 @@ class Taught:
         if not name or name not in self.names:
             known = ", ".join(filter(None, self.names)) or "none"
             raise CytosaeError(f"taught concept {name!r}: there is none of that name; there are {known}.")
-        place = self.names.index(name)
+        index = self.names.index(name)
         zero = np.zeros(self.d_model, np.float32)
         cleared = self.with_concept(name, zero, 0.0, zero, {})
-        names = tuple("" if number == place else own for number, own in enumerate(self.names))
+        names = tuple("" if number == index else own for number, own in enumerate(self.names))
         return replace(cleared, names=names)
 
     def merged(self, other: Taught) -> Taught:

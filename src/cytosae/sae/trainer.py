@@ -86,7 +86,7 @@ class Trainer:
             raise CytosaeError(
                 f"--seeds {config.seeds}: only `cytosae train` and `cytosae run` pool several trainings."
             )
-        config = config.scaled_to(source.n_cells, source.layout.n_tokens, source.layout.d_model)
+        config = config.scaled_to(source.n_cells, source.layout.n_tokens)
         self.source, self.folder, self.config = source, folder, config
         self.process_group = process_group or ProcessGroup(device)
         with self.process_group.agreed():

@@ -57,8 +57,8 @@ def nuclear_parts(chromatin: NDArray[np.float64], faintest: float, scale: float)
     regions, count = ndimage.label(chromatin > lowest)
     strong = np.bincount(regions[chromatin > faintest], minlength=count + 1) * scale**2 >= _LEAST
     levels = []
-    for number, place in enumerate(ndimage.find_objects(regions), 1):
-        values = chromatin[place][regions[place] == number] if strong[number] else None
+    for number, window in enumerate(ndimage.find_objects(regions), 1):
+        values = chromatin[window][regions[window] == number] if strong[number] else None
         levels.append(np.inf if values is None else _nuclear_level(values, lowest))
     dark = chromatin > np.array([np.inf, *levels])[regions]
     typical = float(np.median(chromatin[dark])) if dark.any() else 0.0
@@ -132,9 +132,9 @@ def nuclei_of_parts(parts: Labels, empty: Mask, scale: float, config: FieldConfi
     """
     count = int(parts.max(initial=0))
     places = ndimage.find_objects(parts)
-    corners = [np.array([place[0].start, place[1].start]) for place in places]
-    points = [np.argwhere(parts[place] == k) + corners[k - 1] for k, place in enumerate(places, 1)]
-    rims = [_rim(parts[place] == k) + corners[k - 1] for k, place in enumerate(places, 1)]
+    corners = [np.array([window[0].start, window[1].start]) for window in places]
+    points = [np.argwhere(parts[window] == k) + corners[k - 1] for k, window in enumerate(places, 1)]
+    rims = [_rim(parts[window] == k) + corners[k - 1] for k, window in enumerate(places, 1)]
     trees = [cKDTree(rim) for rim in rims]
     middles = np.array([p.mean(axis=0) for p in points]).reshape(-1, 2)
     near = cKDTree(middles).query_pairs((config.nucleus_reach + config.lobe_gap) / scale) if count > 1 else set()
@@ -144,9 +144,9 @@ def nuclei_of_parts(parts: Labels, empty: Mask, scale: float, config: FieldConfi
         gap = float(distance.min())
         if (gap - 1) * scale > config.lobe_gap:
             continue
-        here = rims[first][distance.argmin()]
+        start = rims[first][distance.argmin()]
         there = rims[second][nearest[distance.argmin()]]
-        line = np.linspace(here, there, 12).round().astype(int)
+        line = np.linspace(start, there, 12).round().astype(int)
         if empty[line[:, 0], line[:, 1]].any():
             continue
         neck = float((distance < 2).sum()) * scale
@@ -171,7 +171,7 @@ def nuclei_of_parts(parts: Labels, empty: Mask, scale: float, config: FieldConfi
             members[a] += members.pop(b)
             for k in members[a]:
                 group[k] = a
-    numbers = {leader: place for place, leader in enumerate(sorted(members), 1)}
+    numbers = {leader: window for window, leader in enumerate(sorted(members), 1)}
     lookup = np.array([0, *(numbers[leader] for leader in group)], np.int32)
     return lookup[parts]
 

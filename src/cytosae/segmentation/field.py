@@ -204,11 +204,11 @@ def _with_touching(objects: list[FieldObject], cells: list[tuple[tuple[slice, sl
     cell_numbers = [number for number, one in enumerate(objects) if one.reason is None]
     steps = max(1, round(_NEAR / SCALE))
     touching = set()
-    for place, first in enumerate(cell_numbers):
+    for index, first in enumerate(cell_numbers):
         window, cell = cells[first]
         wide = ndimage.binary_dilation(np.pad(cell, steps), iterations=steps)
         top, left = window[0].start - steps, window[1].start - steps
-        for second in cell_numbers[place + 1 :]:
+        for second in cell_numbers[index + 1 :]:
             other, shape = cells[second]
             rows = slice(max(top, other[0].start), min(top + wide.shape[0], other[0].stop))
             columns = slice(max(left, other[1].start), min(left + wide.shape[1], other[1].stop))

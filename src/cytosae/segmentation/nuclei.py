@@ -110,8 +110,8 @@ def _with_lobes(labels: NDArray[np.int32], main: int, candidates: list[int], bac
             gaps = distance[part[:, 0], part[:, 1]]
             if gaps.min() >= _GAP * size or len(part) <= _LOBE * size**2:
                 continue
-            here = part[gaps.argmin()]
-            line = np.linspace(here, nearest[:, here[0], here[1]], 12).round().astype(int)
+            start = part[gaps.argmin()]
+            line = np.linspace(start, nearest[:, start[0], start[1]], 12).round().astype(int)
             if not background[line[:, 0], line[:, 1]].any():
                 nucleus = nucleus | (labels == k)
     return nucleus

@@ -78,17 +78,17 @@ def scale_of_cells(
     >>> scale_of_cells(np.full(9, 140.0), np.zeros(9, int), np.full(9, np.nan)).source
     'nucleated cells'
     """
-    found = np.isfinite(edges)
-    if not found.any():
+    usable = np.isfinite(edges)
+    if not usable.any():
         return None
-    middle = float(np.median(edges[found]))
+    middle = float(np.median(edges[usable]))
     low, high = (share * middle for share in _PLAUSIBLE)
     whole = (counts > 0) & (diameters > low) & (diameters < high)
     n_red = int(counts[whole].sum())
     if n_red < _ENOUGH:
         mpp = NUCLEATED_DIAMETER / middle
         error = _NUCLEATED_ERROR * mpp
-        return Ruler(mpp, mpp - error, mpp + error, "nucleated cells", int(found.sum()))
+        return Ruler(mpp, mpp - error, mpp + error, "nucleated cells", int(usable.sum()))
     own = diameters[whole]
     rows = np.random.default_rng([seed, 15]).integers(0, len(own), (_DRAWS, len(own)))
     ends = np.quantile(RED_CELL_DIAMETER / np.median(own[rows], axis=1), (0.025, 0.975))

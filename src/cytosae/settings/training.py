@@ -73,8 +73,8 @@ class TrainConfig:
     )
     learning_rate: float = setting(
         4e-4,
-        "learning rate of Adam, after warm-up (sec. 2); 0: 1e-3 for 1,536 latents and batches of 16 x 257 tokens, "
-        "falling with the root of the latents and rising with the root of the tokens, at most 2e-3",
+        "learning rate of Adam, after warm-up (sec. 2); 0: 1e-3 for batches of 16 x 257 tokens, rising with the root of "
+        "the tokens, at most 2e-3",
         minimum=0,
         automatic=0,
     )
@@ -191,7 +191,7 @@ class TrainConfig:
         name = f"{self.seed} {self.weights_draw}".encode()
         return int.from_bytes(sha256(name).digest()[:4], "little")  # as many bits as torch's generator takes
 
-    def scaled_to(self, n_cells: int, n_tokens: int, d_model: int) -> TrainConfig:
+    def scaled_to(self, n_cells: int, n_tokens: int) -> TrainConfig:
         """The same, with learning rate and number of images by the rule where they are 0.
 
         Parameters
@@ -200,16 +200,13 @@ class TrainConfig:
             Cells of the study, held-out ones too.
         n_tokens
             Of an image.
-        d_model
-            Width of a token.
 
         Examples
         --------
-        >>> PRESETS["recommended"].scaled_to(50_000, 257, 768).images
+        >>> PRESETS["recommended"].scaled_to(50_000, 257).images
         100000
         """
-        latents, tokens = self.expansion * d_model / 1536, self.batch_images * n_tokens / (16 * 257)
-        rate = float(f"{min(2e-3, 1e-3 * (tokens / latents) ** 0.5):.2g}")
+        rate = float(f"{min(2e-3, 1e-3 * (self.batch_images * n_tokens / (16 * 257)) ** 0.5):.2g}")
         return replace(self, learning_rate=self.learning_rate or rate, images=self.images or max(16_000, 2 * n_cells))
 
 

@@ -150,7 +150,7 @@ def update_harmonisation(folder: Path, config: HarmoniseConfig) -> None:
 
 def training(tokens: TokenSource, folder: Path, config: TrainConfig, *, device: str, **options: Any) -> Stage:
     """An autoencoder of these tokens; `options` go to `cytosae.sae.train`, with several seeds to `train_seeds`."""
-    config = config.scaled_to(tokens.n_cells, tokens.layout.n_tokens, tokens.layout.d_model)
+    config = config.scaled_to(tokens.n_cells, tokens.layout.n_tokens)
     train_all = train if config.seeds == 1 else train_seeds
     return Stage(
         "sae",
@@ -233,8 +233,8 @@ def say_unfamiliar(tokens: TokenSource, study: Path, former: Path) -> list[str]:
     if known is None:
         return []
     seen = far_cells(known, centred(tokens, sae.position_offset), study / "concepts")
-    found = [known.sentence(far, n, f"the cells of {name}", f"{former}") for name, (far, n) in seen.items()]
-    sentences = [sentence for sentence in found if sentence]
+    answers = [known.sentence(far, n, f"the cells of {name}", f"{former}") for name, (far, n) in seen.items()]
+    sentences = [sentence for sentence in answers if sentence]
     for sentence in sentences:
         say(f"run: {sentence}. See docs/how-to/laboratories.md")
     return sentences

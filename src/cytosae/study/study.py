@@ -182,8 +182,8 @@ class Study:
                 self.stages["concepts"] = self._concepts(tokens).update()
                 self.stages["familiarity"] = stages.familiarity(tokens, self.folder).update()
                 if self.given is not None:
-                    said = stages.say_unfamiliar(tokens, self.folder, self.given.parent)
-                    self.stages["familiarity"]["warnings"] = said
+                    warnings = stages.say_unfamiliar(tokens, self.folder, self.given.parent)
+                    self.stages["familiarity"]["warnings"] = warnings
             finally:
                 tokens.close()
             if self.describe:
@@ -232,7 +232,7 @@ class Study:
 
     def _training_config(self, n_cells: int) -> TrainConfig:
         layout = self.layout()
-        return self.config.train.scaled_to(n_cells, layout.n_tokens, layout.d_model)
+        return self.config.train.scaled_to(n_cells, layout.n_tokens)
 
     def _make_way(self, listed: Listed, tokens: str | None) -> None:
         config = self._training_config(len(listed.cells))

@@ -110,8 +110,8 @@ def render_field(
     places = _places(spec, rng, um, len(types))
     _paint_red_cells(scene, spec, places, rng.poisson(spec.red_cells * unit))
     objects = []
-    for kind, place in zip(types, places, strict=True):
-        objects.append(_paint_cell(scene, str(kind), place))
+    for kind, middle in zip(types, places, strict=True):
+        objects.append(_paint_cell(scene, str(kind), middle))
     for kind, density in (
         ("smudge_cell", spec.smudges),
         ("platelet", spec.platelets),
@@ -139,16 +139,16 @@ def _places(spec: FieldSpec, rng: np.random.Generator, um: float, count: int) ->
     """Middles of the nucleated cells, column and row; some beside an earlier one."""
     places: list[tuple[float, float]] = []
     for _ in range(count):
-        place = None
+        middle = None
         if places and rng.random() < spec.clumped:
             x, y = places[int(rng.integers(len(places)))]
             angle, distance = rng.uniform(0, 2 * np.pi), 2 * _CELL * um * rng.uniform(1 - spec.overlap, 1.0)
             near = x + distance * np.cos(angle), y + distance * np.sin(angle)
             far = [np.hypot(near[0] - a, near[1] - b) for a, b in places]
-            place = near if min(far) >= 2 * _CELL * um * (1 - spec.overlap) else None
-        place = place or _free_place(spec, rng, places, 2.4 * _CELL * um)
-        if place is not None:
-            places.append((float(place[0]), float(place[1])))
+            middle = near if min(far) >= 2 * _CELL * um * (1 - spec.overlap) else None
+        middle = middle or _free_place(spec, rng, places, 2.4 * _CELL * um)
+        if middle is not None:
+            places.append((float(middle[0]), float(middle[1])))
     places += [(-1e6, -1e6)] * (count - len(places))  # no room: beyond the field
     return places
 
@@ -194,7 +194,7 @@ def _window(spec: FieldSpec, x: float, y: float, reach: float) -> tuple[slice, s
     return rows, columns
 
 
-def _paint_cell(scene: Scene, kind: str, place: tuple[float, float]) -> DrawnObject:
+def _paint_cell(scene: Scene, kind: str, middle: tuple[float, float]) -> DrawnObject:
     """Draw one object on a slide of its own and lay it into the field."""
     rng = np.random.default_rng(scene.rng.integers(2**63))
     own = new_scene(rng, scene.um, alone=True)
@@ -206,7 +206,7 @@ def _paint_cell(scene: Scene, kind: str, place: tuple[float, float]) -> DrawnObj
     else:
         RECIPES[kind](own, drawn_traits(kind, rng, {}))
         shape = has_concept(own.masks, "nucleus") | has_concept(own.masks, "cytoplasm")
-    return _lay(scene, own, shape, kind, place)
+    return _lay(scene, own, shape, kind, middle)
 
 
 def _paint_deposit(scene: Scene) -> NDArray[np.bool_]:
@@ -222,10 +222,10 @@ def _paint_deposit(scene: Scene) -> NDArray[np.bool_]:
     return shape
 
 
-def _lay(scene: Scene, own: Scene, shape: NDArray[np.bool_], kind: str, place: tuple[float, float]) -> DrawnObject:
+def _lay(scene: Scene, own: Scene, shape: NDArray[np.bool_], kind: str, middle: tuple[float, float]) -> DrawnObject:
     """Add a drawn object; where it lies over another, light passes both, each squeezed thinner."""
     height, width = scene.x.shape
-    left, top = round(place[0] + float(own.x[0, 0])), round(place[1] + float(own.y[0, 0]))
+    left, top = round(middle[0] + float(own.x[0, 0])), round(middle[1] + float(own.y[0, 0]))
     edge = own.x.shape[0]
     rows, columns = slice(max(0, top), min(height, top + edge)), slice(max(0, left), min(width, left + edge))
     if rows.start >= rows.stop or columns.start >= columns.stop:

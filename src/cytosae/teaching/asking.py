@@ -36,7 +36,7 @@ class Candidates:
 class Suggestion:
     """A cell worth marking."""
 
-    place: int
+    index: int
     """Among the candidates."""
     uncertainty: float
     """1 at the threshold, 0 far from it."""
@@ -66,7 +66,7 @@ def worth_marking(candidates: Candidates, marked: Candidates, count: int) -> lis
     --------
     >>> two = Candidates(np.array([0.2, 5.0]), np.eye(2), np.array([0, 1]), np.array([0, 0]))
     >>> none = Candidates(np.zeros(0), np.zeros((0, 2)), np.zeros(0, int), np.zeros(0, int))
-    >>> [one.place for one in worth_marking(two, none, 2)]
+    >>> [one.index for one in worth_marking(two, none, 2)]
     [0, 1]
     """
     p = 1 / (1 + np.exp(-np.clip(_STEEPNESS * (np.asarray(candidates.scores, float) - THRESHOLD), -50, 50)))

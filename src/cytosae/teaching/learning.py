@@ -188,7 +188,7 @@ class _Evidence:
 
     @classmethod
     def read(cls, marks: ConceptMarks, background: Background) -> _Evidence:
-        rows, place = np.unique(marks.cells, return_inverse=True)
+        rows, inverse = np.unique(marks.cells, return_inverse=True)
         tokens = background.read(rows)[:, 1:]
         whole = marks.patches == WHOLE_CELL
         this, bags, wrong, wrong_cells = (
@@ -200,14 +200,14 @@ class _Evidence:
                 ~marks.positive & whole,
             )
         )
-        blocks = [tokens[place[wrong], marks.patches[wrong]], *(tokens[place[i]] for i in wrong_cells)]
+        blocks = [tokens[inverse[wrong], marks.patches[wrong]], *(tokens[inverse[i]] for i in wrong_cells)]
         lengths = [1] * len(wrong) + [tokens.shape[1]] * len(wrong_cells)
         wrong_rows = np.repeat(marks.cells[np.concatenate([wrong, wrong_cells])], lengths)
         units = background.units
         return cls(
-            tokens[place[this], marks.patches[this]],
+            tokens[inverse[this], marks.patches[this]],
             marks.cells[this],
-            [tokens[place[i]] for i in bags],
+            [tokens[inverse[i]] for i in bags],
             marks.cells[bags],
             np.concatenate(blocks),
             units[wrong_rows],

@@ -100,8 +100,8 @@ def read_marks(path: Path) -> pd.DataFrame:
             raise CytosaeError(
                 f"{path}: row {int(np.flatnonzero(empty)[0]) + 1} has no {name}. Give one, or remove it."
             )
-    said = table["mark"].astype(str).str.strip().str.casefold()
-    if (other := ~said.isin([THIS, NOT, NONE])).any():
+    given = table["mark"].astype(str).str.strip().str.casefold()
+    if (other := ~given.isin([THIS, NOT, NONE])).any():
         row = int(np.flatnonzero(other)[0])
         raise CytosaeError(
             f"{path}: row {row + 1} has the mark {table['mark'][row]!r}; expected {THIS!r}, {NOT!r}, or {NONE!r} to "
@@ -118,7 +118,7 @@ def read_marks(path: Path) -> pd.DataFrame:
             f"{path}: row {row + 1} has the patch {str(table['patch'][row])!r}; expected its number, row by row from "
             "the top left, from 0, or nothing for the whole cell."
         )
-    typed = _typed(table.assign(mark=said, patch=numbers))
+    typed = _typed(table.assign(mark=given, patch=numbers))
     for row, name in enumerate(typed["concept"], start=1):
         try:
             check_name(name)
@@ -192,7 +192,7 @@ def _of_concept(concept: str, marks: pd.DataFrame) -> ConceptMarks:
     by_place = known.groupby(["row", "patch"], sort=True)["mark"].nunique()
     disputed = set(by_place.index[by_place > 1])
     one = known.drop_duplicates(["row", "patch"]).sort_values(["row", "patch"], kind="stable")
-    agreed = [place not in disputed for place in zip(one["row"], one["patch"], strict=True)]
+    agreed = [marked not in disputed for marked in zip(one["row"], one["patch"], strict=True)]
     settled = one[np.array(agreed, bool)]
     if disputed:
         names = one["cell_id"][~np.array(agreed, bool)].unique()

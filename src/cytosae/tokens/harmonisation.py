@@ -128,7 +128,7 @@ class Harmonisation:
         """
         cells = source.cells
         own = laboratories(cells, self.column, several=False)
-        names, found = list(self.names), list(self.maps)
+        names, mapped = list(self.names), list(self.maps)
         for code, name in enumerate(own.names):
             if name in self.names:
                 continue
@@ -152,8 +152,8 @@ class Harmonisation:
                     "labels"
                 )
             names.append(name)
-            found = [_joined(maps, one) for maps, one in zip(found, added, strict=True)]
-        return replace(self, names=tuple(names), maps=(found[0], found[1]))
+            mapped = [_joined(maps, one) for maps, one in zip(mapped, added, strict=True)]
+        return replace(self, names=tuple(names), maps=(mapped[0], mapped[1]))
 
 
 def _joined(maps: Maps, added: Maps) -> Maps:

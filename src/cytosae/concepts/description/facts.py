@@ -95,21 +95,21 @@ def sentences_of(facts: pd.DataFrame, evidence: Evidence) -> pd.DataFrame:
     sentences = []
     for number, latent in enumerate(evidence.latents.tolist()):
         mine = passing.get(latent)
-        found = {
+        phrases = {
             kind: "" if mine is None or not (mine["kind"] == kind).any() else _strongest(mine[mine["kind"] == kind])
             for kind in ("place", "cell type", "attribute")
         }
-        found["measurement"] = "" if mine is None else _with_measurements(mine[mine["kind"] == "measurement"])
-        found["look"] = "" if mine is None else _strongest_looks(mine[mine["kind"].isin(("look", "appearance"))])
-        head = ", ".join(text for text in (found["look"], found["place"]) if text)
-        parts = [head, *(found[kind] for kind in ("measurement", "cell type", "attribute"))]
+        phrases["measurement"] = "" if mine is None else _with_measurements(mine[mine["kind"] == "measurement"])
+        phrases["look"] = "" if mine is None else _strongest_looks(mine[mine["kind"].isin(("look", "appearance"))])
+        head = ", ".join(text for text in (phrases["look"], phrases["place"]) if text)
+        parts = [head, *(phrases[kind] for kind in ("measurement", "cell type", "attribute"))]
         sentences.append(
             {
                 "latent": latent,
                 "description": words.sentence([part for part in parts if part]),
                 "known": any(parts),
                 "patches": float(evidence.located.patches[number]),
-                **{kind.replace(" ", "_"): text for kind, text in found.items()},
+                **{kind.replace(" ", "_"): text for kind, text in phrases.items()},
             }
         )
     return pd.DataFrame(sentences)

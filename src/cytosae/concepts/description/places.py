@@ -148,9 +148,9 @@ def _block(
 ) -> tuple[NDArray[np.float64], ...]:
     known = cells >= 0
     h = np.where(known[..., None], maps.astype(np.float32), 0)  # (n, k, patches)
-    here = at[np.maximum(cells, 0)]  # (n, k, places, patches)
-    mass = np.einsum("nkp,nkcp->nkc", h, here).astype(np.float64)
-    area = np.where(known[..., None], here.mean(axis=3), 0).astype(np.float64)
+    tissues = at[np.maximum(cells, 0)]  # (n, k, places, patches)
+    mass = np.einsum("nkp,nkcp->nkc", h, tissues).astype(np.float64)
+    area = np.where(known[..., None], tissues.mean(axis=3), 0).astype(np.float64)
     total, count = h.sum(axis=2).astype(np.float64), known.astype(np.float64)
 
     def ratio(w: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -168,7 +168,7 @@ def _block(
     looks = [
         _looks(
             h,
-            here[:, :, _INSIDE[tissue]].sum(axis=2),
+            tissues[:, :, _INSIDE[tissue]].sum(axis=2),
             look[np.maximum(cells, 0)],
             (usual.mean[number], usual.spread[number]),
             weights,
@@ -194,17 +194,17 @@ def _looks(
     mean = _divide(np.einsum("nkp,nklp->nkl", inside, look), inside.sum(axis=2)[..., None])
     square = _divide(np.einsum("nkp,nklp->nkl", inside, look**2), inside.sum(axis=2)[..., None])
     spread = np.sqrt(np.maximum(square - mean**2, 1e-8))
-    found = _divide(np.einsum("nkp,nklp->nkl", active, look), active.sum(axis=2)[..., None])
+    looks = _divide(np.einsum("nkp,nklp->nkl", active, look), active.sum(axis=2)[..., None])
     usable = (active.sum(axis=2) > 0) & (inside.sum(axis=2) >= 3)
     shifts: list[NDArray[np.float64]] = []
-    for shift in ((found - mean) / spread, (found - usual[0]) / usual[1]):
+    for shift in ((looks - mean) / spread, (looks - usual[0]) / usual[1]):
         shift = np.where(usable[..., None], shift, 0)
         drawn = _divide(
             np.einsum("dk,nkl->dnl", weights, shift), np.einsum("dk,nk->dn", weights, usable.astype(float))[..., None]
         )
         value = _divide(shift.sum(axis=1), usable.sum(axis=1)[:, None].astype(float))
         shifts += [value, *np.nanquantile(drawn, [0.025, 0.975], axis=0)]
-    azure, eosin = (np.where(usable, found[..., LOOKS.index(name)], 0).sum(axis=1) for name in ("azure", "eosin"))
+    azure, eosin = (np.where(usable, looks[..., LOOKS.index(name)], 0).sum(axis=1) for name in ("azure", "eosin"))
     return *shifts, _divide(eosin - azure, eosin + azure)
 
 

@@ -201,8 +201,11 @@ def stability(run: Evaluation) -> None:
         run.table.skip("stability", "no other autoencoder to compare with (--against)")
         return
     own = run.sae.W_dec.detach().numpy()[run.sample.concepts]
-    found, chance = list(run.others.values()), (_random_like(others, run.config.seed) for others in run.others.values())
-    for method, trainings in ((LATENT_METHOD, found), (RANDOM, chance)):
+    others_given, chance = (
+        list(run.others.values()),
+        (_random_like(others, run.config.seed) for others in run.others.values()),
+    )
+    for method, trainings in ((LATENT_METHOD, others_given), (RANDOM, chance)):
         cosine, share = q.reproducibility(own, trainings)
         run.mean("reproducibility (share of other trainings)", method, share)
         if method == LATENT_METHOD:

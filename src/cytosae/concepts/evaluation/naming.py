@@ -53,8 +53,8 @@ def naming(run: Evaluation) -> None:
     for dataset in read_datasets(run.folder):
         if not len(read_maps(run.folder, dataset)[0]):
             continue
-        found = _of_dataset(run, study, dataset, measured)
-        table = found if not table else {name: np.append(table[name], found[name]) for name in table}
+        scores = _of_dataset(run, study, dataset, measured)
+        table = scores if not table else {name: np.append(table[name], scores[name]) for name in table}
     for measure, unit in (("detection", " (AUROC)"), ("intruder", " (share found; 0.2 by chance)")):
         for method, suffix in ((LATENT_METHOD, ""), (_SHUFFLED, " shuffled")):
             run.mean(f"{measure}{unit}", method, table[f"{measure}{suffix}"])

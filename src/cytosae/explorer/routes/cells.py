@@ -112,8 +112,8 @@ def router(
     ) -> Response:
         """What is active in common in some patches of a cell, counted row by row, and which cells show that too."""
         data = reader.dataset(named(dataset))
-        found = activations().region(data, row, [int(patch) for patch in patches.split(",")])
-        return answer(s.Region(concepts=found, elsewhere=cells_of_region(data, found, row)))
+        active = activations().region(data, row, [int(patch) for patch in patches.split(",")])
+        return answer(s.Region(concepts=active, elsewhere=cells_of_region(data, active, row)))
 
     return routes
 
@@ -122,7 +122,7 @@ def _place(images: FieldImages, name: str, row: int) -> s.CellField | None:
     """Where a cell lies; None where fields are not known."""
     if not images.has(name):
         return None
-    own = images.of(name).cells.iloc[[row]]
+    own = images.places_of(name).cells.iloc[[row]]
     index = int(own["index"].iloc[0])
     if index < 0:
         return None

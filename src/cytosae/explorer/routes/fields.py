@@ -31,7 +31,7 @@ def router(reader: StudyReader, images: FieldImages) -> APIRouter:
     def field(dataset: Name, index: Index, latent: Annotated[int | None, Query(ge=0, le=2**31 - 1)] = None) -> Response:
         """A field with its cells, and with a latent's count in each if asked."""
         name = named(dataset)
-        data, places = reader.dataset(name), images.of(name)
+        data, places = reader.dataset(name), images.places_of(name)
         images.field(name, index)
         if latent is not None:
             data.check_latent(latent)
@@ -91,14 +91,14 @@ def router(reader: StudyReader, images: FieldImages) -> APIRouter:
 
 def _refs(reader: StudyReader, images: FieldImages, name: str) -> list[s.FieldRef]:
     """All fields of a data set, with the patient of their cells."""
-    data, places = reader.dataset(name), images.of(name)
+    data, places = reader.dataset(name), images.places_of(name)
     n = len(places.fields)
     index = places.cells["index"].to_numpy()
     cells = np.bincount(index[index >= 0], minlength=n)
     rejected = np.bincount(places.rejected["index"].to_numpy(), minlength=n)
     first = {int(number): row for row, number in reversed(list(enumerate(index)))}
-    found = [number for number in range(n) if number in first]
-    patients = dict(zip(found, data.values("patient", [first[number] for number in found]), strict=True))
+    in_listing = [number for number in range(n) if number in first]
+    patients = dict(zip(in_listing, data.values("patient", [first[number] for number in in_listing]), strict=True))
     return [
         s.FieldRef(
             index=k,

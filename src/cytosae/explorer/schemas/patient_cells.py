@@ -1,4 +1,4 @@
-"""What the API answers of one patient's cells: those that show a concept, and those unlike the cells of any other patient."""
+"""What the API answers of one patient's cells: those that show a concept, and those unlike any other patient's."""
 
 from __future__ import annotations
 
