@@ -74,6 +74,8 @@ def show_patient(
     ------
     CytosaeError
         No such patient or concept, or no barcodes.
+
+    No example: needs a finished study; its command runs it, in the tutorials or the how-to pages.
     """
     config = config or PatientConfig()
     path = barcodes or study / COHORT / BARCODES

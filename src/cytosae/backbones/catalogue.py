@@ -114,6 +114,11 @@ def listed() -> list[dict[str, Any]]:
     -------
     Dictionaries with ``name, d_model, depth, patch_size, licence, source, gated, n_tokens, cached``; None where it
     depends on the model.
+
+    Examples
+    --------
+    >>> listed()[0]["name"]
+    'tiny'
     """
     rows = [{**asdict(entry), "n_tokens": entry.n_tokens, "cached": entry.cached} for entry in KNOWN]
     if installed():
@@ -142,6 +147,8 @@ def fetch(name: str, *, source: str = "hub", output: Path | None = None) -> dict
     ------
     CytosaeError
         Nothing may be downloaded (``HF_HUB_OFFLINE``), no network, an option that does not fit the name, damaged weights.
+
+    No example: needs the network.
     """
     from huggingface_hub import constants
 

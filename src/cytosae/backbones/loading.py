@@ -74,6 +74,12 @@ def load(
     ------
     CytosaeError
         Unknown name, no such layer, damaged or foreign weights, no network, a device that is not there.
+
+    Examples
+    --------
+    >>> backbone = load("tiny", dtype="float32", device="cpu")
+    >>> backbone.info.grid, backbone.info.d_model
+    ((16, 16), 192)
     """
     where = choose_device(device, mps=True)
     precision = choose_precision(dtype, where)

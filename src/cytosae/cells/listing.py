@@ -100,6 +100,8 @@ def list_cells(
     ------
     CytosaeError
         Bad source (see `read_source`), no readable image at all, or (with `strict`) any unreadable image.
+
+    No example: needs a table or files of images; `cytosae cells` runs it.
     """
     listed_source = survey(source, columns, large)
     cells = listed_source.cells
@@ -250,6 +252,8 @@ def write_listing(listing: Listing, path: Path, parameters: Mapping[str, Any], *
     ------
     CytosaeError
         There is such a list already, of somebody else. Nothing is written.
+
+    No example: needs a table or files of images; `cytosae cells` runs it.
     """
     beside = rejected_path(path)
     lines = (
@@ -272,7 +276,13 @@ def write_listing(listing: Listing, path: Path, parameters: Mapping[str, Any], *
 
 
 def rejected_path(path: Path) -> Path:
-    """Where the cells are listed that a table leaves out."""
+    """Where the cells are listed that a table leaves out.
+
+    Examples
+    --------
+    >>> rejected_path(Path("cells.parquet")).name
+    'cells.rejected.csv'
+    """
     return path.with_name(f"{path.stem}.rejected.csv")
 
 

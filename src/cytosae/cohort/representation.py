@@ -71,5 +71,8 @@ def block(data: ad.AnnData, name: str) -> NDArray[np.float32]:
 
 
 def transformed(data: ad.AnnData, name: str, transform: str) -> NDArray[np.float32]:
-    """A block of the barcodes after a transform, ``(n_patients, n_latents)``."""
+    """A block of the barcodes after a transform, ``(n_patients, n_latents)``.
+
+    No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
+    """
     return np.asarray(TRANSFORMS[transform](block(data, name)), np.float32)

@@ -39,6 +39,8 @@ def barcode_figures(data: ad.AnnData, folder: Path, target: str = "diagnosis", s
     Returns
     -------
     Paths without their ending: ``diseases``, ``correlation`` and, with five patients or more, ``map``.
+
+    No example: draws what a study holds; `cytosae report` and the commands on patients run it.
     """
     barcodes = np.asarray(data.X, np.float32)
     values = patient_column(data, target) if target in data.obs else None
