@@ -124,6 +124,8 @@ def classify(
     CytosaeError
         No such column, a patient in two folds, fewer than two classes with two patients each.
 
+    Notes
+    -----
     No example: needs a finished study; its command runs it, in the tutorials or the how-to pages.
     """
     config = config or ClassifyConfig()

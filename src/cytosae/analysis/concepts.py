@@ -51,6 +51,8 @@ def show_concept(
     CytosaeError
         No such latent or kind.
 
+    Notes
+    -----
     No example: needs a finished study; its command runs it, in the tutorials or the how-to pages.
     """
     if kind not in KINDS:
@@ -111,6 +113,8 @@ def attribute(
     CytosaeError
         No such cell or patch.
 
+    Notes
+    -----
     No example: needs a finished study; its command runs it, in the tutorials or the how-to pages.
     """
     with study_tokens(folder, device=device) as source:

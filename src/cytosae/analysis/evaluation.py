@@ -78,6 +78,8 @@ def compare_counts(folders: Sequence[Path], figure: Path, dataset: str | None = 
     -------
     Discovered concepts of each folder.
 
+    Notes
+    -----
     No example: needs a finished study; its command runs it, in the tutorials or the how-to pages.
     """
     name = dataset or next(iter(read_datasets(folders[0])))

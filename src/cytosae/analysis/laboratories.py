@@ -46,6 +46,8 @@ def compare_laboratories(
     CytosaeError
         See `cytosae.analysis.study_features.study_rows`.
 
+    Notes
+    -----
     No example: needs a finished study; its command runs it, in the tutorials or the how-to pages.
     """
     config = config or LaboratoryConfig()

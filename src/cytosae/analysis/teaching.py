@@ -74,6 +74,8 @@ def teach(
         No such study; marks of another grid; a concept of which nothing is marked *this*; a file for other tokens; a name
         that is not there. Nothing is changed then.
 
+    Notes
+    -----
     No example: needs a finished study; its command runs it, in the tutorials or the how-to pages.
     """
     config = config or TeachConfig()

@@ -45,6 +45,8 @@ def saved_backbone(folder: Path, device: str = "auto", weights: Path | None = No
     CytosaeError
         It cannot be loaded, or has changed since.
 
+    Notes
+    -----
     No example: needs a finished study; its command runs it, in the tutorials or the how-to pages.
     """
     path = folder / "backbone.json"
@@ -106,6 +108,8 @@ def further_tokens(folder: Path, cells: pd.DataFrame, backbone: Backbone, worker
     CytosaeError
         The study's tokens are harmonised, and the cells lack the column that says the laboratory.
 
+    Notes
+    -----
     No example: needs a finished study; its command runs it, in the tutorials or the how-to pages.
     """
     layout = store_layout(backbone.info, study_store(folder), study_framing(folder).rule)

@@ -148,6 +148,8 @@ def fetch(name: str, *, source: str = "hub", output: Path | None = None) -> dict
     CytosaeError
         Nothing may be downloaded (``HF_HUB_OFFLINE``), no network, an option that does not fit the name, damaged weights.
 
+    Notes
+    -----
     No example: needs the network.
     """
     from huggingface_hub import constants

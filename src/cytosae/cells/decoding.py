@@ -112,6 +112,8 @@ def decoded(
     CytosaeError
         Naming the file that cannot be decoded.
 
+    Notes
+    -----
     No example: needs a table or files of images; `cytosae cells` runs it.
     """
     batched = _Batches(paths, batches, size, readings or [Reading()] * len(paths))

@@ -130,6 +130,8 @@ def read_image(data: bytes, intensity: str | None = None, most_pixels: int = MOS
         With the reason: empty, truncated, not an image, several pages, wholly transparent, more than 8 bits a channel
         without `intensity`.
 
+    Notes
+    -----
     No example: needs a table or files of images; `cytosae cells` runs it.
     """
     if not data:
@@ -312,6 +314,8 @@ def load_squashed(path: Path, size: int, reading: Reading | None = None) -> NDAr
     -------
     Pixels, uint8 of shape ``(size, size, 3)``; bilinear with antialiasing, as in Pillow.
 
+    Notes
+    -----
     No example: needs a table or files of images; `cytosae cells` runs it.
     """
     how = reading or Reading()

@@ -101,6 +101,8 @@ def list_cells(
     CytosaeError
         Bad source (see `read_source`), no readable image at all, or (with `strict`) any unreadable image.
 
+    Notes
+    -----
     No example: needs a table or files of images; `cytosae cells` runs it.
     """
     listed_source = survey(source, columns, large)
@@ -253,6 +255,8 @@ def write_listing(listing: Listing, path: Path, parameters: Mapping[str, Any], *
     CytosaeError
         There is such a list already, of somebody else. Nothing is written.
 
+    Notes
+    -----
     No example: needs a table or files of images; `cytosae cells` runs it.
     """
     beside = rejected_path(path)

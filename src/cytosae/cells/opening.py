@@ -29,6 +29,8 @@ def open_regions(path: str, intensity: str | None = None) -> Regions:
     UnreadableImage
         With the reason.
 
+    Notes
+    -----
     No example: needs a table or files of images; `cytosae cells` runs it.
     """
     file = resolve_path(path)

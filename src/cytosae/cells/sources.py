@@ -55,6 +55,8 @@ def read_source(source: Path, columns: Mapping[str, str] | None = None) -> pd.Da
         The source does not exist, is empty, has no ``path`` column, has a column that may be meant for a known one, or
         repeats a cell id.
 
+    Notes
+    -----
     No example: needs a table or files of images; `cytosae cells` runs it.
     """
     return survey(source, columns).cells
@@ -68,6 +70,8 @@ def check_source(source: Path) -> None:
     CytosaeError
         It is neither a file nor a folder, or its name is not UTF-8.
 
+    Notes
+    -----
     No example: needs a table or files of images; `cytosae cells` runs it.
     """
     if printable(str(source)) != str(source):

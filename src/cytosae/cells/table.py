@@ -85,6 +85,8 @@ def read_cells(path: Path) -> pd.DataFrame:
     CytosaeError
         The file is missing or is not such a table.
 
+    Notes
+    -----
     No example: needs a table or files of images; `cytosae cells` runs it.
     """
     if not path.is_file():
@@ -161,6 +163,8 @@ def frame_rule(cells: pd.DataFrame) -> str | None:
     CytosaeError
         Cells of one listing are framed by several rules.
 
+    Notes
+    -----
     No example: needs a table or files of images; `cytosae cells` runs it.
     """
     if FRAME_COLUMN not in cells or not len(cells):

@@ -78,6 +78,8 @@ def make_barcodes(
     A patient is a name in a data set: two hospitals may both have a patient 1. Rows with the same name stay together
     wherever patients are divided, in case that it is one person.
 
+    Notes
+    -----
     No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
     """
     config = config or BarcodeConfig()

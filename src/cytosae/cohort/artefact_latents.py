@@ -24,6 +24,8 @@ def artefact_latents(folders: Sequence[Path], datasets: Sequence[str] = ()) -> N
     datasets
         Data sets to take; all if none is named.
 
+    Notes
+    -----
     No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
     """
     tables = [

@@ -113,6 +113,8 @@ def pooled_mean_activation(means: ArrayLike, active: ArrayLike, n_cells: ArrayLi
     n_cells
         Images of each patient, ``(n_patients,)``.
 
+    Notes
+    -----
     No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
     """
     total = np.asarray(n_cells, np.float64) @ np.asarray(means)
@@ -152,6 +154,8 @@ def variance_between(barcodes: ArrayLike, groups: ArrayLike) -> float:
     groups
         Number of each patient's group, negative where unknown: left out; ``(n_patients,)``.
 
+    Notes
+    -----
     No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
     """
     codes = np.asarray(groups)

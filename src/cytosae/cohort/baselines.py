@@ -51,6 +51,8 @@ def rows_of_cells(cells: pd.DataFrame, data: ad.AnnData) -> NDArray[np.int64]:
     CytosaeError
         The table lacks cells of a patient, or has more of them than the barcode counted.
 
+    Notes
+    -----
     No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
     """
     key = cells["dataset"].astype(str) + "\n" + cells["patient"].astype(str)
@@ -85,6 +87,8 @@ def patient_tokens(source: TokenSource, data: ad.AnnData) -> PatientTokens:
     CytosaeError
         The tokens lack cells of a patient, or have more of them than the barcode counted.
 
+    Notes
+    -----
     No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
     """
     patient_rows = rows_of_cells(source.cells, data)
@@ -122,6 +126,8 @@ def count_bags(concepts: Path, data: ad.AnnData) -> Bags:
     data
         Barcodes of patients.
 
+    Notes
+    -----
     No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
     """
     tables = [

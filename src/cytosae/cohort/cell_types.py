@@ -83,6 +83,8 @@ def fit_probe(
     ValueError
         Fewer than two types, or all cells of one patient.
 
+    Notes
+    -----
     No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
     """
     classes, target = np.unique(np.asarray(labels, dtype=str), return_inverse=True)
@@ -141,6 +143,8 @@ def answering_threshold(probability: NDArray[np.floating], target: NDArray[np.in
     target
         Their true class, ``(n_cells,)``.
 
+    Notes
+    -----
     No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
     """
     sure = probability.max(axis=1)
@@ -167,6 +171,8 @@ def predicted_fractions(
     -------
     ``(n_rows, n_types)``, and the types.
 
+    Notes
+    -----
     No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
     """
     columns = [str(name) for name in table.columns if str(name).startswith("p ")]

@@ -28,6 +28,8 @@ def colour_histograms(cells: pd.DataFrame, rows: NDArray[np.int64], n_patients: 
     rows
         Patient of each cell, negative for cells of nobody, ``(n_cells,)``.
 
+    Notes
+    -----
     No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
     """
     wanted = np.flatnonzero(rows >= 0)

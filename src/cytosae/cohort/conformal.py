@@ -201,6 +201,8 @@ def set_figures(
     units
         People, who are drawn whole for the interval of the coverage, ``(n_patients,)``.
 
+    Notes
+    -----
     No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
     """
     covered, size = sets[np.arange(len(target)), target].astype(float), sets.sum(axis=1)

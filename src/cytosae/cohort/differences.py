@@ -95,6 +95,8 @@ def compare(
     ValueError
         No stratum has patients of both groups.
 
+    Notes
+    -----
     No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
     """
     values, pairs, weights = contrast_patients(barcodes, first, strata, patients)
@@ -160,6 +162,8 @@ def most_different(
         ``difference`` of the barcodes (section 3.3), ``effect``, that difference in deviations of the patients, or
         ``reach_z`` (`cytosae.cohort.compare_reach`); by these, latents that were not tested come last.
 
+    Notes
+    -----
     No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
     """
     values = table[by].to_numpy(np.float64)

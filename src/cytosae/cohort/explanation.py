@@ -144,6 +144,8 @@ def trained(task: ClassificationTask, products: Products, rows: NDArray[np.bool_
     rows
         Training rows, ``(n_rows,)``.
 
+    Notes
+    -----
     No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
     """
     kind = choice.representation

@@ -56,6 +56,8 @@ def nearest_distances(products: NDArray[np.float64], units: NDArray[np.integer])
     units
         The person of each training row: nobody is the nearest to oneself; ``(n_training,)``.
 
+    Notes
+    -----
     No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
     """
     n = len(units)
@@ -75,6 +77,8 @@ def patient_novelty(training: ad.AnnData, units: NDArray[np.integer], new: ad.An
     units
         The person of each training row, ``(n_training,)``.
 
+    Notes
+    -----
     No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
     """
     parts = [(block, kind.transform) for block in kind.blocks]

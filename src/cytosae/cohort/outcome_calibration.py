@@ -188,6 +188,8 @@ def left_out_intervals(
     -------
     Rows that are in a fold, ``(n,)``, and the ends of their intervals, ``(n, 2)``.
 
+    Notes
+    -----
     No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
     """
     row_folds = folds.row_folds[0]

@@ -98,6 +98,8 @@ def choose_outcome(
     row_folds
         Folds of a column such as laboratories, which are then left out inside too.
 
+    Notes
+    -----
     No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
     """
     rows = np.flatnonzero(train)
@@ -226,6 +228,8 @@ def latent_weights(outcome: Outcome, model: LinearModel) -> pd.DataFrame:
     A row per latent: for each block of the chosen representation ``<block>``, the change of the prediction when the block's
     value rises by one standard deviation among the patients; ``sum``, over the blocks.
 
+    Notes
+    -----
     No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
     """
     kind = model.representation

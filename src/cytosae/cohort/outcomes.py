@@ -69,6 +69,8 @@ def outcome_kind(data: ad.AnnData, target: str, event: str | None, stated: str =
     CytosaeError
         No such column; survival without a column of events, or events without survival.
 
+    Notes
+    -----
     No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
     """
     values = pd.Series(patient_column(data, target)).dropna()
@@ -103,6 +105,8 @@ def outcome_task(data: ad.AnnData, target: str, event: str | None = None) -> Out
         No such column, values that are no numbers, a time that is not positive, an event that is neither yes nor no, fewer
         than ten patients or events, or a number that does not vary.
 
+    Notes
+    -----
     No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
     """
     stated = patient_column(data, target)

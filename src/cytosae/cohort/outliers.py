@@ -59,6 +59,8 @@ def unusual(
     here it is the variance between patients ``max(s^2 - mean(errors^2), 0)`` plus ``error^2`` plus ``s^2 / n``. A
     concept in a single cell of a patient has an error as large as its barcode, and is not unusual.
 
+    Notes
+    -----
     No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
     """
     values, others = np.asarray(patient, np.float64), np.asarray(group, np.float64)
@@ -106,6 +108,8 @@ def cell_scores(counts: sp.csr_matrix, table: pd.DataFrame, latents: ArrayLike) 
     -----
     The mean over the cells is the t of each concept, since a barcode is a mean over cells (Eq. 3).
 
+    Notes
+    -----
     No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
     """
     chosen = np.asarray(latents, np.int64)

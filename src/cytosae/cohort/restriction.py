@@ -132,6 +132,8 @@ def restricted(data: ad.AnnData, path: Path, name: str, without: Sequence[int] =
     CytosaeError
         What decides is not there, or no latent is left.
 
+    Notes
+    -----
     No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
     """
     if name == "all" and not len(without):

@@ -133,6 +133,8 @@ def expected_as_strong(
     ``(n_listed,)``, rising. Each patient of the group weighs the same. One cell of the group more that has as much is
     supposed, so that it is never 0: what no cell of few shows may still be shown by one of many.
 
+    Notes
+    -----
     No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
     """
     listed, others = np.asarray(values, np.float64), np.asarray(group_values, np.float64)
@@ -152,6 +154,8 @@ def sure_cells(expected: ArrayLike) -> int:
     expected
         Of `expected_as_strong`.
 
+    Notes
+    -----
     No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
     """
     numbers = np.asarray(expected, np.float64)

@@ -138,6 +138,8 @@ def choose(
     targets
         Class of each row, ``(n_targets, n_rows)``.
 
+    Notes
+    -----
     No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
     """
     rows = np.flatnonzero(train)

@@ -38,6 +38,8 @@ def conformal_figures(
     predictions
         Of the patients, by the models of the folds.
 
+    Notes
+    -----
     No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
     """
     rows, p = left_out_p_values(task, folds, products, config, progress)
@@ -100,6 +102,8 @@ def left_out_p_values(
     -------
     Rows that are in a fold, ``(n,)``, and `Calibration.fold_p_values` of every class, ``(n, n_classes)``.
 
+    Notes
+    -----
     No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
     """
     row_folds = folds.row_folds[0]

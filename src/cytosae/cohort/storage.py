@@ -64,6 +64,8 @@ def why_other_concepts(path: Path, concepts: Path) -> str | None:
     CytosaeError
         Not readable, or no barcodes.
 
+    Notes
+    -----
     No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
     """
     about = _about(path)
@@ -121,6 +123,8 @@ def read_barcodes(
     CytosaeError
         The file is missing or holds no barcodes, no such cell type, or barcodes of other concepts.
 
+    Notes
+    -----
     No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
     """
     _check_there(path)
@@ -180,6 +184,8 @@ def read_patient_columns(path: Path) -> ad.AnnData:
     CytosaeError
         The file is missing or not readable.
 
+    Notes
+    -----
     No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
     """
     _check_there(path)

@@ -45,6 +45,8 @@ def refitted(task: ClassificationTask, folds: Folds, choices: Sequence[Choice], 
     as the product, whatever the number of latents. What was chosen with the struck-out concepts at hand may not be what
     would be chosen without them: ``cytosae classify --without`` chooses again.
 
+    Notes
+    -----
     No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
     """
     kinds = sorted({choice.representation for choice in choices})

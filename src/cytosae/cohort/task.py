@@ -65,6 +65,8 @@ def patient_column(data: ad.AnnData, name: str) -> pd.Series:
     CytosaeError
         There is no such column.
 
+    Notes
+    -----
     No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
     """
     if name not in data.obs:
@@ -81,6 +83,8 @@ def classification_task(data: ad.AnnData, target: str) -> ClassificationTask:
     CytosaeError
         No such column, or fewer than two classes with two patients each.
 
+    Notes
+    -----
     No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
     """
     values = patient_column(data, target)

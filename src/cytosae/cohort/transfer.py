@@ -76,6 +76,8 @@ def harmonised(
     least
         Rows of a laboratory, at least; one of fewer stays as it is, and all do where no known one has enough.
 
+    Notes
+    -----
     No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
     """
     if method == "none":
@@ -197,6 +199,8 @@ def left_out_laboratories(
     permutations
         Label vectors that are permuted within the laboratories, for the null.
 
+    Notes
+    -----
     No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
     """
     shuffled = shuffled_within(codes, target, units, permutations, seed)

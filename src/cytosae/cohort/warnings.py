@@ -56,6 +56,8 @@ def association(
     patients
         Name or number of each row's patient, whose rows are permuted together; each row is one if None.
 
+    Notes
+    -----
     No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
     """
     rows = pd.factorize(cut(column, BINS, above=BINS), use_na_sentinel=False)[0]

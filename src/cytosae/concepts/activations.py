@@ -42,6 +42,8 @@ def cell_activations(
         ``(n_cells, n_latents)``, float32: mean of h over all tokens of the cell. Zero only where the latent is
         silent on the whole cell, so the pattern of `counts` is contained in its own.
 
+    Notes
+    -----
     No example: needs the concepts of a study, or a trained autoencoder; the README makes both.
     """
     device = sae.b_dec.device
@@ -79,6 +81,8 @@ def concept_maps(sae: SAE, tokens: Tensor, latents: np.ndarray, grid: tuple[int,
     -------
     ``(n_cells, n_chosen, rows, columns)``, float32 on the CPU.
 
+    Notes
+    -----
     No example: needs the concepts of a study, or a trained autoencoder; the README makes both.
     """
     rows, columns = grid

@@ -99,6 +99,8 @@ def alike_leaders(
     -------
     Number of a latent for each, its own where it is shown itself; ``(n_latents,)``.
 
+    Notes
+    -----
     No example: needs the concepts of a study, or a trained autoencoder; the README makes both.
     """
     leaders = np.arange(counts.shape[1])

@@ -32,6 +32,8 @@ def patch_concepts(sae: SAE, token: Tensor, is_common: ArrayLike) -> pd.DataFram
     -------
     ``latent, activation, common``; what is left without the common ones is the patch's attribution.
 
+    Notes
+    -----
     No example: needs the concepts of a study, or a trained autoencoder; the README makes both.
     """
     h = sae.encode(token.to(sae.b_dec.device, torch.float32)[None])[0].cpu().numpy()
@@ -81,6 +83,8 @@ def cell_concepts(
     all_latents
         Common latents too; without it they are left out.
 
+    Notes
+    -----
     No example: needs the concepts of a study, or a trained autoencoder; the README makes both.
     """
     x = tokens.to(sae.b_dec.device, torch.float32)
@@ -107,6 +111,8 @@ def tissue_fractions(maps: ArrayLike, tissues: ArrayLike) -> pd.DataFrame:
     -------
     A row per map and a column per tissue, with a sum of 1; NaN for a map that is zero throughout.
 
+    Notes
+    -----
     No example: needs the concepts of a study, or a trained autoencoder; the README makes both.
     """
     values, cover = np.asarray(maps, np.float64), np.asarray(tissues, np.float64)

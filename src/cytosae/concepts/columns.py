@@ -50,6 +50,8 @@ def add_columns(study: Path, slot: str, make: MakeColumns, former: Sequence[str]
     CytosaeError
         No finished concepts, or a file that is not the one in its manifest.
 
+    Notes
+    -----
     No example: needs the concepts of a study, or a trained autoencoder; the README makes both.
     """
     folder = study / "concepts"

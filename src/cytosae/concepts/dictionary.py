@@ -104,6 +104,8 @@ def read_dictionary(study: Path, *, decoder: bool = True) -> SAE:
     CytosaeError
         The concepts were made with another dictionary.
 
+    Notes
+    -----
     No example: needs the concepts of a study, or a trained autoencoder; the README makes both.
     """
     check_encoded_with(study)

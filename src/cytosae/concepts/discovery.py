@@ -71,7 +71,7 @@ def concentration(total: ArrayLike, squares: ArrayLike, n_cells: int, n_tokens: 
     Examples
     --------
     >>> concentration([10, 10], [100, 10], n_cells=100, n_tokens=10).round(1)
-    array([10. ,  0.9])
+    array([10.1,  0.9])
     """
     k, n_all = np.asarray(total, np.float64), n_cells * n_tokens
     variance = np.asarray(squares, np.float64) / max(1, n_cells) - (k / max(1, n_cells)) ** 2
@@ -107,6 +107,8 @@ def means_by_rule(var: pd.DataFrame, config: EncodeConfig, n_cells: int) -> NDAr
     ``(n_latents,)``. Whether the encoding asked for more than the mean is seen from its concepts: if one of them would have
     been dismissed, it did not.
 
+    Notes
+    -----
     No example: needs the concepts of a study, or a trained autoencoder; the README makes both.
     """
     mean = var["mean_activation"].to_numpy(np.float64)
@@ -149,6 +151,8 @@ def why_no_concept(
     -------
     The first of ``weak`` (mean activation), ``few cells`` and ``scattered`` that holds, ``(n_latents,)``.
 
+    Notes
+    -----
     No example: needs the concepts of a study, or a trained autoencoder; the README makes both.
     """
     weak = ~is_concept(mean_activation, config.concept_threshold)

@@ -87,6 +87,8 @@ def encode(
     CytosaeError
         Tokens of another backbone or layer, damaged shards, NaN, a full disk.
 
+    Notes
+    -----
     No example: needs the concepts of a study, or a trained autoencoder; the README makes both.
     """
     config, engine = config or EncodeConfig(), engine or LocalEngine()

@@ -188,6 +188,8 @@ def make_familiarity(
     parameters, inputs
         ``seed`` and other settings, and digests of what it follows from.
 
+    Notes
+    -----
     No example: needs the concepts of a study, or a trained autoencoder; the README makes both.
     """
     folder, concepts, seed = study / STAGE, study / "concepts", int(parameters["seed"])
@@ -275,6 +277,8 @@ def read_familiarity(study: Path, sae: SAE | None = None) -> Familiarity | None:
     CytosaeError
         The file is damaged.
 
+    Notes
+    -----
     No example: needs the concepts of a study, or a trained autoencoder; the README makes both.
     """
     path = study / STAGE / FILE

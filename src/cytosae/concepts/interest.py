@@ -80,6 +80,8 @@ def interest_scores(var: pd.DataFrame, middle: NDArray[np.float64], n_cells: int
     cells that show it, up to `ENOUGH`; and, with labels, one minus the entropy of its reference images' labels over the
     largest possible. What is not known counts as 1, but a latent without maps has 0.
 
+    Notes
+    -----
     No example: needs the concepts of a study, or a trained autoencoder; the README makes both.
     """
     frequency = var["activation_frequency"].to_numpy(np.float64)

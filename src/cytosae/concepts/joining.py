@@ -41,6 +41,8 @@ def joined_statistics(*folders: Path) -> pd.DataFrame:
     CytosaeError
         Folders of different autoencoders, whose latents have nothing to do with one another; a data set in two folders.
 
+    Notes
+    -----
     No example: needs the concepts of a study, or a trained autoencoder; the README makes both.
     """
     first = read_inputs(folders[0])

@@ -60,6 +60,8 @@ def expert_panel(
     ValueError
         Fewer concepts to draw from than clusters.
 
+    Notes
+    -----
     No example: needs the concepts of a study, or a trained autoencoder; the README makes both.
     """
     mean, frequency = np.asarray(mean_activation, float), np.asarray(activation_frequency, float)
@@ -93,6 +95,8 @@ def stratified_panel(statistics: Mapping[str, pd.DataFrame], **settings: Any) ->
     -------
     The panel with a column ``dataset``.
 
+    Notes
+    -----
     No example: needs the concepts of a study, or a trained autoencoder; the README makes both.
     """
     panels: list[pd.DataFrame] = []
@@ -122,6 +126,8 @@ def draw_panel(
     -------
     Path of the worklist and the number of latents by data set.
 
+    Notes
+    -----
     No example: needs the concepts of a study, or a trained autoencoder; the README makes both.
     """
     known = read_datasets(folder)

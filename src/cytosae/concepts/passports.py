@@ -74,6 +74,8 @@ def passport(study: Path, latent: int) -> dict[str, Any]:
     ``datasets``: for each its description, the facts that pass, its statistics; ``quality``: reproducibility, label
     specificity, place, coherence, monosemanticity, as far as they were measured; ``judged``: name, verdict and raters.
 
+    Notes
+    -----
     No example: needs the concepts of a study, or a trained autoencoder; the README makes both.
     """
     described = read_descriptions(study) if has_descriptions(study) else None

@@ -40,6 +40,8 @@ def barcode_figures(data: ad.AnnData, folder: Path, target: str = "diagnosis", s
     -------
     Paths without their ending: ``diseases``, ``correlation`` and, with five patients or more, ``map``.
 
+    Notes
+    -----
     No example: draws what a study holds; `cytosae report` and the commands on patients run it.
     """
     barcodes = np.asarray(data.X, np.float32)

@@ -57,6 +57,8 @@ def threshold_sweep(
     title
         Over the figure.
 
+    Notes
+    -----
     No example: draws what a study holds; `cytosae report` and the commands on patients run it.
     """
     order = np.argsort(np.asarray(thresholds, dtype=float), kind="stable")
@@ -112,6 +114,8 @@ def method_figure(
     score, title
         Name of the score, below; over the figure.
 
+    Notes
+    -----
     No example: draws what a study holds; `cytosae report` and the commands on patients run it.
     """
     names = [wrapped(name, 30) for name in table.index]
@@ -167,6 +171,8 @@ def confusion_figure(matrix: ArrayLike, classes: Sequence[str], *, title: str) -
     A number for each count, colours for its share of the row (grey where the row is empty), the sum of each row at its
     name.
 
+    Notes
+    -----
     No example: draws what a study holds; `cytosae report` and the commands on patients run it.
     """
     counts = np.asarray(matrix, dtype=float)
@@ -218,6 +224,8 @@ def calibration_figure(
     Above the share correct of each bin at its mean confidence, with Wilson's 95 % interval; below how often predictions
     are how sure.
 
+    Notes
+    -----
     No example: draws what a study holds; `cytosae report` and the commands on patients run it.
     """
     known = np.isfinite(np.asarray(confidence, dtype=float))
@@ -258,6 +266,8 @@ def abstention_figure(table: pd.DataFrame, *, title: str) -> Figure:
     title
         Over the figure.
 
+    Notes
+    -----
     No example: draws what a study holds; `cytosae report` and the commands on patients run it.
     """
     share, accuracy, low, high = (table[name].to_numpy(dtype=float) for name in ("share", "accuracy", "low", "high"))
@@ -289,6 +299,8 @@ def sparsity_figure(
     title
         Over the figure.
 
+    Notes
+    -----
     No example: draws what a study holds; `cytosae report` and the commands on patients run it.
     """
     used = np.maximum(table["concepts"].to_numpy(dtype=float), 0.8)  # none has no place on a logarithmic axis

@@ -59,6 +59,8 @@ def disease_barcodes(
     their lead over the mean of the other groups, on the scale of the colours. Latents that are 0 everywhere are left
     out and counted. Where there are more latents than pixels, a line is the maximum of several neighbours.
 
+    Notes
+    -----
     No example: draws what a study holds; `cytosae report` and the commands on patients run it.
     """
     values = np.asarray(barcodes, dtype=float)
@@ -128,6 +130,8 @@ def patient_barcode(
     Upwards the patient, downwards the mean of the group, latents by the group's falling mean, then by the patient's
     value. Latents that are 0 in both, or without a value, are left out.
 
+    Notes
+    -----
     No example: draws what a study holds; `cytosae report` and the commands on patients run it.
     """
     own, group = np.asarray(values, dtype=float), pd.DataFrame(np.atleast_2d(np.asarray(reference, dtype=float)))
@@ -186,6 +190,8 @@ def correlation_map(correlation: ArrayLike, groups: Sequence[str], *, title: str
     -------
     Patients by group, groups by name, within them in the given order. The colours span the values off the diagonal.
 
+    Notes
+    -----
     No example: draws what a study holds; `cytosae report` and the commands on patients run it.
     """
     group_rows = members(groups)
@@ -234,6 +240,8 @@ def patient_map(positions: ArrayLike, groups: Sequence[str], *, title: str, note
     -------
     Colour and marker for the group. The axes have no unit, hence no numbers.
 
+    Notes
+    -----
     No example: draws what a study holds; `cytosae report` and the commands on patients run it.
     """
     points = np.asarray(positions, dtype=float).reshape(-1, 2)
@@ -286,6 +294,8 @@ def comparison_scatter(
     named
         So many of each side are numbered.
 
+    Notes
+    -----
     No example: draws what a study holds; `cytosae report` and the commands on patients run it.
     """
     x, y = np.asarray(a, dtype=float), np.asarray(b, dtype=float)

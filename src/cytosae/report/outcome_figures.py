@@ -25,6 +25,8 @@ def outcome_figure(predicted: ArrayLike, values: ArrayLike, events: ArrayLike | 
     name
         Of what is predicted.
 
+    Notes
+    -----
     No example: draws what a study holds; `cytosae report` and the commands on patients run it.
     """
     known = np.isfinite(np.asarray(predicted, float))

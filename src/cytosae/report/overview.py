@@ -36,6 +36,8 @@ def overview(var: pd.DataFrame, *, title: str, concept_threshold: float = CONCEP
     is none); histograms on both axes. Crosses are latents above the line that are no concepts for another
     reason. Latents that are never active have no place in it and are counted in the title.
 
+    Notes
+    -----
     No example: draws what a study holds; `cytosae report` and the commands on patients run it.
     """
     concepts = var["is_concept"] if "is_concept" in var else is_concept(var["mean_activation"], concept_threshold)
@@ -124,6 +126,8 @@ def threshold_counts(
     ValueError
         A mean activation is NaN, or the array has another shape.
 
+    Notes
+    -----
     No example: draws what a study holds; `cytosae report` and the commands on patients run it.
     """
     x = np.asarray(thresholds, dtype=float)

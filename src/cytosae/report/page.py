@@ -120,6 +120,8 @@ def write_report(study: Path) -> dict[str, Any]:
     CytosaeError
         A stage is missing, or no permission to write.
 
+    Notes
+    -----
     No example: draws what a study holds; `cytosae report` and the commands on patients run it.
     """
     inputs = report_inputs(study)

@@ -44,6 +44,8 @@ def quality_summary(figures: pd.DataFrame, *, title: str) -> Figure:
     ValueError
         A measure has two lines of one method.
 
+    Notes
+    -----
     No example: draws what a study holds; `cytosae report` and the commands on patients run it.
     """
     if (twice := figures.duplicated(["measure", "method"])).any():
@@ -165,6 +167,8 @@ def density_histogram(frequency: ArrayLike) -> Figure:
     ValueError
         A share is not between 0 and 1, or the shape is another.
 
+    Notes
+    -----
     No example: draws what a study holds; `cytosae report` and the commands on patients run it.
     """
     frequencies = np.asarray(frequency, dtype=float)

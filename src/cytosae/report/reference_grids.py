@@ -80,6 +80,8 @@ def reference_grid(
     -------
     Every image with its concept map over it and its label and m_i[s] below. Figures with the same `top` compare.
 
+    Notes
+    -----
     No example: draws what a study holds; `cytosae report` and the commands on patients run it.
     """
     if each_row:
@@ -147,6 +149,8 @@ def patch_references(
     ValueError
         There is no such patch.
 
+    Notes
+    -----
     No example: draws what a study holds; `cytosae report` and the commands on patients run it.
     """
     if not (0 <= patch[0] < grid[0] and 0 <= patch[1] < grid[1]):

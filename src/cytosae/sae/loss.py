@@ -90,6 +90,8 @@ def terms(
     limit
         Of the batch, where the activation has one (`Activation.limit`).
 
+    Notes
+    -----
     No example: needs a store of tokens, or a trained autoencoder; the README trains one.
     """
     error, dead = loss.error, loss.select_dead(sae)
@@ -132,6 +134,8 @@ def ghost_reconstruction(sae: SAE, pre: Tensor, residual: Tensor, dead: Tensor) 
     dead
         Indices of the dead latents, ``(n_dead,)``.
 
+    Notes
+    -----
     No example: needs a store of tokens, or a trained autoencoder; the README trains one.
     """
     pre, group = pre[:, dead], sae.sharding.latents
@@ -237,6 +241,8 @@ def backward(
         Of the products with the weights and of those that make their gradients, ``float32`` or ``bfloat16`` (by autocast);
         weights, errors and sums are float32 in any case.
 
+    Notes
+    -----
     No example: needs a store of tokens, or a trained autoencoder; the README trains one.
     """
     rounded = torch.autocast(x.device.type, torch.bfloat16, enabled=dtype == "bfloat16")

@@ -77,6 +77,8 @@ def train_seeds(
     Interrupted
         After a signal or `stop`; the checkpoints of all are on disk.
 
+    Notes
+    -----
     No example: needs a store of tokens, or a trained autoencoder; the README trains one.
     """
     if track or (process_group and process_group.sharding.tokens.size * process_group.sharding.latents.size > 1):

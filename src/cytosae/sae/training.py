@@ -88,6 +88,8 @@ def train(
     Interrupted
         After a signal or `stop`; the checkpoint is on disk.
 
+    Notes
+    -----
     No example: needs a store of tokens, or a trained autoencoder; the README trains one.
     """
     config = config or TrainConfig()

@@ -35,6 +35,8 @@ def check_wish(source: Path) -> None:
     CytosaeError
         No such file or folder, or a wish for a cohort that cannot be drawn.
 
+    Notes
+    -----
     No example: needs a study; `cytosae run` runs it.
     """
     kind, colon, wish = str(source).partition(":")
@@ -146,6 +148,8 @@ def look_at(
     CytosaeError
         Cells of the table are gone, and `drop_missing` does not say that they may be; what `list_cells` raises.
 
+    Notes
+    -----
     No example: needs a study; `cytosae run` runs it.
     """
     refuse_foreign(target, "cells", is_listing)

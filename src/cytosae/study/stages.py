@@ -136,6 +136,8 @@ def update_harmonisation(folder: Path, config: HarmoniseConfig) -> None:
     CytosaeError
         No such column, or fewer than two laboratories with enough cells.
 
+    Notes
+    -----
     No example: needs a study; `cytosae run` runs it.
     """
     if config.harmonise == "none":

@@ -88,6 +88,8 @@ def read_marks(path: Path) -> pd.DataFrame:
         A column is missing, or a row has no concept or one of over 200 characters, no cell, another mark, or a patch that is
         no whole number.
 
+    Notes
+    -----
     No example: needs marks and the cells of a study; the tutorial *Judge and teach with a colleague* runs it.
     """
     table = read_table(path).rename(columns=lambda name: folded(name) if folded(name) in COLUMNS else name)
@@ -174,6 +176,8 @@ def usable_marks(table: pd.DataFrame, cells: pd.DataFrame, n_patches: int) -> li
     CytosaeError
         A patch beyond the grid: the marks are of another backbone.
 
+    Notes
+    -----
     No example: needs marks and the cells of a study; the tutorial *Judge and teach with a colleague* runs it.
     """
     beyond = table["patch"].fillna(0) >= n_patches
@@ -252,6 +256,8 @@ def marks_from_column(
     CytosaeError
         No such column, or no cell with the value.
 
+    Notes
+    -----
     No example: needs marks and the cells of a study; the tutorial *Judge and teach with a colleague* runs it.
     """
     if column not in cells:
@@ -301,6 +307,8 @@ def marks_from_masks(
     CytosaeError
         An unknown tissue, or no cell has a mask.
 
+    Notes
+    -----
     No example: needs marks and the cells of a study; the tutorial *Judge and teach with a colleague* runs it.
     """
     if tissue not in TISSUES:

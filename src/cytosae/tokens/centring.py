@@ -37,6 +37,8 @@ def position_offset(
     seed
         Fixes the draw.
 
+    Notes
+    -----
     No example: needs a store of tokens; the README embeds cells and reads them.
     """
     chosen = np.sort(np.random.default_rng([seed, 8]).permutation(rows)[:MOST_CELLS])

@@ -105,6 +105,8 @@ def embed(
     CytosaeError
         No permission, too little disk, an image that can no longer be read, tokens that are NaN.
 
+    Notes
+    -----
     No example: needs a store of tokens; the README embeds cells and reads them.
     """
     if workers is None and engine is not None and not isinstance(engine, LocalEngine):

@@ -190,6 +190,8 @@ def fit_harmonisation(source: Source, method: str, column: str, seed: int = 0, *
     CytosaeError
         No such column, one laboratory alone, or none with `cytosae.harmonise.LEAST` cells.
 
+    Notes
+    -----
     No example: needs a store of tokens; the README embeds cells and reads them.
     """
     own = laboratories(source.cells, column)
@@ -268,6 +270,8 @@ def read_harmonisation(folder: Path) -> Harmonisation | None:
     CytosaeError
         The file is damaged.
 
+    Notes
+    -----
     No example: needs a store of tokens; the README embeds cells and reads them.
     """
     path = folder / HARMONISATION

@@ -98,6 +98,8 @@ def evaluate_study(
     -------
     What is in ``quality.json``.
 
+    Notes
+    -----
     No example: needs the concepts of a study, or a trained autoencoder; the README makes both.
     """
     config = config or EvaluateConfig()
