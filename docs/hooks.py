@@ -56,7 +56,10 @@ def on_page_markdown(markdown: str, page: Any, config: Any, **_: Any) -> str:
     if page.file.src_uri == "reference/glossary.md" or page.file.generated_by is not None:
         return markdown
     glossary = (Path(config["docs_dir"]) / "reference" / "glossary.md").read_text(encoding="utf-8")
-    meanings = {term: re.sub(r"\[([^\]]+)\]\([^)]+\)", r"\1", text) for term, text in _ENTRY.findall(glossary)}
+    meanings = {
+        term: re.sub(r"; \[[^\]]+\]\([^)]+\)$|[\[\]]|\([^)]*\.md[^)]*\)", "", text)
+        for term, text in _ENTRY.findall(glossary)
+    }
     forms = [(form, meanings[term]) for term in EXPLAINED for form in (term, f"{term}s")]
     return markdown + "\n\n" + "\n".join(f"*[{form}]: {meaning}" for form, meaning in forms) + "\n"
 
