@@ -172,7 +172,7 @@ def test_marks_that_say_nothing_change_nothing(drawn_study: Path, tmp_path: Path
     (cell,) = read_cells(study / "cells.parquet")["cell_id"][:1]
     for rows, expected in (
         ([], "a header and no mark"),
-        ([("x", cell, 3, "none")], "take back nothing"),
+        ([("x", cell, 3, "none")], "withdraw no mark"),
         ([("x", cell, 3, "not")], "its 1 marks all say 'not'"),
         ([("x", "gone", 3, "this")], "1 marks are on cells that this study does not have"),
     ):
@@ -185,7 +185,7 @@ def test_what_is_left_to_do_without_an_update_and_marks_that_are_damaged(
     taught: tuple[Path, dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     study = Path(shutil.copytree(taught[0], tmp_path / "study"))
-    with pytest.raises(CytosaeError, match="take back nothing"):
+    with pytest.raises(CytosaeError, match="withdraw no mark"):
         teach(study, marks_table([("Nucleus", "elsewhere", 3, "none")]), CONFIG)
     teach(study, remove=["Nucleus"], update=False)
     assert f"Left to do: `cytosae teach {study}`" in capsys.readouterr().err

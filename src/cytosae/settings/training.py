@@ -223,6 +223,6 @@ _RECOMMENDED = TrainConfig(
 PRESETS = {
     "paper": TrainConfig(),
     "recommended": _RECOMMENDED,
-    "quick": replace(_RECOMMENDED, expansion=4, images=4_000),
+    "quick": replace(_RECOMMENDED, expansion=4, images=4_000, learning_rate=1.4e-3),
 }
 """Settings of a training by the name that ``--preset`` gives them; they differ as said in docs/explanation/choices.md."""
