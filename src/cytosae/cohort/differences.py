@@ -24,6 +24,11 @@ def make_strata(column: pd.Series | None, n: int, cuts: int = 3) -> NDArray[np.i
     column
         What to adjust for: text as it is, numbers with more than six values cut into thirds; missing is a group of
         its own. None puts all into one.
+
+    Examples
+    --------
+    >>> make_strata(None, 3).tolist()
+    [0, 0, 0]
     """
     if column is None:
         return np.zeros(n, np.int64)
@@ -93,6 +98,10 @@ def compare(
     ------
     ValueError
         No stratum has patients of both groups.
+
+    Notes
+    -----
+    No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
     """
     values, pairs, weights = contrast_patients(barcodes, first, strata, patients)
     given = values if occurring is None else contrast_patients(occurring, first, strata, patients)[0]
@@ -171,6 +180,10 @@ def most_different(
     by
         ``difference`` of the barcodes (section 3.3), ``effect``, that difference in deviations of the patients, or
         ``reach_z`` (`cytosae.cohort.compare_reach`); by these, latents that were not tested come last.
+
+    Notes
+    -----
+    No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
     """
     values = table[by].to_numpy(np.float64)
     if by != "difference":
@@ -264,5 +277,11 @@ def permutation_p(
 
 
 def as_records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Rows of a table with their index, for JSON."""
+    """Rows of a table with their index, for JSON.
+
+    Examples
+    --------
+    >>> as_records(pd.DataFrame({"effect": [1.5]}, index=pd.Index([41], name="latent")))
+    [{'latent': 41, 'effect': 1.5}]
+    """
     return [{str(k): v for k, v in row.items()} for row in table.reset_index().to_dict("records")]

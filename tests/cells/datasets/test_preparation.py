@@ -43,7 +43,7 @@ def test_a_folder_of_archives(tmp_path: Path) -> None:
     assert images_by_code(ask("prepare", "mll23", source, "-o", tmp_path / "out"))["basophil"] == 3
     assert len(table(tmp_path / "out")) == 9
     mine = picture(tmp_path / "other" / "unpacked" / "basophil" / "mine.png")
-    assert "was not made by this program" in refused("prepare", "mll23", source, "-o", tmp_path / "other")
+    assert "was not made by cytosae" in refused("prepare", "mll23", source, "-o", tmp_path / "other")
     assert mine.exists()
 
 
