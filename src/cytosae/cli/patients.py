@@ -20,7 +20,15 @@ from cytosae.cli.options import (
     with_ending,
     with_settings,
 )
-from cytosae.settings import BarcodeConfig, ClassifyConfig, CompareConfig, ImageConfig, PatientConfig, PredictConfig
+from cytosae.settings import (
+    BarcodeConfig,
+    ClassifyConfig,
+    CompareConfig,
+    DrawnConfig,
+    ImageConfig,
+    PatientConfig,
+    PredictConfig,
+)
 
 patients_app = Commands()
 
@@ -34,6 +42,7 @@ CellType = Annotated[
 def barcodes(
     concepts: Annotated[list[Path], typer.Argument(help="Folders of concepts, all encoded with one autoencoder.")],
     settings: BarcodeConfig,
+    drawing: DrawnConfig,
     output: Annotated[Path, typer.Option("--output", "-o", help="The .h5ad file to write.")] = Path("barcodes.h5ad"),
     dataset: Annotated[list[str], typer.Option("--dataset", help="Data sets to use; by default all.")] = [],  # noqa: B006
     figures: Annotated[
@@ -56,7 +65,7 @@ def barcodes(
             refuse_foreign_figure(figures / name, "barcodes --figures")
     result = {"barcodes": f"{output}", **make_barcodes(concepts, output, settings, datasets=dataset)}
     if figures is not None:
-        drawn = barcode_figures(read_barcodes(output, pooled=True), figures, group_by)
+        drawn = barcode_figures(read_barcodes(output, pooled=True), figures, group_by, config=drawing)
         result["figures"] = {name: f"{path}.png" for name, path in drawn.items()}
     answer(result, as_json)
 

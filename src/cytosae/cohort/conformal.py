@@ -49,6 +49,11 @@ def least_patients(coverage: float) -> int:
     return math.ceil(round(1 / error_rate(coverage), 9))
 
 
+def classes_alone(target: NDArray[np.integer], n_classes: int, coverage: float) -> NDArray[np.bool_]:
+    """Which classes have the patients for a calibration of their own (`least_patients`), ``(n_classes,)``."""
+    return np.bincount(target, minlength=n_classes) >= least_patients(coverage)
+
+
 @dataclass(frozen=True)
 class Calibration:
     """What models said of the true class of training patients that they had not seen."""
@@ -94,10 +99,12 @@ class Calibration:
         )
 
     def by_class(self, n_classes: int, coverage: float) -> NDArray[np.bool_]:
-        """Which classes have the patients for a calibration of their own (`least_patients`), ``(n_classes,)``."""
-        return np.bincount(self.target, minlength=n_classes) >= least_patients(coverage)
+        """Which classes have the patients for a calibration of their own, ``(n_classes,)``; see `classes_alone`."""
+        return classes_alone(self.target, n_classes, coverage)
 
-    def fold_p_values(self, probability: NDArray[np.floating], coverage: float) -> NDArray[np.float64]:
+    def fold_p_values(
+        self, probability: NDArray[np.floating], coverage: float, alone: NDArray[np.bool_] | None = None
+    ) -> NDArray[np.float64]:
         """How well each class fits some patients: the share of training patients whose true class fitted no better.
 
         Each training patient is compared with what the models that had not seen this patient say of the new one, on
@@ -109,19 +116,23 @@ class Calibration:
             Of new patients by every model, ``(n_models, n_patients, n_classes)``.
         coverage
             Nominal coverage, which decides which classes have enough patients.
+        alone
+            These classes, where they are decided by more patients than these, ``(n_classes,)``.
 
         Returns
         -------
         ``(n_patients, n_classes)``, from 0 to 1: `interpolated_p`.
         """
         new = 1 - np.asarray(probability, np.float64)
-        own = self.by_class(new.shape[2], coverage)
+        own = self.by_class(new.shape[2], coverage) if alone is None else alone
         p = np.ones(new.shape[1:])
         if not len(self.scores):
             return p
         of_patient = np.mean([new[models] for models in self.models.T], axis=0)
         for c in range(new.shape[2]):
             compared = (self.target == c) | ~own[c]
+            if not compared.any():  # nothing is known of this class
+                continue
             p[:, c] = interpolated_p(self.scores[compared], of_patient[compared, :, c])
         return p
 

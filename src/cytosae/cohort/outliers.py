@@ -8,6 +8,9 @@ import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import false_discovery_control, t
 
+from cytosae.cohort.parts import cell_values
+from cytosae.cohort.representation import PAPER, Representation
+
 LEAST = 3
 """Patients of a reference group, at least."""
 RULE = (
@@ -91,7 +94,9 @@ def selected(table: pd.DataFrame, concepts: int = 8, fdr: float = 0.1) -> NDArra
     return passing.sort_values("t", ascending=False, kind="stable").index.to_numpy(np.int64)[:concepts]
 
 
-def cell_scores(counts: sp.csr_matrix, table: pd.DataFrame, latents: ArrayLike) -> NDArray[np.float64]:
+def cell_scores(
+    counts: sp.csr_matrix, table: pd.DataFrame, latents: ArrayLike, representation: Representation = PAPER
+) -> NDArray[np.float64]:
     """What each cell adds to the excess of some concepts, ``(n_cells, n_concepts)``; sums over the concepts are the
     cells' scores.
 
@@ -99,6 +104,8 @@ def cell_scores(counts: sp.csr_matrix, table: pd.DataFrame, latents: ArrayLike) 
     ----------
     counts
         a_i[s] of the patient's cells, ``(n_cells, n_latents)``.
+    representation
+        Of the barcodes that the table compares; one block.
     table
         Of `unusual`.
     latents
@@ -106,12 +113,11 @@ def cell_scores(counts: sp.csr_matrix, table: pd.DataFrame, latents: ArrayLike) 
 
     Notes
     -----
-    The mean over the cells is the t of each concept, since a barcode is a mean over cells (Eq. 3).
+    The mean over the cells is the t of each concept, since every block is a mean of parts of cells (Eq. 3).
 
-    Notes
-    -----
     No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
     """
     chosen = np.asarray(latents, np.int64)
     rows = table.loc[chosen]
-    return np.asarray((counts[:, chosen].toarray() - rows["group"].to_numpy()) / rows["scale"].to_numpy())
+    values = cell_values(counts, representation, chosen)
+    return np.asarray((values - rows["group"].to_numpy()) / rows["scale"].to_numpy())

@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cytosae.artefacts import MANIFEST, Manifest
+from cytosae.cohort.representation import USED_LATENTS
 from cytosae.concepts import TAUGHT, read_concepts, read_datasets, read_inputs, untaught
 from cytosae.concepts.response import MORPHOLOGY, STAIN
 from cytosae.concepts.schema import REPRODUCIBILITY, STAIN_WORD, VERDICT
@@ -159,5 +160,6 @@ def only(data: ad.AnnData, keep: NDArray[np.bool_]) -> ad.AnnData:
     for layer in ("share", "top", "strongest"):
         if layer in changed.layers:
             changed.layers[layer] = np.where(keep, np.asarray(data.layers[layer]), 0)
-    changed.uns["used_latents"] = np.flatnonzero(keep)
+    before = np.isin(np.arange(data.n_vars), data.uns.get(USED_LATENTS, np.arange(data.n_vars)))
+    changed.uns[USED_LATENTS] = np.flatnonzero(keep & before)
     return changed

@@ -38,6 +38,7 @@ def disease_barcodes(
     counts: Sequence[int],
     *,
     highlighted: ArrayLike | None = None,
+    unit: str = _COUNT,
     title: str,
 ) -> Figure:
     """The barcodes of diseases, one below the other.
@@ -45,13 +46,14 @@ def disease_barcodes(
     Parameters
     ----------
     barcodes
-        Mean count of active patches a cell a_d[s], ``(n_groups, n_latents)``; NaN for a group without patients.
+        A block of the barcodes, such as the mean count of active patches a cell a_d[s], ``(n_groups, n_latents)``; NaN
+        for a group without patients.
     names, counts
         Name and number of patients of each group.
     highlighted
         Latents to mark and number; those that are 0 everywhere have no place.
-    title
-        Over the figure.
+    unit, title
+        Of the values, and over the figure.
 
     Returns
     -------
@@ -99,7 +101,7 @@ def disease_barcodes(
         notes += "\nunderlined: latents strongest in this group, by their lead over the mean of the others"
         text_at(figure, left, top + height, notes, fontsize=8, color=MUTED)
         colours, ticks = ScalarMappable(norm, DARK), count_ticks(largest)
-        key_at(figure, colours, left + 7.35, top, min(height - 0.1, 2.4), _COUNT, ticks=ticks, format="%.3g")
+        key_at(figure, colours, left + 7.35, top, min(height - 0.1, 2.4), wrapped(unit, 30), ticks=ticks, format="%.3g")
     return figure
 
 
@@ -110,6 +112,7 @@ def patient_barcode(
     name: str,
     reference_name: str,
     named: int = 12,
+    unit: str = _COUNT,
     title: str | None = None,
 ) -> Figure:
     """The barcode of a patient, mirrored by the mean of a group.
@@ -117,13 +120,15 @@ def patient_barcode(
     Parameters
     ----------
     values
-        Mean count of active patches a cell a_p[s], ``(n_latents,)``.
+        A block of the barcode, such as the mean count of active patches a cell a_p[s], ``(n_latents,)``.
     reference
-        Barcodes of the group, ``(n_patients, n_latents)``; NaN counts for nothing.
+        The same of the group, ``(n_patients, n_latents)``; NaN counts for nothing.
     name, reference_name, title
         Of the patient, of the group, and over the figure: both names if None.
+    unit
+        Of the values.
     named
-        So many latents that differ most are numbered, by the difference of log(1 + count).
+        So many latents that differ most are numbered, by the difference of log(1 + value).
 
     Returns
     -------
@@ -170,7 +175,7 @@ def patient_barcode(
         notes += f"; each bar is the maximum of up to {each} neighbours" * (each > 1)
         notes += f"; {np.isnan(own + mean).sum():,} without a value" * bool(np.isnan(own + mean).any())
         text_at(figure, left, top + 2 * panel + 0.52, notes, fontsize=8, color=MUTED)
-        text_at(figure, 0.1, top + panel, _COUNT, rotation=90, va="center", fontsize=9)
+        text_at(figure, 0.1, top + panel, wrapped(unit, 44), rotation=90, va="center", fontsize=9)
     return figure
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,7 @@ from cytosae.settings import (
     IN_PROCESS,
     BackboneConfig,
     BarcodeConfig,
+    DrawnConfig,
     EncodeConfig,
     EngineConfig,
     HarmoniseConfig,
@@ -283,6 +285,8 @@ def barcodes(study: Path, config: BarcodeConfig) -> Stage:
 
 def report(study: Path) -> Stage:
     """The page of a study."""
-    from cytosae.report import report_inputs, write_report  # imports matplotlib
+    from cytosae.report import drawn_config, report_inputs, write_report  # imports matplotlib
 
-    return Stage("report", study / "report", {}, report_inputs(study), lambda: write_report(study))
+    inputs, drawn = report_inputs(study), drawn_config(study)
+    make = partial(write_report, study, drawn)
+    return Stage("report", study / "report", to_stored(drawn), inputs, make, to_stored(DrawnConfig()))

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
+from cytosae.teaching.nuisance import Nuisance, penalised
+
 NEGATIVES = 4000
 """Random patches that a fit takes, at most."""
 MARK = 0.02
@@ -28,7 +30,7 @@ class Prior:
 
     ``w = A u`` with ``u ~ N(0, 1)``: half of the covariance of w treats all dimensions of standardised tokens alike, the
     other half is that of the encoder's rows of all latents, so that directions in which the dictionary distinguishes tokens
-    cost less than others and few marks suffice.
+    cost less than others and few marks suffice. What follows nuisances (`cytosae.teaching.nuisance`) costs more.
 
     Parameters
     ----------
@@ -36,10 +38,13 @@ class Prior:
         Random patches, ``(n_random, d_model)``.
     encoder
         Rows of the encoder, ``(n_latents, d_model)``.
+    nuisances
+        What w shall not follow.
     """
 
     random: NDArray[np.float32]
     encoder: NDArray[np.float32]
+    nuisances: tuple[Nuisance, ...] = ()
 
     @cached_property
     def mean(self) -> NDArray[np.float64]:
@@ -69,8 +74,7 @@ class Prior:
         mixed = plain if scale <= 0 else (1 - _DICTIONARY) * plain + _DICTIONARY * of_dictionary / scale
         values, vectors = np.linalg.eigh(mixed)
         basis = vectors * np.sqrt(np.maximum(values, 0))
-        square = float(np.einsum("ij,ik,kj->", basis, self.covariance, basis)) / len(variance)
-        return np.asarray(basis / np.sqrt(max(square, 1e-12)))
+        return penalised(basis, self.covariance, self.nuisances)
 
     def features(self, tokens: NDArray[np.floating]) -> NDArray[np.float32]:
         """Features of tokens ``(n, d_model)``, with a mean square of 1."""

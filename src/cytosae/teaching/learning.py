@@ -90,7 +90,7 @@ class Learner:
         cells, patches = np.divmod(flat, n_tokens - 1)
         random = background.tokens[cells, 1 + patches].astype(np.float32)
         many = background.tokens[:, 1 + rng.permutation(n_tokens - 1)[: max(1, 20_000 // n_cells)]]
-        prior = Prior(many.reshape(-1, d_model).astype(np.float32), background.encoder)
+        prior = Prior(many.reshape(-1, d_model).astype(np.float32), background.encoder, background.nuisances)
         return cls(background, prior, random, background.units[background.rows[cells]])
 
     @cached_property
