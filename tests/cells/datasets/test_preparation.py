@@ -50,7 +50,7 @@ def test_a_folder_of_archives(tmp_path: Path) -> None:
 def test_what_a_user_has_in_the_output_is_not_replaced(tmp_path: Path) -> None:
     source = bccd(tmp_path / "in")
     mine = picture(source / "images" / "mine.png")
-    assert "images/mine.png: is there already and was not made" in refused("prepare", "bccd", source, "-o", source)
+    assert "images/mine.png: exists already and was not made" in refused("prepare", "bccd", source, "-o", source)
     assert mine.exists()
     own = tmp_path / "own" / "cells.csv"
     own.parent.mkdir()
