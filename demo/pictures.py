@@ -1,6 +1,7 @@
 """The pictures of the explorer in the documentation, light and dark, made of the demonstration's study.
 
-``python -m demo.pictures`` after ``python -m demo``; needs Debian's chromium. Annotations go into a copy of the study.
+``python -m demo.pictures`` after ``python -m demo`` and ``python -m demo.tuning``; needs Debian's chromium. Annotations go
+into a copy of the study.
 """
 
 from __future__ import annotations
@@ -30,6 +31,10 @@ IMAGES = Path(__file__).parents[1] / "docs" / "images"
 NAME = "synthetic"
 RATERS = ("Anna", "Ben")
 CELL, PATCH = 3, (7, 9)
+PANELS = {"change": "[data-change]", "region": "[data-similar]", "tuning": "[data-tuning]"}
+"""Views of which only a panel is taken."""
+REGION = (103, 104, 119, 120)
+"""Patches of the nucleus of `CELL`, counted row by row."""
 _ARGUMENTS = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
 _SHOWN = """() => [...document.images].every(one => one.getBoundingClientRect().top > innerHeight
     || (one.complete && one.naturalWidth > 0))"""
@@ -73,6 +78,12 @@ def strongest_concepts(server: Explorer, most: int) -> list[int]:
     return [int(table["latent"][place]) for place in np.argsort(-interest, kind="stable")[:most]]
 
 
+def strongest_in(server: Explorer, cell: int) -> int:
+    """Of a cell's concepts the one that is listed first among all."""
+    shown = {concept["latent"] for concept in server.ask(f"cells/{NAME}/{cell}")["concepts"]}
+    return next(latent for latent in strongest_concepts(server, 2000) if latent in shown)
+
+
 def judge(server: Explorer, concepts: list[int]) -> int:
     """A worklist that two raters have worked through; its number."""
     items = [{"dataset": NAME, "latent": latent} for latent in concepts]
@@ -113,7 +124,7 @@ def smaller(picture: Image.Image) -> Image.Image:
 
 def take(server: Explorer, study: Path, folder: Path, only: list[str]) -> None:
     """Write ``explorer-VIEW-light.png`` and ``-dark.png`` of some views; of all if none is named."""
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import Locator, Page, sync_playwright
 
     concepts = strongest_concepts(server, 12)
     worklist = judge(server, concepts)
@@ -135,6 +146,9 @@ def take(server: Explorer, study: Path, folder: Path, only: list[str]) -> None:
         "annotate": (f"annotate/{worklist}/{len(concepts) - 2}?rater={RATERS[1]}", "[role=radiogroup]"),
         "teach": (f"cell/{NAME}/{CELL}?teach=Nucleus", "text=What was learned"),
         "summary": (f"summary/{worklist}", "[data-rater-row]"),
+        "change": (f"cell/{NAME}/{CELL}?latent={strongest_in(server, CELL)}", "[data-change] table"),
+        "region": (f"cell/{NAME}/{CELL}?region={','.join(map(str, REGION))}", "[data-similar] li img"),
+        "tuning": (f"concept/{NAME}/{first}", "[data-tuning] svg"),
     }
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=_ARGUMENTS)
@@ -153,11 +167,15 @@ def take(server: Explorer, study: Path, folder: Path, only: list[str]) -> None:
                     page.wait_for_selector("[data-patches] img")
                 if name == "cell":
                     page.locator("[data-patch-list] button").first.click()
+                shown: Page | Locator = page
+                if name in PANELS:
+                    shown = page.locator(PANELS[name])
+                    shown.scroll_into_view_if_needed()
                 for _ in range(2):  # what an answer brings asks for images
                     page.wait_for_load_state("networkidle")
                     page.wait_for_timeout(2000)
                 page.wait_for_function(_SHOWN)
-                picture = smaller(Image.open(BytesIO(page.screenshot())).convert("RGB"))
+                picture = smaller(Image.open(BytesIO(shown.screenshot())).convert("RGB"))
                 picture.save(folder / f"explorer-{name}-{scheme}.png", optimize=True)
             page.close()
         browser.close()

@@ -10,6 +10,10 @@ export interface Overlay {
   opacity: number;
   scale: ScaleName;
   smooth: boolean;
+  /** The patches above the threshold are outlined, and nothing is coloured. */
+  outlined: boolean;
+  /** Colours reach up to the strongest patch of each image, not of all that stand together. */
+  own: boolean;
 }
 export type Theme = "system" | "light" | "dark";
 interface Preferences {
@@ -26,7 +30,7 @@ export const NOTHING = "nothing known";
 const KEY = "cytosae:preferences";
 const DEFAULTS: Preferences = {
   theme: "system",
-  overlay: { on: true, opacity: 0.7, scale: "viridis", smooth: true },
+  overlay: { on: true, opacity: 0.7, scale: "viridis", smooth: true, outlined: false, own: false },
   rater: "",
   dataset: "",
   tour: -1,

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { colourOf, css, hexOf } from "../src/lib/colours";
-import { decodeMap, enlarge, paint } from "../src/lib/maps";
+import { borderOf, decodeMap, enlarge, paint, stretched } from "../src/lib/maps";
 
 test("base64 to bytes", () => {
   expect([...decodeMap("AAH/")]).toEqual([0, 1, 255]);
@@ -15,6 +15,18 @@ test("enlarging stays within the range, keeps constants and keeps rows and colum
   expect(Math.max(...large)).toBeLessThanOrEqual(255);
   expect(large[15 * 24]).toBeGreaterThan(200);
   expect(large[23]).toBe(0);
+});
+
+test("the border goes around what is above a value, holes and image borders too", () => {
+  expect(borderOf([0, 9, 9, 0], [2, 2], 9)).toBe("");
+  const one = borderOf([0, 0, 0, 0, 9, 0, 0, 0, 0], [3, 3], 8);
+  expect(one.split("M").slice(1).sort()).toEqual(["1 1h1", "1 1v1", "1 2h1", "2 1v1"]);
+  expect(borderOf([9, 9, 9, 9], [2, 2], 0).match(/M/g)).toHaveLength(8);
+});
+
+test("an image's own scale ends at its strongest patch", () => {
+  expect([...stretched(Uint8Array.of(0, 10, 20))]).toEqual([0, 128, 255]);
+  expect([...stretched(Uint8Array.of(0, 0))]).toEqual([0, 0]);
 });
 
 test("nothing is painted where nothing is active", () => {

@@ -141,3 +141,12 @@ def test_places_of_a_drawn_cell() -> None:
     ring = share[PLACES.index("cell border")]
     assert ring.sum() > 5
     assert ring[inside].mean() < 0.1
+
+
+def test_what_has_no_nucleus_is_a_platelet() -> None:
+    images, masks = random_cells(3, seed=0)
+    tissues = np.asarray(segmentation(masks[2]))
+    places = place_map(find_cell(images[2], tissues=np.where(tissues > 0, 128, 0).astype(np.uint8)))
+    inside = {PLACES[place] for place in np.unique(places)} - {"background", "red cell", "stained beside"}
+    assert inside == {"platelet"}
+    assert (places == PLACES.index("platelet")).mean() > 0.05

@@ -69,3 +69,26 @@ export function paint(values: ArrayLike<number>, scale: ScaleName): Uint8Clamped
   }
   return pixels;
 }
+
+/** A map whose own strongest patch has 255. */
+export function stretched(map: Uint8Array): Uint8Array {
+  const most = Math.max(1, ...map);
+  return map.map((value) => Math.round((value * 255) / most));
+}
+
+/** The border between the patches above a value and the others, as an SVG path in patches. */
+export function borderOf(
+  map: ArrayLike<number>,
+  [rows, columns]: readonly [number, number],
+  above: number,
+): string {
+  const inside = (r: number, c: number): boolean =>
+    r >= 0 && r < rows && c >= 0 && c < columns && (map[r * columns + c] ?? 0) > above;
+  let path = "";
+  for (let r = 0; r <= rows; r++)
+    for (let c = 0; c <= columns; c++) {
+      if (inside(r, c) !== inside(r - 1, c)) path += `M${String(c)} ${String(r)}h1`;
+      if (inside(r, c) !== inside(r, c - 1)) path += `M${String(c)} ${String(r)}v1`;
+    }
+  return path;
+}

@@ -73,6 +73,10 @@ def show_patient(
     ------
     CytosaeError
         No such patient or concept, or no barcodes.
+
+    Notes
+    -----
+    No example: needs a finished study; its command runs it, in the tutorials or the how-to pages.
     """
     config = config or PatientConfig()
     path = barcodes or study / COHORT / BARCODES
@@ -188,7 +192,8 @@ def _shown_against(patient: Patient, viewer: Viewer, unusual: Against) -> tuple[
 
 
 def _facts(unusual: Against, latent: int) -> list[str]:
-    row, name, kind = unusual.table.loc[latent], unusual.name, unusual.representation
+    row: dict[str, Any] = dict(unusual.table.loc[latent])
+    name, kind = unusual.name, unusual.representation
     facts = [
         f"{number(row['patient'])} {kind.unit}, {name} {number(row['group'])}",
         f"t {row['t']:.1f}, false-discovery rate {row['fdr']:.2g}",

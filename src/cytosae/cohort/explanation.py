@@ -105,7 +105,13 @@ class Classifier(LinearModel):
 
 
 def strongest(adds: NDArray[np.floating], most: int) -> NDArray[np.int64]:
-    """Places of what adds most, as far as it adds at all, falling."""
+    """Places of what adds most, as far as it adds at all, falling.
+
+    Examples
+    --------
+    >>> strongest(np.array([0.1, 0.5, 0.2]), 2).tolist()
+    [1, 2]
+    """
     order = np.argsort(-adds, kind="stable")[:most]
     return np.asarray(order[adds[order] > 0])
 
@@ -119,6 +125,10 @@ def trained(task: ClassificationTask, products: Products, rows: NDArray[np.bool_
         Of these barcodes, with that representation.
     rows
         Training rows, ``(n_rows,)``.
+
+    Notes
+    -----
+    No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
     """
     kind = choice.representation
     product = products.scaled(kind, rows)[np.ix_(rows, rows)]
@@ -149,17 +159,19 @@ def on_values(
         `cytosae.cohort.linear.Fits`.
     """
     scales = products.scales(kind, rows)
-    values = kind.values(data).astype(np.float64)
-    centre = values[rows].mean(axis=0)
-    weights = np.einsum("ct,tbs->cbs", dual, values[rows] - centre, optimize=True)
+    values, fitted = (made.astype(np.float64) for made in (kind.values(data), kind.fitted_values(data)))
+    weights = np.einsum("ct,tbs->cbs", dual, fitted[rows] - fitted[rows].mean(axis=0), optimize=True)
     weights *= np.array([scales[block] ** 2 for block in kind.blocks])[:, None]
     # The products are over the mean of all rows: so is the intercept.
-    own = intercept - np.einsum("bs,cbs->c", values.mean(axis=0), weights)
-    return weights.astype(np.float32), own.astype(np.float32), centre.astype(np.float32)
+    own = intercept - np.einsum("bs,cbs->c", fitted.mean(axis=0), weights)
+    return weights.astype(np.float32), own.astype(np.float32), values[rows].mean(axis=0).astype(np.float32)
 
 
 def write_models(path: Path, models: Sequence[LinearModel]) -> None:
-    """Write the model of all patients and those of the folds as safetensors; blocks that a model lacks are 0."""
+    """Write the model of all patients and those of the folds as safetensors; blocks that a model lacks are 0.
+
+    No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
+    """
     latents = models[0].weights.shape[2]
     arrays = {
         "weights": np.zeros((len(models), len(models[0].outputs), len(BLOCKS), latents), np.float32),
@@ -175,13 +187,19 @@ def write_models(path: Path, models: Sequence[LinearModel]) -> None:
 
 
 def read_classifiers(path: Path, result: Mapping[str, Any]) -> list[Classifier]:
-    """What `write_models` wrote; `result` is the ``classification.json`` beside it, with classes and choices."""
+    """What `write_models` wrote; `result` is the ``classification.json`` beside it, with classes and choices.
+
+    No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
+    """
     classes = tuple(result["classes"])
     return [Classifier(classes, *parts) for parts in _read(path, result["model"]["choices"])]
 
 
 def read_regressions(path: Path, result: Mapping[str, Any]) -> list[LinearModel]:
-    """What `write_models` wrote; `result` is the ``outcome.json`` beside it, with the target and choices."""
+    """What `write_models` wrote; `result` is the ``outcome.json`` beside it, with the target and choices.
+
+    No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
+    """
     return [LinearModel((result["target"],), *parts) for parts in _read(path, result["model"]["choices"])]
 
 

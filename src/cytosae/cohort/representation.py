@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from cytosae.cohort.blocks import TOP
 from cytosae.errors import CytosaeError
 
+USED_LATENTS = "used_latents"
+"""Entry of ``uns`` with the latents that a model may use; all where it is not there."""
 BLOCKS = ("count", "share", "top", "strongest")
 """Blocks that a representation can have."""
 FEATURES: Mapping[str, tuple[str, ...]] = {
@@ -34,7 +36,15 @@ TRANSFORMS: Mapping[str, Callable[[NDArray[np.floating]], NDArray[np.floating]]]
     "none": lambda x: x,
     "log1p": np.log1p,
     "sqrt": np.sqrt,
+    "log-ratio": np.log1p,
 }
+"""What a transform makes of each value of a block."""
+CENTRED = frozenset({"log-ratio"})
+"""Transforms after which each patient's values are taken less their mean over the latents that may be used: of logarithms
+of counts the centred log-ratio (Aitchison 1982). What a stain does to all concepts of a patient alike is gone, and no other
+patient is needed for it. The weights of a model that is fitted to such values sum to 0 over these latents, so that it says
+the same of values that are not centred: those of a new patient, or of a latent alone.
+"""
 
 
 @dataclass(frozen=True, order=True)
@@ -58,7 +68,12 @@ class Representation:
         return blocks if self.transform == "none" else f"{blocks}, {self.transform}"
 
     def values(self, data: ad.AnnData) -> NDArray[np.float32]:
-        """Its blocks of some patients, transformed, ``(n_patients, n_blocks, n_latents)``."""
+        """Its blocks of some patients as a model takes them, ``(n_patients, n_blocks, n_latents)``: not centred."""
+        blocks = [TRANSFORMS[self.transform](block(data, name)) for name in self.blocks]
+        return np.stack(blocks, axis=1).astype(np.float32, copy=False)
+
+    def fitted_values(self, data: ad.AnnData) -> NDArray[np.float32]:
+        """The same as a model is fitted to them: less each patient's mean where the transform is one of `CENTRED`."""
         return np.stack([transformed(data, name, self.transform) for name in self.blocks], axis=1)
 
     def __str__(self) -> str:
@@ -85,8 +100,21 @@ def block(data: ad.AnnData, name: str) -> NDArray[np.float32]:
 
 
 def transformed(data: ad.AnnData, name: str, transform: str) -> NDArray[np.float32]:
-    """A block of the barcodes after a transform, ``(n_patients, n_latents)``."""
-    return np.asarray(TRANSFORMS[transform](block(data, name)), np.float32)
+    """A block of the barcodes after a transform, ``(n_patients, n_latents)``.
+
+    Examples
+    --------
+    >>> two = ad.AnnData(np.array([[0.0, 1, 3], [1, 3, 7]], np.float32))
+    >>> np.ptp(transformed(two, "count", "log-ratio"), axis=0).round(5).tolist()
+    [0.0, 0.0, 0.0]
+    """
+    values = np.asarray(TRANSFORMS[transform](block(data, name)), np.float32)
+    if transform not in CENTRED:
+        return values
+    used = data.uns.get(USED_LATENTS, np.arange(data.n_vars))
+    centred = np.zeros_like(values)
+    centred[:, used] = values[:, used] - values[:, used].mean(axis=1, keepdims=True)
+    return centred
 
 
 def transformed_error(data: ad.AnnData, name: str, transform: str) -> NDArray[np.float32]:
@@ -94,6 +122,12 @@ def transformed_error(data: ad.AnnData, name: str, transform: str) -> NDArray[np
 
     Half of what the transform makes of the interval from one error below the value, or 0, to one above: as it is without
     a transform, and finite where a square root has no slope.
+
+    Examples
+    --------
+    >>> one = ad.AnnData(np.array([[4.0]], np.float32), layers={"standard_error": np.array([[4.0]], np.float32)})
+    >>> transformed_error(one, "count", "none").item(), round(transformed_error(one, "count", "sqrt").item(), 3)
+    (4.0, 1.414)
     """
     values = np.asarray(block(data, name), np.float64)
     error = np.asarray(block(data, "standard_error" if name == "count" else f"{name}_error"), np.float64)

@@ -21,10 +21,11 @@ PLACES = (
     "nuclear border",
     "nucleus",
     "nuclear notch",
+    "platelet",
 )
 """Values of a map of places, from 0. ``red cell`` is whatever is not empty outside the cell; ``stained beside`` is what is
-stained like a nucleus there: platelets, nuclei of other cells; also what has a `small nucleus` itself. ``nuclear notch`` is
-cytoplasm within the convex hull of the nucleus: the bay of an indented one, the gaps between lobes."""
+stained like a nucleus there: platelets, nuclei of other cells. ``nuclear notch`` is cytoplasm within the convex hull of the
+nucleus: the bay of an indented one, the gaps between lobes. ``platelet`` is all of a cell with a `small nucleus` or none."""
 EDGE = 64
 """Edge of the map of a square (squashed) picture."""
 LOOKS = ("azure", "eosin", "dark spots", "pale spots", "needles")
@@ -57,8 +58,8 @@ def place_map(segmented: FoundCell, frame: Frame | None = None) -> NDArray[np.ui
         places[nucleus] = 6
         places[_border(nucleus, width) & cell] = 5
         places[_notch(nucleus, width * _NOTCH / _BORDER) & cell] = 7
-    if "small nucleus" in segmented.flags:
-        places[cell] = 2
+    if "small nucleus" in segmented.flags or not nucleus.any():
+        places[cell] = 8
     if frame is not None:
         return np.asarray(framed_array(places, frame, _own_size(segmented), EDGE), np.uint8)
     return np.asarray(Image.fromarray(places).resize((EDGE, EDGE), Image.Resampling.NEAREST))

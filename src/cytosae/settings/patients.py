@@ -76,8 +76,9 @@ class ClassifyConfig:
     )
     transform: str = setting(
         "log1p",
-        f"of the blocks' values; {CHOOSE}: decided inside the training patients",
-        ("none", "log1p", "sqrt", CHOOSE),
+        "of the blocks' values: none, log1p, sqrt, log-ratio (log1p less its mean over the patient's concepts, against "
+        f"stains that change all alike); {CHOOSE}: decided inside the training patients",
+        ("none", "log1p", "sqrt", "log-ratio", CHOOSE),
     )
     concepts: str = setting("all", f"latents that may be used: {_CONCEPTS}", CONCEPTS)
     deep: bool = setting(

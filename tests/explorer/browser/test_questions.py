@@ -28,6 +28,25 @@ def test_lists_have_words_and_a_fold(server: Server, tab: Callable[..., Any]) ->
     assert page.faults == []
 
 
+def test_an_outline_in_place_of_colours(server: Server, tab: Callable[..., Any], concepts: list[int]) -> None:
+    page = tab("AB", 1280, 800)
+    page.goto(server.url + f"#/concept/{SET}/{concepts[0]}")
+    page.wait_for_selector(".grid canvas")
+    assert page.locator("[data-border]").count() == 0
+    page.keyboard.press("b")
+    page.wait_for_selector(".grid [data-border]")
+    assert "outlined: activation above 0.2" in page.locator("[aria-label='Concept map'] .key").inner_text()
+    assert page.locator(".grid [data-border] path").first.get_attribute("d").startswith("M")
+    assert page.locator(".grid canvas").first.evaluate("canvas => canvas.style.opacity") == "0"
+    page.keyboard.press("o")
+    page.wait_for_function("!document.querySelector('[data-border]')")
+    page.keyboard.press("o")
+    page.keyboard.press("b")
+    page.get_by_label("each its own scale").check()
+    page.wait_for_selector("[aria-label='Concept map'] .key >> text=largest of each image")
+    assert page.faults == []
+
+
 def test_a_cell_is_asked_for_its_like_a_region_and_a_change(
     server: Server, tab: Callable[..., Any], concepts: list[int]
 ) -> None:

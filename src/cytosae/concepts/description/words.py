@@ -14,7 +14,8 @@ PLACE_WORDS = MappingProxyType(
         "cytoplasm": "cytoplasm",
         "cell border": "cytoplasmic border",
         "red cell": "red blood cell beside",
-        "stained beside": "platelet beside or other nucleated cell beside",
+        "stained beside": "platelet, or other nucleated cell beside",
+        "platelet": "platelet or fragment",
         "background": "empty background",
         "image border": "image border",
         "cell": "nucleated cell",
@@ -138,6 +139,8 @@ def kinds_of(place: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Kinds of measurements that can describe a concept of a place: its own, and those of the rest of the cell."""
     if place == "cell":
         return _CELL, _CELL
+    if place == "platelet":
+        return (), ()
     tissue = _TISSUE.get(place)
     return (("surroundings", "image"), ()) if tissue is None else ((tissue,), _CELL)
 
