@@ -47,8 +47,9 @@ docs: install  ## Build the documentation site in build/site; a broken link is a
 demo: install  ## A study of generated pictures, from images to the report, in demo-study/
 	$(BIN)/python -m demo
 
-measure: install  ## What the demo recovers of what was planted, beside simpler means
-	$(BIN)/python -m demo.measure
+measure: install  ## What the demo recovers of what was planted; PATIENTS=200 TRAININGS=3: a large drawn cohort
+	$(if $(PATIENTS),$(BIN)/python -m benchmarks.power -o demo-study/drawn-$(PATIENTS) --patients $(PATIENTS) \
+	--trainings $(or $(TRAININGS),3),$(BIN)/python -m demo.measure)
 
 benchmark: install  ## Measure; writes benchmarks/results.json
 	$(BIN)/python -m benchmarks

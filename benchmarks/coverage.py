@@ -153,7 +153,7 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--cohorts", type=int, default=100, help="of each size and signal")
     parser.add_argument("--coverage", type=float, default=0.9)
-    parser.add_argument("--unlike", action="store_true", help="classes that differ in signal, or in size")
+    parser.add_argument("--unlike", nargs="*", choices=list(UNLIKE), help="classes that differ in signal, or in size")
     parser.add_argument("--numbers", action="store_true", help="intervals of a number in the place of classes")
     given = parser.parse_args()
     given.output.mkdir(parents=True, exist_ok=True)
@@ -163,8 +163,8 @@ def main() -> None:
     designs: dict[tuple[int | str, float | str], tuple[Sequence[int], Sequence[float]]] = {}
     if given.numbers:
         designs |= {("numbers", f"{n} patients, {strength:g}"): ((n,), (strength,)) for n, strength in NUMBERS}
-    elif given.unlike:
-        designs |= {("unlike", name): design for name, design in UNLIKE.items()}
+    elif given.unlike is not None:
+        designs |= {("unlike", name): UNLIKE[name] for name in given.unlike or UNLIKE}
     else:
         designs |= {
             (size, signal): ((size,) * CLASSES, (signal,) * CLASSES) for size, signal in product(SIZES, SIGNALS)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,7 @@ from cytosae.cohort import (
     compare_reach,
     stratified_folds,
     transformed,
+    without_components,
 )
 from cytosae.concepts import cell_activations
 from cytosae.concepts.quality.resampling import Estimate
@@ -67,6 +68,8 @@ COMPARED = {
     "top, log1p": ("top", "log1p"),
     "strongest, log1p": ("strongest", "log1p"),
 }
+COMPONENTS = (5, 10)
+"""Principal components of the patients that are taken out."""
 CLASSIFIED = {"counts (paper's features)": ("counts", "none"), "default": ("choose", "log1p")}
 
 
@@ -84,11 +87,17 @@ class Ground:
     @cached_property
     def sae(self) -> SAE:
         """Trained on patients of another seed."""
-        if not (self.folder / "sae" / "model.safetensors").is_file():
-            cells, _ = list_to(rendered(Path(TRAINED_ON), self.folder / "drawn"), self.folder / "drawn.parquet")
-            embed(cells, self.backbone, self.folder / "tokens", store_layout(self.backbone.info), workers=0)
-            train(TokenStore(self.folder / "tokens"), self.folder / "sae", PRESETS["recommended"], device="cpu")
-        return SAE.from_pretrained(self.folder / "sae")
+        return self.trained(0)
+
+    def trained(self, seed: int) -> SAE:
+        """The same cells, trained with a seed."""
+        folder = self.folder / ("sae" if seed == 0 else f"sae-{seed}")
+        if not (folder / "model.safetensors").is_file():
+            if not (self.folder / "tokens" / "manifest.json").is_file():
+                cells, _ = list_to(rendered(Path(TRAINED_ON), self.folder / "drawn"), self.folder / "drawn.parquet")
+                embed(cells, self.backbone, self.folder / "tokens", store_layout(self.backbone.info), workers=0)
+            train(TokenStore(self.folder / "tokens"), folder, replace(PRESETS["recommended"], seed=seed), device="cpu")
+        return SAE.from_pretrained(folder)
 
     def tokens(self, pictures: list[NDArray[np.uint8]]) -> torch.Tensor:
         """Tokens of some cells as the autoencoder takes them, ``(n_cells, n_tokens, d_model)``."""
@@ -193,6 +202,13 @@ def places(ground: Ground, structure: str, kind: str, seed: int, draw: int) -> d
             if fdr:
                 found[f"{fdr} | {name}"] = float(np.nanmin(table[fdr].to_numpy()[latents], initial=1.0))
                 found[f"latents with {fdr} of 0.1 | {name}"] = int((table[fdr] <= 0.1).sum())
+        for components in COMPONENTS:
+            left = without_components(values, components, np.zeros(len(first)))
+            table = compare(left, first, occurring=values, draws=20, permutations=0, prevalence=0.02)
+            shown = np.where(table["tested"], table["effect"], -np.inf)
+            order = np.argsort(-np.nan_to_num(shown, nan=-np.inf), kind="stable")
+            place = int(1 + np.flatnonzero(np.isin(order, latents)).min())
+            found[f"place by effect | {name}, less {components} components"] = place
     return found
 
 

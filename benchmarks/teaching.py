@@ -13,7 +13,7 @@ import argparse
 import json
 import time
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from scipy.stats import t as student
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+from cytosae.analysis.teaching_views import views_of
 from cytosae.backbones import load
 from cytosae.cohort import (
     ClassificationTask,
@@ -44,10 +45,10 @@ from cytosae.concepts import cell_activations
 from cytosae.concepts.quality import auroc
 from cytosae.sae import SAE, train
 from cytosae.sae.taught import Taught, with_taught
-from cytosae.settings import PRESETS, ClassifyConfig, TeachConfig
+from cytosae.settings import CHOOSE, PRESETS, ClassifyConfig, TeachConfig
 from cytosae.study import list_to, rendered
 from cytosae.synthetic import CONCEPTS, patch_labels, read_concept_masks
-from cytosae.teaching import Background, Learner, marks_table, usable_marks
+from cytosae.teaching import Background, Learner, Views, marks_table, usable_marks
 from cytosae.tokens import TokenStore, embed, store_layout
 
 CHOSEN_ON, JUDGED_ON = 100, (201, 202, 203)
@@ -94,6 +95,11 @@ class Cohort:
         patients = self.cells["patient"].astype(str)
         return patients.isin(sorted(patients.unique())[: patients.nunique() // 2]).to_numpy()
 
+    def views(self, sae: SAE, among: NDArray[np.int64]) -> Views:
+        """How the tokens of some of these cells change where they are turned and restained."""
+        rows = np.sort(np.random.default_rng([CONFIG.teach_seed, 15]).permutation(among)[: CONFIG.views])
+        return views_of(self.store, rows, sae, load("tiny"))
+
     def clicks(
         self, structure: int, count: int, wrong: float, among: NDArray[np.bool_], seed: int
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -130,7 +136,8 @@ def structures(cohort: Cohort, sae: SAE) -> list[dict[str, Any]]:
     best = np.nanmax(auroc(h.tocsc(), truth), axis=0)
     marking = np.flatnonzero(cohort.first_half)
     source = Rows(cohort.store, marking)
-    learner = Learner.on(Background.draw(source, sae))  # type: ignore[arg-type]
+    views = cohort.views(sae, marking)
+    learner = Learner.on(Background.draw(source, sae, views=views))  # type: ignore[arg-type]
     some = np.sort(rng.permutation(marking)[:1000])
     random = cohort.store.read(some)[:, 1:].float().numpy()
     random = random[:, rng.permutation(random.shape[1])[: RANDOM // len(some)]].reshape(-1, random.shape[2])
@@ -181,7 +188,7 @@ def patients(cohort: Cohort, sae: SAE) -> dict[str, Any]:
     """Weighted F1 of the diagnoses, within laboratories and with one left out, by method."""
     laboratories = cohort.cells["laboratory"].astype(str)
     given = (laboratories == sorted(laboratories.unique())[0]).to_numpy()
-    learner = Learner.on(Background.draw(cohort.store, sae))
+    learner = Learner.on(Background.draw(cohort.store, sae, views=cohort.views(sae, np.flatnonzero(given))))
     taught = Taught.empty(learner.background.frame, sae.d_model)
     for structure, name in enumerate(CONCEPTS):
         cells, places = cohort.clicks(structure, 10, 0.0, given, seed=0)
@@ -203,22 +210,13 @@ def patients(cohort: Cohort, sae: SAE) -> dict[str, Any]:
             groups = task.data.obs["laboratory"] if centred else None
             products = Products.from_barcodes(data, candidates(config), groups)
             figures[kind + (", centred" if centred else "")] = _scores(task, divisions, products, config)
-        if kind == "taught":
-            ratios = Products.from_features(within_patients(data))
-            figures["taught, within patients"] = _scores(task, divisions, ratios, config)
+        for transform in ("log-ratio", CHOOSE) if kind != "all" else ():
+            given = replace(config, transform=transform)
+            products = Products.from_barcodes(data, candidates(given))
+            figures[f"{kind}, {transform}"] = _scores(task, divisions, products, given)
     types = Products.from_features(np.nan_to_num(task.data.obsm["cell_types"]))
     figures["cell-type fractions (experts)"] = _scores(task, divisions, types, config)
     return figures
-
-
-def within_patients(data: ad.AnnData) -> NDArray[np.float64]:
-    """Each patient's barcode of some concepts less its own mean over them, ``(n_patients, 3 n_concepts)``.
-
-    On the logarithms of counts and strongest cells this is the centred log-ratio (Aitchison 1982): what stain and scanner
-    do to all concepts of a patient alike is gone, and no other patient is needed for it.
-    """
-    blocks = (np.log1p(np.asarray(data.X)), np.asarray(data.layers["share"]), np.log1p(np.asarray(data.layers["top"])))
-    return np.concatenate([one - one.mean(axis=1, keepdims=True) for one in blocks], axis=1)
 
 
 def _scores(

@@ -11,8 +11,9 @@ from cytosae.cohort import BARCODES, COHORT
 from cytosae.concepts import read_concepts
 from cytosae.console import say
 from demo.study import STUDY, make_study, tell_methods
+from demo.taught import teach_planted, tell_taught
 
-PATIENT = "P000"
+PATIENT, LABORATORY = "P000", "laboratory"
 
 
 def main() -> None:
@@ -22,12 +23,22 @@ def main() -> None:
         summary = json.loads(path.read_text(encoding="utf-8"))
     else:
         say("patients: telling their diagnoses, beside simpler means")
-        result = classify(STUDY / COHORT / BARCODES, STUDY / COHORT / "classification", tokens=STUDY / "tokens")
+        result = classify(
+            STUDY / COHORT / BARCODES,
+            STUDY / COHORT / "classification",
+            tokens=STUDY / "tokens",
+            leave_out=LABORATORY,
+            centre=LABORATORY,
+        )
+        say("teaching: what an expert would show, by clicks on what was planted")
+        taught = teach_planted()
         page = STUDY / f"patient-{PATIENT}.html"
         show_patient(STUDY, PATIENT, page)
         summary = summarise(stages) | {
             "classification": result["methods"],
+            "left_out": result["left_out"]["methods"],
             "null": result["null"],
+            "taught": taught,
             "page": str(page),
         }
         write_json(path, summary)
@@ -54,8 +65,12 @@ def tell(summary: dict[str, Any]) -> None:
     print(f"explained variance      {summary['explained_variance']:.3f}")
     print(f"latents a token (L0)    {summary['l0']:.1f}")
     print(f"dead latents            {summary['dead']:.1%}")
-    print("\nweighted F1 of telling the five groups from patients never seen")
-    tell_methods(summary["classification"], summary["null"])
+    print(
+        "\nweighted F1 of telling the five groups from patients never seen (in brackets: from laboratories never seen)"
+    )
+    tell_methods(summary["classification"], summary["null"], summary.get("left_out", ()))
+    if "taught" in summary:  # one of an earlier version has none
+        tell_taught(summary["taught"])
     print(f"\nLook at {STUDY / 'report' / 'index.html'} and, for one patient, {summary['page']}.")
     print(f"Open the explorer:  .venv/bin/cytosae explore {STUDY}")
     print("What it recovers of what was planted, beside simpler means:  make measure")

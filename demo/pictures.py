@@ -124,7 +124,7 @@ def smaller(picture: Image.Image) -> Image.Image:
 
 def take(server: Explorer, study: Path, folder: Path, only: list[str]) -> None:
     """Write ``explorer-VIEW-light.png`` and ``-dark.png`` of some views; of all if none is named."""
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import Locator, Page, sync_playwright
 
     concepts = strongest_concepts(server, 12)
     worklist = judge(server, concepts)
@@ -167,8 +167,9 @@ def take(server: Explorer, study: Path, folder: Path, only: list[str]) -> None:
                     page.wait_for_selector("[data-patches] img")
                 if name == "cell":
                     page.locator("[data-patch-list] button").first.click()
-                shown = page.locator(PANELS[name]) if name in PANELS else page
+                shown: Page | Locator = page
                 if name in PANELS:
+                    shown = page.locator(PANELS[name])
                     shown.scroll_into_view_if_needed()
                 for _ in range(2):  # what an answer brings asks for images
                     page.wait_for_load_state("networkidle")

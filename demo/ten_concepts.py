@@ -70,7 +70,7 @@ def strip(data: DataSet, cells: pd.DataFrame, latent: int) -> Image.Image:
     top = float(maps.max()) or 1.0
     columns = []
     for name, map_ in zip(data.names(rows), maps, strict=False):
-        pixels = load_squashed(Path(cells.at[name, "path"]), 2 * _EDGE)
+        pixels = load_squashed(Path(str(cells.at[name, "path"])), 2 * _EDGE)
         over = overlay(pixels, map_.astype(np.float32), top=top, smooth=True)
         columns.append(np.concatenate([pixels, over]))
     large = Image.fromarray(np.concatenate(columns, axis=1))

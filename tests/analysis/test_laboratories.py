@@ -12,9 +12,10 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from cytosae.analysis.study_features import study_rows
 from cytosae.cells import read_cells
 from cytosae.sae import SAE
-from cytosae.settings import HarmoniseConfig
+from cytosae.settings import HarmoniseConfig, LaboratoryConfig
 from cytosae.study import Study
 from cytosae.tokens import HARMONISATION, TokenStore
 from support.commands import ask, cytosae, refused
@@ -43,7 +44,8 @@ def test_the_variance_is_divided_before_and_after(drawn_study: Path, tmp_path: P
     assert barcodes.loc[("none", "laboratory"), "p"] < 0.05
     assert barcodes.loc[("centre", "laboratory"), "value"] < 0.02
     assert barcodes.loc[("centre", "diagnosis"), "value"] > barcodes.loc[("none", "diagnosis"), "value"]
-    assert set(table.index.get_level_values(0)) == {"barcodes", "mean CLS token", "mean patch token"}
+    features = {"barcodes", "barcodes, log-ratio", "mean CLS token", "mean patch token"}
+    assert set(table.index.get_level_values(0)) == features
     assert ask("laboratories", drawn_study, *BY, "--permutations", "39", "-o", tmp_path / "out") == found
     cells = ask("laboratories", drawn_study, *BY, "--target", "label", "--permutations", "9", "-o", tmp_path / "cells")
     assert {row["features"] for row in cells["shares"]} == {"tokens", "concepts"}
@@ -64,10 +66,38 @@ def test_every_harmonisation_stands_beside_the_others(drawn_study: Path, tmp_pat
     assert "alone | barcodes, as they are" in shown.stdout
     assert "not centred on healthy controls: too few in laboratory" in shown.stderr
     patients = len(ad.read_h5ad(drawn_study / "cohort" / "barcodes.h5ad"))
+    ratios = rows[rows["features"] == "barcodes, log-ratio"]  # a patient's own, so that nobody else is needed
+    assert set(ratios["setting"]) == {"alone", "unlabelled ones at hand"}
     halves = np.where(np.arange(patients) // 5 % 2, "a", "b")  # two patients of each diagnosis in each
     both = changed_barcodes(drawn_study, tmp_path / "both", laboratory=halves)
     with_controls = ask("transfer", both, *BY, *QUICK, "-o", tmp_path / "both" / "out")
     assert "healthy controls at hand" in {row["setting"] for row in with_controls["methods"]}
+
+
+def test_taught_concepts_stand_beside_the_barcodes_and_less_the_patients_own_mean(
+    drawn_study: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "study" / "cohort" / "barcodes.h5ad"
+    path.parent.mkdir(parents=True)
+    data = ad.read_h5ad(drawn_study / "cohort" / "barcodes.h5ad")
+    data.var["taught"] = [None] * (data.n_vars - 2) + ["Stain", "Diagnosis and stain"]
+    number = pd.factorize(data.obs["diagnosis"].astype(str), sort=True)[0]
+    stain = 1 + pd.factorize(data.obs["laboratory"].astype(str), sort=True)[0]
+    planted = np.expm1(np.stack([2 * stain, 2 * stain + number], axis=1))
+    data.X = np.concatenate([np.asarray(data.X)[:, :-2], planted], axis=1).astype(np.float32)
+    data.write_h5ad(path)
+    rows = study_rows(tmp_path / "study", "diagnosis", LaboratoryConfig(laboratory="laboratory"))
+    taught, ratios = rows.features["taught concepts"], rows.features["taught concepts, log-ratio"]
+    assert [block.shape[1] for block in (*taught, *ratios)] == [2] * 6
+    np.testing.assert_allclose(taught[0][:, 0], 2 * stain, rtol=1e-4)
+    np.testing.assert_allclose(ratios[0], np.stack([-number, number], axis=1) / 2, atol=1e-3)  # the stain is gone
+    assert rows.features["barcodes, log-ratio"][0].shape[1] == data.n_vars
+    assert set(study_rows(drawn_study, "diagnosis", LaboratoryConfig(laboratory="laboratory")).features) == {
+        "barcodes",
+        "barcodes, log-ratio",
+        "mean CLS token",
+        "mean patch token",
+    }
 
 
 def test_cells_are_asked_in_another_laboratory(drawn_study: Path, tmp_path: Path) -> None:

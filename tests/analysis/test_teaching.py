@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,26 +17,29 @@ from cytosae.analysis import (
     classify,
     compare_groups,
     predict_patients,
+    saved_backbone,
     show_patient,
     study_tokens,
     teach,
 )
+from cytosae.analysis.teaching_views import make_views, views_of
 from cytosae.artefacts import sha256_file
 from cytosae.cells import read_cells
-from cytosae.concepts import latent_called, read_concepts, read_dictionary, read_names, read_taught
+from cytosae.concepts import latent_called, read_concepts, read_dictionary, read_maps, read_names, read_taught
 from cytosae.errors import CytosaeError
 from cytosae.explorer import export
 from cytosae.sae import SAE
 from cytosae.settings import ClassifyConfig, CompareConfig, TeachConfig
 from cytosae.study import Study
 from cytosae.synthetic import CONCEPTS, patch_labels, read_concept_masks
-from cytosae.teaching import marks_table, read_marks
-from support.commands import cytosae
+from cytosae.teaching import VIEWS, marks_from_latent, marks_table, read_marks
+from cytosae.tokens import TokenStore
+from support.commands import ask, cytosae
 from support.explorer import get, opened
 from support.folders import made_once
 from support.studies import DRAWN, SET, drawn_config
 
-CONFIG = TeachConfig(random_cells=128, precision=0.9)
+CONFIG = TeachConfig(random_cells=128, precision=0.9, views=0)
 NUCLEUS = "nucleus"
 
 
@@ -172,7 +175,7 @@ def test_marks_that_say_nothing_change_nothing(drawn_study: Path, tmp_path: Path
     (cell,) = read_cells(study / "cells.parquet")["cell_id"][:1]
     for rows, expected in (
         ([], "a header and no mark"),
-        ([("x", cell, 3, "none")], "take back nothing"),
+        ([("x", cell, 3, "none")], "withdraw no mark"),
         ([("x", cell, 3, "not")], "its 1 marks all say 'not'"),
         ([("x", "gone", 3, "this")], "1 marks are on cells that this study does not have"),
     ):
@@ -185,7 +188,7 @@ def test_what_is_left_to_do_without_an_update_and_marks_that_are_damaged(
     taught: tuple[Path, dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     study = Path(shutil.copytree(taught[0], tmp_path / "study"))
-    with pytest.raises(CytosaeError, match="take back nothing"):
+    with pytest.raises(CytosaeError, match="withdraw no mark"):
         teach(study, marks_table([("Nucleus", "elsewhere", 3, "none")]), CONFIG)
     teach(study, remove=["Nucleus"], update=False)
     assert f"Left to do: `cytosae teach {study}`" in capsys.readouterr().err
@@ -216,6 +219,63 @@ def test_the_command_learns_from_labels_and_masks(drawn_study: Path, tmp_path: P
     assert "learned | label: lymphocyte" in said
     assert "learned | nucleus" in said
     assert set(read_marks(study / "taught" / "marks.csv")["concept"]) == {"label: lymphocyte", "nucleus"}
+
+
+def test_concepts_depend_less_on_views_that_are_made_once_for_a_study(
+    drawn_study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study, marks = Path(shutil.copytree(drawn_study, tmp_path / "study")), clicks(drawn_study, NUCLEUS, 6, "Nucleus")
+    few = replace(CONFIG, views=6)
+    teach(study, marks, few, update=False)
+    made = (study / "taught" / VIEWS).read_bytes()
+    learned = read_taught(study)
+    assert learned is not None
+    assert learned.details[0]["settings"]["views"] == 6
+    images = read_cells(study / "cells.parquet")["path"]
+    store = TokenStore(study / "tokens")
+    sae = SAE.from_pretrained(study / "sae")
+    views = views_of(store, np.arange(4), sae, saved_backbone(study))
+    tokens = store.read(np.arange(4)).float().numpy()[:, 1:].reshape(-1, sae.d_model)
+    for changes in (views.turned, views.restained):
+        share = np.trace(changes) / np.trace(np.cov(tokens.T))
+        assert 0.01 < share < 0.7  # patches come back to where they were, so most of them is as it was
+    teach(study, marks, few, update=False)
+    assert (study / "taught" / VIEWS).read_bytes() == made
+    plain = Path(shutil.copytree(drawn_study, tmp_path / "gone"))
+    cells = pd.read_parquet(plain / "cells.parquet")
+    cells["path"] = [f"{path}.gone" for path in images]
+    cells.to_parquet(plain / "cells.parquet")
+    assert make_views(plain, Moved(store, cells), sae, few) is None
+    assert "not looked at turned and restained" in capsys.readouterr().err
+
+
+@dataclass(frozen=True)
+class Moved:
+    """Tokens of cells whose images are gone."""
+
+    store: TokenStore
+    cells: pd.DataFrame
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.store, name)
+
+
+def test_the_command_learns_from_a_latent_that_almost_fits(drawn_study: Path, tmp_path: Path) -> None:
+    study = Path(shutil.copytree(drawn_study, tmp_path / "study"))
+    data = read_concepts(study / "concepts", "synthetic", matrices=False)
+    latent = int(np.flatnonzero(data.var["is_concept"])[3])
+    found = ask("teach", study, "--like", latent, "--no-update", "--random-cells", "64")
+    (learned,) = found["learned"].values()
+    assert latent in [near["latent"] for near in learned["nearest"]]
+    marks = read_marks(study / "taught" / "marks.csv")
+    cells = data.varm["reference_cells"][latent]
+    assert set(marks["concept"]) == {f"like latent {latent}"}
+    assert marks["cell_id"].tolist() == data.obs_names[cells[cells >= 0]][: len(marks)].tolist()
+    latents, maps = read_maps(study / "concepts", "synthetic")
+    (own,) = maps[latents == latent]
+    assert marks["patch"].tolist() == own.reshape(len(own), -1).argmax(axis=1)[: len(marks)].tolist()
+    with pytest.raises(CytosaeError, match="latents 0 to"):
+        marks_from_latent(study / "concepts", str(len(data.var)))
 
 
 def test_classification_and_comparison_take_them_alone_and_say_what_they_gain(

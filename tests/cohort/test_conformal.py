@@ -182,6 +182,23 @@ def test_the_sets_of_a_fold_know_nothing_of_its_patients() -> None:
         np.testing.assert_array_equal(p[test], again[test])
 
 
+def test_a_class_that_is_calibrated_alone_is_so_without_a_fold_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = cohort(n=33, signal=1.5)  # 11 patients a class: 10 are enough, and fewer are left without a fold
+    task = classification_task(data, "diagnosis")
+    folds = stratified_folds(task.target, task.patients, 4, 1)
+    counted: list[tuple[int, list[bool]]] = []
+    made = Calibration.fold_p_values
+
+    def counting(self: Calibration, probability: np.ndarray, coverage: float, alone: np.ndarray) -> np.ndarray:
+        counted.append((int(np.bincount(self.target).min()), alone.tolist()))
+        return made(self, probability, coverage, alone)
+
+    monkeypatch.setattr(Calibration, "fold_p_values", counting)
+    left_out_p_values(task, folds, Products.from_barcodes(task.data, COUNTS), FEW)
+    assert min(least for least, _ in counted) < least_patients(FEW.coverage) <= 11
+    assert all(alone == [True] * 3 for _, alone in counted)
+
+
 def test_distance_to_the_nearest_training_patient() -> None:
     rng = np.random.default_rng(0)
     points = rng.normal(size=(23, 6))

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import anndata as ad
 import numpy as np
+import pandas as pd
 import pytest
+import scipy.sparse as sp
 
-from cytosae.cohort import selected, unusual
+from cytosae.cohort import CountSums, Representation, cell_scores, selected, transformed, transformed_error, unusual
+from cytosae.cohort.representation import TRANSFORMS
 
 
 def test_unusual_concepts_are_found_and_flukes_are_not() -> None:
@@ -36,3 +40,30 @@ def test_unusual_concepts_are_found_and_flukes_are_not() -> None:
     assert 5 not in selected(table)
     with pytest.raises(ValueError, match="2 patients"):
         unusual(table["patient"], table["scale"], group[:2], errors[:2])
+
+
+@pytest.mark.parametrize(
+    "kind", [Representation(f, t) for f in ("counts", "share", "top", "strongest") for t in TRANSFORMS]
+)
+def test_scores_of_cells_average_to_t_in_every_block(kind: Representation) -> None:
+    rng = np.random.default_rng(0)
+    counts = [sp.csr_matrix(rng.poisson(rng.gamma(1, 1, 15), (12, 15))) for _ in range(9)]
+    sums = CountSums.empty(9, 15)
+    sums.add(sp.csr_matrix(sp.vstack(counts)), np.repeat(np.arange(9), 12))
+    data = ad.AnnData(sums.barcodes(), pd.DataFrame(index=[f"P{i}" for i in range(9)]), layers=sums.layers())
+    (block,) = kind.blocks
+    values, errors = (change(data, block, kind.transform) for change in (transformed, transformed_error))
+    table = unusual(values[0], errors[0], values[1:], errors[1:])
+    latents = [2, 7, 11]
+    scores = cell_scores(counts[0], table, latents, kind)
+    np.testing.assert_allclose(scores.mean(axis=0), table["t"][latents], atol=1e-5)
+
+
+def test_the_error_of_a_transform_is_finite_and_for_small_errors_its_slope() -> None:
+    errors = {"standard_error": np.array([[0.001, 0.5]], np.float32)}
+    data = ad.AnnData(np.array([[4.0, 0.0]], np.float32), layers=errors)
+    small, at_zero = transformed_error(data, "count", "sqrt")[0]
+    assert small == pytest.approx(0.001 / (2 * np.sqrt(4)), rel=1e-2)
+    assert at_zero == pytest.approx(np.sqrt(0.5) / 2, rel=1e-5)
+    assert transformed_error(data, "count", "log1p")[0, 0] == pytest.approx(0.001 / 5, rel=1e-2)
+    np.testing.assert_array_equal(transformed_error(data, "count", "none"), errors["standard_error"])

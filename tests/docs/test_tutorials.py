@@ -28,6 +28,7 @@ python() {{ "{sys.executable}" "$@"; }}
 LEAVES = {
     "own-images": ["study/report/index.html", "project/cells.csv", "labelled/report/index.html"],
     "disease": ["study/cohort/classification", "study/cohort/compare-CBFB_MYH11-NPM1", "patient-P000.html"],
+    "laboratories": ["study/laboratories/laboratories.csv", "study/transfer/transfer.csv", "study/stain_response"],
     "teach": ["panel.json", "study/taught/taught.safetensors"],
     "dinobloom": ["study/report/index.html"],
     "backbone": ["my-backbone/config.json", "study/report/index.html"],

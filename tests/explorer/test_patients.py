@@ -18,6 +18,7 @@ from cytosae.analysis import show_patient
 from cytosae.analysis.comparison import compare_groups
 from cytosae.cohort import read_barcodes
 from cytosae.explorer import exporting, schemas
+from cytosae.settings import CompareConfig, PatientConfig
 from support.explorer import CLOSE, decoded_map, get, opened, refusal
 from support.studies import SET
 
@@ -68,6 +69,32 @@ def test_patients(client: TestClient, study: Path, tmp_path: Path) -> None:
     assert "no patient with this" in refusal(client.get("/api/patients/P003?against=CML"), 404)
     for cell in one["against"]["cells"]:
         assert get(client, f"cells/{SET}/{cell['row']}")["patient"] == "P003"
+
+
+def test_a_patient_and_two_groups_in_another_block(client: TestClient, study: Path, tmp_path: Path) -> None:
+    barcodes = read_barcodes(study / "cohort" / "barcodes.h5ad")
+    chosen = {"features": "top", "transform": "log1p"}
+    page = show_patient(study, "P003", tmp_path / "page.html", PatientConfig(**chosen))["against"]["healthy"]
+    found = get(client, "patients/P003", **chosen)
+    assert found["against"]["unit"] == "active patches in the 5 strongest cells, log1p"
+    assert found["against"]["unit"] in (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "active patches a cell, healthy" in (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert found["against"]["concepts"] == pytest.approx(page["concepts"], **CLOSE)
+    mine = np.log1p(barcodes["P003"].layers["top"][0])
+    for concept in found["against"]["concepts"]:
+        assert concept["patient"] == pytest.approx(mine[concept["latent"]], **CLOSE)
+        assert concept["count"] == pytest.approx(barcodes["P003"].X[0, concept["latent"]], **CLOSE)
+    plain = get(client, "patients/P003")["against"]
+    assert found["against"]["unusual_by_counts"] == page["unusual_by_counts"] == plain["unusual"]
+    np.testing.assert_allclose(found["barcode"]["patient"], mine[found["barcode"]["latents"]], rtol=1e-5)
+    config = CompareConfig(order="reach", **chosen)
+    expected = compare_groups(study / "cohort" / "barcodes.h5ad", tmp_path / "c", "healthy", "rest", config)
+    compared = get(client, "compare/healthy/rest", order="reach", **chosen)
+    assert [row["latent"] for row in compared["top_first"]] == [row["latent"] for row in expected["first"]["latents"]]
+    for row, other in zip(compared["top_first"], expected["first"]["latents"], strict=True):
+        for name in ("first", "count_first", "count_second", "reach_first", "reach_level"):
+            assert row[name] == pytest.approx(other[name], **CLOSE)
+    assert "features" in str(client.get("/api/patients/P003?features=mean").json())
 
 
 def test_two_groups(client: TestClient, study: Path, data: Any, tmp_path: Path) -> None:

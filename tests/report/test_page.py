@@ -21,9 +21,10 @@ from cytosae.cells import read_cells, write_cells
 from cytosae.concepts import alike_leaders, encode, interest_of, read_concepts, read_maps
 from cytosae.errors import CytosaeError
 from cytosae.explorer.annotations import name_latents, schemas
-from cytosae.report import shown_concepts, write_report
+from cytosae.report import drawn_config, shown_concepts, write_report
 from cytosae.report.study_figures import figures_of_study
 from cytosae.sae import TrainConfig, train
+from cytosae.settings import DrawnConfig
 from cytosae.tokens import TokenStore
 from support.browser import ARGUMENTS, CHROMIUM
 from support.report_figures import latent_statistics
@@ -238,6 +239,24 @@ def test_pictures_are_small_copies(study: Path) -> None:
     assert first
     picture = Image.open(io.BytesIO(base64.b64decode(first[1])))
     assert picture.size == (112, 112)
+
+
+def test_the_report_shows_the_chosen_block_beside_counts_and_keeps_the_choice(
+    classified_study: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(classified_study, tmp_path / "study"))
+    figures = folder / "report" / "figures"
+    chosen = DrawnConfig(features="strongest", transform="log1p")
+    write_report(folder, chosen)
+    page = (folder / "report" / "index.html").read_text(encoding="utf-8")
+    assert all(f'alt="{name} of the patients"' in page for name in ("diseases", "diseases-chosen"))
+    assert "strongest cell, log1p" in (figures / "correlation.svg").read_text(encoding="utf-8")
+    write_report(folder)  # as `run` does
+    assert drawn_config(folder) == chosen
+    assert (figures / "diseases-chosen.png").is_file()
+    write_report(folder, DrawnConfig())
+    assert not (figures / "diseases-chosen.png").exists()
+    assert "diseases-chosen" not in (folder / "report" / "index.html").read_text(encoding="utf-8")
 
 
 def test_the_manifest_names_every_figure(study: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,6 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from cytosae.cells import load_squashed
-from cytosae.synthetic import random_cells
 
 SIZE = 224
 Pixels = NDArray[np.uint8]
@@ -37,8 +37,8 @@ def split(cells: Path, seed: int = 0, share: float = 0.9) -> tuple[pd.DataFrame,
     return table.iloc[np.sort(order[:cut])], table.iloc[np.sort(order[cut:])]
 
 
-def pixels(cells: Path, paths: list[str], cache: Path, synthetic: int, seed: int) -> Pixels:
-    """Real images and after them synthetic ones, uint8 ``(n, 224, 224, 3)``, memory-mapped; made once in `cache`."""
+def pixels(cells: Path, paths: list[str], cache: Path, drawn: Callable[[], Pixels], synthetic: int) -> Pixels:
+    """Real images and after them `synthetic` drawn ones, uint8 ``(n, 224, 224, 3)``, memory-mapped; made once in `cache`."""
     n = len(paths) + synthetic
     if not cache.is_file():
         partial = cache.with_suffix(".partial")
@@ -46,7 +46,7 @@ def pixels(cells: Path, paths: list[str], cache: Path, synthetic: int, seed: int
         for row, path in enumerate(paths):
             array[row] = load_squashed(cells / path, SIZE)
         if synthetic:
-            array[len(paths) :] = random_cells(synthetic, seed)[0]
+            array[len(paths) :] = drawn()
         array.flush()
         partial.rename(cache)
     found: Pixels = np.load(cache, mmap_mode="r")
@@ -60,7 +60,7 @@ class Geometry:
     """Where in the image a view lies, and which of the eight symmetries of the square was applied to it."""
 
     box: tuple[float, float, float, float]
-    """Left, upper, right, lower, as shares of the edge."""
+    """Left, upper, right, lower, as shares of the edge; below 0 and above 1 the image is reflected."""
     turns: int
     """Quarter turns against the clock, before the flip."""
     flip: bool

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import Dinov2Config, Dinov2Model
 
+from cytosae.backbones import TINY
 from training.tiny.data import SIZE, Pixels
 from training.tiny.targets import GLOBAL, KINDS, WIDTH
 
@@ -88,6 +89,21 @@ def start_from_patches(backbone: Dinov2Model, images: Pixels, seed: int) -> None
     with torch.no_grad():
         layer.weight.copy_(weight.view_as(layer.weight))
         layer.bias.copy_(-weight @ mean)
+
+
+def start_from(backbone: Dinov2Model, source: str) -> None:
+    """Let the weights begin as those of a trained backbone: ``tiny``, or a folder.
+
+    Raises
+    ------
+    SystemExit
+        It has another shape.
+    """
+    trained = Dinov2Model.from_pretrained(TINY if source == "tiny" else source, dtype=torch.float32)
+    shapes = [{name: tuple(w.shape) for name, w in one.state_dict().items()} for one in (backbone, trained)]
+    if shapes[0] != shapes[1]:
+        raise SystemExit(f"--start {source}: has another shape; give tiny, or `backbone` of a training.")
+    backbone.load_state_dict(trained.state_dict())
 
 
 class Decoder(nn.Module):

@@ -131,7 +131,9 @@ def kind_features(x: Tensor, mean: Tensor, std: Tensor) -> Tensor:
 
 
 def _nearest(places: NDArray[np.float64]) -> NDArray[np.int64]:
-    return np.minimum((places * SIDE).astype(np.int64), SIDE - 1)
+    beyond = (places < 0) | (places > 1)
+    within = np.where(beyond, 1 - np.abs(1 - np.abs(places)), places)  # reflected at the border
+    return np.minimum((within * SIDE).astype(np.int64), SIDE - 1)
 
 
 def compute(images: Pixels, seed: int) -> Targets:

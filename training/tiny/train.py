@@ -18,8 +18,10 @@ import numpy as np
 import torch
 from torch import Tensor, distributed, multiprocessing
 
-from training.tiny.data import Pixels, pixels, random_view, split
-from training.tiny.model import PreTraining, agreement_loss, patches_of, scaled, start_from_patches
+from cytosae.synthetic import random_cells
+from training.tiny.data import Geometry, Pixels, pixels, random_view, split
+from training.tiny.model import PreTraining, agreement_loss, patches_of, scaled, start_from, start_from_patches
+from training.tiny.strong import cells_of_many_laboratories, strong_view
 from training.tiny.targets import Targets, compute
 
 PROCESSES = 2
@@ -43,8 +45,14 @@ class Recipe:
     muon: float = 5e-3
     """Learning rate of the matrices of the blocks, with Muon, scaled to AdamW's size of a step."""
     weight_decay: float = 0.05
+    views: str = "plain"
+    """``plain``, as one laboratory might show a cell, or ``strong``, as many might; then the drawn cells are of many too."""
+    start: str = ""
+    """A backbone of this shape that is trained further, its heads from the beginning; none for random weights."""
+    pace: float = 1.0
+    """Factor of the learning rates; less than 1 where a backbone is trained further."""
     smallest_crop: float = 0.4
-    """Share of the area."""
+    """Share of the area; of plain views."""
     agreement: float = 0.5
     masked: float = 1.0
     itself: float = 0.5
@@ -59,7 +67,7 @@ class Recipe:
     def rate(self, step: int) -> float:
         """Share of the learning rates: warm-up, stable, decay."""
         falling = round(self.steps * self.decay)
-        return min((step + 1) / self.warmup, 1.0, (self.steps - step) / falling)
+        return self.pace * min((step + 1) / self.warmup, 1.0, (self.steps - step) / falling)
 
     def kept(self, step: int) -> int:
         """Number of patches that the encoder sees in a step; whole pictures are seen late, as they are afterwards."""
@@ -67,6 +75,21 @@ class Recipe:
         if step > 0.85 * self.steps and rng.random() < 0.2:
             return 256 - self.wanted
         return int(rng.choice([63, 95, 127], p=[0.6, 0.3, 0.1]))
+
+    def view(self, image: Pixels, rng: np.random.Generator) -> tuple[Pixels, Geometry]:
+        """A random view of a cell."""
+        return strong_view(image, rng) if self.views == "strong" else random_view(image, rng, self.smallest_crop)
+
+    def images(self, data: Path, out: Path) -> Pixels:
+        """All images that are trained on, decoded once in `out`."""
+        chosen, _ = split(data)
+
+        def drawn() -> Pixels:
+            if self.views == "strong":
+                return cells_of_many_laboratories(self.synthetic, self.seed)
+            return random_cells(self.synthetic, self.seed)[0]
+
+        return pixels(data, chosen["path"].tolist(), out / "pixels.npy", drawn, self.synthetic)
 
 
 def batch_of(
@@ -76,7 +99,7 @@ def batch_of(
     views, shown = [], []
     for _ in range(2):
         for row in rows:
-            view, geometry = random_view(images[row], rng, recipe.smallest_crop)
+            view, geometry = recipe.view(images[row], rng)
             views.append(view)
             shown.append(targets.patches(row, geometry))
     words = torch.from_numpy(targets.words[rows]).repeat(2, 1)
@@ -149,11 +172,13 @@ def run(rank: int, recipe: Recipe, data: Path, out: Path, port: int) -> None:
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     distributed.init_process_group("gloo", rank=rank, world_size=PROCESSES)
     torch.manual_seed(recipe.seed)
-    chosen, _ = split(data)
-    images = pixels(data, chosen["path"].tolist(), out / "pixels.npy", recipe.synthetic, recipe.seed)
+    images = recipe.images(data, out)
     targets = Targets.load(out / "targets.npz")
     model = PreTraining(recipe.blocks)
-    start_from_patches(model.backbone, images, recipe.seed)
+    if recipe.start:
+        start_from(model.backbone, recipe.start)
+    else:
+        start_from_patches(model.backbone, images, recipe.seed)
     weights = list(model.parameters())
     optimisers = optimisers_of(model, recipe)
     first = 0
@@ -212,8 +237,7 @@ def save(model: PreTraining, images: Pixels, folder: Path) -> None:
 def train(data: Path, out: Path, recipe: Recipe) -> None:
     """Pre-train and write ``backbone/config.json`` and ``backbone/model.safetensors`` into `out`; resumes what is there."""
     out.mkdir(parents=True, exist_ok=True)
-    chosen, _ = split(data)
-    images = pixels(data, chosen["path"].tolist(), out / "pixels.npy", recipe.synthetic, recipe.seed)
+    images = recipe.images(data, out)
     if not (out / "targets.npz").is_file():
         compute(images, recipe.seed).save(out / "targets.npz")
     with socket.socket() as free:
@@ -225,13 +249,20 @@ def train(data: Path, out: Path, recipe: Recipe) -> None:
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    default = Path(os.environ.get("CYTOSAE_DATA", "../shared/data/cells"))
-    parser.add_argument("--data", type=Path, default=default, help="folder of the real cells (or CYTOSAE_DATA)")
+    default = Path(os.environ.get("CYTOSAE_DATA", "../shared")) / "data" / "cells"
+    parser.add_argument(
+        "--data", type=Path, default=default, help="folder of the real cells; in CYTOSAE_DATA if left out"
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder to write, or to go on in")
     parser.add_argument("--steps", type=int, default=Recipe.steps)
     parser.add_argument("--seed", type=int, default=Recipe.seed)
+    views = {"choices": ("plain", "strong"), "help": "as one laboratory might show a cell, or as many might"}
+    parser.add_argument("--views", default=Recipe.views, **views)
+    parser.add_argument("--start", default=Recipe.start, help="a backbone to train further, such as tiny")
+    parser.add_argument("--pace", type=float, default=Recipe.pace, help="factor of the learning rates")
     given = parser.parse_args()
-    train(given.data, given.out, Recipe(steps=given.steps, seed=given.seed))
+    recipe = Recipe(given.steps, seed=given.seed, views=given.views, start=given.start, pace=given.pace)
+    train(given.data, given.out, recipe)
 
 
 if __name__ == "__main__":

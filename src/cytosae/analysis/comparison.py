@@ -15,20 +15,23 @@ from cytosae.analysis.viewing import Viewer, study_tokens
 from cytosae.artefacts import FileRecord, Manifest, claim, refuse_strangers, sha256_file, write_csv
 from cytosae.cohort import (
     FEATURES,
+    PAPER,
     REACH_Z,
-    TOP,
     CohortWarning,
+    Representation,
     as_records,
     cohort_warnings,
     compare,
     compare_rates,
     compare_reach,
+    group_means,
     make_strata,
     most_different,
     patient_column,
     read_barcodes,
     restricted,
     transformed,
+    without_components,
 )
 from cytosae.concepts import TAUGHT, check_encoded_with, read_activations, read_concepts, read_datasets, read_names
 from cytosae.concepts.schema import DESCRIPTION
@@ -38,12 +41,6 @@ from cytosae.report import Row, comparison_scatter, figure_files, reference_grid
 from cytosae.settings import CompareConfig, to_stored
 
 REST, TABLE = "rest", "latents.csv"
-_UNITS = {
-    "counts": "active patches a cell",
-    "share": "share of the cells",
-    "top": f"active patches in the {TOP} strongest cells",
-    "strongest": "active patches in the strongest cell",
-}
 _EACH = 5  # cells of each side that are drawn for a latent
 
 
@@ -81,6 +78,10 @@ def compare_groups(
     ------
     CytosaeError
         No such group or column, or no value of the covariate with patients of both groups.
+
+    Notes
+    -----
+    No example: needs a finished study; its command runs it, in the tutorials or the how-to pages.
     """
     config = config or CompareConfig()
     figures = ["scatter", *(f"references-{side}" for side in ("first", "second") if study is not None)]
@@ -107,7 +108,8 @@ def compare_groups(
         table["second"].to_numpy(),
         *favour,
         names=(first, second),
-        unit=_UNITS[config.features] + ("" if config.transform == "none" else f", {config.transform}"),
+        unit=Representation(config.features, config.transform).unit
+        + (f" less {config.components} components" if config.components else ""),
         title=f"{first} and {second}",
     )
     save(drawn, folder / "scatter")
@@ -175,39 +177,29 @@ def compare_patients(
     caveats = _caveats(side, first, second)
     covariate = None if adjust is None else patient_column(data, adjust)[side != 0]
     rows, side = side != 0, side[side != 0]
-    (name,) = FEATURES[config.features]
-    values = transformed(data[rows], name, config.transform)
+    kind = Representation(config.features, config.transform)
+    (name,) = FEATURES[kind.features]
+    values, counts = (transformed(data[rows], *one) for one in ((name, kind.transform), ("count", "none")))
     data = ad.AnnData(values, data.obs[rows].copy(), data.var, uns=data.uns)  # without its layers
     warnings = cohort_warnings(data, target, config.seed)
     people = pd.factorize(data.obs["patient"].astype(str))[0]
-    settings = {name: getattr(config, name) for name in ("prevalence", "permutations", "seed")}
+    strata = make_strata(covariate, len(side))
+    compared = without_components(values, config.components, strata) if config.components else values
+    groups: dict[str, Any] = {"first": side > 0, "strata": strata, "patients": people}
+    permuted = {"permutations": config.permutations, "seed": config.seed}
     try:
         table = compare(
-            values,
-            side > 0,
-            make_strata(covariate, len(side)),
-            patients=people,
-            draws=config.bootstrap,
-            **settings,
+            compared, **groups, occurring=values, prevalence=config.prevalence, draws=config.bootstrap, **permuted
         )
-        if rates and (config.features, config.transform) == ("counts", "none"):
+        tested = table["tested"]
+        if kind != PAPER or config.components:
+            table["count_first"], table["count_second"] = group_means(counts, **groups)
+        elif rates:
             cells = data.obs["n_cells"].to_numpy(np.float64)
-            draws = {name: settings[name] for name in ("permutations", "seed")}
-            of_rates = compare_rates(
-                values * cells[:, None],
-                cells,
-                side > 0,
-                make_strata(covariate, len(side)),
-                patients=people,
-                tested=table["tested"],
-                **draws,
-            )
-            table = table.join(of_rates)
+            counted = values * cells[:, None]
+            table = table.join(compare_rates(counted, cells, **groups, tested=tested, **permuted))
         if config.order == "reach":
-            draws = {name: settings[name] for name in ("permutations", "seed")}
-            tested = table["tested"]
-            strata = make_strata(covariate, len(side))
-            table = table.join(compare_reach(values, side > 0, strata, patients=people, tested=tested, **draws))
+            table = table.join(compare_reach(compared, **groups, tested=tested, **permuted))
     except ValueError as error:
         raise Unanswerable(f"--adjust {adjust}: {error}; {first} and {second} cannot be compared within it.") from error
     by = REACH_Z if config.order == "reach" else config.order

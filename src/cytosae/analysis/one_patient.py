@@ -16,14 +16,19 @@ from numpy.typing import NDArray
 from cytosae.analysis.classification_files import MODELS, RESULT
 from cytosae.artefacts import Manifest, outdated, read_json
 from cytosae.cohort import (
+    FEATURES,
+    PAPER,
     RULE,
     Classifier,
+    Representation,
     as_records,
     cell_scores,
     patient_column,
     read_barcodes,
     read_classifiers,
     selected,
+    transformed,
+    transformed_error,
     unusual,
 )
 from cytosae.concepts import read_activations, read_concepts
@@ -161,10 +166,18 @@ class Against:
     name: str
     rows: NDArray[np.int64]
     """The group's patients."""
+    representation: Representation
+    """What is compared: one block."""
+    values: NDArray[np.float32]
+    """Of the patient, ``(n_latents,)``."""
+    of_group: NDArray[np.float32]
+    """Of the group's patients, ``(n_patients, n_latents)``."""
     table: pd.DataFrame
-    """Of `cytosae.cohort.unusual`."""
+    """Of `cytosae.cohort.unusual`, with ``count`` and ``group_count``, Eq. 3 of the patient and the group."""
     count: int
     """Concepts that are unusual by the rule."""
+    by_counts: int
+    """Concepts that are unusual by counts as they are, the paper's form."""
     chosen: NDArray[np.int64]
     """The concepts shown: unusual ones, or where there are none those that come closest."""
     scores: NDArray[np.float64]
@@ -180,21 +193,36 @@ class Against:
 
 def compare_with_group(patient: Patient, name: str, rows: NDArray[np.int64], config: PatientConfig) -> Against:
     """Compare a patient with a group of at least three others, and rank the cells by what is unusual."""
-    group = np.asarray(patient.data.X[rows], np.float32)
-    errors = patient.data.layers["standard_error"]
-    usable = patient.data.var["is_concept"].to_numpy()
-    table = unusual(patient.barcode, errors[patient.row], group, errors[rows], usable)
+    kind = Representation(config.features, config.transform)
+    values, table = _unusual(patient, rows, kind)
+    by_counts = table if kind == PAPER else _unusual(patient, rows, PAPER)[1]
+    table = table.assign(count=by_counts["patient"], group_count=by_counts["group"])
     chosen = selected(table, config.concepts, config.fdr)
     if not len(chosen):
         chosen = selected(table, CLOSEST, 1.0)
     scores = np.zeros(len(patient.cells))
     shown = np.array([], np.int64)
     if len(chosen):
-        scores = cell_scores(patient.counts, table, chosen).sum(axis=1)
+        scores = cell_scores(patient.counts, table, chosen, kind).sum(axis=1)
         shown = np.argsort(-scores, kind="stable")[: config.cells]
-    count = len(selected(table, len(table), config.fdr))
+    n_unusual, n_by_counts = (len(selected(one, len(one), config.fdr)) for one in (table, by_counts))
     rule = RULE.format(fdr=config.fdr, concepts=config.concepts)
-    return Against(name, rows, table, count, chosen, scores, shown, rule)
+    if kind != PAPER:
+        rule += f" Barcodes are compared by {kind.unit}; by counts as they are, {n_by_counts} concepts are unusual."
+    return Against(
+        name, rows, kind, values[patient.row], values[rows], table, n_unusual, n_by_counts, chosen, scores, shown, rule
+    )
+
+
+def _unusual(
+    patient: Patient, rows: NDArray[np.int64], kind: Representation
+) -> tuple[NDArray[np.float32], pd.DataFrame]:
+    """Values of all patients, ``(n_patients, n_latents)``, and how far this patient's lie from those of a group."""
+    (name,) = FEATURES[kind.features]
+    values = transformed(patient.data, name, kind.transform)
+    errors = transformed_error(patient.data, name, kind.transform)
+    usable = patient.data.var["is_concept"].to_numpy()
+    return values, unusual(values[patient.row], errors[patient.row], values[rows], errors[rows], usable)
 
 
 @dataclass(frozen=True)

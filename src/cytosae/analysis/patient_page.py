@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from numpy.typing import NDArray
 
@@ -26,7 +25,7 @@ from cytosae.analysis.patient_tiles import cell_titles, shown_section, strongest
 from cytosae.analysis.viewing import Viewer, cell_image, study_tokens
 from cytosae.artefacts import sha256_file, whole_file
 from cytosae.cells import readings
-from cytosae.cohort import BARCODES, CLASSIFICATION, COHORT
+from cytosae.cohort import BARCODES, CLASSIFICATION, COHORT, PAPER, patch_parts
 from cytosae.concepts import latent_called, read_concepts, read_names
 from cytosae.console import say
 from cytosae.errors import CytosaeError
@@ -74,6 +73,10 @@ def show_patient(
     ------
     CytosaeError
         No such patient or concept, or no barcodes.
+
+    Notes
+    -----
+    No example: needs a finished study; its command runs it, in the tutorials or the how-to pages.
     """
     config = config or PatientConfig()
     path = barcodes or study / COHORT / BARCODES
@@ -140,6 +143,9 @@ def _against(
     figures: dict[str, Any] = {
         "patients": len(rows),
         "rule": unusual.rule,
+        "features": config.features,
+        "transform": config.transform,
+        "unusual_by_counts": unusual.by_counts,
         "tested": int(unusual.table["fdr"].notna().sum()),
         "unusual": unusual.count,
         "concepts": unusual.records(),
@@ -149,8 +155,13 @@ def _against(
     if not unusual.count:
         closest = f"the {len(unusual.chosen)} that come closest are shown"
         nothing = f"No concept is unusual by this rule. For orientation, {closest}."
-    group = np.asarray(patient.data.X[rows], np.float32)
-    drawn = patient_barcode(patient.barcode, group, name=patient.name, reference_name=name, title=None)
+    drawn = patient_barcode(
+        unusual.values,
+        unusual.of_group,
+        name=patient.name,
+        reference_name=name,
+        unit=unusual.representation.unit,
+    )
     title = f"Unusual against {group_name}"
     if not len(unusual.chosen):
         return Section(title, unusual.rule, [drawn], nothing=nothing), figures
@@ -159,19 +170,20 @@ def _against(
 
 def _shown_against(patient: Patient, viewer: Viewer, unusual: Against) -> tuple[list[Tile], list[Concept]]:
     """The cells that carry what is unusual, and each concept with its cells."""
-    weights = np.zeros(patient.data.n_vars)
-    weights[unusual.chosen] = 1 / unusual.table.loc[unusual.chosen, "scale"]
+    scale = np.zeros(patient.data.n_vars)
+    scale[unusual.chosen] = len(patient.cells) / unusual.table.loc[unusual.chosen, "scale"]
+    (parts,) = patch_parts(patient.counts, unusual.representation)
     cells = _tiles(
         patient,
         viewer,
         unusual.shown,
-        np.tile(weights, (len(unusual.shown), 1)),
+        parts[unusual.shown].toarray() * scale,
         [f"score {number(unusual.scores[i])}" for i in unusual.shown],
     )
     concepts = [
         Concept(
             viewer.title(int(latent)),
-            [*_facts(unusual.table.loc[latent], unusual.name, len(unusual.rows)), *viewer.words(int(latent))],
+            [*_facts(unusual, int(latent)), *viewer.words(int(latent))],
             strongest_tiles(patient, viewer, int(latent)),
         )
         for latent in unusual.chosen
@@ -179,12 +191,17 @@ def _shown_against(patient: Patient, viewer: Viewer, unusual: Against) -> tuple[
     return cells, concepts
 
 
-def _facts(row: pd.Series, name: str, n: int) -> list[str]:
-    return [
-        f"{number(row['patient'])} active patches a cell, {name} {number(row['group'])}",
+def _facts(unusual: Against, latent: int) -> list[str]:
+    row: dict[str, Any] = dict(unusual.table.loc[latent])
+    name, kind = unusual.name, unusual.representation
+    facts = [
+        f"{number(row['patient'])} {kind.unit}, {name} {number(row['group'])}",
         f"t {row['t']:.1f}, false-discovery rate {row['fdr']:.2g}",
-        f"{int(row['above'])} of {n} have as much",
+        f"{int(row['above'])} of {len(unusual.rows)} have as much",
     ]
+    if kind != PAPER:
+        facts.append(f"{number(row['count'])} {PAPER.unit}, {name} {number(row['group_count'])}")
+    return facts
 
 
 def _tiles(

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import anndata as ad
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -20,7 +21,7 @@ from cytosae.cohort import (
     read_barcodes,
     transformed,
 )
-from cytosae.concepts import read_activations
+from cytosae.concepts import TAUGHT, read_activations
 from cytosae.console import progress
 from cytosae.errors import CytosaeError, NotFound
 from cytosae.harmonise import Laboratories, inseparable, laboratories, single_class
@@ -87,9 +88,7 @@ def _patients(study: Path, target: str, config: LaboratoryConfig) -> Rows:
         raise NotFound(f"{path}: missing. `cytosae run` makes barcodes if the table of cells has a column 'patient'.")
     task = classification_task(read_barcodes(path, pooled=True), target)
     own = laboratories(task.data.obs, config.laboratory)
-    features: dict[str, list[NDArray[np.floating]]] = {
-        "barcodes": [transformed(task.data, block, "log1p") for block in ("count", "share")]
-    }
+    features = _barcodes(task.data)
     through = None
     if (study / "tokens" / MANIFEST).is_file():
         store = TokenStore(study / "tokens")
@@ -101,6 +100,19 @@ def _patients(study: Path, target: str, config: LaboratoryConfig) -> Rows:
     return Rows(
         study.name, "patients", task.target, task.classes, own, task.units, features, through, tuple(caveats), task
     )
+
+
+def _barcodes(data: ad.AnnData) -> dict[str, list[NDArray[np.floating]]]:
+    """Blocks of the barcodes, and of those of taught concepts where there are any; each also less the patient's own mean."""
+    kinds: dict[str, tuple[ad.AnnData, tuple[str, ...]]] = {"barcodes": (data, ("count", "share"))}
+    if TAUGHT in data.var and (taught := data.var[TAUGHT].notna().to_numpy()).any():
+        kinds["taught concepts"] = data[:, taught].copy(), ("count", "share", "top")
+    features: dict[str, list[NDArray[np.floating]]] = {}
+    for name, (own, blocks) in kinds.items():
+        features[name] = [transformed(own, block, "log1p") for block in blocks]
+        if own.n_vars > 1:  # of one concept nothing is left
+            features[f"{name}, log-ratio"] = [transformed(own, block, "log-ratio") for block in blocks]
+    return features
 
 
 def _cells(study: Path, config: LaboratoryConfig) -> Rows:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from cytosae.analysis.teaching_views import make_views
 from cytosae.analysis.viewing import study_tokens
 from cytosae.artefacts import FileRecord, Manifest, claim, digest, sae_weights_digest
 from cytosae.backbones import choose_device
@@ -22,7 +24,18 @@ from cytosae.sae import SAE
 from cytosae.sae.taught import TAUGHT, Taught, check_frame, token_frame
 from cytosae.settings import BarcodeConfig, EncodeConfig, TeachConfig, to_stored
 from cytosae.study import stages
-from cytosae.teaching import NONE, Background, Learned, Learner, joined_marks, read_marks, usable_marks, write_marks
+from cytosae.teaching import (
+    NONE,
+    VIEWS,
+    Background,
+    Learned,
+    Learner,
+    Views,
+    joined_marks,
+    read_marks,
+    usable_marks,
+    write_marks,
+)
 from cytosae.tokens import TokenSource
 
 MARKS = "marks.csv"
@@ -41,9 +54,9 @@ def teach(
 ) -> dict[str, Any]:
     """Teach a study concepts.
 
-    Leaves ``taught/taught.safetensors``, which can be shared, and ``taught/marks.csv``; then encodes the cells again, so
-    that counts, statistics, barcodes and the report have the taught concepts as further latents. The autoencoder stays as
-    it is.
+    Leaves ``taught/taught.safetensors``, which can be shared, ``taught/marks.csv`` and, where cells were looked at turned
+    and restained, ``taught/views.safetensors``; then encodes the cells again, so that counts, statistics, barcodes and the
+    report have the taught concepts as further latents. The autoencoder stays as it is.
 
     Parameters
     ----------
@@ -73,6 +86,10 @@ def teach(
     CytosaeError
         No such study; marks of another grid; a concept of which nothing is marked *this*; a file for other tokens; a name
         that is not there. Nothing is changed then.
+
+    Notes
+    -----
+    No example: needs a finished study; its command runs it, in the tutorials or the how-to pages.
     """
     config = config or TeachConfig()
     for name in ("cells.parquet", "backbone.json"):
@@ -90,15 +107,19 @@ def teach(
             if taught is not None:
                 current = current.merged(_for_this_study(taught, current))
             known = _stored_marks(study)
+            views = Views.load(study / TAUGHT_FOLDER / VIEWS, source.fingerprint)
             learned: list[Learned] = []
             if marks is not None:
                 _check_say_something(marks, known)
                 known = marks if known is None else joined_marks(known, marks)
-                learned = _learn(source, own, known, marks, config)
+                if config.views and views is None:
+                    views = make_views(study, source, own, config, device)
+                config = config if views is not None else replace(config, views=0)
+                learned = _learn(source, own, known, marks, config, views if config.views else None)
                 for concept in learned:
                     current = concept.add_to(current, config)
             inputs = {"tokens": source.fingerprint, "sae": sae_weights_digest(study / "sae")}
-            _write(study / TAUGHT_FOLDER, current, known, config, inputs)
+            _write(study / TAUGHT_FOLDER, current, known, views, config, inputs)
             result: dict[str, Any] = {
                 "learned": {concept.concept: concept.details(config) for concept in learned},
                 "taught": {name: own.n_latents + i for i, name in enumerate(current.names) if name},
@@ -170,7 +191,7 @@ def _stored_marks(study: Path) -> pd.DataFrame | None:
 
 
 def _learn(
-    source: TokenSource, own: SAE, known: pd.DataFrame, marks: pd.DataFrame, config: TeachConfig
+    source: TokenSource, own: SAE, known: pd.DataFrame, marks: pd.DataFrame, config: TeachConfig, views: Views | None
 ) -> list[Learned]:
     """The concepts that are named in the new marks, from all marks of theirs."""
     names = set(marks["concept"].astype(str))
@@ -178,7 +199,7 @@ def _learn(
     for concept in usable:
         for problem in concept.problems:
             say(f"teach: {concept.concept}: {problem}")
-    learner = Learner.on(Background.draw(source, own, cells=config.random_cells, seed=config.teach_seed))
+    learner = Learner.on(Background.draw(source, own, cells=config.random_cells, seed=config.teach_seed, views=views))
     learned = [learner.learn(concept, config) for concept in usable]
     for one in learned:
         if one.threshold.useless:
@@ -187,13 +208,20 @@ def _learn(
 
 
 def _write(
-    folder: Path, taught: Taught, marks: pd.DataFrame | None, config: TeachConfig, inputs: dict[str, str]
+    folder: Path,
+    taught: Taught,
+    marks: pd.DataFrame | None,
+    views: Views | None,
+    config: TeachConfig,
+    inputs: dict[str, str],
 ) -> None:
-    names = [TAUGHT, *([] if marks is None else [MARKS])]
+    names = [TAUGHT, *([] if marks is None else [MARKS]), *([] if views is None else [VIEWS])]
     claim(folder, "taught", names)
     if marks is not None:
         write_marks(folder / MARKS, marks)
         inputs = {**inputs, "marks": digest(marks.astype(str).to_dict("list"))}
+    if views is not None:
+        views.save(folder / VIEWS)
     taught.save(folder / TAUGHT)
     outputs = {name: FileRecord.from_file(folder / name) for name in names}
     summary = {"concepts": [name for name in taught.names if name]}

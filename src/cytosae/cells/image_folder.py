@@ -13,6 +13,7 @@ import pandas as pd
 
 from cytosae.artefacts import MANIFEST, parse_json
 from cytosae.cells.images import SLIDES, SUFFIXES, looks_like_image
+from cytosae.cells.slide_files import slide_beside
 from cytosae.cells.walk import HIDDEN, printable, walk
 from cytosae.errors import CytosaeError
 from cytosae.storage import StoredPath, address
@@ -46,6 +47,7 @@ def split_named(name: str) -> str | None:
 
 _TIFF_HEADS = (b"II*\x00", b"MM\x00*")  # raw files of cameras and slide scanners begin so too
 _STUDY_FILES = {"cells.parquet", "backbone.json"}
+_OF_A_SLIDE = "the pixels of a slide"
 
 
 @dataclass
@@ -100,9 +102,11 @@ def _sort(folder: Path, slides: bool) -> _Sorted:
     """The images below a folder, and everything else with the reason."""
     files = _Sorted(folder)
     hidden = []
-    for entry in walk(folder, closed=_own_output):
+    for entry in walk(folder, closed=_not_entered):
         if entry.refused == HIDDEN:
             hidden.append(entry.name)
+        elif entry.refused == _OF_A_SLIDE:
+            continue  # the slide beside it stands for it
         elif reason := entry.refused or _no_image(entry.path, slides):
             files.left_out.append((entry.name, reason))
         else:
@@ -138,8 +142,10 @@ def _no_image(path: Path, slides: bool) -> str | None:
     return f"not an image ({ending or 'no ending'})"
 
 
-def _own_output(folder: Path, names: Collection[str]) -> str | None:
-    """Why to skip a folder that is a study or the output of a stage: its figures are no cells. None for others."""
+def _not_entered(folder: Path, names: Collection[str]) -> str | None:
+    """Why to skip a folder: the pixels of a slide, a study, or the output of a stage, whose figures are no cells."""
+    if slide_beside(folder) is not None:
+        return _OF_A_SLIDE
     stated: object = None
     if MANIFEST in names:
         with suppress(OSError, ValueError):

@@ -21,10 +21,11 @@ from cytosae.cells.columns import FILE_COLUMNS, READING_COLUMNS
 from cytosae.cells.images import MOST_BYTES, UnreadableImage, inspect
 from cytosae.cells.opening import open_large
 from cytosae.cells.regions import REGION_WISE
+from cytosae.cells.slide_files import image_sha256, image_state
 from cytosae.cells.sources import survey
 from cytosae.cells.table import provenance, write_cells
 from cytosae.errors import CytosaeError
-from cytosae.storage import StoredPath, resolve_path, state
+from cytosae.storage import StoredPath, resolve_path
 
 _WINDOWS = re.compile(r"(^|/)([A-Za-z]:[\\/]|\\\\)")
 _WAITING = 32  # threads that look at images at URLs: most of their time they wait for the network
@@ -100,6 +101,10 @@ def list_cells(
     ------
     CytosaeError
         Bad source (see `read_source`), no readable image at all, or (with `strict`) any unreadable image.
+
+    Notes
+    -----
+    No example: needs a table or files of images; `cytosae cells` runs it.
     """
     listed_source = survey(source, columns, large)
     cells = listed_source.cells
@@ -189,13 +194,13 @@ def _look(name: str, known: Mapping[str, _Looked], intensity: str | None, large:
     """What the file holds or why it cannot be read, and whether it had to be opened."""
     before, path = known.get(name), resolve_path(name)
     try:
-        size, changed = state(path)
+        size, changed = image_state(path)
         if before is not None and (before.size, before.changed) == (size, changed):
             return before, False
         if not size:
             raise UnreadableImage("file is empty (0 bytes)")  # an empty range cannot be asked for
         if large and (regions := open_large(path)) is not None:
-            return _Looked(regions.width, regions.height, size, changed, sha256_file(path), None, REGION_WISE), True
+            return _Looked(regions.width, regions.height, size, changed, image_sha256(path), None, REGION_WISE), True
         if size > MOST_BYTES:
             raise UnreadableImage(
                 f"too large: {size / 1e9:.1f} GB, at most {MOST_BYTES / 1e9:g} are read; cut the cells out"
@@ -250,6 +255,10 @@ def write_listing(listing: Listing, path: Path, parameters: Mapping[str, Any], *
     ------
     CytosaeError
         There is such a list already, of somebody else. Nothing is written.
+
+    Notes
+    -----
+    No example: needs a table or files of images; `cytosae cells` runs it.
     """
     beside = rejected_path(path)
     lines = (
@@ -272,7 +281,13 @@ def write_listing(listing: Listing, path: Path, parameters: Mapping[str, Any], *
 
 
 def rejected_path(path: Path) -> Path:
-    """Where the cells are listed that a table leaves out."""
+    """Where the cells are listed that a table leaves out.
+
+    Examples
+    --------
+    >>> rejected_path(Path("cells.parquet")).name
+    'cells.rejected.csv'
+    """
     return path.with_name(f"{path.stem}.rejected.csv")
 
 

@@ -20,7 +20,15 @@ from cytosae.cli.options import (
     with_ending,
     with_settings,
 )
-from cytosae.settings import BarcodeConfig, ClassifyConfig, CompareConfig, ImageConfig, PatientConfig, PredictConfig
+from cytosae.settings import (
+    BarcodeConfig,
+    ClassifyConfig,
+    CompareConfig,
+    DrawnConfig,
+    ImageConfig,
+    PatientConfig,
+    PredictConfig,
+)
 
 patients_app = Commands()
 
@@ -34,6 +42,7 @@ CellType = Annotated[
 def barcodes(
     concepts: Annotated[list[Path], typer.Argument(help="Folders of concepts, all encoded with one autoencoder.")],
     settings: BarcodeConfig,
+    drawing: DrawnConfig,
     output: Annotated[Path, typer.Option("--output", "-o", help="The .h5ad file to write.")] = Path("barcodes.h5ad"),
     dataset: Annotated[list[str], typer.Option("--dataset", help="Data sets to use; by default all.")] = [],  # noqa: B006
     figures: Annotated[
@@ -56,7 +65,7 @@ def barcodes(
             refuse_foreign_figure(figures / name, "barcodes --figures")
     result = {"barcodes": f"{output}", **make_barcodes(concepts, output, settings, datasets=dataset)}
     if figures is not None:
-        drawn = barcode_figures(read_barcodes(output, pooled=True), figures, group_by)
+        drawn = barcode_figures(read_barcodes(output, pooled=True), figures, group_by, config=drawing)
         result["figures"] = {name: f"{path}.png" for name, path in drawn.items()}
     answer(result, as_json)
 
@@ -124,6 +133,7 @@ def classify(
     """
     from cytosae.analysis import classify as classify_patients
     from cytosae.analysis import predict_outcome
+    from cytosae.analysis.conclusions import classification_in_words
     from cytosae.cohort import CLASSES, CLASSIFICATION, outcome_folder, outcome_kind, read_patient_columns
     from cytosae.errors import CytosaeError
 
@@ -162,6 +172,7 @@ def classify(
     lines = {f"weighted F1 | {name}": line for name, line in lines.items()}
     lines["conformal sets"] = f"coverage {covered} at {sets['nominal']:g}, {sets['size']:.3g} classes each"
     answer({**lines, "folder": f"{folder}"}, as_json)
+    print(f"\n{classification_in_words(result)}")
 
 
 def _outcome_lines(result: dict[str, Any], folder: Path) -> dict[str, Any]:
@@ -258,6 +269,7 @@ def compare(
 ) -> None:
     """Compare two groups of patients latent by latent: the 50 most in favour of each, with effect, interval, p and FDR."""
     from cytosae.analysis import compare_groups
+    from cytosae.analysis.conclusions import comparison_in_words
     from cytosae.concepts import file_name
 
     folder = output or barcodes.parent / f"compare-{file_name(first)}-{file_name(second)}"
@@ -283,6 +295,7 @@ def compare(
         for row in side["latents"][:10]
     }
     answer({**lines, "table": result["table"], "figure": result["figure"]}, as_json)
+    print(f"\n{comparison_in_words(result, settings)}")
 
 
 @patients_app.command()

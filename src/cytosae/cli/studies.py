@@ -26,6 +26,7 @@ from cytosae.cli.options import (
 from cytosae.settings import (
     BackboneConfig,
     BarcodeConfig,
+    DrawnConfig,
     EncodeConfig,
     EngineConfig,
     FrameConfig,
@@ -119,16 +120,21 @@ def explore(
 
 
 @studies_app.command()
+@with_settings
 def report(
     study: Annotated[Path, typer.Argument(help="Folder of a study.")],
+    drawn: DrawnConfig,
     as_json: Json = False,
 ) -> None:
-    """Write the figures and the page of a study: overview, training curves, concepts with their reference images."""
+    """Write the figures and the page of a study: overview, training curves, concepts with their reference images.
+
+    The next `cytosae run` keeps what of the barcodes is shown.
+    """
     from cytosae.locks import locked
     from cytosae.report import write_report
 
     with locked(study) if study.is_dir() else nullcontext():
-        figures = write_report(study)
+        figures = write_report(study, drawn)
     answer(figures, as_json)
 
 

@@ -47,6 +47,14 @@ def teach(
             help="Patches inside nucleus, cytoplasm or background of the masks are marked 'this', those outside 'not'.",
         ),
     ] = [],  # noqa: B006
+    like: Annotated[
+        list[str],
+        typer.Option(
+            "--like",
+            metavar="LATENT",
+            help="Mark the strongest patch of each reference image of a latent (number or name) 'this'. Can be repeated.",
+        ),
+    ] = [],  # noqa: B006
     most: Annotated[int, typer.Option(min=1, help="Cells of each kind from --cells-with and --inside, at most.")] = 100,
     taught: Annotated[
         Path | None,
@@ -68,9 +76,10 @@ def teach(
     can share.
     """
     from cytosae.analysis import teach as teach_study
-    from cytosae.teaching import joined_marks, read_marks
+    from cytosae.teaching import joined_marks, marks_from_latent, read_marks
 
     tables = [read_marks(marks)] if marks is not None else []
+    tables += [marks_from_latent(study / "concepts", latent) for latent in like]
     tables += _known_marks(study, cells_with, attributes, inside, most, settings.teach_seed)
     result = teach_study(
         study,

@@ -11,10 +11,11 @@ from .baselines import PatientTokens, count_bags, patient_tokens, rows_of_cells
 from .blocks import TOP, CountSums
 from .cell_types import CELL_TYPE_LEAST, CellProbe, answering_threshold, fit_probe, predicted_fractions
 from .colours import colour_histograms
+from .composition import without_components
 from .conformal import Calibration, error_rate, least_patients, set_figures
 from .count_model import compare_rates
 from .cross_validation import Predictions, Predictor, cross_validate, figures, method_table
-from .differences import as_records, compare, make_strata, most_different
+from .differences import as_records, compare, group_means, make_strata, most_different
 from .differential import Differential, differential_count
 from .explanation import (
     Classifier,
@@ -46,8 +47,9 @@ from .outcome_validation import (
 )
 from .outcomes import CLASSES, NUMBER, SURVIVAL, Outcome, outcome_kind, outcome_task
 from .outliers import RULE, cell_scores, selected, unusual
+from .parts import patch_parts
 from .reaching import REACH_Z, compare_reach
-from .representation import FEATURES, PAPER, Representation, transformed
+from .representation import FEATURES, PAPER, Representation, transformed, transformed_error
 from .restriction import RESTRICTIONS, only, restricted
 from .retrieval import FALSE_SHARE, ByChance, cells_showing, expected_as_strong, number_by_chance, sure_cells
 from .scores import weighted_f1
@@ -177,6 +179,7 @@ __all__ = [
     "fit_short",
     "fold_column",
     "given_folds",
+    "group_means",
     "harmonised",
     "interval_figures",
     "is_barcodes",
@@ -198,6 +201,7 @@ __all__ = [
     "outcome_kind",
     "outcome_table",
     "outcome_task",
+    "patch_parts",
     "patient_column",
     "patient_names",
     "patient_novelty",
@@ -229,6 +233,7 @@ __all__ = [
     "trained",
     "trained_outcome",
     "transformed",
+    "transformed_error",
     "unfamiliar_cells",
     "unusual",
     "validated",
@@ -236,5 +241,6 @@ __all__ = [
     "weighted_f1",
     "why_other_concepts",
     "within_laboratories",
+    "without_components",
     "write_models",
 ]

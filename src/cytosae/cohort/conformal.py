@@ -26,7 +26,13 @@ from cytosae.concepts.quality.resampling import Estimate, bootstrap_weights
 
 
 def error_rate(coverage: float) -> float:
-    """alpha = 1 - coverage, without the rounding that would make 1 - 0.9 another number than 0.1."""
+    """alpha = 1 - coverage, without the rounding that would make 1 - 0.9 another number than 0.1.
+
+    Examples
+    --------
+    >>> round(error_rate(0.9), 6)
+    0.1
+    """
     return round(1 - coverage, 12)
 
 
@@ -34,8 +40,18 @@ def least_patients(coverage: float) -> int:
     """Patients that a class needs for a calibration of its own: 1 / alpha, rounded up.
 
     The smallest p-value among n patients is 1 / (n + 1): with fewer the class could never be left out of a set.
+
+    Examples
+    --------
+    >>> least_patients(0.9)
+    10
     """
     return math.ceil(round(1 / error_rate(coverage), 9))
+
+
+def classes_alone(target: NDArray[np.integer], n_classes: int, coverage: float) -> NDArray[np.bool_]:
+    """Which classes have the patients for a calibration of their own (`least_patients`), ``(n_classes,)``."""
+    return np.bincount(target, minlength=n_classes) >= least_patients(coverage)
 
 
 @dataclass(frozen=True)
@@ -83,10 +99,12 @@ class Calibration:
         )
 
     def by_class(self, n_classes: int, coverage: float) -> NDArray[np.bool_]:
-        """Which classes have the patients for a calibration of their own (`least_patients`), ``(n_classes,)``."""
-        return np.bincount(self.target, minlength=n_classes) >= least_patients(coverage)
+        """Which classes have the patients for a calibration of their own, ``(n_classes,)``; see `classes_alone`."""
+        return classes_alone(self.target, n_classes, coverage)
 
-    def fold_p_values(self, probability: NDArray[np.floating], coverage: float) -> NDArray[np.float64]:
+    def fold_p_values(
+        self, probability: NDArray[np.floating], coverage: float, alone: NDArray[np.bool_] | None = None
+    ) -> NDArray[np.float64]:
         """How well each class fits some patients: the share of training patients whose true class fitted no better.
 
         Each training patient is compared with what the models that had not seen this patient say of the new one, on
@@ -98,19 +116,23 @@ class Calibration:
             Of new patients by every model, ``(n_models, n_patients, n_classes)``.
         coverage
             Nominal coverage, which decides which classes have enough patients.
+        alone
+            These classes, where they are decided by more patients than these, ``(n_classes,)``.
 
         Returns
         -------
         ``(n_patients, n_classes)``, from 0 to 1: `interpolated_p`.
         """
         new = 1 - np.asarray(probability, np.float64)
-        own = self.by_class(new.shape[2], coverage)
+        own = self.by_class(new.shape[2], coverage) if alone is None else alone
         p = np.ones(new.shape[1:])
         if not len(self.scores):
             return p
         of_patient = np.mean([new[models] for models in self.models.T], axis=0)
         for c in range(new.shape[2]):
             compared = (self.target == c) | ~own[c]
+            if not compared.any():  # nothing is known of this class
+                continue
             p[:, c] = interpolated_p(self.scores[compared], of_patient[compared, :, c])
         return p
 
@@ -189,6 +211,10 @@ def set_figures(
         True class, ``(n_patients,)``.
     units
         People, who are drawn whole for the interval of the coverage, ``(n_patients,)``.
+
+    Notes
+    -----
+    No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
     """
     covered, size = sets[np.arange(len(target)), target].astype(float), sets.sum(axis=1)
     weights = bootstrap_weights(units, draws, seed)

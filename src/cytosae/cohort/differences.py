@@ -24,6 +24,11 @@ def make_strata(column: pd.Series | None, n: int, cuts: int = 3) -> NDArray[np.i
     column
         What to adjust for: text as it is, numbers with more than six values cut into thirds; missing is a group of
         its own. None puts all into one.
+
+    Examples
+    --------
+    >>> make_strata(None, 3).tolist()
+    [0, 0, 0]
     """
     if column is None:
         return np.zeros(n, np.int64)
@@ -50,6 +55,7 @@ def compare(
     strata: ArrayLike | None = None,
     *,
     patients: ArrayLike | None = None,
+    occurring: NDArray[np.floating] | None = None,
     prevalence: float = 0.1,
     draws: int = 1000,
     permutations: int = 10_000,
@@ -71,6 +77,9 @@ def compare(
     patients
         Number of each row's patient, ``(n_patients,)``; each row is one if None. Rows of one patient in a group and stratum,
         as from two data sets, count as one, their mean: as two they would make p values too small.
+    occurring
+        Barcodes by which it is decided where a latent occurs, if those compared have been adjusted,
+        ``(n_patients, n_latents)``.
     prevalence
         A latent is tested where it occurs (a_p[s] > 0) in at least this share of the patients of both groups
         together: a filter that does not know the groups, so that it spoils no p value.
@@ -89,15 +98,17 @@ def compare(
     ------
     ValueError
         No stratum has patients of both groups.
+
+    Notes
+    -----
+    No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
     """
     values, pairs, weights = contrast_patients(barcodes, first, strata, patients)
+    given = values if occurring is None else contrast_patients(occurring, first, strata, patients)[0]
     used = np.concatenate([np.concatenate(pair) for pair in pairs])
-    plus, minus = np.zeros(len(values)), np.zeros(len(values))
-    for (a, b), weight in zip(pairs, weights, strict=True):
-        plus[a], minus[b] = weight / len(a), weight / len(b)
-    occurs = (values[used] > 0).mean(axis=0)
+    occurs = (given[used] > 0).mean(axis=0)
     tested = (occurs >= prevalence) & (np.ptp(values[used], axis=0) > 0)
-    table = pd.DataFrame({"first": plus @ values, "second": minus @ values})
+    table = pd.DataFrame(dict(zip(("first", "second"), _means(values, pairs, weights), strict=True)))
     table["difference"] = table["first"] - table["second"]
     table["low"], table["high"] = _bootstrap(values, pairs, weights, draws, seed)
     table["effect"] = table["difference"] / _deviation(values, pairs) * _small_sample(pairs)
@@ -109,6 +120,23 @@ def compare(
     if tested.any() and permutations:
         table.loc[tested, "fdr"] = false_discovery_control(p[tested])
     return table.rename_axis("latent")
+
+
+def group_means(
+    barcodes: NDArray[np.floating], first: ArrayLike, strata: ArrayLike, *, patients: ArrayLike
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The barcodes of both groups as `compare` has them, ``(n_latents,)`` each; parameters as there."""
+    return _means(*contrast_patients(barcodes, first, strata, patients))
+
+
+def _means(
+    values: NDArray[np.float32], pairs: Pairs, weights: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean of the first and of the second group, averaged over the strata."""
+    plus, minus = np.zeros(len(values)), np.zeros(len(values))
+    for (a, b), weight in zip(pairs, weights, strict=True):
+        plus[a], minus[b] = weight / len(a), weight / len(b)
+    return plus @ values, minus @ values
 
 
 def contrast_patients(
@@ -152,6 +180,10 @@ def most_different(
     by
         ``difference`` of the barcodes (section 3.3), ``effect``, that difference in deviations of the patients, or
         ``reach_z`` (`cytosae.cohort.compare_reach`); by these, latents that were not tested come last.
+
+    Notes
+    -----
+    No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
     """
     values = table[by].to_numpy(np.float64)
     if by != "difference":
@@ -245,5 +277,11 @@ def permutation_p(
 
 
 def as_records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Rows of a table with their index, for JSON."""
+    """Rows of a table with their index, for JSON.
+
+    Examples
+    --------
+    >>> as_records(pd.DataFrame({"effect": [1.5]}, index=pd.Index([41], name="latent")))
+    [{'latent': 41, 'effect': 1.5}]
+    """
     return [{str(k): v for k, v in row.items()} for row in table.reset_index().to_dict("records")]

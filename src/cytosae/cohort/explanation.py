@@ -16,9 +16,9 @@ from safetensors.numpy import load_file, save_file
 from scipy.special import softmax
 
 from cytosae.artefacts import whole_file
-from cytosae.cohort.blocks import TOP, CountSums
 from cytosae.cohort.linear import fit_path
-from cytosae.cohort.representation import BLOCKS, TRANSFORMS, Representation
+from cytosae.cohort.parts import patch_parts
+from cytosae.cohort.representation import BLOCKS, Representation
 from cytosae.cohort.selection import Choice, Products
 from cytosae.cohort.task import ClassificationTask
 from cytosae.errors import CytosaeError
@@ -71,34 +71,16 @@ class LinearModel:
         """What an active patch of each cell adds to an output (a logit) for each of its latents, over the mean of all
         classes; ``(n_cells, n_latents)``.
 
-        A block is a mean of parts of cells: of a_i[s] (count), of 1 where a_i[s] > 0 (share), of a_i[s] in the five cells
-        with most (top), or in the one (strongest). A part is divided evenly among the active patches of its cell. What a
-        transform makes of a block is divided as the block itself.
+        The block's parts (`cytosae.cohort.parts.patch_parts`) times the model's weights.
 
         Parameters
         ----------
         counts
             a_i[s] of all cells of the patient, ``(n_cells, n_latents)``.
         """
-        cells = sp.coo_matrix(counts)
-        keep = cells.data > 0
-        row, latent, count = cells.row[keep], cells.col[keep], cells.data[keep].astype(np.float64)
-        n = counts.shape[0]
-        sums = CountSums.empty(1, counts.shape[1])
-        sums.add(sp.csr_matrix(counts), np.zeros(n, np.int64))
-        blocks = {"count": sums.barcodes(), **sums.layers()}
-        order = np.lexsort((row, -count, latent))
-        first = np.searchsorted(latent[order], latent[order])
-        rank = np.empty(len(order), np.int64)
-        rank[order] = np.arange(len(order)) - first
-        parts = {"count": 1 / n, "share": 1 / (n * count), "top": (rank < TOP) / min(n, TOP), "strongest": rank < 1}
-        total = np.zeros(len(count))
-        for block, direction in zip(self.representation.blocks, self.direction(name), strict=True):
-            value = blocks[block][0].astype(np.float64)
-            made = TRANSFORMS[self.representation.transform](value)
-            slope = direction * np.divide(made, value, out=np.zeros_like(value), where=value > 0)
-            total += slope[latent] * parts[block]
-        return sp.csr_matrix((total, (row, latent)), shape=counts.shape)
+        of_blocks = zip(patch_parts(counts, self.representation), self.direction(name), strict=True)
+        first, *others = (part.multiply(own).tocsr() for part, own in of_blocks)
+        return sp.csr_matrix(sum(others, start=first))
 
     def cell_contributions(self, counts: sp.csr_matrix, name: str) -> NDArray[np.float64]:
         """What each cell of a patient adds to the same sum as the concepts, ``(n_cells,)``; see `patch_weights`.
@@ -123,7 +105,13 @@ class Classifier(LinearModel):
 
 
 def strongest(adds: NDArray[np.floating], most: int) -> NDArray[np.int64]:
-    """Places of what adds most, as far as it adds at all, falling."""
+    """Places of what adds most, as far as it adds at all, falling.
+
+    Examples
+    --------
+    >>> strongest(np.array([0.1, 0.5, 0.2]), 2).tolist()
+    [1, 2]
+    """
     order = np.argsort(-adds, kind="stable")[:most]
     return np.asarray(order[adds[order] > 0])
 
@@ -137,6 +125,10 @@ def trained(task: ClassificationTask, products: Products, rows: NDArray[np.bool_
         Of these barcodes, with that representation.
     rows
         Training rows, ``(n_rows,)``.
+
+    Notes
+    -----
+    No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
     """
     kind = choice.representation
     product = products.scaled(kind, rows)[np.ix_(rows, rows)]
@@ -167,17 +159,19 @@ def on_values(
         `cytosae.cohort.linear.Fits`.
     """
     scales = products.scales(kind, rows)
-    values = kind.values(data).astype(np.float64)
-    centre = values[rows].mean(axis=0)
-    weights = np.einsum("ct,tbs->cbs", dual, values[rows] - centre, optimize=True)
+    values, fitted = (made.astype(np.float64) for made in (kind.values(data), kind.fitted_values(data)))
+    weights = np.einsum("ct,tbs->cbs", dual, fitted[rows] - fitted[rows].mean(axis=0), optimize=True)
     weights *= np.array([scales[block] ** 2 for block in kind.blocks])[:, None]
     # The products are over the mean of all rows: so is the intercept.
-    own = intercept - np.einsum("bs,cbs->c", values.mean(axis=0), weights)
-    return weights.astype(np.float32), own.astype(np.float32), centre.astype(np.float32)
+    own = intercept - np.einsum("bs,cbs->c", fitted.mean(axis=0), weights)
+    return weights.astype(np.float32), own.astype(np.float32), values[rows].mean(axis=0).astype(np.float32)
 
 
 def write_models(path: Path, models: Sequence[LinearModel]) -> None:
-    """Write the model of all patients and those of the folds as safetensors; blocks that a model lacks are 0."""
+    """Write the model of all patients and those of the folds as safetensors; blocks that a model lacks are 0.
+
+    No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
+    """
     latents = models[0].weights.shape[2]
     arrays = {
         "weights": np.zeros((len(models), len(models[0].outputs), len(BLOCKS), latents), np.float32),
@@ -193,13 +187,19 @@ def write_models(path: Path, models: Sequence[LinearModel]) -> None:
 
 
 def read_classifiers(path: Path, result: Mapping[str, Any]) -> list[Classifier]:
-    """What `write_models` wrote; `result` is the ``classification.json`` beside it, with classes and choices."""
+    """What `write_models` wrote; `result` is the ``classification.json`` beside it, with classes and choices.
+
+    No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
+    """
     classes = tuple(result["classes"])
     return [Classifier(classes, *parts) for parts in _read(path, result["model"]["choices"])]
 
 
 def read_regressions(path: Path, result: Mapping[str, Any]) -> list[LinearModel]:
-    """What `write_models` wrote; `result` is the ``outcome.json`` beside it, with the target and choices."""
+    """What `write_models` wrote; `result` is the ``outcome.json`` beside it, with the target and choices.
+
+    No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
+    """
     return [LinearModel((result["target"],), *parts) for parts in _read(path, result["model"]["choices"])]
 
 

@@ -8,6 +8,9 @@ import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import false_discovery_control, t
 
+from cytosae.cohort.parts import cell_values
+from cytosae.cohort.representation import PAPER, Representation
+
 LEAST = 3
 """Patients of a reference group, at least."""
 RULE = (
@@ -58,6 +61,10 @@ def unusual(
     s^2 (1 + 1 / n) takes the patient to be measured as well as the group; barcodes are means of samples of cells, so
     here it is the variance between patients ``max(s^2 - mean(errors^2), 0)`` plus ``error^2`` plus ``s^2 / n``. A
     concept in a single cell of a patient has an error as large as its barcode, and is not unusual.
+
+    Notes
+    -----
+    No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
     """
     values, others = np.asarray(patient, np.float64), np.asarray(group, np.float64)
     n = len(others)
@@ -79,12 +86,17 @@ def unusual(
 
 
 def selected(table: pd.DataFrame, concepts: int = 8, fdr: float = 0.1) -> NDArray[np.int64]:
-    """The latents that are unusual by `RULE`, largest t first."""
+    """The latents that are unusual by `RULE`, largest t first.
+
+    No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
+    """
     passing = table[(table["fdr"] <= fdr) & (table["t"] > 0)]
     return passing.sort_values("t", ascending=False, kind="stable").index.to_numpy(np.int64)[:concepts]
 
 
-def cell_scores(counts: sp.csr_matrix, table: pd.DataFrame, latents: ArrayLike) -> NDArray[np.float64]:
+def cell_scores(
+    counts: sp.csr_matrix, table: pd.DataFrame, latents: ArrayLike, representation: Representation = PAPER
+) -> NDArray[np.float64]:
     """What each cell adds to the excess of some concepts, ``(n_cells, n_concepts)``; sums over the concepts are the
     cells' scores.
 
@@ -92,6 +104,8 @@ def cell_scores(counts: sp.csr_matrix, table: pd.DataFrame, latents: ArrayLike) 
     ----------
     counts
         a_i[s] of the patient's cells, ``(n_cells, n_latents)``.
+    representation
+        Of the barcodes that the table compares; one block.
     table
         Of `unusual`.
     latents
@@ -99,8 +113,11 @@ def cell_scores(counts: sp.csr_matrix, table: pd.DataFrame, latents: ArrayLike) 
 
     Notes
     -----
-    The mean over the cells is the t of each concept, since a barcode is a mean over cells (Eq. 3).
+    The mean over the cells is the t of each concept, since every block is a mean of parts of cells (Eq. 3).
+
+    No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
     """
     chosen = np.asarray(latents, np.int64)
     rows = table.loc[chosen]
-    return np.asarray((counts[:, chosen].toarray() - rows["group"].to_numpy()) / rows["scale"].to_numpy())
+    values = cell_values(counts, representation, chosen)
+    return np.asarray((values - rows["group"].to_numpy()) / rows["scale"].to_numpy())

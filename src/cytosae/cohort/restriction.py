@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cytosae.artefacts import MANIFEST, Manifest
+from cytosae.cohort.representation import USED_LATENTS
 from cytosae.concepts import TAUGHT, read_concepts, read_datasets, read_inputs, untaught
 from cytosae.concepts.response import MORPHOLOGY, STAIN
 from cytosae.concepts.schema import REPRODUCIBILITY, STAIN_WORD, VERDICT
@@ -131,6 +132,10 @@ def restricted(data: ad.AnnData, path: Path, name: str, without: Sequence[int] =
     ------
     CytosaeError
         What decides is not there, or no latent is left.
+
+    Notes
+    -----
+    No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
     """
     if name == "all" and not len(without):
         return data
@@ -146,11 +151,15 @@ def restricted(data: ad.AnnData, path: Path, name: str, without: Sequence[int] =
 
 
 def only(data: ad.AnnData, keep: NDArray[np.bool_]) -> ad.AnnData:
-    """Barcodes in which all latents are 0 but some, ``(n_latents,)``."""
+    """Barcodes in which all latents are 0 but some, ``(n_latents,)``.
+
+    No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
+    """
     changed = data.copy()
     changed.X = np.where(keep, np.asarray(data.X), 0)
     for layer in ("share", "top", "strongest"):
         if layer in changed.layers:
             changed.layers[layer] = np.where(keep, np.asarray(data.layers[layer]), 0)
-    changed.uns["used_latents"] = np.flatnonzero(keep)
+    before = np.isin(np.arange(data.n_vars), data.uns.get(USED_LATENTS, np.arange(data.n_vars)))
+    changed.uns[USED_LATENTS] = np.flatnonzero(keep & before)
     return changed

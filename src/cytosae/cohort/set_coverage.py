@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from cytosae.cohort.conformal import Calibration, calibrated_p, error_rate, set_figures
+from cytosae.cohort.conformal import Calibration, calibrated_p, classes_alone, error_rate, set_figures
 from cytosae.cohort.cross_validation import Predictions
 from cytosae.cohort.folds import Folds, stratified_folds
 from cytosae.cohort.selection import Choice, Products, choose, fitted_probabilities
@@ -37,6 +37,10 @@ def conformal_figures(
         Of these barcodes, with every representation that the settings leave open.
     predictions
         Of the patients, by the models of the folds.
+
+    Notes
+    -----
+    No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
     """
     rows, p = left_out_p_values(task, folds, products, config, progress)
     target = task.target[rows]
@@ -97,9 +101,15 @@ def left_out_p_values(
     Returns
     -------
     Rows that are in a fold, ``(n,)``, and `Calibration.fold_p_values` of every class, ``(n, n_classes)``.
+
+    Notes
+    -----
+    No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
     """
     row_folds = folds.row_folds[0]
     p = np.zeros((len(row_folds), len(task.classes)))
+    # A class that has just enough patients has too few without a fold; p-values would be those of another procedure.
+    alone = classes_alone(task.target[row_folds >= 0], len(task.classes), config.coverage)
 
     def of_fold(fold: int) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
         test = row_folds == fold
@@ -120,7 +130,7 @@ def left_out_p_values(
         models = inner.row_models
         own = probability[models, np.arange(len(test))] if len(probability) else np.empty((*models.shape, 0))
         calibration = Calibration.from_predictions(own, models, task.target)
-        return test, calibration.fold_p_values(probability[:, test], config.coverage)
+        return test, calibration.fold_p_values(probability[:, test], config.coverage, alone)
 
     # Ignored here too: the filters of warnings are those of all threads, and each restores what it found.
     with warnings.catch_warnings(), threadpool_limits(1), ThreadPoolExecutor(os.cpu_count()) as pool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection
 from functools import cached_property
 from typing import Any
 
@@ -25,7 +24,7 @@ from cytosae.analysis.one_patient import (
     reference_groups,
 )
 from cytosae.artefacts import sha256_file
-from cytosae.cohort import CLASSIFICATION, as_records, patient_column, read_barcodes
+from cytosae.cohort import CLASSIFICATION, Representation, as_records, patient_column, read_barcodes
 from cytosae.concepts import schema
 from cytosae.errors import CytosaeError, NotFound
 from cytosae.explorer.activations import Activations
@@ -37,6 +36,7 @@ from cytosae.explorer.schemas import patients as s
 from cytosae.settings import CompareConfig, PatientConfig
 
 _BARCODE, _SCATTER, _EACH = 200, 20_000, 5
+_DEFAULT, _COMPARED = PatientConfig(), CompareConfig()
 _FIELDS = {"id", "n_cells", *schema.names(schema.BARCODES, "obs", "key")}
 """What a patient's row has in any case, in fields of their own."""
 
@@ -108,7 +108,14 @@ class Cohort:
             raise CytosaeError(f"{who}: no cell of this patient in data set {dataset!r}. Run the study again.")
         return source, np.flatnonzero(column.codes == code)
 
-    def patient(self, name: str, against: str = HEALTHY, concepts: int = 8) -> s.PatientDetail:
+    def patient(
+        self,
+        name: str,
+        against: str = HEALTHY,
+        concepts: int = 8,
+        features: str = _DEFAULT.features,
+        transform: str = _DEFAULT.transform,
+    ) -> s.PatientDetail:
         """What is unusual in a patient against a group, and what the classifier says.
 
         Parameters
@@ -119,6 +126,8 @@ class Cohort:
             A diagnosis. Where the healthy are meant and there are too few, the own diagnosis, then the largest group.
         concepts
             Unusual concepts listed, at most.
+        features, transform
+            What of the barcodes is compared; see `PatientConfig`.
 
         Raises
         ------
@@ -127,7 +136,7 @@ class Cohort:
         """
         with self._lock:
             patient, source, rows = self.open_patient(name)
-            config = PatientConfig(concepts=concepts)
+            config = PatientConfig(concepts=concepts, features=features, transform=transform)
             caveats: list[str] = []
             known = other_patients(patient.data, patient.row) if "diagnosis" in patient.data.obs else {}
             groups = {group: members for group, members in known.items() if len(members) >= LEAST}
@@ -142,16 +151,11 @@ class Cohort:
                 comparison = compare_with_group(patient, instead, members, config)
                 caveats += [f"compared with {instead} instead", *small]
             prediction = predict(patient, self._reader.barcodes.parent / CLASSIFICATION, self._sha256, config, caveats)
-            reference = (
-                None if comparison is None else np.asarray(patient.data.X[comparison.rows], np.float32).mean(axis=0)
-            )
             return s.PatientDetail(
                 patient=self.row(patient.row),
                 groups=[s.PatientGroup(name=group, patients=len(members)) for group, members in groups.items()],
                 against=None if comparison is None else self._against(comparison, source, rows),
-                barcode=_barcode_with_group(
-                    patient.barcode, reference, () if comparison is None else comparison.chosen
-                ),
+                barcode=_barcode_with_group(patient.barcode, comparison),
                 prediction=None if prediction is None else self._prediction(patient, prediction, source, rows),
                 caveats=caveats,
             )
@@ -165,7 +169,9 @@ class Cohort:
             name=comparison.name,
             patients=len(comparison.rows),
             rule=comparison.rule,
+            unit=comparison.representation.unit,
             unusual=comparison.count,
+            unusual_by_counts=comparison.by_counts,
             concepts=[s.UnusualConcept(**record) for record in comparison.records()],
             cells=cells,
         )
@@ -191,16 +197,32 @@ class Cohort:
             ],
         )
 
-    def compare(self, first: str, second: str, adjust: str | None = None) -> s.ComparisonInfo:
+    def compare(
+        self,
+        first: str,
+        second: str,
+        adjust: str | None = None,
+        features: str = _COMPARED.features,
+        transform: str = _COMPARED.transform,
+        order: str = _COMPARED.order,
+    ) -> s.ComparisonInfo:
         """Two groups of patients; ``rest`` as the second is everybody else.
+
+        Parameters
+        ----------
+        first, second, adjust
+            See `cytosae.analysis.compare_groups`.
+        features, transform, order
+            What of the barcodes is compared, and what the concepts are listed by; see `CompareConfig`.
 
         Raises
         ------
         CytosaeError
             No such group or column, or groups that cannot be compared.
         """
+        config = CompareConfig(features=features, transform=transform, order=order)
         with self._lock:
-            comparison = compare_patients(self.barcodes, first, second, CompareConfig(), adjust=adjust)
+            comparison = compare_patients(self.barcodes, first, second, config, adjust=adjust)
         table = comparison.table
         seen = np.flatnonzero((table["first"].to_numpy() > 0) | (table["second"].to_numpy() > 0))
         difference = np.abs(table["difference"].to_numpy()[seen])
@@ -209,6 +231,7 @@ class Cohort:
         return s.ComparisonInfo(
             first=s.PatientGroup(name=first, patients=int((comparison.side > 0).sum())),
             second=s.PatientGroup(name=second, patients=int((comparison.side < 0).sum())),
+            unit=Representation(features, transform).unit,
             tested=int(table["tested"].sum()),
             scatter=s.Scatter(
                 latent=latents.tolist(),
@@ -285,13 +308,16 @@ def _plain(value: Any) -> str | float | int | None:
     return value.item() if isinstance(value, np.number) else value if isinstance(value, int | float) else str(value)
 
 
-def _barcode_with_group(
-    patient: NDArray[np.float32], group: NDArray[np.float32] | None, chosen: Collection[int]
-) -> s.BarcodeBeside:
-    """The latents with the largest values of patient or group, largest first, and after them the rest of the chosen."""
-    other = np.zeros_like(patient) if group is None else group
+def _barcode_with_group(counts: NDArray[np.float32], against: Against | None) -> s.BarcodeBeside:
+    """The latents with the largest values of patient or group, largest first, and after them the rest of the chosen; the
+    patient's counts alone where there is no group.
+    """
+    if against is None:
+        patient, other, chosen = counts, np.zeros_like(counts), np.zeros(0, np.int64)
+    else:
+        patient, other, chosen = against.values, against.of_group.mean(axis=0), against.chosen
     largest = np.maximum(patient, other)
     latents = np.argsort(-largest, kind="stable")[:_BARCODE]
     latents = latents[largest[latents] > 0]
-    latents = np.concatenate([latents, np.setdiff1d(np.asarray(list(chosen), np.int64), latents)])
+    latents = np.concatenate([latents, np.setdiff1d(chosen, latents)])
     return s.BarcodeBeside(latents=latents.tolist(), patient=patient[latents].tolist(), group=other[latents].tolist())

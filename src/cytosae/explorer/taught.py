@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from cytosae.analysis import further_tokens
 from cytosae.cells import read_cells
+from cytosae.concepts import TAUGHT_FOLDER
 from cytosae.errors import Unanswerable
 from cytosae.explorer.annotations.marking import WHOLE_CELL, PlacedMark
 from cytosae.explorer.caching import bounded, once
@@ -23,11 +24,13 @@ from cytosae.explorer.schemas.patients import ScoredCell
 from cytosae.sae.taught import THRESHOLD
 from cytosae.settings import TeachConfig
 from cytosae.teaching import (
+    VIEWS,
     Background,
     Candidates,
     Figure,
     Learned,
     Learner,
+    Views,
     how_sure,
     marks_table,
     usable_marks,
@@ -153,7 +156,10 @@ class TaughtConcepts:
     def _make_ground(self) -> _Ground:
         sae = self._activations().sae
         cells = self.config.random_cells if self._reader.has_tokens else min(LIVE_CELLS, self.config.random_cells)
-        background = Background.draw(self._source(), sae, cells=cells, seed=self.config.teach_seed)
+        source = self._source()
+        path = self._reader.folder / TAUGHT_FOLDER / VIEWS
+        views = Views.load(path, source.fingerprint) if self.config.views else None
+        background = Background.draw(source, sae, cells=cells, seed=self.config.teach_seed, views=views)
         background.source.close()  # a store of millions of cells has more files than a process may open
         return _Ground.on(Learner.on(background, self.config.teach_seed))
 

@@ -21,7 +21,7 @@ from cytosae.report.inline import encode_png, template
 from cytosae.report.outcome_figures import outcome_figure
 from cytosae.report.overlays import enlarge, multiplied, overlay
 from cytosae.report.overview import overview, threshold_counts
-from cytosae.report.page import PAGE, report_inputs, shown_concepts, write_report
+from cytosae.report.page import PAGE, drawn_config, report_inputs, shown_concepts, write_report
 from cytosae.report.patient import Concept, Section, Tile, is_patient_page, patient_page
 from cytosae.report.quality_figures import density_histogram, quality_summary
 from cytosae.report.reference_grids import Row, patch_references, reference_grid
@@ -42,6 +42,7 @@ __all__ = [
     "correlation_map",
     "density_histogram",
     "disease_barcodes",
+    "drawn_config",
     "encode_png",
     "enlarge",
     "figure_files",

@@ -10,19 +10,36 @@ from numpy.typing import NDArray
 from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import squareform
 
-from cytosae.cohort import barcode_correlation, disease_barcodes, patient_column
+from cytosae.cohort import (
+    FEATURES,
+    PAPER,
+    Representation,
+    barcode_correlation,
+    disease_barcodes,
+    patient_column,
+    transformed,
+)
 from cytosae.console import say
 from cytosae.report.cohort import correlation_map, patient_map
 from cytosae.report.cohort import disease_barcodes as draw_diseases
 from cytosae.report.style import save
+from cytosae.settings import DrawnConfig
 
 _LEAST = 5
 """Patients from which on there is a map."""
 UNKNOWN = "unknown"
-BARCODE_FIGURES = ("diseases", "correlation", "map")
+CHOSEN = "diseases-chosen"
+"""Figure of the diseases by another block than counts."""
+BARCODE_FIGURES = ("diseases", CHOSEN, "correlation", "map")
 
 
-def barcode_figures(data: ad.AnnData, folder: Path, target: str = "diagnosis", seed: int = 0) -> dict[str, Path]:
+def barcode_figures(
+    data: ad.AnnData,
+    folder: Path,
+    target: str = "diagnosis",
+    seed: int = 0,
+    config: DrawnConfig | None = None,
+) -> dict[str, Path]:
     """Draw the barcodes of all patients.
 
     Parameters
@@ -35,33 +52,47 @@ def barcode_figures(data: ad.AnnData, folder: Path, target: str = "diagnosis", s
         Column by which patients are grouped; where there is none, all are one group.
     seed
         Fixes the map.
+    config
+        What of the barcodes is shown; counts as they are (Eq. 3) if None.
 
     Returns
     -------
-    Paths without their ending: ``diseases``, ``correlation`` and, with five patients or more, ``map``.
+    Paths without their ending: ``diseases`` by counts; ``diseases-chosen``, if another block or a transform is shown;
+    ``correlation`` and, with five patients or more, ``map`` of what is shown.
+
+    Notes
+    -----
+    No example: draws what a study holds; `cytosae report` and the commands on patients run it.
     """
-    barcodes = np.asarray(data.X, np.float32)
+    config = config or DrawnConfig()
+    kind = Representation(config.features, config.transform)
+    (name,) = FEATURES[kind.features]
+    barcodes = transformed(data, name, kind.transform)
+    by = "" if kind == PAPER else f" by {kind.unit}"
     values = patient_column(data, target) if target in data.obs else None
     groups = np.full(data.n_obs, "all patients") if values is None else values.fillna(UNKNOWN).astype(str).to_numpy()
     names, codes = np.unique(groups, return_inverse=True)
     counts = np.bincount(codes)
     correlation = barcode_correlation(barcodes)
     order = _alike_together(correlation, codes)
+    shown = {"diseases": PAPER} | ({} if kind == PAPER else {CHOSEN: kind})
     figures = {
-        "diseases": draw_diseases(
-            disease_barcodes(barcodes, codes, len(names)),
+        name: draw_diseases(
+            disease_barcodes(transformed(data, FEATURES[one.features][0], one.transform), codes, len(names)),
             names.tolist(),
             counts.tolist(),
-            title="Barcodes of the diseases",
-        ),
-        "correlation": correlation_map(
-            correlation[np.ix_(order, order)],
-            groups[order].tolist(),
-            title="Correlation of the patients' barcodes, alike ones of a group beside each other",
-        ),
+            unit=one.unit,
+            title="Barcodes of the diseases" + (f" by {one.unit}" if one == kind != PAPER else ""),
+        )
+        for name, one in shown.items()
     }
+    figures["correlation"] = correlation_map(
+        correlation[np.ix_(order, order)],
+        groups[order].tolist(),
+        title=f"Correlation of the patients' barcodes{by}, alike ones of a group beside each other",
+    )
     if data.n_obs >= _LEAST:
-        note = f"t-SNE of the barcodes, perplexity {perplexity(data.n_obs):.0f}, correlation distance"
+        note = f"t-SNE of the barcodes{by}, perplexity {perplexity(data.n_obs):.0f}, correlation distance"
         figures["map"] = patient_map(
             positions(correlation, seed), groups.tolist(), title="Patients by barcode", note=note
         )

@@ -38,6 +38,7 @@ def disease_barcodes(
     counts: Sequence[int],
     *,
     highlighted: ArrayLike | None = None,
+    unit: str = _COUNT,
     title: str,
 ) -> Figure:
     """The barcodes of diseases, one below the other.
@@ -45,19 +46,24 @@ def disease_barcodes(
     Parameters
     ----------
     barcodes
-        Mean count of active patches a cell a_d[s], ``(n_groups, n_latents)``; NaN for a group without patients.
+        A block of the barcodes, such as the mean count of active patches a cell a_d[s], ``(n_groups, n_latents)``; NaN
+        for a group without patients.
     names, counts
         Name and number of patients of each group.
     highlighted
         Latents to mark and number; those that are 0 everywhere have no place.
-    title
-        Over the figure.
+    unit, title
+        Of the values, and over the figure.
 
     Returns
     -------
     A strip for each group, latents in the same order in all: by the group in which they are strongest, and there by
     their lead over the mean of the other groups, on the scale of the colours. Latents that are 0 everywhere are left
     out and counted. Where there are more latents than pixels, a line is the maximum of several neighbours.
+
+    Notes
+    -----
+    No example: draws what a study holds; `cytosae report` and the commands on patients run it.
     """
     values = np.asarray(barcodes, dtype=float)
     strength = np.arcsinh(np.nan_to_num(values) / LINEAR)
@@ -95,7 +101,7 @@ def disease_barcodes(
         notes += "\nunderlined: latents strongest in this group, by their lead over the mean of the others"
         text_at(figure, left, top + height, notes, fontsize=8, color=MUTED)
         colours, ticks = ScalarMappable(norm, DARK), count_ticks(largest)
-        key_at(figure, colours, left + 7.35, top, min(height - 0.1, 2.4), _COUNT, ticks=ticks, format="%.3g")
+        key_at(figure, colours, left + 7.35, top, min(height - 0.1, 2.4), wrapped(unit, 30), ticks=ticks, format="%.3g")
     return figure
 
 
@@ -106,6 +112,7 @@ def patient_barcode(
     name: str,
     reference_name: str,
     named: int = 12,
+    unit: str = _COUNT,
     title: str | None = None,
 ) -> Figure:
     """The barcode of a patient, mirrored by the mean of a group.
@@ -113,18 +120,24 @@ def patient_barcode(
     Parameters
     ----------
     values
-        Mean count of active patches a cell a_p[s], ``(n_latents,)``.
+        A block of the barcode, such as the mean count of active patches a cell a_p[s], ``(n_latents,)``.
     reference
-        Barcodes of the group, ``(n_patients, n_latents)``; NaN counts for nothing.
+        The same of the group, ``(n_patients, n_latents)``; NaN counts for nothing.
     name, reference_name, title
         Of the patient, of the group, and over the figure: both names if None.
+    unit
+        Of the values.
     named
-        So many latents that differ most are numbered, by the difference of log(1 + count).
+        So many latents that differ most are numbered, by the difference of log(1 + value).
 
     Returns
     -------
     Upwards the patient, downwards the mean of the group, latents by the group's falling mean, then by the patient's
     value. Latents that are 0 in both, or without a value, are left out.
+
+    Notes
+    -----
+    No example: draws what a study holds; `cytosae report` and the commands on patients run it.
     """
     own, group = np.asarray(values, dtype=float), pd.DataFrame(np.atleast_2d(np.asarray(reference, dtype=float)))
     mean = group.mean().to_numpy()
@@ -162,7 +175,7 @@ def patient_barcode(
         notes += f"; each bar is the maximum of up to {each} neighbours" * (each > 1)
         notes += f"; {np.isnan(own + mean).sum():,} without a value" * bool(np.isnan(own + mean).any())
         text_at(figure, left, top + 2 * panel + 0.52, notes, fontsize=8, color=MUTED)
-        text_at(figure, 0.1, top + panel, _COUNT, rotation=90, va="center", fontsize=9)
+        text_at(figure, 0.1, top + panel, wrapped(unit, 44), rotation=90, va="center", fontsize=9)
     return figure
 
 
@@ -181,6 +194,10 @@ def correlation_map(correlation: ArrayLike, groups: Sequence[str], *, title: str
     Returns
     -------
     Patients by group, groups by name, within them in the given order. The colours span the values off the diagonal.
+
+    Notes
+    -----
+    No example: draws what a study holds; `cytosae report` and the commands on patients run it.
     """
     group_rows = members(groups)
     order = np.concatenate([np.zeros(0, dtype=int), *group_rows.values()])
@@ -227,6 +244,10 @@ def patient_map(positions: ArrayLike, groups: Sequence[str], *, title: str, note
     Returns
     -------
     Colour and marker for the group. The axes have no unit, hence no numbers.
+
+    Notes
+    -----
+    No example: draws what a study holds; `cytosae report` and the commands on patients run it.
     """
     points = np.asarray(positions, dtype=float).reshape(-1, 2)
     known = np.isfinite(points).all(axis=1)
@@ -277,6 +298,10 @@ def comparison_scatter(
         Over the figure: both names if None.
     named
         So many of each side are numbered.
+
+    Notes
+    -----
+    No example: draws what a study holds; `cytosae report` and the commands on patients run it.
     """
     x, y = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
     known = np.flatnonzero(np.isfinite(x + y))

@@ -50,12 +50,13 @@ from cytosae.concepts.schema import DESCRIPTION
 from cytosae.console import progress, say
 from cytosae.errors import CytosaeError
 from cytosae.learned import why_not_learned
-from cytosae.report.barcodes import BARCODE_FIGURES, barcode_figures
+from cytosae.report.barcodes import BARCODE_FIGURES, CHOSEN, barcode_figures
 from cytosae.report.inline import encode_png, jpeg, template
 from cytosae.report.overview import overview
 from cytosae.report.study_figures import StudyFigure, draw_study_figures, figures_of_study, is_trained
 from cytosae.report.style import figure_files, save
 from cytosae.sae import measured_on
+from cytosae.settings import DrawnConfig, to_stored
 from cytosae.storage import StoredPath, resolve_path
 
 SHOWN = 48
@@ -65,7 +66,10 @@ PAGE = "index.html"
 
 
 def report_inputs(study: Path) -> dict[str, str]:
-    """Digests of what the report depends on."""
+    """Digests of what the report depends on.
+
+    No example: draws what a study holds; `cytosae report` and the commands on patients run it.
+    """
     templates = [
         (files("cytosae.report") / name).read_text(encoding="utf-8") for name in ("template.html.j2", "page.css")
     ]
@@ -89,6 +93,8 @@ def shown_concepts(var: pd.DataFrame, count: int = SHOWN) -> NDArray[np.int64]:
     `cytosae.concepts.interest_scores`), and the `count` strongest by mean activation, which are often in every cell and
     tell little about one. Near-duplicates (``var["alike"]``, see `cytosae.concepts.alike_leaders`) stand in the place of the
     most interesting of them.
+
+    No example: draws what a study holds; `cytosae report` and the commands on patients run it.
     """
     folded = var["alike"].to_numpy() != np.arange(len(var)) if "alike" in var else np.zeros(len(var), bool)
     concepts = np.flatnonzero(var["is_concept"].to_numpy() & ~folded)
@@ -98,13 +104,21 @@ def shown_concepts(var: pd.DataFrame, count: int = SHOWN) -> NDArray[np.int64]:
     return concepts[by_interest[np.isin(by_interest, chosen)]]
 
 
-def write_report(study: Path) -> dict[str, Any]:
+def drawn_config(study: Path) -> DrawnConfig:
+    """What of the barcodes the report of a study shows, as it was last written."""
+    made = Manifest.load(study / "report")
+    return DrawnConfig() if made is None else DrawnConfig(**made.parameters)
+
+
+def write_report(study: Path, config: DrawnConfig | None = None) -> dict[str, Any]:
     """Write ``report/index.html`` and its figures for a study.
 
     Parameters
     ----------
     study
         Folder whose concepts are finished.
+    config
+        What of the barcodes is shown; as the report was last written if None.
 
     Returns
     -------
@@ -114,12 +128,18 @@ def write_report(study: Path) -> dict[str, Any]:
     ------
     CytosaeError
         A stage is missing, or no permission to write.
+
+    Notes
+    -----
+    No example: draws what a study holds; `cytosae report` and the commands on patients run it.
     """
-    inputs = report_inputs(study)
+    inputs, config = report_inputs(study), config or drawn_config(study)
     folder = study / "report"
     figures = folder / "figures"
     numbers = sorted(read_datasets(study / "concepts").items(), key=lambda item: -item[1]["cells"])
     drawn = _claim(study, folder, len(numbers))
+    for name in figure_files(CHOSEN):  # of a former choice
+        (figures / name).unlink(missing_ok=True)
     cells = read_cells(study / "cells.parquet")
     files = dict(zip(cells["cell_id"], zip(cells["path"], readings(cells), strict=True), strict=True))
     names = read_names(study / "concepts") | read_names(study / "concepts", NAMES)  # without raters in older files
@@ -138,7 +158,7 @@ def write_report(study: Path) -> dict[str, Any]:
         datasets.append(
             {"name": name, "summary": summary, "overview": encode_png(figures / f"overview-{index}.png"), **references}
         )
-    page = _render(study, datasets, _patients(study, figures), list(draw_study_figures(study, figures)))
+    page = _render(study, datasets, _patients(study, figures, config), list(draw_study_figures(study, figures)))
     with whole_file(folder / PAGE) as temporary:
         temporary.write_text(page, encoding="utf-8")
     shown = {dataset["name"]: len(dataset["concepts"]) for dataset in datasets}
@@ -146,7 +166,7 @@ def write_report(study: Path) -> dict[str, Any]:
     if isinstance(folder, StoredPath):
         drawn = []  # each would be fetched whenever somebody asks whether the report is up to date
     outputs = {name: FileRecord.from_file(folder / name) for name in (PAGE, *drawn) if (folder / name).is_file()}
-    Manifest("report", {}, inputs, outputs, summary).save(folder)
+    Manifest("report", to_stored(config), inputs, outputs, summary).save(folder)
     return {"page": f"{folder / PAGE}", **summary}
 
 
@@ -248,7 +268,7 @@ def why_no_patients(study: Path) -> str | None:
     return why and f"{path} is not of these concepts: {why}"
 
 
-def _patients(study: Path, figures: Path) -> tuple[dict[str, str], list[str]]:
+def _patients(study: Path, figures: Path, config: DrawnConfig) -> tuple[dict[str, str], list[str]]:
     """The figures of the patients, where their barcodes were made of these concepts, and what to know before these."""
     path = study / COHORT / BARCODES
     if (why := why_no_patients(study)) is not None:
@@ -256,7 +276,7 @@ def _patients(study: Path, figures: Path) -> tuple[dict[str, str], list[str]]:
             say(f"report: {why}. Patients are left out.")
         return {}, []
     data = read_barcodes(path, pooled=True)
-    drawn = {name: encode_png(figures / f"{name}.png") for name in barcode_figures(data, figures)}
+    drawn = {name: encode_png(figures / f"{name}.png") for name in barcode_figures(data, figures, config=config)}
     classification = Manifest.load(path.parent / CLASSIFICATION)
     if classification is not None and classification.inputs.get("barcodes") == sha256_file(path):
         folder = path.parent / CLASSIFICATION

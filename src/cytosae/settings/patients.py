@@ -21,6 +21,14 @@ _CONCEPTS = (
 )
 
 
+BLOCK_FEATURES = ("counts", "share", "top", "strongest")
+"""Features that are one block of the barcodes."""
+_BLOCK = (
+    "counts (Eq. 3), share (of the cells that show a concept), top (mean of the 5 strongest cells), strongest (cell)"
+)
+BLOCK_TRANSFORMS = ("none", "log1p", "sqrt")
+
+
 @dataclass(frozen=True)
 class BarcodeConfig:
     """Settings of the barcodes.
@@ -68,8 +76,9 @@ class ClassifyConfig:
     )
     transform: str = setting(
         "log1p",
-        f"of the blocks' values; {CHOOSE}: decided inside the training patients",
-        ("none", "log1p", "sqrt", CHOOSE),
+        "of the blocks' values: none, log1p, sqrt, log-ratio (log1p less its mean over the patient's concepts, against "
+        f"stains that change all alike); {CHOOSE}: decided inside the training patients",
+        ("none", "log1p", "sqrt", "log-ratio", CHOOSE),
     )
     concepts: str = setting("all", f"latents that may be used: {_CONCEPTS}", CONCEPTS)
     deep: bool = setting(
@@ -116,17 +125,22 @@ class CompareConfig:
     top: int = setting(50, "latents most in favour of each side (sec. 3.3)", minimum=1)
     features: str = setting(
         "counts",
-        "block of the barcodes that is compared: counts (Eq. 3), share (of the cells that show a concept), top (mean "
-        "of the 5 strongest cells), strongest (cell)",
-        ("counts", "share", "top", "strongest"),
+        f"block of the barcodes that is compared: {_BLOCK}; with another than counts these stand beside it",
+        BLOCK_FEATURES,
     )
-    transform: str = setting("none", "of the block's values", ("none", "log1p", "sqrt"))
+    transform: str = setting("none", "of the block's values", BLOCK_TRANSFORMS)
     concepts: str = setting("all", f"latents that are compared: {_CONCEPTS}", CONCEPTS)
     order: str = setting(
         "difference",
         "what the latents of each side are listed by: difference of the barcodes (sec. 3.3), effect (Hedges' g), or "
         "reach (patients of each side who reach a level); the last two find rare marks, with --features strongest",
         ("difference", "effect", "reach"),
+    )
+    components: int = setting(
+        0,
+        "principal components of the patients, found without their groups, taken out of every latent first; 5 to 10 "
+        "find rare marks behind the mix of the cells",
+        minimum=0,
     )
     prevalence: float = setting(
         0.1, "a latent is tested if it occurs in at least this share of the patients of both groups", minimum=0
@@ -154,6 +168,33 @@ class PatientConfig:
     concepts: int = setting(8, "unusual concepts shown, at most", minimum=1)
     cells: int = setting(10, "cells shown, at most", minimum=1)
     fdr: float = setting(0.1, "false-discovery rate up to which a concept is unusual", minimum=0)
+    features: str = setting(
+        "counts",
+        f"block of the barcodes in which a concept may be unusual: {_BLOCK}; with another than counts these stand beside it",
+        BLOCK_FEATURES,
+    )
+    transform: str = setting("none", "of the block's values", BLOCK_TRANSFORMS)
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+@dataclass(frozen=True)
+class DrawnConfig:
+    """Settings of the figures of the barcodes.
+
+    Raises
+    ------
+    CytosaeError
+        A value that is no choice.
+    """
+
+    features: str = setting(
+        "counts",
+        f"block of the barcodes that the figures show: {_BLOCK}; diseases are shown by counts too",
+        BLOCK_FEATURES,
+    )
+    transform: str = setting("none", "of the block's values", BLOCK_TRANSFORMS)
 
     def __post_init__(self) -> None:
         check(self)

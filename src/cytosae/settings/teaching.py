@@ -26,6 +26,11 @@ class TeachConfig:
         minimum=0.05,
         maximum=0.99,
     )
+    views: int = setting(
+        24,
+        "random cells that are looked at turned and in other stains, so that concepts depend less on these; 0: none",
+        minimum=0,
+    )
     teach_seed: int = setting(0, "fixes random cells and folds", minimum=0, maximum=SHORT_SEED)
 
     def __post_init__(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,7 @@ from cytosae.settings import (
     IN_PROCESS,
     BackboneConfig,
     BarcodeConfig,
+    DrawnConfig,
     EncodeConfig,
     EngineConfig,
     HarmoniseConfig,
@@ -95,6 +97,8 @@ def update_tokens(
     """Make the token store of these cells where it is not up to date; its figures.
 
     The backbone is loaded only where there is something to make; replicas of the engine load it by its settings.
+
+    No example: needs a study; `cytosae run` runs it.
     """
     reason = tokens_stale(folder, cells, layout)
     say_due("tokens", reason)
@@ -133,6 +137,10 @@ def update_harmonisation(folder: Path, config: HarmoniseConfig) -> None:
     ------
     CytosaeError
         No such column, or fewer than two laboratories with enough cells.
+
+    Notes
+    -----
+    No example: needs a study; `cytosae run` runs it.
     """
     if config.harmonise == "none":
         write_harmonisation(folder, None)
@@ -149,7 +157,10 @@ def update_harmonisation(folder: Path, config: HarmoniseConfig) -> None:
 
 
 def training(tokens: TokenSource, folder: Path, config: TrainConfig, *, device: str, **options: Any) -> Stage:
-    """An autoencoder of these tokens; `options` go to `cytosae.sae.train`, with several seeds to `train_seeds`."""
+    """An autoencoder of these tokens; `options` go to `cytosae.sae.train`, with several seeds to `train_seeds`.
+
+    No example: needs a study; `cytosae run` runs it.
+    """
     config = config.scaled_to(tokens.n_cells, tokens.layout.n_tokens)
     train_all = train if config.seeds == 1 else train_seeds
     return Stage(
@@ -183,7 +194,10 @@ def encoding(
     engine: EngineConfig = IN_PROCESS,
     taught: Taught | None = None,
 ) -> Stage:
-    """The concepts of an autoencoder on these tokens, and those that were taught."""
+    """The concepts of an autoencoder on these tokens, and those that were taught.
+
+    No example: needs a study; `cytosae run` runs it.
+    """
 
     def make() -> Mapping[str, Any]:
         sae = with_taught(SAE.from_pretrained(sae_folder), taught, config.threshold)
@@ -271,6 +285,8 @@ def barcodes(study: Path, config: BarcodeConfig) -> Stage:
 
 def report(study: Path) -> Stage:
     """The page of a study."""
-    from cytosae.report import report_inputs, write_report  # imports matplotlib
+    from cytosae.report import drawn_config, report_inputs, write_report  # imports matplotlib
 
-    return Stage("report", study / "report", {}, report_inputs(study), lambda: write_report(study))
+    inputs, drawn = report_inputs(study), drawn_config(study)
+    make = partial(write_report, study, drawn)
+    return Stage("report", study / "report", to_stored(drawn), inputs, make, to_stored(DrawnConfig()))

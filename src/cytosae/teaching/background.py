@@ -15,6 +15,7 @@ from cytosae.concepts.quality.resampling import group_codes
 from cytosae.sae import SAE
 from cytosae.sae.taught import TaughtSAE, token_frame
 from cytosae.settings import TeachConfig
+from cytosae.teaching.nuisance import BETWEEN_PATIENTS, Nuisance, Views, between_patients
 from cytosae.tokens import TokenSource, centred
 
 _BYTES = 1 << 28  # of their tokens in memory
@@ -35,9 +36,19 @@ class Background:
     """Encoder of the autoencoder's own latents, ``(n_latents, d_model)``."""
     frame: dict[str, Any]
     """See `cytosae.sae.taught.token_frame`."""
+    views: Views | None = None
+    """How tokens change with stain and turn, if that is known."""
 
     @classmethod
-    def draw(cls, source: TokenSource, sae: SAE, *, cells: int = TeachConfig.random_cells, seed: int = 0) -> Background:
+    def draw(
+        cls,
+        source: TokenSource,
+        sae: SAE,
+        *,
+        cells: int = TeachConfig.random_cells,
+        seed: int = 0,
+        views: Views | None = None,
+    ) -> Background:
         """Draw and read random cells; the same for the same seed.
 
         Parameters
@@ -48,6 +59,8 @@ class Background:
             Its autoencoder, with taught latents or without.
         cells
             How many, at most; fewer where their tokens would take more than 256 MiB.
+        views
+            How tokens change with stain and turn, if that is known.
         """
         layout = source.layout
         own = sae.untaught if isinstance(sae, TaughtSAE) else sae
@@ -57,7 +70,7 @@ class Background:
         batches = as_encoded.stream(rows[i : i + _BATCH] for i in range(0, len(rows), _BATCH))
         tokens = torch.cat([batch.half() for batch in batches]).numpy()
         frame = token_frame(layout.backbone, own.position_offset)
-        return cls(as_encoded, rows, tokens, own.W_enc.detach().T.cpu().numpy(), frame)
+        return cls(as_encoded, rows, tokens, own.W_enc.detach().T.cpu().numpy(), frame, views)
 
     @property
     def cells(self) -> pd.DataFrame:
@@ -77,6 +90,13 @@ class Background:
         names = cells["dataset"].astype(str) + "\t" + cells["patient"].astype(str)
         codes = np.where(known, pd.factorize(names)[0], -1)
         return group_codes(len(cells), codes)
+
+    @cached_property
+    def nuisances(self) -> tuple[Nuisance, ...]:
+        """What concepts shall not depend on: views, and what differs from patient to patient."""
+        covariance = between_patients(self.tokens[:, 1:], self.units[self.rows])
+        patients = [] if covariance is None else [(covariance, BETWEEN_PATIENTS)]
+        return (*patients, *(self.views.nuisances if self.views is not None else ()))
 
     def read(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Tokens of some cells as the autoencoder takes them, ``(n_chosen, n_tokens, d_model)``."""

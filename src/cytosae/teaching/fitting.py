@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
+from cytosae.teaching.nuisance import Nuisance, penalised
+
 NEGATIVES = 4000
 """Random patches that a fit takes, at most."""
 MARK = 0.02
@@ -28,7 +30,7 @@ class Prior:
 
     ``w = A u`` with ``u ~ N(0, 1)``: half of the covariance of w treats all dimensions of standardised tokens alike, the
     other half is that of the encoder's rows of all latents, so that directions in which the dictionary distinguishes tokens
-    cost less than others and few marks suffice.
+    cost less than others and few marks suffice. What follows nuisances (`cytosae.teaching.nuisance`) costs more.
 
     Parameters
     ----------
@@ -36,10 +38,13 @@ class Prior:
         Random patches, ``(n_random, d_model)``.
     encoder
         Rows of the encoder, ``(n_latents, d_model)``.
+    nuisances
+        What w shall not follow.
     """
 
     random: NDArray[np.float32]
     encoder: NDArray[np.float32]
+    nuisances: tuple[Nuisance, ...] = ()
 
     @cached_property
     def mean(self) -> NDArray[np.float64]:
@@ -69,18 +74,17 @@ class Prior:
         mixed = plain if scale <= 0 else (1 - _DICTIONARY) * plain + _DICTIONARY * of_dictionary / scale
         values, vectors = np.linalg.eigh(mixed)
         basis = vectors * np.sqrt(np.maximum(values, 0))
-        square = float(np.einsum("ij,ik,kj->", basis, self.covariance, basis)) / len(variance)
-        return np.asarray(basis / np.sqrt(max(square, 1e-12)))
+        return penalised(basis, self.covariance, self.nuisances)
 
-    def features(self, tokens: NDArray[np.floating]) -> NDArray[np.float64]:
-        """Features of tokens ``(n, d_model)``."""
-        return np.asarray((tokens - self.mean) @ self.basis)
+    def features(self, tokens: NDArray[np.floating]) -> NDArray[np.float32]:
+        """Features of tokens ``(n, d_model)``, with a mean square of 1."""
+        return np.asarray((tokens - self.mean).astype(np.float32) @ self.basis.astype(np.float32))
 
     def nearest(self, weights: NDArray[np.floating]) -> NDArray[np.float64]:
         """Correlation of ``w x`` with every latent's pre-activation over the random patches, ``(n_latents,)``."""
         product = self.covariance @ weights
         own = np.sqrt(max(float(weights @ product), 1e-12))
-        return np.asarray(self.encoder @ product / (self.spread * own))
+        return np.asarray(self.encoder @ product.astype(np.float32) / (self.spread * own))
 
     def direction(self, weights: NDArray[np.floating]) -> NDArray[np.float64]:
         """How tokens change with ``w x``: covariance times w (Haufe et al. 2014), of unit norm."""
@@ -116,11 +120,11 @@ def fit(
     this, wrong
         Tokens marked *this* and *not*, ``(n, d_model)``; of the second there need be none.
     random
-        Random patches, ``(n_random, d_model)``, taken as *not*.
+        Features of random patches (`Prior.features`), ``(n_random, d_model)``, taken as *not*.
     weights
         Of the tokens in `this`, in marks; each is one if None.
     """
-    x = prior.features(np.concatenate([this, wrong, random]))
+    x = np.concatenate([prior.features(np.concatenate([this, wrong])), random])
     y = np.repeat([1, 0, 0], [len(this), len(wrong), len(random)])
     each = np.ones(len(this)) if weights is None else weights
     rest = np.repeat([1.0, each.sum() / max(1, len(random))], [len(wrong), len(random)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -89,8 +90,12 @@ class Learner:
         cells, patches = np.divmod(flat, n_tokens - 1)
         random = background.tokens[cells, 1 + patches].astype(np.float32)
         many = background.tokens[:, 1 + rng.permutation(n_tokens - 1)[: max(1, 20_000 // n_cells)]]
-        prior = Prior(many.reshape(-1, d_model).astype(np.float32), background.encoder)
+        prior = Prior(many.reshape(-1, d_model).astype(np.float32), background.encoder, background.nuisances)
         return cls(background, prior, random, background.units[background.rows[cells]])
+
+    @cached_property
+    def _random_features(self) -> NDArray[np.float32]:
+        return self.prior.features(self.random)
 
     def learn(self, marks: ConceptMarks, config: TeachConfig | None = None) -> Learned:
         """Learn a concept.
@@ -144,7 +149,7 @@ class Learner:
         bags = [bag for bag, out in zip(evidence.bags, left[evidence.n_this :], strict=True) if not out]
         gone = set(evidence.units[left].tolist())
         wrong = evidence.wrong[[unit not in gone for unit in evidence.wrong_units.tolist()]]
-        return fit_bags(this, wrong, bags, self.random[~random_left], self.prior)
+        return fit_bags(this, wrong, bags, self._random_features[~random_left], self.prior)
 
     def _judge(self, evidence: _Evidence, config: TeachConfig) -> tuple[HeldOut, str]:
         units, random_units, by = evidence.units, self.random_units, "patient"

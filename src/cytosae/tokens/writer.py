@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 
@@ -25,11 +26,12 @@ from cytosae.artefacts import (
     remove_outdated,
     whole_name,
 )
-from cytosae.cells import image_digests, write_cells
+from cytosae.cells import image_digests, read_cells, write_cells
 from cytosae.console import progress, say
 from cytosae.engines import Engine, LocalEngine, Partition, Tick, Work
 from cytosae.errors import CytosaeError
 from cytosae.storage import StoredPath
+from cytosae.tokens.earlier import Earlier, Place, remove_earlier, set_aside, take_over
 from cytosae.tokens.layout import DTYPES, Layout
 from cytosae.tokens.store import (
     CELLS,
@@ -72,9 +74,13 @@ class _ShardPlan:
         return shard is not None and (shard.start, shard.stop, shard.cells) == (self.start, self.stop, self.source)
 
 
+_Unit = tuple[_ShardPlan, pd.DataFrame, list[Place | None]]
+"""A shard as planned, its cells, and where the tokens of those are that need not be made."""
+
+
 @dataclass(frozen=True)
 class _ShardMaker:
-    """Makes shards; a factory for an engine. A unit is a shard as planned, with its cells."""
+    """Makes shards; a factory for an engine."""
 
     folder: Path
     layout: Layout
@@ -83,24 +89,51 @@ class _ShardMaker:
     def __call__(self) -> Work:
         return partial(self._work, self.load())
 
-    def _work(self, make: Make, units: Iterable[tuple[_ShardPlan, pd.DataFrame]], tick: Tick) -> Iterator[Shard]:
+    def _work(self, make: Make, units: Iterable[_Unit], tick: Tick) -> Iterator[Shard]:
         layout, planned = self.layout, list(units)
-        # Batches never cross a shard, so a shard's bytes do not depend on where a run was stopped, nor on who makes it.
-        batches = [
-            [cells[i : i + layout.batch_size] for i in range(0, len(cells), layout.batch_size)] for _, cells in planned
-        ]
-        with closing(make([batch for shard_batches in batches for batch in shard_batches])) as made:
-            for (plan, cells), shard_batches in zip(planned, batches, strict=True):
+        batches = _batches(planned, layout.batch_size)
+        waiting: dict[int, torch.Tensor] = {}  # tokens of the next shards, less than a batch of them
+        with closing(make(batches)) as made:
+            left = iter(batches)
+            for plan, cells, places in planned:
                 tokens = torch.empty((len(cells), layout.n_tokens, layout.d_model), dtype=DTYPES[layout.dtype])
-                for batch in shard_batches:
-                    first = int(batch.index[0]) - plan.start
-                    tokens[first : first + len(batch)] = next(made)
-                    tick(len(batch))
+                tick(take_over(self.folder, places, tokens))
+                for row, place in zip(cells.index.tolist(), places, strict=True):
+                    if place is None:
+                        while row not in waiting:
+                            fresh = dict(zip(next(left).index.tolist(), next(made), strict=True))
+                            tick(len(fresh))
+                            waiting |= fresh
+                        tokens[row - plan.start] = waiting.pop(row)
                 with disk_errors(self.folder):
                     record = write_shard(self.folder / plan.file, tokens)
                     shard = Shard(plan.file, plan.start, plan.stop, plan.source, record)
                     write_record(self.folder, layout, shard)
                 yield shard
+
+
+def _batches(units: Sequence[_Unit], batch_size: int) -> list[pd.DataFrame]:
+    """The cells whose tokens have to be made, in batches, by the first of their rows.
+
+    Rounding depends on how many images pass the backbone together. So each cell is in a batch as large as that of a store
+    in which nothing is taken over, whatever else is in it; the last one is filled up with its last image. A shard's bytes
+    depend neither on where a run was stopped, nor on who makes it, nor on what is taken over.
+    """
+    rows: dict[int, list[pd.DataFrame]] = {}
+    batches: list[pd.DataFrame] = []
+    for _, cells, places in units:
+        missing = np.array([place is None for place in places])
+        whole = len(cells) // batch_size * batch_size
+        rows.setdefault(batch_size, []).append(cells[:whole][missing[:whole]])
+        if whole < len(cells) and missing[whole:].any():
+            batches.append(_filled_up(cells[whole:][missing[whole:]], len(cells) - whole))
+    full = pd.concat(rows[batch_size]) if rows else pd.DataFrame()
+    batches += [_filled_up(full[i : i + batch_size], batch_size) for i in range(0, len(full), batch_size)]
+    return sorted(batches, key=lambda batch: int(batch.index[0]))
+
+
+def _filled_up(batch: pd.DataFrame, size: int) -> pd.DataFrame:
+    return batch if len(batch) == size else pd.concat([batch, *[batch.tail(1)] * (size - len(batch))])
 
 
 def write_store(
@@ -166,17 +199,31 @@ def write_store(
         elif missing and not _begun(folder, layout):
             # The other partitions write the same, once; what is made from now on is noted beside each shard.
             write_manifest(folder, layout, _ordered(noted), complete=False)
+        earlier = Earlier({})
+        if partition is None and missing and not origin and not isinstance(folder, StoredPath):
+            earlier = _set_aside(folder, noted, shards, layout)
         total = sum(plan.stop - plan.start for plan in own_plans)
         done = total - sum(plan.stop - plan.start for plan in missing)
         with progress("tokens", total, "cells", done) as bar:
             read_columns = cells[["cell_id", "path", *(c for c in ("file_intensity", "file_frame") if c in cells)]]
-            units = ((plan, read_columns.iloc[plan.start : plan.stop]) for plan in missing)
+            digests = image_digests(cells)
+            units: list[_Unit] = [
+                (
+                    plan,
+                    read_columns.iloc[plan.start : plan.stop],
+                    earlier.of(digests[plan.start : plan.stop], layout.batch_size),
+                )
+                for plan in missing
+            ]
+            if known := sum(place is not None for _, _, places in units for place in places):
+                say(f"tokens: of {known:,} cells in these shards the images are unchanged, their tokens are taken over")
             for shard in engine.map(_ShardMaker(folder.absolute(), layout, load), units, bar.advance):
                 shards[shard.start // layout.cells_per_shard] = shard
         if partition is None:
             write_cells(cells, folder / CELLS)
             # First what the notes say, then without them: whoever is killed between leaves a store that is finished soon.
             write_manifest(folder, layout, _ordered(shards), complete=False)
+            remove_earlier(folder)
             _remove_leftovers(folder, {shard.file for shard in shards.values()}, noted.values())
             write_manifest(folder, layout, _ordered(shards), complete=True)
         else:
@@ -253,6 +300,22 @@ def _usable_shards(folder: Path, noted: dict[int, Shard], plans: list[_ShardPlan
         else:
             usable[plan.index] = shard
     return usable
+
+
+def _set_aside(folder: Path, noted: dict[int, Shard], current: dict[int, Shard], layout: Layout) -> Earlier:
+    """Keep the whole shards that will be replaced, where it is known from which images they were made."""
+    if not (folder / CELLS).is_file():
+        return Earlier({})
+    before = read_cells(folder / CELLS)
+    known = [
+        shard
+        for index, shard in noted.items()
+        if index not in current
+        and shard.stop <= len(before)
+        and shard.cells == _source(before, shard.start, shard.stop, "")
+        and damage(folder, shard) is None
+    ]
+    return set_aside(folder, known, before, layout.batch_size)
 
 
 def _ordered(shards: dict[int, Shard]) -> list[Shard]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Response
 
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from cytosae.explorer.cohorts import Cohort
     from cytosae.explorer.retrieval import Retrieval
 
+Features = Literal["counts", "share", "top", "strongest"]
+Transform = Literal["none", "log1p", "sqrt"]
+Order = Literal["difference", "effect", "reach"]
 _ANSWERS_BYTES = 64 * 2**20  # that are kept
 
 
@@ -48,9 +51,11 @@ def router(reader: StudyReader, cohort: Callable[[], Cohort]) -> APIRouter:
         id: Name,
         against: Annotated[str, Query(max_length=300)] = HEALTHY,
         concepts: Annotated[int, Query(ge=1, le=50)] = 8,
+        features: Features = "counts",
+        transform: Transform = "none",
     ) -> Response:
         """What is unusual in a patient, and which cells carry it."""
-        return answer(cohort_answer("patient", named(id), against or HEALTHY, concepts))
+        return answer(cohort_answer("patient", named(id), against or HEALTHY, concepts, features, transform))
 
     @routes.get("/api/patients/{id}/concepts/{latent}", response_model=patient_cells.ConceptCells)
     def concept(id: Name, latent: Index, against: Annotated[str, Query(max_length=300)] = HEALTHY) -> Response:
@@ -63,9 +68,17 @@ def router(reader: StudyReader, cohort: Callable[[], Cohort]) -> APIRouter:
         return answer(cells_answer("unfamiliar", named(id)))
 
     @routes.get("/api/compare/{first}/{second}", response_model=s.ComparisonInfo)
-    def compare(first: Name, second: Name, adjust: Text = None) -> Response:
+    def compare(
+        first: Name,
+        second: Name,
+        adjust: Text = None,
+        features: Features = "counts",
+        transform: Transform = "none",
+        order: Order = "difference",
+    ) -> Response:
         """Two groups of patients, latent by latent."""
-        return answer(cohort_answer("compare", named(first), named(second), adjust or None))
+        chosen = features, transform, order
+        return answer(cohort_answer("compare", named(first), named(second), adjust or None, *chosen))
 
     @routes.get("/api/compare/{first}/{second}/images/{latent}", response_model=s.ComparisonImages)
     def images(first: Name, second: Name, latent: Index) -> Response:

@@ -43,6 +43,8 @@ class UnusualConcept(BaseModel):
     p: Number
     fdr: Number
     above: int
+    count: Known = Field(description="Eq. 3 of the patient, also where another block is compared.")
+    group_count: Known
 
 
 class ScoredCell(BaseModel):
@@ -61,6 +63,8 @@ class AgainstGroup(BaseModel):
     name: str
     patients: int
     rule: str
+    unit: str = Field(description="What the values are, such as share of the cells.")
+    unusual_by_counts: int = Field(description="Concepts that are unusual by counts as they are, the paper's form.")
     unusual: int = Field(description="Concepts that are unusual by the rule; with 0 those that come closest are given.")
     concepts: list[UnusualConcept]
     cells: list[ScoredCell]
@@ -133,6 +137,12 @@ class Difference(BaseModel):
     auroc: Number
     p: Number
     fdr: Number
+    count_first: Number = Field(default=None, description="Eq. 3 of the first group, where another block is compared.")
+    count_second: Number = None
+    reach_first: Number = Field(default=None, description="Share of the first group's patients who reach the level.")
+    reach_second: Number = None
+    reach_level: Number = None
+    reach_fdr: Number = None
 
 
 class Scatter(BaseModel):
@@ -155,6 +165,7 @@ class ComparisonInfo(BaseModel):
 
     first: PatientGroup
     second: PatientGroup
+    unit: str = Field(description="What the values are, such as share of the cells.")
     tested: int
     scatter: Scatter
     top_first: list[Difference]
