@@ -125,7 +125,15 @@ def compare(
 def group_means(
     barcodes: NDArray[np.floating], first: ArrayLike, strata: ArrayLike, *, patients: ArrayLike
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The barcodes of both groups as `compare` has them, ``(n_latents,)`` each; parameters as there."""
+    """The barcodes of both groups as `compare` has them, ``(n_latents,)`` each; parameters as there.
+
+    Examples
+    --------
+    >>> barcodes = np.array([[1.0], [3.0], [5.0]])
+    >>> means = group_means(barcodes, [True, True, False], np.zeros(3, int), patients=[0, 1, 2])
+    >>> [mean.tolist() for mean in means]
+    [[2.0], [5.0]]
+    """
     return _means(*contrast_patients(barcodes, first, strata, patients))
 
 
