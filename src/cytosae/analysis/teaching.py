@@ -114,8 +114,9 @@ def teach(
                 known = marks if known is None else joined_marks(known, marks)
                 if config.views and views is None:
                     views = make_views(study, source, own, config, device)
-                config = config if views is not None else replace(config, views=0)
-                learned = _learn(source, own, known, marks, config, views if config.views else None)
+                used = views if config.views else None
+                config = replace(config, views=0 if used is None else used.cells)
+                learned = _learn(source, own, known, marks, config, used)
                 for concept in learned:
                     current = concept.add_to(current, config)
             inputs = {"tokens": source.fingerprint, "sae": sae_weights_digest(study / "sae")}

@@ -158,7 +158,7 @@ class TaughtConcepts:
         cells = self.config.random_cells if self._reader.has_tokens else min(LIVE_CELLS, self.config.random_cells)
         source = self._source()
         path = self._reader.folder / TAUGHT_FOLDER / VIEWS
-        views = Views.load(path, source.fingerprint) if self.config.views else None
+        views = Views.load(path, source.fingerprint) if self.config.views and path.is_file() else None
         background = Background.draw(source, sae, cells=cells, seed=self.config.teach_seed, views=views)
         background.source.close()  # a store of millions of cells has more files than a process may open
         return _Ground.on(Learner.on(background, self.config.teach_seed))
