@@ -125,7 +125,10 @@ def compare(
 def group_means(
     barcodes: NDArray[np.floating], first: ArrayLike, strata: ArrayLike, *, patients: ArrayLike
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The barcodes of both groups as `compare` has them, ``(n_latents,)`` each; parameters as there."""
+    """The barcodes of both groups as `compare` has them, ``(n_latents,)`` each; parameters as there.
+
+    No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
+    """
     return _means(*contrast_patients(barcodes, first, strata, patients))
 
 

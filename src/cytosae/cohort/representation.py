@@ -122,6 +122,8 @@ def transformed_error(data: ad.AnnData, name: str, transform: str) -> NDArray[np
 
     Half of what the transform makes of the interval from one error below the value, or 0, to one above: as it is without
     a transform, and finite where a square root has no slope.
+
+    No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
     """
     values = np.asarray(block(data, name), np.float64)
     error = np.asarray(block(data, "standard_error" if name == "count" else f"{name}_error"), np.float64)
