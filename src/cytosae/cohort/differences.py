@@ -127,7 +127,12 @@ def group_means(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """The barcodes of both groups as `compare` has them, ``(n_latents,)`` each; parameters as there.
 
-    No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
+    Examples
+    --------
+    >>> barcodes = np.array([[1.0], [3.0], [5.0]])
+    >>> means = group_means(barcodes, [True, True, False], np.zeros(3, int), patients=[0, 1, 2])
+    >>> [mean.tolist() for mean in means]
+    [[2.0], [5.0]]
     """
     return _means(*contrast_patients(barcodes, first, strata, patients))
 

@@ -107,7 +107,10 @@ def shown_concepts(var: pd.DataFrame, count: int = SHOWN) -> NDArray[np.int64]:
 def drawn_config(study: Path) -> DrawnConfig:
     """What of the barcodes the report of a study shows, as it was last written.
 
-    No example: draws what a study holds; `cytosae report` and the commands on patients run it.
+    Examples
+    --------
+    >>> drawn_config(Path("no-study")) == DrawnConfig()
+    True
     """
     made = Manifest.load(study / "report")
     return DrawnConfig() if made is None else DrawnConfig(**made.parameters)

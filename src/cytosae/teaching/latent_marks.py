@@ -33,7 +33,7 @@ def marks_from_latent(concepts: Path, text: str, concept: str | None = None) -> 
 
     Notes
     -----
-    No example: needs marks and the cells of a study; the tutorial *Judge and teach with a colleague* runs it.
+    No example: needs the concepts of a study; `cytosae teach --like` runs it.
     """
     names = read_names(concepts)
     blocks = {name: read_concepts(concepts, name, matrices=False) for name in read_datasets(concepts)}
