@@ -1,6 +1,7 @@
 from .classification import classify
 from .comparison import compare_groups
 from .concepts import attribute, show_concept
+from .conclusions import classification_in_words, comparison_in_words
 from .counting import count_labels
 from .evaluation import compare_counts, evaluate
 from .labelling import label_cells
@@ -20,10 +21,12 @@ from .viewing import Viewer, further_tokens, saved_backbone, study_framing, stud
 __all__ = [
     "Viewer",
     "attribute",
+    "classification_in_words",
     "classify",
     "compare_counts",
     "compare_groups",
     "compare_laboratories",
+    "comparison_in_words",
     "count_labels",
     "evaluate",
     "export_outlines",

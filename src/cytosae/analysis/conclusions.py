@@ -5,15 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from cytosae.cohort import Representation
 from cytosae.settings import CompareConfig
 
 _FDR = 0.1
-_UNITS = {
-    "counts": "active patches a cell",
-    "share": "share of the cells",
-    "top": "active patches in the five strongest cells",
-    "strongest": "active patches in the strongest cell",
-}
 
 
 def comparison_in_words(result: Mapping[str, Any], config: CompareConfig) -> str:
@@ -50,7 +45,7 @@ def comparison_in_words(result: Mapping[str, Any], config: CompareConfig) -> str
     if not differing:
         return text
     row = max(differing, key=lambda one: abs(one["difference"]))
-    unit = _UNITS[config.features] + ("" if config.transform == "none" else f", {config.transform}")
+    unit = Representation(config.features, config.transform).unit
     return (
         f"{text} The largest difference has concept {row['latent']}: {row['first']:.3g} in {sides[0]['name']}, "
         f"{row['second']:.3g} in {sides[1]['name']} ({unit}), a difference of {row['difference']:.3g} (95 % interval "

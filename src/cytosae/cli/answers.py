@@ -12,13 +12,15 @@ from cytosae.artefacts import without_nan
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object with all figures at the end.")]
 
 
-def answer(figures: dict[str, Any], as_json: bool) -> None:
-    """Print the figures of a command: one JSON object, or a line each."""
+def answer(figures: dict[str, Any], as_json: bool, words: str = "") -> None:
+    """Print the figures of a command: one JSON object, or a line each and what they show in words."""
     if as_json:
         print(json.dumps(without_nan(figures)))
         return
     for name, value in _flat("", figures):
         print(f"{name:<36}  {value}")
+    if words:
+        print(f"\n{words}")
 
 
 def _flat(prefix: str, figures: dict[str, Any]) -> list[tuple[str, str]]:

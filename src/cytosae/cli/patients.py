@@ -131,9 +131,8 @@ def classify(
     Warnings of leaks and confounders come first. Weighted F1 with interval and permutation null, beside the paper's form
     and baselines in the same folds; representation and penalty are chosen inside the training patients.
     """
+    from cytosae.analysis import classification_in_words, predict_outcome
     from cytosae.analysis import classify as classify_patients
-    from cytosae.analysis import predict_outcome
-    from cytosae.analysis.conclusions import classification_in_words
     from cytosae.cohort import CLASSES, CLASSIFICATION, outcome_folder, outcome_kind, read_patient_columns
     from cytosae.errors import CytosaeError
 
@@ -171,8 +170,7 @@ def classify(
     covered = with_interval({"value": sets["coverage"], "low": sets["low"], "high": sets["high"]})
     lines = {f"weighted F1 | {name}": line for name, line in lines.items()}
     lines["conformal sets"] = f"coverage {covered} at {sets['nominal']:g}, {sets['size']:.3g} classes each"
-    answer({**lines, "folder": f"{folder}"}, as_json)
-    print(f"\n{classification_in_words(result)}")
+    answer({**lines, "folder": f"{folder}"}, as_json, classification_in_words(result))
 
 
 def _outcome_lines(result: dict[str, Any], folder: Path) -> dict[str, Any]:
@@ -268,8 +266,7 @@ def compare(
     as_json: Json = False,
 ) -> None:
     """Compare two groups of patients latent by latent: the 50 most in favour of each, with effect, interval, p and FDR."""
-    from cytosae.analysis import compare_groups
-    from cytosae.analysis.conclusions import comparison_in_words
+    from cytosae.analysis import compare_groups, comparison_in_words
     from cytosae.concepts import file_name
 
     folder = output or barcodes.parent / f"compare-{file_name(first)}-{file_name(second)}"
@@ -294,8 +291,8 @@ def compare(
         for side in (result["first"], result["second"])
         for row in side["latents"][:10]
     }
-    answer({**lines, "table": result["table"], "figure": result["figure"]}, as_json)
-    print(f"\n{comparison_in_words(result, settings)}")
+    lines |= {key: result[key] for key in ("table", "figure")}
+    answer(lines, as_json, comparison_in_words(result, settings))
 
 
 @patients_app.command()

@@ -115,6 +115,8 @@ def cell_scores(
     -----
     The mean over the cells is the t of each concept, since every block is a mean of parts of cells (Eq. 3).
 
+    Notes
+    -----
     No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
     """
     chosen = np.asarray(latents, np.int64)
