@@ -1,9 +1,11 @@
-"""What the documentation takes from the code: pages of the commands and of the Python API, and equations as MathML."""
+"""What the documentation takes from the code and the glossary: pages of commands and of the Python API, equations as MathML,
+and the meaning of a term where it appears."""
 
 from __future__ import annotations
 
 import html
 import re
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -26,6 +28,13 @@ API = {
     "study": "A study as a whole.",
     "analysis": "Questions to a finished study.",
 }
+EXPLAINED = (
+    *("AUROC", "CLS", "L0", "backbone", "barcode", "concept map", "conformal set", "dead latent", "decoder direction"),
+    *("expansion factor", "explained variance", "harmonisation", "label entropy", "latent", "manifest"),
+    *("reference images", "shard", "taught concept", "token", "worklist"),
+)
+"""Terms of the glossary that other pages explain when you point at them."""
+_ENTRY = re.compile(r"^\| ([^|]+) \| (.+) \|$", re.MULTILINE)
 _EQUATION = re.compile(r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>', re.DOTALL)
 
 
@@ -40,6 +49,19 @@ def on_files(files: Files, config: Any) -> Files:
     for path, content in pages.items():
         files.append(File.generated(config, path, content=content))
     return files
+
+
+def on_page_markdown(markdown: str, page: Any, config: Any, **_: Any) -> str:
+    """Append the meanings of the explained terms as abbreviations, but not to the glossary and pages from the code."""
+    if page.file.src_uri == "reference/glossary.md" or page.file.generated_by is not None:
+        return markdown
+    glossary = (Path(config["docs_dir"]) / "reference" / "glossary.md").read_text(encoding="utf-8")
+    meanings = {
+        term: re.sub(r"; \[[^\]]+\]\([^)]+\)$|[\[\]]|\([^)]*\.md[^)]*\)", "", text)
+        for term, text in _ENTRY.findall(glossary)
+    }
+    forms = [(form, meanings[term]) for term in EXPLAINED for form in (term, f"{term}s")]
+    return markdown + "\n\n" + "\n".join(f"*[{form}]: {meaning}" for form, meaning in forms) + "\n"
 
 
 def on_page_content(content: str, **_: Any) -> str:

@@ -85,12 +85,12 @@ export function get<P extends With<"get">>(
   ...given: Arguments<Given<P, "get">>
 ): Promise<Answer<P, "get">> {
   const url = addressOf(path, ...given);
-  const found = (kept.get(url) as Promise<Answer<P, "get">> | undefined) ?? request<Answer<P, "get">>(url);
+  const pending = (kept.get(url) as Promise<Answer<P, "get">> | undefined) ?? request<Answer<P, "get">>(url);
   kept.delete(url);
-  kept.set(url, found);
+  kept.set(url, pending);
   if (kept.size > KEPT) kept.delete(kept.keys().next().value ?? "");
-  found.catch(() => kept.get(url) === found && kept.delete(url));
-  return found;
+  pending.catch(() => kept.get(url) === pending && kept.delete(url));
+  return pending;
 }
 
 /** Asks every time: for what changes while people judge. */

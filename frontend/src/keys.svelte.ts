@@ -25,15 +25,15 @@ class Keys {
     if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey) return;
     const typing = isTyping(event.target);
     for (const { shortcuts } of [...this.groups].reverse()) {
-      const found = shortcuts.find(
+      const pressed = shortcuts.find(
         (shortcut) =>
           shortcut.keys.includes(event.key) &&
           (!typing || shortcut.typing) &&
           !(isPressable(event.target) && event.key === "Enter"),
       );
-      if (found) {
+      if (pressed) {
         event.preventDefault();
-        found.run(event);
+        pressed.run(event);
         return;
       }
     }

@@ -48,10 +48,10 @@ export function patchIndex(
   text: string | undefined,
   [rows, columns]: readonly [number, number],
 ): number | null {
-  const found = /^(\d+),(\d+)$/.exec(text ?? "");
-  const row = Number(found?.[1]),
-    column = Number(found?.[2]);
-  return found && row < rows && column < columns ? row * columns + column : null;
+  const match = /^(\d+),(\d+)$/.exec(text ?? "");
+  const row = Number(match?.[1]),
+    column = Number(match?.[2]);
+  return match && row < rows && column < columns ? row * columns + column : null;
 }
 export const patchName = (index: number, columns: number): string =>
   `${Math.floor(index / columns)},${index % columns}`;

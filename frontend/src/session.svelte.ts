@@ -38,8 +38,8 @@ const DEFAULTS: Preferences = {
 
 function remembered(): Preferences {
   try {
-    const found = JSON.parse(localStorage.getItem(KEY) ?? "{}") as Partial<Preferences>;
-    return { ...DEFAULTS, ...found, overlay: { ...DEFAULTS.overlay, ...found.overlay } };
+    const stored = JSON.parse(localStorage.getItem(KEY) ?? "{}") as Partial<Preferences>;
+    return { ...DEFAULTS, ...stored, overlay: { ...DEFAULTS.overlay, ...stored.overlay } };
   } catch {
     return DEFAULTS;
   }

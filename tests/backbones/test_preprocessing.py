@@ -106,7 +106,7 @@ def test_other_sizes_and_crops_are_said(
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(stated))
     load(str(tmp_path))
     told = capsys.readouterr().err
-    assert ("was made for other images" in told) == (said is not None)
+    assert ("was trained on other images" in told) == (said is not None)
     assert said is None or said in told
 
 

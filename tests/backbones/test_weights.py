@@ -86,11 +86,11 @@ def test_missing_unknown_and_damaged_weights(tmp_path: Path, vit: Path) -> None:
         load(str(flat(gap, tmp_path / "gap")))
     with pytest.raises(CytosaeError, match=r"blocks\.1\.attn\.qkv\.weight is \(10, 128\), not \(384, 128\)"):
         load(str(flat({**weights, "blocks.1.attn.qkv.weight": torch.ones(10, 128)}, tmp_path / "shape")))
-    with pytest.raises(CytosaeError, match="unknown: register_tokens"):
-        load(str(flat({**weights, "register_tokens": torch.ones(1, 4, WIDTH)}, tmp_path / "registers")))
+    with pytest.raises(CytosaeError, match=r"unknown: rope\.periods"):
+        load(str(flat({**weights, "rope.periods": torch.ones(1, 4, WIDTH)}, tmp_path / "registers")))
     with pytest.raises(CytosaeError, match="200 position embeddings are not CLS and a square grid"):
         load(str(flat({**weights, "pos_embed": torch.ones(1, 200, WIDTH)}, tmp_path / "positions")))
-    with pytest.raises(CytosaeError, match="not DinoBloom weights"):
+    with pytest.raises(CytosaeError, match="not the weights of a known vision transformer"):
         load(str(flat({"some.weight": torch.ones(1)}, tmp_path / "foreign")))
     for write in (flat, timm):
         path = write(weights, tmp_path / "cut")

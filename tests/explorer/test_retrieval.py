@@ -34,9 +34,9 @@ def test_cells_of_a_patient_are_those_that_the_library_lists(client: TestClient,
     told = get(client, "patients/P003/unfamiliar")
     schemas.patient_cells.UnfamiliarAnswer.model_validate(told)
     assert odd is not None
-    assert told["found"]["threshold"] == pytest.approx(odd.result.threshold, **CLOSE)
-    assert [cell["cell_id"] for cell in told["found"]["cells"]] == patient.cells.index[odd.result.cells].tolist()
-    for cell in told["found"]["cells"]:
+    assert told["unlike"]["threshold"] == pytest.approx(odd.result.threshold, **CLOSE)
+    assert [cell["cell_id"] for cell in told["unlike"]["cells"]] == patient.cells.index[odd.result.cells].tolist()
+    for cell in told["unlike"]["cells"]:
         assert data.obs["patient"].iloc[cell["nearest"]["row"]] == cell["nearest_patient"]
 
 

@@ -166,7 +166,7 @@ def test_a_patch_of_a_cell_that_is_not_as_a_whole_still_teaches(copied: Path) ->
     assert get(client, "marks", concept=CONCEPT)[0]["cell_id"] in problem
     assert (found["this_patches"], found["not_cells"]) == (1, 0)
     assert ("useless" in found["threshold_warning"]) == (
-        found["random"] > 1 / 3 or found["found"] < 2 * found["random"]
+        found["random"] > 1 / 3 or found["recall"] < 2 * found["random"]
     )
 
 

@@ -47,7 +47,8 @@ def test_a_concept_that_goes_with_a_stain_in_the_marks_follows_it_less() -> None
     none = np.zeros((0, 12), np.float32)
     weights = []
     for nuisances in ((), ((np.outer(STAIN, STAIN), 1.0),)):
-        found = fit(this, none, RANDOM, Prior(RANDOM, ENCODER, nuisances)).weights
+        prior = Prior(RANDOM, ENCODER, nuisances)
+        found = fit(this, none, prior.features(RANDOM), prior).weights
         weights.append(found[0] / found[3])
     assert weights[0] > 0.5
     assert weights[1] < weights[0] / 3

@@ -43,15 +43,15 @@ export function writeDraft(store: Store, draft: Draft & { origin: Origin }): boo
 
 export function readDraft(store: Store, key: string): Draft | null {
   try {
-    const found = JSON.parse(store.getItem(key) ?? "null") as Partial<Draft> | null;
-    if (!found || typeof found.annotation?.latent !== "number" || typeof found.annotation.rater !== "string")
+    const entry = JSON.parse(store.getItem(key) ?? "null") as Partial<Draft> | null;
+    if (!entry || typeof entry.annotation?.latent !== "number" || typeof entry.annotation.rater !== "string")
       return null;
     return {
-      annotation: found.annotation,
-      time: found.time ?? 0,
-      origin: found.origin ?? null,
-      uid: found.uid ?? null,
-      sent: Array.isArray(found.sent) ? found.sent : [],
+      annotation: entry.annotation,
+      time: entry.time ?? 0,
+      origin: entry.origin ?? null,
+      uid: entry.uid ?? null,
+      sent: Array.isArray(entry.sent) ? entry.sent : [],
     };
   } catch {
     return null;
@@ -60,14 +60,14 @@ export function readDraft(store: Store, key: string): Draft | null {
 
 /** All drafts in this browser, of whatever study and rater, oldest first. */
 export function allDrafts(store: Store): Unsent[] {
-  const found: Unsent[] = [];
+  const entry: Unsent[] = [];
   for (let i = 0; i < store.length; i++) {
     const at = store.key(i) ?? "";
     if (!at.startsWith(PREFIX) && !at.startsWith(EARLIER)) continue;
     const draft = readDraft(store, at);
-    if (draft) found.push({ ...draft, at, study: draft.origin?.name ?? earlierName(at) });
+    if (draft) entry.push({ ...draft, at, study: draft.origin?.name ?? earlierName(at) });
   }
-  return found.sort((a, b) => a.time - b.time);
+  return entry.sort((a, b) => a.time - b.time);
 }
 
 /** Drafts that a page of a study may send: those of its key. An earlier version's are sent when the rater says so. */

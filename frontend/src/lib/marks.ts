@@ -105,19 +105,19 @@ export const dropPointed = (store: Store, one: Pointed): void => store.removeIte
 
 /** What waits for a study, oldest first. */
 export function pointedOf(store: Store, study: string): Pointed[] {
-  const found: Pointed[] = [];
+  const spots: Pointed[] = [];
   for (let i = 0; i < store.length; i++) {
     const at = store.key(i) ?? "";
     if (!at.startsWith(PREFIX)) continue;
     try {
       const one = JSON.parse(store.getItem(at) ?? "null") as Pointed | null;
       if (one && one.study === study && typeof one.concept === "string" && typeof one.row === "number")
-        found.push(one);
+        spots.push(one);
     } catch {
       /* not of this page */
     }
   }
-  return found.sort((a, b) => a.time - b.time);
+  return spots.sort((a, b) => a.time - b.time);
 }
 
 /** The first marks that can be sent together: of one concept and rater. */

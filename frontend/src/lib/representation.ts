@@ -1,4 +1,4 @@
-/** What of the barcodes is compared: choices with their names, and what an address says of them. The first is the default. */
+/** The values of barcodes that the pages of a patient and of a comparison show, as they are written in addresses. */
 export const FEATURES = {
   counts: "mean count",
   share: "share of cells",

@@ -123,6 +123,10 @@ def classify(
     ------
     CytosaeError
         No such column, a patient in two folds, fewer than two classes with two patients each.
+
+    Notes
+    -----
+    No example: needs a finished study; its command runs it, in the tutorials or the how-to pages.
     """
     config = config or ClassifyConfig()
     data = read_barcodes(path, cell_type)

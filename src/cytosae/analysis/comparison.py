@@ -78,6 +78,10 @@ def compare_groups(
     ------
     CytosaeError
         No such group or column, or no value of the covariate with patients of both groups.
+
+    Notes
+    -----
+    No example: needs a finished study; its command runs it, in the tutorials or the how-to pages.
     """
     config = config or CompareConfig()
     figures = ["scatter", *(f"references-{side}" for side in ("first", "second") if study is not None)]

@@ -50,6 +50,10 @@ def show_concept(
     ------
     CytosaeError
         No such latent or kind.
+
+    Notes
+    -----
+    No example: needs a finished study; its command runs it, in the tutorials or the how-to pages.
     """
     if kind not in KINDS:
         raise CytosaeError(f"--kind {kind}: unknown; choose one of {', '.join(KINDS)}.")
@@ -108,6 +112,10 @@ def attribute(
     ------
     CytosaeError
         No such cell or patch.
+
+    Notes
+    -----
+    No example: needs a finished study; its command runs it, in the tutorials or the how-to pages.
     """
     with study_tokens(folder, device=device) as source:
         viewer = Viewer(folder, source)

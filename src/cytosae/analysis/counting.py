@@ -54,6 +54,10 @@ def count_labels(
     ------
     CytosaeError
         No labels, no such column, or an expert's table of other units or types.
+
+    Notes
+    -----
+    No example: needs a finished study; its command runs it, in the tutorials or the how-to pages.
     """
     names = [COUNTS, RESULT]
     refuse_strangers(folder, "counts", names)

@@ -35,6 +35,8 @@ def evaluate(
     With `judge` monosemanticity is measured by the embeddings of that backbone.
 
     Where tokens are kept on disk, a backbone that cannot be loaded any more costs only the measures that need it.
+
+    No example: needs a finished study; its command runs it, in the tutorials or the how-to pages.
     """
     drawn = [*figure_files("summary"), *figure_files("density")]
     refuse_strangers(folder / "quality", "quality", drawn, unnamed=drawn)
@@ -75,6 +77,10 @@ def compare_counts(folders: Sequence[Path], figure: Path, dataset: str | None = 
     Returns
     -------
     Discovered concepts of each folder.
+
+    Notes
+    -----
+    No example: needs a finished study; its command runs it, in the tutorials or the how-to pages.
     """
     name = dataset or next(iter(read_datasets(folders[0])))
     lines: dict[str, list[NDArray[np.float64]]] = {}

@@ -81,6 +81,10 @@ def label_cells(
     ------
     CytosaeError
         A study without labels of two types, or of another backbone than can be loaded; what the listing of cells raises.
+
+    Notes
+    -----
+    No example: needs a finished study; its command runs it, in the tutorials or the how-to pages.
     """
     config = config or LabelConfig()
     names = [TABLE, RESULT, CELLS, rejected_path(Path(CELLS)).name]

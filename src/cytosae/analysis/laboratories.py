@@ -45,6 +45,10 @@ def compare_laboratories(
     ------
     CytosaeError
         See `cytosae.analysis.study_features.study_rows`.
+
+    Notes
+    -----
+    No example: needs a finished study; its command runs it, in the tutorials or the how-to pages.
     """
     config = config or LaboratoryConfig()
     rows = study_rows(study, target, config)

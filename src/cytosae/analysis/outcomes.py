@@ -99,6 +99,10 @@ def predict_outcome(
     ------
     CytosaeError
         No such column, values that are no numbers, fewer than ten patients or events, a patient in two folds.
+
+    Notes
+    -----
+    No example: needs a finished study; its command runs it, in the tutorials or the how-to pages.
     """
     config = config or ClassifyConfig()
     data = read_barcodes(path, cell_type)

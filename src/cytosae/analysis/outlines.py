@@ -44,6 +44,10 @@ def export_outlines(
     ------
     CytosaeError
         An unknown format, no such folder, or a study of other cells.
+
+    Notes
+    -----
+    No example: needs a finished study; its command runs it, in the tutorials or the how-to pages.
     """
     if kind not in FORMATS:
         raise CytosaeError(f"--format {kind}: unknown; choose one of {', '.join(FORMATS)}.")

@@ -73,6 +73,10 @@ def show_patient(
     ------
     CytosaeError
         No such patient or concept, or no barcodes.
+
+    Notes
+    -----
+    No example: needs a finished study; its command runs it, in the tutorials or the how-to pages.
     """
     config = config or PatientConfig()
     path = barcodes or study / COHORT / BARCODES

@@ -92,6 +92,10 @@ def predict_patients(
     CytosaeError
         A study without models of the target, whose files do not belong together or were changed; no cell with a patient;
         what the listing of cells raises.
+
+    Notes
+    -----
+    No example: needs a finished study; its command runs it, in the tutorials or the how-to pages.
     """
     config = config or PredictConfig()
     names = [TABLE, RESULT, STRONGEST, CELLS, rejected_path(Path(CELLS)).name]

@@ -148,6 +148,10 @@ def refine_study(
     CytosaeError
         No study, nothing is asked, a latent that is not there or is asked for twice, an autoencoder that does not say how it
         was trained.
+
+    Notes
+    -----
+    No example: needs a finished study; its command runs it, in the tutorials or the how-to pages.
     """
     config = config or RefineConfig()
     folder = folder or study / REFINED

@@ -72,6 +72,10 @@ def restain(
     ------
     CytosaeError
         No such column, one laboratory alone without a reference, a reference that is none; what the listing of cells raises.
+
+    Notes
+    -----
+    No example: needs a finished study; its command runs it, in the tutorials or the how-to pages.
     """
     if method not in IMAGE_METHODS:
         raise CytosaeError(f"--method {method}: unknown; choose one of {', '.join(IMAGE_METHODS)}.")

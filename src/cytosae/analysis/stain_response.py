@@ -67,6 +67,10 @@ def stain_response(
     ------
     CytosaeError
         No finished concepts, a backbone that has changed, an image that cannot be read, too few cells.
+
+    Notes
+    -----
+    No example: needs a finished study; its command runs it, in the tutorials or the how-to pages.
     """
     config = config or StainConfig()
     folder, names = study / STAGE, [*read_datasets(study / "concepts")]

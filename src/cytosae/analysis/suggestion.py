@@ -98,6 +98,10 @@ def suggest(
     CytosaeError
         No wanted concepts, too few cells, NaN in the tokens, a wanted L0 that is none of the latents', tokens that are
         all alike.
+
+    Notes
+    -----
+    No example: needs a finished study; its command runs it, in the tutorials or the how-to pages.
     """
     begun = time.monotonic()
     if concepts is not None and concepts < 1:

@@ -86,6 +86,10 @@ def teach(
     CytosaeError
         No such study; marks of another grid; a concept of which nothing is marked *this*; a file for other tokens; a name
         that is not there. Nothing is changed then.
+
+    Notes
+    -----
+    No example: needs a finished study; its command runs it, in the tutorials or the how-to pages.
     """
     config = config or TeachConfig()
     for name in ("cells.parquet", "backbone.json"):

@@ -89,6 +89,10 @@ def transfer(
     ------
     CytosaeError
         See `cytosae.analysis.study_features.study_rows`; two studies of one name, an unknown laboratory.
+
+    Notes
+    -----
+    No example: needs a finished study; its command runs it, in the tutorials or the how-to pages.
     """
     config = config or LaboratoryConfig()
     if len({study.name for study in studies}) < len(studies):

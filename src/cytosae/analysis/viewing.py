@@ -44,6 +44,10 @@ def saved_backbone(folder: Path, device: str = "auto", weights: Path | None = No
     ------
     CytosaeError
         It cannot be loaded, or has changed since.
+
+    Notes
+    -----
+    No example: needs a finished study; its command runs it, in the tutorials or the how-to pages.
     """
     path = folder / "backbone.json"
     if not path.is_file():
@@ -64,7 +68,10 @@ def saved_backbone(folder: Path, device: str = "auto", weights: Path | None = No
 
 
 def study_store(folder: Path) -> StoreConfig:
-    """How the tokens of a study are rounded and batched, whoever makes them: as in its store, or as its settings say."""
+    """How the tokens of a study are rounded and batched, whoever makes them: as in its store, or as its settings say.
+
+    No example: needs a finished study; its command runs it, in the tutorials or the how-to pages.
+    """
     if (stored := read_manifest(folder / "tokens")) is not None:
         layout = stored[0]
         return StoreConfig(layout.dtype, layout.cells_per_shard, layout.batch_size)
@@ -73,13 +80,19 @@ def study_store(folder: Path) -> StoreConfig:
 
 
 def study_framing(folder: Path) -> FrameConfig:
-    """What is shown of the images of a study, and of further cells."""
+    """What is shown of the images of a study, and of further cells.
+
+    No example: needs a finished study; its command runs it, in the tutorials or the how-to pages.
+    """
     path = folder / "backbone.json"
     return FrameConfig.from_rule(read_json(path).get("frame") if path.is_file() else None)
 
 
 def study_layout(folder: Path, backbone: Backbone) -> Layout:
-    """The layout of tokens of further cells of a study: rounded and harmonised as its own."""
+    """The layout of tokens of further cells of a study: rounded and harmonised as its own.
+
+    No example: needs a finished study; its command runs it, in the tutorials or the how-to pages.
+    """
     layout = store_layout(backbone.info, study_store(folder), study_framing(folder).rule)
     own = read_harmonisation(folder / "tokens")
     return layout if own is None else replace(layout, harmonisation=own.described())
@@ -94,6 +107,10 @@ def further_tokens(folder: Path, cells: pd.DataFrame, backbone: Backbone, worker
     ------
     CytosaeError
         The study's tokens are harmonised, and the cells lack the column that says the laboratory.
+
+    Notes
+    -----
+    No example: needs a finished study; its command runs it, in the tutorials or the how-to pages.
     """
     layout = store_layout(backbone.info, study_store(folder), study_framing(folder).rule)
     own = read_harmonisation(folder / "tokens")
@@ -105,7 +122,10 @@ def further_tokens(folder: Path, cells: pd.DataFrame, backbone: Backbone, worker
 
 @contextmanager
 def study_tokens(folder: Path, backbone: Backbone | None = None, device: str = "auto") -> Iterator[TokenSource]:
-    """The tokens of a study: from disk where they are kept, otherwise made from the images."""
+    """The tokens of a study: from disk where they are kept, otherwise made from the images.
+
+    No example: needs a finished study; its command runs it, in the tutorials or the how-to pages.
+    """
     if (folder / "tokens" / MANIFEST).is_file():
         source: TokenSource = TokenStore(folder / "tokens")
     else:

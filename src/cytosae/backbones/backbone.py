@@ -189,6 +189,11 @@ def resolve_layer(layer: int | str, depth: int) -> int:
     ------
     CytosaeError
         There is no such block.
+
+    Examples
+    --------
+    >>> resolve_layer(-2, 12), resolve_layer(1, 12)
+    (10, 0)
     """
     try:
         number = int(layer)

@@ -90,6 +90,19 @@ KNOWN = (
         ("google/siglip2-base-patch16-naflex", 768, 12, 16),
     ),
     *_hub("Owkin, non-commercial", ("owkin/phikon-v2", 1024, 24, 16)),
+    *_hub(
+        "Apache-2.0",
+        ("Snarcy/RedDino-small", 384, 12, 14),
+        ("Snarcy/RedDino-base", 768, 12, 14),
+        ("Snarcy/RedDino-large", 1024, 24, 14),
+    ),
+    *_hub(
+        "CC BY-NC-ND 4.0",
+        ("MahmoodLab/UNI2-h", 1536, 24, 14),
+        ("paige-ai/Virchow2", 1280, 32, 14),
+        ("bioptimus/H-optimus-1", 1536, 40, 14),
+        gated=True,
+    ),
 )
 """Licences as the authors state them; read them before use."""
 
@@ -101,6 +114,11 @@ def listed() -> list[dict[str, Any]]:
     -------
     Dictionaries with ``name, d_model, depth, patch_size, licence, source, gated, n_tokens, cached``; None where it
     depends on the model.
+
+    Examples
+    --------
+    >>> listed()[0]["name"]
+    'tiny'
     """
     rows = [{**asdict(entry), "n_tokens": entry.n_tokens, "cached": entry.cached} for entry in KNOWN]
     if installed():
@@ -129,6 +147,10 @@ def fetch(name: str, *, source: str = "hub", output: Path | None = None) -> dict
     ------
     CytosaeError
         Nothing may be downloaded (``HF_HUB_OFFLINE``), no network, an option that does not fit the name, damaged weights.
+
+    Notes
+    -----
+    No example: needs the network.
     """
     from huggingface_hub import constants
 

@@ -14,9 +14,9 @@ from cytosae.backbones.dinobloom import (
     SHAPES,
     ZENODO_FILES,
     ZENODO_RECORD,
-    build,
 )
 from cytosae.backbones.hub import hub_file, hub_model
+from cytosae.backbones.layout import build
 from cytosae.backbones.precision import choose_device, choose_precision
 from cytosae.backbones.timm_models import PREFIX, read_timm
 from cytosae.backbones.tower import IMAGENET, Normalisation, Tower
@@ -74,6 +74,12 @@ def load(
     ------
     CytosaeError
         Unknown name, no such layer, damaged or foreign weights, no network, a device that is not there.
+
+    Examples
+    --------
+    >>> backbone = load("tiny", dtype="float32", device="cpu")
+    >>> backbone.info.grid, backbone.info.d_model
+    ((16, 16), 192)
     """
     where = choose_device(device, mps=True)
     precision = choose_precision(dtype, where)

@@ -25,6 +25,11 @@ def choose_device(name: str, *, mps: bool = False) -> str:
     ------
     CytosaeError
         An unknown device, or one that is not there.
+
+    Examples
+    --------
+    >>> choose_device("cpu")
+    'cpu'
     """
     with_mps = mps and torch.backends.mps.is_available()
     if name == "auto":
@@ -56,6 +61,11 @@ def choose_precision(dtype: str, device: str) -> str:
     ------
     CytosaeError
         An unknown precision.
+
+    Examples
+    --------
+    >>> choose_precision("float32", "cpu")
+    'float32'
     """
     if dtype == "auto":
         if device.startswith("cuda"):

@@ -32,6 +32,10 @@ def read_attributes(path: Path, cells: pd.DataFrame) -> pd.DataFrame:
     ------
     CytosaeError
         No such column, no attribute, or no cell of the table among the cells.
+
+    Notes
+    -----
+    No example: needs a table or files of images; `cytosae cells` runs it.
     """
     table = read_table(path).rename(columns=lambda name: folded(name) if folded(name) in COLUMNS else name)
     key = next((name for name in ("cell_id", "path") if name in table), None)

@@ -22,7 +22,13 @@ from cytosae.storage import resolve_path
 
 
 def default_workers() -> int:
-    """Decoding processes: one a core that this process may use, at most eight."""
+    """Decoding processes: one a core that this process may use, at most eight.
+
+    Examples
+    --------
+    >>> 1 <= default_workers() <= 8
+    True
+    """
     return min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
 
@@ -105,6 +111,10 @@ def decoded(
     ------
     CytosaeError
         Naming the file that cannot be decoded.
+
+    Notes
+    -----
+    No example: needs a table or files of images; `cytosae cells` runs it.
     """
     batched = _Batches(paths, batches, size, readings or [Reading()] * len(paths))
     with closing(ahead(batched, len(batches), workers)) as arrays:

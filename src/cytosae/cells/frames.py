@@ -106,6 +106,10 @@ def with_frames(
     ------
     CytosaeError
         No scale for ``um``; an image that can no longer be read; an ``mpp`` that is none.
+
+    Notes
+    -----
+    No example: needs a table or files of images; `cytosae cells` runs it.
     """
     plain = cells.drop(columns=FRAME_COLUMN, errors="ignore")
     if config.rule is None:
@@ -166,6 +170,10 @@ def frame_of_one(image: Image.Image, config: FrameConfig, usual: float | None) -
         How the images of the study are framed.
     usual
         Edge of the study's median frame, in pixels.
+
+    Notes
+    -----
+    No example: needs a table or files of images; `cytosae cells` runs it.
     """
     if config.rule is None:
         return None, None

@@ -82,7 +82,10 @@ class Decoded:
 
 
 def looks_like_image(path: Path) -> bool:
-    """Whether a file has the ending of an image that is read, or the content of one whatever its ending."""
+    """Whether a file has the ending of an image that is read, or the content of one whatever its ending.
+
+    No example: needs a table or files of images; `cytosae cells` runs it.
+    """
     if path.suffix.lower() in SUFFIXES:
         return True
     try:
@@ -93,7 +96,16 @@ def looks_like_image(path: Path) -> bool:
 
 
 def decode(data: bytes, intensity: str | None = None) -> Image.Image:
-    """The image that `read_image` finds in the bytes of a file."""
+    """The image that `read_image` finds in the bytes of a file.
+
+    Examples
+    --------
+    >>> import io
+    >>> file = io.BytesIO()
+    >>> Image.new("RGB", (2, 3)).save(file, "PNG")
+    >>> decode(file.getvalue()).size
+    (2, 3)
+    """
     return read_image(data, intensity).image
 
 
@@ -117,6 +129,10 @@ def read_image(data: bytes, intensity: str | None = None, most_pixels: int = MOS
     UnreadableImage
         With the reason: empty, truncated, not an image, several pages, wholly transparent, more than 8 bits a channel
         without `intensity`.
+
+    Notes
+    -----
+    No example: needs a table or files of images; `cytosae cells` runs it.
     """
     if not data:
         raise UnreadableImage("file is empty (0 bytes)")
@@ -297,6 +313,10 @@ def load_squashed(path: Path, size: int, reading: Reading | None = None) -> NDAr
     Returns
     -------
     Pixels, uint8 of shape ``(size, size, 3)``; bilinear with antialiasing, as in Pillow.
+
+    Notes
+    -----
+    No example: needs a table or files of images; `cytosae cells` runs it.
     """
     how = reading or Reading()
     return squashed(decode(read_bytes(path), how.intensity), size, how.frame)

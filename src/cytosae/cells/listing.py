@@ -101,6 +101,10 @@ def list_cells(
     ------
     CytosaeError
         Bad source (see `read_source`), no readable image at all, or (with `strict`) any unreadable image.
+
+    Notes
+    -----
+    No example: needs a table or files of images; `cytosae cells` runs it.
     """
     listed_source = survey(source, columns, large)
     cells = listed_source.cells
@@ -251,6 +255,10 @@ def write_listing(listing: Listing, path: Path, parameters: Mapping[str, Any], *
     ------
     CytosaeError
         There is such a list already, of somebody else. Nothing is written.
+
+    Notes
+    -----
+    No example: needs a table or files of images; `cytosae cells` runs it.
     """
     beside = rejected_path(path)
     lines = (
@@ -273,7 +281,13 @@ def write_listing(listing: Listing, path: Path, parameters: Mapping[str, Any], *
 
 
 def rejected_path(path: Path) -> Path:
-    """Where the cells are listed that a table leaves out."""
+    """Where the cells are listed that a table leaves out.
+
+    Examples
+    --------
+    >>> rejected_path(Path("cells.parquet")).name
+    'cells.rejected.csv'
+    """
     return path.with_name(f"{path.stem}.rejected.csv")
 
 

@@ -43,6 +43,10 @@ def patch_tissues(
     ------
     UnreadableImage
         The file is missing or damaged.
+
+    Notes
+    -----
+    No example: needs a table or files of images; `cytosae cells` runs it.
     """
     whole = decode(read_bytes(path)).convert("L")
     if frame is None:
@@ -65,6 +69,10 @@ def tissues_of_cells(cells: pd.DataFrame, grid: tuple[int, int]) -> Iterator[NDA
     ------
     UnreadableImage
         A mask is missing or damaged.
+
+    Notes
+    -----
+    No example: needs a table or files of images; `cytosae cells` runs it.
     """
     for row, reading in enumerate(readings(cells)):
         path = resolve_path(str(cells["mask"].iloc[row]))

@@ -28,6 +28,10 @@ def open_regions(path: str, intensity: str | None = None) -> Regions:
     ------
     UnreadableImage
         With the reason.
+
+    Notes
+    -----
+    No example: needs a table or files of images; `cytosae cells` runs it.
     """
     file = resolve_path(path)
     return open_large(file) or WholeImage(np.asarray(decode(read_bytes(file), intensity)))

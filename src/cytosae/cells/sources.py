@@ -54,6 +54,10 @@ def read_source(source: Path, columns: Mapping[str, str] | None = None) -> pd.Da
     CytosaeError
         The source does not exist, is empty, has no ``path`` column, has a column that may be meant for a known one, or
         repeats a cell id.
+
+    Notes
+    -----
+    No example: needs a table or files of images; `cytosae cells` runs it.
     """
     return survey(source, columns).cells
 
@@ -65,6 +69,10 @@ def check_source(source: Path) -> None:
     ------
     CytosaeError
         It is neither a file nor a folder, or its name is not UTF-8.
+
+    Notes
+    -----
+    No example: needs a table or files of images; `cytosae cells` runs it.
     """
     if printable(str(source)) != str(source):
         raise CytosaeError(f"{printable(str(source))}: this name is not UTF-8. Rename the file or folder.")
@@ -91,7 +99,13 @@ def survey(source: Path, columns: Mapping[str, str] | None = None, slides: bool 
 
 
 def chosen_columns(words: Sequence[str]) -> dict[str, str]:
-    """Names of known columns from words such as ``label=cell_type``."""
+    """Names of known columns from words such as ``label=cell_type``.
+
+    Examples
+    --------
+    >>> chosen_columns(["label=cell_type"])
+    {'label': 'cell_type'}
+    """
     chosen: dict[str, str] = {}
     for word in words:
         known, equals, given = word.partition("=")

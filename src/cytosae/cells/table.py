@@ -26,7 +26,10 @@ _STATED = ("file_bytes", "file_mtime_ns")  # how a file is known to be unchanged
 
 
 def is_listing(path: Path) -> bool:
-    """Whether a file is a table of `write_cells`; raises what its reader does where it is no Parquet."""
+    """Whether a file is a table of `write_cells`; raises what its reader does where it is no Parquet.
+
+    No example: needs a table or files of images; `cytosae cells` runs it.
+    """
     return provenance(path).get("stage") == "cells"
 
 
@@ -44,6 +47,8 @@ def write_cells(
     """Write a listing as Parquet; images below the table's folder are kept by relative path.
 
     `rejected` are digests of the lists of cells that were left out.
+
+    No example: needs a table or files of images; `cytosae cells` runs it.
     """
     folder = path.parent.absolute()
     stored = cells.copy()
@@ -79,6 +84,10 @@ def read_cells(path: Path) -> pd.DataFrame:
     ------
     CytosaeError
         The file is missing or is not such a table.
+
+    Notes
+    -----
+    No example: needs a table or files of images; `cytosae cells` runs it.
     """
     if not path.is_file():
         raise CytosaeError(f"{path}: no such file. Make it with `cytosae cells SOURCE -o {path.name}`.")
@@ -100,12 +109,21 @@ def read_cells(path: Path) -> pd.DataFrame:
 
 
 def pixels_digest(cells: pd.DataFrame) -> str:
-    """Digest of which images the table lists, in order, by content; not of their labels or paths."""
+    """Digest of which images the table lists, in order, by content; not of their labels or paths.
+
+    No example: needs a table or files of images; `cytosae cells` runs it.
+    """
     return digest([cells["cell_id"].tolist(), image_digests(cells)])
 
 
 def image_digests(cells: pd.DataFrame) -> list[str]:
-    """What determines the pixels of each cell: the SHA-256 of its file, and how that is read beyond decoding it."""
+    """What determines the pixels of each cell: the SHA-256 of its file, and how that is read beyond decoding it.
+
+    Examples
+    --------
+    >>> image_digests(pd.DataFrame({"file_sha256": ["ab12"], "file_intensity": ["full"]}))
+    ['ab12 full']
+    """
     reading = [cells[column] for column in (*READING_COLUMNS, FRAME_COLUMN) if column in cells]
     return [
         " ".join(str(value) for value in values if not pd.isna(value))
@@ -114,14 +132,23 @@ def image_digests(cells: pd.DataFrame) -> list[str]:
 
 
 def intensities(cells: pd.DataFrame) -> list[str | None]:
-    """The scaling by which the image of each cell is decoded; None for 8 bits a channel."""
+    """The scaling by which the image of each cell is decoded; None for 8 bits a channel.
+
+    Examples
+    --------
+    >>> intensities(pd.DataFrame({"cell_id": ["a"], "file_intensity": ["0-4095"]}))
+    ['0-4095']
+    """
     if "file_intensity" not in cells:
         return [None] * len(cells)
     return [None if pd.isna(scaling) else str(scaling) for scaling in cells["file_intensity"]]
 
 
 def readings(cells: pd.DataFrame) -> list[Reading]:
-    """How the image of each cell becomes its picture: scaling, and what is shown of it."""
+    """How the image of each cell becomes its picture: scaling, and what is shown of it.
+
+    No example: needs a table or files of images; `cytosae cells` runs it.
+    """
     if FRAME_COLUMN not in cells:
         return [Reading(scaling) for scaling in intensities(cells)]
     frames = [None if pd.isna(text) else Frame.parse(str(text)) for text in cells[FRAME_COLUMN]]
@@ -135,6 +162,10 @@ def frame_rule(cells: pd.DataFrame) -> str | None:
     ------
     CytosaeError
         Cells of one listing are framed by several rules.
+
+    Notes
+    -----
+    No example: needs a table or files of images; `cytosae cells` runs it.
     """
     if FRAME_COLUMN not in cells or not len(cells):
         return None
@@ -148,14 +179,24 @@ def frame_rule(cells: pd.DataFrame) -> str | None:
 
 
 def metadata_digest(cells: pd.DataFrame) -> str:
-    """Digest of everything the table says of its cells, but for where files lie and when they changed."""
+    """Digest of everything the table says of its cells, but for where files lie and when they changed.
+
+    No example: needs a table or files of images; `cytosae cells` runs it.
+    """
     left_out = {"path", "mask", *_STATED, *(c for c in READING_COLUMNS if c in cells and cells[c].isna().all())}
     columns = sorted(column for column in cells.columns if column not in left_out)
     return digest({c: [None if pd.isna(v) else str(v) for v in cells[c]] for c in columns})
 
 
 def difference(before: pd.DataFrame, after: pd.DataFrame) -> str | None:
-    """One phrase on how two listings differ in their images or columns; None if they are equal."""
+    """One phrase on how two listings differ in their images or columns; None if they are equal.
+
+    Examples
+    --------
+    >>> before = pd.DataFrame({"cell_id": ["a"], "file_sha256": ["1"], "label": ["blast"]})
+    >>> difference(before, before.assign(label="monocyte"))
+    'labels or other columns of the cells changed'
+    """
     if metadata_digest(before) == metadata_digest(after):
         return None
     old, new = (dict(zip(t["cell_id"], image_digests(t), strict=True)) for t in (before, after))
@@ -176,6 +217,11 @@ def held_out(cells: pd.DataFrame, fraction: float, seed: int) -> NDArray[np.bool
 
     Where the table has a ``split``, those whose split is, as `split_named` reads it, not for training; otherwise
     a seeded random `fraction` of all cells, at least one where there are two or more.
+
+    Examples
+    --------
+    >>> held_out(pd.DataFrame({"split": ["train", "test"]}), 0.05, seed=0).tolist()
+    [False, True]
     """
     split = cells["split"]
     if split.notna().any():

@@ -71,7 +71,10 @@ class RawTable:
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """Read a table of CSV, Excel or Parquet; known columns and identifiers are text, see `RawTable.frame`."""
+    """Read a table of CSV, Excel or Parquet; known columns and identifiers are text, see `RawTable.frame`.
+
+    No example: needs a table or files of images; `cytosae cells` runs it.
+    """
     return read_raw(path).frame()
 
 

@@ -133,6 +133,7 @@ def classify(
     """
     from cytosae.analysis import classify as classify_patients
     from cytosae.analysis import predict_outcome
+    from cytosae.analysis.conclusions import classification_in_words
     from cytosae.cohort import CLASSES, CLASSIFICATION, outcome_folder, outcome_kind, read_patient_columns
     from cytosae.errors import CytosaeError
 
@@ -171,6 +172,7 @@ def classify(
     lines = {f"weighted F1 | {name}": line for name, line in lines.items()}
     lines["conformal sets"] = f"coverage {covered} at {sets['nominal']:g}, {sets['size']:.3g} classes each"
     answer({**lines, "folder": f"{folder}"}, as_json)
+    print(f"\n{classification_in_words(result)}")
 
 
 def _outcome_lines(result: dict[str, Any], folder: Path) -> dict[str, Any]:
@@ -267,6 +269,7 @@ def compare(
 ) -> None:
     """Compare two groups of patients latent by latent: the 50 most in favour of each, with effect, interval, p and FDR."""
     from cytosae.analysis import compare_groups
+    from cytosae.analysis.conclusions import comparison_in_words
     from cytosae.concepts import file_name
 
     folder = output or barcodes.parent / f"compare-{file_name(first)}-{file_name(second)}"
@@ -292,6 +295,7 @@ def compare(
         for row in side["latents"][:10]
     }
     answer({**lines, "table": result["table"], "figure": result["figure"]}, as_json)
+    print(f"\n{comparison_in_words(result, settings)}")
 
 
 @patients_app.command()

@@ -77,6 +77,10 @@ def make_barcodes(
     -----
     A patient is a name in a data set: two hospitals may both have a patient 1. Rows with the same name stay together
     wherever patients are divided, in case that it is one person.
+
+    Notes
+    -----
+    No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
     """
     config = config or BarcodeConfig()
     cell_sets, left_out = _read(folders, datasets, config)
@@ -139,7 +143,10 @@ def _dismissed(cell_sets: Sequence[_Cells]) -> NDArray[np.bool_]:
 
 
 def patient_names(obs: pd.DataFrame) -> pd.Series[str]:
-    """A name for each row: the ``patient``, with the ``dataset`` where two data sets have patients of one name."""
+    """A name for each row: the ``patient``, with the ``dataset`` where two data sets have patients of one name.
+
+    No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
+    """
     unique = obs["patient"].nunique() == obs[["dataset", "patient"]].drop_duplicates().shape[0]
     return obs["patient"] if unique else _with_dataset(obs)
 

@@ -23,6 +23,10 @@ def artefact_latents(folders: Sequence[Path], datasets: Sequence[str] = ()) -> N
         Of concepts, encoded with one autoencoder.
     datasets
         Data sets to take; all if none is named.
+
+    Notes
+    -----
+    No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
     """
     tables = [
         read_concepts(folder, name, matrices=False).var

@@ -89,6 +89,11 @@ def disease_barcodes(barcodes: ArrayLike, diseases: ArrayLike, n_diseases: int) 
     Returns
     -------
     ``(n_diseases, n_latents)``; NaN for a disease without patients.
+
+    Examples
+    --------
+    >>> disease_barcodes([[1.0, 0.0], [3.0, 2.0]], [0, 0], 1).tolist()
+    [[2.0, 1.0]]
     """
     values, codes = np.asarray(barcodes), np.asarray(diseases)
     means = np.full((n_diseases, values.shape[1]), np.nan)
@@ -107,6 +112,10 @@ def pooled_mean_activation(means: ArrayLike, active: ArrayLike, n_cells: ArrayLi
         Mean of m_i[s] over each patient's images, and its images with m_i[s] > 0; ``(n_patients, n_latents)``.
     n_cells
         Images of each patient, ``(n_patients,)``.
+
+    Notes
+    -----
+    No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
     """
     total = np.asarray(n_cells, np.float64) @ np.asarray(means)
     images = np.asarray(active).sum(axis=0)
@@ -119,6 +128,11 @@ def barcode_correlation(barcodes: ArrayLike) -> NDArray[np.float64]:
     Returns
     -------
     ``(n_patients, n_patients)``.
+
+    Examples
+    --------
+    >>> barcode_correlation([[1.0, 2.0, 3.0], [2.0, 4.0, 6.0]]).round(2).tolist()
+    [[1.0, 1.0], [1.0, 1.0]]
     """
     values = np.asarray(barcodes, dtype=np.float64)
     centred = values - values.mean(axis=1, keepdims=True)
@@ -139,6 +153,10 @@ def variance_between(barcodes: ArrayLike, groups: ArrayLike) -> float:
         ``(n_patients, n_latents)``.
     groups
         Number of each patient's group, negative where unknown: left out; ``(n_patients,)``.
+
+    Notes
+    -----
+    No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
     """
     codes = np.asarray(groups)
     values, codes = np.asarray(barcodes, np.float64)[codes >= 0], codes[codes >= 0]

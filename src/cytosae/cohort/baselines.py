@@ -50,6 +50,10 @@ def rows_of_cells(cells: pd.DataFrame, data: ad.AnnData) -> NDArray[np.int64]:
     ------
     CytosaeError
         The table lacks cells of a patient, or has more of them than the barcode counted.
+
+    Notes
+    -----
+    No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
     """
     key = cells["dataset"].astype(str) + "\n" + cells["patient"].astype(str)
     if "cell_type" in data.obs:
@@ -82,6 +86,10 @@ def patient_tokens(source: TokenSource, data: ad.AnnData) -> PatientTokens:
     ------
     CytosaeError
         The tokens lack cells of a patient, or have more of them than the barcode counted.
+
+    Notes
+    -----
+    No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
     """
     patient_rows = rows_of_cells(source.cells, data)
     wanted = np.flatnonzero(patient_rows >= 0)
@@ -117,6 +125,10 @@ def count_bags(concepts: Path, data: ad.AnnData) -> Bags:
         Folder of the concepts.
     data
         Barcodes of patients.
+
+    Notes
+    -----
+    No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
     """
     tables = [
         read_concepts(concepts, name, matrices=False).obs.reset_index().assign(dataset=name)

@@ -82,6 +82,10 @@ def fit_probe(
     ------
     ValueError
         Fewer than two types, or all cells of one patient.
+
+    Notes
+    -----
+    No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
     """
     classes, target = np.unique(np.asarray(labels, dtype=str), return_inverse=True)
     units = group_codes(len(target), patients)
@@ -138,6 +142,10 @@ def answering_threshold(probability: NDArray[np.floating], target: NDArray[np.in
         Of cells that the model had not seen, ``(n_cells, n_classes)``.
     target
         Their true class, ``(n_cells,)``.
+
+    Notes
+    -----
+    No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
     """
     sure = probability.max(axis=1)
     order = np.argsort(-sure, kind="stable")
@@ -162,6 +170,10 @@ def predicted_fractions(
     Returns
     -------
     ``(n_rows, n_types)``, and the types.
+
+    Notes
+    -----
+    No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
     """
     columns = [str(name) for name in table.columns if str(name).startswith("p ")]
     inside = rows >= 0

@@ -27,6 +27,10 @@ def colour_histograms(cells: pd.DataFrame, rows: NDArray[np.int64], n_patients: 
         Table of the cells, with the paths of their images.
     rows
         Patient of each cell, negative for cells of nobody, ``(n_cells,)``.
+
+    Notes
+    -----
+    No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
     """
     wanted = np.flatnonzero(rows >= 0)
     batches = [wanted[start : start + _BATCH] for start in range(0, len(wanted), _BATCH)]

@@ -26,7 +26,13 @@ from cytosae.concepts.quality.resampling import Estimate, bootstrap_weights
 
 
 def error_rate(coverage: float) -> float:
-    """alpha = 1 - coverage, without the rounding that would make 1 - 0.9 another number than 0.1."""
+    """alpha = 1 - coverage, without the rounding that would make 1 - 0.9 another number than 0.1.
+
+    Examples
+    --------
+    >>> round(error_rate(0.9), 6)
+    0.1
+    """
     return round(1 - coverage, 12)
 
 
@@ -34,6 +40,11 @@ def least_patients(coverage: float) -> int:
     """Patients that a class needs for a calibration of its own: 1 / alpha, rounded up.
 
     The smallest p-value among n patients is 1 / (n + 1): with fewer the class could never be left out of a set.
+
+    Examples
+    --------
+    >>> least_patients(0.9)
+    10
     """
     return math.ceil(round(1 / error_rate(coverage), 9))
 
@@ -200,6 +211,10 @@ def set_figures(
         True class, ``(n_patients,)``.
     units
         People, who are drawn whole for the interval of the coverage, ``(n_patients,)``.
+
+    Notes
+    -----
+    No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
     """
     covered, size = sets[np.arange(len(target)), target].astype(float), sets.sum(axis=1)
     weights = bootstrap_weights(units, draws, seed)

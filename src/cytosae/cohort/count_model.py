@@ -61,6 +61,10 @@ def compare_rates(
     ------
     ValueError
         No stratum has patients of both groups.
+
+    Notes
+    -----
+    No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
     """
     y, n = np.asarray(counts, np.float64), np.asarray(n_cells, np.float64)
     side = np.asarray(first, bool)

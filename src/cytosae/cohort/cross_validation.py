@@ -86,7 +86,10 @@ def cross_validate(
     seed: int = 0,
     progress: Callable[[int], None] = lambda done: None,
 ) -> Predictions:
-    """Predict every row in every division."""
+    """Predict every row in every division.
+
+    No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
+    """
     probability = np.full((folds.n_repeats, len(task.target), len(task.classes)), np.nan)
     for done, (repeat, fold) in enumerate(folds.splits, 1):
         test = folds.row_folds[repeat] == fold
@@ -105,6 +108,8 @@ def f1_per_labels(targets: NDArray[np.integer], predicted: NDArray[np.integer], 
 def figures(predictions: Predictions, folds: Folds, classes: Sequence[str], config: ClassifyConfig) -> dict[str, Any]:
     """All scores with their intervals, figures of each class, confusion counts, and the calibration of the first division,
     whose models are written.
+
+    No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
     """
     counts = predictions.confusions()
     scores = {name: values.mean(axis=0) for name, values in class_scores(counts).items()}
@@ -137,6 +142,8 @@ def method_table(methods: Mapping[str, Predictions], reference: str, config: Cla
     """The scores of each method with their intervals, and by how much the reference is ahead in weighted F1 in paired draws.
 
     ``value`` is the weighted F1.
+
+    No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
     """
     scores = {name: predictions.scores(config.bootstrap, config.seed) for name, predictions in methods.items()}
     ours = scores[reference]["weighted_f1"]

@@ -24,6 +24,11 @@ def make_strata(column: pd.Series | None, n: int, cuts: int = 3) -> NDArray[np.i
     column
         What to adjust for: text as it is, numbers with more than six values cut into thirds; missing is a group of
         its own. None puts all into one.
+
+    Examples
+    --------
+    >>> make_strata(None, 3).tolist()
+    [0, 0, 0]
     """
     if column is None:
         return np.zeros(n, np.int64)
@@ -93,6 +98,10 @@ def compare(
     ------
     ValueError
         No stratum has patients of both groups.
+
+    Notes
+    -----
+    No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
     """
     values, pairs, weights = contrast_patients(barcodes, first, strata, patients)
     given = values if occurring is None else contrast_patients(occurring, first, strata, patients)[0]
@@ -116,7 +125,15 @@ def compare(
 def group_means(
     barcodes: NDArray[np.floating], first: ArrayLike, strata: ArrayLike, *, patients: ArrayLike
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The barcodes of both groups as `compare` has them, ``(n_latents,)`` each; parameters as there."""
+    """The barcodes of both groups as `compare` has them, ``(n_latents,)`` each; parameters as there.
+
+    Examples
+    --------
+    >>> barcodes = np.array([[1.0], [3.0], [5.0]])
+    >>> means = group_means(barcodes, [True, True, False], np.zeros(3, int), patients=[0, 1, 2])
+    >>> [mean.tolist() for mean in means]
+    [[2.0], [5.0]]
+    """
     return _means(*contrast_patients(barcodes, first, strata, patients))
 
 
@@ -171,6 +188,10 @@ def most_different(
     by
         ``difference`` of the barcodes (section 3.3), ``effect``, that difference in deviations of the patients, or
         ``reach_z`` (`cytosae.cohort.compare_reach`); by these, latents that were not tested come last.
+
+    Notes
+    -----
+    No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
     """
     values = table[by].to_numpy(np.float64)
     if by != "difference":
@@ -264,5 +285,11 @@ def permutation_p(
 
 
 def as_records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Rows of a table with their index, for JSON."""
+    """Rows of a table with their index, for JSON.
+
+    Examples
+    --------
+    >>> as_records(pd.DataFrame({"effect": [1.5]}, index=pd.Index([41], name="latent")))
+    [{'latent': 41, 'effect': 1.5}]
+    """
     return [{str(k): v for k, v in row.items()} for row in table.reset_index().to_dict("records")]

@@ -53,7 +53,7 @@ def differential_count(
     --------
     >>> found = differential_count(np.repeat([0, 1, 2], [60, 20, 20]), np.array([[80, 0, 20], [10, 70, 20]]))
     >>> found.answered, found.share.round(2)
-    (array([0.75, 0.25]), array([0.71, 0.29]))
+    (array([0.75, 0.25]), array([0.72, 0.28]))
     """
     rng, classes = np.random.default_rng(seed), len(confusion)
     counts = np.bincount(answers, minlength=classes + 1).astype(np.float64)

@@ -105,7 +105,13 @@ class Classifier(LinearModel):
 
 
 def strongest(adds: NDArray[np.floating], most: int) -> NDArray[np.int64]:
-    """Places of what adds most, as far as it adds at all, falling."""
+    """Places of what adds most, as far as it adds at all, falling.
+
+    Examples
+    --------
+    >>> strongest(np.array([0.1, 0.5, 0.2]), 2).tolist()
+    [1, 2]
+    """
     order = np.argsort(-adds, kind="stable")[:most]
     return np.asarray(order[adds[order] > 0])
 
@@ -119,6 +125,10 @@ def trained(task: ClassificationTask, products: Products, rows: NDArray[np.bool_
         Of these barcodes, with that representation.
     rows
         Training rows, ``(n_rows,)``.
+
+    Notes
+    -----
+    No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
     """
     kind = choice.representation
     product = products.scaled(kind, rows)[np.ix_(rows, rows)]
@@ -158,7 +168,10 @@ def on_values(
 
 
 def write_models(path: Path, models: Sequence[LinearModel]) -> None:
-    """Write the model of all patients and those of the folds as safetensors; blocks that a model lacks are 0."""
+    """Write the model of all patients and those of the folds as safetensors; blocks that a model lacks are 0.
+
+    No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
+    """
     latents = models[0].weights.shape[2]
     arrays = {
         "weights": np.zeros((len(models), len(models[0].outputs), len(BLOCKS), latents), np.float32),
@@ -174,13 +187,19 @@ def write_models(path: Path, models: Sequence[LinearModel]) -> None:
 
 
 def read_classifiers(path: Path, result: Mapping[str, Any]) -> list[Classifier]:
-    """What `write_models` wrote; `result` is the ``classification.json`` beside it, with classes and choices."""
+    """What `write_models` wrote; `result` is the ``classification.json`` beside it, with classes and choices.
+
+    No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
+    """
     classes = tuple(result["classes"])
     return [Classifier(classes, *parts) for parts in _read(path, result["model"]["choices"])]
 
 
 def read_regressions(path: Path, result: Mapping[str, Any]) -> list[LinearModel]:
-    """What `write_models` wrote; `result` is the ``outcome.json`` beside it, with the target and choices."""
+    """What `write_models` wrote; `result` is the ``outcome.json`` beside it, with the target and choices.
+
+    No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
+    """
     return [LinearModel((result["target"],), *parts) for parts in _read(path, result["model"]["choices"])]
 
 

@@ -39,6 +39,10 @@ def fold_column(data: ad.AnnData, folds: str) -> tuple[pd.Series, str]:
     ------
     CytosaeError
         No such column or file, no such columns in the table, a patient in two folds, or no patient of the barcodes.
+
+    Notes
+    -----
+    No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
     """
     if folds in data.obs:
         return patient_column(data, folds), folds

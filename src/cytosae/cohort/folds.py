@@ -82,6 +82,10 @@ def stratified_folds(
         The patient of each row: its rows stay together, ``(n_rows,)``.
     splits
         Folds; fewer where the smallest class has fewer patients, with a caveat.
+
+    Notes
+    -----
+    No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
     """
     smallest = int(pd.Series(groups).groupby(target).nunique().min())
     caveats = []
@@ -115,6 +119,10 @@ def given_folds(column: pd.Series, target: NDArray[np.integer], groups: Sequence
     ------
     CytosaeError
         A patient in two folds, or fewer than two folds.
+
+    Notes
+    -----
+    No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
     """
     fold = pd.Series(np.asarray(column, dtype=object)).where(np.asarray(column.notna()), None)
     several = fold.groupby(np.asarray(groups, dtype=object)).nunique()

@@ -94,6 +94,8 @@ def predict_bags(
 
     `kind` is one of `MODELS`. Cells are standardised over those of the training patients. In training at most 128 are drawn
     for each step, in prediction all are seen. Classes count alike, however many patients they have.
+
+    No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
     """
     rows = np.flatnonzero(train)
     seen = np.concatenate([bags.rows[int(row)] for row in rows])

@@ -55,6 +55,10 @@ def nearest_distances(products: NDArray[np.float64], units: NDArray[np.integer])
         Of the training patients and, after them, the new ones: ``(n_training + n_new, n_training + n_new)``.
     units
         The person of each training row: nobody is the nearest to oneself; ``(n_training,)``.
+
+    Notes
+    -----
+    No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
     """
     n = len(units)
     squares = np.diagonal(products)
@@ -72,6 +76,10 @@ def patient_novelty(training: ad.AnnData, units: NDArray[np.integer], new: ad.An
         Barcodes of the same latents.
     units
         The person of each training row, ``(n_training,)``.
+
+    Notes
+    -----
+    No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
     """
     parts = [(block, kind.transform) for block in kind.blocks]
     both = {part: np.concatenate([transformed(data, *part) for data in (training, new)]) for part in parts}

@@ -133,7 +133,13 @@ class OutcomeCalibration:
 
 
 def third_of(share: float) -> str:
-    """The third of `THIRDS` in which a patient is who has more risk than a share of the training patients."""
+    """The third of `THIRDS` in which a patient is who has more risk than a share of the training patients.
+
+    Examples
+    --------
+    >>> third_of(0.1) == THIRDS[0]
+    True
+    """
     return THIRDS[min(int(share * len(THIRDS)), len(THIRDS) - 1)]
 
 
@@ -181,6 +187,10 @@ def left_out_intervals(
     Returns
     -------
     Rows that are in a fold, ``(n,)``, and the ends of their intervals, ``(n, 2)``.
+
+    Notes
+    -----
+    No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
     """
     row_folds = folds.row_folds[0]
     ends = np.full((len(row_folds), 2), np.nan)
@@ -223,7 +233,10 @@ def _inner_folds(outcome: Outcome, folds: Folds, train: NDArray[np.bool_], confi
 def interval_figures(
     outcome: Outcome, rows: NDArray[np.int64], ends: NDArray[np.float64], config: ClassifyConfig
 ) -> dict[str, Any]:
-    """Coverage of the intervals of left-out rows, with its interval over patients, and their median width."""
+    """Coverage of the intervals of left-out rows, with its interval over patients, and their median width.
+
+    No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
+    """
     values = outcome.values[rows]
     inside = ((values >= ends[:, 0]) & (values <= ends[:, 1])).astype(float)
     weights = bootstrap_weights(outcome.units[rows], config.bootstrap, config.seed)

@@ -97,6 +97,10 @@ def choose_outcome(
         The row whose value each row has, ``(n_targets, n_rows)``: itself, or another under a permutation.
     row_folds
         Folds of a column such as laboratories, which are then left out inside too.
+
+    Notes
+    -----
+    No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
     """
     rows = np.flatnonzero(train)
     if row_folds is not None and len(np.unique(row_folds[rows])) > 1:
@@ -139,6 +143,8 @@ def validated(
     """Predict every row with what is chosen inside its training patients; see `cytosae.cohort.chosen_predictions`.
 
     The null shuffles the patients' values within the folds of the first division, and repeats the choice.
+
+    No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
     """
     n = len(outcome.values)
     identity = np.arange(n)[None]
@@ -184,7 +190,10 @@ def validated(
 
 
 def outcome_table(methods: Mapping[str, OutcomePredictions], reference: str, config: ClassifyConfig) -> pd.DataFrame:
-    """The scores of each method with their intervals, and by how much the reference is ahead in the first of them."""
+    """The scores of each method with their intervals, and by how much the reference is ahead in the first of them.
+
+    No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
+    """
     scores = {name: predictions.scores(config.bootstrap, config.seed) for name, predictions in methods.items()}
     rows: list[dict[str, Any]] = []
     for name, estimates in scores.items():
@@ -201,7 +210,10 @@ def outcome_table(methods: Mapping[str, OutcomePredictions], reference: str, con
 
 
 def trained_outcome(outcome: Outcome, products: Products, rows: NDArray[np.bool_], choice: Choice) -> LinearModel:
-    """The model of some patients with a representation and strength, as in `cytosae.cohort.trained`."""
+    """The model of some patients with a representation and strength, as in `cytosae.cohort.trained`.
+
+    No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
+    """
     kind, owners = choice.representation, np.arange(len(rows))[None, rows]
     model = fitted(outcome, products.scaled(kind, rows)[np.ix_(rows, rows)], owners, (choice.strength,))
     parts = on_values(outcome.data, products, rows, kind, model.dual[0], model.intercept[0])
@@ -215,6 +227,10 @@ def latent_weights(outcome: Outcome, model: LinearModel) -> pd.DataFrame:
     -------
     A row per latent: for each block of the chosen representation ``<block>``, the change of the prediction when the block's
     value rises by one standard deviation among the patients; ``sum``, over the blocks.
+
+    Notes
+    -----
+    No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
     """
     kind = model.representation
     weights = model.weights[0] * kind.values(outcome.data).astype(np.float64).std(axis=0)

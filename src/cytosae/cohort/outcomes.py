@@ -68,6 +68,10 @@ def outcome_kind(data: ad.AnnData, target: str, event: str | None, stated: str =
     ------
     CytosaeError
         No such column; survival without a column of events, or events without survival.
+
+    Notes
+    -----
+    No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
     """
     values = pd.Series(patient_column(data, target)).dropna()
     if stated not in ("auto", CLASSES, NUMBER, SURVIVAL):
@@ -100,6 +104,10 @@ def outcome_task(data: ad.AnnData, target: str, event: str | None = None) -> Out
     CytosaeError
         No such column, values that are no numbers, a time that is not positive, an event that is neither yes nor no, fewer
         than ten patients or events, or a number that does not vary.
+
+    Notes
+    -----
+    No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
     """
     stated = patient_column(data, target)
     numbers = pd.to_numeric(stated, errors="coerce").astype(float)

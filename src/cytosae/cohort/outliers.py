@@ -61,6 +61,10 @@ def unusual(
     s^2 (1 + 1 / n) takes the patient to be measured as well as the group; barcodes are means of samples of cells, so
     here it is the variance between patients ``max(s^2 - mean(errors^2), 0)`` plus ``error^2`` plus ``s^2 / n``. A
     concept in a single cell of a patient has an error as large as its barcode, and is not unusual.
+
+    Notes
+    -----
+    No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
     """
     values, others = np.asarray(patient, np.float64), np.asarray(group, np.float64)
     n = len(others)
@@ -82,7 +86,10 @@ def unusual(
 
 
 def selected(table: pd.DataFrame, concepts: int = 8, fdr: float = 0.1) -> NDArray[np.int64]:
-    """The latents that are unusual by `RULE`, largest t first."""
+    """The latents that are unusual by `RULE`, largest t first.
+
+    No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
+    """
     passing = table[(table["fdr"] <= fdr) & (table["t"] > 0)]
     return passing.sort_values("t", ascending=False, kind="stable").index.to_numpy(np.int64)[:concepts]
 
@@ -107,6 +114,8 @@ def cell_scores(
     Notes
     -----
     The mean over the cells is the t of each concept, since every block is a mean of parts of cells (Eq. 3).
+
+    No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
     """
     chosen = np.asarray(latents, np.int64)
     rows = table.loc[chosen]

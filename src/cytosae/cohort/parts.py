@@ -26,6 +26,12 @@ def patch_parts(counts: sp.csr_matrix, representation: Representation) -> list[s
     -------
     Matrices with the same entries in the same order. ``counts.multiply(part)`` sums over the cells to the block after
     the transform.
+
+    Examples
+    --------
+    >>> counts = sp.csr_matrix(np.array([[4], [0]]))
+    >>> [part.toarray().tolist() for part in patch_parts(counts, Representation("share", "none"))]
+    [[[0.125], [0.0]]]
     """
     cells = sp.coo_matrix(counts)
     keep = cells.data > 0

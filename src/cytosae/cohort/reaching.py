@@ -56,6 +56,10 @@ def compare_reach(
     ------
     ValueError
         No stratum has patients of both groups.
+
+    Notes
+    -----
+    No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
     """
     values, pairs, weights = contrast_patients(barcodes, first, strata, patients)
     used = np.concatenate([np.concatenate(pair) for pair in pairs])

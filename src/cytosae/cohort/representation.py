@@ -122,6 +122,12 @@ def transformed_error(data: ad.AnnData, name: str, transform: str) -> NDArray[np
 
     Half of what the transform makes of the interval from one error below the value, or 0, to one above: as it is without
     a transform, and finite where a square root has no slope.
+
+    Examples
+    --------
+    >>> one = ad.AnnData(np.array([[4.0]], np.float32), layers={"standard_error": np.array([[4.0]], np.float32)})
+    >>> transformed_error(one, "count", "none").item(), round(transformed_error(one, "count", "sqrt").item(), 3)
+    (4.0, 1.414)
     """
     values = np.asarray(block(data, name), np.float64)
     error = np.asarray(block(data, "standard_error" if name == "count" else f"{name}_error"), np.float64)

@@ -132,6 +132,10 @@ def restricted(data: ad.AnnData, path: Path, name: str, without: Sequence[int] =
     ------
     CytosaeError
         What decides is not there, or no latent is left.
+
+    Notes
+    -----
+    No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
     """
     if name == "all" and not len(without):
         return data
@@ -147,7 +151,10 @@ def restricted(data: ad.AnnData, path: Path, name: str, without: Sequence[int] =
 
 
 def only(data: ad.AnnData, keep: NDArray[np.bool_]) -> ad.AnnData:
-    """Barcodes in which all latents are 0 but some, ``(n_latents,)``."""
+    """Barcodes in which all latents are 0 but some, ``(n_latents,)``.
+
+    No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
+    """
     changed = data.copy()
     changed.X = np.where(keep, np.asarray(data.X), 0)
     for layer in ("share", "top", "strongest"):

@@ -104,6 +104,11 @@ def cells_showing(counts: ArrayLike, means: ArrayLike) -> NDArray[np.int64]:
     ----------
     counts, means
         a_i[s] and m_i[s] of the patient's cells, ``(n_cells,)``. A cell shows the concept where a patch is above tau.
+
+    Examples
+    --------
+    >>> cells_showing([0, 2, 1], [0.0, 0.1, 0.3]).tolist()
+    [2, 1]
     """
     shown = np.flatnonzero(np.asarray(counts) > 0)
     return shown[np.argsort(-np.asarray(means, np.float64)[shown], kind="stable")]
@@ -127,6 +132,10 @@ def expected_as_strong(
     -------
     ``(n_listed,)``, rising. Each patient of the group weighs the same. One cell of the group more that has as much is
     supposed, so that it is never 0: what no cell of few shows may still be shown by one of many.
+
+    Notes
+    -----
+    No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
     """
     listed, others = np.asarray(values, np.float64), np.asarray(group_values, np.float64)
     _, patients, sizes = np.unique(np.asarray(group_patients), return_inverse=True, return_counts=True)
@@ -144,6 +153,10 @@ def sure_cells(expected: ArrayLike) -> int:
     ----------
     expected
         Of `expected_as_strong`.
+
+    Notes
+    -----
+    No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
     """
     numbers = np.asarray(expected, np.float64)
     sure = np.flatnonzero(numbers <= FALSE_SHARE * np.arange(1, len(numbers) + 1))

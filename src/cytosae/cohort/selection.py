@@ -110,7 +110,10 @@ def _centred_within(values: NDArray[np.floating], groups: NDArray[np.integer]) -
 
 
 def candidates(config: ClassifyConfig) -> list[Representation]:
-    """The representations that the settings leave open."""
+    """The representations that the settings leave open.
+
+    No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
+    """
     features = CHOSEN_FEATURES if config.features == CHOOSE else (config.features,)
     transforms = tuple(TRANSFORMS) if config.transform == CHOOSE else (config.transform,)
     return [Representation(kind, transform) for kind in features for transform in transforms]
@@ -134,6 +137,10 @@ def choose(
     ----------
     targets
         Class of each row, ``(n_targets, n_rows)``.
+
+    Notes
+    -----
+    No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
     """
     rows = np.flatnonzero(train)
     patients = np.asarray(task.patients)[rows]
@@ -175,6 +182,8 @@ def chosen_predictions(
 
     Permutations shuffle the labels of the patients within the folds of the first division, so that every fold keeps its
     classes, and repeat everything.
+
+    No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
     """
     n, n_classes = len(task.target), len(task.classes)
     shuffled = shuffled_within(folds.row_folds[0], task.target, task.units, permutations, config.seed)
@@ -230,19 +239,28 @@ def fitted_probabilities(
 
 
 def choice_record(choice: Choice) -> dict[str, Any]:
-    """A choice as JSON."""
+    """A choice as JSON.
+
+    No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
+    """
     kind = choice.representation
     return {"features": kind.features, "transform": kind.transform, "strength": choice.strength}
 
 
 def chosen_records(choices: Iterable[Choice]) -> list[dict[str, Any]]:
-    """Every choice and in how many folds it was made, most often first."""
+    """Every choice and in how many folds it was made, most often first.
+
+    No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
+    """
     counts = Counter(choices)
     return [{**choice_record(choice), "folds": n} for choice, n in sorted(counts.items(), key=lambda item: -item[1])]
 
 
 def null_record(null: NDArray[np.float64], observed: float) -> dict[str, Any] | None:
-    """The permutations of a score, and the share of them that reach the observed one; None where there are none."""
+    """The permutations of a score, and the share of them that reach the observed one; None where there are none.
+
+    No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
+    """
     if not len(null):
         return None
     low, high = np.quantile(null, (0.025, 0.975))

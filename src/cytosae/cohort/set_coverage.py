@@ -37,6 +37,10 @@ def conformal_figures(
         Of these barcodes, with every representation that the settings leave open.
     predictions
         Of the patients, by the models of the folds.
+
+    Notes
+    -----
+    No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
     """
     rows, p = left_out_p_values(task, folds, products, config, progress)
     target = task.target[rows]
@@ -97,6 +101,10 @@ def left_out_p_values(
     Returns
     -------
     Rows that are in a fold, ``(n,)``, and `Calibration.fold_p_values` of every class, ``(n, n_classes)``.
+
+    Notes
+    -----
+    No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
     """
     row_folds = folds.row_folds[0]
     p = np.zeros((len(row_folds), len(task.classes)))

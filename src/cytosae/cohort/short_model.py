@@ -39,13 +39,19 @@ class ShortModel:
 def predict_short(
     task: ClassificationTask, train: NDArray[np.bool_], test: NDArray[np.bool_], seed: int = 0
 ) -> NDArray[np.float64]:
-    """Fit on some patients and predict others: probabilities ``(n_test, n_classes)``."""
+    """Fit on some patients and predict others: probabilities ``(n_test, n_classes)``.
+
+    No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
+    """
     path = ShortPath(task, train, seed)
     return path.predict(path.shortest(), test)[0]
 
 
 def fit_short(task: ClassificationTask, seed: int = 0) -> ShortModel:
-    """The model of all patients."""
+    """The model of all patients.
+
+    No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
+    """
     path = ShortPath(task, np.ones(len(task.target), bool), seed)
     model, latents, twins = path.fit(path.shortest())
     weights = _weights(model)
@@ -55,7 +61,10 @@ def fit_short(task: ClassificationTask, seed: int = 0) -> ShortModel:
 
 
 def short_table(model: ShortModel, task: ClassificationTask) -> pd.DataFrame:
-    """A row per latent: its weight for each class and the latents that it stands for too."""
+    """A row per latent: its weight for each class and the latents that it stands for too.
+
+    No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
+    """
     table = pd.DataFrame(
         {task.classes[c]: row for c, row in zip(model.classes, model.weights, strict=True)},
         index=pd.Index(model.latents, name="latent"),

@@ -40,6 +40,8 @@ def sparsity_curve(
     Inside the training patients of each fold the penalty is chosen that has the smallest log loss in inner folds, among
     those whose models have so many concepts at most. So the size and the penalty of a model know nothing of the patients
     whom it predicts.
+
+    No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
     """
     shape = (1, len(task.target), len(task.classes))
     probability = {size: np.full(shape, np.nan) for size in SIZES}
@@ -62,7 +64,10 @@ def sparsity_curve(
 
 
 def sparsity_rows(curve: list[SizedModels], config: ClassifyConfig) -> list[dict[str, float]]:
-    """The curve as a table: size, concepts used, weighted F1 with its interval over people."""
+    """The curve as a table: size, concepts used, weighted F1 with its interval over people.
+
+    No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
+    """
     rows = []
     for sized in curve:
         f1 = sized.predictions.f1(config.bootstrap, config.seed)

@@ -30,12 +30,21 @@ _AGAIN = "Make it again with `cytosae barcodes`."
 
 
 def outcome_folder(target: str) -> str:
-    """Name of the folder where a number or a time is predicted."""
+    """Name of the folder where a number or a time is predicted.
+
+    Examples
+    --------
+    >>> outcome_folder("blasts")
+    'outcome-blasts'
+    """
     return OUTCOMES.replace("*", file_name(target))
 
 
 def is_barcodes(path: Path) -> bool:
-    """Whether a file is one of `cytosae.cohort.make_barcodes`; raises what its reader does where it is no AnnData."""
+    """Whether a file is one of `cytosae.cohort.make_barcodes`; raises what its reader does where it is no AnnData.
+
+    No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
+    """
     with h5py.File(path) as file:
         return bool(file["uns/cytosae/stage"].asstr()[()] == "barcodes")
 
@@ -54,6 +63,10 @@ def why_other_concepts(path: Path, concepts: Path) -> str | None:
     ------
     CytosaeError
         Not readable, or no barcodes.
+
+    Notes
+    -----
+    No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
     """
     about = _about(path)
     current, parameters = read_inputs(concepts), read_parameters(concepts)
@@ -109,6 +122,10 @@ def read_barcodes(
     ------
     CytosaeError
         The file is missing or holds no barcodes, no such cell type, or barcodes of other concepts.
+
+    Notes
+    -----
+    No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
     """
     _check_there(path)
     with reading_hdf5(path, _AGAIN):
@@ -166,6 +183,10 @@ def read_patient_columns(path: Path) -> ad.AnnData:
     ------
     CytosaeError
         The file is missing or not readable.
+
+    Notes
+    -----
+    No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
     """
     _check_there(path)
     with reading_hdf5(path, _AGAIN), h5py.File(path) as file:
@@ -178,20 +199,29 @@ def _check_there(path: Path) -> None:
 
 
 def read_methods(folder: Path) -> dict[str, dict[str, Any]]:
-    """The rows of ``classification.json`` by method."""
+    """The rows of ``classification.json`` by method.
+
+    No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
+    """
     result = read_json(folder / "classification.json")
     rows = result[METHODS] if METHODS in result else result[_FORMERLY]
     return {row.get("method", row.get(_FORMERLY_A_ROW)): row for row in rows}
 
 
 def read_warnings(folder: Path) -> list[str]:
-    """What a reader has to know before the figures of a classification, a sentence each."""
+    """What a reader has to know before the figures of a classification, a sentence each.
+
+    No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
+    """
     result = read_json(folder / "classification.json")
     stated = [f"{warning['kind']}: {warning['text']}" for warning in result.get("warnings", [])]
     return [*stated, *result.get("caveats", [])]
 
 
 def methods_figure(folder: Path) -> Path:
-    """The figure of the methods of a classification."""
+    """The figure of the methods of a classification.
+
+    No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
+    """
     path = folder / f"{METHODS}.png"
     return path if path.is_file() else folder / f"{_FORMERLY}.png"

@@ -44,6 +44,10 @@ def refitted(task: ClassificationTask, folds: Folds, choices: Sequence[Choice], 
     The regression of n patients needs the products of their barcodes alone (`cytosae.cohort.linear`), so this takes as long
     as the product, whatever the number of latents. What was chosen with the struck-out concepts at hand may not be what
     would be chosen without them: ``cytosae classify --without`` chooses again.
+
+    Notes
+    -----
+    No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
     """
     kinds = sorted({choice.representation for choice in choices})
     products = Products.from_barcodes(task.data, kinds)

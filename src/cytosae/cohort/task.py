@@ -64,6 +64,10 @@ def patient_column(data: ad.AnnData, name: str) -> pd.Series:
     ------
     CytosaeError
         There is no such column.
+
+    Notes
+    -----
+    No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
     """
     if name not in data.obs:
         raise NotFound(f"no column {name!r} in the barcodes; they have {', '.join(data.obs.columns)}.")
@@ -78,6 +82,10 @@ def classification_task(data: ad.AnnData, target: str) -> ClassificationTask:
     ------
     CytosaeError
         No such column, or fewer than two classes with two patients each.
+
+    Notes
+    -----
+    No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
     """
     values = patient_column(data, target)
     caveats = []

@@ -33,7 +33,10 @@ class Sweep:
 def sweep(
     task: ClassificationTask, folds: Folds, config: ClassifyConfig, progress: Callable[[int], None] = lambda done: None
 ) -> Sweep:
-    """Predict every row at every threshold; which latents are above it is decided by the training patients' images."""
+    """Predict every row at every threshold; which latents are above it is decided by the training patients' images.
+
+    No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
+    """
     n_classes, thresholds = len(task.classes), config.thresholds
     probability = np.full((len(thresholds), folds.n_repeats, len(task.target), n_classes), np.nan)
     counts = []

@@ -75,6 +75,10 @@ def harmonised(
         Rows that the maps are fitted on, such as healthy controls; all if None.
     least
         Rows of a laboratory, at least; one of fewer stays as it is, and all do where no known one has enough.
+
+    Notes
+    -----
+    No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
     """
     if method == "none":
         return list(blocks)
@@ -98,7 +102,10 @@ def harmonised(
 
 
 def patients_fitter(task: ClassificationTask, config: ClassifyConfig) -> Fitter:
-    """The classifier of `cytosae.analysis.classify`, its penalty chosen in inner folds for every label vector."""
+    """The classifier of `cytosae.analysis.classify`, its penalty chosen in inner folds for every label vector.
+
+    No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
+    """
 
     def fit(
         blocks: Blocks,
@@ -116,7 +123,10 @@ def patients_fitter(task: ClassificationTask, config: ClassifyConfig) -> Fitter:
 
 
 def cells_fitter(n_classes: int) -> Fitter:
-    """Logistic regression on standardised features; the penalty is chosen by the true labels in inner folds."""
+    """Logistic regression on standardised features; the penalty is chosen by the true labels in inner folds.
+
+    No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
+    """
 
     def fit(
         blocks: Blocks,
@@ -188,6 +198,10 @@ def left_out_laboratories(
         Learn from this laboratory alone, and predict the others.
     permutations
         Label vectors that are permuted within the laboratories, for the null.
+
+    Notes
+    -----
+    No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
     """
     shuffled = shuffled_within(codes, target, units, permutations, seed)
     targets = np.vstack([target, shuffled])
@@ -210,7 +224,10 @@ def within_laboratories(
     *,
     seed: int = 0,
 ) -> Transfer:
-    """Predict the rows in drawn folds of the patients, so that every laboratory is known: the ceiling of a transfer."""
+    """Predict the rows in drawn folds of the patients, so that every laboratory is known: the ceiling of a transfer.
+
+    No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
+    """
     known = codes >= 0
     folds = _drawn(target, units, known, seed)
     probability = np.full((1, len(target), n_classes), np.nan)

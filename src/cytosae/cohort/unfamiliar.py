@@ -65,6 +65,10 @@ def unfamiliar_cells(
     References
     ----------
     Leave-one-out distances as a reference: Ramaswamy et al. (2000), Efficient algorithms for mining outliers.
+
+    Notes
+    -----
+    No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
     """
     _, person = np.unique(np.asarray(people), return_inverse=True)
     n_people = int(person.max(initial=-1)) + 1

@@ -55,6 +55,10 @@ def association(
         Classes, ``(n_rows,)``.
     patients
         Name or number of each row's patient, whose rows are permuted together; each row is one if None.
+
+    Notes
+    -----
+    No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
     """
     rows = pd.factorize(cut(column, BINS, above=BINS), use_na_sentinel=False)[0]
     classes = np.unique(np.asarray(target), return_inverse=True)[1]
@@ -90,6 +94,8 @@ def cohort_warnings(data: ad.AnnData, target: str, seed: int = 0) -> list[Cohort
     Checked are: patients with two diagnoses; cells that occur under two patients; image size or file format that
     predicts the class; any other column of the patients that does (laboratory, scanner, sex), from a permutation p of
     0.01 divided by the number of columns looked at; any column that holds more of the barcodes' variance than the class.
+
+    No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
     """
     warnings = []
     obs = data.obs

@@ -41,6 +41,10 @@ def cell_activations(
     mean_activation
         ``(n_cells, n_latents)``, float32: mean of h over all tokens of the cell. Zero only where the latent is
         silent on the whole cell, so the pattern of `counts` is contained in its own.
+
+    Notes
+    -----
+    No example: needs the concepts of a study, or a trained autoencoder; the README makes both.
     """
     device = sae.b_dec.device
     n_tokens = tokens.shape[1]
@@ -76,6 +80,10 @@ def concept_maps(sae: SAE, tokens: Tensor, latents: np.ndarray, grid: tuple[int,
     Returns
     -------
     ``(n_cells, n_chosen, rows, columns)``, float32 on the CPU.
+
+    Notes
+    -----
+    No example: needs the concepts of a study, or a trained autoencoder; the README makes both.
     """
     rows, columns = grid
     if tokens.shape[1] != 1 + rows * columns:

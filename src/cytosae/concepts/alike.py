@@ -16,7 +16,13 @@ _BLOCK, _TILE = 1024, 2048  # concepts that are compared with all others togethe
 
 
 def spread_rows(n_cells: int) -> NDArray[np.int64]:
-    """Rows of at most `CELLS` cells that are spread evenly over a data set, in short runs."""
+    """Rows of at most `CELLS` cells that are spread evenly over a data set, in short runs.
+
+    Examples
+    --------
+    >>> spread_rows(3).tolist()
+    [0, 1, 2]
+    """
     if n_cells <= CELLS:
         return np.arange(n_cells)
     starts = np.linspace(0, n_cells - _RUN, CELLS // _RUN).astype(np.int64)
@@ -92,6 +98,10 @@ def alike_leaders(
     Returns
     -------
     Number of a latent for each, its own where it is shown itself; ``(n_latents,)``.
+
+    Notes
+    -----
+    No example: needs the concepts of a study, or a trained autoencoder; the README makes both.
     """
     leaders = np.arange(counts.shape[1])
     candidates = np.flatnonzero(concepts)

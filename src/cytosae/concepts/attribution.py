@@ -31,6 +31,10 @@ def patch_concepts(sae: SAE, token: Tensor, is_common: ArrayLike) -> pd.DataFram
     Returns
     -------
     ``latent, activation, common``; what is left without the common ones is the patch's attribution.
+
+    Notes
+    -----
+    No example: needs the concepts of a study, or a trained autoencoder; the README makes both.
     """
     h = sae.encode(token.to(sae.b_dec.device, torch.float32)[None])[0].cpu().numpy()
     return _ranked(h, is_common, "activation")
@@ -78,6 +82,10 @@ def cell_concepts(
         So many at most; all if None.
     all_latents
         Common latents too; without it they are left out.
+
+    Notes
+    -----
+    No example: needs the concepts of a study, or a trained autoencoder; the README makes both.
     """
     x = tokens.to(sae.b_dec.device, torch.float32)
     table = _ranked(sae.encode(x).mean(dim=0).cpu().numpy(), is_common, "mean_activation")
@@ -102,6 +110,10 @@ def tissue_fractions(maps: ArrayLike, tissues: ArrayLike) -> pd.DataFrame:
     Returns
     -------
     A row per map and a column per tissue, with a sum of 1; NaN for a map that is zero throughout.
+
+    Notes
+    -----
+    No example: needs the concepts of a study, or a trained autoencoder; the README makes both.
     """
     values, cover = np.asarray(maps, np.float64), np.asarray(tissues, np.float64)
     mass = np.einsum("nrc,trc->nt", values, cover)

@@ -49,6 +49,10 @@ def add_columns(study: Path, slot: str, make: MakeColumns, former: Sequence[str]
     ------
     CytosaeError
         No finished concepts, or a file that is not the one in its manifest.
+
+    Notes
+    -----
+    No example: needs the concepts of a study, or a trained autoencoder; the README makes both.
     """
     folder = study / "concepts"
     manifest = Manifest.load(folder)
@@ -105,5 +109,8 @@ def _record(study: Path, manifest: Manifest, file: str) -> Manifest:
 
 
 def text_column(values: Sequence[str | None], index: pd.Index[Any], name: str) -> pd.Series:
-    """A column of text as AnnData stores it."""
+    """A column of text as AnnData stores it.
+
+    No example: needs the concepts of a study, or a trained autoencoder; the README makes both.
+    """
     return text_as_objects(pd.DataFrame({name: pd.Categorical(list(values))}, index=index))[name]

@@ -19,7 +19,10 @@ TAUGHT_FOLDER = "taught"
 
 
 def read_taught(study: Path) -> Taught | None:
-    """The taught concepts of a study; None where nothing was taught."""
+    """The taught concepts of a study; None where nothing was taught.
+
+    No example: needs the concepts of a study, or a trained autoencoder; the README makes both.
+    """
     if not (study / TAUGHT_FOLDER).is_dir():
         return None
     from cytosae.sae.taught import TAUGHT, Taught  # imports torch
@@ -29,22 +32,40 @@ def read_taught(study: Path) -> Taught | None:
 
 
 def taught_inputs(taught: Taught | None) -> dict[str, str]:
-    """The digest of taught concepts, as an input of what is made with them; empty where there are none."""
+    """The digest of taught concepts, as an input of what is made with them; empty where there are none.
+
+    Examples
+    --------
+    >>> taught_inputs(None)
+    {}
+    """
     return {"taught": taught.digest} if taught is not None and len(taught) else {}
 
 
 def untaught(inputs: Mapping[str, str]) -> dict[str, str]:
-    """The inputs of an encoding without what was taught: what is known of the autoencoder's own latents rests on these."""
+    """The inputs of an encoding without what was taught: what is known of the autoencoder's own latents rests on these.
+
+    No example: needs the concepts of a study, or a trained autoencoder; the README makes both.
+    """
     return {name: value for name, value in inputs.items() if name != "taught"}
 
 
 def same_dictionary(first: Mapping[str, str], second: Mapping[str, str]) -> bool:
-    """Whether the inputs of two encodings name the same autoencoder and the same taught concepts."""
+    """Whether the inputs of two encodings name the same autoencoder and the same taught concepts.
+
+    Examples
+    --------
+    >>> same_dictionary({"sae": "a"}, {"sae": "b"})
+    False
+    """
     return same_weights(first.get("sae"), second.get("sae")) and first.get("taught") == second.get("taught")
 
 
 def other_dictionary(given: Mapping[str, str], expected: Mapping[str, str]) -> str:
-    """What differs between the inputs of two encodings, for a message."""
+    """What differs between the inputs of two encodings, for a message.
+
+    No example: needs the concepts of a study, or a trained autoencoder; the README makes both.
+    """
     if given.get("sae") != expected.get("sae") or given.get("taught") == expected.get("taught"):
         given_sae, expected_sae = (str(inputs.get("sae") or "unknown")[:12] for inputs in (given, expected))
         return f"another autoencoder ({given_sae} instead of {expected_sae})"
@@ -52,7 +73,10 @@ def other_dictionary(given: Mapping[str, str], expected: Mapping[str, str]) -> s
 
 
 def check_encoded_with(study: Path) -> None:
-    """Refuse concepts of another dictionary than that of their study, or of one that nobody knows."""
+    """Refuse concepts of another dictionary than that of their study, or of one that nobody knows.
+
+    No example: needs the concepts of a study, or a trained autoencoder; the README makes both.
+    """
     sae, concepts = study / "sae", study / "concepts"
     weights, recorded = sae_weights_digest(sae), read_inputs(concepts)
     if not same_weights(weights, recorded["sae"]):
@@ -79,6 +103,10 @@ def read_dictionary(study: Path, *, decoder: bool = True) -> SAE:
     ------
     CytosaeError
         The concepts were made with another dictionary.
+
+    Notes
+    -----
+    No example: needs the concepts of a study, or a trained autoencoder; the README makes both.
     """
     check_encoded_with(study)
     from cytosae.sae import SAE

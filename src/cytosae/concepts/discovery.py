@@ -71,7 +71,7 @@ def concentration(total: ArrayLike, squares: ArrayLike, n_cells: int, n_tokens: 
     Examples
     --------
     >>> concentration([10, 10], [100, 10], n_cells=100, n_tokens=10).round(1)
-    array([10. ,  0.9])
+    array([10.1,  0.9])
     """
     k, n_all = np.asarray(total, np.float64), n_cells * n_tokens
     variance = np.asarray(squares, np.float64) / max(1, n_cells) - (k / max(1, n_cells)) ** 2
@@ -81,7 +81,10 @@ def concentration(total: ArrayLike, squares: ArrayLike, n_cells: int, n_tokens: 
 
 
 def papers_rule(activation: Activation, config: EncodeConfig) -> bool:
-    """Whether a mean activation above the threshold is enough, as the paper has it for its loss."""
+    """Whether a mean activation above the threshold is enough, as the paper has it for its loss.
+
+    No example: needs the concepts of a study, or a trained autoencoder; the README makes both.
+    """
     own = activation.own if isinstance(activation, WithTaught) else activation
     return config.concept_rule == "paper" or (config.concept_rule == "auto" and isinstance(own, ReLU))
 
@@ -103,6 +106,10 @@ def means_by_rule(var: pd.DataFrame, config: EncodeConfig, n_cells: int) -> NDAr
     -------
     ``(n_latents,)``. Whether the encoding asked for more than the mean is seen from its concepts: if one of them would have
     been dismissed, it did not.
+
+    Notes
+    -----
+    No example: needs the concepts of a study, or a trained autoencoder; the README makes both.
     """
     mean = var["mean_activation"].to_numpy(np.float64)
     if WHY_NOT not in var or CONCENTRATION not in var or config.concept_rule == "paper":
@@ -143,6 +150,10 @@ def why_no_concept(
     Returns
     -------
     The first of ``weak`` (mean activation), ``few cells`` and ``scattered`` that holds, ``(n_latents,)``.
+
+    Notes
+    -----
+    No example: needs the concepts of a study, or a trained autoencoder; the README makes both.
     """
     weak = ~is_concept(mean_activation, config.concept_threshold)
     few = np.asarray(shown) < config.concept_cells

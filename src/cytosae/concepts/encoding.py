@@ -35,7 +35,10 @@ from cytosae.tokens import TokenSource
 
 
 def encode_inputs(source: TokenSource, sae_digest: str, taught: Taught | None = None) -> dict[str, str]:
-    """Digests of what the concepts depend on."""
+    """Digests of what the concepts depend on.
+
+    No example: needs the concepts of a study, or a trained autoencoder; the README makes both.
+    """
     inputs = {"tokens": source.fingerprint, "sae": sae_digest, "cells": metadata_digest(source.cells)}
     return inputs | taught_inputs(taught)
 
@@ -83,6 +86,10 @@ def encode(
     ------
     CytosaeError
         Tokens of another backbone or layer, damaged shards, NaN, a full disk.
+
+    Notes
+    -----
+    No example: needs the concepts of a study, or a trained autoencoder; the README makes both.
     """
     config, engine = config or EncodeConfig(), engine or LocalEngine()
     check_fit(source.layout, sae)

@@ -102,7 +102,13 @@ class Familiarity:
 
 
 def cell_summaries(tokens: torch.Tensor) -> NDArray[np.float32]:
-    """CLS and mean patch of cells: tokens ``(n_cells, n_tokens, d_model)`` to ``(n_cells, 2 d_model)``."""
+    """CLS and mean patch of cells: tokens ``(n_cells, n_tokens, d_model)`` to ``(n_cells, 2 d_model)``.
+
+    Examples
+    --------
+    >>> cell_summaries(torch.ones(3, 257, 4)).shape  # CLS and mean patch
+    (3, 8)
+    """
     values = tokens.float().cpu()
     return torch.cat([values[:, 0], values[:, 1:].mean(dim=1)], dim=1).numpy()
 
@@ -181,6 +187,10 @@ def make_familiarity(
         Of the autoencoder, without taught ones.
     parameters, inputs
         ``seed`` and other settings, and digests of what it follows from.
+
+    Notes
+    -----
+    No example: needs the concepts of a study, or a trained autoencoder; the README makes both.
     """
     folder, concepts, seed = study / STAGE, study / "concepts", int(parameters["seed"])
     claim(folder, STAGE, [FILE])
@@ -208,7 +218,10 @@ def make_familiarity(
 
 
 def far_cells(known: Familiarity, source: TokenSource, concepts: Path) -> dict[str, tuple[int, int]]:
-    """Of each data set of some concepts, how many of at most `CELLS` drawn cells lie far, and how many were looked at."""
+    """Of each data set of some concepts, how many of at most `CELLS` drawn cells lie far, and how many were looked at.
+
+    No example: needs the concepts of a study, or a trained autoencoder; the README makes both.
+    """
     far = {}
     names = source.cells["dataset"].astype(str).to_numpy()
     for dataset in read_datasets(concepts):
@@ -263,6 +276,10 @@ def read_familiarity(study: Path, sae: SAE | None = None) -> Familiarity | None:
     ------
     CytosaeError
         The file is damaged.
+
+    Notes
+    -----
+    No example: needs the concepts of a study, or a trained autoencoder; the README makes both.
     """
     path = study / STAGE / FILE
     if not path.is_file():

@@ -12,7 +12,10 @@ from cytosae.tokens import Layout
 
 
 def check_fit(layout: Layout, sae: SAE) -> None:
-    """Refuse tokens of another backbone, layer or width than the autoencoder was trained on."""
+    """Refuse tokens of another backbone, layer or width than the autoencoder was trained on.
+
+    No example: needs the concepts of a study, or a trained autoencoder; the README makes both.
+    """
     if layout.d_model != sae.d_model:
         raise CytosaeError(
             f"The tokens are {layout.d_model} wide (backbone {layout.backbone['name']}), the autoencoder takes "

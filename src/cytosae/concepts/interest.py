@@ -51,7 +51,10 @@ def middle_share(maps: NDArray[np.floating]) -> NDArray[np.float64]:
 def interest_of(
     var: pd.DataFrame, latents: NDArray[np.int64], maps: NDArray[np.floating], n_cells: int, n_labels: int
 ) -> NDArray[np.float64]:
-    """`interest_scores` of a data set whose maps ``(n_concepts, n_images, rows, columns)`` are those of `latents`."""
+    """`interest_scores` of a data set whose maps ``(n_concepts, n_images, rows, columns)`` are those of `latents`.
+
+    No example: needs the concepts of a study, or a trained autoencoder; the README makes both.
+    """
     middle = np.full(len(var), np.nan)
     middle[latents] = middle_share(maps)
     return interest_scores(var, middle, n_cells, n_labels)
@@ -76,6 +79,10 @@ def interest_scores(var: pd.DataFrame, middle: NDArray[np.float64], n_cells: int
     is a place in the picture; one minus the share of cells that show it; its rank by mean activation; the number of
     cells that show it, up to `ENOUGH`; and, with labels, one minus the entropy of its reference images' labels over the
     largest possible. What is not known counts as 1, but a latent without maps has 0.
+
+    Notes
+    -----
+    No example: needs the concepts of a study, or a trained autoencoder; the README makes both.
     """
     frequency = var["activation_frequency"].to_numpy(np.float64)
     position = var[POSITION].to_numpy(np.float64) if POSITION in var else np.zeros(len(var))

@@ -13,7 +13,10 @@ from cytosae.errors import CytosaeError
 
 
 def is_joined_statistics(path: Path) -> bool:
-    """Whether the columns of a table, .csv or .parquet, are those of `joined_statistics`."""
+    """Whether the columns of a table, .csv or .parquet, are those of `joined_statistics`.
+
+    No example: needs the concepts of a study, or a trained autoencoder; the README makes both.
+    """
     table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, nrows=0, index_col=0)
     columns = [str(name).rpartition("/") for name in table.columns]
     statistics = {name for dataset, _, name in columns if dataset != "all"}
@@ -37,6 +40,10 @@ def joined_statistics(*folders: Path) -> pd.DataFrame:
     ------
     CytosaeError
         Folders of different autoencoders, whose latents have nothing to do with one another; a data set in two folders.
+
+    Notes
+    -----
+    No example: needs the concepts of a study, or a trained autoencoder; the README makes both.
     """
     first = read_inputs(folders[0])
     tables: dict[str, pd.DataFrame] = {}

@@ -29,6 +29,10 @@ def join_measurements(study: Path) -> dict[str, int]:
     ------
     CytosaeError
         No finished measurements or concepts.
+
+    Notes
+    -----
+    No example: needs the concepts of a study, or a trained autoencoder; the README makes both.
     """
     measured = read_measurements(study / MEASURED)
     users = {*read_cells(study / "cells.parquet").columns}

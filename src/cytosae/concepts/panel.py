@@ -59,6 +59,10 @@ def expert_panel(
     ------
     ValueError
         Fewer concepts to draw from than clusters.
+
+    Notes
+    -----
+    No example: needs the concepts of a study, or a trained autoencoder; the README makes both.
     """
     mean, frequency = np.asarray(mean_activation, float), np.asarray(activation_frequency, float)
     chosen = np.flatnonzero(is_concept(mean, threshold) if concepts is None else np.asarray(concepts, bool))
@@ -90,6 +94,10 @@ def stratified_panel(statistics: Mapping[str, pd.DataFrame], **settings: Any) ->
     Returns
     -------
     The panel with a column ``dataset``.
+
+    Notes
+    -----
+    No example: needs the concepts of a study, or a trained autoencoder; the README makes both.
     """
     panels: list[pd.DataFrame] = []
     taken = np.array([], dtype=np.int64)
@@ -117,6 +125,10 @@ def draw_panel(
     Returns
     -------
     Path of the worklist and the number of latents by data set.
+
+    Notes
+    -----
+    No example: needs the concepts of a study, or a trained autoencoder; the README makes both.
     """
     known = read_datasets(folder)
     if unknown := [name for name in datasets if name not in known]:
@@ -132,7 +144,10 @@ def draw_panel(
 
 
 def is_worklist(path: Path) -> bool:
-    """Whether a file is a worklist."""
+    """Whether a file is a worklist.
+
+    No example: needs the concepts of a study, or a trained autoencoder; the README makes both.
+    """
     return bool(read_json(path)["format"] == WORKLIST)
 
 

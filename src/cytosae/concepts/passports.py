@@ -49,7 +49,10 @@ _TABLE = (
 
 
 def has_descriptions(study: Path) -> bool:
-    """Whether a study has descriptions of the concepts that it has now."""
+    """Whether a study has descriptions of the concepts that it has now.
+
+    No example: needs the concepts of a study, or a trained autoencoder; the README makes both.
+    """
     manifest = Manifest.load(study / DESCRIPTIONS)
     if manifest is None or Manifest.load(study / CELLS_MEASURED) is None:
         return False
@@ -70,6 +73,10 @@ def passport(study: Path, latent: int) -> dict[str, Any]:
     -------
     ``datasets``: for each its description, the facts that pass, its statistics; ``quality``: reproducibility, label
     specificity, place, coherence, monosemanticity, as far as they were measured; ``judged``: name, verdict and raters.
+
+    Notes
+    -----
+    No example: needs the concepts of a study, or a trained autoencoder; the README makes both.
     """
     described = read_descriptions(study) if has_descriptions(study) else None
     facts = read_facts(study) if described is not None else None

@@ -149,7 +149,13 @@ class References:
 
 
 def reference_images(mean_activation: sp.csr_matrix, k: int = 10) -> References:
-    """The `k` cells with the largest m_i[s] of each latent (section 2 of CytoSAE)."""
+    """The `k` cells with the largest m_i[s] of each latent (section 2 of CytoSAE).
+
+    Examples
+    --------
+    >>> reference_images(sp.csr_matrix([[0.0], [2.0], [1.0]]), k=2).cells.tolist()
+    [[1, 2]]
+    """
     return References.from_matrix(mean_activation, k)
 
 

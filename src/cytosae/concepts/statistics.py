@@ -143,17 +143,35 @@ class LatentSums:
 
 
 def activation_frequency(mean_activation: sp.csr_matrix) -> NDArray[np.float64]:
-    """Share of cells in which each latent is active at all, m_i[s] > 0; ``(n_latents,)``."""
+    """Share of cells in which each latent is active at all, m_i[s] > 0; ``(n_latents,)``.
+
+    Examples
+    --------
+    >>> activation_frequency(sp.csr_matrix([[0.0, 2.0], [1.0, 3.0]])).tolist()
+    [0.5, 1.0]
+    """
     return LatentSums.from_matrix(mean_activation).activation_frequency()
 
 
 def mean_activation(mean_activation: sp.csr_matrix) -> NDArray[np.float64]:
-    """Mean of m_i[s] over the cells with m_i[s] > 0, 0 where there is none; ``(n_latents,)``."""
+    """Mean of m_i[s] over the cells with m_i[s] > 0, 0 where there is none; ``(n_latents,)``.
+
+    Examples
+    --------
+    >>> mean_activation(sp.csr_matrix([[0.0, 2.0], [1.0, 3.0]])).tolist()
+    [1.0, 2.5]
+    """
     return LatentSums.from_matrix(mean_activation).mean_activation()
 
 
 def is_common(activation_frequency: ArrayLike, fraction: float = 0.99) -> NDArray[np.bool_]:
-    """Latents that are active in nearly every image of a data set, more than `fraction` of them; ``(n_latents,)``."""
+    """Latents that are active in nearly every image of a data set, more than `fraction` of them; ``(n_latents,)``.
+
+    Examples
+    --------
+    >>> is_common([0.5, 0.995]).tolist()
+    [False, True]
+    """
     return np.asarray(activation_frequency) > fraction
 
 
@@ -166,6 +184,11 @@ def is_concept(mean_activation: ArrayLike, threshold: float = CONCEPT_THRESHOLD)
         Mean activation of each latent, ``(n_latents,)``.
     threshold
         In log10 units.
+
+    Examples
+    --------
+    >>> is_concept([1e-4, 0.1]).tolist()
+    [False, True]
     """
     values = np.asarray(mean_activation, dtype=np.float64)
     with np.errstate(divide="ignore"):
@@ -193,6 +216,11 @@ def label_entropy(values: ArrayLike, labels: ArrayLike) -> NDArray[np.float64]:
     ------
     ValueError
         The shapes differ, or a value is negative.
+
+    Examples
+    --------
+    >>> label_entropy([[1.0, 1.0]], [[0, 1]]).round(3).tolist()  # two images of two types
+    [0.693]
     """
     weights, classes = np.asarray(values, dtype=np.float64), np.asarray(labels)
     if weights.shape != classes.shape or weights.ndim != 2:

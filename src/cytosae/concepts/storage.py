@@ -1,4 +1,7 @@
-"""Concepts on disk: one AnnData per data set, and the maps of the reference images."""
+"""Concepts on disk: one AnnData per data set, and the maps of the reference images.
+
+No example: what is here reads and writes the concepts of a study; the README reads them.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +52,11 @@ _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 
 
 def file_names(datasets: list[str]) -> dict[str, str]:
-    """A name for the files of each data set: its own, as far as a file name allows, and no two the same on any disk."""
+    """A name for the files of each data set: its own, as far as a file name allows, and no two the same on any disk.
+
+    >>> file_names(["pbc", "PBC"])
+    {'pbc': 'pbc', 'PBC': 'PBC-2'}
+    """
     names: dict[str, str] = {}
     taken: set[str] = set()
     for dataset in datasets:

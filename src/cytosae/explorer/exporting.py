@@ -253,7 +253,7 @@ class _Export:
                 shown = await self._optional("patients", row["id"], "concepts", latent)
                 self._show([] if shown is None else shown["cells"][:CARRIERS], latent)
             odd = await self._optional("patients", row["id"], "unfamiliar")
-            self._show([] if odd is None or odd["found"] is None else odd["found"]["cells"][:CARRIERS])
+            self._show([] if odd is None or odd["unlike"] is None else odd["unlike"]["cells"][:CARRIERS])
 
     async def _comparisons(self, study: Any, tables: dict[str, Any], pages: set[tuple[str, int]]) -> None:
         groups = study["groups"].get("diagnosis", [])

@@ -86,7 +86,7 @@ class Retrieval:
         drawn = self._drawn()
         unfamiliar_cells = patient_unfamiliar(patient, drawn, source.var)
         if unfamiliar_cells is None:
-            return s.UnfamiliarAnswer(found=None)
+            return s.UnfamiliarAnswer(unlike=None)
         result, cells = unfamiliar_cells.result, unfamiliar_cells.result.cells
         places = unfamiliar_cells.compared[result.nearest[cells]]
         far = [
@@ -99,7 +99,7 @@ class Retrieval:
             for cell, distance, index in zip(_cells(source, rows[cells]), result.distances[cells], places, strict=True)
         ]
         return s.UnfamiliarAnswer(
-            found=s.FarCells(
+            unlike=s.FarCells(
                 rule=unfamiliar_cells.rule,
                 n_cells=len(rows),
                 threshold=result.threshold,

@@ -130,7 +130,7 @@ class TaughtConcepts:
             auroc=_figure(learned.auroc),
             average_precision=_figure(learned.average_precision),
             held_out_by=learned.held_out_by,
-            found=learned.threshold.recall,
+            recall=learned.threshold.recall,
             random=learned.threshold.random,
             threshold_warning=learned.threshold.warning,
             random_cells=len(ground.learner.background.rows),

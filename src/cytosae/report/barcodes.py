@@ -59,6 +59,10 @@ def barcode_figures(
     -------
     Paths without their ending: ``diseases`` by counts; ``diseases-chosen``, if another block or a transform is shown;
     ``correlation`` and, with five patients or more, ``map`` of what is shown.
+
+    Notes
+    -----
+    No example: draws what a study holds; `cytosae report` and the commands on patients run it.
     """
     config = config or DrawnConfig()
     kind = Representation(config.features, config.transform)

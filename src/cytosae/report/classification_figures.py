@@ -56,6 +56,10 @@ def threshold_sweep(
         A published result: threshold, weighted F1 and its spread.
     title
         Over the figure.
+
+    Notes
+    -----
+    No example: draws what a study holds; `cytosae report` and the commands on patients run it.
     """
     order = np.argsort(np.asarray(thresholds, dtype=float), kind="stable")
     x, y, below, above, left = (
@@ -109,6 +113,10 @@ def method_figure(
         What was left out in turn.
     score, title
         Name of the score, below; over the figure.
+
+    Notes
+    -----
+    No example: draws what a study holds; `cytosae report` and the commands on patients run it.
     """
     names = [wrapped(name, 30) for name in table.index]
     left, steps = 0.25 + reach(names), np.array([max(0.36, depth(name)) for name in names])
@@ -162,6 +170,10 @@ def confusion_figure(matrix: ArrayLike, classes: Sequence[str], *, title: str) -
     -------
     A number for each count, colours for its share of the row (grey where the row is empty), the sum of each row at its
     name.
+
+    Notes
+    -----
+    No example: draws what a study holds; `cytosae report` and the commands on patients run it.
     """
     counts = np.asarray(matrix, dtype=float)
     support = counts.sum(axis=1)
@@ -211,6 +223,10 @@ def calibration_figure(
     -------
     Above the share correct of each bin at its mean confidence, with Wilson's 95 % interval; below how often predictions
     are how sure.
+
+    Notes
+    -----
+    No example: draws what a study holds; `cytosae report` and the commands on patients run it.
     """
     known = np.isfinite(np.asarray(confidence, dtype=float))
     sure, right = np.asarray(confidence, dtype=float)[known], np.asarray(correct, dtype=float)[known]
@@ -249,6 +265,10 @@ def abstention_figure(table: pd.DataFrame, *, title: str) -> Figure:
         A row for each share of patients answered: ``share`` and ``accuracy``, from 0 to 1, with ``low`` and ``high``.
     title
         Over the figure.
+
+    Notes
+    -----
+    No example: draws what a study holds; `cytosae report` and the commands on patients run it.
     """
     share, accuracy, low, high = (table[name].to_numpy(dtype=float) for name in ("share", "accuracy", "low", "high"))
     with drawing(5.4, 3.6) as figure:
@@ -278,6 +298,10 @@ def sparsity_figure(
         Interval of the score with permuted labels.
     title
         Over the figure.
+
+    Notes
+    -----
+    No example: draws what a study holds; `cytosae report` and the commands on patients run it.
     """
     used = np.maximum(table["concepts"].to_numpy(dtype=float), 0.8)  # none has no place on a logarithmic axis
     score, low, high = (table[name].to_numpy(dtype=float) for name in ("weighted_f1", "low", "high"))

@@ -60,6 +60,10 @@ def disease_barcodes(
     A strip for each group, latents in the same order in all: by the group in which they are strongest, and there by
     their lead over the mean of the other groups, on the scale of the colours. Latents that are 0 everywhere are left
     out and counted. Where there are more latents than pixels, a line is the maximum of several neighbours.
+
+    Notes
+    -----
+    No example: draws what a study holds; `cytosae report` and the commands on patients run it.
     """
     values = np.asarray(barcodes, dtype=float)
     strength = np.arcsinh(np.nan_to_num(values) / LINEAR)
@@ -130,6 +134,10 @@ def patient_barcode(
     -------
     Upwards the patient, downwards the mean of the group, latents by the group's falling mean, then by the patient's
     value. Latents that are 0 in both, or without a value, are left out.
+
+    Notes
+    -----
+    No example: draws what a study holds; `cytosae report` and the commands on patients run it.
     """
     own, group = np.asarray(values, dtype=float), pd.DataFrame(np.atleast_2d(np.asarray(reference, dtype=float)))
     mean = group.mean().to_numpy()
@@ -186,6 +194,10 @@ def correlation_map(correlation: ArrayLike, groups: Sequence[str], *, title: str
     Returns
     -------
     Patients by group, groups by name, within them in the given order. The colours span the values off the diagonal.
+
+    Notes
+    -----
+    No example: draws what a study holds; `cytosae report` and the commands on patients run it.
     """
     group_rows = members(groups)
     order = np.concatenate([np.zeros(0, dtype=int), *group_rows.values()])
@@ -232,6 +244,10 @@ def patient_map(positions: ArrayLike, groups: Sequence[str], *, title: str, note
     Returns
     -------
     Colour and marker for the group. The axes have no unit, hence no numbers.
+
+    Notes
+    -----
+    No example: draws what a study holds; `cytosae report` and the commands on patients run it.
     """
     points = np.asarray(positions, dtype=float).reshape(-1, 2)
     known = np.isfinite(points).all(axis=1)
@@ -282,6 +298,10 @@ def comparison_scatter(
         Over the figure: both names if None.
     named
         So many of each side are numbered.
+
+    Notes
+    -----
+    No example: draws what a study holds; `cytosae report` and the commands on patients run it.
     """
     x, y = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
     known = np.flatnonzero(np.isfinite(x + y))

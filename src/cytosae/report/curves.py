@@ -31,6 +31,10 @@ def training_curves(metrics: Sequence[Mapping[str, Any]], measured_on: str = HEL
         belong to the evaluations.
     measured_on
         Whose figures these are (`cytosae.sae.measured_on`).
+
+    Notes
+    -----
+    No example: draws what a study holds; `cytosae report` and the commands on patients run it.
     """
     per_step = next((line["images"] / line["step"] for line in metrics if line.get("images")), 1.0)
     with drawing(9.6, 4.6) as figure:

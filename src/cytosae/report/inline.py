@@ -31,12 +31,18 @@ def png(figure: Figure) -> str:
 
 
 def encode_png(path: Path) -> str:
-    """A figure that was saved as PNG, as base64."""
+    """A figure that was saved as PNG, as base64.
+
+    No example: draws what a study holds; `cytosae report` and the commands on patients run it.
+    """
     return base64.b64encode(path.read_bytes()).decode()
 
 
 def template(name: str) -> jinja2.Template:
-    """A page's template; values are escaped, a missing one is an error."""
+    """A page's template; values are escaped, a missing one is an error.
+
+    No example: draws what a study holds; `cytosae report` and the commands on patients run it.
+    """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("cytosae.report", "."), autoescape=True, undefined=jinja2.StrictUndefined
     )

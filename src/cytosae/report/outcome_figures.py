@@ -24,6 +24,10 @@ def outcome_figure(predicted: ArrayLike, values: ArrayLike, events: ArrayLike | 
         Of times: whether the event was seen, ``(n,)``; None for numbers.
     name
         Of what is predicted.
+
+    Notes
+    -----
+    No example: draws what a study holds; `cytosae report` and the commands on patients run it.
     """
     known = np.isfinite(np.asarray(predicted, float))
     predictions, true = np.asarray(predicted, float)[known], np.asarray(values, float)[known]

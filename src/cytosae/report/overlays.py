@@ -34,6 +34,11 @@ def enlarge(map_: ArrayLike, edge: int, smooth: bool = False) -> NDArray[np.floa
     ------
     ValueError
         The map is not two-dimensional, is empty, holds NaN or infinity, or its patches do not fit into `edge`.
+
+    Examples
+    --------
+    >>> enlarge(np.ones((2, 2)), 4).shape
+    (4, 4)
     """
     values = np.asarray(map_, dtype=np.float32)
     if values.ndim != 2 or not values.size:
@@ -85,6 +90,11 @@ def overlay(
     ------
     ValueError
         Wrong shape or type of the image, a map that `enlarge` refuses or with negative activations, `top` not above 0.
+
+    Examples
+    --------
+    >>> overlay(np.zeros((4, 4, 3), np.uint8), np.ones((2, 2))).shape
+    (4, 4, 3)
     """
     strength = _strength(image, map_, top, smooth)
     alpha = opacity * strength
@@ -98,6 +108,11 @@ def multiplied(
     """Each patch of an image multiplied by its activation (CytoSAE, Fig. 3C): bright where the concept is.
 
     Parameters, shapes and errors as for `overlay`; activations are divided by `top` and clipped to 1.
+
+    Examples
+    --------
+    >>> multiplied(np.full((4, 4, 3), 200, np.uint8), np.ones((2, 2))).shape
+    (4, 4, 3)
     """
     return _pixels(_strength(image, map_, top, smooth) * image)
 

@@ -35,6 +35,10 @@ def overview(var: pd.DataFrame, *, title: str, concept_threshold: float = CONCEP
     x: log10 of the activation frequency, y: log10 of the mean activation, colour: label entropy (grey where there
     is none); histograms on both axes. Crosses are latents above the line that are no concepts for another
     reason. Latents that are never active have no place in it and are counted in the title.
+
+    Notes
+    -----
+    No example: draws what a study holds; `cytosae report` and the commands on patients run it.
     """
     concepts = var["is_concept"] if "is_concept" in var else is_concept(var["mean_activation"], concept_threshold)
     var = var.assign(is_concept=np.asarray(concepts, bool))
@@ -121,6 +125,10 @@ def threshold_counts(
     ------
     ValueError
         A mean activation is NaN, or the array has another shape.
+
+    Notes
+    -----
+    No example: draws what a study holds; `cytosae report` and the commands on patients run it.
     """
     x = np.asarray(thresholds, dtype=float)
     with drawing(6.2, 4.4) as figure:

@@ -66,7 +66,10 @@ PAGE = "index.html"
 
 
 def report_inputs(study: Path) -> dict[str, str]:
-    """Digests of what the report depends on."""
+    """Digests of what the report depends on.
+
+    No example: draws what a study holds; `cytosae report` and the commands on patients run it.
+    """
     templates = [
         (files("cytosae.report") / name).read_text(encoding="utf-8") for name in ("template.html.j2", "page.css")
     ]
@@ -90,6 +93,8 @@ def shown_concepts(var: pd.DataFrame, count: int = SHOWN) -> NDArray[np.int64]:
     `cytosae.concepts.interest_scores`), and the `count` strongest by mean activation, which are often in every cell and
     tell little about one. Near-duplicates (``var["alike"]``, see `cytosae.concepts.alike_leaders`) stand in the place of the
     most interesting of them.
+
+    No example: draws what a study holds; `cytosae report` and the commands on patients run it.
     """
     folded = var["alike"].to_numpy() != np.arange(len(var)) if "alike" in var else np.zeros(len(var), bool)
     concepts = np.flatnonzero(var["is_concept"].to_numpy() & ~folded)
@@ -100,7 +105,13 @@ def shown_concepts(var: pd.DataFrame, count: int = SHOWN) -> NDArray[np.int64]:
 
 
 def drawn_config(study: Path) -> DrawnConfig:
-    """What of the barcodes the report of a study shows, as it was last written."""
+    """What of the barcodes the report of a study shows, as it was last written.
+
+    Examples
+    --------
+    >>> drawn_config(Path("no-study")) == DrawnConfig()
+    True
+    """
     made = Manifest.load(study / "report")
     return DrawnConfig() if made is None else DrawnConfig(**made.parameters)
 
@@ -123,6 +134,10 @@ def write_report(study: Path, config: DrawnConfig | None = None) -> dict[str, An
     ------
     CytosaeError
         A stage is missing, or no permission to write.
+
+    Notes
+    -----
+    No example: draws what a study holds; `cytosae report` and the commands on patients run it.
     """
     inputs, config = report_inputs(study), config or drawn_config(study)
     folder = study / "report"

@@ -63,7 +63,10 @@ class Section:
 def patient_page(
     name: str, subtitle: str, facts: Sequence[tuple[str, str]], sections: Sequence[Section], caveats: Sequence[str]
 ) -> str:
-    """The page as HTML that loads nothing from anywhere."""
+    """The page as HTML that loads nothing from anywhere.
+
+    No example: draws what a study holds; `cytosae report` and the commands on patients run it.
+    """
     drawn = [
         {
             "title": s.title,
@@ -82,7 +85,10 @@ def patient_page(
 
 
 def is_patient_page(path: Path, title: str) -> bool:
-    """Whether a file is a page of this program with this title."""
+    """Whether a file is a page of this program with this title.
+
+    No example: draws what a study holds; `cytosae report` and the commands on patients run it.
+    """
     with path.open(encoding="utf-8") as file:
         head = file.read(4096)
     return '<meta name="generator" content="cytosae ' in head and f"<title>{escape(title)} - cytosae</title>" in head

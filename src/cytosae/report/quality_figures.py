@@ -43,6 +43,10 @@ def quality_summary(figures: pd.DataFrame, *, title: str) -> Figure:
     ------
     ValueError
         A measure has two lines of one method.
+
+    Notes
+    -----
+    No example: draws what a study holds; `cytosae report` and the commands on patients run it.
     """
     if (twice := figures.duplicated(["measure", "method"])).any():
         raise ValueError(f"more than one line for {' and '.join(figures[twice].iloc[0][['measure', 'method']])}")
@@ -162,6 +166,10 @@ def density_histogram(frequency: ArrayLike) -> Figure:
     ------
     ValueError
         A share is not between 0 and 1, or the shape is another.
+
+    Notes
+    -----
+    No example: draws what a study holds; `cytosae report` and the commands on patients run it.
     """
     frequencies = np.asarray(frequency, dtype=float)
     if frequencies.ndim != 1 or not ((frequencies >= 0) & (frequencies <= 1)).all():

@@ -79,6 +79,10 @@ def reference_grid(
     Returns
     -------
     Every image with its concept map over it and its label and m_i[s] below. Figures with the same `top` compare.
+
+    Notes
+    -----
+    No example: draws what a study holds; `cytosae report` and the commands on patients run it.
     """
     if each_row:
         rows, top = [replace(row, maps=[m if m is None else m / row.top for m in row.maps]) for row in rows], 1.0
@@ -144,6 +148,10 @@ def patch_references(
     ------
     ValueError
         There is no such patch.
+
+    Notes
+    -----
+    No example: draws what a study holds; `cytosae report` and the commands on patients run it.
     """
     if not (0 <= patch[0] < grid[0] and 0 <= patch[1] < grid[1]):
         raise ValueError(f"patch {patch} is not one of the {grid[0]} x {grid[1]} patches, counted from 0")

@@ -85,7 +85,13 @@ def heading(figure: Figure, text: str) -> None:
 
 
 def number(value: float) -> str:
-    """Three digits that count; whole from a thousand on."""
+    """Three digits that count; whole from a thousand on.
+
+    Examples
+    --------
+    >>> number(0.12345), number(12345.6)
+    ('0.123', '12,346')
+    """
     if np.isnan(value):
         return "no value"
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
@@ -96,12 +102,21 @@ _METADATA = {".svg": {"Date": None, "Creator": _PROGRAM}, ".png": {"Software": _
 
 
 def figure_files(figure: str) -> list[str]:
-    """Names of the files of a figure."""
+    """Names of the files of a figure.
+
+    Examples
+    --------
+    >>> sorted(figure_files("gallery"))
+    ['gallery.png', 'gallery.svg']
+    """
     return [figure + suffix for suffix in _METADATA]
 
 
 def refuse_foreign_figure(path: Path, command: str) -> None:
-    """Refuse to replace ``<path>.png`` or ``<path>.svg`` where they are not figures of this program."""
+    """Refuse to replace ``<path>.png`` or ``<path>.svg`` where they are not figures of this program.
+
+    No example: draws what a study holds; `cytosae report` and the commands on patients run it.
+    """
     for name in figure_files(path.name):
         refuse_foreign(path.with_name(name), command, _is_own)
 
@@ -115,7 +130,10 @@ def _is_own(path: Path) -> bool:
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write ``<path>.png`` and ``<path>.svg``; the same figure gives the same bytes."""
+    """Write ``<path>.png`` and ``<path>.svg``; the same figure gives the same bytes.
+
+    No example: draws what a study holds; `cytosae report` and the commands on patients run it.
+    """
     with style():
         # Laid out once and drawn once for each file: `Figure.savefig` would lay out and draw twice for each.
         if (layout := figure.get_layout_engine()) is not None:

@@ -259,6 +259,10 @@ def join(parallel: str = "data", device: str = "auto") -> AbstractContextManager
     ------
     CytosaeError
         An unknown division or device, or fewer GPUs than processes on a host.
+
+    Notes
+    -----
+    No example: needs processes that torchrun starts.
     """
     started = int(os.environ["WORLD_SIZE"]) if "TORCHELASTIC_RUN_ID" in os.environ else 1
     if started == 1:

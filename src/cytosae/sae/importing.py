@@ -44,6 +44,10 @@ def import_sae(
     ------
     CytosaeError
         Not an autoencoder, or a full disk.
+
+    Notes
+    -----
+    No example: needs a store of tokens, or a trained autoencoder; the README trains one.
     """
     sae = SAE.from_pretrained(trained)
     rng = np.random.default_rng([config.seed, 5])

@@ -89,6 +89,10 @@ def terms(
         Tokens, ``(n_tokens, d_model)``.
     limit
         Of the batch, where the activation has one (`Activation.limit`).
+
+    Notes
+    -----
+    No example: needs a store of tokens, or a trained autoencoder; the README trains one.
     """
     error, dead = loss.error, loss.select_dead(sae)
     pre = sae.pre_activations(x)
@@ -129,6 +133,10 @@ def ghost_reconstruction(sae: SAE, pre: Tensor, residual: Tensor, dead: Tensor) 
         ``x - xhat``, a constant, ``(n_tokens, d_model)``.
     dead
         Indices of the dead latents, ``(n_dead,)``.
+
+    Notes
+    -----
+    No example: needs a store of tokens, or a trained autoencoder; the README trains one.
     """
     pre, group = pre[:, dead], sae.sharding.latents
     # A constant factor per token cancels in the rescaling; this one keeps exp from overflowing.
@@ -232,6 +240,10 @@ def backward(
     dtype
         Of the products with the weights and of those that make their gradients, ``float32`` or ``bfloat16`` (by autocast);
         weights, errors and sums are float32 in any case.
+
+    Notes
+    -----
+    No example: needs a store of tokens, or a trained autoencoder; the README trains one.
     """
     rounded = torch.autocast(x.device.type, torch.bfloat16, enabled=dtype == "bfloat16")
     group = sae.sharding.latents

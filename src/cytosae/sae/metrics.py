@@ -30,6 +30,10 @@ def measured_on(figures: Mapping[str, Any], inputs: Mapping[str, str]) -> str:
         The manifest's summary; earlier versions do not say it there.
     inputs
         Of the manifest: ``split`` is a digest of the rows that were held out.
+
+    Notes
+    -----
+    No example: needs a store of tokens, or a trained autoencoder; the README trains one.
     """
     return figures.get("measured_on") or (TRAINING if inputs.get("split") == digest([]) else HELD_OUT)
 
@@ -88,6 +92,10 @@ def evaluate(
     -------
     ``explained_variance``; ``mse``, mean over tokens and dimensions; ``reconstruction``, ``l1`` and ``l0``, means over
     tokens; ``silent``, the share of latents that fired on none of these tokens; ``tokens``.
+
+    Notes
+    -----
+    No example: needs a store of tokens, or a trained autoencoder; the README trains one.
     """
     device, group = sae.b_dec.device, sae.sharding.latents
     variance = ExplainedVariance(sae.d_model)

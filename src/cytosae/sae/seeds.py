@@ -76,6 +76,10 @@ def train_seeds(
         `cytosae.sae.train` raises.
     Interrupted
         After a signal or `stop`; the checkpoints of all are on disk.
+
+    Notes
+    -----
+    No example: needs a store of tokens, or a trained autoencoder; the README trains one.
     """
     if track or (process_group and process_group.sharding.tokens.size * process_group.sharding.latents.size > 1):
         raise CytosaeError(f"--seeds {config.seeds}: works without --track and outside torchrun alone.")

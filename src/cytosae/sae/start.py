@@ -30,6 +30,11 @@ def geometric_median(x: Tensor, *, max_iterations: int = 200, tolerance: float =
     Returns
     -------
     ``(d,)``, in the dtype of `x`; computed in float64.
+
+    Examples
+    --------
+    >>> geometric_median(torch.tensor([[0.0, 0.0], [1.0, 1.0], [9.0, 9.0]])).round().tolist()
+    [1.0, 1.0]
     """
     points = x.double()
     median = points.mean(dim=0)

@@ -46,7 +46,10 @@ class JsonLines:
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """The lines of a training's log; a last line that was cut by a crash is left out."""
+    """The lines of a training's log; a last line that was cut by a crash is left out.
+
+    No example: needs a store of tokens, or a trained autoencoder; the README trains one.
+    """
     path = folder / METRICS
     lines = []
     if path.is_file():

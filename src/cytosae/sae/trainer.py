@@ -39,7 +39,10 @@ RISE, JUMP = 0.02, 0.1
 
 
 def training_inputs(source: TokenSource, config: TrainConfig) -> dict[str, str]:
-    """Digests of what a training depends on."""
+    """Digests of what a training depends on.
+
+    No example: needs a store of tokens, or a trained autoencoder; the README trains one.
+    """
     return {"tokens": source.fingerprint, "split": split_digest(source.cells, config)}
 
 

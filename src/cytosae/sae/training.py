@@ -87,6 +87,10 @@ def train(
         the folder, the work of another training there (see `restart`).
     Interrupted
         After a signal or `stop`; the checkpoint is on disk.
+
+    Notes
+    -----
+    No example: needs a store of tokens, or a trained autoencoder; the README trains one.
     """
     config = config or TrainConfig()
     group = process_group or ProcessGroup(torch.device(choose_device(device)))

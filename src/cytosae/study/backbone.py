@@ -13,7 +13,10 @@ from cytosae.tokens import Layout
 
 
 def load_backbone(config: BackboneConfig, *, whole: bool = False) -> Backbone:
-    """Load the backbone that the settings name."""
+    """Load the backbone that the settings name.
+
+    No example: needs a study; `cytosae run` runs it.
+    """
     return load(
         config.backbone,
         layer=config.layer,
@@ -34,7 +37,10 @@ def loaded_backbone(config: BackboneConfig) -> Backbone:
 def backbone_for(
     engine: EngineConfig, load: Callable[[], Backbone], config: BackboneConfig, layout: Layout
 ) -> Callable[[], Backbone]:
-    """A function that loads the backbone: in this process by `load`, in replicas in the layout's precision."""
+    """A function that loads the backbone: in this process by `load`, in replicas in the layout's precision.
+
+    No example: needs a study; `cytosae run` runs it.
+    """
     if engine.in_process:
         return load
     name, weights = config.backbone, config.weights

@@ -34,6 +34,10 @@ def check_wish(source: Path) -> None:
     ------
     CytosaeError
         No such file or folder, or a wish for a cohort that cannot be drawn.
+
+    Notes
+    -----
+    No example: needs a study; `cytosae run` runs it.
     """
     kind, colon, wish = str(source).partition(":")
     if kind == "synthetic" and colon:
@@ -48,6 +52,8 @@ def rendered(source: Path, folder: Path) -> Path:
     """Draw the cohort of a source ``synthetic:patients=60,cells=40,seed=0`` into `folder`; its table takes its place.
 
     Any other source is returned as it is. Cells that are there already are not drawn again.
+
+    No example: needs a study; `cytosae run` runs it.
     """
     kind, colon, wish = str(source).partition(":")
     if kind != "synthetic" or not colon:
@@ -141,6 +147,10 @@ def look_at(
     ------
     CytosaeError
         Cells of the table are gone, and `drop_missing` does not say that they may be; what `list_cells` raises.
+
+    Notes
+    -----
+    No example: needs a study; `cytosae run` runs it.
     """
     refuse_foreign(target, "cells", is_listing)
     intensity = images.intensity if images else None
@@ -177,7 +187,10 @@ def list_to(
     images: ImageConfig | None = None,
     framing: FrameConfig | None = None,
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """List the cells of a source into a table, and those left out beside it; see `look_at` and `Listed.write`."""
+    """List the cells of a source into a table, and those left out beside it; see `look_at` and `Listed.write`.
+
+    No example: needs a study; `cytosae run` runs it.
+    """
     make_folder(target.parent)
     listed = look_at(
         source, target, columns=columns, strict=strict, drop_missing=drop_missing, images=images, framing=framing

@@ -97,6 +97,8 @@ def update_tokens(
     """Make the token store of these cells where it is not up to date; its figures.
 
     The backbone is loaded only where there is something to make; replicas of the engine load it by its settings.
+
+    No example: needs a study; `cytosae run` runs it.
     """
     reason = tokens_stale(folder, cells, layout)
     say_due("tokens", reason)
@@ -135,6 +137,10 @@ def update_harmonisation(folder: Path, config: HarmoniseConfig) -> None:
     ------
     CytosaeError
         No such column, or fewer than two laboratories with enough cells.
+
+    Notes
+    -----
+    No example: needs a study; `cytosae run` runs it.
     """
     if config.harmonise == "none":
         write_harmonisation(folder, None)
@@ -151,7 +157,10 @@ def update_harmonisation(folder: Path, config: HarmoniseConfig) -> None:
 
 
 def training(tokens: TokenSource, folder: Path, config: TrainConfig, *, device: str, **options: Any) -> Stage:
-    """An autoencoder of these tokens; `options` go to `cytosae.sae.train`, with several seeds to `train_seeds`."""
+    """An autoencoder of these tokens; `options` go to `cytosae.sae.train`, with several seeds to `train_seeds`.
+
+    No example: needs a study; `cytosae run` runs it.
+    """
     config = config.scaled_to(tokens.n_cells, tokens.layout.n_tokens)
     train_all = train if config.seeds == 1 else train_seeds
     return Stage(
@@ -185,7 +194,10 @@ def encoding(
     engine: EngineConfig = IN_PROCESS,
     taught: Taught | None = None,
 ) -> Stage:
-    """The concepts of an autoencoder on these tokens, and those that were taught."""
+    """The concepts of an autoencoder on these tokens, and those that were taught.
+
+    No example: needs a study; `cytosae run` runs it.
+    """
 
     def make() -> Mapping[str, Any]:
         sae = with_taught(SAE.from_pretrained(sae_folder), taught, config.threshold)

@@ -89,7 +89,10 @@ def worth_marking(candidates: Candidates, marked: Candidates, count: int) -> lis
 
 
 def how_sure(auroc: Figure, threshold: Threshold) -> tuple[bool, str]:
-    """Whether the interval is narrow enough, and the threshold of use, to stop marking, and a sentence that says so."""
+    """Whether the interval is narrow enough, and the threshold of use, to stop marking, and a sentence that says so.
+
+    No example: needs marks and the cells of a study; the tutorial *Judge and teach with a colleague* runs it.
+    """
     if not np.isfinite(auroc.value):
         return (
             False,

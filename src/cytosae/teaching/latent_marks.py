@@ -30,6 +30,10 @@ def marks_from_latent(concepts: Path, text: str, concept: str | None = None) -> 
     ------
     CytosaeError
         No such latent, or one whose reference images have no maps.
+
+    Notes
+    -----
+    No example: needs the concepts of a study; `cytosae teach --like` runs it.
     """
     names = read_names(concepts)
     blocks = {name: read_concepts(concepts, name, matrices=False) for name in read_datasets(concepts)}

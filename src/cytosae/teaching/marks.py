@@ -87,6 +87,10 @@ def read_marks(path: Path) -> pd.DataFrame:
     CytosaeError
         A column is missing, or a row has no concept or one of over 200 characters, no cell, another mark, or a patch that is
         no whole number.
+
+    Notes
+    -----
+    No example: needs marks and the cells of a study; the tutorial *Judge and teach with a colleague* runs it.
     """
     table = read_table(path).rename(columns=lambda name: folded(name) if folded(name) in COLUMNS else name)
     table = table.map(bare)  # as `cytosae annotations export --marks` guards names against spreadsheets
@@ -135,12 +139,18 @@ def _typed(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def write_marks(path: Path, table: pd.DataFrame) -> None:
-    """Write a table of marks as CSV, with what `read_marks` takes away again before names that look like formulas."""
+    """Write a table of marks as CSV, with what `read_marks` takes away again before names that look like formulas.
+
+    No example: needs marks and the cells of a study; the tutorial *Judge and teach with a colleague* runs it.
+    """
     write_csv(path, table.map(guarded))
 
 
 def joined_marks(*tables: pd.DataFrame) -> pd.DataFrame:
-    """Marks of several tables, later ones after earlier ones, the same row once; nothing else is lost."""
+    """Marks of several tables, later ones after earlier ones, the same row once; nothing else is lost.
+
+    No example: needs marks and the cells of a study; the tutorial *Judge and teach with a colleague* runs it.
+    """
     return pd.concat(tables, ignore_index=True).drop_duplicates(keep="last", ignore_index=True)
 
 
@@ -165,6 +175,10 @@ def usable_marks(table: pd.DataFrame, cells: pd.DataFrame, n_patches: int) -> li
     ------
     CytosaeError
         A patch beyond the grid: the marks are of another backbone.
+
+    Notes
+    -----
+    No example: needs marks and the cells of a study; the tutorial *Judge and teach with a colleague* runs it.
     """
     beyond = table["patch"].fillna(0) >= n_patches
     if beyond.any():
@@ -241,6 +255,10 @@ def marks_from_column(
     ------
     CytosaeError
         No such column, or no cell with the value.
+
+    Notes
+    -----
+    No example: needs marks and the cells of a study; the tutorial *Judge and teach with a colleague* runs it.
     """
     if column not in cells:
         raise CytosaeError(
@@ -288,6 +306,10 @@ def marks_from_masks(
     ------
     CytosaeError
         An unknown tissue, or no cell has a mask.
+
+    Notes
+    -----
+    No example: needs marks and the cells of a study; the tutorial *Judge and teach with a colleague* runs it.
     """
     if tissue not in TISSUES:
         raise CytosaeError(f"marks from masks: {tissue!r} is none of {', '.join(TISSUES)}.")

@@ -39,6 +39,10 @@ def bag_cells(folder: Path, patients: Path | None = None, dataset: str | None = 
     ------
     CytosaeError
         No bags, coordinates of another number of cells, a table without a column of patients or with one of them twice.
+
+    Notes
+    -----
+    No example: needs a store of tokens; the README embeds cells and reads them.
     """
     files = bag_files(folder)
     if not files:

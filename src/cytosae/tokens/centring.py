@@ -36,6 +36,10 @@ def position_offset(
         Cells of the training; a draw of `MOST_CELLS` of them is read.
     seed
         Fixes the draw.
+
+    Notes
+    -----
+    No example: needs a store of tokens; the README embeds cells and reads them.
     """
     chosen = np.sort(np.random.default_rng([seed, 8]).permutation(rows)[:MOST_CELLS])
     total = torch.zeros(source.layout.n_tokens, source.layout.d_model, dtype=torch.float64)
@@ -100,5 +104,8 @@ class CentredTokens:
 def centred(
     source: TokenStore | LiveTokens | CentredTokens, offset: torch.Tensor | None
 ) -> TokenStore | LiveTokens | CentredTokens:
-    """The tokens as an autoencoder encodes them: less its offset, if it has one."""
+    """The tokens as an autoencoder encodes them: less its offset, if it has one.
+
+    No example: needs a store of tokens; the README embeds cells and reads them.
+    """
     return source if offset is None else CentredTokens(source, offset)

@@ -26,7 +26,10 @@ from cytosae.tokens.writer import Make, write_store
 
 
 def store_layout(info: BackboneInfo, config: StoreConfig | None = None, frame: str | None = None) -> Layout:
-    """The layout of a store of a backbone's tokens; `frame` is how the images are framed (`cytosae.cells.frame_rule`)."""
+    """The layout of a store of a backbone's tokens; `frame` is how the images are framed (`cytosae.cells.frame_rule`).
+
+    No example: needs a store of tokens; the README embeds cells and reads them.
+    """
     config = config or StoreConfig()
     about = json.loads(json.dumps(asdict(info)))  # as it will be read back: lists, no tuples
     return Layout(
@@ -101,6 +104,10 @@ def embed(
     ------
     CytosaeError
         No permission, too little disk, an image that can no longer be read, tokens that are NaN.
+
+    Notes
+    -----
+    No example: needs a store of tokens; the README embeds cells and reads them.
     """
     if workers is None and engine is not None and not isinstance(engine, LocalEngine):
         workers = 0  # the replicas divide the cores

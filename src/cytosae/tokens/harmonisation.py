@@ -189,6 +189,10 @@ def fit_harmonisation(source: Source, method: str, column: str, seed: int = 0, *
     ------
     CytosaeError
         No such column, one laboratory alone, or none with `cytosae.harmonise.LEAST` cells.
+
+    Notes
+    -----
+    No example: needs a store of tokens; the README embeds cells and reads them.
     """
     own = laboratories(source.cells, column)
     rng = np.random.default_rng([seed, 12])
@@ -229,7 +233,10 @@ def _sums(
 
 
 def write_harmonisation(folder: Path, harmonisation: Harmonisation | None) -> None:
-    """Keep the maps beside the shards of a store, or remove those that are there (None)."""
+    """Keep the maps beside the shards of a store, or remove those that are there (None).
+
+    No example: needs a store of tokens; the README embeds cells and reads them.
+    """
     own = own_files(folder, "tokens")
     if harmonisation is None:
         if HARMONISATION in own:
@@ -262,6 +269,10 @@ def read_harmonisation(folder: Path) -> Harmonisation | None:
     ------
     CytosaeError
         The file is damaged.
+
+    Notes
+    -----
+    No example: needs a store of tokens; the README embeds cells and reads them.
     """
     path = folder / HARMONISATION
     if not path.is_file():

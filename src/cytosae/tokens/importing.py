@@ -69,6 +69,10 @@ def import_tokens(
     ------
     CytosaeError
         Another number of cells, tokens that make no grid, NaN or infinite values, a damaged source.
+
+    Notes
+    -----
+    No example: needs a store of tokens; the README embeds cells and reads them.
     """
     config = config or StoreConfig()
     foreign = open_foreign(source, layer)

@@ -27,6 +27,12 @@ def shuffled_batches(
         Fixes the order.
     start
         First batch to yield.
+
+    Examples
+    --------
+    >>> batches = shuffled_batches(np.arange(4), 2, seed=0)
+    >>> sorted(next(batches).tolist() + next(batches).tolist())
+    [0, 1, 2, 3]
     """
     if len(cells) == 0 or batch_size < 1:
         raise ValueError(f"need at least one cell and a positive batch size, got {len(cells)} and {batch_size}")
@@ -46,6 +52,12 @@ def shuffled_batches(
 
 
 def in_order(n_cells: int, batch_size: int) -> Iterator[NDArray[np.int64]]:
-    """All rows once, in order; the last batch may be short."""
+    """All rows once, in order; the last batch may be short.
+
+    Examples
+    --------
+    >>> [batch.tolist() for batch in in_order(5, 2)]
+    [[0, 1], [2, 3], [4]]
+    """
     for start in range(0, n_cells, batch_size):
         yield np.arange(start, min(start + batch_size, n_cells), dtype=np.int64)

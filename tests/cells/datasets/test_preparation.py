@@ -43,14 +43,14 @@ def test_a_folder_of_archives(tmp_path: Path) -> None:
     assert images_by_code(ask("prepare", "mll23", source, "-o", tmp_path / "out"))["basophil"] == 3
     assert len(table(tmp_path / "out")) == 9
     mine = picture(tmp_path / "other" / "unpacked" / "basophil" / "mine.png")
-    assert "was not made by this program" in refused("prepare", "mll23", source, "-o", tmp_path / "other")
+    assert "was not made by cytosae" in refused("prepare", "mll23", source, "-o", tmp_path / "other")
     assert mine.exists()
 
 
 def test_what_a_user_has_in_the_output_is_not_replaced(tmp_path: Path) -> None:
     source = bccd(tmp_path / "in")
     mine = picture(source / "images" / "mine.png")
-    assert "images/mine.png: is there already and was not made" in refused("prepare", "bccd", source, "-o", source)
+    assert "images/mine.png: exists already and was not made" in refused("prepare", "bccd", source, "-o", source)
     assert mine.exists()
     own = tmp_path / "own" / "cells.csv"
     own.parent.mkdir()

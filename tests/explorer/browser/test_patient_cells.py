@@ -69,7 +69,7 @@ def test_cells_of_a_patient(server: Server, tab: Callable[..., Any], concepts: l
     cells.get_by_text(text).wait_for()
     shown = cells.locator("li a").evaluate_all("all => all.map(one => one.getAttribute('href'))")
     assert shown == [f"#/cell/{SET}/{one['row']}?latent={latent}" for one in answer["cells"][:30]]
-    odd = server.ask("patients/P003/unfamiliar")["found"]
+    odd = server.ask("patients/P003/unfamiliar")["unlike"]
     far = page.locator("section[aria-label='Cells unlike those of any other patient']")
     far.get_by_text(f"{len(odd['cells'])} of {odd['n_cells']} cells").wait_for()
     rows = far.locator("li a").evaluate_all("all => all.map(one => one.getAttribute('href'))")

@@ -33,7 +33,7 @@ def overcomplete_expected(state: dict[str, torch.Tensor]) -> tuple[np.ndarray, n
 def test_overcomplete_is_read_as_it_computes(tmp_path: Path, norm: bool) -> None:
     state = overcomplete_state(norm=norm)
     torch.save(state, tmp_path / "a.pt")
-    with pytest.raises(CytosaeError, match="does not tell SAE from TopKSAE"):
+    with pytest.raises(CytosaeError, match="in which SAE and TopKSAE look the same"):
         import_sae(tmp_path / "a.pt")
     sae = import_sae(tmp_path / "a.pt", "overcomplete")
     agrees(sae, overcomplete_expected(state))

@@ -1,4 +1,7 @@
-"""`describe_concepts`: facts of every concept, and a sentence of the strongest that pass."""
+"""`describe_concepts`: facts of every concept, and a sentence of the strongest that pass.
+
+No example: needs a study whose cells are measured; `cytosae describe` runs it.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Descriptions on disk."""
+"""Descriptions on disk.
+
+No example: needs a study whose cells are measured; `cytosae describe` runs it.
+"""
 
 from __future__ import annotations
 

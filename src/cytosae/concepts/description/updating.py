@@ -1,4 +1,7 @@
-"""Descriptions as a stage of a run: made where concepts or measurements are new, with the settings they were made with."""
+"""Descriptions as a stage of a run: made where concepts or measurements are new, with the settings they were made with.
+
+No example: needs a study whose cells are measured; `cytosae describe` runs it.
+"""
 
 from __future__ import annotations
 

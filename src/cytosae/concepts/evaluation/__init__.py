@@ -97,6 +97,10 @@ def evaluate_study(
     Returns
     -------
     What is in ``quality.json``.
+
+    Notes
+    -----
+    No example: needs the concepts of a study, or a trained autoencoder; the README makes both.
     """
     config = config or EvaluateConfig()
     concepts_folder = folder / "concepts"

@@ -59,4 +59,4 @@ class FarCells(BaseModel):
 class UnfamiliarAnswer(BaseModel):
     """Unfamiliar cells, or null where there are fewer than four other patients."""
 
-    found: FarCells | None
+    unlike: FarCells | None

@@ -38,7 +38,7 @@ class LearnedConcept(BaseModel):
     auroc: HeldOutFigure
     average_precision: HeldOutFigure
     held_out_by: str = Field(description="patient or cell; empty where there was only one")
-    found: Known = Field(description="share of held-out marks above the threshold")
+    recall: Known = Field(description="share of held-out marks above the threshold")
     random: Known = Field(description="share of random patches above the threshold")
     threshold_warning: str = Field(description="that the threshold is useless, and why; empty where it is not")
     random_cells: int

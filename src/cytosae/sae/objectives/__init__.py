@@ -44,7 +44,10 @@ def restore_activation(described: Mapping[str, Any] | None) -> Activation:
 
 
 def recorded(config: TrainConfig) -> dict[str, Any]:
-    """The settings that the objective uses, by their names on disk: what a training is identified by, and compared by."""
+    """The settings that the objective uses, by their names on disk: what a training is identified by, and compared by.
+
+    No example: needs a store of tokens, or a trained autoencoder; the README trains one.
+    """
     own = {name for objective in OBJECTIVES.values() for name in objective.settings}
     names = stored_names(TrainConfig)
     unused = {names[name] for name in own - set(OBJECTIVES[config.objective].settings)}
