@@ -53,13 +53,14 @@ def place_map(segmented: FoundCell, frame: Frame | None = None) -> NDArray[np.ui
     cell, nucleus = (_shrunk(mask, size) for mask in (segmented.cell, segmented.nucleus))
     if cell.any():
         width = max(1.0, _BORDER * 2 * float(np.sqrt(cell.sum() / np.pi)))
-        places[cell] = 3
-        places[_border(cell, width)] = 4
-        places[nucleus] = 6
-        places[_border(nucleus, width) & cell] = 5
-        places[_notch(nucleus, width * _NOTCH / _BORDER) & cell] = 7
-    if "small nucleus" in segmented.flags or not nucleus.any():
-        places[cell] = 8
+        if "small nucleus" in segmented.flags or not nucleus.any():
+            places[cell | _border(cell, width)] = 8
+        else:
+            places[cell] = 3
+            places[_border(cell, width)] = 4
+            places[nucleus] = 6
+            places[_border(nucleus, width) & cell] = 5
+            places[_notch(nucleus, width * _NOTCH / _BORDER) & cell] = 7
     if frame is not None:
         return np.asarray(framed_array(places, frame, _own_size(segmented), EDGE), np.uint8)
     return np.asarray(Image.fromarray(places).resize((EDGE, EDGE), Image.Resampling.NEAREST))

@@ -14,7 +14,7 @@ PLACE_WORDS = MappingProxyType(
         "cytoplasm": "cytoplasm",
         "cell border": "cytoplasmic border",
         "red cell": "red blood cell beside",
-        "stained beside": "platelet, or other nucleated cell beside",
+        "stained beside": "platelet beside or other nucleated cell beside",
         "platelet": "platelet or fragment",
         "background": "empty background",
         "image border": "image border",
