@@ -15,6 +15,9 @@ import pytest
 import torch
 from PIL import Image
 
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"  # read when Triton is first imported, so before anything that may do so
+
 from cytosae.analysis import classify
 from cytosae.settings import ClassifyConfig, CompareConfig
 from cytosae.study import Study

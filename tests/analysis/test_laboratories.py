@@ -120,7 +120,7 @@ def test_what_cannot_be_told_apart_is_refused(drawn_study: Path, tmp_path: Path)
     assert "--laboratory site: no such column" in refused("transfer", one, "--laboratory", "site", "-o", tmp_path / "o")
     same = changed_barcodes(drawn_study, tmp_path / "same", laboratory=obs["diagnosis"].astype(str).to_numpy())
     for command in ("transfer", "laboratories"):
-        assert "diagnosis and laboratory cannot be told apart" in refused(command, same, *BY, "-o", tmp_path / "out")
+        assert "diagnosis and laboratory cannot be separated" in refused(command, same, *BY, "-o", tmp_path / "out")
     assert not (tmp_path / "out").exists()
     # All patients of one diagnosis from a laboratory of their own: nothing makes a good figure of it.
     apart = changed_barcodes(drawn_study, tmp_path / "apart", laboratory=np.where(apl, "a", obs["laboratory"]))

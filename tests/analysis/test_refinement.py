@@ -72,7 +72,7 @@ def test_it_says_first_and_then_makes_a_new_autoencoder(study: Path, tmp_path: P
 
 
 def test_what_cannot_be_asked_is_refused(study: Path, drawn_study: Path, tmp_path: Path) -> None:
-    assert "nothing is asked" in refused("refine", drawn_study, "-o", tmp_path / "a")
+    assert "nothing to do" in refused("refine", drawn_study, "-o", tmp_path / "a")
     assert "give two different latents" in refused("refine", study, "-o", tmp_path / "a", "--merge", "4")
     assert "no latent has this" in refused("refine", study, "-o", tmp_path / "a", "--split", "Auer rod")
     assert "is the parent's" in refused("refine", study, "-o", study / "sae")

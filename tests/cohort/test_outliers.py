@@ -9,7 +9,7 @@ import pytest
 import scipy.sparse as sp
 
 from cytosae.cohort import CountSums, Representation, cell_scores, selected, transformed, transformed_error, unusual
-from cytosae.cohort.representation import TRANSFORMS
+from cytosae.settings.patients import BLOCK_TRANSFORMS
 
 
 def test_unusual_concepts_are_found_and_flukes_are_not() -> None:
@@ -43,7 +43,7 @@ def test_unusual_concepts_are_found_and_flukes_are_not() -> None:
 
 
 @pytest.mark.parametrize(
-    "kind", [Representation(f, t) for f in ("counts", "share", "top", "strongest") for t in TRANSFORMS]
+    "kind", [Representation(f, t) for f in ("counts", "share", "top", "strongest") for t in BLOCK_TRANSFORMS]
 )
 def test_scores_of_cells_average_to_t_in_every_block(kind: Representation) -> None:
     rng = np.random.default_rng(0)

@@ -22,7 +22,7 @@ from support.studies import SET
 def test_static_export(
     study: Path, exported_study: tuple[Path, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cohorts, "CompareConfig", lambda: CompareConfig(permutations=50, bootstrap=20))
+    monkeypatch.setattr(cohorts, "CompareConfig", lambda **given: CompareConfig(permutations=50, bootstrap=20, **given))
     client = opened(study)
     folder, figures = exported_study
     assert sorted(path.name for path in folder.parent.iterdir()) == ["page"]

@@ -400,7 +400,7 @@ def test_what_cannot_be_divided_is_refused(of_two: Launch) -> None:
     assert (
         of_two.seen("weights", 1)["error"] == "CytosaeError: --parallel weights: unknown; choose one of data, latents."
     )
-    with pytest.raises(CytosaeError, match="a GPU of its own"):
+    with pytest.raises(CytosaeError, match="each uses its own GPU"):
         _own_device("cuda:0", 0)
     with pytest.raises(CytosaeError, match="fewer than the processes"):
         _own_device("cuda", torch.cuda.device_count())

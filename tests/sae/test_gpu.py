@@ -17,9 +17,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-if not torch.cuda.is_available():
-    os.environ["TRITON_INTERPRET"] = "1"  # read when Triton is first imported, so before anything that may do so
-
 from cytosae.sae import SAE, gpu, sparse
 from cytosae.sae.loss import BatchFigures, Loss
 from cytosae.settings import OBJECTIVES

@@ -76,7 +76,7 @@ def test_changes_are_those_that_were_asked_for(planted: tuple[torch.Tensor, ...]
     residual = x - sae.decode(sae.encode(x))
     likeness = torch.nn.functional.normalize(residual, dim=1) @ new.W_dec[3]
     assert float(likeness.max()) == pytest.approx(1, abs=1e-4)
-    with pytest.raises(CytosaeError, match="asked for twice"):
+    with pytest.raises(CytosaeError, match="named twice"):
         edit(sae, x, spare=spare, free=[2], merge=[(2, 3)])
     with pytest.raises(CytosaeError, match="are free"):
         edit(sae, x, spare=[], taught={"rod": taught})

@@ -50,7 +50,7 @@ def test_quick_is_a_preset_for_a_first_look(pictures: Path, vit: Path, tmp_path:
     cytosae("run", pictures, "--study", study, "--backbone", vit, "--quick", *SHORT)
     recorded = settings(study)
     assert (recorded["expansion"], recorded["objective"]) == (quick.expansion, "batchtopk")
-    assert quick == replace(PRESETS["recommended"], expansion=4, images=4_000)
+    assert quick == replace(PRESETS["recommended"], expansion=4, images=4_000, learning_rate=1.4e-3)
     both = cytosae("run", pictures, "--study", study, "--quick", "--preset", "paper", check=False)
     assert_user_error(both, "--quick and --preset paper: give one of the two")
 

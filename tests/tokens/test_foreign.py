@@ -206,7 +206,7 @@ def test_grid_and_cls(
         ),
         (10, {"cls": "none"}, "10 tokens of a cell are not a grid of patches"),
         (9, {"cls": "first"}, "9 tokens of a cell are not CLS and a grid of patches"),
-        (10, {"grid": "2x4"}, "patches of 2x4. Say"),
+        (10, {"grid": "2x4"}, "patches of 2x4. Give"),
         (10, {"grid": "sixteen"}, "--grid sixteen: expected rows and columns"),
         (10, {"grid": "3x-3"}, "--grid 3x-3: expected rows and columns"),
         (10, {"cls": "last"}, "--cls last: unknown; choose one of first, none"),
