@@ -7,8 +7,8 @@ A whole training at that width takes the other libraries hours here, so it is pu
    (``--expansion``), and notes the L0 of every step. The other libraries minimise the same loss with the same optimiser, so
    that they need as many steps.
 2. ``python -m benchmarks.whole_training time FILE`` times steps of all libraries at the full width, one library in memory at
-   a time, on new weights (half of the latents active) and on weights with 1,000 and 150 active latents. The time of the
-   whole training is the sum over the noted steps, each at the time of its L0, drawn linearly between the measured ones; a
+   a time, on new weights (half of the latents active) and with 4,000, 1,000 and 150 active latents. The time of the whole
+   training is the sum over the noted steps, each at the time of its L0, drawn linearly between the measured ones; a
    step of ours is the dense one as long as the program takes that. Run this part on a quiet machine; the others are
    measured where they are installed (`benchmarks.peers`).
 
@@ -45,7 +45,7 @@ from cytosae.settings import TrainConfig
 N_TOKENS, DIRECTIONS, ACTIVE = 257, 4096, 24
 _DECAY, _OF_MEAN, _OF_POSITION, _OF_NOISE = 1.4, 0.13, 0.28, 0.02
 OURS = "cytosae"
-L0S: tuple[int | None, ...] = (None, 1000, 150)
+L0S: tuple[int | None, ...] = (None, 4000, 1000, 150)
 """Active latents on a token at which steps are timed; None: those of new weights."""
 _HELD_OUT = 4  # images that measure
 _AVERAGED = 10  # steps whose mean L0 has to be within the band
@@ -134,6 +134,7 @@ def write_course(given: argparse.Namespace) -> None:
     config = TrainConfig(
         expansion=given.expansion, images=given.most * given.images, batch_images=given.images, l1=given.l1,
         learning_rate=given.learning_rate, warmup_steps=given.warmup, dead_latent_loss="none", init_images=16,
+        start_l0=given.start_l0,
     )  # fmt: skip
     l0, reached = trained(config, DrawnTokens(given.d_model), given.d_model, given.target, given.l0, given.most)
     about = {"d_model": given.d_model, "n_latents": given.d_model * given.expansion, "images": given.images}
@@ -175,25 +176,37 @@ def whole(seconds: list[float], active: NDArray[np.float64], n_latents: int, den
     return float(np.where(active > dense_above, seconds[0], drawn).sum())
 
 
+def shares(course: dict[str, Any], n_latents: int) -> NDArray[np.float64]:
+    """Share of the latents of the full width that are active at each step.
+
+    While a step is dense it is the share on fewer latents, at the beginning half; then as many latents are active whatever
+    the width.
+    """
+    active = np.asarray(course["l0"], np.float64)
+    return np.where(active > DENSE_ABOVE * course["n_latents"], active / course["n_latents"], active / n_latents)
+
+
 def tell_time(given: argparse.Namespace) -> None:
     """Time the steps at the full width, and print what a whole training takes."""
     course = json.loads(given.course.read_text())
     n_latents = course["d_model"] * given.expansion
-    active = np.asarray(course["l0"], np.float64)
-    # As many latents are active at the end whatever the width; at the beginning it is half of them.
-    share = np.where(active > DENSE_ABOVE * course["n_latents"], active / course["n_latents"], active / n_latents)
+    share = shares(course, n_latents)
     seconds, absent = time_steps(course["images"], course["d_model"], given.expansion, given.rounds)
-    dense_above = {OURS: DENSE_ABOVE}
-    total = {name: whole(values, share, n_latents, dense_above.get(name, 1.0)) for name, values in seconds.items()}
-    others = {name: value for name, value in total.items() if name != OURS}
+    total = {name: whole(values, share, n_latents, 1.0) for name, values in seconds.items() if name != OURS}
+    fastest = min(total.values(), default=float("nan"))
+    rows = {OURS: course} | ({f"{OURS}, sparse start": json.loads(given.sparse.read_text())} if given.sparse else {})
+    ours = {}
+    for name, one in rows.items():
+        total[name] = whole(seconds[OURS], shares(one, n_latents), n_latents, DENSE_ABOVE)
+        ours[name] = {
+            "steps": len(one["l0"]), "dense": int((shares(one, n_latents) > DENSE_ABOVE).sum()),
+            "explained variance": one["explained_variance"], "l0": float(np.mean(one["l0"][-_AVERAGED:])),
+            "times as fast as the fastest other": fastest / total[name],
+        }  # fmt: skip
     answer: dict[str, Any] = {
-        "n_latents": n_latents, "tokens a step": course["images"] * N_TOKENS, "steps": len(active),
-        "dense steps": int((share > DENSE_ABOVE).sum()), "explained variance": course["explained_variance"],
-        "l0": float(np.mean(active[-_AVERAGED:])), "seconds of a step": seconds, "seconds of the training": total,
-        "absent": absent,
+        "n_latents": n_latents, "tokens a step": course["images"] * N_TOKENS, "l0s": L0S, "seconds of a step": seconds,
+        "seconds of the training": total, "ours": ours, "absent": absent,
     }  # fmt: skip
-    if others:
-        answer["times as fast as the fastest other"] = min(others.values()) / total[OURS]
     print(json.dumps(answer, indent=1))
 
 
@@ -211,11 +224,13 @@ def main() -> None:
     course.add_argument("--learning-rate", type=float, default=4e-4)
     course.add_argument("--warmup", type=int, default=100, help="steps")
     course.add_argument("--l0", type=float, default=150)
+    course.add_argument("--start-l0", type=int, default=0, help="active latents of the first step; 0: half of all")
     course.add_argument("--target", type=float, default=0.8, help="explained variance")
     course.add_argument("--most", type=int, default=1500, help="steps")
     timed = parts.add_parser("time", help="time steps of all libraries at the full width")
     timed.set_defaults(part=tell_time)
     timed.add_argument("course", type=Path)
+    timed.add_argument("--sparse", type=Path, help="course with --start-l0, for another row of ours")
     timed.add_argument("--expansion", type=int, default=64)
     timed.add_argument("--rounds", type=int, default=2)
     given = parser.parse_args()

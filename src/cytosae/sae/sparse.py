@@ -31,8 +31,9 @@ from cytosae.sae.loss import BatchFigures, Loss, dictionary_sizes
 from cytosae.sae.model import SAE
 from cytosae.sae.threads import each, thread_ranges
 
-DENSE_ABOVE = 0.03
-"""Share of active latents above which whole matrix products are faster."""
+_HAS_AMX = any(torch.cpu.get_capabilities().get(flag) for flag in ("amx_tile", "amx_bf16", "amx"))
+DENSE_ABOVE = 0.03 if _HAS_AMX else 0.12
+"""Share of active latents above which whole matrix products are faster: soon where a processor has a unit for them."""
 
 Array = NDArray[Any]
 
