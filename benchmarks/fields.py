@@ -56,9 +56,9 @@ def ours(field: DrawnField, mpp: float) -> list[Box]:
     return [one.box for one in find_field_cells(field.pixels, mpp) if one.reason is None]
 
 
-def one_threshold(field: DrawnField, mpp: float) -> list[Box]:
+def one_threshold(pixels: NDArray[np.uint8], mpp: float) -> list[Box]:
     """Otsu's threshold on the stain of chromatin, and the boxes of what is larger than 10 square micrometres, made wider."""
-    stain = chromatin_stain(measure_optics(field.pixels).stain, 0.25 / mpp)
+    stain = chromatin_stain(measure_optics(pixels).stain, 0.25 / mpp)
     labels, _ = ndimage.label(
         ndimage.binary_closing(stain > filters.threshold_otsu(stain), iterations=round(1.0 / mpp))
     )
@@ -107,7 +107,7 @@ def main() -> None:
                 methods = {
                     "ours": found,
                     "ours, scale from red cells": ours(field, red.mpp) if red.count >= 10 else found,
-                    "one threshold": one_threshold(field, field.mpp),
+                    "one threshold": one_threshold(field.pixels, field.mpp),
                     "null: boxes of another field": before,
                 }
                 rows += [(laboratory.name, density, name, *counts(boxes, field)) for name, boxes in methods.items()]
