@@ -45,13 +45,13 @@ def patch_parts(counts: sp.csr_matrix, representation: Representation) -> list[s
     rank = np.empty(len(order), np.int64)
     rank[order] = np.arange(len(order)) - first
     parts = {"count": 1 / n, "share": 1 / (n * count), "top": (rank < TOP) / min(n, TOP), "strongest": rank < 1}
-    found = []
+    matrices = []
     for block in representation.blocks:
         value = blocks[block][0].astype(np.float64)
         made = TRANSFORMS[representation.transform](value)
         slope = np.divide(made, value, out=np.zeros_like(value), where=value > 0)
-        found.append(sp.csr_matrix((slope[latent] * parts[block], (row, latent)), shape=counts.shape))
-    return found
+        matrices.append(sp.csr_matrix((slope[latent] * parts[block], (row, latent)), shape=counts.shape))
+    return matrices
 
 
 def cell_values(

@@ -137,9 +137,9 @@ def _base(sae: SAE, l0: float, config: TrainConfig) -> Backward:
 class _Asked:
     """What is added to the loss."""
 
-    def __init__(self, sae: SAE, kept: list[int], marked: Mapping[int, Marked], config: RefineConfig) -> None:
-        self.kept, self.marked, self.config = kept, marked, config
-        self.directions, self.encoders = sae.W_dec.detach()[kept].clone(), sae.W_enc.detach().T[kept].clone()
+    def __init__(self, sae: SAE, latents: list[int], marked: Mapping[int, Marked], config: RefineConfig) -> None:
+        self.kept, self.marked, self.config = latents, marked, config
+        self.directions, self.encoders = sae.W_dec.detach()[latents].clone(), sae.W_enc.detach().T[latents].clone()
         self._generator = torch.Generator().manual_seed(config.refine_seed)
         self._scale: dict[int, float] = {}
 

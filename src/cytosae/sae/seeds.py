@@ -157,14 +157,14 @@ def _finish(
     inputs: dict[str, str],
     saes: Sequence[SAE],
     pooled: SAE,
-    kept: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]],
+    returned: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]],
     trained: dict[str, dict[str, Any]],
 ) -> dict[str, Any]:
     """Measure the dictionary, and write it with what it was made of."""
     _, evaluation, measured_on = split_rows(source, config)
     tokens = map(pooled.centred, measured_batches(source, evaluation, config))
     held = evaluate(pooled, tokens, config.objective, dtype=choose_precision(config.encoder, "cpu"))
-    table = _reproducibility(saes, *kept[:2], config.seeds_cosine)
+    table = _reproducibility(saes, *returned[:2], config.seeds_cosine)
     shares = table[table["pooled"] >= 0].sort_values("pooled")["share"].round(6).tolist()
     names = ("explained_variance", "l0", "dead", "n_latents")
     trainings = {number: {name: figures[name] for name in names} for number, figures in trained.items()}
@@ -184,7 +184,7 @@ def _finish(
         "inputs": inputs,
         "pooled": {
             "rule": _rule(config),
-            "found_in": np.bincount(kept[2], minlength=config.seeds + 1).tolist(),
+            "found_in": np.bincount(returned[2], minlength=config.seeds + 1).tolist(),
             "share": shares,
         },
         PREFIXES[measured_on]: summary,

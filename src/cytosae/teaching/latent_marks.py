@@ -42,10 +42,10 @@ def marks_from_latent(concepts: Path, text: str, concept: str | None = None) -> 
     rows: list[tuple[str, str, int | None, str]] = []
     for name, block in blocks.items():
         latents, maps = read_maps(concepts, name)
-        for place in np.flatnonzero(latents == latent).tolist():
+        for entry in np.flatnonzero(latents == latent).tolist():
             cells = block.varm["reference_cells"][latent][: maps.shape[1]]
             ids = block.obs["cell_id"].astype(str).to_numpy() if "cell_id" in block.obs else block.obs_names.to_numpy()
-            for cell, values in zip(cells, maps[place].reshape(maps.shape[1], -1), strict=False):
+            for cell, values in zip(cells, maps[entry].reshape(maps.shape[1], -1), strict=False):
                 if cell >= 0 and values.max() > 0:
                     rows.append((title, str(ids[cell]), int(values.argmax()), THIS))
     if not rows:

@@ -76,9 +76,9 @@ def set_aside(folder: Path, shards: Iterable[Shard], cells: pd.DataFrame, batch_
 def take_over(folder: Path, places: list[Place | None], tokens: torch.Tensor) -> int:
     """Fill the rows of `tokens` ``(n_cells, n_tokens, d_model)`` that are there already; how many these are."""
     by_file: dict[str, list[tuple[int, int]]] = {}
-    for row, place in enumerate(places):
-        if place is not None:
-            by_file.setdefault(place[0], []).append((row, place[1]))
+    for row, origin in enumerate(places):
+        if origin is not None:
+            by_file.setdefault(origin[0], []).append((row, origin[1]))
     for name, rows in by_file.items():
         with safe_open(folder / name, "pt") as file:
             stored = file.get_slice("tokens")

@@ -98,8 +98,8 @@ class _ShardMaker:
             for plan, cells, places in planned:
                 tokens = torch.empty((len(cells), layout.n_tokens, layout.d_model), dtype=DTYPES[layout.dtype])
                 tick(take_over(self.folder, places, tokens))
-                for row, place in zip(cells.index.tolist(), places, strict=True):
-                    if place is None:
+                for row, origin in zip(cells.index.tolist(), places, strict=True):
+                    if origin is None:
                         while row not in waiting:
                             fresh = dict(zip(next(left).index.tolist(), next(made), strict=True))
                             tick(len(fresh))
@@ -122,7 +122,7 @@ def _batches(units: Sequence[_Unit], batch_size: int) -> list[pd.DataFrame]:
     rows: dict[int, list[pd.DataFrame]] = {}
     batches: list[pd.DataFrame] = []
     for _, cells, places in units:
-        missing = np.array([place is None for place in places])
+        missing = np.array([origin is None for origin in places])
         whole = len(cells) // batch_size * batch_size
         rows.setdefault(batch_size, []).append(cells[:whole][missing[:whole]])
         if whole < len(cells) and missing[whole:].any():

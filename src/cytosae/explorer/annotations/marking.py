@@ -110,7 +110,7 @@ def marks_agreement(marks: Iterable[PlacedMark]) -> list[tuple[tuple[str, str], 
     for pair in pairwise(verdicts):
         if pair.n:
             first, second = (given[rater] for rater in pair.raters)
-            same = sum(second.get(place) == mark for place, mark in first.items())
+            same = sum(second.get(where) == mark for where, mark in first.items())
             pairs.append((pair.raters, pair.kappa, pair.n, same))
     return pairs
 
