@@ -154,7 +154,9 @@ def exported_study(classified_study: Path, tmp_path_factory: pytest.TempPathFact
 
     def make(to: Path) -> None:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(cohorts, "CompareConfig", lambda: CompareConfig(permutations=50, bootstrap=20))
+            patch.setattr(
+                cohorts, "CompareConfig", lambda **given: CompareConfig(permutations=50, bootstrap=20, **given)
+            )
             patch.setattr(exporting, "MAPS", 2)
             patch.setattr(exporting, "COMPARED", 1)
             said = exporting.export(classified_study, to / "out" / "page", concepts=3)

@@ -80,7 +80,8 @@ def test_a_patient_and_two_groups_in_another_block(client: TestClient, study: Pa
     assert found["against"]["unit"] in (tmp_path / "page.html").read_text(encoding="utf-8")
     assert "active patches a cell, healthy" in (tmp_path / "page.html").read_text(encoding="utf-8")
     for concept, other in zip(found["against"]["concepts"], page["concepts"], strict=True):
-        assert concept == pytest.approx(other, **CLOSE)
+        for name in ("latent", "patient", "group", "t", "p", "fdr", "above", "count", "group_count"):
+            assert concept[name] == pytest.approx(other[name], **CLOSE)
     mine = np.log1p(barcodes["P003"].layers["top"][0])
     for concept in found["against"]["concepts"]:
         assert concept["patient"] == pytest.approx(mine[concept["latent"]], **CLOSE)

@@ -280,7 +280,7 @@ def test_a_static_page_tells_no_paths(
     from cytosae.explorer import cohorts, export, exporting
 
     folder, _ = explored
-    monkeypatch.setattr(cohorts, "CompareConfig", lambda: CompareConfig(permutations=50, bootstrap=20))
+    monkeypatch.setattr(cohorts, "CompareConfig", lambda **given: CompareConfig(permutations=50, bootstrap=20, **given))
     monkeypatch.setattr(exporting, "MAPS", 2)
     monkeypatch.setattr(exporting, "COMPARED", 1)
     export(folder, tmp_path / "page", concepts=1)
