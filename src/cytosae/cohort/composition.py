@@ -33,8 +33,8 @@ def without_components(values: NDArray[np.floating], components: int, strata: Ar
     ``(n_patients, n_latents)``: the mean of the stratum and what is left of the patient's deviation, so that a difference
     between groups has the unit of the block. Values may be negative.
 
-    Example
-    -------
+    Examples
+    --------
     >>> rng = np.random.default_rng(0)
     >>> mix, own = rng.normal(size=(40, 1)), rng.normal(size=(40, 30))
     >>> left = without_components(mix * np.arange(1, 31) + 0.01 * own, 1, np.zeros(40))

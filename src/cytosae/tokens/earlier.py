@@ -42,7 +42,7 @@ class Earlier:
 
     places: Mapping[tuple[str, int], Place]
 
-    def of(self, images: list[str], batch_size: int) -> list[Place | None]:
+    def places_of(self, images: list[str], batch_size: int) -> list[Place | None]:
         """Where the tokens of the images of a shard are, None where they have to be made."""
         sizes = (size_of_batch(row, len(images), batch_size) for row in range(len(images)))
         return [self.places.get(key) for key in zip(images, sizes, strict=True)]

@@ -119,15 +119,15 @@ def _batches(units: Sequence[_Unit], batch_size: int) -> list[pd.DataFrame]:
     in which nothing is taken over, whatever else is in it; the last one is filled up with its last image. A shard's bytes
     depend neither on where a run was stopped, nor on who makes it, nor on what is taken over.
     """
-    rows: dict[int, list[pd.DataFrame]] = {}
+    whole_batches: list[pd.DataFrame] = []
     batches: list[pd.DataFrame] = []
     for _, cells, places in units:
         missing = np.array([origin is None for origin in places])
         whole = len(cells) // batch_size * batch_size
-        rows.setdefault(batch_size, []).append(cells[:whole][missing[:whole]])
+        whole_batches.append(cells[:whole][missing[:whole]])
         if whole < len(cells) and missing[whole:].any():
             batches.append(_filled_up(cells[whole:][missing[whole:]], len(cells) - whole))
-    full = pd.concat(rows[batch_size]) if rows else pd.DataFrame()
+    full = pd.concat(whole_batches) if whole_batches else pd.DataFrame()
     batches += [_filled_up(full[i : i + batch_size], batch_size) for i in range(0, len(full), batch_size)]
     return sorted(batches, key=lambda batch: int(batch.index[0]))
 
@@ -206,12 +206,14 @@ def write_store(
         done = total - sum(plan.stop - plan.start for plan in missing)
         with progress("tokens", total, "cells", done) as bar:
             read_columns = cells[["cell_id", "path", *(c for c in ("file_intensity", "file_frame") if c in cells)]]
-            digests = image_digests(cells)
+            digests = image_digests(cells) if earlier.places else []
             units: list[_Unit] = [
                 (
                     plan,
                     read_columns.iloc[plan.start : plan.stop],
-                    earlier.of(digests[plan.start : plan.stop], layout.batch_size),
+                    earlier.places_of(digests[plan.start : plan.stop], layout.batch_size)
+                    if earlier.places
+                    else [None] * (plan.stop - plan.start),
                 )
                 for plan in missing
             ]
