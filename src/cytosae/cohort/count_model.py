@@ -18,7 +18,7 @@ from scipy.stats import false_discovery_control, t
 from cytosae.cohort.differences import contrasted, permutation_p
 
 _BLOCK, _STEPS, _ENOUGH = 1024, 60, 1e-9
-_FAR = 30.0  # logarithm of a rate that cannot be told from 0
+_FAR = 30.0  # logarithm of a rate that is as good as 0
 
 
 def compare_rates(

@@ -1,4 +1,4 @@
-"""Which laboratory each row comes from, and whether it can be told apart from the diagnosis."""
+"""Which laboratory each row comes from, and whether it can be separated from the diagnosis."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from cytosae.errors import CytosaeError, NotFound
 
 DEFAULT_COLUMN = "dataset"
-"""Data sets are laboratories unless told otherwise."""
+"""Data sets are laboratories unless another column is named."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def laboratories(table: pd.DataFrame, column: str, *, several: bool = True) -> L
 
 
 def inseparable(codes: NDArray[np.integer], classes: NDArray[np.integer]) -> bool:
-    """Whether every laboratory has a single class: then laboratory and diagnosis cannot be told apart.
+    """Whether every laboratory has a single class: then laboratory and diagnosis cannot be separated.
 
     Parameters
     ----------

@@ -137,7 +137,7 @@ class _Maker:
 
 
 def measure_rows(cells: pd.DataFrame, tick: Tick) -> pd.DataFrame:
-    """Measurements and maps of some cells of a listing, a row each; `tick` is told of every cell."""
+    """Measurements and maps of some cells of a listing, a row each; `tick` is called for every cell."""
     columns = zip(
         cells["cell_id"], cells["path"], _column(cells, "mask"), stated_scales(cells), readings(cells), strict=True
     )

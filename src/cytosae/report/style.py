@@ -106,8 +106,8 @@ def figure_files(figure: str) -> list[str]:
 
     Examples
     --------
-    >>> sorted(figure_files("gallery"))
-    ['gallery.png', 'gallery.svg']
+    >>> sorted(figure_files("references"))
+    ['references.png', 'references.svg']
     """
     return [figure + suffix for suffix in _METADATA]
 

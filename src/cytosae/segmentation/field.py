@@ -78,7 +78,7 @@ def find_field_cells(pixels: NDArray[np.uint8], mpp: float, config: FieldConfig 
     2. What is stained like a nucleus, cut where it narrows (`nuclear_parts`): watershed of the distance transform.
     3. Parts that together make one nucleus of lobes (`nuclei_of_parts`).
     4. The outline of each cell, as `find_cell` finds it.
-    5. Platelets, deposits of stain and smudges told apart by area, stain, border and cytoplasm.
+    5. Platelets, deposits of stain and smudges separated by area, stain, border and cytoplasm.
 
     Parameters
     ----------
