@@ -44,6 +44,12 @@ REST, TABLE = "rest", "latents.csv"
 _EACH = 5  # cells of each side that are drawn for a latent
 
 
+def unit_of(config: CompareConfig) -> str:
+    """What the values of a comparison are, such as ``share of the cells, log1p less 5 components``."""
+    unit = Representation(config.features, config.transform).unit
+    return f"{unit} less {config.components} components" if config.components else unit
+
+
 def compare_groups(
     path: Path,
     folder: Path,
@@ -108,8 +114,7 @@ def compare_groups(
         table["second"].to_numpy(),
         *favour,
         names=(first, second),
-        unit=Representation(config.features, config.transform).unit
-        + (f" less {config.components} components" if config.components else ""),
+        unit=unit_of(config),
         title=f"{first} and {second}",
     )
     save(drawn, folder / "scatter")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from cytosae.cohort import Representation
+from cytosae.analysis.comparison import unit_of
 from cytosae.settings import CompareConfig
 
 _FDR = 0.1
@@ -45,10 +45,9 @@ def comparison_in_words(result: Mapping[str, Any], config: CompareConfig) -> str
     if not differing:
         return text
     row = max(differing, key=lambda one: abs(one["difference"]))
-    unit = Representation(config.features, config.transform).unit
     return (
         f"{text} The largest difference has concept {row['latent']}: {row['first']:.3g} in {sides[0]['name']}, "
-        f"{row['second']:.3g} in {sides[1]['name']} ({unit}), a difference of {row['difference']:.3g} (95 % interval "
+        f"{row['second']:.3g} in {sides[1]['name']} ({unit_of(config)}), a difference of {row['difference']:.3g} (95 % interval "
         f"{row['low']:.3g} to {row['high']:.3g})."
     )
 
