@@ -47,8 +47,8 @@ def comparison_in_words(result: Mapping[str, Any], config: CompareConfig) -> str
     row = max(differing, key=lambda one: abs(one["difference"]))
     return (
         f"{text} The largest difference has concept {row['latent']}: {row['first']:.3g} in {sides[0]['name']}, "
-        f"{row['second']:.3g} in {sides[1]['name']} ({unit_of(config)}), a difference of {row['difference']:.3g} (95 % interval "
-        f"{row['low']:.3g} to {row['high']:.3g})."
+        f"{row['second']:.3g} in {sides[1]['name']} ({unit_of(config)}), a difference of "
+        f"{row['difference']:.3g} (95 % interval {row['low']:.3g} to {row['high']:.3g})."
     )
 
 
