@@ -57,7 +57,7 @@ from cytosae.report import figure_files, method_figure, outcome_figure, save
 from cytosae.settings import ClassifyConfig, to_stored
 
 OURS = "barcodes"
-TABLE, PREDICTIONS, LATENTS = "methods.csv", "predictions.csv", "latents.csv"
+TABLE, PREDICTIONS, LATENT_WEIGHTS = "methods.csv", "predictions.csv", "latents.csv"
 _DRAWN = tuple(name for figure in ("methods", "predicted") for name in figure_files(figure))
 _SCORES = {"r_squared": "R2", "concordance": "concordance"}
 
@@ -118,7 +118,7 @@ def predict_outcome(
     for caveat in caveats:
         say(f"outcome: {caveat}")
     check_untrained(config, tokens)
-    names = [TABLE, PREDICTIONS, LATENTS, MODELS, OUTCOME, *_DRAWN, *([UNTRAINED] if config.untrained else [])]
+    names = [TABLE, PREDICTIONS, LATENT_WEIGHTS, MODELS, OUTCOME, *_DRAWN, *([UNTRAINED] if config.untrained else [])]
     refuse_strangers(folder, "outcome", names)
     baselines, _ = baseline_features(tokens, outcome.data, labels)
     claim(folder, "outcome", names)  # once every input was read
@@ -216,10 +216,12 @@ def _write(
         predictions["log relative hazard"] = ours.predicted[0]
     write_csv(folder / TABLE, table, index=True)
     write_csv(folder / PREDICTIONS, predictions)
-    write_csv(folder / LATENTS, latent_weights(outcome, models[0]), index=True)
+    write_csv(folder / LATENT_WEIGHTS, latent_weights(outcome, models[0]), index=True)
     write_models(folder / MODELS, models)
     write_json(folder / OUTCOME, result)
-    written = [name for name in (TABLE, PREDICTIONS, LATENTS, MODELS, OUTCOME, UNTRAINED) if (folder / name).is_file()]
+    written = [
+        name for name in (TABLE, PREDICTIONS, LATENT_WEIGHTS, MODELS, OUTCOME, UNTRAINED) if (folder / name).is_file()
+    ]
     outputs = {name: FileRecord.from_file(folder / name) for name in written}
     parameters = {**to_stored(config), **{name: result[name] for name in ("target", "event", "folds")}}
     summary = {score: result["methods"][0]["value"]}

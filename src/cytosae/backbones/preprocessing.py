@@ -108,10 +108,10 @@ def read_object(path: Path, name: str) -> dict[str, Any]:
 
 
 def _stated(folder: Path, name: str) -> tuple[str, dict[str, Any]]:
-    """File and settings of the image processor; a nested one comes first, as transformers has it."""
-    nested = read_object(folder / PROCESSOR, name).get("image_processor")
-    if isinstance(nested, dict):
-        return PROCESSOR, nested
+    """File and settings of the image processor; one inside the processor comes first, as transformers has it."""
+    inner = read_object(folder / PROCESSOR, name).get("image_processor")
+    if isinstance(inner, dict):
+        return PROCESSOR, inner
     return IMAGE_PROCESSOR, read_object(folder / IMAGE_PROCESSOR, name)
 
 

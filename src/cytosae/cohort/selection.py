@@ -1,4 +1,4 @@
-"""Which representation of the barcodes, and which penalty, is chosen inside the training patients (nested folds)."""
+"""Which representation of the barcodes, and which penalty, is chosen in inner folds of the training patients."""
 
 from __future__ import annotations
 

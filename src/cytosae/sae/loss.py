@@ -33,7 +33,7 @@ class Loss:
     """Indices of the dead latents, ``(n_dead,)``; None or empty to leave them alone. Where the latents are sharded, those of
     this shard, and None only if no shard has any."""
     matryoshka_levels: int = 1
-    """Number of nested dictionaries, each of which has to reconstruct the token (Matryoshka SAE; Bussmann, Nabeshima,
+    """Number of Matryoshka levels, each of which has to reconstruct the token (Bussmann, Nabeshima,
     Karvonen and Nanda, 2025, with sizes that are fixed and L1 in place of BatchTopK); 1 is the plain autoencoder."""
     dead_latent_loss: str = "ghost"
     """What the dead latents have to do: ``ghost`` (`ghost_reconstruction`) or ``auxk`` (`auxk_reconstruction`)."""

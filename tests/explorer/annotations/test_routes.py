@@ -274,7 +274,7 @@ def test_the_interface_is_described_exactly(file_database: Database) -> None:
     }
     answers = described["paths"]["/api/annotations"]["put"]["responses"]
     assert set(answers) == {"200", "400", "404", "409", "422", "503"}
-    assert answers["422"]["content"]["application/json"]["schema"]["$ref"].endswith("/Problem")
+    assert answers["422"]["content"]["application/json"]["schema"]["$ref"].endswith("/ErrorMessage")
     request = described["components"]["schemas"]["AnnotationRequest"]
     assert set(request["properties"]) == set(judgement())
     assert request["properties"]["name"]["maxLength"] == 200

@@ -22,7 +22,7 @@ from cytosae.explorer.annotations.summary import summarise
 from cytosae.explorer.annotations.tabular import in_words, to_csv
 from cytosae.explorer.annotations.vocabulary import VOCABULARY
 from cytosae.explorer.annotations.whereabouts import DIGITS
-from cytosae.explorer.schemas.values import Problem
+from cytosae.explorer.schemas.values import ErrorMessage
 
 Asking = Annotated[schemas.Rater | None, Query(description="who asks: to be sent the own annotations of blind lists")]
 
@@ -34,10 +34,10 @@ _MEANING = {
     503: "the database cannot be used now",
 }
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
-    status: {"model": Problem, "description": meaning} for status, meaning in _MEANING.items()
+    status: {"model": ErrorMessage, "description": meaning} for status, meaning in _MEANING.items()
 }
 _STALE: dict[int | str, dict[str, Any]] = {
-    409: {"model": schemas.Conflict | Problem, "description": f"another version by now, or {_MEANING[409]}"}
+    409: {"model": schemas.Conflict | ErrorMessage, "description": f"another version by now, or {_MEANING[409]}"}
 }
 _FILE: dict[int | str, dict[str, Any]] = {
     200: {

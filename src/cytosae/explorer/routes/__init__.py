@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import Path, Query, Response
 from pydantic import BaseModel
 
-from cytosae.explorer.schemas.values import Problem
+from cytosae.explorer.schemas.values import ErrorMessage
 
 _LARGEST = 2**31 - 1
 
@@ -18,7 +18,7 @@ Name = Annotated[str, Path(min_length=1, max_length=300)]
 Text = Annotated[str | None, Query(max_length=300)]
 
 PROBLEMS: dict[int | str, dict[str, Any]] = {
-    status: {"model": Problem, "description": text}
+    status: {"model": ErrorMessage, "description": text}
     for status, text in {
         400: "The request makes no sense.",
         401: "No token, or a wrong one.",

@@ -115,7 +115,7 @@ class LatentDetail(BaseModel):
     latent: int
     dataset: str
     is_concept: bool
-    not_concept: str | None = Field(description="Why it is no concept; null where it is one, or was not told.")
+    not_concept: str | None = Field(description="Why it is no concept; null if it is one, or not known.")
     statistics: LatentStatistics
     datasets: dict[str, InDataSet]
     by_label: list[InGroup]

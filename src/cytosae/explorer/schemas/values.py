@@ -27,7 +27,7 @@ Scalar = Annotated[str | float | None, BeforeValidator(lambda v: v if isinstance
 Map = Annotated[str, Field(description="base64 of one byte per patch, row by row: 0 is 0, 255 is `top`.")]
 
 
-class Problem(BaseModel):
+class ErrorMessage(BaseModel):
     """Why there is no answer."""
 
     detail: str

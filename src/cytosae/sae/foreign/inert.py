@@ -173,7 +173,7 @@ def _stand_in(module: str, name: str) -> type[Inert]:
 def plain(value: Any) -> Any:
     """A setting as JSON has it: objects as their fields, paths and members of an enum as text, classes as their names.
 
-    Of what is nested deeper than `_DEEPEST` levels, or comes after `_MOST` values, only the kind is shown.
+    Of what lies deeper than `_DEEPEST` levels, or comes after `_MOST` values, only the kind is shown.
 
     Parameters
     ----------
