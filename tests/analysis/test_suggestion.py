@@ -83,6 +83,12 @@ def test_where_k_sets_the_number_it_is_k_that_is_suggested(store: TokenStore) ->
         assert one["l0"] == pytest.approx(one["l1"], rel=0.3)
 
 
+def test_without_a_wanted_l0_the_planned_k_is_meant(store: TokenStore) -> None:
+    found = suggest(store, replace(PLANNED, objective="batchtopk", k=7, images=640, expansion=4))
+    assert found["wanted_l0"] == 7
+    assert found["suggested"]["k"] == 7
+
+
 def test_concepts_are_counted_by_the_rule_of_the_encoding() -> None:
     """Half of the latents are scattered: with the paper's loss they count, with another one they do not."""
     generator = torch.Generator().manual_seed(0)
@@ -217,7 +223,7 @@ def test_the_command(make_store: Callable[..., TokenStore]) -> None:
     store = make_store(planted(60))
     short = replace(PLANNED, images=640, expansion=4)
     options = ("--expansion", 4, "--images", 640, "--batch-images", 16, "--learning-rate", 4e-3, "--warmup-steps", 30)
-    found = figures(cytosae("suggest", store.folder, "--l0", 5, *options, "--json"))
+    found = figures(cytosae("suggest", store.folder, "--preset", "paper", "--l0", 5, *options, "--json"))
     assert found["tokens"]["constant"] == []
     assert [row["expansion"] for row in found["expansions"]] == [1, 2, 4]
     page = "\n".join(_page(found, short))

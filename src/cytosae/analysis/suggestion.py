@@ -44,6 +44,7 @@ from cytosae.tokens.inspection import Oddities, mean_to_spread, oddities
 _BYTES = 1 << 27  # of the sample, in float32
 _CELLS, _HELD, _LEAST = 256, 32, 8  # cells to train on, to measure on, and the fewest that say anything
 _FIRST_STEPS = 25  # in which latents are watched for whether they ever fire
+_L0 = 64.0  # wanted, if nothing says another
 _WIDEST = 16_384  # latents of an autoencoder on which costs are measured; those of wider ones are extrapolated
 _KNEE = 0.01  # explained variance that a wider autoencoder has to gain to be worth its cost
 _CENTRING = 0.01  # share of latents that centring has to save to be called a help
@@ -64,7 +65,7 @@ class Sample:
 def suggest(
     store: TokenStore,
     config: TrainConfig,
-    l0: float = 64,
+    l0: float | None = None,
     *,
     concepts: int | None = None,
 ) -> dict[str, Any]:
@@ -81,7 +82,7 @@ def suggest(
         The training that is planned. Its expansion is the widest to choose from, beside half and a quarter of it; the L0
         that its lambda would give is predicted too.
     l0
-        Wanted active latents of a token.
+        Wanted active latents of a token; if None, the planned k where the objective is set by it, else 64.
     concepts
         Wanted number of concepts; the narrowest expansion that is expected to have as many is suggested. Without it the
         narrowest whose explained variance is within 0.01 of the widest's.
@@ -107,6 +108,9 @@ def suggest(
     if concepts is not None and concepts < 1:
         raise CytosaeError(f"--concepts {concepts}: must be at least 1.")
     config = config.scaled_to(store.n_cells, store.layout.n_tokens)
+    set_by = OBJECTIVES[config.objective].set_by
+    if l0 is None:
+        l0 = float(config.k) if set_by == "k" else _L0
     expansions = sorted({max(1, config.expansion // divisor) for divisor in (1, 2, 4)})
     sample = _sample(store, config)
     d_model = store.layout.d_model
@@ -116,7 +120,6 @@ def suggest(
             "expansion, of which half are active before any training."
         )
     about = _tokens(sample, config)
-    set_by = OBJECTIVES[config.objective].set_by
     if set_by == "k":
         config = replace(config, k=max(1, round(l0)))
     probes = _probes(sample, config, l0, store.n_cells)

@@ -15,20 +15,26 @@ suggest_app = Commands()
 
 
 @suggest_app.command()
-@with_settings
+@with_settings(preset="recommended")
 def suggest(
     tokens: Annotated[Path, typer.Argument(help="Folder made by `cytosae embed`.")],
     planned: TrainConfig,
-    l0: Annotated[float, typer.Option("--l0", help="Active latents of a token that you want.")] = 64,
+    l0: Annotated[
+        float | None,
+        typer.Option(
+            "--l0", help="Active latents of a token that you want. Default: the k of the preset; with lambda, 64."
+        ),
+    ] = None,
     concepts: Annotated[
         int | None, typer.Option(help="Number of concepts that you want; it determines the expansion.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Suggest a lambda and an expansion for the sparsity that you want, from short trainings on a sample of the tokens.
+    """Suggest an expansion, and a lambda or k, for the sparsity that you want, from short trainings on some tokens.
 
     It trains a few narrow autoencoders for about a minute. Give the options of the training that you plan: --expansion
-    is the largest choice, beside half and a quarter of it; the L0 for your --l1 is predicted too.
+    is the largest choice, beside half and a quarter of it. With --preset paper lambda is suggested, and the L0 for your
+    --l1 is predicted too.
     """
     from cytosae.analysis import suggest as make_suggestion
     from cytosae.tokens import TokenStore
