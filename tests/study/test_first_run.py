@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import time
 from collections.abc import Callable
@@ -13,8 +14,10 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
+import typer
 
 from cytosae.backbones import load
+from cytosae.cli.commands import app
 from cytosae.explorer.reader import StudyReader
 from cytosae.learned import why_not_learned
 from cytosae.sae.cost import Span
@@ -179,6 +182,8 @@ def test_whole_batches_and_automatic_settings_are_said(pictures: Path, vit: Path
     study = tmp_path / "study"
     said = cytosae("run", pictures, "--study", study, "--backbone", vit, "--images", "10", "--batch-images", "4").stderr
     assert "--images 10: rounded up to 12, whole batches of 4 images" in said
+    named = set(re.findall(r"as `cytosae ([a-z-]+)` does", said))
+    assert {"embed", "train", "encode", "report"} <= named <= set(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
     again = cytosae("run", pictures, "--study", study).stderr
     assert "learning_rate automatic" in again
     assert "rounded" not in again

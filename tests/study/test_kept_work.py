@@ -131,6 +131,13 @@ def test_another_source_over_a_finished_study_is_refused(run: Callable[..., Any]
     assert contents(tmp_path / "S") == before
 
 
+def test_cells_are_not_drawn_into_a_study_of_other_cells(run: Callable[..., Any], tmp_path: Path) -> None:
+    before = contents(tmp_path / "S")
+    with pytest.raises(CytosaeError, match=r"cells that were not drawn.*Nothing was changed.*--study"):
+        run(source=Path("synthetic:patients=2,cells=1,seed=0"))
+    assert contents(tmp_path / "S") == before
+
+
 def test_going_on_without_vanished_cells_needs_two_words(run: Callable[..., Any], table: Path, tmp_path: Path) -> None:
     """One for the cells, one for the autoencoder that was trained on them; its study is kept whole."""
     study, before = tmp_path / "S", contents(tmp_path / "S")

@@ -18,6 +18,7 @@ LEDGER = "cytosae-files.json"
 COMMANDS = {
     "cells": "cells",
     "study": "run",
+    "familiarity": "run",
     "outlines": "outline",
     "morphometry": "measure",
     "tokens": "embed",

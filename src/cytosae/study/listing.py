@@ -76,6 +76,20 @@ def rendered(source: Path, folder: Path) -> Path:
     return path
 
 
+def refuse_drawing_over(source: Path, study: Path) -> None:
+    """Raise a `CytosaeError` if `source` is drawn and `study` holds cells that were not, before minutes of drawing.
+
+    No example: needs a study; `cytosae run` runs it.
+    """
+    table = study / "cells.parquet"
+    if str(source).startswith("synthetic:") and table.exists() and not (study / "cohort" / "cohort.csv").exists():
+        first = read_cells(table)["path"].iloc[0]
+        raise CytosaeError(
+            f"{study}: holds cells that were not drawn (first: {first}). Nothing was changed. Choose another folder with "
+            "--study. To replace these cells, add --drop-missing."
+        )
+
+
 @dataclass(frozen=True)
 class Listed:
     """The cells of a source as they are now, beside the table of the last listing."""
@@ -110,7 +124,8 @@ class Listed:
         raise CytosaeError(
             f"{self.source}: {len(gone):,} of the {len(self.previous):,} cells in {self.target} are gone (first: "
             f"{first['path']}: {why}). Nothing was changed. If a disk is not connected or a folder was renamed, put it back "
-            "and repeat the command. To go on without these cells, add --drop-missing."
+            "and repeat the command. For other cells, choose another folder for the study or the table. To go on without "
+            "the missing cells, add --drop-missing."
         )
 
     def write(self) -> dict[str, Any]:

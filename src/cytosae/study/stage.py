@@ -66,9 +66,10 @@ class Stage:
 
 
 def say_due(name: str, reason: str | None) -> None:
-    """Say whether a stage is made now and why; of one that is not there yet, which command makes it alone."""
-    command = f": made now, as `cytosae {COMMANDS.get(name, name)}` does" if reason == NOT_MADE else ""
-    say(f"{name}: {reason or 'up to date'}{command}")
+    """Say whether a stage is made now and why; of one that is not there yet, which command makes it alone, if one does."""
+    command = COMMANDS.get(name, name)
+    alone = f": made now, as `cytosae {command}` does" if reason == NOT_MADE and command != "run" else ""
+    say(f"{name}: {reason or 'up to date'}{alone}")
 
 
 def with_reason(figures: Mapping[str, Any], reason: str | None) -> dict[str, Any]:

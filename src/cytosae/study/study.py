@@ -29,7 +29,7 @@ from cytosae.study import stages
 from cytosae.study.backbone import backbone_for, load_backbone
 from cytosae.study.config import RunConfig
 from cytosae.study.forecast import described, forecast, measuring_span
-from cytosae.study.listing import Listed, look_at, rendered
+from cytosae.study.listing import Listed, look_at, refuse_drawing_over, rendered
 from cytosae.study.replacing import make_way
 from cytosae.study.stage import Stage
 from cytosae.tokens import Layout, LiveTokens, TokenSource, TokenStore, store_layout
@@ -157,6 +157,8 @@ class Study:
         refuse_foreign(self.folder / SETTINGS, "run", lambda path: {"settings", "cytosae"} <= read_json(path).keys())
         refuse_foreign(self.folder / READABLE, "run", lambda path: path.read_text("utf-8").startswith(READABLE_HEAD))
         with locked(self.folder):
+            if not drop_missing:
+                refuse_drawing_over(source, self.folder)
             source = rendered(source, self.folder / "cohort")
             table = self.folder / "cells.parquet"
             listed = look_at(
