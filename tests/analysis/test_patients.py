@@ -19,7 +19,7 @@ from safetensors.numpy import load_file
 from cytosae.analysis import classify
 from cytosae.artefacts import Manifest
 from cytosae.backbones import load
-from cytosae.cells import load_squashed
+from cytosae.cells import load_squashed, read_cells
 from cytosae.cohort import read_barcodes
 from cytosae.concepts import read_concepts, read_names
 from cytosae.errors import CytosaeError
@@ -27,6 +27,7 @@ from cytosae.sae import SAE
 from cytosae.study import Study
 from cytosae.synthetic import disease_concepts
 from support.commands import ask, refused
+from support.folders import contents
 from support.studies import DRAWN, drawn_config
 
 QUICK = ["--repeats", "1", "--splits", "3", "--step", "1", "--permutations", "19", "--bootstrap", "100"]
@@ -263,6 +264,37 @@ def test_page_of_a_patient(study: Path, tmp_path: Path) -> None:
     again = ask("patient", study, "P000", "-o", tmp_path / "again.html", "--concepts", "3", "--cells", "4")
     assert again | {"page": ""} == found | {"page": ""}
     assert (tmp_path / "again.html").read_bytes() == (tmp_path / "page.html").read_bytes()
+
+
+def test_a_new_patient_beside_those_of_the_study(study: Path, tmp_path: Path) -> None:
+    """The images of P000 under another name, beside barcodes without P000, are as unusual as P000 is in the study."""
+    data = read_barcodes(study / "cohort" / "barcodes.h5ad")
+    (tmp_path / "cohort").mkdir()
+    without = tmp_path / "cohort" / "barcodes.h5ad"
+    data[(data.obs["patient"] != "P000").to_numpy()].copy().write_h5ad(without)
+    cells = read_cells(study / "cells.parquet")
+    own = cells.loc[cells["patient"] == "P000", ["path", "diagnosis"]].assign(person="new")
+    own.to_csv(tmp_path / "new.csv", index=False)
+    before = contents(study)
+    few = ("--concepts", "3", "--cells", "4")
+    options = ("--new", tmp_path / "new.csv", "--column", "patient=person", "--barcodes", without)
+    found = ask("patient", study, "new", *options, *few, "-o", tmp_path / "new.html")
+    known = ask("patient", study, "P000", *few, "-o", tmp_path / "known.html")
+    for group, figures in known["against"].items():
+        rows = found["against"][group]["concepts"]
+        assert [row["latent"] for row in rows] == [row["latent"] for row in figures["concepts"]], group
+        assert [row["t"] for row in rows] == pytest.approx([row["t"] for row in figures["concepts"]], rel=1e-4)
+    assert found["cells"] == known["cells"]
+    assert contents(study) == before
+    folder = tmp_path / "images"  # a folder says of no image whose it is
+    folder.mkdir()
+    for path in own["path"].head(5):
+        shutil.copy(path, folder)
+    assert ask("patient", study, "other", "--new", folder, *few, "-o", tmp_path / "other.html")["cells"] == 5
+    page = tmp_path / "refused.html"
+    assert "has a patient of this name" in refused("patient", study, "P001", "--new", folder, "-o", page)
+    assert "no cell of" in refused("patient", study, "someone", *options, "-o", page)
+    assert not page.exists()
 
 
 def test_patients_that_cannot_be_shown(study: Path, tmp_path: Path) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from cytosae.analysis.further_patient import open_further_patient
 from cytosae.analysis.one_patient import (
     Against,
     Patient,
@@ -31,6 +33,7 @@ from cytosae.console import say
 from cytosae.errors import CytosaeError
 from cytosae.report import Concept, Section, Tile, number, patient_barcode, patient_page
 from cytosae.settings import PatientConfig
+from cytosae.tokens import TokenSource
 
 
 def show_patient(
@@ -42,6 +45,8 @@ def show_patient(
     concepts: Sequence[str] = (),
     barcodes: Path | None = None,
     classification: Path | None = None,
+    new: Path | None = None,
+    columns: Mapping[str, str] | None = None,
     device: str = "auto",
 ) -> dict[str, Any]:
     """Write the page of a patient: what is unusual against the healthy and against the own diagnosis, which cells show
@@ -63,6 +68,10 @@ def show_patient(
         Barcodes of the study's patients; those in its folder ``cohort`` if None.
     classification
         Folder of a classification of these barcodes; the one beside the barcodes, where there is one, if None.
+    new
+        Cells of a patient who is not in the study (see `cytosae.cells.read_source`), to be compared with those who are.
+    columns
+        Which column of the table of new cells is a known one.
 
     Returns
     -------
@@ -72,7 +81,7 @@ def show_patient(
     Raises
     ------
     CytosaeError
-        No such patient or concept, or no barcodes.
+        No such patient or concept, no barcodes, or a new patient with the name of another.
 
     Notes
     -----
@@ -80,18 +89,21 @@ def show_patient(
     """
     config = config or PatientConfig()
     path = barcodes or study / COHORT / BARCODES
-    patient = open_patient(study, path, name)
     folder = classification or path.parent / CLASSIFICATION
-    names = read_names(study / "concepts")
-    latents = list(dict.fromkeys(latent_called(text, names, patient.data.n_vars) for text in concepts))
     caveats: list[str] = []
-    groups = _groups(patient, config.healthy, caveats)
-    with study_tokens(study, device=device) as source:
+    if new is None:
+        opened = _of_study(study, path, name, device)
+    else:
+        opened = open_further_patient(study, path, name, new, caveats, columns=columns, device=device)
+    with opened as (patient, source):
+        names = read_names(study / "concepts")
+        latents = list(dict.fromkeys(latent_called(text, names, patient.data.n_vars) for text in concepts))
+        groups = _groups(patient, config.healthy, caveats)
         viewer = Viewer(study, source)
         against = {title: _against(patient, viewer, title, group, config) for title, group in groups.items()}
         prediction = predict(patient, folder, sha256_file(path), config, caveats)
         predicted = None if prediction is None else _prediction(patient, viewer, prediction)
-        drawn = read_drawn_cells(study, patient.data)
+        drawn = read_drawn_cells(study, patient.data if new is None else patient.data[:-1])
         var = read_concepts(study / "concepts", str(patient.data.obs["dataset"].iloc[patient.row]), matrices=False).var
         asked = [cells_of_concept(patient, drawn, latent, config.healthy) for latent in latents]
         of_concepts = [shown_section(patient, viewer, one) for one in asked]
@@ -117,6 +129,13 @@ def show_patient(
         "unfamiliar": None if odd is None else odd.record(patient),
         "caveats": caveats,
     }
+
+
+@contextmanager
+def _of_study(study: Path, barcodes: Path, name: str, device: str) -> Iterator[tuple[Patient, TokenSource]]:
+    patient = open_patient(study, barcodes, name)
+    with study_tokens(study, device=device) as source:
+        yield patient, source
 
 
 def _groups(patient: Patient, healthy: str, caveats: list[str]) -> dict[str, NDArray[np.int64]]:

@@ -313,6 +313,15 @@ def patient(
     barcodes: Annotated[
         Path | None, typer.Option("--barcodes", help="Barcodes; those of the study if left out.")
     ] = None,
+    new: Annotated[
+        Path | None,
+        typer.Option(
+            "--new",
+            metavar="CELLS",
+            help="Table or folder with the cells of a patient who is not in the study, to set beside those who are.",
+        ),
+    ] = None,
+    column: Column = [],  # noqa: B006
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Page; patient-ID.html if left out.")] = None,
     device: Device = "auto",
     as_json: Json = False,
@@ -320,17 +329,29 @@ def patient(
     """Write a page on one patient: what is unusual compared with healthy patients and with the same diagnosis, and
     where.
 
+    The patient is one of the study's or, with --new, one whose images you have got since: nothing of the study changes.
     The page states the rule that selects concepts and cells. With a classification of the study it shows the prediction
     too; and it shows cells unlike those of any other patient.
     """
     from cytosae.analysis import show_patient
     from cytosae.artefacts import refuse_foreign
+    from cytosae.cells import chosen_columns
     from cytosae.concepts import file_name
     from cytosae.report import is_patient_page
 
     page = with_ending(output or Path(f"patient-{file_name(name)}.html"), ".html", ".htm")
     refuse_foreign(page, f"patient {study} {name}", partial(is_patient_page, title=f"Patient {name}"))
-    result = show_patient(study, name, page, settings, concepts=concept, barcodes=barcodes, device=device)
+    result = show_patient(
+        study,
+        name,
+        page,
+        settings,
+        concepts=concept,
+        barcodes=barcodes,
+        new=new,
+        columns=chosen_columns(column),
+        device=device,
+    )
     if as_json:
         answer(result, as_json)
         return

@@ -117,6 +117,8 @@ def make_barcodes(
         schema.check(schema.BARCODES, slot, getattr(data, slot))
     with writing_hdf5(path) as file:
         ad.io.write_elem(file, "/", data, dataset_kwargs={"compression": "gzip"})
+        if "raw" in file:
+            del file["raw"]  # empty, and in the way of reading the file in parts
     if left_out:
         say(
             f"barcodes: {left_out:,} cells have no {'patient or label' if config.by_cell_type else 'patient'}, left out"
