@@ -70,6 +70,29 @@ def test_a_classification_is_set_beside_chance_and_the_best_other_method(
     assert "not shown to be better" in classification_in_words({**result, "null": {**null, "p": 0.3}})
 
 
+def test_left_out_laboratories_are_said_and_other_forms_of_barcodes_are_no_other_methods() -> None:
+    scores = {"weighted_f1": 0.7, "low": 0.6, "high": 0.8, "accuracy": 0.7}
+    methods = [
+        {"method": "barcodes", "value": 0.7, "ahead_low": None, "ahead_high": None},
+        {"method": "cell-type fractions", "value": 0.65, "ahead_low": -0.1, "ahead_high": 0.1},
+        {"method": "barcodes, centred by laboratory", "value": 0.81, "ahead_low": -0.2, "ahead_high": -0.1},
+    ]
+    left_out = {
+        "column": "laboratory",
+        "methods": [
+            {"method": "barcodes", "value": 0.45, "low": 0.32, "high": 0.59},
+            {"method": "cell-type fractions", "value": 0.72, "low": 0.6, "high": 0.8},
+            {"method": "barcodes, centred by laboratory", "value": 0.78, "low": 0.67, "high": 0.88},
+        ],
+    }
+    result = {"target": "diagnosis", "patients": 60, "barcodes": scores, "null": None, "methods": methods}
+    text = classification_in_words({**result, "left_out": left_out})
+    expected = "left out in turn: barcodes 0.45 (0.32 to 0.59); barcodes, centred by laboratory 0.78 (0.67 to 0.88)."
+    assert expected in text
+    assert "The best of the other methods, cell-type fractions, has 0.65" in text
+    assert "left out in turn" not in classification_in_words({**result, "left_out": None})
+
+
 def test_perfect_figures_of_few_patients_are_not_certain() -> None:
     scores = {"weighted_f1": 1.0, "low": 1.0, "high": 1.0, "accuracy": 1.0}
     result = {"target": "diagnosis", "patients": 10, "barcodes": scores, "null": None, "methods": []}

@@ -25,11 +25,19 @@ from cytosae.analysis import (
 from cytosae.analysis.teaching_views import make_views, views_of
 from cytosae.artefacts import sha256_file
 from cytosae.cells import read_cells
-from cytosae.concepts import latent_called, read_concepts, read_dictionary, read_maps, read_names, read_taught
+from cytosae.concepts import (
+    evaluate_study,
+    latent_called,
+    read_concepts,
+    read_dictionary,
+    read_maps,
+    read_names,
+    read_taught,
+)
 from cytosae.errors import CytosaeError
 from cytosae.explorer import export
 from cytosae.sae import SAE
-from cytosae.settings import ClassifyConfig, CompareConfig, TeachConfig
+from cytosae.settings import ClassifyConfig, CompareConfig, EvaluateConfig, TeachConfig
 from cytosae.study import Study
 from cytosae.synthetic import CONCEPTS, patch_labels, read_concept_masks
 from cytosae.teaching import VIEWS, marks_from_latent, marks_table, read_marks
@@ -219,6 +227,26 @@ def test_the_command_learns_from_labels_and_masks(drawn_study: Path, tmp_path: P
     assert "learned | label: lymphocyte" in said
     assert "learned | nucleus" in said
     assert set(read_marks(study / "taught" / "marks.csv")["concept"]) == {"label: lymphocyte", "nucleus"}
+
+
+def test_a_taught_study_can_be_evaluated(taught: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    """The measures are of the autoencoder's own latents; taught ones are judged when they are learned."""
+    study = Path(shutil.copytree(taught[0], tmp_path / "study"))
+    few = EvaluateConfig(cells=50, token_cells=20, changed_cells=20, draws=20)
+    with study_tokens(study) as tokens:
+        evaluate_study(study, tokens, few)
+    measured = pd.read_parquet(study / "quality" / "latents.parquet")
+    assert len(measured) == SAE.from_pretrained(study / "sae").n_latents
+    assert measured["coherence"].notna().any()
+
+
+def test_the_command_says_that_marks_in_one_cell_cannot_be_tested(drawn_study: Path, tmp_path: Path) -> None:
+    study = Path(shutil.copytree(drawn_study, tmp_path / "study"))
+    cell = read_cells(study / "cells.parquet")["cell_id"][0]
+    (tmp_path / "marks.csv").write_text(f"concept,cell_id,patch,mark\nfew,{cell},118,this\nfew,{cell},0,not\n")
+    said = cytosae("teach", study, "--marks", tmp_path / "marks.csv", "--random-cells", "64", "--no-update").stdout
+    assert "AUROC not known yet: mark more cells" in said
+    assert "nan" not in said
 
 
 def test_concepts_depend_less_on_views_that_are_made_once_for_a_study(

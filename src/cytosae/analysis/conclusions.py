@@ -53,7 +53,8 @@ def comparison_in_words(result: Mapping[str, Any], config: CompareConfig) -> str
 
 
 def classification_in_words(result: Mapping[str, Any]) -> str:
-    """How well concepts predict, beside chance and the best other method, and how certain that is.
+    """How well concepts predict, beside chance, left-out laboratories and the best method without concepts, and how certain
+    that is.
 
     Parameters
     ----------
@@ -84,7 +85,14 @@ def classification_in_words(result: Mapping[str, Any]) -> str:
             f"With shuffled diagnoses it is {null['mean']:.2f} ({null['low']:.2f} to {null['high']:.2f}), so the "
             f"prediction is {better} (p {null['p']:.2g})."
         )
+    if left_out := result.get("left_out"):
+        rows = [row for row in left_out["methods"] if _of_concepts(row) and row["value"] is not None]
+        figures = "; ".join(
+            f"{row['method']} {row['value']:.2f} ({row['low']:.2f} to {row['high']:.2f})" for row in rows
+        )
+        sentences.append(f"With each {left_out['column']} left out in turn: {figures}.")
     others = [row for row in result["methods"][1:] if row["value"] is not None and row["ahead_low"] is not None]
+    others = [row for row in others if not _of_concepts(row)]
     if others:
         best = max(others, key=lambda row: row["value"])
         if best["ahead_low"] > 0:
@@ -95,6 +103,11 @@ def classification_in_words(result: Mapping[str, Any]) -> str:
             beside = "these patients do not show which is better"
         sentences.append(f"The best of the other methods, {best['method']}, has {best['value']:.2f}: {beside}.")
     return " ".join(sentences)
+
+
+def _of_concepts(row: Mapping[str, Any]) -> bool:
+    """Whether a method predicts from concepts: the barcodes in any form, such as the paper's or centred ones."""
+    return str(row["method"]).startswith("barcodes")
 
 
 def _patients(count: int) -> str:

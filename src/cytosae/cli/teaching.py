@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -95,15 +96,20 @@ def teach(
         return
     lines = {}
     for name, about in result["learned"].items():
-        area, precise = about["auroc"], about["average_precision"]
-        by = f", {about['held_out_by']}s left out" if about["held_out_by"] else ", nothing left out: give more cells"
-        lines[f"learned | {name}"] = (
-            f"AUROC {area['value']:.3f} ({area['low']:.3f} to {area['high']:.3f}), average precision "
-            f"{precise['value']:.3f} ({precise['low']:.3f} to {precise['high']:.3f}){by}"
-            + ("; threshold useless" if about["threshold"]["useless"] else "")
-        )
+        lines[f"learned | {name}"] = _how_good(about) + ("; threshold useless" if about["threshold"]["useless"] else "")
     lines |= {f"taught | {name}": f"latent {latent}" for name, latent in result["taught"].items()}
     answer({**lines, "file": result["file"]}, as_json)
+
+
+def _how_good(about: Mapping[str, Any]) -> str:
+    """What is said of a learned concept: its figures on held-out marks, if anything could be held out."""
+    if not about["held_out_by"]:
+        return "AUROC not known yet: mark more cells, if possible of different patients"
+    area, precise = about["auroc"], about["average_precision"]
+    return (
+        f"AUROC {area['value']:.3f} ({area['low']:.3f} to {area['high']:.3f}), average precision "
+        f"{precise['value']:.3f} ({precise['low']:.3f} to {precise['high']:.3f}), {about['held_out_by']}s left out"
+    )
 
 
 def _known_marks(

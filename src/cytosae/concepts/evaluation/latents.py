@@ -94,8 +94,8 @@ def coherence(run: Evaluation) -> None:
     for name in read_datasets(run.folder):
         latents, maps = read_maps(run.folder, name)
         for latent, stack in zip(latents, maps.astype(np.float32), strict=True):
-            row = row_of_latent[int(latent)]
-            if np.isfinite(coherence[row]):
+            row = row_of_latent.get(int(latent))
+            if row is None or np.isfinite(coherence[row]):  # a taught concept, or known from another data set
                 continue
             shown = stack[stack.any(axis=(1, 2))]
             if not len(shown):
