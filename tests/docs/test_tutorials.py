@@ -27,11 +27,11 @@ python() {{ "{sys.executable}" "$@"; }}
 """
 LEAVES = {
     "own-images": ["study/report/index.html", "project/cells.csv", "labelled/report/index.html"],
-    "disease": ["study/cohort/classification", "study/cohort/compare-CBFB_MYH11-NPM1", "patient-P000.html"],
-    "laboratories": ["study/laboratories/laboratories.csv", "study/transfer/transfer.csv", "study/stain_response"],
-    "teach": ["panel.json", "study/taught/taught.safetensors"],
-    "dinobloom": ["study/report/index.html"],
-    "backbone": ["my-backbone/config.json", "study/report/index.html"],
+    "disease": ["drawn/cohort/classification", "drawn/cohort/compare-CBFB_MYH11-NPM1", "patient-P000.html"],
+    "laboratories": ["drawn/laboratories/laboratories.csv", "drawn/transfer/transfer.csv", "drawn/stain_response"],
+    "teach": ["panel.json", "drawn/taught/taught.safetensors"],
+    "dinobloom": ["dinobloom/report/index.html"],
+    "backbone": ["my-backbone/config.json", "random/quality/quality.json", "drawn/quality/quality.json"],
 }
 
 
