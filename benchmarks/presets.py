@@ -204,10 +204,11 @@ def runs() -> Iterator[Run]:
             yield Run("recommended", "both", seed=seed, changed=changed)
         for changed in WAYS:
             yield Run("recommended", "pbc", seed=seed, changed=_LONG | changed)
-        yield Run("paper", "both", seed=seed)
         for cells in SETS:
             for expansion, k in ((4, 32), (32, 32), (8, 16), (8, 64)):
                 yield Run("recommended", cells, expansion, k, seed)
+            yield Run("quick", cells, 4, seed=seed, changed={"images": 4_000})
+            yield Run("paper", cells, seed=seed)
 
 
 def draw_dead(done: list[dict[str, Any]], path: Path) -> None:

@@ -81,7 +81,8 @@ def test_lobes_are_joined_but_not_over_background() -> None:
     assert (guess.nucleus & disc(40, 49, 6)).any()
     assert not (guess.nucleus & neighbour).any()
     assert guess_nucleus(np.zeros((80, 80, 3)), np.ones((80, 80), bool), (40, 40)) is None
-    nucleus, eta, agreement = nucleus_within(stain, cell)
+    found = nucleus_within(stain, cell)
+    nucleus, eta, agreement = found.mask, found.eta, found.agreement
     assert (nucleus ^ lobes).sum() < 0.15 * lobes.sum()
     assert eta > 0.8
     assert agreement > 0.9

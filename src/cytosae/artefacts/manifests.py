@@ -26,7 +26,7 @@ VERSIONS: dict[str, int] = {
     "tokens": 1,
     "sae": 2,
     "concepts": 2,
-    "morphometry": 3,
+    "morphometry": 4,
     "descriptions": 2,
     "cohort": 3,
     "report": 2,

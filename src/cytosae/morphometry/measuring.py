@@ -52,7 +52,8 @@ def measure_cell(segmented: FoundCell, mpp: float | None = None) -> dict[str, fl
     if segmented.box is None or not segmented.nucleus.any():
         return values
     left, top, right, bottom = segmented.box
-    values |= shape_of(segmented.nucleus[top:bottom, left:right], segmented.cell[top:bottom, left:right])
+    masks = (mask[top:bottom, left:right] for mask in (segmented.nucleus, segmented.cell, segmented.lobes))
+    values |= shape_of(*masks)
     if mpp is not None:
         values |= {f"{part}_area_um2": values[f"{part}_area"] * mpp**2 for part in ("cell", "nucleus", "cytoplasm")}
     if red.count:

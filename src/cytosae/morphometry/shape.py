@@ -14,13 +14,15 @@ _STANDS_OUT = 1 / 7
 """How far the distance to the border has to rise again from one lobe to the next, as a share of the largest distance."""
 
 
-def shape_of(nucleus: Mask, cell: Mask) -> dict[str, float]:
+def shape_of(nucleus: Mask, cell: Mask, lobes: Mask | None = None) -> dict[str, float]:
     """Areas, ratio, eccentricity, solidity, lobes and indentation; see `cytosae.morphometry.MEASUREMENTS`.
 
     Parameters
     ----------
     nucleus, cell
         ``(height, width)``; the cell with its nucleus.
+    lobes
+        The part of the nucleus in which lobes are counted; all of it if None or empty.
 
     Examples
     --------
@@ -42,7 +44,7 @@ def shape_of(nucleus: Mask, cell: Mask) -> dict[str, float]:
         "nuclear_fraction": areas[1] / areas[0],
         "cell_eccentricity": float(whole.eccentricity),
         "cell_solidity": float(whole.solidity),
-        "nucleus_lobes": float(count_lobes(nucleus)),
+        "nucleus_lobes": float(count_lobes(nucleus if lobes is None or not lobes.any() else lobes)),
         "nucleus_parts": float(ndimage.label(nucleus, np.ones((3, 3)))[1]),
         "nucleus_indentation": indentation(nucleus),
         "nucleus_eccentricity": float(inner.eccentricity),

@@ -48,6 +48,8 @@ class FoundCell:
 
     nucleus: Mask
     """``(height, width)``."""
+    lobes: Mask
+    """Its darker part, in which lobes are counted; all of it where the segmentation came with the data."""
     cell: Mask
     """Nucleus and cytoplasm."""
     optics: Optics
@@ -134,20 +136,21 @@ def find_cell(
     flags = ["no background"] if optics.background < _EMPTY else []
     if tissues is not None:
         cell, nucleus = tissues > 64, tissues > 192
+        lobes = nucleus
         little = _enlarged(cell, small.shape[:2])
     elif guess is None:
         red = find_red_cells(empty, np.zeros_like(empty), 1 / factor)
-        return FoundCell(none, none, optics, empty, np.zeros_like(empty), red, ("no nucleus", *flags))
+        return FoundCell(none, none, none, optics, empty, np.zeros_like(empty), red, ("no nucleus", *flags))
     else:
         little = outline(optics, guess, empty)
-        inner, eta, agreement = nucleus_within(optics.stain, little)
+        inner = nucleus_within(optics.stain, little)
         cell = _enlarged(little, size)
-        nucleus = _enlarged(inner, size) & cell
-        if nucleus.any() and (eta < _INDISTINCT or agreement < _AGREEMENT):
+        nucleus, lobes = (_enlarged(mask, size) & cell for mask in (inner.mask, inner.lobes))
+        if nucleus.any() and (inner.eta < _INDISTINCT or inner.agreement < _AGREEMENT):
             flags.append("indistinct nucleus")
     others = (np.zeros_like(empty) if guess is None else guess.others | guess.nucleus) & ~little
     red = find_red_cells(empty, little | others, 1 / factor)
-    return FoundCell(nucleus, cell, optics, empty, others, red, (*_doubts(nucleus, cell, red), *flags))
+    return FoundCell(nucleus, lobes, cell, optics, empty, others, red, (*_doubts(nucleus, cell, red), *flags))
 
 
 def read_tissues(mask: Image.Image, size: tuple[int, int]) -> NDArray[np.uint8]:

@@ -27,8 +27,10 @@ _GAP = 0.5
 """Lobes whose gap is below this, in square roots of the area of the nucleus, are of one nucleus."""
 _LOBE = 0.04
 """Smallest lobe, as a share of the nucleus."""
-_LEVEL = 0.4
+_LEVEL = 0.33
 """Where between the means of cytoplasm (0) and nucleus (1) the nucleus begins."""
+_LOBES = 0.4
+"""The same for its lobes: their bridges are paler than they are."""
 _STRICT = (0.28, 0.55)
 """Two such levels: the nucleus is in doubt where they give different ones."""
 _NARROW = 0.05
@@ -117,28 +119,40 @@ def _with_lobes(labels: NDArray[np.int32], main: int, candidates: list[int], bac
     return nucleus
 
 
-def nucleus_within(stain: NDArray[np.float64], cell: Mask) -> tuple[Mask, float, float]:
-    r"""The nucleus of a cell, and how distinct it is.
+@dataclass(frozen=True)
+class Nucleus:
+    """The nucleus of a cell."""
+
+    mask: Mask
+    lobes: Mask
+    """Its darker part, in which lobes are counted."""
+    eta: float
+    """Share of the variance that is between nucleus and cytoplasm: 1 for two colours, about 0.65 for a smooth transition."""
+    agreement: float
+    """Dice coefficient of the nuclei that two other thresholds (`_STRICT`) give: 1 for a sharp border."""
+
+
+def nucleus_within(stain: NDArray[np.float64], cell: Mask) -> Nucleus:
+    """The nucleus of a cell, and how distinct it is.
 
     The threshold lies between the means of two classes (Otsu, IEEE Trans SMC 1979); what is narrow (rims, granules) goes.
-
-    Returns
-    -------
-    The nucleus; :math:`\eta`, the share of the variance that is between the classes: 1 for two colours, about 0.65 for a
-    smooth transition; and the Dice coefficient of the nuclei that two other thresholds (`_STRICT`) give: 1 for a sharp
-    border.
     """
     tone = ndimage.gaussian_filter(stain @ _WITHIN, _SMOOTHING)
     values = tone[cell]
     if np.ptp(values) < 1e-6:
-        return np.zeros_like(cell), 0.0, 0.0
+        return Nucleus(np.zeros_like(cell), np.zeros_like(cell), 0.0, 0.0)
     threshold = filters.threshold_otsu(values)
     above = values > threshold
     low, high, share = values[~above].mean(), values[above].mean(), above.mean()
     eta = float(share * (1 - share) * (high - low) ** 2 / values.var())
-    dark = cell & (tone > low + _LEVEL * (high - low))
     loose, strict = (int((values > low + level * (high - low)).sum()) for level in _STRICT)
     radius = _NARROW * np.sqrt(cell.sum())
+    nucleus, lobes = (_wide_parts(cell & (tone > low + level * (high - low)), radius) for level in (_LEVEL, _LOBES))
+    return Nucleus(nucleus, lobes, eta, 2 * strict / max(1, loose + strict))
+
+
+def _wide_parts(dark: Mask, radius: float) -> Mask:
+    """Parts that are not narrow and not small beside the largest, their small holes filled."""
     core = ndimage.distance_transform_edt(dark) > radius
     wide = dark & (ndimage.distance_transform_edt(~core) <= radius + 1) if core.any() else dark
     labels, _ = ndimage.label(wide)
@@ -149,4 +163,4 @@ def nucleus_within(stain: NDArray[np.float64], cell: Mask) -> tuple[Mask, float,
     sizes = np.bincount(holes.ravel())
     small = sizes < _HOLE * nucleus.sum()
     small[0] = False
-    return nucleus | small[holes], eta, 2 * strict / max(1, loose + strict)
+    return nucleus | small[holes]
