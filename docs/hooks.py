@@ -4,6 +4,7 @@ and the meaning of a term where it appears."""
 from __future__ import annotations
 
 import html
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ EXPLAINED = (
     *("reference images", "shard", "taught concept", "token", "worklist"),
 )
 """Terms of the glossary that other pages explain when you point at them."""
+_BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```\n", re.DOTALL | re.MULTILINE)
 _ENTRY = re.compile(r"^\| ([^|]+) \| (.+) \|$", re.MULTILINE)
 _EQUATION = re.compile(r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>', re.DOTALL)
 
@@ -46,13 +48,49 @@ def on_files(files: Files, config: Any) -> Files:
     pages = {"reference/cli.md": get_docs_for_click(obj=command, ctx=context, name="cytosae", title="Commands")}
     for stage, about in API.items():
         pages[f"reference/api/{stage}.md"] = f"# cytosae.{stage}\n\n{about}\n\n::: cytosae.{stage}\n"
+    for file in files.documentation_pages():
+        if file.src_uri.startswith("tutorials/"):
+            pages[_notebook_of(file.src_uri)] = json.dumps(notebook(file.content_string), indent=1)
     for path, content in pages.items():
         files.append(File.generated(config, path, content=content))
     return files
 
 
+def _notebook_of(page: str) -> str:
+    return f"{page.removesuffix('.md')}.ipynb"
+
+
+def notebook(markdown: str) -> dict[str, Any]:
+    """A tutorial as a Jupyter notebook (nbformat 4): its text, and a cell for each block that you run."""
+    cells, end = [], 0
+    for block in _BLOCK.finditer(markdown):
+        cells.append(("markdown", markdown[end : block.start()]))
+        cells.append(("code", block[2] if block[1] == "python" else f"%%bash\n{block[2]}"))
+        end = block.end()
+    cells.append(("markdown", markdown[end:]))
+    return {
+        "cells": [
+            {
+                "cell_type": kind,
+                "id": f"cell-{number}",
+                "metadata": {},
+                "source": text.strip().splitlines(keepends=True),
+                **({"execution_count": None, "outputs": []} if kind == "code" else {}),
+            }
+            for number, (kind, text) in enumerate((kind, text) for kind, text in cells if text.strip())
+        ],
+        "metadata": {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}},
+        "nbformat": 4,
+        "nbformat_minor": 5,
+    }
+
+
 def on_page_markdown(markdown: str, page: Any, config: Any, **_: Any) -> str:
     """Append the meanings of the explained terms as abbreviations, but not to the glossary and pages from the code."""
+    if page.file.src_uri.startswith("tutorials/"):
+        title, text = markdown.split("\n", 1)
+        name = Path(_notebook_of(page.file.src_uri)).name
+        markdown = f"{title}\n\n[This tutorial as a notebook]({name}){{: download={name} }}\n{text}"
     if page.file.src_uri == "reference/glossary.md" or page.file.generated_by is not None:
         return markdown
     glossary = (Path(config["docs_dir"]) / "reference" / "glossary.md").read_text(encoding="utf-8")

@@ -1,11 +1,13 @@
-"""The commands of every tutorial, run as they stand there, on few drawn cells and with short trainings."""
+"""The notebook of every tutorial, run from top to bottom on few drawn cells and with short trainings."""
 
 from __future__ import annotations
 
-import re
+import importlib.util
+import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -35,12 +37,26 @@ LEAVES = {
 }
 
 
-def script(name: str) -> str:
-    """The blocks of a tutorial as one script of bash."""
+def notebook(name: str) -> dict[str, Any]:
+    """A tutorial as the documentation offers it for download."""
+    spec = importlib.util.spec_from_file_location("documentation_hooks", ROOT / "docs" / "hooks.py")
+    assert spec is not None
+    assert spec.loader is not None
+    hooks = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(hooks)
     page = (TUTORIALS / f"{name}.md").read_text(encoding="utf-8")
-    blocks = re.findall(r"^```(sh|python)\n(.*?)^```", page, flags=re.MULTILINE | re.DOTALL)
-    assert blocks
-    text = [block if kind == "sh" else f"python - <<'BLOCK'\n{block}BLOCK\n" for kind, block in blocks]
+    found: dict[str, Any] = json.loads(json.dumps(hooks.notebook(page)))
+    return found
+
+
+def script(name: str) -> str:
+    """The code cells of a tutorial as one script of bash."""
+    cells = ["".join(cell["source"]) for cell in notebook(name)["cells"] if cell["cell_type"] == "code"]
+    assert cells
+    text = [
+        cell.removeprefix("%%bash\n") if cell.startswith("%%bash") else f"python - <<'BLOCK'\n{cell}\nBLOCK"
+        for cell in cells
+    ]
     return "\n".join(text).replace("patients=60,cells=40", "patients=20,cells=12")
 
 
