@@ -62,12 +62,12 @@ def script(name: str) -> str:
 
 @pytest.mark.parametrize("name", sorted(LEAVES))
 def test_a_tutorial_does_what_it_says(name: str, tmp_path: Path) -> None:
-    cohort = write_cohort(CohortSpec(patients=10, cells=12), tmp_path / "drawn")
+    cohort = write_cohort(CohortSpec(patients=10, cells=12), tmp_path / "fixture")
     (tmp_path / "images").mkdir()
     paths = []
     for number, path in enumerate(cohort["path"]):
         paths.append(Path("images") / f"{number}.png")
-        (tmp_path / "drawn" / path).rename(tmp_path / paths[-1])
+        (tmp_path / "fixture" / path).rename(tmp_path / paths[-1])
     columns = ["label", "patient", "diagnosis"]
     pd.DataFrame({"path": paths, **{c: cohort[c] for c in columns}}).to_csv(tmp_path / "cells.csv", index=False)
     done = subprocess.run(
