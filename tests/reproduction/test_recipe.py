@@ -27,7 +27,7 @@ from cytosae.sae.joint import Member, Trained
 from cytosae.settings import PRESETS, BackboneConfig, TrainConfig
 from cytosae.synthetic import CohortSpec, write_cohort
 from support.backbones import reference, zenodo
-from support.commands import ask
+from support.commands import ask, refused
 
 DISEASES = {"APL_PML_RARA": "PML_RARA", "healthy": "control"}
 SUBTYPES = {"BNE": "neutrophil", "SNE": "neutrophil", "PMY": "ig", "MMY": "ig", "MY": "ig", "BA": "basophil"}
@@ -157,6 +157,12 @@ def test_a_rate_and_a_length_by_rule_are_refused(tmp_path: Path) -> None:
     """Ten times the rule would be the rule."""
     with pytest.raises(CytosaeError, match="learning-rate and --images"):
         Recipe(tmp_path, tmp_path, BackboneConfig("tiny"), PRESETS["recommended"])
+
+
+def test_without_any_data_nothing_is_written(tmp_path: Path) -> None:
+    said = refused("reproduce", tmp_path / "out", "--data", tmp_path / "nowhere", "--backbone", "tiny")
+    assert "holds none of the folders mll23, acevedo" in said
+    assert not (tmp_path / "out").exists()
 
 
 def test_more_work_is_never_expected_to_be_faster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -252,8 +252,9 @@ def _doubts(patient: Mapping[str, Any], known: bool, least: int, width: str) -> 
 def _overall(distances: Novelty) -> dict[str, Any]:
     """How far the new patients lie as a whole."""
     count, beyond, p = len(distances.new), int(distances.beyond.sum()), distances.overall_p()
+    lie = "patient lies" if count == 1 else "patients lie"
     text = (
-        f"{beyond} of {count} new patients lie beyond {BEYOND:.0%} of the training patients. As a whole they lie "
+        f"{beyond} of {count} new {lie} beyond {BEYOND:.0%} of the training patients. As a whole they lie "
         f"{'farther away' if p < _FAR else 'no farther away'} than the training patients from one another (p {p:.2g})"
     )
     return {

@@ -8,6 +8,7 @@ from typing import Any
 from cytosae.console import say
 from cytosae.errors import CytosaeError
 from cytosae.reproduction.cost import estimate_seconds, units
+from cytosae.reproduction.paper import DATASETS
 from cytosae.reproduction.recipe import Recipe
 from cytosae.reproduction.steps import Step, steps
 from cytosae.reproduction.table import claim_results, write_results
@@ -57,7 +58,17 @@ def reproduce(recipe: Recipe, only: Collection[str] = ()) -> dict[str, Any]:
     Returns
     -------
     ``done``, names of the steps that ran; ``left_out``, why, by step; and the files of `write_results`.
+
+    Raises
+    ------
+    CytosaeError
+        None of the data sets is there, and nothing was made of them before.
     """
+    if not recipe.study.exists() and not any((recipe.data / name).is_dir() for name in DATASETS):
+        raise CytosaeError(
+            f"--data {recipe.data}: holds none of the folders {', '.join(DATASETS)}. `cytosae datasets info NAME` says "
+            "where each comes from."
+        )
     claim_results(recipe)
     chosen = _chosen(steps(recipe), only)
     failed: dict[str, str] = {}
