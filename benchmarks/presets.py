@@ -214,10 +214,10 @@ def runs() -> Iterator[Run]:
 def draw_dead(done: list[dict[str, Any]], path: Path) -> None:
     """The dead share over every training, a panel for each set of cells or change."""
     panels: dict[str, list[dict[str, Any]]] = {}
-    for line in done:
+    for line in sorted(done, key=lambda one: (SETS.index(one["cells"]), one["expansion"], one["k"])):
         panels.setdefault(_words(line), []).append(line)
-    columns = 4
-    figure = Figure(figsize=(3 * columns, 2.2 * -(-len(panels) // columns)), layout="constrained")
+    columns = 5 if len(panels) > 6 else 3
+    figure = Figure(figsize=(2.6 * columns, 2 * -(-len(panels) // columns)), layout="constrained")
     axes = figure.subplots(-(-len(panels) // columns), columns, sharex=True, sharey=True, squeeze=False).ravel()
     for axis, (name, lines) in zip(axes, panels.items(), strict=False):
         for line in sorted(lines, key=lambda one: int(one["seed"])):
@@ -234,10 +234,13 @@ def draw_dead(done: list[dict[str, Any]], path: Path) -> None:
 
 
 def _words(run: dict[str, Any]) -> str:
-    changes = [f"expansion {run['expansion']}", f"k {run['k']}"] if run["preset"] != "paper" else []
-    return ", ".join(
-        [run["preset"], run["cells"], *changes, *(f"{key} {value}" for key, value in run["changed"].items())]
-    )
+    """What tells a panel from the others, in at most two lines."""
+    preset = [] if run["preset"] == "recommended" else [run["preset"]]
+    sizes = [f"expansion {run['expansion']}", f"k {run['k']}"] if run["preset"] != "paper" else []
+    unsaid = {"images", "learning_rate", "bandwidth", "l1"}
+    changes = [f"{key} {value}" for key, value in run["changed"].items() if key not in unsaid]
+    first = ", ".join([run["cells"], *preset, *([] if changes else sizes)])
+    return "\n".join([first, ", ".join(changes)] if changes else [first])
 
 
 def main() -> None:
@@ -265,7 +268,7 @@ def main() -> None:
             print(json.dumps(done[-1]), file=file, flush=True)
     table = pd.DataFrame(done)
     if given.figure:
-        draw_dead(done, given.figure)
+        draw_dead([line for line in done if given.only in line["run"] and "dead_share" in line], given.figure)
     print(table.drop(columns=["run", "changed", "images", "dead_share"]).round(3).to_string())
 
 
