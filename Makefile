@@ -3,6 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+USERS := $(VENV)/.users
 PYTEST := OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 
 .DEFAULT_GOAL := help
@@ -16,10 +17,16 @@ install: $(READY)  ## Make .venv with everything
 # uv installs the rest in a fraction of pip's time; where it does not reach the index that pip is told of, pip does.
 # Modules are compiled when they are first imported: most of the 25,000 files of the packages never are.
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt
-$(READY): pyproject.toml constraints.txt
+define install_extra
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) torch==2.13.0 uv
-	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[dev]' || $(PIP) -e '.[dev]'
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[$(1)]' || $(PIP) -e '.[$(1)]'
+endef
+$(READY): pyproject.toml constraints.txt
+	$(call install_extra,dev)
+	touch $@ $(USERS)
+$(USERS): pyproject.toml constraints.txt  # what a user installs; half of the disk
+	$(call install_extra,explorer)
 	touch $@
 
 test: install  ## Run the tests (not the slow and benchmark ones)
@@ -44,7 +51,7 @@ page: install  ## Check and build the explorer's page; needs Node
 docs: install  ## Build the documentation site in build/site; a broken link is an error
 	$(BIN)/python -m mkdocs build --strict
 
-demo: install  ## A study of generated pictures, from images to the report, in demo-study/
+demo: $(USERS)  ## A study of generated pictures, from images to the report, in demo-study/
 	$(BIN)/python -m demo
 
 measure: install  ## What the demo recovers of what was planted; PATIENTS=200 TRAININGS=3: a large drawn cohort
