@@ -227,6 +227,10 @@ def run(
         print(
             ", ".join(f"{one['described']:,} of them have a description in {name}" for name, one in with_words.items())
         )
+    for name, first in stages["report"].get("first", {}).items():  # a report of an earlier version has none
+        if first:
+            print(f"most worth a look in {name}:")
+            print("\n".join(f"  concept {latent}: {words}" for latent, words in first.items()))
     if "cohort" in stages:
         print(f"barcodes of {stages['cohort']['patients']:,} patients: {stages['cohort']['barcodes']}")
     print(f"\nLook at {page}\nOpen the explorer:  cytosae explore {study}")

@@ -61,6 +61,8 @@ from cytosae.storage import StoredPath, resolve_path
 
 SHOWN = 48
 """Concepts of each of the two rankings of the page: by interest, and by mean activation."""
+_FIRST = 3
+"""Concepts that a summary of the page names."""
 _EDGE = 112  # pixels of a reference image, shown at 96: sharp enough on dense screens, small to send
 PAGE = "index.html"
 
@@ -128,7 +130,7 @@ def write_report(study: Path, config: DrawnConfig | None = None) -> dict[str, An
 
     Returns
     -------
-    Path of the page, its size, and the number of concepts shown for each data set.
+    Path of the page, its size, and for each data set the number of concepts shown, and the first three in words.
 
     Raises
     ------
@@ -168,7 +170,8 @@ def write_report(study: Path, config: DrawnConfig | None = None) -> dict[str, An
     with whole_file(folder / PAGE) as temporary:
         temporary.write_text(page, encoding="utf-8")
     shown = {dataset["name"]: len(dataset["concepts"]) for dataset in datasets}
-    summary = {"bytes": len(page.encode()), "concepts_shown": shown}
+    first = {dataset["name"]: _first(dataset["concepts"]) for dataset in datasets}
+    summary = {"bytes": len(page.encode()), "concepts_shown": shown, "first": first}
     if isinstance(folder, StoredPath):
         drawn = []  # each would be fetched whenever somebody asks whether the report is up to date
     outputs = {name: FileRecord.from_file(folder / name) for name in (PAGE, *drawn) if (folder / name).is_file()}
@@ -243,6 +246,12 @@ def _references(
             bar.to(done)
     used = {cell: str(ids[cell]) for cell in images}
     return {"concepts": concepts, "pictures": images, "ids": used, "grid": list(maps.shape[2:])}
+
+
+def _first(concepts: list[dict[str, Any]]) -> dict[str, str]:
+    """The most interesting concepts that have words, by number."""
+    described = sorted((one for one in concepts if one["words"]), key=lambda one: -one["interest"])
+    return {str(one["latent"]): one["words"] for one in described[:_FIRST]}
 
 
 def _words(about: pd.Series) -> str:
