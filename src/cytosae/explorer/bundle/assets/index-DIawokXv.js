@@ -36,6 +36,8 @@ var e=Array.isArray,t=Array.prototype.indexOf,n=Array.prototype.includes,r=Array
 | false discovery rate (FDR) | expected share of chance findings among those that you report |
 | fold | patients that are predicted together by a model that has not seen them |
 | harmonisation | what makes cells of several laboratories comparable |
+| k-sparse probe | a classifier of a cell type that may use only k latents |
+| kappa | agreement of raters beyond chance: 1 if they always agree, 0 if no more often than by chance |
 | L0 | latents that are active in a token, on average |
 | label entropy | mixture of cell types among the reference images; 0 if all have one type |
 | laboratory | where the cells were stained and photographed |
@@ -51,6 +53,7 @@ var e=Array.isArray,t=Array.prototype.indexOf,n=Array.prototype.includes,r=Array
 | taught concept | a latent that is learned from experts' marks |
 | threshold (tau) | activation above which a patch shows a concept: 0.2 |
 | token | the numbers with which the backbone describes a patch |
+| weighted F1 | how many patients of each class are found, and how many predictions of it are right, in one figure, averaged over the classes by their patients; 1 is perfect |
 | worklist | concepts that an expert is asked to judge |
 `;function Vu(e){let t=new Map;for(let n of e.split(`
 `)){let[,e=``,r=``]=/^\| (.+?) \| (.+) \|$/.exec(n)??[];if(!e||e===`word`||/^-+$/.test(e))continue;let i=r.replace(/\[([^\]]*)\]\([^)]*\)/g,`$1`),[,a=e,o=``]=/^(.+?) \((.+)\)$/.exec(e)??[];for(let e of[a,o])e&&t.set(e.toLowerCase(),i)}return t}var Hu=Vu(Bu),Uu=e=>{let t=e.toLowerCase();return Hu.get(t)??Hu.get(t.replace(/(?<=ch)es$|s$/,``))??``},Wu=e=>e.split(/(\[[^\]]+\])/).filter(Boolean).map(e=>e.startsWith(`[`)?{text:e.slice(1,-1),term:!0}:{text:e,term:!1}),Gu=H(`<span class="term svelte-190vxbe"><button type="button" class="svelte-190vxbe"> </button><span role="tooltip"> </span></span>`);function Ku(e,t){let n=Ir();A(t,!0);let r=Ki(t,`word`,19,()=>t.text),i=Ki(t,`side`,3,`right`),a=M(()=>t.meaning??Uu(r()));var o=Fr(),s=I(o),c=e=>{var r=Gu(),o=F(r),s=L(o,!0),c=R(o),l=L(c,!0);k(r),z(()=>{q(o,`aria-describedby`,n),W(s,t.text),mi(c,1,`meaning ${i()??``}`,`svelte-190vxbe`),q(c,`id`,n),W(l,B(a))}),V(`click`,o,e=>e.stopPropagation()),U(e,r)},l=e=>{var n=Pr();z(()=>W(n,t.text)),U(e,n)};G(s,e=>{B(a)?e(c):e(l,-1)}),U(e,o),j()}wr([`click`]);function qu(e){let t=e.getContext(`2d`),n=null;return{kind:`canvas`,load(e){n=e},draw(r,i,a,o){if(!t||!n)return;e.width=Math.round(i*o),e.height=Math.round(a*o),t.scale(o,o);let s=i/(r.right-r.left),c=a/(r.top-r.bottom);for(let e=0;e<n.x.length;e++){let o=((n.x[e]??NaN)-r.left)*s,l=(r.top-(n.y[e]??NaN))*c,u=(n.size[e]??0)/2;if(!(o>-u&&o<i+u&&l>-u&&l<a+u))continue;let[d,f,p,m]=n.colour.subarray(4*e,4*e+4);t.fillStyle=`rgb(${d} ${f} ${p} / ${(m??255)/255})`,t.beginPath(),t.arc(o,l,u,0,7),t.fill()}},dispose(){n=null}}}var Ju=`#version 300 es
