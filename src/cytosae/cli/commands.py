@@ -11,6 +11,7 @@ from cytosae.cli.fields import fields_app
 from cytosae.cli.labels import labels_app
 from cytosae.cli.laboratories import laboratories_app
 from cytosae.cli.measuring import measuring_app
+from cytosae.cli.one_patient import one_patient_app
 from cytosae.cli.options import Commands
 from cytosae.cli.patients import patients_app
 from cytosae.cli.refining import refining_app
@@ -43,6 +44,7 @@ app.add_typer(concepts_app)
 app.add_typer(teaching_app)
 app.add_typer(refining_app)
 app.add_typer(patients_app)
+app.add_typer(one_patient_app)
 app.add_typer(labels_app)
 app.add_typer(laboratories_app)
 app.add_typer(studies_app)
