@@ -27,7 +27,7 @@ VERSIONS: dict[str, int] = {
     "sae": 2,
     "concepts": 2,
     "morphometry": 4,
-    "descriptions": 2,
+    "descriptions": 3,
     "cohort": 3,
     "report": 2,
     "classification": 4,

@@ -56,10 +56,11 @@ def describe(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Describe every concept in a sentence made of facts: place, looks, measurements, cell type, expert attribute.
+    """Describe every concept in a sentence made of facts: place, looks, measurements, cell type, expert attribute,
+    diagnosis.
 
-    Each fact has a null and is tested on cells on which it was not chosen; if none passes, the sentence is "nothing
-    known". Writes descriptions/ and a column of var.
+    Each fact has a null and is tested on cells on which it was not chosen, a diagnosis over patients; if none passes,
+    the sentence is "nothing known". Writes descriptions/ and a column of var.
     """
     from cytosae.concepts import describe_concepts
 

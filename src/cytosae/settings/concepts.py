@@ -116,9 +116,13 @@ class DescribeConfig:
     )
     false_discoveries: float = setting(
         0.01,
-        "expected share of false ones among the associations that pass (Benjamini and Hochberg)",
+        "expected share of false ones among the associations that pass (Benjamini and Hochberg); of a diagnosis the "
+        "chance that any false one passes",
         minimum=0,
         maximum=1,
+    )
+    laboratory: str = setting(
+        "laboratory", "column of the cells that says the laboratory: only its patients are compared for a diagnosis"
     )
     seed: int = setting(0, "fixes the cells and their halves", minimum=0, maximum=SHORT_SEED)
 

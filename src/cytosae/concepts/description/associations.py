@@ -58,7 +58,7 @@ def classes(
                 areas[side][:, enough] = auroc(means[used], truth[np.ix_(used, enough)])
     usable = np.isfinite(areas).all(axis=(0, 1))
     if not usable.any():
-        return _none(n_concepts)
+        return none_associated(n_concepts)
     best = np.where(usable, areas[0], -1).argmax(axis=1)
     value = areas[1][np.arange(n_concepts), best]
     test = ~choosing
@@ -157,5 +157,6 @@ def _adjusted(p: NDArray[np.float64]) -> NDArray[np.float64]:
     return q
 
 
-def _none(n: int) -> Associated:
+def none_associated(n: int) -> Associated:
+    """Of `n` concepts for which there is no candidate."""
     return Associated(np.full(n, -1), np.full(n, np.nan), np.full(n, np.nan))

@@ -19,6 +19,7 @@ from cytosae.cells import read_attributes
 from cytosae.concepts import schema
 from cytosae.concepts.columns import add_columns, text_column
 from cytosae.concepts.description.associations import classes, correlations, ratio_to_others
+from cytosae.concepts.description.diagnoses import diagnosed
 from cytosae.concepts.description.facts import NO_FACTS, NO_SENTENCES, Evidence, facts_of, sentences_of
 from cytosae.concepts.description.places import locate, usual_looks
 from cytosae.concepts.description.reading import DESCRIPTIONS, FACTS, SENTENCES, description_inputs
@@ -29,6 +30,7 @@ from cytosae.concepts.storage import (
     read_datasets,
     read_maps,
 )
+from cytosae.errors import CytosaeError
 from cytosae.morphometry import MEASURED, read_measurements, read_places
 from cytosae.segmentation.registry import MEASUREMENTS
 from cytosae.settings import DescribeConfig, to_stored
@@ -53,15 +55,16 @@ def describe_concepts(
 
     Returns
     -------
-    By data set: concepts, and how many have a description, a place, a cell type, an attribute, a measurement.
+    By data set: concepts, and how many have a description, a place, a cell type, an attribute, a measurement, a diagnosis.
 
     Raises
     ------
     CytosaeError
-        No finished concepts or measurements; a table of attributes that does not fit.
+        No finished concepts or measurements; a table of attributes that does not fit; a column that no cells have.
     """
     config = config or DescribeConfig()
     folder, concepts = study / DESCRIPTIONS, study / "concepts"
+    _check_laboratory(concepts, config.laboratory)
     measured = read_measurements(study / MEASURED)
     names = [*read_datasets(concepts)]
     noted = None if attributes is None else _attributes(attributes, concepts, names)
@@ -135,6 +138,7 @@ def gather_evidence(
         *_classes(columns, counts, means, choosing),
         *_classes(others, counts, means, choosing),
         *correlations(means, values, choosing),
+        diagnosed(obs, (counts > 0).astype(np.float64), config.laboratory, config.seed),
     )
 
 
@@ -153,6 +157,17 @@ def _classes(
     truth, known = (np.stack(arrays, axis=1) if names else np.zeros(shape, bool) for arrays in (truths, knowns))
     best = classes(means, truth, known, choosing)
     return names, best, ratio_to_others((counts > 0).astype(np.float64), truth, best.best) if names else best.value
+
+
+def _check_laboratory(concepts: Path, column: str) -> None:
+    """The default column need not be there; one that was asked for must."""
+    if column == DescribeConfig().laboratory:
+        return
+    columns = {str(c) for name in read_datasets(concepts) for c in read_concepts(concepts, name, matrices=False).obs}
+    if column not in columns:
+        raise CytosaeError(
+            f"--laboratory {column}: the cells have no such column; there are {', '.join(sorted(columns))}."
+        )
 
 
 def _attributes(path: Path, concepts: Path, names: list[str]) -> pd.DataFrame:
@@ -177,6 +192,6 @@ def add_descriptions(study: Path, described: pd.DataFrame) -> None:
 
 def _counts(rows: pd.DataFrame) -> dict[str, int]:
     named = {"described": "description", "placed": "place", "cell_type": "cell_type", "attribute": "attribute"}
-    named |= {"measurement": "measurement", "look": "look"}
+    named |= {"measurement": "measurement", "look": "look", "diagnosis": "diagnosis"}
     counts = {key: int((rows[column] != "").sum()) for key, column in named.items() if key != "described"}
     return {"concepts": len(rows), "described": int(rows["known"].sum()), **counts}

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from cytosae.concepts.description import words
 from cytosae.concepts.description.associations import Associated
+from cytosae.concepts.description.diagnoses import Diagnosed
 from cytosae.concepts.description.places import ALL_PLACES, TISSUES, WHOLE, Located
 from cytosae.morphometry import LOOKS
 from cytosae.segmentation.registry import MEASUREMENTS
@@ -33,6 +34,7 @@ _SENTENCE_COLUMNS = [
     "cell_type",
     "attribute",
     "measurement",
+    "diagnosis",
 ]
 NO_FACTS = pd.DataFrame({name: [] for name in [*_FACT_COLUMNS, "dataset"]}).astype({"latent": int, "passes": bool})
 NO_SENTENCES = pd.DataFrame({name: [] for name in [*_SENTENCE_COLUMNS, "dataset"]}).astype(
@@ -57,10 +59,11 @@ class Evidence:
     """Rank correlations with the measurements on the half that chooses, ``(n_concepts, n_measurements)``."""
     tested: NDArray[np.float64]
     q: NDArray[np.float64]
+    diagnosed: Diagnosed
 
 
 def facts_of(evidence: Evidence, config: DescribeConfig) -> pd.DataFrame:
-    """All facts: a row for each place, look, and the best type, attribute and measurements of each concept.
+    """All facts: a row for each place, look, and the best type, attribute, diagnosis and measurements of each concept.
 
     Returns
     -------
@@ -77,14 +80,20 @@ def facts_of(evidence: Evidence, config: DescribeConfig) -> pd.DataFrame:
         tissue = _tissue(located, number, place)
         rows += [(latent, *row) for row in _looks(located, number, tissue)]
         rows += [(latent, *row) for row in _measurements(evidence, number, place, config)]
+        sick = evidence.diagnosed
         for kind, names, best, ratio in (
             ("cell type", evidence.types, evidence.best_type, evidence.type_ratio),
             ("attribute", evidence.attributes, evidence.best_attribute, evidence.attribute_ratio),
+            ("diagnosis", sick.names, sick.best, sick.ratio),
         ):
             if (column := int(best.best[number])) >= 0:
                 area, q, more = float(best.value[number]), float(best.q[number]), float(ratio[number])
                 passes = area > config.least_auroc and q < config.false_discoveries
-                text = _class_words(names[column], area, more)
+                text = (
+                    words.diagnosis(names[column], area, more)
+                    if kind == "diagnosis"
+                    else words.class_of_cells(names[column], area, more)
+                )
                 rows.append((latent, kind, names[column], area, 0.5, np.nan, q, passes, text, True))
     return pd.DataFrame(rows, columns=_FACT_COLUMNS)
 
@@ -97,12 +106,12 @@ def sentences_of(facts: pd.DataFrame, evidence: Evidence) -> pd.DataFrame:
         mine = passing.get(latent)
         phrases = {
             kind: "" if mine is None or not (mine["kind"] == kind).any() else _strongest(mine[mine["kind"] == kind])
-            for kind in ("place", "cell type", "attribute")
+            for kind in ("place", "cell type", "attribute", "diagnosis")
         }
         phrases["measurement"] = "" if mine is None else _with_measurements(mine[mine["kind"] == "measurement"])
         phrases["look"] = "" if mine is None else _strongest_looks(mine[mine["kind"].isin(("look", "appearance"))])
         head = ", ".join(text for text in (phrases["look"], phrases["place"]) if text)
-        parts = [head, *(phrases[kind] for kind in ("measurement", "cell type", "attribute"))]
+        parts = [head, *(phrases[kind] for kind in ("measurement", "cell type", "attribute", "diagnosis"))]
         sentences.append(
             {
                 "latent": latent,
@@ -205,9 +214,3 @@ def _measurements(evidence: Evidence, number: int, place: str, config: DescribeC
         elif len(rows) < _LISTED:
             rows.append(("measurement", name, value, 0.0, np.nan, float(q[column]), False, text, sign > 0))
     return rows
-
-
-def _class_words(name: str, area: float, ratio: float) -> str:
-    """``promyelocyte, 8.1 times as often as elsewhere (AUROC 0.96)``."""
-    often = f", {words.times(ratio)} as often as elsewhere" if ratio >= 2 else ""
-    return f"{name}{often} (AUROC {area:.2f})"

@@ -177,6 +177,18 @@ def times(ratio: float) -> str:
     return f"{ratio:.0f} times" if ratio >= 10 else f"{ratio:.1f} times"
 
 
+def class_of_cells(name: str, area: float, ratio: float) -> str:
+    """``promyelocyte, 8.1 times as often as elsewhere (AUROC 0.96)``; the ratio where it is at least 2."""
+    often = f", {times(ratio)} as often as elsewhere" if ratio >= 2 else ""
+    return f"{name}{often} (AUROC {area:.2f})"
+
+
+def diagnosis(name: str, area: float, ratio: float) -> str:
+    """``diagnosis APL, 3.1 times as often as in other patients (AUROC over patients 0.92)``."""
+    often = f", {times(ratio)} as often as in other patients" if ratio >= 2 else ""
+    return f"diagnosis {name}{often} (AUROC over patients {area:.2f})"
+
+
 def sentence(parts: list[str]) -> str:
     """The description of the parts that pass."""
     return "; ".join(parts) if parts else NOTHING

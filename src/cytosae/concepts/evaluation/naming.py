@@ -77,6 +77,7 @@ def _of_dataset(run: Evaluation, study: Path, dataset: str, measured: pd.DataFra
         noted = run.attributes.set_axis(pd.Index(run.sample.cells["cell_id"]))
     facts = facts_of(gather_evidence(study, dataset, measured, noted, DescribeConfig(), first), DescribeConfig())
     latents = np.unique(facts["latent"].to_numpy(np.int64))
+    facts = facts[facts["kind"] != "diagnosis"]  # it is a fact of patients: nothing that one sees in a cell
     names = data.obs_names[second]
     known: Mapping[str, pd.Series] = {} if noted is None else {str(c): noted[c].reindex(names) for c in noted}
     if "label" in data.obs:
