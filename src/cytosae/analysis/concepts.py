@@ -10,7 +10,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from cytosae.analysis.concept_effects import concept_effects
 from cytosae.analysis.viewing import Viewer, cell_image, study_tokens
+from cytosae.artefacts import write_csv
 from cytosae.cells import UnreadableImage, readings, tissues_of_cells
 from cytosae.concepts import (
     CellConcepts,
@@ -18,6 +20,7 @@ from cytosae.concepts import (
     is_common,
     joined_statistics,
     passport,
+    passport_table,
     patch_concepts,
     read_datasets,
     tissue_fractions,
@@ -33,7 +36,8 @@ _EXPLAINED = 2  # latents of a patch that are shown with their reference images 
 def show_concept(
     folder: Path, latent: int, figure: Path, *, kind: str = "reference", device: str = "auto"
 ) -> dict[str, Any]:
-    """Draw a latent's reference images in every data set, and tell what is known of it (`cytosae.concepts.passport`).
+    """Draw a latent's reference images in every data set, and tell what is known of it: `cytosae.concepts.passport`, and
+    what classifiers say where it is removed or amplified (`concept_effects`).
 
     Parameters
     ----------
@@ -42,7 +46,7 @@ def show_concept(
     latent
         Its number.
     figure
-        Where the figure goes: ``<figure>.png`` and ``<figure>.svg``.
+        Where the figure goes: ``<figure>.png`` and ``<figure>.svg``; beside it ``<figure>.csv``, all that is known.
     kind
         One of `cytosae.concepts.schema.KINDS`.
 
@@ -68,16 +72,17 @@ def show_concept(
     )
     save(reference_grid(rows, title=f"{viewer.title(latent)}; {description} cells by data set", each_row=True), figure)
     known, table = passport(folder, latent), statistics.iloc[latent]
-    return {
-        "latent": latent,
+    said = {
         "datasets": {
             name: {**known["datasets"][name], **table[name].astype(object).to_dict()}
             for name in read_datasets(folder / "concepts")
         },
         "quality": known["quality"],
         "judged": known["judged"],
-        "figure": f"{figure}.png",
+        "effects": concept_effects(folder, latent),
     }
+    write_csv(figure.with_name(f"{figure.name}.csv"), passport_table(said))
+    return {"latent": latent, **said, "figure": f"{figure}.png", "table": f"{figure}.csv"}
 
 
 def attribute(

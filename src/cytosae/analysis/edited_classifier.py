@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -52,8 +53,11 @@ class EditableClassifier:
     classifier: Classifier
     """Of all patients."""
     config: ClassifyConfig
-    unchanged: Refitted
-    """With nothing struck out."""
+
+    @cached_property
+    def unchanged(self) -> Refitted:
+        """With nothing struck out."""
+        return refitted(self.task, self.folds, self.choices, self.config)
 
     @classmethod
     def open(cls, barcodes: Path, folder: Path) -> EditableClassifier:
@@ -95,7 +99,7 @@ class EditableClassifier:
         chosen = result["model"]["choices"][1 : 1 + n_folds]
         choices = tuple(Choice(Representation(c["features"], c["transform"]), c["strength"]) for c in chosen)
         classifier = read_classifiers(folder / MODELS, result)[0]
-        return cls(result, task, folds, choices, classifier, config, refitted(task, folds, choices, config))
+        return cls(result, task, folds, choices, classifier, config)
 
     def strongest(self, most: int) -> list[tuple[int, float]]:
         """The concepts by how far they move the classifier of all patients, the farthest first.

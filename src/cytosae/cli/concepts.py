@@ -125,16 +125,19 @@ def concept(
     as_json: Json = False,
 ) -> None:
     """Show one concept: its cells and maps in every data set, and its passport (description, evidence, quality,
-    judgements).
+    judgements, and what classifiers say where it is removed or amplified), also as a table beside the figure.
 
     --kind reference shows the strongest cells, spread the strongest of different patients, random a sample of all cells
     that activate it, middle and low those around the median and the lowest tenth.
     """
     from cytosae.analysis import show_concept
+    from cytosae.artefacts import refuse_foreign
+    from cytosae.concepts import is_passport_table
     from cytosae.report import refuse_foreign_figure
 
     figure = figure_name(output or Path(f"latent-{latent}"))
     refuse_foreign_figure(figure, "concept")
+    refuse_foreign(figure.with_name(f"{figure.name}.csv"), "concept", is_passport_table)
     answer(show_concept(study, latent, figure, kind=kind, device=device), as_json)
 
 

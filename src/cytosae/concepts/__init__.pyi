@@ -30,7 +30,7 @@ from .interest import interest_of, interest_scores, middle_share
 from .joining import is_joined_statistics, joined_statistics
 from .measurements import join_measurements
 from .panel import draw_panel, expert_panel, is_worklist, stratified_panel
-from .passports import has_descriptions, passport
+from .passports import has_descriptions, is_passport_table, passport, passport_table
 from .references import ReferenceImages, References, reference_images
 from .schema import ANNOTATION, NAMES, TAUGHT, VERDICT
 from .statistics import (
@@ -103,6 +103,7 @@ __all__ = [
     "is_common",
     "is_concept",
     "is_joined_statistics",
+    "is_passport_table",
     "is_worklist",
     "join_measurements",
     "joined_statistics",
@@ -115,6 +116,7 @@ __all__ = [
     "other_dictionary",
     "papers_rule",
     "passport",
+    "passport_table",
     "patch_concepts",
     "read_activations",
     "read_cell_rows",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,46 @@ def passport(study: Path, latent: int) -> dict[str, Any]:
             name: str(row[name]) for name in (ANNOTATION, VERDICT, NAMES) if name in row and not pd.isna(row[name])
         }
     return {"datasets": datasets, "quality": _quality(study, latent), "judged": judged}
+
+
+PASSPORT = ("part", "name", "value")
+"""Columns of `passport_table`."""
+
+
+def passport_table(known: Mapping[str, Any]) -> pd.DataFrame:
+    """What is known of a concept as a table, a row per figure.
+
+    Parameters
+    ----------
+    known
+        Such as `passport` gives, with whatever was added.
+
+    Examples
+    --------
+    >>> passport_table({"quality": {"coherence": 0.5}, "judged": {}})
+          part       name  value
+    0  quality  coherence    0.5
+    """
+    rows: list[tuple[str, str, Any]] = []
+
+    def add(part: str, name: str, value: Any) -> None:
+        if isinstance(value, Mapping):
+            for key, inner in value.items():
+                add(part, f"{name}.{key}" if name else str(key), inner)
+        elif value is not None:
+            rows.append((part, name, value))
+
+    for part, value in known.items():
+        add(part, "", value)
+    return pd.DataFrame(rows, columns=[*PASSPORT])
+
+
+def is_passport_table(path: Path) -> bool:
+    """Whether the columns of a table are those of `passport_table`.
+
+    No example: needs the concepts of a study, or a trained autoencoder; the README makes both.
+    """
+    return tuple(pd.read_csv(path, nrows=0).columns) == PASSPORT
 
 
 def _evidence(fact: Any) -> str:

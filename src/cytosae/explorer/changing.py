@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -21,46 +20,26 @@ from cytosae.explorer.reader import StudyReader
 from cytosae.explorer.schemas import changing as s
 
 if TYPE_CHECKING:
-    from sklearn.linear_model import LogisticRegression
-
+    from cytosae.analysis.concept_effects import LabelClassifier
     from cytosae.analysis.edited_classifier import EditableClassifier
     from cytosae.explorer.activations import Activations
 
 MOST = 5.0
 """Times the activation, at most."""
-_LEAST, _PROBE_BYTES = 10, 64 * 2**20
-
-
-@dataclass(frozen=True)
-class _Probe:
-    """A linear classifier of cell labels on the square roots of m_i[s]."""
-
-    model: LogisticRegression
-    deviation: NDArray[np.float32]
-    cells: int
-
-    def probabilities(self, means: sp.csr_matrix) -> NDArray[np.float64]:
-        """``(n_labels,)`` of a cell."""
-        return np.asarray(self.model.predict_proba(np.sqrt(means.toarray()) / self.deviation))[0]
+_PROBE_BYTES = 64 * 2**20
 
 
 @bounded(_PROBE_BYTES, lambda probe: 0 if probe is None else probe.deviation.nbytes * 20)
-def _probe(data: DataSet) -> _Probe | None:
-    """Fitted on cells that are spread over the data set; None with fewer than two labels of ten cells."""
-    from cytosae.concepts.quality.probing import fitted_probe  # imports scikit-learn
+def _probe(data: DataSet) -> LabelClassifier | None:
+    """Fitted on cells that are spread over the data set."""
+    from cytosae.analysis.concept_effects import LabelClassifier  # imports what the start need not wait for
 
     column = data.column("label")
     rows = spread_rows(data.n_cells)
     if column is None:
         return None
-    codes = np.asarray(column.codes)[rows]
-    numbers = np.bincount(codes[codes >= 0], minlength=len(column.categories))
-    used = (codes >= 0) & (numbers[codes] >= _LEAST)
-    if len(np.unique(codes[used])) < 2:
-        return None
-    x = np.sqrt(data.activations(rows[used])[1].toarray())
-    deviation = x.std(axis=0) + 1e-3
-    return _Probe(fitted_probe(x / deviation, codes[used].astype(np.int64)), deviation, int(used.sum()))
+    means = data.activations(rows)[1]
+    return LabelClassifier.fit(means, np.asarray(column.codes)[rows], [str(name) for name in column.categories])
 
 
 class Changing:
@@ -111,40 +90,69 @@ class Changing:
             towards=similar_cells(data, other, row),
         )
 
+    def effects(self, data: DataSet, latent: int) -> s.ConceptEffects:
+        """What the classifiers say where a concept is removed or amplified, over the cells and patients that show it.
+
+        Raises
+        ------
+        CytosaeError
+            No such latent.
+        """
+        from cytosae.analysis.concept_effects import effect_on_cells, effect_on_patients, output_probe
+
+        data.check_latent(latent)
+        cells = patients = None
+        if (probe := _probe(data)) is not None:
+            rows = spread_rows(data.n_cells)
+            people = data.column("patient")
+            codes = np.full(len(rows), -1) if people is None else np.asarray(people.codes)[rows]
+            cells = effect_on_cells(probe, data.activations(rows)[1], codes, latent, data.concepts)
+        if self._reader.classified:
+            patients = effect_on_patients(self._classifier(), latent)
+        return s.ConceptEffects(
+            cells=_changed_class(cells),
+            patients=_changed_class(patients),
+            output=[
+                s.OutputChange(label=label, **changes)
+                for label, changes in output_probe(self._reader.folder, latent).items()
+            ],
+        )
+
     def _of_cell(self, data: DataSet, before: sp.csr_matrix, after: sp.csr_matrix) -> s.ClassChanges | None:
-        probe, column = _probe(data), data.column("label")
-        if probe is None or column is None:
+        if (probe := _probe(data)) is None:
             return None
-        names = [str(column.categories[code]) for code in probe.model.classes_]
-        pair = (probe.probabilities(means) for means in (before, after))
-        about = f"a linear classifier of {len(names)} labels on the concepts of {probe.cells} cells"
-        return _class_changes(about, names, *pair)
+        pair = (probe.probabilities(means.toarray())[0] for means in (before, after))
+        return _class_changes(str(probe), probe.names, *pair)
 
     def _of_patient(self, data: DataSet, row: int, latent: int, factor: float) -> s.ClassChanges | None:
         """The classifier of the patients, where all cells of the patient have `factor` times as much of the concept."""
         (patient,) = data.values("patient", [row])
         if patient is None or not self._reader.classified:
             return None
+        from cytosae.analysis.concept_effects import changed_barcodes
+
         model = self._classifier()
         barcodes = model.task.data
         mine = np.flatnonzero(
             (barcodes.obs["patient"].astype(str) == patient) & (barcodes.obs["dataset"].astype(str) == data.name)
         )
-        latents = np.flatnonzero(barcodes.var_names.astype(str) == str(latent))
-        if not len(mine) or not len(latents):
+        if not len(mine):
             return None
-        values = model.classifier.representation.values(barcodes[mine[:1]].copy())
-        changed = barcodes[mine[:1]].copy()
-        changed.X = np.array(changed.X, np.float32)
-        changed.X[:, latents] *= factor
-        for name in list(changed.layers):
-            layer = np.array(changed.layers[name], np.float32)
-            layer[:, latents] *= factor
-            changed.layers[name] = layer
+        own = barcodes[mine[:1]].copy()
+        if (changed := changed_barcodes(own, latent, factor)) is None:
+            return None
+        values = model.classifier.representation.values(own)
         other = model.classifier.representation.values(changed)
         pair = (model.classifier.probabilities(one)[0] for one in (values, other))
         about = "the classifier of the patients, if all cells of this one had so many times as much"
         return _class_changes(about, list(model.classifier.classes), *pair)
+
+
+def _changed_class(effect: dict[str, Any] | None) -> s.ChangedClass | None:
+    if effect is None:
+        return None
+    over = effect["cells"] if "cells" in effect else effect["patients"]
+    return s.ChangedClass(name=effect["class"], over=over, **effect)
 
 
 def _class_changes(

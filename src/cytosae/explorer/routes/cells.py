@@ -19,7 +19,7 @@ from cytosae.explorer.neighbours import cells_of_region, similar_cells
 from cytosae.explorer.reader import StudyReader
 from cytosae.explorer.routes import IMAGE, Index, Name, Text, answer, named
 from cytosae.explorer.schemas import cells as s
-from cytosae.explorer.schemas.changing import Changed
+from cytosae.explorer.schemas.changing import Changed, ConceptEffects
 
 if TYPE_CHECKING:
     from cytosae.explorer.activations import Activations
@@ -31,7 +31,7 @@ Size = Literal["64", "112", "224", "448"]
 def router(
     reader: StudyReader, cell_images: CellImages, field_images: FieldImages, activations: Callable[[], Activations]
 ) -> APIRouter:
-    """``/api/cells``."""
+    """``/api/cells``, and what changing a concept of them does."""
     routes = APIRouter()
     changing = Changing(reader, activations)
 
@@ -105,6 +105,11 @@ def router(
     ) -> Response:
         """What follows where a concept of a cell is removed (0) or amplified."""
         return answer(changing.change(reader.dataset(named(dataset)), row, latent, factor))
+
+    @routes.get("/api/effects/{dataset}/{latent}", response_model=ConceptEffects)
+    def effects(dataset: Name, latent: Index) -> Response:
+        """What classifiers say where a concept is removed or amplified in all cells, or patients, that show it."""
+        return answer(changing.effects(reader.dataset(named(dataset)), latent))
 
     @routes.get("/api/cells/{dataset}/{row}/region", response_model=s.Region)
     def region(
