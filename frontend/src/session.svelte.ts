@@ -14,6 +14,8 @@ export interface Overlay {
   outlined: boolean;
   /** Colours reach up to the strongest patch of each image, not of all that stand together. */
   own: boolean;
+  /** Colours of a single image reach up to the strongest patch of the data set's reference images. */
+  whole: boolean;
 }
 export type Theme = "system" | "light" | "dark";
 interface Preferences {
@@ -30,7 +32,15 @@ export const NOTHING = "nothing known";
 const KEY = "cytosae:preferences";
 const DEFAULTS: Preferences = {
   theme: "system",
-  overlay: { on: true, opacity: 0.7, scale: "viridis", smooth: true, outlined: false, own: false },
+  overlay: {
+    on: true,
+    opacity: 0.7,
+    scale: "viridis",
+    smooth: true,
+    outlined: false,
+    own: false,
+    whole: false,
+  },
   rater: "",
   dataset: "",
   tour: -1,

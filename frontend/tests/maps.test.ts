@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { colourOf, css, hexOf } from "../src/lib/colours";
-import { borderOf, decodeMap, enlarge, paint, stretched } from "../src/lib/maps";
+import { borderOf, decodeMap, enlarge, paint, rescaled, stretched } from "../src/lib/maps";
 
 test("base64 to bytes", () => {
   expect([...decodeMap("AAH/")]).toEqual([0, 1, 255]);
@@ -22,6 +22,11 @@ test("the border goes around what is above a value, holes and image borders too"
   const one = borderOf([0, 0, 0, 0, 9, 0, 0, 0, 0], [3, 3], 8);
   expect(one.split("M").slice(1).sort()).toEqual(["1 1h1", "1 1v1", "1 2h1", "2 1v1"]);
   expect(borderOf([9, 9, 9, 9], [2, 2], 0).match(/M/g)).toHaveLength(8);
+});
+
+test("a scale of others ends at their strongest patch, and what is stronger has its colour", () => {
+  expect([...rescaled(Uint8Array.of(0, 100, 255), 1, 2)]).toEqual([0, 50, 128]);
+  expect([...rescaled(Uint8Array.of(0, 100, 255), 2, 1)]).toEqual([0, 200, 255]);
 });
 
 test("an image's own scale ends at its strongest patch", () => {

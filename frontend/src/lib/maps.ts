@@ -76,6 +76,11 @@ export function stretched(map: Uint8Array): Uint8Array {
   return map.map((value) => Math.round((value * 255) / most));
 }
 
+/** A map whose 255 was worth `top`, as if it were worth `most`; what is above stays 255. */
+export function rescaled(map: Uint8Array, top: number, most: number): Uint8Array {
+  return map.map((value) => Math.min(255, Math.round((value * top) / most)));
+}
+
 /** The border between the patches above a value and the others, as an SVG path in patches. */
 export function borderOf(
   map: ArrayLike<number>,

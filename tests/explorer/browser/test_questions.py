@@ -74,3 +74,43 @@ def test_a_cell_is_asked_for_its_like_a_region_and_a_change(
         page.wait_for_selector("text=Similar cells")
         assert page.evaluate(NAMELESS) == []
         assert page.faults == []
+
+
+def test_the_scale_of_a_cell_is_its_own_or_that_of_the_data_set(
+    server: Server, tab: Callable[..., Any], concepts: list[int]
+) -> None:
+    strongest = """() => Math.max(...[...document.querySelectorAll('[data-patches] canvas')].flatMap(c =>
+        [...c.getContext('2d').getImageData(0, 0, c.width, c.height).data].filter((_, i) => i % 4 === 3)))"""
+    cells = server.ask(f"latents/{SET}/{concepts[0]}/images/reference")
+    weak = cells["cells"][-1]["row"]
+    top = server.ask(f"cells/{SET}/{weak}/maps/{concepts[0]}")["top"]
+    assert 0 < top < cells["top"]
+    page = tab("AB", 1280, 800)
+    page.goto(server.url + f"#/cell/{SET}/{weak}?latent={concepts[0]}")
+    key = page.locator("[aria-label='Concept map'] .key")
+    page.wait_for_selector("[aria-label='Concept map'] .key >> text=largest of this image")
+    page.wait_for_selector("[data-patches] canvas")
+    page.get_by_label("smooth").uncheck()
+    page.wait_for_function(f"({strongest})() === 255")
+    page.get_by_label("scale of the data set").check()
+    page.wait_for_function(f"({strongest})() === {round(255 * top / cells['top'])}")
+    assert "largest of the reference images" in key.inner_text()
+    page.get_by_label("scale of the data set").uncheck()
+    page.wait_for_function(f"({strongest})() === 255")
+    assert page.evaluate(NAMELESS) == []
+    assert page.faults == []
+
+
+def test_a_concept_says_what_its_removal_does(server: Server, tab: Callable[..., Any], concepts: list[int]) -> None:
+    said = server.ask(f"effects/{SET}/{concepts[0]}")
+    page = tab("AB", 1280, 800)
+    page.goto(server.url + f"#/concept/{SET}/{concepts[0]}")
+    page.locator("[data-effects] summary").click()
+    page.wait_for_selector("[data-effects] table")
+    rows = page.locator("[data-effects] tbody tr").all_inner_texts()
+    assert len(rows) == 2
+    for row, one in zip(rows, (said["cells"], said["patients"]), strict=True):
+        assert one["by"] in row
+        assert f"over {one['over']}" in row
+    assert page.evaluate(NAMELESS) == []
+    assert page.faults == []
