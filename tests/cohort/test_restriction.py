@@ -9,10 +9,11 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.sparse as sp
 from anndata.io import write_elem
 
 from cytosae.cohort import RESTRICTIONS, Products, Representation, read_barcodes, restricted
-from cytosae.concepts import read_concepts
+from cytosae.concepts import ALIKE, read_concepts
 from cytosae.concepts.storage import PER_LATENT
 from cytosae.errors import CytosaeError
 from cytosae.settings import ClassifyConfig
@@ -61,6 +62,31 @@ def test_each_rule_keeps_what_it_says(study: Path) -> None:
     quality(study, background_share=share, reproducibility=share)
     assert used(study, "inside").tolist() == [i for i in range(50) if i != 3]
     assert used(study, "reproduced").tolist() == list(range(50, 100))
+
+
+def test_a_group_of_near_duplicates_counts_once(study: Path, tmp_path: Path) -> None:
+    copied = Path(shutil.copytree(study, tmp_path / "study"))
+    data = read_concepts(copied / "concepts", "synthetic")
+    concepts = np.flatnonzero(data.var["is_concept"])
+    first, twin = concepts[:2]
+    counts = data.X.toarray()
+    counts[:, twin] = counts[:, first]
+    with h5py.File(copied / "concepts" / "synthetic.h5ad", "r+") as file:
+        write_elem(file, "X", sp.csr_matrix(counts.astype(np.int32)))
+    kept = used(copied, "distinct")
+    assert len({int(first), int(twin)} & {*kept.tolist()}) <= 1
+    varies = np.flatnonzero(counts.std(axis=0) > 0)
+    leaders = np.intersect1d(np.intersect1d(kept, concepts), varies)
+    correlation = np.corrcoef(counts[:, varies], rowvar=False)
+    place = np.searchsorted(varies, leaders)
+    assert (np.triu(correlation[np.ix_(place, place)], 1) < ALIKE).all()
+    folded = np.setdiff1d(concepts, kept)
+    assert len(folded)
+    assert all((correlation[np.searchsorted(varies, one), place] >= ALIKE - 1e-4).any() for one in folded)
+    assert {*np.flatnonzero(~data.var["is_concept"])} <= {*kept.tolist()}
+    found = ask("classify", copied / "cohort" / "barcodes.h5ad", "--concepts", "distinct", *QUICK)
+    assert found["concepts"]["allowed"] == "distinct"
+    assert found["concepts"]["latents"] <= len(kept)
 
 
 def test_what_is_not_there_is_said(study: Path) -> None:

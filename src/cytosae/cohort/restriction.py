@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from cytosae.artefacts import MANIFEST, Manifest
 from cytosae.cohort.representation import USED_LATENTS
-from cytosae.concepts import TAUGHT, read_concepts, read_datasets, read_inputs, untaught
+from cytosae.concepts import TAUGHT, group_leaders, read_concepts, read_datasets, read_inputs, untaught
 from cytosae.concepts.response import MORPHOLOGY, STAIN
 from cytosae.concepts.schema import REPRODUCIBILITY, STAIN_WORD, VERDICT
 from cytosae.concepts.storage import PER_LATENT
@@ -38,6 +38,10 @@ def _approved(data: ad.AnnData, study: Path) -> NDArray[np.bool_]:
             f"{study}`), then run `cytosae annotations apply {study}`."
         )
     return np.any([(column == "meaningful").to_numpy(bool) for column in verdict_columns], axis=0)
+
+
+def _distinct(data: ad.AnnData, study: Path) -> NDArray[np.bool_]:
+    return np.asarray(group_leaders(study / "concepts") == np.arange(data.n_vars))
 
 
 def _inside(data: ad.AnnData, study: Path) -> NDArray[np.bool_]:
@@ -103,6 +107,7 @@ def _untaught(data: ad.AnnData, study: Path) -> NDArray[np.bool_]:
 RESTRICTIONS: Mapping[str, Callable[[ad.AnnData, Path], NDArray[np.bool_]]] = {
     "discovered": _discovered,
     "approved": _approved,
+    "distinct": _distinct,
     "inside": _inside,
     "reproduced": _reproduced,
     "morphology": _morphology,

@@ -26,6 +26,7 @@ from .familiarity import (
     read_familiarity,
 )
 from .fitting import check_fit
+from .grouping import group_leaders
 from .interest import interest_of, interest_scores, middle_share
 from .joining import is_joined_statistics, joined_statistics
 from .measurements import join_measurements
@@ -96,6 +97,7 @@ __all__ = [
     "file_name",
     "file_names",
     "fit_familiarity",
+    "group_leaders",
     "has_descriptions",
     "has_words",
     "interest_of",

@@ -12,12 +12,13 @@ COVERAGE = 0.9
 """Nominal coverage of conformal sets."""
 _COVERAGE = "nominal share of patients whose conformal set (the classes that a patient may have) holds the true class"
 
-CONCEPTS = ("all", "discovered", "approved", "inside", "reproduced", "morphology", "taught", "untaught")
+CONCEPTS = ("all", "discovered", "approved", "distinct", "inside", "reproduced", "morphology", "taught", "untaught")
 """Which latents are used."""
 _CONCEPTS = (
-    "all; discovered (the test of a concept); approved (experts call it meaningful); inside (less than half of it lies "
-    "on the background); reproduced (comes back in at least half of other trainings); morphology (hardly "
-    "responds to stain, `cytosae stain-response`); taught (`cytosae teach`); untaught"
+    "all; discovered (the test of a concept); approved (experts call it meaningful); distinct (of each group of "
+    "near-duplicates the one that is listed); inside (less than half of it lies on the background); reproduced (comes "
+    "back in at least half of other trainings); morphology (hardly responds to stain, `cytosae stain-response`); taught "
+    "(`cytosae teach`); untaught"
 )
 
 
