@@ -1,3 +1,4 @@
+from .captioning import Captioner
 from .classification import classify
 from .comparison import compare_groups
 from .concepts import attribute, show_concept
@@ -10,6 +11,7 @@ from .outcomes import predict_outcome
 from .outlines import export_outlines
 from .patient_page import show_patient
 from .prediction import predict_patients
+from .proposing import propose
 from .refinement import refine_study
 from .restaining import restain
 from .stain_response import stain_response
@@ -19,6 +21,7 @@ from .transferring import transfer
 from .viewing import Viewer, further_tokens, saved_backbone, study_framing, study_layout, study_store, study_tokens
 
 __all__ = [
+    "Captioner",
     "Viewer",
     "attribute",
     "classification_in_words",
@@ -34,6 +37,7 @@ __all__ = [
     "label_cells",
     "predict_outcome",
     "predict_patients",
+    "propose",
     "refine_study",
     "restain",
     "saved_backbone",

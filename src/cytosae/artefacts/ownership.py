@@ -27,6 +27,7 @@ COMMANDS = {
     "cohort": "barcodes",
     "taught": "teach",
     "descriptions": "describe",
+    "proposed": "describe --describe-with",
     "quality": "evaluate",
     "classification": "classify",
     "outcome": "classify",

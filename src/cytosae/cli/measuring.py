@@ -54,6 +54,19 @@ def describe(
     attributes: Annotated[
         Path | None, typer.Option("--attributes", help="Table of expert attributes of single cells, a column each.")
     ] = None,
+    describe_with: Annotated[
+        Path | None,
+        typer.Option(
+            "--describe-with",
+            help="Folder of an image-text model of transformers on this machine, which proposes a phrase for each "
+            "concept beside the sentence.",
+        ),
+    ] = None,
+    most: Annotated[
+        int | None,
+        typer.Option("--most", min=1, help="With --describe-with: only so many concepts, the most interesting first."),
+    ] = None,
+    device: Annotated[str, typer.Option("--device", help="Where that model runs: auto, cpu, cuda, ...")] = "auto",
     as_json: Json = False,
 ) -> None:
     """Describe every concept in a sentence made of facts: place, looks, measurements, cell type, expert attribute,
@@ -61,7 +74,20 @@ def describe(
 
     Each fact has a null and is tested on cells on which it was not chosen, a diagnosis over patients; if none passes,
     the sentence is "nothing known". Writes descriptions/ and a column of var.
+
+    --describe-with adds what an image-text model says of the reference images, in proposed/: never in place of the
+    sentence, with the model's hash, and tested like it. Nothing is downloaded.
     """
     from cytosae.concepts import describe_concepts
+    from cytosae.errors import CytosaeError
 
-    answer(describe_concepts(study, settings, attributes=attributes), as_json)
+    if describe_with is None:
+        if most is not None:
+            raise CytosaeError(f"--most {most}: says how many phrases a model proposes; give --describe-with too.")
+        answer(describe_concepts(study, settings, attributes=attributes), as_json)
+        return
+    from cytosae.analysis import Captioner, propose
+
+    captioner = Captioner.open(describe_with, device)
+    figures = describe_concepts(study, settings, attributes=attributes)
+    answer({**figures, "proposed": propose(study, captioner, settings, most=most)}, as_json)

@@ -3,7 +3,14 @@ from .alike import ALIKE, alike_leaders, count_correlations, spread_rows
 from .attribution import CellConcepts, cell_concepts, patch_concepts, tissue_fractions
 from .called import latent_called
 from .columns import add_columns, text_column
-from .description import describe_concepts, has_words, read_descriptions, read_facts, update_descriptions
+from .description import (
+    describe_concepts,
+    has_words,
+    read_descriptions,
+    read_facts,
+    read_proposals,
+    update_descriptions,
+)
 from .dictionary import (
     TAUGHT_FOLDER,
     check_encoded_with,
@@ -132,6 +139,7 @@ __all__ = [
     "read_maps",
     "read_names",
     "read_parameters",
+    "read_proposals",
     "read_rows",
     "read_taught",
     "reference_images",

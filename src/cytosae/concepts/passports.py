@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from cytosae.artefacts import Manifest
-from cytosae.concepts.description import DESCRIPTIONS, description_inputs, read_descriptions, read_facts
+from cytosae.concepts.description import DESCRIPTIONS, description_inputs, read_descriptions, read_facts, read_proposals
 from cytosae.concepts.schema import (
     ANNOTATION,
     CELL_SHARE,
@@ -72,8 +72,9 @@ def passport(study: Path, latent: int) -> dict[str, Any]:
 
     Returns
     -------
-    ``datasets``: for each its description, the facts that pass, its statistics; ``quality``: reproducibility, label
-    specificity, place, coherence, monosemanticity, as far as they were measured; ``judged``: name, verdict and raters.
+    ``datasets``: for each its description, the facts that pass, what a model proposed, its statistics; ``quality``:
+    reproducibility, label specificity, place, coherence, monosemanticity, as far as they were measured; ``judged``: name,
+    verdict and raters.
 
     Notes
     -----
@@ -81,6 +82,7 @@ def passport(study: Path, latent: int) -> dict[str, Any]:
     """
     described = read_descriptions(study) if has_descriptions(study) else None
     facts = read_facts(study) if described is not None else None
+    proposals = read_proposals(study) if described is not None else None
     datasets: dict[str, Any] = {}
     judged: dict[str, str] = {}
     for dataset in read_datasets(study / "concepts"):
@@ -97,6 +99,9 @@ def passport(study: Path, latent: int) -> dict[str, Any]:
                 **({"share_of_patches": float(patches.iloc[0])} if len(patches) else {}),
                 **entry,
             }
+        if proposals is not None:
+            for row in proposals[(proposals["dataset"] == dataset) & (proposals["latent"] == latent)].itertuples():
+                entry["proposed"] = _proposed(row)
         datasets[dataset] = entry
         judged |= {
             name: str(row[name]) for name in (ANNOTATION, VERDICT, NAMES) if name in row and not pd.isna(row[name])
@@ -142,6 +147,18 @@ def is_passport_table(path: Path) -> bool:
     No example: needs the concepts of a study, or a trained autoencoder; the README makes both.
     """
     return tuple(pd.read_csv(path, nrows=0).columns) == PASSPORT
+
+
+def _proposed(row: Any) -> dict[str, Any]:
+    """What a model proposes, which model, and whether that could be tested."""
+    known = {"detection": row.detection, "by_chance": 0.5, "shuffled": row.shuffled} if row.names else {}
+    return {
+        "phrase": row.phrase,
+        "model": row.model,
+        "model_sha256": row.model_sha256,
+        "names": row.names or "nothing that is measured: not scored",
+        **{name: float(value) for name, value in known.items() if not np.isnan(value)},
+    }
 
 
 def _evidence(fact: Any) -> str:

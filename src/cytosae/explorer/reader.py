@@ -22,6 +22,7 @@ from cytosae.concepts import (
     read_datasets,
     read_facts,
     read_inputs,
+    read_proposals,
     read_taught,
     schema,
     untaught,
@@ -183,6 +184,16 @@ class StudyReader:
         if dataset not in self._facts:
             return None
         return _rows_of(self._facts[dataset], latent)
+
+    @cached_property
+    def _proposed(self) -> dict[tuple[str, int], dict[str, Any]]:
+        table = read_proposals(self.folder) if has_descriptions(self.folder) else None
+        rows = [] if table is None else table.to_dict("records")
+        return {(row["dataset"], row["latent"]): {str(name): value for name, value in row.items()} for row in rows}
+
+    def proposed(self, dataset: str, latent: int) -> dict[str, Any] | None:
+        """What a model proposed to call a concept, by column; None where none was asked."""
+        return self._proposed.get((dataset, latent))
 
     def described_places(self, dataset: str) -> dict[int, str]:
         """Where concepts lie that have a place, by latent."""

@@ -161,15 +161,14 @@ def is_of_colour(tissue: str, look: str, sign: int, redness: float) -> bool:
     return (redness > EOSINOPHILIC) == (look == "eosin")
 
 
+GRANULES = ("eosinophilic granules", "basophilic granules", "azurophilic granules")
+"""Dark spots of the cytoplasm, by colour."""
+
+
 def granule_words(redness: float) -> str:
     """Granules by the colour of the patches: eosin less azure over their sum."""
-    return (
-        "eosinophilic granules"
-        if redness > EOSINOPHILIC
-        else "basophilic granules"
-        if redness < -0.05
-        else "azurophilic granules"
-    )
+    eosinophilic, basophilic, azurophilic = GRANULES
+    return eosinophilic if redness > EOSINOPHILIC else basophilic if redness < -0.05 else azurophilic
 
 
 def times(ratio: float) -> str:

@@ -78,13 +78,53 @@ def _of_dataset(run: Evaluation, study: Path, dataset: str, measured: pd.DataFra
     facts = facts_of(gather_evidence(study, dataset, measured, noted, DescribeConfig(), first), DescribeConfig())
     latents = np.unique(facts["latent"].to_numpy(np.int64))
     facts = facts[facts["kind"] != "diagnosis"]  # it is a fact of patients: nothing that one sees in a cell
-    names = data.obs_names[second]
+    return sentence_scores(study, dataset, facts, latents, second, measured, noted, run.config.seed, rng)
+
+
+def sentence_scores(
+    study: Path,
+    dataset: str,
+    facts: pd.DataFrame,
+    latents: NDArray[np.int64],
+    rows: NDArray[np.int64],
+    measured: pd.DataFrame,
+    noted: pd.DataFrame | None,
+    seed: int,
+    rng: np.random.Generator,
+) -> dict[str, NDArray[np.float64]]:
+    """Detection and intruder of sentences on some cells, and of sentences that belong to other concepts.
+
+    Parameters
+    ----------
+    study, dataset
+        Whose concepts.
+    facts
+        ``latent``, ``kind``, ``subject``, ``high``, ``passes``: those that pass are what the sentence names.
+    latents
+        The concepts, rising, ``(n_concepts,)``.
+    rows
+        Cells of the data set; a concept's reference images among them are left out for it.
+    measured, noted
+        Measurements and expert attributes of the cells, by ``cell_id``.
+    seed, rng
+        Of the intruder's draws, and of which sentence belongs to which other concept.
+
+    Returns
+    -------
+    ``latent``, ``detection``, ``intruder``, and both with `` shuffled``, ``(n_concepts,)``; NaN where nothing is named.
+
+    Notes
+    -----
+    No example: needs a study whose cells are measured.
+    """
+    data = read_concepts(study / "concepts", dataset, matrices=False)
+    names = data.obs_names[rows]
     known: Mapping[str, pd.Series] = {} if noted is None else {str(c): noted[c].reindex(names) for c in noted}
     if "label" in data.obs:
-        known = {"cell type": data.obs["label"].astype(object).iloc[second], **known}
+        known = {"cell type": data.obs["label"].astype(object).iloc[rows], **known}
     expected = expected_by(facts, latents, measured.reindex(names), known, *read_places(study / MEASURED, names))
-    means = read_activations(run.folder, dataset, second, latents)[1].toarray()
-    means[_references(data.varm["reference_cells"][latents], second, means.shape)] = np.nan
+    means = read_activations(study / "concepts", dataset, rows, latents)[1].toarray()
+    means[_references(data.varm["reference_cells"][latents], rows, means.shape)] = np.nan
     least = np.nanquantile(means, 1 - _SHOWN, axis=0)
     shown, silent = (means > least) & (means > 0), means <= np.nanmedian(means, axis=0)
     described = np.isin(latents, facts["latent"][facts["passes"]])
@@ -93,7 +133,7 @@ def _of_dataset(run: Evaluation, study: Path, dataset: str, measured: pd.DataFra
     results: dict[str, NDArray[np.float64]] = {"latent": latents.astype(np.float64)}
     for suffix, scores in (("", expected), (" shuffled", expected[:, other])):
         results[f"detection{suffix}"] = np.where(described, q.detection(scores, shown), np.nan)
-        results[f"intruder{suffix}"] = np.where(described, q.intruder(scores, shown, silent, run.config.seed), np.nan)
+        results[f"intruder{suffix}"] = np.where(described, q.intruder(scores, shown, silent, seed), np.nan)
     return results
 
 

@@ -112,6 +112,7 @@ def detail(reader: StudyReader, data: DataSet, latent: int) -> s.LatentDetail:
         ),
         description=data.descriptions.get(latent),
         facts=_facts(reader, data.name, latent),
+        proposed=_proposed(reader, data.name, latent),
         tuning=_tuning(reader, latent),
     )
 
@@ -124,6 +125,13 @@ def _facts(reader: StudyReader, dataset: str, latent: int) -> list[s.Fact]:
     ordered = rows.sort_values(["passes", "kind", "value"], ascending=[False, True, False], kind="stable")
     columns = ("kind", "subject", "value", "null", "q", "passes", "words")
     return [s.Fact(**{name: getattr(row, name) for name in columns}) for row in ordered.itertuples()]
+
+
+def _proposed(reader: StudyReader, dataset: str, latent: int) -> s.Proposed | None:
+    row = reader.proposed(dataset, latent)
+    if row is None:
+        return None
+    return s.Proposed(**{name: row[name] for name in s.Proposed.model_fields})
 
 
 def _tuning(reader: StudyReader, latent: int) -> list[s.TuningCurve]:

@@ -95,6 +95,16 @@ class Fact(BaseModel):
     words: str
 
 
+class Proposed(BaseModel):
+    """What an image-text model proposed to call a concept; its facts are what describes it."""
+
+    phrase: str
+    model: str
+    names: str = Field(description="Facts whose words the phrase contains; empty for none, and it is not scored.")
+    detection: Number = Field(description="AUROC on cells that the model was not shown; 0.5 by chance.")
+    shuffled: Number = Field(description="The same of another concept's phrase.")
+
+
 class TuningCurve(BaseModel):
     """How a concept responds while a knob is turned on an otherwise identical drawn cell."""
 
@@ -126,6 +136,7 @@ class LatentDetail(BaseModel):
     flags: Flags
     description: str | None = Field(description="What it shows; null where it was not described.")
     facts: list[Fact]
+    proposed: Proposed | None = Field(description="Null where no model was asked.")
     tuning: list[TuningCurve] = Field(description="Those to which it responds first; empty where not measured.")
 
 
