@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
+
+from cytosae.concepts.description import write_proposals
 from support.browser import NAMELESS, NEEDED, Server
 from support.studies import SET
 
@@ -114,3 +120,34 @@ def test_a_concept_says_what_its_removal_does(server: Server, tab: Callable[...,
         assert f"over {one['over']}" in row
     assert page.evaluate(NAMELESS) == []
     assert page.faults == []
+
+
+def test_what_a_model_proposes_stands_under_the_facts(
+    study: Path, tab: Callable[..., Any], concepts: list[int], tmp_path: Path
+) -> None:
+    copied = Path(shutil.copytree(study, tmp_path / "study"))
+    said = {"dataset": SET, "model": "a model", "model_sha256": "0" * 64}
+    rows = [
+        {
+            "latent": concepts[0],
+            "phrase": "<b>granules</b>",
+            "names": "look: grain",
+            "detection": 0.61,
+            "shuffled": 0.5,
+        },
+        {"latent": concepts[1], "phrase": "nice", "names": "", "detection": np.nan, "shuffled": np.nan},
+    ]
+    write_proposals(copied, pd.DataFrame([{**said, **row} for row in rows]), {}, "0" * 64)
+    server = Server(copied)
+    try:
+        page = tab("AB", 1280, 800)
+        for latent, expected in zip(
+            concepts, ("“<b>granules</b>”. Named: look: grain. On unseen", "not scored"), strict=False
+        ):
+            page.goto(server.url + f"#/concept/{SET}/{latent}")
+            page.wait_for_selector(f"article[aria-label='Concept {latent}']")
+            page.locator(".shows summary").click()
+            assert expected in page.locator("[data-proposed]").inner_text()
+        assert page.faults == []
+    finally:
+        server.kill()
