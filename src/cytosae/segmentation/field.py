@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
-from skimage import filters
+from skimage import filters, measure
 
 from cytosae.segmentation.cell import empty_places, outline
 from cytosae.segmentation.clumps import nuclear_parts, nuclei_of_parts
@@ -33,14 +33,16 @@ _SMALL = 22.0
 """Area up to which a pale or lone nucleus may be none, in square micrometres."""
 _ABOVE, _BELOW = 1.8, 0.55
 """Least stain of a nucleus: that many times the red cells', at most this share of the nuclei's."""
-_DULL = 0.95
-"""A smudge is paler than this share of the field's nuclei."""
+_DULL, _ALIKE = 1.05, 3
+"""A smudge is no darker than this multiple of the field's nuclei, if there are so many to compare it with."""
+_SMOOTH = 0.95
+"""Share of its convex hull that a whole cell fills at least; a broken one is ragged."""
 
 REASONS = MappingProxyType(
     {
         "platelet": "small, and paler than the nuclei of the field",
         "stain deposit": "small and dark, without cytoplasm",
-        "smudge": "the border is wider than `--border-width`, and paler than the nuclei of the field: a broken cell",
+        "smudge": "ragged, with a border wider than `--border-width`, or pale: a broken cell",
         "too faint": "stained less than `--faintest`, or hardly more than the red cells of the field",
     }
 )
@@ -120,6 +122,7 @@ def find_field_cells(pixels: NDArray[np.uint8], mpp: float, config: FieldConfig 
     means = np.asarray(ndimage.mean(chromatin, labels, np.arange(1, count + 1)))
     large = means[areas > _SMALL]
     typical = float(np.median(large)) if large.size else 0.0
+    dullest = typical * (_DULL if large.size >= _ALIKE else 1.0)
     thickness = ndimage.gaussian_filter(optics.density.mean(axis=2), _SMOOTHING / SCALE)
     cells = [_one_cell(optics, labels, number, empty) for number in range(1, count + 1)]
     objects = []
@@ -128,7 +131,7 @@ def find_field_cells(pixels: NDArray[np.uint8], mpp: float, config: FieldConfig 
         border = min(_border_width(chromatin[window], nucleus), _border_width(thickness[window], cell))
         filled = float(cell.sum() / max(1, nucleus.sum()))
         values = (float(areas[number - 1]), float(means[number - 1]), border, filled)
-        reason, score = _judged(values, typical, faintest, config)
+        reason, score = _judged(values, _solidity(cell), typical, dullest, faintest, config)
         rows, columns = np.flatnonzero(cell.any(axis=1)), np.flatnonzero(cell.any(axis=0))
         top, left = window[0].start + rows[0], window[1].start + columns[0]
         bottom, right = window[0].start + rows[-1] + 1, window[1].start + columns[-1] + 1
@@ -179,8 +182,18 @@ def _border_width(values: NDArray[np.float64], shape: Mask) -> float:
     return span / max(1e-6, float(np.median(steep)))
 
 
+def _solidity(shape: Mask) -> float:
+    """Share of its convex hull that a shape fills."""
+    return float(measure.regionprops(shape.astype(np.uint8))[0].solidity)
+
+
 def _judged(
-    values: tuple[float, float, float, float], typical: float, faintest: float, config: FieldConfig
+    values: tuple[float, float, float, float],
+    solidity: float,
+    typical: float,
+    dullest: float,
+    faintest: float,
+    config: FieldConfig,
 ) -> tuple[str | None, float]:
     """Why an object is no nucleated cell, or None; and how far it is from the nearest rule."""
     area, stain, border, _ = values
@@ -190,7 +203,9 @@ def _judged(
         "platelet": max(area / _SMALL, pale),
         "stain deposit": area / config.smallest_nucleus if config.smallest_nucleus else 2.0,
         "smudge": max(
-            config.border_width / border if border > 0 else 2.0, stain / (_DULL * typical) if typical else 0.0
+            config.border_width / max(border, 1e-6),
+            (1 - _SMOOTH) / max(1 - solidity, 1e-6),
+            stain / dullest if dullest else 0.0,
         ),
     }
     reason, margin = min(margins.items(), key=lambda item: item[1])
