@@ -13,6 +13,7 @@ from skimage import filters, measure
 
 from cytosae.segmentation.cell import empty_places, outline
 from cytosae.segmentation.clumps import nuclear_parts, nuclei_of_parts
+from cytosae.segmentation.lobes import Outline, lobes_of_cells
 from cytosae.segmentation.nuclei import Guess, chromatin_stain
 from cytosae.segmentation.optics import Optics, measure_optics
 from cytosae.settings import FieldConfig
@@ -118,13 +119,14 @@ def find_field_cells(pixels: NDArray[np.uint8], mpp: float, config: FieldConfig 
     count = int(labels.max(initial=0))
     if not count:
         return []
+    labels, cells = _cells(optics, labels, chromatin, empty)
+    count = len(cells)
     areas = np.bincount(labels.ravel(), minlength=count + 1)[1:] * SCALE**2
-    means = np.asarray(ndimage.mean(chromatin, labels, np.arange(1, count + 1)))
+    means = _means(chromatin, labels)
     large = means[areas > _SMALL]
     typical = float(np.median(large)) if large.size else 0.0
     dullest = typical * (_DULL if large.size >= _ALIKE else 1.0)
     thickness = ndimage.gaussian_filter(optics.density.mean(axis=2), _SMOOTHING / SCALE)
-    cells = [_one_cell(optics, labels, number, empty) for number in range(1, count + 1)]
     objects = []
     for number, (window, cell) in enumerate(cells, 1):
         nucleus = labels[window] == number
@@ -156,7 +158,26 @@ def _least_stain(chromatin: NDArray[np.float64], empty: Mask, faintest: float) -
     return max(faintest, min(_ABOVE * red, _BELOW * nuclei), 1e-3)
 
 
-def _one_cell(optics: Optics, labels: NDArray[np.int32], number: int, empty: Mask) -> tuple[tuple[slice, slice], Mask]:
+def _means(values: NDArray[np.float64], labels: NDArray[np.int32]) -> NDArray[np.float64]:
+    """Mean over each label from 1 on."""
+    return np.asarray(ndimage.mean(values, labels, np.arange(1, int(labels.max(initial=0)) + 1)), float)
+
+
+def _cells(
+    optics: Optics, labels: NDArray[np.int32], chromatin: NDArray[np.float64], empty: Mask
+) -> tuple[NDArray[np.int32], list[Outline]]:
+    """The outline of every cell, and the nuclei with lobes of one cell joined."""
+    cells = [_one_cell(optics, labels, number, empty) for number in range(1, int(labels.max()) + 1)]
+    joined = lobes_of_cells(labels, cells, _means(chromatin, labels), empty, SCALE)
+    numbers = ndimage.maximum(joined, labels, np.arange(1, len(cells) + 1)).astype(int)
+    parts, known = np.bincount(numbers), dict(zip(numbers.tolist(), cells, strict=True))
+    return joined, [
+        known[number] if parts[number] == 1 else _one_cell(optics, joined, number, empty)
+        for number in range(1, int(joined.max()) + 1)
+    ]
+
+
+def _one_cell(optics: Optics, labels: NDArray[np.int32], number: int, empty: Mask) -> Outline:
     """The outline of a cell within a window around its nucleus."""
     rows, columns = ndimage.find_objects((labels == number).astype(np.int8))[0]
     reach = round(LARGEST / 2 / SCALE)
@@ -214,7 +235,7 @@ def _judged(
     return ("platelet" if area < config.smallest_nucleus and pale < 1 else reason), 1 - margin
 
 
-def _with_touching(objects: list[FieldObject], cells: list[tuple[tuple[slice, slice], Mask]]) -> list[FieldObject]:
+def _with_touching(objects: list[FieldObject], cells: list[Outline]) -> list[FieldObject]:
     """Mark the nucleated cells whose outlines come near each other; sorted from top to bottom."""
     cell_numbers = [number for number, one in enumerate(objects) if one.reason is None]
     steps = max(1, round(_NEAR / SCALE))
