@@ -34,6 +34,8 @@ _SMALL = 22.0
 """Area up to which a pale or lone nucleus may be none, in square micrometres."""
 _ABOVE, _BELOW = 1.8, 0.55
 """Least stain of a nucleus: that many times the red cells', at most this share of the nuclei's."""
+_EMPTY = 0.2
+"""Background is thinner than this share of what is stained."""
 _DULL, _ALIKE = 1.05, 3
 """A smudge is no darker than this multiple of the field's nuclei, if there are so many to compare it with."""
 _SMOOTH = 0.95
@@ -111,7 +113,7 @@ def find_field_cells(pixels: NDArray[np.uint8], mpp: float, config: FieldConfig 
     method = Image.Resampling.BOX if factor < 1 else Image.Resampling.BILINEAR
     small = np.asarray(Image.fromarray(pixels).resize(size, method))
     optics = measure_optics(small)
-    empty = empty_places(optics)
+    empty = _background(optics)
     chromatin = chromatin_stain(optics.stain, _SMOOTHING / SCALE)
     faintest = _least_stain(chromatin, empty, config.faintest)
     parts = nuclear_parts(chromatin, faintest, SCALE)
@@ -146,6 +148,15 @@ def find_field_cells(pixels: NDArray[np.uint8], mpp: float, config: FieldConfig 
         border_cut = top == 0 or left == 0 or bottom == size[1] or right == size[0]
         objects.append(FieldObject(box, score, reason, False, bool(border_cut), *values))
     return _with_touching(objects, cells)
+
+
+def _background(optics: Optics) -> Mask:
+    """Where there is nothing, also in a field whose light varies so much that its noise is as high as cells are dark."""
+    thickness = ndimage.gaussian_filter(optics.density.mean(axis=2), 1)
+    if np.ptp(thickness) < 1e-6:
+        return empty_places(optics)
+    stained = thickness[thickness > filters.threshold_otsu(thickness)]
+    return empty_places(optics) & (thickness < _EMPTY * float(np.median(stained)))
 
 
 def _least_stain(chromatin: NDArray[np.float64], empty: Mask, faintest: float) -> float:
