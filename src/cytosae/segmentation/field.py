@@ -36,8 +36,8 @@ _ABOVE, _BELOW = 1.8, 0.55
 """Least stain of a nucleus: that many times the red cells', at most this share of the nuclei's."""
 _EMPTY = 0.2
 """Background is thinner than this share of what is stained."""
-_DULL, _ALIKE = 1.05, 3
-"""A smudge is no darker than this multiple of the field's nuclei, if there are so many to compare it with."""
+_THIN, _ALIKE = 1.0, 3
+"""A smudge is no thicker than this share of the field's nuclei, if there are so many to compare it with."""
 _SMOOTH = 0.95
 """Share of its convex hull that a whole cell fills at least; a broken one is ragged."""
 
@@ -127,15 +127,16 @@ def find_field_cells(pixels: NDArray[np.uint8], mpp: float, config: FieldConfig 
     means = _means(chromatin, labels)
     large = means[areas > _SMALL]
     typical = float(np.median(large)) if large.size else 0.0
-    dullest = typical * (_DULL if large.size >= _ALIKE else 1.0)
     thickness = ndimage.gaussian_filter(optics.density.mean(axis=2), _SMOOTHING / SCALE)
+    thick = _means(thickness, labels)
+    thick = thick / np.median(thick[areas > _SMALL]) if large.size >= _ALIKE else means / (typical or 1.0)
     objects = []
     for number, (window, cell) in enumerate(cells, 1):
         nucleus = labels[window] == number
         border = min(_border_width(chromatin[window], nucleus), _border_width(thickness[window], cell))
         filled = float(cell.sum() / max(1, nucleus.sum()))
         values = (float(areas[number - 1]), float(means[number - 1]), border, filled)
-        reason, score = _judged(values, _solidity(cell), typical, dullest, faintest, config)
+        reason, score = _judged(values, _solidity(cell), float(thick[number - 1]), typical, faintest, config)
         rows, columns = np.flatnonzero(cell.any(axis=1)), np.flatnonzero(cell.any(axis=0))
         top, left = window[0].start + rows[0], window[1].start + columns[0]
         bottom, right = window[0].start + rows[-1] + 1, window[1].start + columns[-1] + 1
@@ -222,8 +223,8 @@ def _solidity(shape: Mask) -> float:
 def _judged(
     values: tuple[float, float, float, float],
     solidity: float,
+    thick: float,
     typical: float,
-    dullest: float,
     faintest: float,
     config: FieldConfig,
 ) -> tuple[str | None, float]:
@@ -237,7 +238,7 @@ def _judged(
         "smudge": max(
             config.border_width / max(border, 1e-6),
             (1 - _SMOOTH) / max(1 - solidity, 1e-6),
-            stain / dullest if dullest else 0.0,
+            thick / _THIN,
         ),
     }
     reason, margin = min(margins.items(), key=lambda item: item[1])
