@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
+from cytosae.analysis.refinement_halves import _row
 from cytosae.artefacts import read_json, sha256_file
 from cytosae.concepts import read_concepts
 from cytosae.sae import SAE
@@ -77,3 +81,18 @@ def test_what_cannot_be_asked_is_refused(study: Path, drawn_study: Path, tmp_pat
     assert "no latent has this" in refused("refine", study, "-o", tmp_path / "a", "--split", "Auer rod")
     assert "is the parent's" in refused("refine", study, "-o", study / "sae")
     assert "missing" in refused("refine", tmp_path, "-o", tmp_path / "a")
+
+
+def test_a_removed_concept_is_not_taught_to_the_dictionary(study: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(study, tmp_path / "study"))
+    assert list(ask("refine", copy)["asked"]["taught"]) == ["middle"]
+    ask("teach", copy, "--remove", "middle", "--no-update")
+    assert ask("refine", copy)["asked"]["taught"] == {}
+
+
+def test_halves_of_cells_without_a_label_are_drawn(tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    cells = pd.DataFrame({"path": [str(tmp_path / "a.png")] * 2, "label": pd.array(["blast", None], dtype="string")})
+    viewer: Any = SimpleNamespace(source=SimpleNamespace(cells=cells), grid=(2, 2))
+    row = _row(viewer, 5, 0, np.arange(2), np.array([[1, 0, 0, 2], [0, 0, 0, 1]], np.float32))
+    assert row.labels == ["blast", None]

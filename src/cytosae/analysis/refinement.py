@@ -29,7 +29,15 @@ from cytosae.artefacts import (
     write_json,
 )
 from cytosae.cohort import BARCODES, COHORT
-from cytosae.concepts import TAUGHT_FOLDER, latent_called, read_concepts, read_datasets, read_names, read_parameters
+from cytosae.concepts import (
+    TAUGHT_FOLDER,
+    latent_called,
+    read_concepts,
+    read_datasets,
+    read_names,
+    read_parameters,
+    read_taught,
+)
 from cytosae.concepts.quality.resampling import group_codes
 from cytosae.concepts.schema import VERDICT
 from cytosae.console import say
@@ -203,8 +211,10 @@ def _marks(study: Path, source: TokenSource) -> list[ConceptMarks]:
     path = study / TAUGHT_FOLDER / _MARKS
     if not path.is_file():
         return []
+    taught = read_taught(study)
+    names = () if taught is None else taught.names  # marks of a removed concept stay, but nobody asks for it any more
     marks = usable_marks(read_marks(path), source.cells, source.layout.n_tokens - 1)
-    return [one for one in marks if one.positive.any()]
+    return [one for one in marks if one.concept in names and one.positive.any()]
 
 
 def _refined(

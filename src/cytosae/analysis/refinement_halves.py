@@ -100,6 +100,6 @@ def _row(viewer: Viewer, latent: int, half: int, rows: NDArray[np.int64], maps: 
         f"{latent}, {'larger' if half == 0 else 'smaller'} half",
         [cell_image(*cell) for cell in zip(about["path"], readings(about), strict=True)],
         [maps[row].reshape(viewer.grid) for row in order],
-        [None if label is None or label != label else str(label) for label in about["label"]],
+        [None if missing else str(label) for label, missing in zip(about["label"], about["label"].isna(), strict=True)],
         means[order].tolist(),
     )
