@@ -137,7 +137,7 @@ class Changing:
         changed = barcodes[mine[:1]].copy()
         changed.X = np.array(changed.X, np.float32)
         changed.X[:, latents] *= factor
-        for name in list(changed.layers):
+        for name in {*changed.layers} - {None}:  # None: `X`, which anndata lists among the layers from 0.13 on
             layer = np.array(changed.layers[name], np.float32)
             layer[:, latents] *= factor
             changed.layers[name] = layer
