@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
-from skimage import filters
+from skimage import filters, measure
 
 from cytosae.segmentation.cell import empty_places, outline
 from cytosae.segmentation.clumps import nuclear_parts, nuclei_of_parts
+from cytosae.segmentation.lobes import Outline, lobes_of_cells
 from cytosae.segmentation.nuclei import Guess, chromatin_stain
 from cytosae.segmentation.optics import Optics, measure_optics
 from cytosae.settings import FieldConfig
@@ -33,14 +34,18 @@ _SMALL = 22.0
 """Area up to which a pale or lone nucleus may be none, in square micrometres."""
 _ABOVE, _BELOW = 1.8, 0.55
 """Least stain of a nucleus: that many times the red cells', at most this share of the nuclei's."""
-_DULL = 0.95
-"""A smudge is paler than this share of the field's nuclei."""
+_EMPTY = 0.2
+"""Background is thinner than this share of what is stained."""
+_THIN, _ALIKE = 1.0, 3
+"""A smudge is no thicker than this share of the field's nuclei, if there are so many to compare it with."""
+_SMOOTH = 0.95
+"""Share of its convex hull that a whole cell fills at least; a broken one is ragged."""
 
 REASONS = MappingProxyType(
     {
         "platelet": "small, and paler than the nuclei of the field",
         "stain deposit": "small and dark, without cytoplasm",
-        "smudge": "the border is wider than `--border-width`, and paler than the nuclei of the field: a broken cell",
+        "smudge": "ragged, with a border wider than `--border-width`, or pale: a broken cell",
         "too faint": "stained less than `--faintest`, or hardly more than the red cells of the field",
     }
 )
@@ -108,7 +113,7 @@ def find_field_cells(pixels: NDArray[np.uint8], mpp: float, config: FieldConfig 
     method = Image.Resampling.BOX if factor < 1 else Image.Resampling.BILINEAR
     small = np.asarray(Image.fromarray(pixels).resize(size, method))
     optics = measure_optics(small)
-    empty = empty_places(optics)
+    empty = _background(optics)
     chromatin = chromatin_stain(optics.stain, _SMOOTHING / SCALE)
     faintest = _least_stain(chromatin, empty, config.faintest)
     parts = nuclear_parts(chromatin, faintest, SCALE)
@@ -116,19 +121,22 @@ def find_field_cells(pixels: NDArray[np.uint8], mpp: float, config: FieldConfig 
     count = int(labels.max(initial=0))
     if not count:
         return []
+    labels, cells = _cells(optics, labels, chromatin, empty)
+    count = len(cells)
     areas = np.bincount(labels.ravel(), minlength=count + 1)[1:] * SCALE**2
-    means = np.asarray(ndimage.mean(chromatin, labels, np.arange(1, count + 1)))
+    means = _means(chromatin, labels)
     large = means[areas > _SMALL]
     typical = float(np.median(large)) if large.size else 0.0
     thickness = ndimage.gaussian_filter(optics.density.mean(axis=2), _SMOOTHING / SCALE)
-    cells = [_one_cell(optics, labels, number, empty) for number in range(1, count + 1)]
+    thick = _means(thickness, labels)
+    thick = thick / np.median(thick[areas > _SMALL]) if large.size >= _ALIKE else means / (typical or 1.0)
     objects = []
     for number, (window, cell) in enumerate(cells, 1):
         nucleus = labels[window] == number
         border = min(_border_width(chromatin[window], nucleus), _border_width(thickness[window], cell))
         filled = float(cell.sum() / max(1, nucleus.sum()))
         values = (float(areas[number - 1]), float(means[number - 1]), border, filled)
-        reason, score = _judged(values, typical, faintest, config)
+        reason, score = _judged(values, _solidity(cell), float(thick[number - 1]), typical, faintest, config)
         rows, columns = np.flatnonzero(cell.any(axis=1)), np.flatnonzero(cell.any(axis=0))
         top, left = window[0].start + rows[0], window[1].start + columns[0]
         bottom, right = window[0].start + rows[-1] + 1, window[1].start + columns[-1] + 1
@@ -143,6 +151,15 @@ def find_field_cells(pixels: NDArray[np.uint8], mpp: float, config: FieldConfig 
     return _with_touching(objects, cells)
 
 
+def _background(optics: Optics) -> Mask:
+    """Where there is nothing, also in a field whose light varies so much that its noise is as high as cells are dark."""
+    thickness = ndimage.gaussian_filter(optics.density.mean(axis=2), 1)
+    if np.ptp(thickness) < 1e-6:
+        return empty_places(optics)
+    stained = thickness[thickness > filters.threshold_otsu(thickness)]
+    return empty_places(optics) & (thickness < _EMPTY * float(np.median(stained)))
+
+
 def _least_stain(chromatin: NDArray[np.float64], empty: Mask, faintest: float) -> float:
     """Stain above which something may be a nucleus: well above that of the field's red cells, well below its nuclei's."""
     values = chromatin[~empty]
@@ -153,7 +170,26 @@ def _least_stain(chromatin: NDArray[np.float64], empty: Mask, faintest: float) -
     return max(faintest, min(_ABOVE * red, _BELOW * nuclei), 1e-3)
 
 
-def _one_cell(optics: Optics, labels: NDArray[np.int32], number: int, empty: Mask) -> tuple[tuple[slice, slice], Mask]:
+def _means(values: NDArray[np.float64], labels: NDArray[np.int32]) -> NDArray[np.float64]:
+    """Mean over each label from 1 on."""
+    return np.asarray(ndimage.mean(values, labels, np.arange(1, int(labels.max(initial=0)) + 1)), float)
+
+
+def _cells(
+    optics: Optics, labels: NDArray[np.int32], chromatin: NDArray[np.float64], empty: Mask
+) -> tuple[NDArray[np.int32], list[Outline]]:
+    """The outline of every cell, and the nuclei with lobes of one cell joined."""
+    cells = [_one_cell(optics, labels, number, empty) for number in range(1, int(labels.max()) + 1)]
+    joined = lobes_of_cells(labels, cells, _means(chromatin, labels), empty, SCALE)
+    numbers = ndimage.maximum(joined, labels, np.arange(1, len(cells) + 1)).astype(int)
+    parts, known = np.bincount(numbers), dict(zip(numbers.tolist(), cells, strict=True))
+    return joined, [
+        known[number] if parts[number] == 1 else _one_cell(optics, joined, number, empty)
+        for number in range(1, int(joined.max()) + 1)
+    ]
+
+
+def _one_cell(optics: Optics, labels: NDArray[np.int32], number: int, empty: Mask) -> Outline:
     """The outline of a cell within a window around its nucleus."""
     rows, columns = ndimage.find_objects((labels == number).astype(np.int8))[0]
     reach = round(LARGEST / 2 / SCALE)
@@ -179,8 +215,18 @@ def _border_width(values: NDArray[np.float64], shape: Mask) -> float:
     return span / max(1e-6, float(np.median(steep)))
 
 
+def _solidity(shape: Mask) -> float:
+    """Share of its convex hull that a shape fills."""
+    return float(measure.regionprops(shape.astype(np.uint8))[0].solidity)
+
+
 def _judged(
-    values: tuple[float, float, float, float], typical: float, faintest: float, config: FieldConfig
+    values: tuple[float, float, float, float],
+    solidity: float,
+    thick: float,
+    typical: float,
+    faintest: float,
+    config: FieldConfig,
 ) -> tuple[str | None, float]:
     """Why an object is no nucleated cell, or None; and how far it is from the nearest rule."""
     area, stain, border, _ = values
@@ -190,7 +236,9 @@ def _judged(
         "platelet": max(area / _SMALL, pale),
         "stain deposit": area / config.smallest_nucleus if config.smallest_nucleus else 2.0,
         "smudge": max(
-            config.border_width / border if border > 0 else 2.0, stain / (_DULL * typical) if typical else 0.0
+            config.border_width / max(border, 1e-6),
+            (1 - _SMOOTH) / max(1 - solidity, 1e-6),
+            thick / _THIN,
         ),
     }
     reason, margin = min(margins.items(), key=lambda item: item[1])
@@ -199,7 +247,7 @@ def _judged(
     return ("platelet" if area < config.smallest_nucleus and pale < 1 else reason), 1 - margin
 
 
-def _with_touching(objects: list[FieldObject], cells: list[tuple[tuple[slice, slice], Mask]]) -> list[FieldObject]:
+def _with_touching(objects: list[FieldObject], cells: list[Outline]) -> list[FieldObject]:
     """Mark the nucleated cells whose outlines come near each other; sorted from top to bottom."""
     cell_numbers = [number for number, one in enumerate(objects) if one.reason is None]
     steps = max(1, round(_NEAR / SCALE))
