@@ -50,6 +50,7 @@ def simulated(n_patients: int, n_latents: int, seed: int = 0) -> ad.AnnData:
     data.layers["active_cells"] = active
     data.layers["share"] = (np.where(level > 8e-4, active, 0) / CELLS).astype(np.float32)
     data.layers["top"] = np.where(active > 0, counts * rng.uniform(1, 3, active.shape), 0).astype(np.float32)
+    data.layers["strongest"] = np.where(active > 0, counts * rng.uniform(3, 5, active.shape), 0).astype(np.float32)
     data.uns["cytosae"] = {"stage": "barcodes"}
     return data
 

@@ -65,6 +65,7 @@ def drawn(sizes: Sequence[int], signals: Sequence[float], seed: int) -> ad.AnnDa
     names = [f"P{i}" for i in range(n)]
     obs = pd.DataFrame({"patient": names, "n_cells": CELLS, "diagnosis": [f"class {c}" for c in target]}, index=names)
     layers = {"share": active / CELLS, "top": np.minimum(active, 5) * rng.uniform(1, 4, active.shape)}
+    layers["strongest"] = np.minimum(active, 1) * rng.uniform(5, 20, active.shape)
     data = ad.AnnData((20 * active / CELLS).astype(np.float32), obs, layers=layers)
     for name in ("active_cells", "mean_activation"):
         data.layers[name] = active
@@ -108,6 +109,7 @@ def with_numbers(n: int, strength: float, seed: int) -> ad.AnnData:
     number = 30 + 10 * hidden + rng.standard_t(4, 2 * n) * 4  # noise with long tails
     obs = pd.DataFrame({"patient": names, "n_cells": CELLS, "number": number}, index=names)
     layers = {"share": active / CELLS, "top": np.minimum(active, 5) * rng.uniform(1, 4, active.shape)}
+    layers["strongest"] = np.minimum(active, 1) * rng.uniform(5, 20, active.shape)
     return ad.AnnData((20 * active / CELLS).astype(np.float32), obs, layers=layers)
 
 

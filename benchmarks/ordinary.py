@@ -1,4 +1,4 @@
-"""Do the settings that find rare marks harm ordinary diagnoses? Two defaults of `classify`, and the lists of `compare`.
+"""Do the settings that find rare marks harm ordinary diagnoses? Three defaults of `classify`, and the lists of `compare`.
 
 ``python -m benchmarks.ordinary STUDY [STUDY ...] -o FOLDER`` takes studies of drawn patients, each with its cohort and
 tokens (``cytosae run synthetic:...``). **classify**: five folds, drawn five times, and one laboratory after the other left
@@ -50,7 +50,7 @@ DEFAULTS = {
     "counts+share or strongest": ("counts+share", "strongest"),
     "counts+share, top or strongest": ("counts+share", "top", "strongest"),
 }
-"""What is chosen from, log1p; the first is the default."""
+"""What is chosen from, log1p; the last is the default, the first was it before."""
 LISTS = {"counts": ("count", "none"), "top, log1p": ("top", "log1p"), "strongest, log1p": ("strongest", "log1p")}
 ORDERS = {"difference": "difference", "effect": "effect", "reach": REACH_Z}
 CELLS, DRAWS = 300, 1000

@@ -70,7 +70,12 @@ COMPARED = {
 }
 COMPONENTS = (5, 10)
 """Principal components of the patients that are taken out."""
-CLASSIFIED = {"counts (paper's features)": ("counts", "none"), "default": ("choose", "log1p")}
+CLASSIFIED = {
+    "counts (paper's features)": ("counts", "none"),
+    "default": ("choose", "log1p"),
+    "top": ("top", "log1p"),
+    "strongest cell": ("strongest", "log1p"),
+}
 
 
 @dataclass(frozen=True)
@@ -218,14 +223,9 @@ def areas(ground: Ground, structure: str, kind: str, seed: int, draw: int) -> di
     found: dict[str, Any] = {}
     task = classification_task(data, "group")
     folds = stratified_folds(task.target, task.patients, 5, 2, draw)
-    other = task.data.copy()
-    other.layers["top"] = other.layers["strongest"]  # tried in its place
-    tried = [(name, task.data, *kind) for name, kind in CLASSIFIED.items()]
-    tried += [("default, strongest cell as top", other, *CLASSIFIED["default"])]
-    tried += [("top", task.data, "top", "log1p"), ("strongest cell", task.data, "strongest", "log1p")]
-    for name, barcodes, features, transform in tried:
+    for name, (features, transform) in CLASSIFIED.items():
         config = ClassifyConfig(features=features, transform=transform, permutations=0)
-        products = Products.from_barcodes(barcodes, candidates(config))
+        products = Products.from_barcodes(task.data, candidates(config))
         predictions = chosen_predictions(task, folds, products, config).predictions
         found[f"auroc | {name}"] = predictions.scores(20, 0)["auroc"].value
     return found

@@ -196,7 +196,7 @@ def patients(cohort: Cohort, sae: SAE) -> dict[str, Any]:
         table = marks_table((name, cell, place, "this") for cell, place in clicked)
         (marks,) = usable_marks(table, cohort.cells, cohort.truth.shape[1])
         taught = learner.learn(marks, CONFIG).add_to(taught, CONFIG)
-    task = barcodes(cohort, with_taught(sae, taught), sae.n_latents)
+    task = barcodes(cohort, with_taught(sae, taught))
     config = ClassifyConfig(repeats=3)
     divisions = {
         "within": stratified_folds(task.target, task.patients, config.splits, config.repeats, config.seed),
@@ -229,12 +229,13 @@ def _scores(
     return found
 
 
-def barcodes(cohort: Cohort, sae: SAE, n_own: int) -> ClassificationTask:
-    """Barcodes of the patients, with what a classification needs of them."""
-    cells = cohort.cells
+def barcodes(cohort: Cohort, sae: SAE, rows: NDArray[np.int64] | None = None) -> ClassificationTask:
+    """Barcodes of the patients from these cells (all, if None), with what a classification needs of them."""
+    rows = np.arange(len(cohort.cells)) if rows is None else rows
+    cells = cohort.cells.iloc[rows]
     codes, names = pd.factorize(cells["patient"].astype(str), sort=True)
     sums, start = CountSums.empty(len(names), sae.n_latents), 0
-    for tokens in cohort.store.stream(np.array_split(np.arange(len(cells)), len(cells) // 32)):
+    for tokens in cohort.store.stream(np.array_split(rows, len(rows) // 32)):
         counts, _ = cell_activations(sae, tokens)
         sums.add(counts, codes[start : start + len(tokens)])
         start += len(tokens)

@@ -105,7 +105,7 @@ def test_the_choice_is_that_of_a_plain_nested_loop_with_scikit_learn() -> None:
 
 def test_settings_leave_open_what_is_chosen() -> None:
     assert candidates(replace(QUICK, features="top", transform="sqrt")) == [Representation("top", "sqrt")]
-    assert [str(kind) for kind in candidates(QUICK)] == ["counts+share, log1p", "top, log1p"]
+    assert [str(kind) for kind in candidates(QUICK)] == ["counts+share, log1p", "top, log1p", "strongest, log1p"]
     assert len(candidates(replace(QUICK, features="all", transform="choose"))) == 4
     with pytest.raises(CytosaeError, match="--features mean: unknown"):
         replace(QUICK, features="mean")

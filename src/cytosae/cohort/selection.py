@@ -24,9 +24,9 @@ from cytosae.settings import CHOOSE, ClassifyConfig
 
 STRENGTHS = tuple(float(10.0**exponent) for exponent in np.arange(-1, 4.1, 0.5))
 """C of the logistic regressions that are tried, on features whose mean squared distance from their mean is 1."""
-CHOSEN_FEATURES = ("counts+share", "top")
-"""Features to choose among: what the cells have on average, and what the strongest have, where marks are rare. With few
-patients a choice among more is noise ([measured](docs/how-to/patients.md)).
+CHOSEN_FEATURES = ("counts+share", "top", "strongest")
+"""Features to choose among: what the cells have on average, and what the five strongest or the one strongest have, where
+marks are rare. With few patients a choice among more is noise ([measured](docs/explanation/patients.md)).
 """
 _MIDDLE = STRENGTHS.index(10.0)
 _SURE = 1e-6  # a class that is absent from an inner fold's training has probability 0, and a loss that is finite

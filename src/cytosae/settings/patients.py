@@ -70,8 +70,8 @@ class ClassifyConfig:
     features: str = setting(
         CHOOSE,
         "blocks of the barcodes: counts (Eq. 3), share (of the cells that show a concept), counts+share, top (mean of "
-        f"the 5 strongest cells), strongest (cell) or all (the first three); {CHOOSE}: counts+share or top, decided "
-        "inside the training patients",
+        f"the 5 strongest cells), strongest (cell) or all (the first three); {CHOOSE}: counts+share, top or strongest, "
+        "decided inside the training patients",
         (CHOOSE, "counts", "share", "top", "counts+share", "all", "strongest"),
     )
     transform: str = setting(
