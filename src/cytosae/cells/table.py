@@ -54,7 +54,9 @@ def write_cells(
     stored = cells.copy()
     for column in ("path", "mask"):
         stored[column] = pd.array([_shorten(value, folder) for value in stored[column]], dtype="string")
-    table = pa.Table.from_pandas(stored, preserve_index=False)
+    # the text of pandas 3, as the pandas before wrote it: the same cells make the same bytes
+    text = [c for c, kind in stored.dtypes.items() if isinstance(kind, pd.StringDtype) and kind.na_value is not pd.NA]
+    table = pa.Table.from_pandas(stored.astype(dict.fromkeys(text, object)), preserve_index=False)
     provenance = {
         "stage": "cells",
         "cytosae": __version__,
@@ -225,8 +227,7 @@ def held_out(cells: pd.DataFrame, fraction: float, seed: int) -> NDArray[np.bool
     """
     split = cells["split"]
     if split.notna().any():
-        named = split.map(lambda name: None if pd.isna(name) else split_named(name))
-        return named.isin(["val", "test"]).to_numpy(dtype=bool)
+        return np.array([not pd.isna(name) and split_named(name) in ("val", "test") for name in split], dtype=bool)
     count = min(len(cells) - 1, max(1, round(fraction * len(cells)))) if fraction > 0 else 0
     chosen = np.random.default_rng([seed, 1]).permutation(len(cells))[:count]
     mask = np.zeros(len(cells), dtype=bool)

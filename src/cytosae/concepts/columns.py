@@ -77,7 +77,7 @@ def _write(path: Path, slot: str, dataset: str, make: MakeColumns, former: Seque
         table: pd.DataFrame = read_elem(file[slot])
     columns = make(table, dataset)
     going = [name for name in former if name in table and name not in columns]
-    if not going and all(name in table and table[name].equals(column) for name, column in columns.items()):
+    if not going and all(name in table and _alike(table[name], column) for name, column in columns.items()):
         return False
     replaced = {*columns, *going}
     with writing_hdf5(path) as target, h5py.File(path) as source:
@@ -94,6 +94,14 @@ def _write(path: Path, slot: str, dataset: str, make: MakeColumns, former: Seque
         order = [name for name in group.attrs["column-order"] if name not in replaced]
         group.attrs["column-order"] = [*order, *columns]
     return True
+
+
+def _alike(stored: pd.Series, made: pd.Series) -> bool:
+    """Whether a column is there already; text is text, whichever type pandas reads it as."""
+    if (stored.dtype == "category") != (made.dtype == "category"):
+        return False
+    known = stored.notna().to_numpy()
+    return bool((known == made.notna().to_numpy()).all()) and stored[known].tolist() == made[known].tolist()
 
 
 def _record(study: Path, manifest: Manifest, file: str) -> Manifest:
