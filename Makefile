@@ -48,7 +48,7 @@ page: install  ## Check and build the explorer's page; needs Node
 	$(BIN)/python frontend/openapi.py
 	cd frontend && { test node_modules/.package-lock.json -nt package-lock.json || npm ci; } && npm run page
 
-docs: install  ## Build the documentation site in build/site; a broken link is an error
+docs: install  ## Build the site in build/site and run the tutorials; RUN_TUTORIALS=false leaves them out
 	$(BIN)/python -m mkdocs build --strict
 
 demo: $(USERS)  ## A study of generated pictures, from images to the report, in demo-study/

@@ -12,6 +12,8 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
+from cytosae.analysis.teaching_views import views_of
+from cytosae.backbones import load
 from cytosae.cohort import (
     CountSums,
     Products,
@@ -23,7 +25,7 @@ from cytosae.cohort import (
 )
 from cytosae.sae import SAE
 from cytosae.sae.taught import THRESHOLD
-from cytosae.settings import ClassifyConfig
+from cytosae.settings import ClassifyConfig, TeachConfig
 from cytosae.synthetic import CONCEPTS, patch_labels, read_concept_masks
 from cytosae.teaching import Background, Learner, marks_table, usable_marks
 from cytosae.tokens import TokenStore
@@ -61,7 +63,9 @@ def _learned(
     store: TokenStore, truth: NDArray[np.bool_], given: NDArray[np.bool_]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Weights ``(d_model, n_structures)`` and biases of the concepts, each from clicks on cells that show it."""
-    learner = Learner.on(Background.draw(store, SAE.from_pretrained(STUDY / "sae")))
+    sae, rows = SAE.from_pretrained(STUDY / "sae"), np.random.default_rng(2).permutation(np.flatnonzero(given))
+    views = views_of(store, np.sort(rows[: TeachConfig().views]), sae, load("tiny"))
+    learner = Learner.on(Background.draw(store, sae, views=views))
     learned = []
     for structure, name in enumerate(CONCEPTS):
         rng = np.random.default_rng([structure, 3])

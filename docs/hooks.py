@@ -1,19 +1,23 @@
-"""What the documentation takes from the code and the glossary: pages of commands and of the Python API, equations as MathML,
-and the meaning of a term where it appears."""
+"""What the documentation takes from the code and the glossary: pages of commands and of the Python API, notebooks of the
+tutorials, equations as MathML, and the meaning of a term where it appears."""
 
 from __future__ import annotations
 
 import html
 import json
+import logging
 import re
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import typer
 from latex2mathml.converter import convert
+from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 from typer.cli import get_docs_for_click
 
+import notebooks
 from cytosae.cli.commands import app
 from cytosae.cli.help import show_all
 
@@ -35,7 +39,7 @@ EXPLAINED = (
     *("reference images", "shard", "taught concept", "token", "worklist"),
 )
 """Terms of the glossary that other pages explain when you point at them."""
-_BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```\n", re.DOTALL | re.MULTILINE)
+_LOG = logging.getLogger("mkdocs.hooks.cytosae")
 _ENTRY = re.compile(r"^\| ([^|]+) \| (.+) \|$", re.MULTILINE)
 _EQUATION = re.compile(r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>', re.DOTALL)
 
@@ -49,10 +53,7 @@ def on_files(files: Files, config: Any) -> Files:
     pages = {"reference/cli.md": commands.replace(r"\[", "[")}  # escaped for the terminal
     for stage, about in API.items():
         pages[f"reference/api/{stage}.md"] = f"# cytosae.{stage}\n\n{about}\n\n::: cytosae.{stage}\n"
-    for file in files.documentation_pages():
-        if file.src_uri.startswith("tutorials/"):
-            pages[_notebook_of(file.src_uri)] = json.dumps(notebook(file.content_string), indent=1)
-    for path, content in pages.items():
+    for path, content in {**pages, **_notebooks(files, config)}.items():
         files.append(File.generated(config, path, content=content))
     return files
 
@@ -61,37 +62,32 @@ def _notebook_of(page: str) -> str:
     return f"{page.removesuffix('.md')}.ipynb"
 
 
-def notebook(markdown: str) -> dict[str, Any]:
-    """A tutorial as a Jupyter notebook (nbformat 4): its text, and a cell for each block that you run."""
-    cells, end = [], 0
-    for block in _BLOCK.finditer(markdown):
-        cells.append(("markdown", markdown[end : block.start()]))
-        cells.append(("code", block[2] if block[1] == "python" else f"%%bash\n{block[2]}"))
-        end = block.end()
-    cells.append(("markdown", markdown[end:]))
-    return {
-        "cells": [
-            {
-                "cell_type": kind,
-                "id": f"cell-{number}",
-                "metadata": {},
-                "source": text.strip().splitlines(keepends=True),
-                **({"execution_count": None, "outputs": []} if kind == "code" else {}),
-            }
-            for number, (kind, text) in enumerate((kind, text) for kind, text in cells if text.strip())
-        ],
-        "metadata": {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}},
-        "nbformat": 4,
-        "nbformat_minor": 5,
-    }
+def _notebooks(files: Files, config: Any) -> dict[str, str]:
+    """Every tutorial as a notebook; run in the order of the site, in one folder as a reader would, unless that is off."""
+    order = next(part["Tutorials"] for part in config["nav"] if "Tutorials" in part)
+    pages = [files.src_uris[page] for entry in order for page in entry.values()]
+    books = {_notebook_of(page.src_uri): notebooks.notebook(page.content_string) for page in pages}
+    if config["extra"]["run_tutorials"]:
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = Path(temporary, "blood")
+            notebooks.write_images(folder)
+            for name, book in books.items():
+                _LOG.info("Running %s; RUN_TUTORIALS=false leaves this out", name)
+                try:
+                    notebooks.execute(book, folder)
+                except RuntimeError as error:
+                    raise PluginError(f"{name}: {error}") from error
+    return {name: json.dumps(book, indent=1) for name, book in books.items()}
 
 
-def on_page_markdown(markdown: str, page: Any, config: Any, **_: Any) -> str:
-    """Append the meanings of the explained terms as abbreviations, but not to the glossary and pages from the code."""
+def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str:
+    """Outputs of the tutorials; the meanings of the explained terms as abbreviations, but not on pages from the code."""
     if page.file.src_uri.startswith("tutorials/"):
-        title, text = markdown.split("\n", 1)
-        name = Path(_notebook_of(page.file.src_uri)).name
-        markdown = f"{title}\n\n[This tutorial as a notebook]({name}){{: download={name} }}\n{text}"
+        book = files.src_uris[_notebook_of(page.file.src_uri)]
+        name = Path(book.src_uri).name
+        title, text = notebooks.with_outputs(markdown, json.loads(book.content_string)).split("\n", 1)
+        note = notebooks.NOTE if config["extra"]["run_tutorials"] else ""
+        markdown = f"{title}\n\n[This tutorial as a notebook]({name}){{: download={name} }}. {note}\n{text}"
     if page.file.src_uri == "reference/glossary.md" or page.file.generated_by is not None:
         return markdown
     glossary = (Path(config["docs_dir"]) / "reference" / "glossary.md").read_text(encoding="utf-8")

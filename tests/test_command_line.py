@@ -8,9 +8,13 @@ from typing import Any
 
 import pytest
 
-from cytosae import cli, interrupts
+from cytosae import __version__, cli, interrupts
 from cytosae.cli import commands
-from support.commands import refused
+from support.commands import cytosae, refused
+
+
+def test_version() -> None:
+    assert cytosae("--version").stdout == f"cytosae {__version__}\n"
 
 
 @pytest.mark.parametrize("arguments", [("cells", ""), ("cells", "x", "-o", ""), ("barcodes", "")])

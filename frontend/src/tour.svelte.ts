@@ -86,7 +86,7 @@ const STOPS: Stop[] = [
   },
   {
     title: "Teach one",
-    text: "If no concept shows what you mean, teach it. Press Teach, and click patches that show it and patches that do not. The map of the [taught concept] appears after each click, and all cells are counted at the end.",
+    text: "If no concept shows what you mean, teach it. Press Teach, and click patches that show it and patches that do not. The map of the [taught concept] appears after each click. The page Teach says how it becomes part of the study.",
     target: "[data-teach]",
     shown: () => session.mayJudge,
     address: async () => {

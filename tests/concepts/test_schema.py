@@ -56,6 +56,8 @@ def contents(data: ad.AnnData) -> dict[str, str]:
     found = {"X": str(data.X.dtype)}
     for place in PLACES:
         for name, values in getattr(data, place).items():
+            if name is None:  # `X`, which anndata lists among the layers from 0.13 on
+                continue
             kind = "category" if isinstance(getattr(values, "dtype", None), pd.CategoricalDtype) else None
             found[f'{place}["{name}"]'] = kind or str(getattr(values, "dtype", type(values).__name__))
     return found

@@ -78,7 +78,7 @@ def changed_barcodes(barcodes: AnnData, latent: int, factor: float) -> AnnData |
     changed = barcodes.copy()
     changed.X = np.array(changed.X, np.float32)
     changed.X[:, latents] *= factor
-    for name in list(changed.layers):
+    for name in {*changed.layers} - {None}:  # None: `X`, which anndata lists among the layers from 0.13 on
         layer = np.array(changed.layers[name], np.float32)
         layer[:, latents] *= factor
         changed.layers[name] = layer

@@ -11,19 +11,17 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
+from cytosae.analysis.encoded_cells import encoded_groups
 from cytosae.analysis.one_patient import Patient
 from cytosae.analysis.viewing import further_tokens, saved_backbone, study_framing, study_layout
 from cytosae.cohort import CountSums, read_barcodes
 from cytosae.concepts import (
-    cell_activations,
-    cell_summaries,
     check_fit,
     read_datasets,
     read_dictionary,
     read_familiarity,
     read_parameters,
 )
-from cytosae.concepts.work_units import BATCH, Encoder
 from cytosae.console import progress
 from cytosae.errors import CytosaeError, NotFound
 from cytosae.study import look_at
@@ -78,7 +76,10 @@ def open_further_patient(
     source = further_tokens(study, cells, backbone)
     try:
         threshold = float(read_parameters(study / "concepts")["threshold"])
-        counts, means, summaries = _encoded(source, Encoder.from_sae(source, sae, device), threshold)
+        with progress("patient", len(cells), "cells") as bar:
+            ((counts, means, summaries),) = encoded_groups(
+                source, [np.arange(len(cells))], sae, threshold, device, bar.to
+            )
         familiar = read_familiarity(study, sae)
         if familiar is not None:
             far = int(familiar.far(summaries, counts).sum())
@@ -99,20 +100,6 @@ def _of_patient(cells: pd.DataFrame, name: str, images: Path) -> pd.DataFrame:
         others = ", ".join(cells.loc[known, "patient"].astype(str).unique()[:5])
         raise NotFound(f"{name}: no cell of {images} is this patient's. There are cells of {others}.")
     return cells[own].assign(patient=name).reset_index(drop=True)
-
-
-def _encoded(source: LiveTokens, encoder: Encoder, threshold: float) -> tuple[sp.csr_matrix, sp.csr_matrix, np.ndarray]:
-    """Counts a_i[s] and means m_i[s], ``(n_cells, n_latents)``, and `cytosae.concepts.cell_summaries` of all cells."""
-    sae = encoder.sae()
-    batches = [np.arange(i, min(i + BATCH, source.n_cells)) for i in range(0, source.n_cells, BATCH)]
-    encoded, summaries = [], []
-    with progress("patient", source.n_cells, "cells") as bar:
-        for rows, tokens in zip(batches, encoder.source.stream(batches), strict=True):
-            encoded.append(cell_activations(sae, tokens, threshold, encoder.precision))
-            summaries.append(cell_summaries(tokens))
-            bar.to(bar.done + len(rows))
-    counts, means = (sp.csr_matrix(sp.vstack(matrices)) for matrices in zip(*encoded, strict=True))
-    return counts, means, np.concatenate(summaries)
 
 
 def _with_row(

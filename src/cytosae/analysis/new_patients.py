@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import anndata as ad
 import numpy as np
 import pandas as pd
-import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from cytosae.analysis.classification_files import CARRYING
+from cytosae.analysis.encoded_cells import encoded_groups
 from cytosae.analysis.frozen_study import FrozenStudy
 from cytosae.cohort import CountSums, patient_names, strongest
-from cytosae.concepts import Familiarity, cell_activations, cell_summaries
-from cytosae.concepts.work_units import BATCH, Encoder
+from cytosae.concepts import Familiarity
 from cytosae.console import progress
 from cytosae.tokens import LiveTokens
 
@@ -62,7 +60,8 @@ def predicted(
     latents = np.arange(frozen.training.n_vars).astype(str)
     sums, predictor, concepts, cells, beyond = [], [], [], [], []
     with progress("predict", source.n_cells, "cells") as bar:
-        for rows, counts, far in _counts(frozen, source, patients, device, familiar):
+        encoded = encoded_groups(source, patients, frozen.sae, frozen.threshold, device, bar.to)
+        for rows, (counts, _, summaries) in zip(patients, encoded, strict=True):
             one = CountSums.empty(1, counts.shape[1])
             one.add(counts, np.zeros(len(rows), np.int64))
             (values,) = model.representation.values(ad.AnnData(one.barcodes(), layers=one.layers()))
@@ -73,9 +72,8 @@ def predicted(
             concepts.append(_carrying(adds, latents, CARRYING, below))
             cells.append(_carrying(model.cell_contributions(counts, name), ids[rows], most, below))
             sums.append(one)
-            beyond.append(far)
+            beyond.append(None if familiar is None else int(familiar.far(summaries, counts).sum()))
             predictor.append(of_outputs)
-            bar.to(bar.done + len(rows))
     obs = grouped.size().rename("n_cells").reset_index()
     obs["stated"] = grouped[frozen.target].first().to_numpy() if frozen.target in source.cells else None
     obs.index = pd.Index(patient_names(obs).astype(str).to_numpy())
@@ -86,27 +84,6 @@ def predicted(
         layers={name: np.concatenate([of_one[name] for of_one in layers]) for name in layers[0]},
     )
     return NewPatients(data, np.stack(predictor), concepts, cells, beyond)
-
-
-def _counts(
-    frozen: FrozenStudy,
-    source: LiveTokens,
-    patients: list[NDArray[np.int64]],
-    device: str,
-    familiar: Familiarity | None,
-) -> Iterator[tuple[NDArray[np.int64], sp.csr_matrix, int | None]]:
-    """The rows of each patient with their counts a_i[s], ``(n_cells, n_latents)``, and how many lie far."""
-    encoder = Encoder.from_sae(source, frozen.sae, device)
-    sae = encoder.sae()
-    tokens = encoder.source.stream(rows[i : i + BATCH] for rows in patients for i in range(0, len(rows), BATCH))
-    for rows in patients:
-        batches, summaries = [], []
-        for _ in range(0, len(rows), BATCH):
-            some = next(tokens)
-            batches.append(cell_activations(sae, some, frozen.threshold, encoder.precision)[0])
-            summaries.append(cell_summaries(some))
-        counts = sp.csr_matrix(sp.vstack(batches))
-        yield rows, counts, None if familiar is None else int(familiar.far(np.concatenate(summaries), counts).sum())
 
 
 def _carrying(

@@ -63,10 +63,18 @@ class _Sink(io.FileIO):
 
 @contextlib.contextmanager
 def writing_hdf5(path: Path) -> Iterator[h5py.File]:
-    """Write a file of HDF5 whole or not at all; see `whole_file`."""
+    """Write a file of HDF5 whole or not at all; see `whole_file`.
+
+    anndata may write names with a slash meanwhile, as columns and data sets of users have; from 0.13 on it refuses them.
+    """
+    import anndata
     import h5py
 
-    with whole_file(path) as temporary, _Sink(temporary, "w+") as sink:
+    slashes = {"disallow_forward_slash_in_h5ad": False}
+    allowed = (
+        anndata.settings.override(**slashes) if {*slashes} <= {*dir(anndata.settings)} else contextlib.nullcontext()
+    )
+    with allowed, whole_file(path) as temporary, _Sink(temporary, "w+") as sink:
         try:
             with h5py.File(sink, "w") as file:
                 yield file

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+import typer
+
+from cytosae import __version__
 from cytosae.cli.annotations import annotations_app
 from cytosae.cli.backbones import backbones_app
 from cytosae.cli.concepts import concepts_app
@@ -35,6 +40,22 @@ app = Commands(
     "Start with `cytosae run CELLS --study DIR`; every stage is also a command of its own. Files and folders may be URLs: "
     "s3://bucket/study, gs://, hf://.",
 )
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(f"cytosae {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def every_command(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Options before the name of a command."""
+
 
 app.add_typer(starting_app)
 app.add_typer(stages_app)

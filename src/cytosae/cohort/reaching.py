@@ -76,7 +76,7 @@ def compare_reach(
         start += len(a) + len(b)
     table = pd.DataFrame({"reach_level": level, "reach_first": shares[0], "reach_second": shares[1], REACH_Z: z})
     some = np.ones(len(table), bool) if tested is None else np.asarray(tested, bool)
-    some &= np.ptp(values, axis=0) > 0
+    some = some & (np.ptp(values, axis=0) > 0)
     table["reach_p"], table["reach_fdr"] = np.nan, np.nan
     if some.any() and permutations:
         drawn = _permuted(pairs, permutations, seed)

@@ -278,6 +278,8 @@ def check(entries: Iterable[Entry], slot: str, elements: Mapping[str, Any]) -> N
     """
     known = {entry.name: entry for entry in entries if entry.slot == slot}
     for name, values in elements.items():
+        if name is None:  # `X`, which anndata lists among the layers from 0.13 on
+            continue
         entry = known.get(str(name))
         dtype = str(getattr(values, "dtype", type(values).__name__))
         if entry is None and slot == "obs":
