@@ -49,7 +49,8 @@ def on_files(files: Files, config: Any) -> Files:
     command = typer.main.get_command(app)
     show_all(command)
     context = typer.Context(command, info_name="cytosae")
-    pages = {"reference/cli.md": get_docs_for_click(obj=command, ctx=context, name="cytosae", title="Commands")}
+    commands = get_docs_for_click(obj=command, ctx=context, name="cytosae", title="Commands")
+    pages = {"reference/cli.md": commands.replace(r"\[", "[")}  # escaped for the terminal
     for stage, about in API.items():
         pages[f"reference/api/{stage}.md"] = f"# cytosae.{stage}\n\n{about}\n\n::: cytosae.{stage}\n"
     for path, content in {**pages, **_notebooks(files, config)}.items():

@@ -30,6 +30,10 @@ def test_the_first_help_is_short_and_the_other_complete(command: str, most: int)
     assert "--revival" not in every  # an earlier name
 
 
+def test_brackets_are_shown() -> None:
+    assert "cytosae[ray]" in cytosae("embed", "--help", COLUMNS="120").stdout
+
+
 def test_a_hidden_option_works() -> None:
     done = cytosae("run", "x", "--study", "y", "--relaxation", "-1", check=False)
     assert_user_error(done, "--relaxation -1.0: must be at least 0")

@@ -79,6 +79,16 @@ def test_chance_is_that_of_shuffled_tokens() -> None:
     assert np.isnan(concentration([0, 1200], [0, 30 * 1600], 30, 40)).all()
 
 
+def test_one_vector_for_a_cell_is_not_asked_over_how_few_cells_it_lies() -> None:
+    """A bag of vectors: the only patch is CLS too, so a count is 0 or 2 and the ratio never above 2."""
+    shown = np.array([20, 5])
+    ratio = concentration(2 * shown, 4 * shown, 120, 2)
+    assert np.isnan(ratio).all()
+    reasons = why_no_concept([1, 1], shown, ratio, EncodeConfig(), mean_alone=False)
+    assert pd.isna(reasons[0])
+    assert reasons[1] == "few cells"
+
+
 def test_planted_latents_of_every_kind(make_store: MakeStore, tmp_path: Path) -> None:
     store = make_store(planted_tokens(), dataset=["blood"] * N_CELLS, patient=[f"p{i % 4}" for i in range(N_CELLS)])
     dismissed = {

@@ -79,6 +79,9 @@ def test_the_card_says_what_the_study_says(study: Path) -> None:
         "| l1 | 8e-05 |",
     ):
         assert expected in text, expected
+    assert "(log10 of the mean activation above -3):" in text
+    stricter = Evidence({"pbc": {"cells": 2, "concepts": 1, "no_concepts": {"few cells": 3}}}, -3.0)
+    assert "above -3, in enough cells, and concentrated in them):" in card(sae, "owner/name", "mit", stricter)
     bare = card(SAE(D, S), "owner/name", 'My "own" terms')
     assert yaml.safe_load(bare.split("---\n")[1])["license_name"] == 'My "own" terms'
     assert "were not measured" in bare

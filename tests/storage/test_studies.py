@@ -260,6 +260,9 @@ def test_tables_at_urls_name_their_images(cohort: Path, server: Faulty) -> None:
     read = read_cells(table)
     assert read["path"].tolist() == listing.cells["path"].tolist()
     assert read["mask"].tolist() == listing.cells["mask"].tolist()
+    above = Path(os.environ["CYTOSAE_CACHE"]).parent / "cells.parquet"  # of the working copy of the bucket
+    write_cells(listing.cells, above)
+    assert read_cells(above)["path"].tolist() == listing.cells["path"].tolist()
     s3().cp("bucket/cohort/", "bucket/moved/", recursive=True)
     assert read_cells(resolve_path("s3://bucket/moved/cells.parquet"))["path"][0].startswith(
         "s3://bucket/moved/images/"

@@ -41,7 +41,7 @@ def fetch_zenodo(name: str, target: Path) -> Path:
         space.
     """
     by_hand = (
-        f"Or download {ZENODO_FILES[name]} by hand from {SITE}/records/{ZENODO_RECORD} and pass it: --backbone {name} "
+        f"Download {ZENODO_FILES[name]} by hand from {SITE}/records/{ZENODO_RECORD} and pass it: --backbone {name} "
         f"--weights {ZENODO_FILES[name]}"
     )
     file = _published(name, by_hand)

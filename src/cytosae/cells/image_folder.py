@@ -184,8 +184,8 @@ def _understood(paths: Sequence[tuple[str, ...]], source: str) -> tuple[list[str
     deeper = sum(len(path) > at + (2 if at == 0 and counts else 1) for path in folders)
     if deeper:
         remarks.append(
-            f"{deeper:,} images lie in folders below the {'class' if at == 0 else 'split and class'} folder, which are not "
-            f"looked at: the labels are {_first_few(sorted(classes))}"
+            f"{deeper:,} images lie in folders below the {'class' if at == 0 else 'split and class'} folder; the names "
+            f"of those folders are not used: the labels are {_first_few(sorted(classes))}"
         )
     if masks := sorted(label for label in classes if label.lower() in _NO_CELLS):
         remarks.append(

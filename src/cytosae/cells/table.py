@@ -74,7 +74,8 @@ def _shorten(value: object, folder: Path) -> str | None:
     if pd.isna(value):  # type: ignore[call-overload]
         return None
     path = resolve_path(str(value))
-    if path.is_relative_to(folder):
+    stored = isinstance(path, StoredPath)  # its working copy may lie below a folder of this machine
+    if stored == isinstance(folder, StoredPath) and path.is_relative_to(folder):
         return path.relative_to(folder).as_posix()
     return path.url if isinstance(path, StoredPath) else str(path)
 

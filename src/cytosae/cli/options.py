@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import typer
+from rich.markup import escape
 from typer.models import CommandFunctionType
 
 from cytosae.cli.help import HELP_ALL, first_options
@@ -183,7 +184,7 @@ def _options(settings: type, training: TrainConfig) -> list[inspect.Parameter]:
         default = getattr(training, spec.name) if settings is TrainConfig else spec.default
         shown = readable(settings, spec.name, default)
         option = typer.Option(
-            *names, help=text, rich_help_panel=panel, show_default=True if shown == str(default) else shown
+            *names, help=escape(text), rich_help_panel=panel, show_default=True if shown == str(default) else shown
         )
         parameters.append(
             inspect.Parameter(

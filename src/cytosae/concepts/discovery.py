@@ -66,7 +66,8 @@ def concentration(total: ArrayLike, squares: ArrayLike, n_cells: int, n_tokens: 
 
     Returns
     -------
-    ``(n_latents,)``; NaN where a latent is active on no token or on all, or there is one cell.
+    ``(n_latents,)``; NaN where a latent is active on no token or on all, or there is one cell. NaN for all where a cell has
+    two tokens, a patch and CLS: the ratio is at most 2 then, which says nothing.
 
     Examples
     --------
@@ -77,7 +78,7 @@ def concentration(total: ArrayLike, squares: ArrayLike, n_cells: int, n_tokens: 
     variance = np.asarray(squares, np.float64) / max(1, n_cells) - (k / max(1, n_cells)) ** 2
     p = k / max(1, n_all)
     by_chance = n_tokens * p * (1 - p) * (n_all - n_tokens) / max(1, n_all - 1)
-    return np.divide(variance, by_chance, out=np.full(len(k), np.nan), where=by_chance > 0)
+    return np.divide(variance, by_chance, out=np.full(len(k), np.nan), where=(by_chance > 0) & (n_tokens > 2))
 
 
 def papers_rule(activation: Activation, config: EncodeConfig) -> bool:
@@ -141,7 +142,7 @@ def why_no_concept(
     shown
         Cells with an active patch, ``(n_latents,)``.
     concentrated
-        `concentration`, ``(n_latents,)``.
+        `concentration`, ``(n_latents,)``; not asked for if no latent has one.
     config
         The thresholds.
     mean_alone
@@ -157,7 +158,8 @@ def why_no_concept(
     """
     weak = ~is_concept(mean_activation, config.concept_threshold)
     few = np.asarray(shown) < config.concept_cells
-    scattered = ~(np.asarray(concentrated) > config.concept_concentration)  # NaN too
+    ratio = np.asarray(concentrated)
+    scattered = ~((ratio > config.concept_concentration) | np.isnan(ratio).all())  # NaN of a single latent too
     more = ~np.asarray(mean_alone)
     reasons = np.select([weak, few & more, scattered & more], [0, 1, 2], -1)
     return pd.Categorical.from_codes(reasons.astype(np.int8), pd.Index([WEAK, FEW, SCATTERED]))

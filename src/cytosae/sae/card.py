@@ -160,7 +160,11 @@ def _datasets(evidence: Evidence) -> str:
     if not evidence.datasets:
         return "## Data\n\nNo study was given: data sets and concepts are not listed."
     rows = [(name, _number(d["cells"]), _number(d["concepts"])) for name, d in evidence.datasets.items()]
-    above = "" if evidence.threshold is None else f" (log10 of the mean activation above {evidence.threshold:g})"
+    asked = any(
+        d.get("no_concepts", {}).get(why) for d in evidence.datasets.values() for why in ("few cells", "scattered")
+    )
+    more = ", in enough cells, and concentrated in them" if asked else ""
+    above = "" if evidence.threshold is None else f" (log10 of the mean activation above {evidence.threshold:g}{more})"
     return f"## Data\n\nDiscovered concepts{above}:\n\n" + _table(("data set", "cells", "concepts"), rows)
 
 
