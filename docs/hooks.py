@@ -8,6 +8,9 @@ import json
 import logging
 import re
 import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -63,21 +66,26 @@ def _notebook_of(page: str) -> str:
 
 
 def _notebooks(files: Files, config: Any) -> dict[str, str]:
-    """Every tutorial as a notebook; run in the order of the site, in one folder as a reader would, unless that is off."""
-    order = next(part["Tutorials"] for part in config["nav"] if "Tutorials" in part)
-    pages = [files.src_uris[page] for entry in order for page in entry.values()]
-    books = {_notebook_of(page.src_uri): notebooks.notebook(page.content_string) for page in pages}
+    """Every tutorial as a notebook; run, unless that is off, by two readers at a time."""
+    pages = [file for file in files.documentation_pages() if file.src_uri.startswith("tutorials/")]
+    books = {Path(page.src_uri).stem: notebooks.notebook(page.content_string) for page in pages}
     if config["extra"]["run_tutorials"]:
-        with tempfile.TemporaryDirectory() as temporary:
-            folder = Path(temporary, "blood")
-            notebooks.write_images(folder)
-            for name, book in books.items():
-                _LOG.info("Running %s; RUN_TUTORIALS=false leaves this out", name)
-                try:
-                    notebooks.execute(book, folder)
-                except RuntimeError as error:
-                    raise PluginError(f"{name}: {error}") from error
-    return {name: json.dumps(book, indent=1) for name, book in books.items()}
+        with ThreadPoolExecutor(len(notebooks.READERS)) as readers:
+            list(readers.map(partial(_read, books), notebooks.READERS))
+    return {f"tutorials/{name}.ipynb": json.dumps(book, indent=1) for name, book in books.items()}
+
+
+def _read(books: dict[str, dict[str, Any]], names: Sequence[str]) -> None:
+    """Run some tutorials one after the other, in one folder."""
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary, "blood")
+        notebooks.write_images(folder)
+        for name in names:
+            _LOG.info("Running the tutorial %s; RUN_TUTORIALS=false leaves this out", name)
+            try:
+                notebooks.execute(books[name], folder)
+            except RuntimeError as error:
+                raise PluginError(f"{name}: {error}") from error
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str:

@@ -17,12 +17,15 @@ from cytosae.synthetic import CohortSpec, write_cohort
 
 CELLS = 48
 """Cells in the folder ``images`` of a tutorial that takes your own."""
+READERS = (("disease", "laboratories", "teach"), ("own-images", "dinobloom", "backbone"))
+"""Who reads which tutorials, in this order and in one folder: later ones find the study of earlier ones up to date."""
 NOTE = "The outputs are of a run on few cells with short trainings: their figures are not those of the text."
 _BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```\n", re.DOTALL | re.MULTILINE)
 _SMALL = {"patients=60,cells=40": "patients=20,cells=8", "--cells 300": "--cells 60", "dinobloom-b": "tiny"}
 """What a block says, and what runs in its place."""
 _SHELL = f"""
 set -euo pipefail
+export OMP_NUM_THREADS=1
 python() {{ "{sys.executable}" "$@"; }}
 cytosae() {{
   local short=()

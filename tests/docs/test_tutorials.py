@@ -49,6 +49,7 @@ def test_a_tutorial_does_what_it_says(name: str, tmp_path: Path) -> None:
 
 def test_every_tutorial_is_tried() -> None:
     assert {path.stem for path in TUTORIALS.glob("*.md")} == set(LEAVES)
+    assert sorted(name for names in notebooks.READERS for name in names) == sorted(LEAVES)
 
 
 def test_a_page_and_its_notebook_show_what_each_block_printed(tmp_path: Path) -> None:
