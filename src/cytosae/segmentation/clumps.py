@@ -84,7 +84,7 @@ def _without_cytoplasm(parts: Labels, chromatin: NDArray[np.float64], typical: f
     """Leave out pale parts beside a dark one: deeply stained cytoplasm."""
     count = int(parts.max(initial=0))
     means = np.zeros(count + 1)
-    means[1:] = _means(chromatin, parts, count)
+    means[1:] = label_means(chromatin, parts, count)
     faint = means < _PALE * typical
     for part in measure.regionprops(parts):
         faint[part.label] |= bool(means[part.label] < _DUSKY * typical and part.solidity < _RAGGED)
@@ -98,7 +98,7 @@ def _without_cytoplasm(parts: Labels, chromatin: NDArray[np.float64], typical: f
     return np.where(cytoplasm[parts], 0, parts)
 
 
-def _means(values: NDArray[np.float64], labels: Labels, count: int) -> NDArray[np.float64]:
+def label_means(values: NDArray[np.float64], labels: Labels, count: int) -> NDArray[np.float64]:
     """Mean over each label from 1 on; 0 where a label is nowhere."""
     sizes = np.bincount(labels.ravel(), minlength=count + 1)[1:]
     return np.bincount(labels.ravel(), values.ravel(), minlength=count + 1)[1:] / np.maximum(sizes, 1)

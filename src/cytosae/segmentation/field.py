@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
-from skimage import filters, measure
+from skimage import filters
 
-from cytosae.segmentation.cell import empty_places, outline
-from cytosae.segmentation.clumps import nuclear_parts, nuclei_of_parts
+from cytosae.segmentation.cell import empty_places, outline, solidity
+from cytosae.segmentation.clumps import label_means, nuclear_parts, nuclei_of_parts
 from cytosae.segmentation.lobes import Outline, lobes_of_cells
 from cytosae.segmentation.nuclei import Guess, chromatin_stain
 from cytosae.segmentation.optics import Optics, measure_optics
@@ -45,7 +45,7 @@ REASONS = MappingProxyType(
     {
         "platelet": "small, and paler than the nuclei of the field",
         "stain deposit": "small and dark, without cytoplasm",
-        "smudge": "ragged, with a border wider than `--border-width`, or pale: a broken cell",
+        "smudge": "ragged, thinner than the nuclei of the field, and its border wider than `--border-width`: a broken cell",
         "too faint": "stained less than `--faintest`, or hardly more than the red cells of the field",
     }
 )
@@ -118,17 +118,16 @@ def find_field_cells(pixels: NDArray[np.uint8], mpp: float, config: FieldConfig 
     faintest = _least_stain(chromatin, empty, config.faintest)
     parts = nuclear_parts(chromatin, faintest, SCALE)
     labels = nuclei_of_parts(parts, empty, SCALE, config)
-    count = int(labels.max(initial=0))
-    if not count:
+    if not labels.any():
         return []
     labels, cells = _cells(optics, labels, chromatin, empty)
     count = len(cells)
     areas = np.bincount(labels.ravel(), minlength=count + 1)[1:] * SCALE**2
-    means = _means(chromatin, labels)
+    means = label_means(chromatin, labels, count)
     large = means[areas > _SMALL]
     typical = float(np.median(large)) if large.size else 0.0
     thickness = ndimage.gaussian_filter(optics.density.mean(axis=2), _SMOOTHING / SCALE)
-    thick = _means(thickness, labels)
+    thick = label_means(thickness, labels, count)
     thick = thick / np.median(thick[areas > _SMALL]) if large.size >= _ALIKE else means / (typical or 1.0)
     objects = []
     for number, (window, cell) in enumerate(cells, 1):
@@ -136,7 +135,7 @@ def find_field_cells(pixels: NDArray[np.uint8], mpp: float, config: FieldConfig 
         border = min(_border_width(chromatin[window], nucleus), _border_width(thickness[window], cell))
         filled = float(cell.sum() / max(1, nucleus.sum()))
         values = (float(areas[number - 1]), float(means[number - 1]), border, filled)
-        reason, score = _judged(values, _solidity(cell), float(thick[number - 1]), typical, faintest, config)
+        reason, score = _judged(values, solidity(cell), float(thick[number - 1]), typical, faintest, config)
         rows, columns = np.flatnonzero(cell.any(axis=1)), np.flatnonzero(cell.any(axis=0))
         top, left = window[0].start + rows[0], window[1].start + columns[0]
         bottom, right = window[0].start + rows[-1] + 1, window[1].start + columns[-1] + 1
@@ -170,17 +169,12 @@ def _least_stain(chromatin: NDArray[np.float64], empty: Mask, faintest: float) -
     return max(faintest, min(_ABOVE * red, _BELOW * nuclei), 1e-3)
 
 
-def _means(values: NDArray[np.float64], labels: NDArray[np.int32]) -> NDArray[np.float64]:
-    """Mean over each label from 1 on."""
-    return np.asarray(ndimage.mean(values, labels, np.arange(1, int(labels.max(initial=0)) + 1)), float)
-
-
 def _cells(
     optics: Optics, labels: NDArray[np.int32], chromatin: NDArray[np.float64], empty: Mask
 ) -> tuple[NDArray[np.int32], list[Outline]]:
     """The outline of every cell, and the nuclei with lobes of one cell joined."""
     cells = [_one_cell(optics, labels, number, empty) for number in range(1, int(labels.max()) + 1)]
-    joined = lobes_of_cells(labels, cells, _means(chromatin, labels), empty, SCALE)
+    joined = lobes_of_cells(labels, cells, label_means(chromatin, labels, int(labels.max())), empty, SCALE)
     numbers = ndimage.maximum(joined, labels, np.arange(1, len(cells) + 1)).astype(int)
     parts, known = np.bincount(numbers), dict(zip(numbers.tolist(), cells, strict=True))
     return joined, [
@@ -215,14 +209,9 @@ def _border_width(values: NDArray[np.float64], shape: Mask) -> float:
     return span / max(1e-6, float(np.median(steep)))
 
 
-def _solidity(shape: Mask) -> float:
-    """Share of its convex hull that a shape fills."""
-    return float(measure.regionprops(shape.astype(np.uint8))[0].solidity)
-
-
 def _judged(
     values: tuple[float, float, float, float],
-    solidity: float,
+    convex: float,
     thick: float,
     typical: float,
     faintest: float,
@@ -237,7 +226,7 @@ def _judged(
         "stain deposit": area / config.smallest_nucleus if config.smallest_nucleus else 2.0,
         "smudge": max(
             config.border_width / max(border, 1e-6),
-            (1 - _SMOOTH) / max(1 - solidity, 1e-6),
+            (1 - _SMOOTH) / max(1 - convex, 1e-6),
             thick / _THIN,
         ),
     }

@@ -59,8 +59,8 @@ def lobes_of_cells(
     candidates = []
     for first, second in cKDTree(middles).query_pairs(_REACH / scale):
         distance, nearest = cKDTree(points[second]).query(points[first])
-        here = points[first][distance.argmin()]
-        line = np.linspace(here, points[second][nearest[distance.argmin()]], 12).round().astype(int)
+        closest = distance.argmin()
+        line = np.linspace(points[first][closest], points[second][nearest[closest]], 12).round().astype(int)
         alike = min(means[first], means[second]) >= _ALIKE * max(means[first], means[second])
         if alike and distance.min() * scale <= _GAP and empty[line[:, 0], line[:, 1]].mean() <= 0.1:
             candidates.append((float(distance.min()), first, second))

@@ -126,9 +126,7 @@ def _largest(
     rng = np.random.default_rng([seed, 1])
     shuffled = np.empty((_PERMUTATIONS, *member.shape), np.float32)
     for number in range(_PERMUTATIONS):
-        order = np.lexsort(
-            (rng.random(len(strata)), strata)
-        )  # laboratories stay where they are, patients change places
+        order = np.lexsort((rng.random(len(strata)), strata))  # patients change places within their laboratory
         shuffled[number][:, np.argsort(strata, kind="stable")] = member[:, order]
     shuffled /= deviation[:, None].astype(np.float32)
     largest = np.full(_PERMUTATIONS, -np.inf)
