@@ -104,7 +104,9 @@ def test_cells_are_asked_in_another_laboratory(drawn_study: Path, tmp_path: Path
     command = ["transfer", drawn_study, *BY, "--target", "label", "--cells", "10", "--permutations", "2"]
     found = ask(*command, "--from", "reference", "-o", tmp_path / "one")
     rows = pd.DataFrame(found["methods"])
-    assert set(rows["features"]) == {"tokens", "concepts"}
+    measured = {"measurements", "tokens and measurements", "concepts and measurements"}
+    assert set(rows["features"]) == {"tokens", "concepts", *measured}
+    assert set(rows.loc[rows["features"].isin(measured), "setting"]) == {"unlabelled ones at hand"}
     assert set(rows["harmonised"]) == {"as they are", "centre", "standardise", "whiten", "coral", "combat"}
     assert "reference" not in rows.columns  # it is learned from, and not asked
     message = refused(*command, "--from", "nowhere", "-o", tmp_path / "two")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from cytosae.backbones import fetch, listed, load
+from cytosae.backbones import BUILT_IN, fetch, listed, load
 from cytosae.errors import CytosaeError
 from support.backbones import DEPTH, STATED, WIDTH, flat, reference
 from support.commands import assert_user_error, cytosae, cytosae_process, figures
@@ -30,7 +30,7 @@ def test_fetch_from_the_hub(
             "pytorch_model_b.bin": weights.read_bytes(),
         }
     )
-    assert not any(row["cached"] for row in listed() if row["name"] != "tiny")
+    assert not any(row["cached"] for row in listed() if row["name"] not in BUILT_IN)
     found = fetch("facebook/dinov2-small")
     assert (found["fingerprint"], found["revision"]) == (load(str(vit)).info.fingerprint, COMMIT)
     assert load("facebook/dinov2-small").info.mean == pytest.approx(STATED[0])  # the repository's, not the family's
@@ -38,7 +38,7 @@ def test_fetch_from_the_hub(
     assert (tmp_path / "copy.bin").read_bytes() == weights.read_bytes()
     assert fetch("dinobloom-b")["fingerprint"] == load(str(weights)).info.fingerprint
     cached = {row["name"] for row in listed() if row["cached"]}
-    assert cached == {"tiny", "facebook/dinov2-small", "dinobloom-b"}
+    assert cached == {*BUILT_IN, "facebook/dinov2-small", "dinobloom-b"}
     asked = len(server.asked)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     for name, source in (("facebook/dinov2-small", "hub"), ("dinobloom-b", "zenodo")):

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from cytosae.backbones import INPUT_SIZE, load
+from cytosae.backbones import load
 from cytosae.errors import CytosaeError
 from support.backbones import DEPTH, FORMS, MEAN, STD, WIDTH, flat, reference
 
@@ -140,20 +140,3 @@ def test_images_in_any_memory(vit: Path, images: np.ndarray) -> None:
 def test_images_of_another_form(vit: Path, images: np.ndarray) -> None:
     with pytest.raises(CytosaeError, match="expected uint8"):
         load(str(vit)).tokens(images)
-
-
-def test_built_in_backbone_is_small_and_tells_places_apart(real_cells: Path) -> None:
-    from cytosae.backbones import TINY
-    from cytosae.cells import load_squashed
-
-    assert sum(path.stat().st_size for path in TINY.iterdir()) <= 8_000_000
-    backbone = load("tiny")
-    assert (backbone.info.d_model, backbone.info.n_tokens, backbone.info.depth) == (192, 257, 6)
-    path = real_cells / "segwbc_cellavision" / "images"
-    images = np.stack([load_squashed(p, INPUT_SIZE) for p in sorted(path.iterdir())[:4]])
-    tokens = backbone.tokens(images)
-    assert torch.isfinite(tokens).all()
-    patches = tokens[:, 1:].unflatten(1, (16, 16))
-    centre, corner = patches[:, 7:9, 7:9].flatten(1, 2), patches[:, :2, :2].flatten(1, 2)
-    apart = (centre.mean(1) - corner.mean(1)).norm(dim=1)
-    assert (apart > centre.std(1).norm(dim=1)).all()  # the cell in the middle differs from what surrounds it

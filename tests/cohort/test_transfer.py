@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from cytosae.cohort import harmonised, left_out_laboratories, within_laboratories
-from cytosae.cohort.transfer import Fitter, cells_fitter
+from cytosae.cohort.transfer import Fitter, cells_fitter, forest_fitter, pooled_fitter
 
 N_LABORATORIES, OF_EACH, N_CLASSES, D = 3, 40, 2, 12
 
@@ -115,3 +115,20 @@ def test_the_ceiling_knows_every_laboratory() -> None:
     found = within_laboratories([rows], target, codes, units, cells_fitter(N_CLASSES), N_CLASSES)
     assert found.predictions.f1(20, 0).value > weighted_f1("none")[0]
     assert len(found.predictions.rows) == len(codes)
+
+
+def test_measurements_and_tokens_together_know_more_than_each() -> None:
+    rng = np.random.default_rng(4)
+    codes, target = np.repeat([0, 1], 200), np.tile(np.arange(4), 100)
+    halves = np.stack([target // 2, target % 2], axis=1) + rng.normal(0, 0.45, (400, 2))
+    tokens, measured = halves[:, :1], halves[:, 1:]
+    forest = forest_fitter(measured, 4)
+
+    def f1(fit: Fitter) -> tuple[float, NDArray[np.float64]]:
+        rows = np.arange(400)
+        found = left_out_laboratories(lambda _: [tokens], target, codes, rows, fit, 4, permutations=5)
+        return found.predictions.f1(20, 0).value, found.null
+
+    both, null = f1(pooled_fitter(cells_fitter(4), forest))
+    assert both > max(f1(cells_fitter(4))[0], f1(forest)[0]) + 0.15
+    assert abs(null.mean() - 0.25) < 0.1

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import Dinov2Config, Dinov2Model
 
-from cytosae.backbones import TINY
+from cytosae.backbones import BUILT_IN
 from training.tiny.data import SIZE, Pixels
 from training.tiny.targets import GLOBAL, KINDS, WIDTH
 
@@ -92,14 +92,14 @@ def start_from_patches(backbone: Dinov2Model, images: Pixels, seed: int) -> None
 
 
 def start_from(backbone: Dinov2Model, source: str) -> None:
-    """Let the weights begin as those of a trained backbone: ``tiny``, or a folder.
+    """Let the weights begin as those of a trained backbone: ``tiny``, ``tiny-stains``, or a folder.
 
     Raises
     ------
     SystemExit
         It has another shape.
     """
-    trained = Dinov2Model.from_pretrained(TINY if source == "tiny" else source, dtype=torch.float32)
+    trained = Dinov2Model.from_pretrained(BUILT_IN.get(source, source), dtype=torch.float32)
     shapes = [{name: tuple(w.shape) for name, w in one.state_dict().items()} for one in (backbone, trained)]
     if shapes[0] != shapes[1]:
         raise SystemExit(f"--start {source}: has another shape; give tiny, or `backbone` of a training.")

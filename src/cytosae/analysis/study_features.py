@@ -25,12 +25,17 @@ from cytosae.concepts import TAUGHT, read_activations
 from cytosae.console import progress
 from cytosae.errors import CytosaeError, NotFound
 from cytosae.harmonise import Laboratories, inseparable, laboratories, single_class
+from cytosae.morphometry import MEASURED, read_measurements
+from cytosae.segmentation.registry import MEASUREMENTS
 from cytosae.settings import LaboratoryConfig
 from cytosae.tokens import TokenStore
 
 LABEL = "label"
 """The column that makes cells, and not patients, what is looked at."""
 _BATCH = 64
+_AREAS = ("cell_area", "nucleus_area", "cytoplasm_area")
+_KNOWN = 0.8
+"""Share of the cells of every laboratory of which a measurement has to be known."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,8 @@ class Rows:
     caveats: tuple[str, ...]
     task: ClassificationTask | None = None
     """Of patients."""
+    measured: NDArray[np.float64] | None = None
+    """Measurements of cells, if the study has them, areas over the median of their laboratory, ``(n_rows, m)``."""
 
     @property
     def alone(self) -> bool:
@@ -143,7 +150,37 @@ def _cells(study: Path, config: LaboratoryConfig) -> Rows:
     through = _through(store)
     store.close()
     chosen = replace(own, codes=own.codes[rows])
-    return Rows(study.name, "cells", target, tuple(several), chosen, units, features, through, tuple(caveats))
+    measured = _measured(study / MEASURED, store.cells["cell_id"].iloc[rows], chosen.codes)
+    return Rows(
+        study=study.name,
+        kind="cells",
+        target=target,
+        classes=tuple(several),
+        laboratories=chosen,
+        units=units,
+        features=features,
+        read_through=through,
+        caveats=tuple(caveats),
+        measured=measured,
+    )
+
+
+def _measured(folder: Path, cells: pd.Series, codes: NDArray[np.int64]) -> NDArray[np.float64] | None:
+    """What is measured of some cells, without what depends on the scale of the images; gaps filled by medians."""
+    if not (folder / MANIFEST).is_file():
+        return None
+    table = read_measurements(folder).reindex(cells.astype(str))
+    values = {}
+    for one in MEASUREMENTS:
+        own = table[one.name].to_numpy(np.float64)
+        if one.name in _AREAS:
+            values[one.name] = own / pd.Series(own).groupby(codes).transform("median").to_numpy()
+        elif one.unit != "square micrometres" and one.kind not in ("surroundings", "image"):
+            values[one.name] = own
+    found = pd.DataFrame(values)
+    known = found.notna().groupby(codes).mean().min() >= _KNOWN
+    found = found.loc[:, known]
+    return None if found.empty else found.fillna(found.median()).to_numpy()
 
 
 def _through(store: TokenStore) -> tuple[str, str] | None:

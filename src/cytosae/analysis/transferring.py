@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,12 +19,15 @@ from cytosae.artefacts import FileRecord, Manifest, claim, remove_outdated, writ
 from cytosae.cohort import (
     ALONE,
     AT_HAND,
+    Fitter,
     as_records,
     cells_fitter,
+    forest_fitter,
     harmonised,
     left_out_laboratories,
     null_record,
     patients_fitter,
+    pooled_fitter,
     weighted_f1,
     within_laboratories,
 )
@@ -40,6 +43,8 @@ CONTROLS = "healthy controls at hand"
 _METHODS = ("centre", "standardise", "combat")
 _OF_TOKENS = ("centre", "standardise", "whiten", "coral", "combat")
 """Of tokens of cells, of which there are enough for covariances."""
+MEASURED_ALONE, MEASURED_TOO = "measurements", " and measurements"
+"""Features of cells that are measured: by themselves, and appended to the name of those beside which they are asked."""
 
 
 @dataclass(frozen=True)
@@ -104,12 +109,14 @@ def transfer(
     sources = [_source(rows, only) for rows in read]
     claim(folder, "transfer", [TABLE, RESULT])
     tries = [
-        (rows, source, one) for rows, source in zip(read, sources, strict=True) for one in _tries(rows, source, config)
+        (rows, _fitters(rows, config), source, one)
+        for rows, source in zip(read, sources, strict=True)
+        for one in _tries(rows, source, config)
     ]
     scored = []
     with progress("transfer", len(tries), "methods") as bar:
-        for rows, source, one in tries:
-            scored.append(_row(rows, one, source, config))
+        for rows, fitters, source, one in tries:
+            scored.append(_row(rows, fitters, one, source, config))
             bar.advance(1)
     table = pd.DataFrame(scored).sort_values(["setting", "value"], ascending=[True, False]).set_index("study")
     first = read[0]
@@ -155,6 +162,10 @@ def _tries(rows: Rows, source: int | None, config: LaboratoryConfig) -> Iterator
             yield from (_Try(name, method, setting) for setting in settings if source is None or setting != ALONE)
         if controls:
             yield _Try(name, "centre", CONTROLS)
+        if rows.measured is not None:
+            yield from (_Try(name + MEASURED_TOO, method, AT_HAND) for method in ("none", "centre", "standardise"))
+    if rows.measured is not None:
+        yield _Try(MEASURED_ALONE, "none", AT_HAND)
 
 
 def _controls(rows: Rows, config: LaboratoryConfig) -> bool:
@@ -170,14 +181,29 @@ def _controls(rows: Rows, config: LaboratoryConfig) -> bool:
     return not few.any()
 
 
-def _row(rows: Rows, one: _Try, source: int | None, config: LaboratoryConfig) -> dict[str, Any]:
-    own, n_classes = rows.laboratories, len(rows.classes)
-    blocks = rows.features[one.features]
+def _fitters(rows: Rows, config: LaboratoryConfig) -> dict[str, Fitter]:
+    """What is fitted on each kind of features."""
+    n_classes = len(rows.classes)
+    if rows.task is not None:
+        of_patients = ClassifyConfig(seed=config.seed, bootstrap=config.bootstrap)
+        return dict.fromkeys(rows.features, patients_fitter(rows.task, of_patients))
+    of_cells = cells_fitter(n_classes)
+    fitters = dict.fromkeys(rows.features, of_cells)
+    if rows.measured is not None:
+        fitters[MEASURED_ALONE] = forest_fitter(rows.measured, n_classes, config.seed)
+        both = pooled_fitter(of_cells, fitters[MEASURED_ALONE])
+        fitters |= dict.fromkeys((name + MEASURED_TOO for name in rows.features), both)
+    return fitters
+
+
+def _row(
+    rows: Rows, fitters: Mapping[str, Fitter], one: _Try, source: int | None, config: LaboratoryConfig
+) -> dict[str, Any]:
+    own, n_classes, fit = rows.laboratories, len(rows.classes), fitters[one.features]
+    blocks = rows.features.get(one.features.removesuffix(MEASURED_TOO), [])
     healthy = None
     if one.setting == CONTROLS:
         healthy = rows.target == rows.classes.index(config.healthy)
-    of_patients = ClassifyConfig(seed=config.seed, bootstrap=config.bootstrap)
-    fit = cells_fitter(n_classes) if rows.task is None else patients_fitter(rows.task, of_patients)
     map_to = partial(harmonised, blocks, own.codes, one.method, fitted_on=healthy, least=_least(rows))
 
     def features(left_out: int) -> list[NDArray[np.floating]]:

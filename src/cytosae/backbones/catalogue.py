@@ -11,7 +11,7 @@ from cytosae.artefacts import refuse_foreign, sha256_file, whole_file
 from cytosae.backbones.backbone import INPUT_SIZE
 from cytosae.backbones.dinobloom import HUB_FILES, HUB_REPOSITORY, SHAPES, ZENODO_FILES, ZENODO_RECORD
 from cytosae.backbones.hub import hub_file, is_cached
-from cytosae.backbones.loading import load
+from cytosae.backbones.loading import BUILT_IN, load
 from cytosae.backbones.timm_models import PREFIX, installed
 from cytosae.backbones.zenodo import fetch_zenodo, zenodo_path
 from cytosae.errors import CytosaeError
@@ -24,7 +24,7 @@ class Entry:
     """A published backbone."""
 
     name: str
-    """For ``--backbone``; of all but DinoBloom and the built-in one also the hub's repository."""
+    """For ``--backbone``; of all but DinoBloom and the built-in ones also the hub's repository."""
     d_model: int
     depth: int
     """Blocks."""
@@ -53,7 +53,7 @@ def _hub(licence: str, *rows: tuple[str, int, int, int], gated: bool = False) ->
 
 
 KNOWN = (
-    Entry("tiny", 192, 6, 14, "as cytosae", "built in"),
+    *(Entry(name, 192, 6, 14, "as cytosae", "built in") for name in BUILT_IN),
     *(Entry(name, *shape, 14, "Apache-2.0", "hub, zenodo") for name, shape in SHAPES.items()),
     *_hub(
         "Apache-2.0",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from importlib.resources import files
 from pathlib import Path
+from types import MappingProxyType
 
 from cytosae.backbones import preprocessing, transformer
 from cytosae.backbones.backbone import INPUT_SIZE, Backbone, BackboneInfo, resolve_layer
@@ -28,11 +29,13 @@ from cytosae.errors import CytosaeError
 IMPORTED = "imported:"
 """Begins what stands in place of a backbone's name where tokens were made elsewhere."""
 
-NAMES = (*HUB_FILES, "tiny")
-"""Backbones with a name of their own."""
+BUILT_IN = MappingProxyType(
+    {name: Path(str(files("cytosae.backbones") / name.replace("-", "_"))) for name in ("tiny", "tiny-stains")}
+)
+"""Folders of the built-in backbones."""
 
-TINY = Path(str(files("cytosae.backbones") / "tiny"))
-"""Folder of the built-in backbone."""
+NAMES = (*HUB_FILES, *BUILT_IN)
+"""Backbones with a name of their own."""
 
 
 def load(
@@ -51,9 +54,10 @@ def load(
     Parameters
     ----------
     name
-        ``dinobloom-s|b|l|g``; ``tiny``, the built-in one; a folder of a model of transformers of one of the kinds in
-        `cytosae.backbones.families.FAMILIES`; a file of DinoBloom weights (.pth, .bin, .safetensors); a hub repository
-        ``owner/name`` of such a model, also DinoBloom in timm's form; or ``timm:NAME``, a vision transformer of timm.
+        ``dinobloom-s|b|l|g``; ``tiny`` and ``tiny-stains``, built in; a folder of a model of transformers of one of the
+        kinds in `cytosae.backbones.families.FAMILIES`; a file of DinoBloom weights (.pth, .bin, .safetensors); a hub
+        repository ``owner/name`` of such a model, also DinoBloom in timm's form; or ``timm:NAME``, a vision transformer
+        of timm.
         What exists on disk comes before the hub.
     layer
         Block whose output is taken: from 1, or from the end if negative. -2 is the paper's.
@@ -118,10 +122,10 @@ def _find(name: str, revision: str | None, weights: Path | None) -> tuple[Tower,
         return _dinobloom(name, Path(weights).expanduser()), str(weights), None
     if name in HUB_FILES:
         return _named(name, revision)
-    if name == "tiny":
-        if not (TINY / "config.json").is_file():
-            raise CytosaeError("tiny: this installation has no built-in backbone. Give a folder of a model instead.")
-        return _folder(TINY, name), "cytosae", None
+    if name in BUILT_IN:
+        if not (BUILT_IN[name] / "config.json").is_file():
+            raise CytosaeError(f"{name}: this installation has no built-in backbone. Give a folder of a model instead.")
+        return _folder(BUILT_IN[name], name), "cytosae", None
     if name.startswith(IMPORTED):
         raise CytosaeError(
             f"{name}: these tokens were made elsewhere, so there is no backbone to make others. Give the tokens of "

@@ -87,11 +87,14 @@ from .threshold_sweep import PAPER_THRESHOLD, Sweep, sweep
 from .transfer import (
     ALONE,
     AT_HAND,
+    Fitter,
     Transfer,
     cells_fitter,
+    forest_fitter,
     harmonised,
     left_out_laboratories,
     patients_fitter,
+    pooled_fitter,
     within_laboratories,
 )
 from .unfamiliar import ALARMS, Unfamiliar, unfamiliar_cells
@@ -131,6 +134,7 @@ __all__ = [
     "CohortWarning",
     "CountSums",
     "Differential",
+    "Fitter",
     "Folds",
     "LinearModel",
     "Novelty",
@@ -178,6 +182,7 @@ __all__ = [
     "fit_probe",
     "fit_short",
     "fold_column",
+    "forest_fitter",
     "given_folds",
     "group_means",
     "harmonised",
@@ -207,6 +212,7 @@ __all__ = [
     "patient_novelty",
     "patient_tokens",
     "patients_fitter",
+    "pooled_fitter",
     "pooled_mean_activation",
     "predict_bags",
     "predict_short",

@@ -8,6 +8,7 @@ from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.ensemble import ExtraTreesClassifier
 from sklearn.linear_model import LogisticRegression
 
 from cytosae.cohort.cross_validation import Predictions, f1_per_labels
@@ -26,6 +27,10 @@ _FEATURES = Representation("features", "none")
 _STRENGTHS = (0.3, 3.0, 30.0)
 """C of the regressions on cells, divided by the number of features, which have variance 1."""
 _FOLDS = 4
+_TREES, _LEAF = 200, 2
+"""Of the forest on measurements, and cells in a leaf at least."""
+_LEAST_PROBABILITY = 1e-3
+"""What is added before a logarithm, so that none vetoes the other."""
 
 Blocks: TypeAlias = Sequence[NDArray[np.floating]]
 """Features of the same rows, ``(n_rows, d)`` each."""
@@ -150,6 +155,54 @@ def cells_fitter(n_classes: int) -> Fitter:
         strength = _STRENGTHS[int(loss.argmin())]
         ask = np.flatnonzero(test)
         return np.stack([_probabilities(wide, rows, ask, target, strength, n_classes) for target in targets])
+
+    return fit
+
+
+def forest_fitter(values: NDArray[np.floating], n_classes: int, seed: int = 0) -> Fitter:
+    """Extremely randomised trees (Geurts, Ernst and Wehenkel 2006) on values ``(n_rows, d)``, whatever the blocks are.
+
+    Answers are kept, because the same rows are asked again with every harmonisation of the blocks.
+
+    No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
+    """
+    kept: dict[tuple[bytes, bytes, bytes], NDArray[np.float64]] = {}
+
+    def fit(
+        _: Blocks,
+        train: NDArray[np.bool_],
+        test: NDArray[np.bool_],
+        targets: NDArray[np.integer],
+        inner: NDArray[np.int64],
+    ) -> NDArray[np.float64]:
+        key = train.tobytes(), test.tobytes(), targets.tobytes()
+        if key not in kept:
+            kept[key] = np.zeros((len(targets), int(test.sum()), n_classes))
+            for number, target in enumerate(targets):
+                forest = ExtraTreesClassifier(_TREES, min_samples_leaf=_LEAF, random_state=seed)
+                forest.fit(values[train], target[train])
+                kept[key][number][:, forest.classes_] = forest.predict_proba(values[test])
+        return kept[key]
+
+    return fit
+
+
+def pooled_fitter(first: Fitter, second: Fitter) -> Fitter:
+    """The mean of two models' log probabilities: the logarithmic opinion pool (Genest and Zidek 1986).
+
+    No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
+    """
+
+    def fit(
+        blocks: Blocks,
+        train: NDArray[np.bool_],
+        test: NDArray[np.bool_],
+        targets: NDArray[np.integer],
+        inner: NDArray[np.int64],
+    ) -> NDArray[np.float64]:
+        answers = [one(blocks, train, test, targets, inner) for one in (first, second)]
+        pooled = np.sqrt(np.prod([answer + _LEAST_PROBABILITY for answer in answers], axis=0))
+        return np.asarray(pooled / pooled.sum(axis=2, keepdims=True))
 
     return fit
 

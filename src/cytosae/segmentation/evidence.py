@@ -18,6 +18,8 @@ _SURE = 2.5
 """Largest evidence."""
 _EMPTY = -1.0
 """Evidence of background, at most."""
+_NEARER, _ANOTHERS = 2.0, -0.5
+"""Places that many times nearer to the nucleus of another cell than to this one, and their evidence, at most."""
 
 
 def inside_evidence(
@@ -47,14 +49,17 @@ def inside_evidence(
     distance = ndimage.distance_transform_edt(~nucleus)
     near = np.exp(-((distance / (_NEAR * size + 3)) ** 2))
     far = 1 - np.exp(-((distance / (_FAR * size + 3)) ** 4))
+    anothers = np.zeros(nucleus.shape, bool)
     if others.any():
         away = ndimage.distance_transform_edt(~others)
+        anothers = _NEARER * away < distance
         far *= 1 - np.exp(-((away / (_NEAR * size + 3)) ** 2))
     bins = np.minimum((np.sqrt(stain / _MOST) * _BINS).astype(int), _BINS - 1)
     codes = (bins[..., 0] * _BINS + bins[..., 1]) * _BINS + bins[..., 2]
     ratio = np.log((_histogram(codes, near) + _RARE) / (_histogram(codes, far) + _RARE))
     evidence = np.clip(ndimage.gaussian_filter(ratio[codes], 1), -_SURE, _SURE)
     evidence[empty] = np.minimum(evidence[empty], _EMPTY)
+    evidence[anothers] = np.minimum(evidence[anothers], _ANOTHERS)
     evidence[others] = -_SURE
     evidence[nucleus] = _SURE
     return evidence

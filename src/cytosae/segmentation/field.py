@@ -36,16 +36,25 @@ _ABOVE, _BELOW = 1.8, 0.55
 """Least stain of a nucleus: that many times the red cells', at most this share of the nuclei's."""
 _EMPTY = 0.2
 """Background is thinner than this share of what is stained."""
-_THIN, _ALIKE = 1.0, 3
-"""A smudge is no thicker than this share of the field's nuclei, if there are so many to compare it with."""
-_SMOOTH = 0.95
-"""Share of its convex hull that a whole cell fills at least; a broken one is ragged."""
+_PIECE, _WITHIN = 30.0, 0.2
+"""A smaller nucleus, in square micrometres, is cytoplasm if this share of its outline lies within that of a larger one."""
+_ALIKE, _UNKNOWN = 3, 1.13
+"""The field's nuclei tell how thick a cell should be, if there are so many; else a thing counts as that much thicker."""
+_RAGGED, _HUES = 0.1, 3.0
+"""Share of the convex hull that is compared with, and degrees beyond which a rim has another hue than its core."""
+_ODDS = MappingProxyType(
+    {"constant": 5.5, "ragged": 7.8, "border": 13.0, "its square": -24.0, "thick": -12.3, "hue": -5.0}
+)
+"""Log odds of a smudge (`_smudge_odds`), for logarithms of what is measured."""
+_RIM, _CORE = (0.8, 1.8), 60
+"""The rim lies so far within a cell's outline, in micrometres; its core is deeper than this percentage of its places."""
 
 REASONS = MappingProxyType(
     {
         "platelet": "small, and paler than the nuclei of the field",
         "stain deposit": "small and dark, without cytoplasm",
-        "smudge": "ragged, thinner than the nuclei of the field, and its border wider than `--border-width`: a broken cell",
+        "smudge": "a broken cell: its border wide, its outline ragged, thinner than the nuclei of the field, in one hue",
+        "part of a cell": "small, and its outline lies in that of a larger nucleus: granules, deeply stained cytoplasm",
         "too faint": "stained less than `--faintest`, or hardly more than the red cells of the field",
     }
 )
@@ -126,16 +135,19 @@ def find_field_cells(pixels: NDArray[np.uint8], mpp: float, config: FieldConfig 
     means = label_means(chromatin, labels, count)
     large = means[areas > _SMALL]
     typical = float(np.median(large)) if large.size else 0.0
-    thickness = ndimage.gaussian_filter(optics.density.mean(axis=2), _SMOOTHING / SCALE)
+    colours = ndimage.gaussian_filter(optics.density, (_SMOOTHING / SCALE, _SMOOTHING / SCALE, 0))
+    thickness = colours.mean(axis=2)
     thick = label_means(thickness, labels, count)
-    thick = thick / np.median(thick[areas > _SMALL]) if large.size >= _ALIKE else means / (typical or 1.0)
+    thick = thick / np.median(thick[areas > _SMALL]) if large.size >= _ALIKE else np.full(count, _UNKNOWN)
     objects = []
     for number, (window, cell) in enumerate(cells, 1):
         nucleus = labels[window] == number
         border = min(_border_width(chromatin[window], nucleus), _border_width(thickness[window], cell))
         filled = float(cell.sum() / max(1, nucleus.sum()))
         values = (float(areas[number - 1]), float(means[number - 1]), border, filled)
-        reason, score = _judged(values, solidity(cell), float(thick[number - 1]), typical, faintest, config)
+        hue = _hue_of_rim(colours[window], cell)
+        odds = _smudge_odds(border / config.border_width, 1 - solidity(cell), float(thick[number - 1]), hue)
+        reason, score = _judged(values, odds, typical, faintest, config)
         rows, columns = np.flatnonzero(cell.any(axis=1)), np.flatnonzero(cell.any(axis=0))
         top, left = window[0].start + rows[0], window[1].start + columns[0]
         bottom, right = window[0].start + rows[-1] + 1, window[1].start + columns[-1] + 1
@@ -147,7 +159,7 @@ def find_field_cells(pixels: NDArray[np.uint8], mpp: float, config: FieldConfig 
         )
         border_cut = top == 0 or left == 0 or bottom == size[1] or right == size[0]
         objects.append(FieldObject(box, score, reason, False, bool(border_cut), *values))
-    return _with_touching(objects, cells)
+    return _with_neighbours(objects, cells)
 
 
 def _background(optics: Optics) -> Mask:
@@ -209,26 +221,65 @@ def _border_width(values: NDArray[np.float64], shape: Mask) -> float:
     return span / max(1e-6, float(np.median(steep)))
 
 
+def _hue_of_rim(colours: NDArray[np.float64], cell: Mask) -> float:
+    """Angle between the mean optical densities of a cell's rim and of its core, in degrees; NaN if it has no rim.
+
+    Cytoplasm has another hue than the nucleus. A smudge has the same everywhere.
+    """
+    depth = ndimage.distance_transform_edt(cell) * SCALE
+    rim = (depth > _RIM[0]) & (depth < _RIM[1])
+    if not rim.any():
+        return float("nan")
+    core = depth >= np.percentile(depth[cell], _CORE)
+    first, second = colours[rim].mean(axis=0), colours[core].mean(axis=0)
+    cosine = first @ second / max(1e-9, float(np.linalg.norm(first) * np.linalg.norm(second)))
+    return float(np.degrees(np.arccos(np.clip(cosine, -1, 1))))
+
+
+def _smudge_odds(border: float, lacking: float, thick: float, hue: float) -> float:
+    """Log odds that something is a smudge: a border of about `--border-width`, ragged, thin and of one hue.
+
+    A logistic regression on drawn fields (seeds 2000 to 5800; 135 smudges of 2,744 things), its constant 1.5 lower: to lose a cell
+    is worse than to keep a smudge.
+
+    Parameters
+    ----------
+    border
+        Width of the border, in ``--border-width``.
+    lacking
+        Share of the convex hull that is not filled.
+    thick
+        Mean stain of the nucleus over that of the field's nuclei.
+    hue
+        Of `_hue_of_rim`.
+    """
+    width = np.log(max(border, 0.05))
+    measured = {
+        "constant": 1.0,
+        "ragged": np.log((lacking + 0.005) / _RAGGED),
+        "border": width,
+        "its square": width**2,
+        "thick": np.log(max(thick, 0.05)),
+        "hue": np.log(1 + min(0.0 if np.isnan(hue) else hue, _HUES)),
+    }
+    return float(sum(_ODDS[name] * value for name, value in measured.items()))
+
+
 def _judged(
     values: tuple[float, float, float, float],
-    convex: float,
-    thick: float,
+    smudge: float,
     typical: float,
     faintest: float,
     config: FieldConfig,
 ) -> tuple[str | None, float]:
     """Why an object is no nucleated cell, or None; and how far it is from the nearest rule."""
-    area, stain, border, _ = values
+    area, stain, *_ = values
     pale = stain / (_PALE * typical) if typical else 2.0
     margins = {
         "too faint": stain / faintest,
         "platelet": max(area / _SMALL, pale),
         "stain deposit": area / config.smallest_nucleus if config.smallest_nucleus else 2.0,
-        "smudge": max(
-            config.border_width / max(border, 1e-6),
-            (1 - _SMOOTH) / max(1 - convex, 1e-6),
-            thick / _THIN,
-        ),
+        "smudge": float(np.exp(np.clip(-smudge / 4, -5, 5))),
     }
     reason, margin = min(margins.items(), key=lambda item: item[1])
     if margin >= 1:
@@ -236,27 +287,41 @@ def _judged(
     return ("platelet" if area < config.smallest_nucleus and pale < 1 else reason), 1 - margin
 
 
-def _with_touching(objects: list[FieldObject], cells: list[Outline]) -> list[FieldObject]:
-    """Mark the nucleated cells whose outlines come near each other; sorted from top to bottom."""
+def _with_neighbours(objects: list[FieldObject], cells: list[Outline]) -> list[FieldObject]:
+    """Mark nucleated cells whose outlines come near each other, and small things within another's; from top to bottom."""
     cell_numbers = [number for number, one in enumerate(objects) if one.reason is None]
     steps = max(1, round(_NEAR / SCALE))
-    touching = set()
+    touching, pieces = set(), set()
     for index, first in enumerate(cell_numbers):
         window, cell = cells[first]
-        wide = ndimage.binary_dilation(np.pad(cell, steps), iterations=steps)
-        top, left = window[0].start - steps, window[1].start - steps
+        place = window[0].start - steps, window[1].start - steps
+        padded = np.pad(cell, steps)
+        wide = ndimage.binary_dilation(padded, iterations=steps)
         for second in cell_numbers[index + 1 :]:
-            other, shape = cells[second]
-            rows = slice(max(top, other[0].start), min(top + wide.shape[0], other[0].stop))
-            columns = slice(max(left, other[1].start), min(left + wide.shape[1], other[1].stop))
-            if rows.start >= rows.stop or columns.start >= columns.stop:
+            (rows, columns), shape = cells[second]
+            overlap = _shared((place, wide), ((rows.start, columns.start), shape))
+            if not overlap:
                 continue
-            mine = wide[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]
-            its = shape[
-                rows.start - other[0].start : rows.stop - other[0].start,
-                columns.start - other[1].start : columns.stop - other[1].start,
-            ]
-            if (mine & its).any():
-                touching |= {first, second}
-    marked = [replace(one, touching=number in touching) for number, one in enumerate(objects)]
+            touching |= {first, second}
+            small = min(first, second, key=lambda number: objects[number].nucleus)
+            shared = _shared((place, padded), ((rows.start, columns.start), shape))
+            if objects[small].nucleus < _PIECE and shared > _WITHIN * cells[small][1].sum():
+                pieces.add(small)
+    marked = [
+        replace(one, touching=number in touching, reason="part of a cell" if number in pieces else one.reason)
+        for number, one in enumerate(objects)
+    ]
     return sorted(marked, key=lambda one: (one.box[1], one.box[0]))
+
+
+def _shared(first: tuple[tuple[int, int], Mask], second: tuple[tuple[int, int], Mask]) -> int:
+    """Pixels of a field that lie in both of two masks, each with the row and column of its corner."""
+    (top, left), mine = first
+    (upper, fore), its = second
+    rows = max(top, upper), min(top + mine.shape[0], upper + its.shape[0])
+    columns = max(left, fore), min(left + mine.shape[1], fore + its.shape[1])
+    if rows[0] >= rows[1] or columns[0] >= columns[1]:
+        return 0
+    one = mine[rows[0] - top : rows[1] - top, columns[0] - left : columns[1] - left]
+    other = its[rows[0] - upper : rows[1] - upper, columns[0] - fore : columns[1] - fore]
+    return int((one & other).sum())

@@ -32,7 +32,7 @@ class FieldConfig:
         minimum=0.0,
     )
     smallest_nucleus: float = setting(
-        10.0, "Smallest nucleus, in square micrometres; below it is a platelet or a deposit of stain.", minimum=0.0
+        12.0, "Smallest nucleus, in square micrometres; below it is a platelet or a deposit of stain.", minimum=0.0
     )
     largest_nucleus: float = setting(
         75.0, "Lobes are joined up to this area of the whole nucleus, in square micrometres.", minimum=1.0
@@ -40,9 +40,10 @@ class FieldConfig:
     lobe_gap: float = setting(2.5, "Widest gap between lobes of one nucleus, in micrometres.", minimum=0.0)
     nucleus_reach: float = setting(12.0, "Largest extent of a nucleus made of lobes, in micrometres.", minimum=1.0)
     border_width: float = setting(
-        0.9,
-        "Widest border of a nucleus, in micrometres (range of the stain over its steepest slope); a smudge's is wider.",
-        minimum=0.0,
+        1.0,
+        "Width of the border of a smudge, in micrometres (range of the stain over its steepest slope); that of a cell is "
+        "narrower.",
+        minimum=0.05,
     )
     least_covered: float = setting(
         0.02,

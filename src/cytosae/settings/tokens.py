@@ -16,7 +16,7 @@ class BackboneConfig:
 
     backbone: str = setting(
         "tiny",
-        "dinobloom-s|b|l|g, tiny (built in), a folder or file of weights, a model of the Hugging Face hub "
+        "dinobloom-s|b|l|g, tiny or tiny-stains (built in), a folder or file of weights, a model of the Hugging Face hub "
         "(owner/name), or timm:NAME; see cytosae backbones list",
     )
     layer: int = setting(

@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 
 from cytosae.artefacts import Manifest, read_json, refuse_foreign, write_json
-from cytosae.backbones import TINY, Backbone, choose_device
+from cytosae.backbones import BUILT_IN, Backbone, choose_device
 from cytosae.cells import is_listing, pixels_digest
 from cytosae.cohort import BARCODES, COHORT
 from cytosae.concepts import read_taught
@@ -93,7 +93,7 @@ class Study:
         """The backbone's settings and the state of the local files that they name."""
         config = self.config.backbone
         files: dict[str, list[int]] = {}
-        for path in (TINY if config.backbone == "tiny" else Path(config.backbone), config.weights):
+        for path in (BUILT_IN.get(config.backbone, Path(config.backbone)), config.weights):
             if path is None or not path.exists():
                 continue
             for file in sorted(path.iterdir()) if path.is_dir() else [path]:
