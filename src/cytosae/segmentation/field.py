@@ -34,6 +34,8 @@ _SMALL = 22.0
 """Area up to which a pale or lone nucleus may be none, in square micrometres."""
 _ABOVE, _BELOW = 1.8, 0.55
 """Least stain of a nucleus: that many times the red cells', at most this share of the nuclei's."""
+_MOST, _CLEAR = 0.6, 3.0
+"""Nuclei cover less of what is stained, or are that many times as dark as the rest."""
 _EMPTY = 0.2
 """Background is thinner than this share of what is stained."""
 _PIECE, _WITHIN = 30.0, 0.2
@@ -177,7 +179,10 @@ def _least_stain(chromatin: NDArray[np.float64], empty: Mask, faintest: float) -
     if values.size < 100 or np.ptp(values) < 1e-6:
         return max(faintest, 1e-3)
     threshold = filters.threshold_otsu(values)
-    red, nuclei = float(np.median(values[values <= threshold])), float(np.median(values[values > threshold]))
+    dark = values > threshold
+    red, nuclei = float(np.median(values[~dark])), float(np.median(values[dark]))
+    if dark.mean() > _MOST and nuclei < _CLEAR * red:  # no nuclei: the darker are red cells, the paler their centres
+        return max(faintest, _ABOVE * nuclei)
     return max(faintest, min(_ABOVE * red, _BELOW * nuclei), 1e-3)
 
 

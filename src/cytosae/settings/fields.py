@@ -27,7 +27,7 @@ class FieldConfig:
         224, "Edge of the cut-out image, in pixels; the scale is window / pixels.", minimum=32, maximum=2048
     )
     faintest: float = setting(
-        0.12,
+        0.08,
         "Least mean stain of chromatin (optical density of green light, less half of that of blue and a quarter of red).",
         minimum=0.0,
     )
