@@ -2,7 +2,7 @@
 
 ``python -m benchmarks.fields``: recall and precision at an intersection over union of 0.5, with intervals, at three
 densities and for four laboratories; beside them one threshold of Otsu, and as null the boxes found in another field.
-Numbers in the code were chosen on seeds below 5000; those from 5000 on were drawn afterwards.
+Numbers in the code were chosen on seeds below 6000; those from 6000 on were drawn afterwards.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def precision(row: Any) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--fields", type=int, default=20, help="fields of each laboratory and density")
-    parser.add_argument("--seed", type=int, default=5000, help="first seed; those below 5000 were tuned on")
+    parser.add_argument("--seed", type=int, default=6000, help="first seed; those below 6000 were tuned on")
     given = parser.parse_args()
     rows, scales = [], []
     for laboratory in (REFERENCE, *LABORATORIES):

@@ -13,7 +13,7 @@ TUTORIALS = ROOT / "docs" / "tutorials"
 LEAVES = {
     "own-images": ["study/report/index.html", "project/cells.csv", "labelled/report/index.html"],
     "disease": ["drawn/cohort/classification", "drawn/cohort/compare-CBFB_MYH11-NPM1", "patient-P000.html"],
-    "laboratories": ["drawn/laboratories/laboratories.csv", "drawn/transfer/transfer.csv", "drawn/stain_response"],
+    "laboratories": ["stains/laboratories/laboratories.csv", "stains/transfer/transfer.csv", "stains/stain_response"],
     "teach": ["panel.json", "drawn/taught/taught.safetensors"],
     "dinobloom": ["dinobloom/report/index.html"],
     "backbone": ["my-backbone/config.json", "random/quality/quality.json", "drawn/quality/quality.json"],

@@ -23,10 +23,11 @@ ANNOTATIONS = "annotations.sqlite"
 """In a study: what experts say of its concepts."""
 
 VERSIONS: dict[str, int] = {
+    "fields": 2,
     "tokens": 1,
     "sae": 2,
     "concepts": 2,
-    "morphometry": 4,
+    "morphometry": 5,
     "descriptions": 3,
     "cohort": 3,
     "report": 2,

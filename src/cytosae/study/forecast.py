@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from cytosae.backbones import INPUT_SIZE, Backbone
+from cytosae.backbones import BUILT_IN, INPUT_SIZE, Backbone
 from cytosae.console import duration
 from cytosae.morphometry import measure_rows
 from cytosae.sae.cost import SETTLED_L0, Span, span, step_span
@@ -171,4 +171,4 @@ def described(cells: pd.DataFrame, backbone: str) -> str:
         number = cells[column].nunique()
         counts.append(f"{number:,} {one if number == 1 else several}" if number else f"no {several}")
     toy = ", a small one to try things with: results that matter need DinoBloom (`cytosae backbones list`)"
-    return f"{', '.join(counts)}; backbone {backbone}{toy if backbone == 'tiny' else ''}"
+    return f"{', '.join(counts)}; backbone {backbone}{toy if backbone in BUILT_IN else ''}"
