@@ -244,8 +244,8 @@ def _hue_of_rim(colours: NDArray[np.float64], cell: Mask) -> float:
 def _smudge_odds(border: float, lacking: float, thick: float, hue: float) -> float:
     """Log odds that something is a smudge: a border of about `--border-width`, ragged, thin and of one hue.
 
-    A logistic regression on drawn fields (seeds 2000 to 5800; 135 smudges of 2,744 things), its constant 1.5 lower: to lose a cell
-    is worse than to keep a smudge.
+    A logistic regression on drawn fields (seeds 2000 to 5800; 135 smudges of 2,744 things), its constant 1.5 lower: to
+    lose a cell is worse than to keep a smudge.
 
     Parameters
     ----------
