@@ -252,7 +252,7 @@ def _patients(cell_sets: Iterable[_Cells], by_cell_type: bool) -> tuple[pd.DataF
                 "they count as without one"
             )
     if varying:
-        say(f"barcodes: {', '.join(varying)} differ among the cells of a patient, left out")
+        say(f"barcodes: left out, because the cells of a patient differ in it: {', '.join(varying)}")
     for column, values in _files(cells).items():
         obs[column] = values.groupby(codes).agg(lambda v: " | ".join(sorted({str(x) for x in v}))).to_numpy()
     names = patient_names(obs)

@@ -9,13 +9,13 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.ensemble import ExtraTreesClassifier
-from sklearn.linear_model import LogisticRegression
 
 from cytosae.cohort.cross_validation import Predictions, f1_per_labels
 from cytosae.cohort.folds import shuffled_within, stratified_folds
 from cytosae.cohort.linear import centred_products
 from cytosae.cohort.representation import Representation
 from cytosae.cohort.selection import Products, choose, fitted_probabilities
+from cytosae.cohort.softmax import fit_softmax
 from cytosae.cohort.task import ClassificationTask
 from cytosae.harmonise import METHODS, fit_maps, group_moments, mean_moments, nearest
 from cytosae.settings import ClassifyConfig
@@ -27,8 +27,8 @@ _FEATURES = Representation("features", "none")
 _STRENGTHS = (0.3, 3.0, 30.0)
 """C of the regressions on cells, divided by the number of features, which have variance 1."""
 _FOLDS = 4
-_TREES, _LEAF = 200, 2
-"""Of the forest on measurements, and cells in a leaf at least."""
+_TREES, _FEWER, _LEAF = 200, 50, 2
+"""Trees of the forest on measurements, those for permuted labels, and cells in a leaf at least."""
 _LEAST_PROBABILITY = 1e-3
 """What is added before a logarithm, so that none vetoes the other."""
 
@@ -143,18 +143,19 @@ def cells_fitter(n_classes: int) -> Fitter:
         wide = np.concatenate([np.asarray(block, np.float64) for block in blocks], axis=1)
         deviation = wide[train].std(axis=0)
         wide = (wide - wide[train].mean(axis=0)) / np.where(deviation > 1e-9, deviation, 1)
+        wide = wide.astype(np.float32)
         rows = np.flatnonzero(train)
+        strengths = np.array(_STRENGTHS) / wide.shape[1]
         loss = np.zeros(len(_STRENGTHS))
         for fold in np.unique(inner[rows]):
             known, held = rows[inner[rows] != fold], rows[inner[rows] == fold]
             if len(np.unique(targets[0, known])) < 2:
                 continue
-            for index, strength in enumerate(_STRENGTHS):
-                probability = _probabilities(wide, known, held, targets[0], strength, n_classes)
-                loss[index] -= np.log(np.maximum(probability[np.arange(len(held)), targets[0, held]], 1e-6)).sum()
-        strength = _STRENGTHS[int(loss.argmin())]
-        ask = np.flatnonzero(test)
-        return np.stack([_probabilities(wide, rows, ask, target, strength, n_classes) for target in targets])
+            models = fit_softmax(wide[known], np.tile(targets[0, known], (len(strengths), 1)), strengths, n_classes)
+            true = models.probabilities(wide[held])[:, np.arange(len(held)), targets[0, held]]
+            loss -= np.log(np.maximum(true, 1e-6)).sum(axis=1)
+        best = np.full(len(targets), strengths[int(loss.argmin())])
+        return fit_softmax(wide[rows], targets[:, rows], best, n_classes).probabilities(wide[test])
 
     return fit
 
@@ -162,7 +163,8 @@ def cells_fitter(n_classes: int) -> Fitter:
 def forest_fitter(values: NDArray[np.floating], n_classes: int, seed: int = 0) -> Fitter:
     """Extremely randomised trees (Geurts, Ernst and Wehenkel 2006) on values ``(n_rows, d)``, whatever the blocks are.
 
-    Answers are kept, because the same rows are asked again with every harmonisation of the blocks.
+    The first label vector is the true one; permuted ones get fewer trees. Answers are kept, because the same rows are asked
+    again with every harmonisation of the blocks.
 
     No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
     """
@@ -179,7 +181,8 @@ def forest_fitter(values: NDArray[np.floating], n_classes: int, seed: int = 0) -
         if key not in kept:
             kept[key] = np.zeros((len(targets), int(test.sum()), n_classes))
             for number, target in enumerate(targets):
-                forest = ExtraTreesClassifier(_TREES, min_samples_leaf=_LEAF, random_state=seed)
+                trees = _FEWER if number else _TREES
+                forest = ExtraTreesClassifier(trees, min_samples_leaf=_LEAF, random_state=seed)
                 forest.fit(values[train], target[train])
                 kept[key][number][:, forest.classes_] = forest.predict_proba(values[test])
         return kept[key]
@@ -205,23 +208,6 @@ def pooled_fitter(first: Fitter, second: Fitter) -> Fitter:
         return np.asarray(pooled / pooled.sum(axis=2, keepdims=True))
 
     return fit
-
-
-def _probabilities(
-    wide: NDArray[np.float64],
-    train: NDArray[np.int64],
-    test: NDArray[np.int64],
-    target: NDArray[np.integer],
-    strength: float,
-    n_classes: int,
-) -> NDArray[np.float64]:
-    probability = np.zeros((len(test), n_classes))
-    if len(np.unique(target[train])) < 2:
-        probability[:, target[train][0]] = 1
-        return probability
-    model = LogisticRegression(C=strength / wide.shape[1], max_iter=200, tol=1e-3).fit(wide[train], target[train])
-    probability[:, model.classes_] = model.predict_proba(wide[test])
-    return probability
 
 
 def left_out_laboratories(
