@@ -2,7 +2,7 @@
 
 from cytosae.backbones.backbone import INPUT_SIZE, Backbone, BackboneInfo, resolve_layer
 from cytosae.backbones.catalogue import fetch, listed
-from cytosae.backbones.loading import BUILT_IN, IMPORTED, NAMES, load
+from cytosae.backbones.loading import BUILT_IN, IMPORTED, NAMES, TINY, load
 from cytosae.backbones.precision import choose_device, choose_precision
 
 __all__ = [
@@ -10,6 +10,7 @@ __all__ = [
     "IMPORTED",
     "INPUT_SIZE",
     "NAMES",
+    "TINY",
     "Backbone",
     "BackboneInfo",
     "choose_device",

@@ -34,6 +34,9 @@ BUILT_IN = MappingProxyType(
 )
 """Folders of the built-in backbones."""
 
+TINY = BUILT_IN["tiny"]
+"""Folder of the first of them."""
+
 NAMES = (*HUB_FILES, *BUILT_IN)
 """Backbones with a name of their own."""
 
