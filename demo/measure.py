@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from cytosae.analysis import classify
 from cytosae.artefacts import write_json
-from cytosae.backbones import BUILT_IN, load
+from cytosae.backbones import TINY, load
 from cytosae.cells import read_cells
 from cytosae.cohort import BARCODES, COHORT
 from cytosae.concepts.quality import Alignment, recovery
@@ -65,7 +65,7 @@ def untrained_autoencoder() -> Path:
 
     folder = STUDY / "untrained"
     torch.manual_seed(0)
-    Dinov2Model(Dinov2Config.from_pretrained(BUILT_IN["tiny"])).save_pretrained(folder / "backbone")
+    Dinov2Model(Dinov2Config.from_pretrained(TINY)).save_pretrained(folder / "backbone")
     backbone = load(str(folder / "backbone"))
     embed(read_cells(STUDY / "cells.parquet"), backbone, folder / "tokens", store_layout(backbone.info))
     with_tokens = TokenStore(folder / "tokens")

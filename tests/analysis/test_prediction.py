@@ -17,7 +17,7 @@ from PIL import Image
 
 from cytosae.analysis import classify
 from cytosae.artefacts import Manifest
-from cytosae.backbones import BUILT_IN
+from cytosae.backbones import TINY
 from cytosae.cells import read_cells
 from cytosae.cohort import read_barcodes, read_classifiers
 from cytosae.cohort.conformal import interpolated_p
@@ -156,7 +156,7 @@ def test_answer_on_disk_and_two_runs_alike(
     note["request"]["settings"]["backbone"] = f"{tmp_path / 'gone'}"
     (elsewhere / "backbone.json").write_text(json.dumps(note), encoding="utf-8")
     assert "gone" in refused("predict", elsewhere, new_cells, "-o", tmp_path / "out")
-    ask("predict", elsewhere, new_cells, "-o", tmp_path / "out", "--weights", BUILT_IN["tiny"], *OPTIONS)
+    ask("predict", elsewhere, new_cells, "-o", tmp_path / "out", "--weights", TINY, *OPTIONS)
     again = contents(tmp_path / "out")
     assert {name: again[name] for name in ANSWER} == before
 

@@ -16,7 +16,7 @@ from training.tiny.strong import cells_of_many_laboratories, strong_view
 from training.tiny.targets import GLOBAL, KINDS, SIDE, WIDTH, Targets
 from training.tiny.train import Recipe, train
 
-from cytosae.backbones import BUILT_IN
+from cytosae.backbones import TINY
 from cytosae.cells import load_squashed
 
 
@@ -60,7 +60,7 @@ def test_drawn_cells_are_of_many_laboratories() -> None:
 def test_a_trained_backbone_is_gone_on_with_and_another_shape_refused(tmp_path: Path) -> None:
     backbone = new_backbone()
     start_from(backbone, "tiny")
-    trained = type(backbone).from_pretrained(BUILT_IN["tiny"], dtype=torch.float32).state_dict()
+    trained = type(backbone).from_pretrained(TINY, dtype=torch.float32).state_dict()
     assert all(torch.equal(value, trained[name]) for name, value in backbone.state_dict().items())
     new_backbone(2).save_pretrained(tmp_path / "other")
     with pytest.raises(SystemExit, match="another shape"):

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from cytosae.cohort import harmonised, left_out_laboratories, within_laboratories
-from cytosae.cohort.transfer import Fitter, cells_fitter, forest_fitter, pooled_fitter
+from cytosae.cohort.transfer import Blocks, Division, Fitter, cells_fitter, forest_fitter, pooled_fitter
 
 N_LABORATORIES, OF_EACH, N_CLASSES, D = 3, 40, 2, 12
 
@@ -97,9 +97,9 @@ def test_rows_without_a_laboratory_are_neither_trained_on_nor_predicted() -> Non
     asked: list[NDArray[np.bool_]] = []
     plain = cells_fitter(N_CLASSES)
 
-    def fit(blocks, train, test, targets, inner):  # type: ignore[no-untyped-def]
-        asked.append(train | test)
-        return plain(blocks, train, test, targets, inner)
+    def fit(blocks: Blocks, division: Division) -> NDArray[np.float64]:
+        asked.append(division.train | division.test)
+        return plain(blocks, division)
 
     found = left_out_laboratories(
         lambda out: harmonised([rows], codes, "centre", out), target, codes, np.arange(len(codes)), fit, N_CLASSES

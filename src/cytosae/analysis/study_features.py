@@ -170,17 +170,16 @@ def _measured(folder: Path, cells: pd.Series, codes: NDArray[np.int64]) -> NDArr
     if not (folder / MANIFEST).is_file():
         return None
     table = read_measurements(folder).reindex(cells.astype(str))
-    values = {}
-    for one in MEASUREMENTS:
-        own = table[one.name].to_numpy(np.float64)
-        if one.name in _AREAS:
-            values[one.name] = own / pd.Series(own).groupby(codes).transform("median").to_numpy()
-        elif one.unit != "square micrometres" and one.kind not in ("surroundings", "image"):
-            values[one.name] = own
-    found = pd.DataFrame(values)
-    known = found.notna().groupby(codes).mean().min() >= _KNOWN
-    found = found.loc[:, known]
-    return None if found.empty else found.fillna(found.median()).to_numpy()
+    columns = {}
+    for measurement in MEASUREMENTS:
+        values = table[measurement.name].to_numpy(np.float64)
+        if measurement.name in _AREAS:
+            columns[measurement.name] = values / pd.Series(values).groupby(codes).transform("median").to_numpy()
+        elif measurement.unit != "square micrometres" and measurement.kind not in ("surroundings", "image"):
+            columns[measurement.name] = values
+    measured = pd.DataFrame(columns)
+    measured = measured.loc[:, measured.notna().groupby(codes).mean().min() >= _KNOWN]
+    return None if measured.empty else measured.fillna(measured.median()).to_numpy()
 
 
 def _through(store: TokenStore) -> tuple[str, str] | None:

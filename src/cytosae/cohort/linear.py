@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -82,7 +82,7 @@ class Fits:
 
     def probabilities(self, products: NDArray[np.float64]) -> NDArray[np.float64]:
         """Of rows, from their products with the training rows ``(n_rows, n_train)``; ``(n_fits, n_rows, n_classes)``."""
-        return _softmax(np.einsum("rt,fct->frc", products, self.dual, optimize=True) + self.intercept[:, None])
+        return softmax(np.einsum("rt,fct->frc", products, self.dual, optimize=True) + self.intercept[:, None])
 
     def weights(self, features: NDArray[np.floating]) -> NDArray[np.float64]:
         """Weight of each latent for each class, from the training rows' barcodes; ``(n_fits, n_classes, n_latents)``."""
@@ -167,7 +167,7 @@ def _newton(
         return c * (rows.T @ residual.reshape(n, -1)).reshape(r, *residual.shape[1:])
 
     for _ in range(_NEWTON):
-        p = _softmax(logits[..., active], axis=1)
+        p = softmax(logits[..., active], axis=1)
         residual = p - truth[..., active]
         slope_w, slope_b = backward(residual) + weights[..., active], c * residual.sum(axis=0)
         size = np.maximum(np.abs(slope_w).max(axis=(0, 1), initial=0), np.abs(slope_b).max(axis=0)) / (c * n)
@@ -245,6 +245,7 @@ def _loss(
     return np.asarray(c * (log_sum.sum(axis=0) - fitted) + np.einsum("rcf,rcf->f", weights, weights) / 2)
 
 
-def _softmax(logits: NDArray[np.float64], axis: int = -1) -> NDArray[np.float64]:
+def softmax(logits: NDArray[np.floating], axis: int = -1) -> NDArray[Any]:
+    """Of logits along an axis, in their precision."""
     shifted = np.exp(logits - logits.max(axis=axis, keepdims=True))
     return np.asarray(shifted / shifted.sum(axis=axis, keepdims=True))

@@ -13,9 +13,9 @@ from sklearn.ensemble import ExtraTreesClassifier
 from cytosae.cohort.cross_validation import Predictions, f1_per_labels
 from cytosae.cohort.folds import shuffled_within, stratified_folds
 from cytosae.cohort.linear import centred_products
+from cytosae.cohort.many_fits import fit_softmax
 from cytosae.cohort.representation import Representation
 from cytosae.cohort.selection import Products, choose, fitted_probabilities
-from cytosae.cohort.softmax import fit_softmax
 from cytosae.cohort.task import ClassificationTask
 from cytosae.harmonise import METHODS, fit_maps, group_moments, mean_moments, nearest
 from cytosae.settings import ClassifyConfig
@@ -34,11 +34,24 @@ _LEAST_PROBABILITY = 1e-3
 
 Blocks: TypeAlias = Sequence[NDArray[np.floating]]
 """Features of the same rows, ``(n_rows, d)`` each."""
-Fitter: TypeAlias = Callable[
-    [Blocks, NDArray[np.bool_], NDArray[np.bool_], NDArray[np.integer], NDArray[np.int64]], NDArray[np.float64]
-]
-"""From blocks, training and test rows, label vectors ``(n_vectors, n_rows)`` and inner folds ``(n_rows,)``: probabilities
-``(n_vectors, n_test, n_classes)``."""
+
+
+@dataclass(frozen=True)
+class Division:
+    """What is learned from, and what is asked."""
+
+    train: NDArray[np.bool_]
+    """``(n_rows,)``."""
+    test: NDArray[np.bool_]
+    """``(n_rows,)``."""
+    targets: NDArray[np.integer]
+    """Label vectors, the true one first, ``(n_vectors, n_rows)``."""
+    inner: NDArray[np.int64]
+    """Folds of the training rows, ``(n_rows,)``."""
+
+
+Fitter: TypeAlias = Callable[[Blocks, Division], NDArray[np.float64]]
+"""Probabilities of the test rows, ``(n_vectors, n_test, n_classes)``."""
 
 
 @dataclass(frozen=True)
@@ -112,17 +125,11 @@ def patients_fitter(task: ClassificationTask, config: ClassifyConfig) -> Fitter:
     No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
     """
 
-    def fit(
-        blocks: Blocks,
-        train: NDArray[np.bool_],
-        test: NDArray[np.bool_],
-        targets: NDArray[np.integer],
-        inner: NDArray[np.int64],
-    ) -> NDArray[np.float64]:
+    def fit(blocks: Blocks, division: Division) -> NDArray[np.float64]:
         parts = {(f"block {index}", "none"): centred_products(block) for index, block in enumerate(blocks)}
         products = Products(parts, {_FEATURES: list(parts)})
-        best = choose(task, products, train, targets, config, config.seed, inner)
-        return fitted_probabilities(products, best, train, test, targets, len(task.classes))
+        best = choose(task, products, division.train, division.targets, config, config.seed, division.inner)
+        return fitted_probabilities(products, best, division.train, division.test, division.targets, len(task.classes))
 
     return fit
 
@@ -133,18 +140,13 @@ def cells_fitter(n_classes: int) -> Fitter:
     No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
     """
 
-    def fit(
-        blocks: Blocks,
-        train: NDArray[np.bool_],
-        test: NDArray[np.bool_],
-        targets: NDArray[np.integer],
-        inner: NDArray[np.int64],
-    ) -> NDArray[np.float64]:
+    def fit(blocks: Blocks, division: Division) -> NDArray[np.float64]:
+        targets, inner = division.targets, division.inner
         wide = np.concatenate([np.asarray(block, np.float64) for block in blocks], axis=1)
-        deviation = wide[train].std(axis=0)
-        wide = (wide - wide[train].mean(axis=0)) / np.where(deviation > 1e-9, deviation, 1)
+        deviation = wide[division.train].std(axis=0)
+        wide = (wide - wide[division.train].mean(axis=0)) / np.where(deviation > 1e-9, deviation, 1)
         wide = wide.astype(np.float32)
-        rows = np.flatnonzero(train)
+        rows = np.flatnonzero(division.train)
         strengths = np.array(_STRENGTHS) / wide.shape[1]
         loss = np.zeros(len(_STRENGTHS))
         for fold in np.unique(inner[rows]):
@@ -155,7 +157,7 @@ def cells_fitter(n_classes: int) -> Fitter:
             true = models.probabilities(wide[held])[:, np.arange(len(held)), targets[0, held]]
             loss -= np.log(np.maximum(true, 1e-6)).sum(axis=1)
         best = np.full(len(targets), strengths[int(loss.argmin())])
-        return fit_softmax(wide[rows], targets[:, rows], best, n_classes).probabilities(wide[test])
+        return fit_softmax(wide[rows], targets[:, rows], best, n_classes).probabilities(wide[division.test])
 
     return fit
 
@@ -170,13 +172,8 @@ def forest_fitter(values: NDArray[np.floating], n_classes: int, seed: int = 0) -
     """
     kept: dict[tuple[bytes, bytes, bytes], NDArray[np.float64]] = {}
 
-    def fit(
-        _: Blocks,
-        train: NDArray[np.bool_],
-        test: NDArray[np.bool_],
-        targets: NDArray[np.integer],
-        inner: NDArray[np.int64],
-    ) -> NDArray[np.float64]:
+    def fit(_: Blocks, division: Division) -> NDArray[np.float64]:
+        train, test, targets = division.train, division.test, division.targets
         key = train.tobytes(), test.tobytes(), targets.tobytes()
         if key not in kept:
             kept[key] = np.zeros((len(targets), int(test.sum()), n_classes))
@@ -196,14 +193,8 @@ def pooled_fitter(first: Fitter, second: Fitter) -> Fitter:
     No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
     """
 
-    def fit(
-        blocks: Blocks,
-        train: NDArray[np.bool_],
-        test: NDArray[np.bool_],
-        targets: NDArray[np.integer],
-        inner: NDArray[np.int64],
-    ) -> NDArray[np.float64]:
-        answers = [one(blocks, train, test, targets, inner) for one in (first, second)]
+    def fit(blocks: Blocks, division: Division) -> NDArray[np.float64]:
+        answers = [one(blocks, division) for one in (first, second)]
         pooled = np.sqrt(np.prod([answer + _LEAST_PROBABILITY for answer in answers], axis=0))
         return np.asarray(pooled / pooled.sum(axis=2, keepdims=True))
 
@@ -249,7 +240,7 @@ def left_out_laboratories(
         test = codes == code
         train = (codes >= 0) & ~test if only is None else codes == only
         inner = codes if len(np.unique(codes[train])) > 1 else _drawn(target, units, train, seed)
-        probability[:, test] = fit(features(code), train, test, targets, inner)
+        probability[:, test] = fit(features(code), Division(train, test, targets, inner))
     return _transfer(probability, targets, units, n_classes)
 
 
@@ -272,7 +263,8 @@ def within_laboratories(
     probability = np.full((1, len(target), n_classes), np.nan)
     for fold in np.unique(folds[known]):
         test, train = known & (folds == fold), known & (folds != fold)
-        probability[:, test] = fit(blocks, train, test, target[None], _drawn(target, units, train, seed + 1))
+        division = Division(train, test, target[None], _drawn(target, units, train, seed + 1))
+        probability[:, test] = fit(blocks, division)
     return _transfer(probability, target[None], units, n_classes)
 
 

@@ -48,6 +48,8 @@ _ODDS = MappingProxyType(
     {"constant": 5.5, "ragged": 7.8, "border": 13.0, "its square": -24.0, "thick": -12.3, "hue": -5.0}
 )
 """Log odds of a smudge (`_smudge_odds`), for logarithms of what is measured."""
+_SURE = 4.0
+"""Log odds of a smudge by which its margin changes e-fold."""
 _RIM, _CORE = (0.8, 1.8), 60
 """The rim lies so far within a cell's outline, in micrometres; its core is deeper than this percentage of its places."""
 
@@ -284,7 +286,7 @@ def _judged(
         "too faint": stain / faintest,
         "platelet": max(area / _SMALL, pale),
         "stain deposit": area / config.smallest_nucleus if config.smallest_nucleus else 2.0,
-        "smudge": float(np.exp(np.clip(-smudge / 4, -5, 5))),
+        "smudge": float(np.exp(np.clip(-smudge / _SURE, -5, 5))),
     }
     reason, margin = min(margins.items(), key=lambda item: item[1])
     if margin >= 1:
@@ -304,14 +306,14 @@ def _with_neighbours(objects: list[FieldObject], cells: list[Outline]) -> list[F
         wide = ndimage.binary_dilation(padded, iterations=steps)
         for second in cell_numbers[index + 1 :]:
             (rows, columns), shape = cells[second]
-            overlap = _shared((place, wide), ((rows.start, columns.start), shape))
-            if not overlap:
+            if not _shared((place, wide), ((rows.start, columns.start), shape)):
                 continue
             touching |= {first, second}
             small = min(first, second, key=lambda number: objects[number].nucleus)
-            shared = _shared((place, padded), ((rows.start, columns.start), shape))
-            if objects[small].nucleus < _PIECE and shared > _WITHIN * cells[small][1].sum():
-                pieces.add(small)
+            if objects[small].nucleus < _PIECE:
+                shared = _shared((place, padded), ((rows.start, columns.start), shape))
+                if shared > _WITHIN * cells[small][1].sum():
+                    pieces.add(small)
     marked = [
         replace(one, touching=number in touching, reason="part of a cell" if number in pieces else one.reason)
         for number, one in enumerate(objects)

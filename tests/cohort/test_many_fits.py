@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from cytosae.cohort.softmax import fit_softmax
+from cytosae.cohort.many_fits import fit_softmax
 
 
 @pytest.mark.parametrize("strength", [0.01, 0.3, 10.0])
