@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -79,4 +80,67 @@ def test_a_study_without_labels_is_refused(drawn_study: Path, tmp_path: Path) ->
     assert "no labels" in message
     missing = refused("label", tmp_path / "nosuch.csv", "--from", other, "-o", tmp_path / "out")
     assert "nosuch.csv: no such file or folder" in missing  # before the labels of the study are looked at
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture(scope="module")
+def fourth_laboratory(drawn_study: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, object], Path]:
+    """Cells of the study's three laboratories and of one that it does not know, labelled by tokens and measurements."""
+    folder = tmp_path_factory.mktemp("fourth")
+    command = ("label", "synthetic:patients=20,cells=9,seed=5,laboratories=4", "--from", drawn_study, "-o", folder)
+    return ask(
+        *command, "--features", "tokens-and-measurements", "--laboratory", "laboratory", "--accuracy", "0.7"
+    ), folder
+
+
+def test_types_in_a_laboratory_that_the_study_does_not_know(
+    fourth_laboratory: tuple[dict[str, object], Path], drawn_study: Path
+) -> None:
+    found, folder = fourth_laboratory
+    table = pd.read_csv(folder / "labels.csv")
+    known = set(read_cells(drawn_study / "cells.parquet")["laboratory"])
+    assert found["laboratories"] == {
+        name: "as in the study" if name in known else "its own cells" for name in table["laboratory"].unique()
+    }
+    assert found["judged_on"] == "laboratories left out"
+    new = table[~table["laboratory"].isin(known)]
+    most = new["stated_label"].value_counts(normalize=True).max()
+    right = (new["predicted"] == new["stated_label"]).mean()
+    assert right > most + 0.2, (right, most)
+    assert new.filter(like="p ").sum(axis=1).to_numpy() == pytest.approx(1)
+    permuted = np.random.default_rng(0).permutation(new["stated_label"])
+    assert (new["predicted"] == permuted).mean() < most + 0.1
+
+
+def test_what_is_done_for_few_cells_and_one_laboratory(
+    fourth_laboratory: tuple[dict[str, object], Path],
+    drawn_study: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    _, folder = fourth_laboratory
+    table = pd.read_csv(folder / "labels.csv")
+    known = set(read_cells(drawn_study / "cells.parquet")["laboratory"])
+    few = table[~table["laboratory"].isin(known)].iloc[:4][["cell_id", "path", "patient", "laboratory"]]
+    few["dataset"] = "elsewhere"
+    few.loc[few.index[0], "laboratory"] = None
+    few.to_csv(tmp_path / "few.csv", index=False)
+    command = ["label", tmp_path / "few.csv", "--from", drawn_study, "--features", "tokens-and-measurements", "-o"]
+    found = ask(*command, tmp_path / "few", "--laboratory", "laboratory")
+    assert list(found["laboratories"].values()) == ["nearest laboratory"] * 2
+    assert "no laboratory" in found["laboratories"]
+    one = ask(*command, tmp_path / "one")
+    assert one["laboratories"] == {"elsewhere": "nearest laboratory"}
+    assert one["judged_on"] == "patients left out"
+    message = refused(*command, tmp_path / "out", "--laboratory", "ward")
+    assert "--laboratory ward" in message
+    assert not (tmp_path / "out").exists()
+
+
+def test_cells_that_are_not_measured_are_refused(drawn_study: Path, tmp_path: Path) -> None:
+    other = Path(shutil.copytree(drawn_study, tmp_path / "study"))
+    shutil.rmtree(other / "morphometry")
+    cohort = drawn_study / "cohort" / "cohort.csv"
+    message = refused("label", cohort, "--from", other, "--features", "tokens-and-measurements", "-o", tmp_path / "out")
+    assert f"cytosae measure {other}" in message
     assert not (tmp_path / "out").exists()

@@ -11,6 +11,7 @@ import pandas as pd
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from cytosae.analysis.labelling_elsewhere import known_cells, label_elsewhere
 from cytosae.analysis.viewing import further_tokens, saved_backbone, study_framing, study_layout
 from cytosae.artefacts import (
     FileRecord,
@@ -23,7 +24,7 @@ from cytosae.artefacts import (
     write_json,
 )
 from cytosae.cells import metadata_digest, pixels_digest, read_table, rejected_path
-from cytosae.cohort import CELL_TYPE_LEAST, CellProbe, fit_probe
+from cytosae.cohort import CELL_TYPE_LEAST, CellAnswers, CellProbe, fit_probe
 from cytosae.concepts import (
     cell_activations,
     check_fit,
@@ -37,8 +38,9 @@ from cytosae.concepts import (
 from cytosae.concepts.work_units import BATCH, Encoder
 from cytosae.console import progress, say
 from cytosae.errors import CytosaeError
+from cytosae.morphometry import MEASURED
 from cytosae.sae import SAE
-from cytosae.settings import ImageConfig, LabelConfig, to_stored
+from cytosae.settings import FROM_CONCEPTS, ImageConfig, LabelConfig, to_stored
 from cytosae.study import check_wish, look_at, rendered
 from cytosae.tokens import LiveTokens
 
@@ -58,7 +60,10 @@ def label_cells(
     device: str = "auto",
     weights: Path | None = None,
 ) -> dict[str, Any]:
-    """Predict the type of each cell from its concepts, by a probe that learns from the labelled cells of a study.
+    """Predict the type of each cell, learned from the labelled cells of a study.
+
+    From the concepts of a cell, by a probe; or with `LabelConfig.features` from tokens and measurements that are comparable
+    between laboratories, see `cytosae.analysis.labelling_elsewhere`.
 
     Parameters
     ----------
@@ -67,9 +72,9 @@ def label_cells(
     study
         A study with labelled cells; their concepts, its autoencoder and its backbone are used.
     folder
-        Where ``labels.csv`` goes, a table of the cells with ``label`` (empty where the probe abstains), ``predicted``,
-        ``probability`` and ``p TYPE`` of every type, which `cytosae run` takes as it is; ``labels.json`` with the figures of
-        the probe on unseen patients; and the listing of the cells.
+        Where ``labels.csv`` goes, a table of the cells with ``label`` (empty where none is sure enough), ``predicted``,
+        ``probability`` and ``p TYPE`` of every type, which `cytosae run` takes as it is; ``labels.json`` with the figures on
+        cells that were not learned from; the listing of the cells, and their measurements if these are used.
     config
         Settings.
     columns, strict, images
@@ -103,32 +108,45 @@ def label_cells(
         images=images,
         framing=study_framing(study),
     )
-    probe = _probe(study, labelled, config)  # once it is known that there are cells
-    claim(folder, "labels", names)
-    listing = listed.write()
     cells = listed.cells.reset_index(drop=True)
-    threshold = float(read_parameters(study / "concepts")["threshold"])
-    probability = _probabilities(probe, sae, threshold, further_tokens(study, cells, backbone), device)
-    table = _table(cells, probe, probability)
+    tokens = further_tokens(study, cells, backbone)
+    inputs = {"cells": metadata_digest(cells), "images": pixels_digest(cells), **read_inputs(study / "concepts")}
+    if config.features == FROM_CONCEPTS:
+        probe = _probe(study, labelled, config)  # once it is known that there are cells
+        claim(folder, "labels", names)
+        listing = listed.write()
+        threshold = float(read_parameters(study / "concepts")["threshold"])
+        answers: CellAnswers = probe
+        probability = _probabilities(probe, sae, threshold, tokens, device)
+        comparable: dict[str, Any] = {}
+    else:
+        known = known_cells(study, _sampled(labelled, config), cells, config, backbone)
+        claim(folder, "labels", names)
+        listing = listed.write()
+        answers, probability, comparable = label_elsewhere(known, tokens, folder / MEASURED, config)
+        inputs["measurements"] = known.measured_digest
+    table = _table(cells, answers, probability)
     answered = table["label"].notna()
     result: dict[str, Any] = {
         "cells": len(table),
         "labelled": int(answered.sum()),
         "abstained": int((~answered).sum()),
         "rejected": listing["rejected"],
-        "threshold": probe.threshold,
+        "threshold": answers.threshold,
         "types": {str(name): int(count) for name, count in table["label"].value_counts().items()},
-        "probe": probe.figures,
+        "probe": answers.figures,
         "left_out": few,
-        "classes": list(probe.classes),
-        "confusion": probe.confusion.tolist(),
+        "classes": list(answers.classes),
+        "confusion": answers.confusion.tolist(),
+        **comparable,
     }
     if STATED in table and (both := answered & table[STATED].notna()).any():
         result["agreement"] = float((table.loc[both, "label"] == table.loc[both, STATED].astype(str)).mean())
     if not answered.any():
-        say(f"label: no cell is sure enough; of unseen patients' cells {probe.figures['accuracy']:.0%} are right")
+        say(
+            f"label: no cell is sure enough; of cells that were not learned from {answers.figures['accuracy']:.0%} are right"
+        )
     write_csv(folder / TABLE, table)
-    inputs = {"cells": metadata_digest(cells), "images": pixels_digest(cells), **read_inputs(study / "concepts")}
     write_json(folder / RESULT, {**result, "inputs": inputs, "parameters": to_stored(config)})
     written = [name for name in names if (folder / name).is_file()]
     outputs = {name: FileRecord.from_file(folder / name) for name in written}
@@ -181,9 +199,7 @@ def _labelled_cells(study: Path) -> tuple[pd.DataFrame, dict[str, int]]:
 
 
 def _probe(study: Path, cells: pd.DataFrame, config: LabelConfig) -> CellProbe:
-    concepts = study / "concepts"
-    if len(cells) > config.examples:
-        cells = cells.iloc[np.sort(np.random.default_rng(config.seed).permutation(len(cells))[: config.examples])]
+    concepts, cells = study / "concepts", _sampled(cells, config)
     parts = []
     for name, own in cells.groupby("dataset", sort=False):
         parts.append(read_activations(concepts, str(name), own["row"].to_numpy())[0])
@@ -203,6 +219,12 @@ def _probe(study: Path, cells: pd.DataFrame, config: LabelConfig) -> CellProbe:
     return probe
 
 
+def _sampled(cells: pd.DataFrame, config: LabelConfig) -> pd.DataFrame:
+    if len(cells) <= config.examples:
+        return cells
+    return cells.iloc[np.sort(np.random.default_rng(config.seed).permutation(len(cells))[: config.examples])]
+
+
 def _probabilities(
     probe: CellProbe, sae: SAE, threshold: float, source: LiveTokens, device: str
 ) -> NDArray[np.float64]:
@@ -218,15 +240,15 @@ def _probabilities(
     return np.concatenate(probabilities)
 
 
-def _table(cells: pd.DataFrame, probe: CellProbe, probability: NDArray[np.float64]) -> pd.DataFrame:
+def _table(cells: pd.DataFrame, answers: CellAnswers, probability: NDArray[np.float64]) -> pd.DataFrame:
     files = [name for name in cells if str(name).startswith("file_") or name in ("width", "height")]
     table = cells.drop(columns=files)
     if table["label"].notna().any():
         table[STATED] = table["label"]
     best = probability.argmax(axis=1)
-    table["label"] = pd.Series(probe.labels(probability), table.index, dtype=object)
-    table["predicted"] = [probe.classes[c] for c in best]
+    table["label"] = pd.Series(answers.labels(probability), table.index, dtype=object)
+    table["predicted"] = [answers.classes[c] for c in best]
     table["probability"] = probability.max(axis=1)
-    chances = pd.DataFrame(probability, table.index, columns=[f"p {name}" for name in probe.classes])
+    chances = pd.DataFrame(probability, table.index, columns=[f"p {name}" for name in answers.classes])
     unknown = [name for name in table if name != "label" and table[name].isna().all()]
     return pd.concat([table.drop(columns=unknown), chances], axis=1)

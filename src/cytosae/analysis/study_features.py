@@ -24,11 +24,11 @@ from cytosae.cohort import (
 from cytosae.concepts import TAUGHT, read_activations
 from cytosae.console import progress
 from cytosae.errors import CytosaeError, NotFound
-from cytosae.harmonise import Laboratories, inseparable, laboratories, single_class
+from cytosae.harmonise import LEAST, Laboratories, inseparable, laboratories, single_class
 from cytosae.morphometry import MEASURED, read_measurements
 from cytosae.segmentation.registry import MEASUREMENTS
 from cytosae.settings import LaboratoryConfig
-from cytosae.tokens import TokenStore
+from cytosae.tokens import TokenSource, TokenStore
 
 LABEL = "label"
 """The column that makes cells, and not patients, what is looked at."""
@@ -143,7 +143,7 @@ def _cells(study: Path, config: LaboratoryConfig) -> Rows:
     names = store.cells["dataset"].iloc[rows].astype(str) + "\n" + patients.astype(str)
     units = pd.factorize(names.where(patients.notna(), store.cells["cell_id"].iloc[rows].astype(str)))[0]
     caveats = [*_unknown(own), *(f"{name} occurs in one laboratory and is left out" for name in single)]
-    tokens = _cell_tokens(store, rows)
+    tokens = cell_tokens(store, rows)
     features = {"tokens": [tokens[:, 0], tokens[:, 1]]}
     if (study / "concepts" / MANIFEST).is_file():
         features["concepts"] = [_concepts(study / "concepts", store.cells, rows)]
@@ -169,7 +169,30 @@ def _measured(folder: Path, cells: pd.Series, codes: NDArray[np.int64]) -> NDArr
     """What is measured of some cells, without what depends on the scale of the images; gaps filled by medians."""
     if not (folder / MANIFEST).is_file():
         return None
-    table = read_measurements(folder).reindex(cells.astype(str))
+    return comparable_measurements(read_measurements(folder).reindex(cells.astype(str)), codes)
+
+
+def comparable_measurements(table: pd.DataFrame, codes: NDArray[np.int64]) -> NDArray[np.float64] | None:
+    """Measurements of cells of several laboratories, without what depends on the scale of the images.
+
+    Areas are divided by the median of their laboratory, gaps are filled by medians. What is known of too few cells of a
+    laboratory is left out; laboratories of few cells are not asked.
+
+    Parameters
+    ----------
+    table
+        A row for each cell with `MEASUREMENTS`, of `cytosae.morphometry.read_measurements`.
+    codes
+        Laboratory of each row, ``(n_cells,)``.
+
+    Returns
+    -------
+    ``(n_cells, m)``; None where nothing is left.
+
+    Notes
+    -----
+    No example: needs a finished study; its command runs it, in the tutorials or the how-to pages.
+    """
     columns = {}
     for measurement in MEASUREMENTS:
         values = table[measurement.name].to_numpy(np.float64)
@@ -178,7 +201,9 @@ def _measured(folder: Path, cells: pd.Series, codes: NDArray[np.int64]) -> NDArr
         elif measurement.unit != "square micrometres" and measurement.kind not in ("surroundings", "image"):
             columns[measurement.name] = values
     measured = pd.DataFrame(columns)
-    measured = measured.loc[:, measured.notna().groupby(codes).mean().min() >= _KNOWN]
+    known = measured.notna().groupby(codes).mean()
+    enough = np.unique(codes, return_counts=True)[1] >= LEAST
+    measured = measured.loc[:, (known[enough] if enough.any() else known).min() >= _KNOWN]
     return None if measured.empty else measured.fillna(measured.median()).to_numpy()
 
 
@@ -192,8 +217,11 @@ def _unknown(own: Laboratories) -> list[str]:
     return [f"{missing} rows have no {own.column}, left out"] if missing else []
 
 
-def _cell_tokens(store: TokenStore, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-    """CLS and the mean patch of some cells, ``(n_cells, 2, d_model)``."""
+def cell_tokens(store: TokenSource, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    """CLS and the mean patch of some cells, ``(n_cells, 2, d_model)``.
+
+    No example: needs a finished study; its command runs it, in the tutorials or the how-to pages.
+    """
     features = np.empty((len(rows), 2, store.layout.d_model), np.float32)
     done = 0
     with progress("tokens of cells", len(rows), "cells") as bar:

@@ -9,7 +9,15 @@ from .barcodes import (
 )
 from .baselines import PatientTokens, count_bags, patient_tokens, rows_of_cells
 from .blocks import TOP, CountSums
-from .cell_types import CELL_TYPE_LEAST, CellProbe, answering_threshold, fit_probe, predicted_fractions
+from .cell_types import (
+    CELL_TYPE_LEAST,
+    CellAnswers,
+    CellProbe,
+    answering_threshold,
+    fit_probe,
+    judge_answers,
+    predicted_fractions,
+)
 from .colours import colour_histograms
 from .composition import without_components
 from .conformal import Calibration, error_rate, least_patients, set_figures
@@ -95,6 +103,7 @@ from .transfer import (
     left_out_laboratories,
     patients_fitter,
     pooled_fitter,
+    predicted_rows,
     within_laboratories,
 )
 from .unfamiliar import ALARMS, Unfamiliar, unfamiliar_cells
@@ -126,6 +135,7 @@ __all__ = [
     "BarcodeSums",
     "ByChance",
     "Calibration",
+    "CellAnswers",
     "CellProbe",
     "Choice",
     "Chosen",
@@ -188,6 +198,7 @@ __all__ = [
     "harmonised",
     "interval_figures",
     "is_barcodes",
+    "judge_answers",
     "latent_weights",
     "least_patients",
     "left_out_intervals",
@@ -217,6 +228,7 @@ __all__ = [
     "predict_bags",
     "predict_short",
     "predicted_fractions",
+    "predicted_rows",
     "read_barcodes",
     "read_classifiers",
     "read_methods",

@@ -1,4 +1,4 @@
-"""Cell types predicted from a cell's concepts: a linear probe that abstains where it is not sure. Arrays in, numbers out."""
+"""Cell types predicted from a cell's concepts: a linear probe, and when to abstain. Arrays in, numbers out."""
 
 from __future__ import annotations
 
@@ -22,29 +22,35 @@ _FOLDS, _STEPS = 4, 300
 
 
 @dataclass(frozen=True)
-class CellProbe:
-    """A probe of cell types with what it did on cells of patients whom it had not seen."""
+class CellAnswers:
+    """From which probability a cell is answered, and what that did on cells that the model had not seen."""
 
-    model: LogisticRegression
     classes: tuple[str, ...]
     threshold: float
     """Probability from which a cell is answered; above 1 where no cell is sure enough."""
     figures: dict[str, float]
-    """Of unseen patients' cells: ``accuracy`` and ``macro_f1`` of all with ``low`` and ``high``, the share ``answered`` and
-    the ``answered_accuracy``.
+    """Of unseen cells: ``accuracy`` and ``macro_f1`` of all with ``low`` and ``high``, the share ``answered`` and the
+    ``answered_accuracy``.
     """
     confusion: NDArray[np.int64]
-    """Unseen patients' cells by true type and answer, ``(n_classes, n_classes + 1)``; the last column where it abstains."""
+    """Unseen cells by true type and answer, ``(n_classes, n_classes + 1)``; the last column where it abstains."""
+
+    def labels(self, probability: NDArray[np.float64]) -> list[str | None]:
+        """The type of each cell, None where none is sure enough."""
+        best = probability.argmax(axis=1)
+        sure = probability.max(axis=1) >= self.threshold
+        return [self.classes[c] if answered else None for c, answered in zip(best, sure, strict=True)]
+
+
+@dataclass(frozen=True)
+class CellProbe(CellAnswers):
+    """A probe of cell types with what it did on cells of patients whom it had not seen."""
+
+    model: LogisticRegression
 
     def probabilities(self, counts: sp.csr_matrix) -> NDArray[np.float64]:
         """Of cells with counts a_i[s] ``(n_cells, n_latents)``; ``(n_cells, n_classes)``."""
         return np.asarray(self.model.predict_proba(features(counts)), np.float64)
-
-    def labels(self, probability: NDArray[np.float64]) -> list[str | None]:
-        """The type of each cell, None where the probe abstains."""
-        best = probability.argmax(axis=1)
-        sure = probability.max(axis=1) >= self.threshold
-        return [self.classes[c] if answered else None for c, answered in zip(best, sure, strict=True)]
 
 
 def features(counts: sp.csr_matrix) -> sp.csr_matrix:
@@ -102,17 +108,47 @@ def fit_probe(
             unseen[index][np.ix_(test, model.classes_)] = model.predict_proba(x[test])
     true = unseen[:, np.arange(len(target)), target]
     best = int(np.log(np.maximum(true, 1e-6)).mean(axis=1).argmax())
-    probability = unseen[best]
-    model = _regression(_STRENGTHS[best]).fit(x, target)
+    answers = judge_answers(unseen[best], target, tuple(map(str, classes)), units, accuracy, draws=draws, seed=seed)
+    return CellProbe(**vars(answers), model=_regression(_STRENGTHS[best]).fit(x, target))
+
+
+def judge_answers(
+    probability: NDArray[np.floating],
+    target: NDArray[np.integer],
+    classes: tuple[str, ...],
+    units: NDArray[np.integer],
+    accuracy: float,
+    *,
+    draws: int = 200,
+    seed: int = 0,
+) -> CellAnswers:
+    """From which probability to answer, by cells that the model had not seen.
+
+    Parameters
+    ----------
+    probability
+        ``(n_cells, n_classes)``.
+    target, units
+        True type and patient of each cell, ``(n_cells,)``.
+    accuracy
+        Share of the answered cells that has to be right.
+
+    Examples
+    --------
+    >>> p = np.array([0.9, 0.8, 0.4, 0.2])
+    >>> probability, target = np.stack([p, 1 - p], axis=1), np.array([0, 0, 0, 1])
+    >>> found = judge_answers(probability, target, ("blast", "monocyte"), np.arange(4), 1.0)
+    >>> found.threshold, found.figures["accuracy"], found.labels(probability)
+    (0.8, 0.75, ['blast', 'blast', None, 'monocyte'])
+    """
     threshold = answering_threshold(probability, target, accuracy)
     answered = probability.max(axis=1) >= threshold
     correct = probability.argmax(axis=1) == target
     weights = bootstrap_weights(units, draws, seed)
     share = Estimate.from_draws(correct.mean(), weights @ correct / np.maximum(weights.sum(axis=1), 1))
     counted = confusion(target, probability.argmax(axis=1), len(classes))
-    return CellProbe(
-        model,
-        tuple(map(str, classes)),
+    return CellAnswers(
+        classes,
         threshold,
         {
             "cells": len(target),

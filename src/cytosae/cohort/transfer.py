@@ -239,9 +239,26 @@ def left_out_laboratories(
     for code in np.unique(codes[(codes >= 0) & (codes != only)]).tolist():
         test = codes == code
         train = (codes >= 0) & ~test if only is None else codes == only
-        inner = codes if len(np.unique(codes[train])) > 1 else _drawn(target, units, train, seed)
+        inner = _inner_folds(target, codes, units, train, seed)
         probability[:, test] = fit(features(code), Division(train, test, targets, inner))
     return _transfer(probability, targets, units, n_classes)
+
+
+def predicted_rows(
+    blocks: Blocks,
+    target: NDArray[np.int64],
+    codes: NDArray[np.int64],
+    units: NDArray[np.int64],
+    fit: Fitter,
+    train: NDArray[np.bool_],
+    test: NDArray[np.bool_],
+    seed: int = 0,
+) -> NDArray[np.float64]:
+    """Probabilities of rows whose class is not known, ``(n_test, n_classes)``; see `left_out_laboratories`.
+
+    No example: needs the barcodes of a study; the tutorial *From concepts to a disease* runs it through its command.
+    """
+    return fit(blocks, Division(train, test, target[None], _inner_folds(target, codes, units, train, seed)))[0]
 
 
 def within_laboratories(
@@ -266,6 +283,13 @@ def within_laboratories(
         division = Division(train, test, target[None], _drawn(target, units, train, seed + 1))
         probability[:, test] = fit(blocks, division)
     return _transfer(probability, target[None], units, n_classes)
+
+
+def _inner_folds(
+    target: NDArray[np.int64], codes: NDArray[np.int64], units: NDArray[np.int64], train: NDArray[np.bool_], seed: int
+) -> NDArray[np.int64]:
+    """Laboratories, where several are learned from; else drawn folds."""
+    return codes if len(np.unique(codes[train])) > 1 else _drawn(target, units, train, seed)
 
 
 def _drawn(

@@ -5,6 +5,8 @@ from cytosae.settings.declaration import SEED, SHORT_SEED, from_stored, readable
 from cytosae.settings.fields import FieldConfig
 from cytosae.settings.patients import (
     CHOOSE,
+    FROM_CONCEPTS,
+    FROM_TOKENS,
     BarcodeConfig,
     ClassifyConfig,
     CompareConfig,
@@ -32,6 +34,8 @@ from cytosae.settings.training import OBJECTIVES, PRESETS, RETURNS_ABOVE, TrainC
 __all__ = [
     "CHOOSE",
     "CONCEPT_THRESHOLD",
+    "FROM_CONCEPTS",
+    "FROM_TOKENS",
     "IN_PROCESS",
     "OBJECTIVES",
     "POSITION_SHARE",

@@ -258,6 +258,10 @@ class StainConfig:
         check(self)
 
 
+FROM_CONCEPTS, FROM_TOKENS = "concepts", "tokens-and-measurements"
+"""What cell types are learned from."""
+
+
 @dataclass(frozen=True)
 class LabelConfig:
     """Settings of cell types that are predicted.
@@ -276,6 +280,16 @@ class LabelConfig:
     )
     examples: int = setting(
         20_000, "labelled cells that the probe learns from, at most; a sample if there are more", minimum=20
+    )
+    features: str = setting(
+        FROM_CONCEPTS,
+        "what types are learned from: concepts; or, for cells of another laboratory, tokens made comparable between "
+        "laboratories, and measurements",
+        choices=(FROM_CONCEPTS, FROM_TOKENS),
+    )
+    laboratory: str = setting(
+        "dataset",
+        "column that says the laboratory of a cell, in the study and the new table; with tokens-and-measurements",
     )
     seed: int = setting(0, "fixes folds and draws", minimum=0, maximum=SHORT_SEED)
 
