@@ -35,7 +35,7 @@ from cytosae.study import list_to, rendered
 from cytosae.synthetic import CONCEPTS, patch_labels, read_concept_masks
 from cytosae.tokens import TokenStore, embed, store_layout
 from demo.diseases import STANDING, TOP, planted_diseases, standing_for
-from demo.study import STUDY, make_study, tell_methods
+from demo.study import BACKBONE, STUDY, make_study, tell_methods
 
 JUDGED = "synthetic:patients=50,cells=20,seed=1"
 """Other patients, on whose cells the planted concepts are looked for."""
@@ -92,7 +92,7 @@ def planted_recovery(judged: pd.DataFrame, untrained: Path) -> Found:
     masks = np.stack([read_concept_masks(STUDY / "judged" / path) for path in judged["concepts"]])
     truth = np.moveaxis(patch_labels(masks), 1, -1).reshape(-1, len(CONCEPTS))
     images = np.repeat(np.arange(len(judged)), len(truth) // len(judged))
-    tokens = read_tokens("tiny", STUDY / "judged" / "tokens", judged)
+    tokens = read_tokens(BACKBONE, STUDY / "judged" / "tokens", judged)
     ours, fired = latents(STUDY / "sae", tokens)
     plain = tokens[:, 1:].flatten(0, 1).numpy()
     centred = plain - plain.mean(axis=0)

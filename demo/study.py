@@ -12,12 +12,14 @@ from cytosae.study import RunConfig, Study
 
 STUDY = Path("demo-study")
 DRAWN = "synthetic:patients=60,cells=40,seed=0"
+BACKBONE = "tiny-stains"
+"""The built-in one for cells of several laboratories, which these are."""
 
 
 def make_study() -> dict[str, dict[str, Any]]:
     """The study of the drawn cohort; the figures of its stages."""
     training = PRESETS["recommended"]
-    study = Study(STUDY, replace(RunConfig(), backbone=BackboneConfig("tiny"), train=training))
+    study = Study(STUDY, replace(RunConfig(), backbone=BackboneConfig(BACKBONE), train=training))
     return study.run(Path(DRAWN))
 
 

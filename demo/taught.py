@@ -29,7 +29,7 @@ from cytosae.settings import ClassifyConfig, TeachConfig
 from cytosae.synthetic import CONCEPTS, patch_labels, read_concept_masks
 from cytosae.teaching import Background, Learner, marks_table, usable_marks
 from cytosae.tokens import TokenStore
-from demo.study import STUDY
+from demo.study import BACKBONE, STUDY
 
 CLICKS = 10
 _JUDGED = 250  # cells of the other laboratories
@@ -64,7 +64,7 @@ def _learned(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Weights ``(d_model, n_structures)`` and biases of the concepts, each from clicks on cells that show it."""
     sae, rows = SAE.from_pretrained(STUDY / "sae"), np.random.default_rng(2).permutation(np.flatnonzero(given))
-    views = views_of(store, np.sort(rows[: TeachConfig().views]), sae, load("tiny"))
+    views = views_of(store, np.sort(rows[: TeachConfig().views]), sae, load(BACKBONE))
     learner = Learner.on(Background.draw(store, sae, views=views))
     learned = []
     for structure, name in enumerate(CONCEPTS):

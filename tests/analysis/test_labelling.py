@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from cytosae.cells import read_cells
 from support.commands import ask, refused
@@ -41,6 +42,7 @@ def test_labels_and_what_is_left_open(answered: tuple[dict[str, object], Path], 
     assert probe["answered_accuracy"] >= 0.8 or not probe["answered"]
     assert table["stated_label"].notna().sum() == len(table) // 2
     assert all(size < 10 for size in found["left_out"].values())
+    assert found["warnings"] == []  # they are the study's own
     again = ask("label", folder / "cells.csv", "--from", drawn_study, "-o", folder / "out", "--accuracy", "0.8")
     assert again == found
 
@@ -67,6 +69,22 @@ def test_the_table_is_one_of_cells_and_of_fractions(
     compared = ("compare", barcodes, "healthy", "--study", concepts, "-o", tmp_path / "d")
     assert f"{concepts}" in refused(*compared)
     assert not (tmp_path / "d").exists()  # nothing is claimed before every input was read
+
+
+def test_cells_that_look_otherwise_are_named(drawn_study: Path, tmp_path: Path) -> None:
+    """The accuracy that was measured on the study's cells is not promised for other ones."""
+    cells = read_cells(drawn_study / "cells.parquet").iloc[:30]
+    (tmp_path / "images").mkdir()
+    paths = []
+    for path in cells["path"]:
+        paths.append(f"images/{len(paths)}.png")
+        pixels = np.asarray(Image.open(drawn_study / path).convert("RGB"))
+        Image.fromarray(255 - pixels).save(tmp_path / paths[-1])
+    pd.DataFrame({"path": paths, "dataset": "negatives"}).to_csv(tmp_path / "cells.csv", index=False)
+    found = ask("label", tmp_path / "cells.csv", "--from", drawn_study, "-o", tmp_path / "out")
+    (sentence,) = found["warnings"]
+    assert sentence.startswith("100% of the cells of negatives (30 of 30) lie farther")
+    assert "--features tokens-and-measurements" in sentence
 
 
 def test_a_study_without_labels_is_refused(drawn_study: Path, tmp_path: Path) -> None:

@@ -26,12 +26,15 @@ from cytosae.artefacts import (
 from cytosae.cells import metadata_digest, pixels_digest, read_table, rejected_path
 from cytosae.cohort import CELL_TYPE_LEAST, CellAnswers, CellProbe, fit_probe
 from cytosae.concepts import (
+    Familiarity,
     cell_activations,
+    cell_summaries,
     check_fit,
     read_activations,
     read_concepts,
     read_datasets,
     read_dictionary,
+    read_familiarity,
     read_inputs,
     read_parameters,
 )
@@ -40,7 +43,7 @@ from cytosae.console import progress, say
 from cytosae.errors import CytosaeError
 from cytosae.morphometry import MEASURED
 from cytosae.sae import SAE
-from cytosae.settings import FROM_CONCEPTS, ImageConfig, LabelConfig, to_stored
+from cytosae.settings import FROM_CONCEPTS, FROM_TOKENS, ImageConfig, LabelConfig, to_stored
 from cytosae.study import check_wish, look_at, rendered
 from cytosae.tokens import LiveTokens
 
@@ -117,13 +120,14 @@ def label_cells(
         listing = listed.write()
         threshold = float(read_parameters(study / "concepts")["threshold"])
         answers: CellAnswers = probe
-        probability = _probabilities(probe, sae, threshold, tokens, device)
-        comparable: dict[str, Any] = {}
+        familiar = read_familiarity(study, sae)
+        probability, far = _probabilities(probe, sae, threshold, tokens, device, familiar)
+        more = {"warnings": _warnings(cells, far, familiar)}
     else:
         known = known_cells(study, _sampled(labelled, config), cells, config, backbone)
         claim(folder, "labels", names)
         listing = listed.write()
-        answers, probability, comparable = label_elsewhere(known, tokens, folder / MEASURED, config)
+        answers, probability, more = label_elsewhere(known, tokens, folder / MEASURED, config)
         inputs["measurements"] = known.measured_digest
     table = _table(cells, answers, probability)
     answered = table["label"].notna()
@@ -138,7 +142,7 @@ def label_cells(
         "left_out": few,
         "classes": list(answers.classes),
         "confusion": answers.confusion.tolist(),
-        **comparable,
+        **more,
     }
     if STATED in table and (both := answered & table[STATED].notna()).any():
         result["agreement"] = float((table.loc[both, "label"] == table.loc[both, STATED].astype(str)).mean())
@@ -226,18 +230,33 @@ def _sampled(cells: pd.DataFrame, config: LabelConfig) -> pd.DataFrame:
 
 
 def _probabilities(
-    probe: CellProbe, sae: SAE, threshold: float, source: LiveTokens, device: str
-) -> NDArray[np.float64]:
-    """Of all cells, batch by batch."""
+    probe: CellProbe, sae: SAE, threshold: float, source: LiveTokens, device: str, familiar: Familiarity | None
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Of all cells, batch by batch; and which lie far from those of the study."""
     encoder = Encoder.from_sae(source, sae, device)
     model = encoder.sae()
     batches = [np.arange(i, min(i + BATCH, source.n_cells)) for i in range(0, source.n_cells, BATCH)]
-    probabilities = []
+    probabilities, far = [], []
     with progress("label", source.n_cells, "cells") as bar:
         for tokens in encoder.source.stream(batches):
-            probabilities.append(probe.probabilities(cell_activations(model, tokens, threshold, encoder.precision)[0]))
+            counts = cell_activations(model, tokens, threshold, encoder.precision)[0]
+            probabilities.append(probe.probabilities(counts))
+            beyond = np.zeros(len(tokens), bool) if familiar is None else familiar.far(cell_summaries(tokens), counts)
+            far.append(beyond)
             bar.to(bar.done + len(tokens))
-    return np.concatenate(probabilities)
+    return np.concatenate(probabilities), np.concatenate(far)
+
+
+def _warnings(cells: pd.DataFrame, far: NDArray[np.bool_], familiar: Familiarity | None) -> list[str]:
+    """A sentence on each data set whose cells the study does not know, told and returned."""
+    if familiar is None:
+        return []
+    found = []
+    for name, own in pd.Series(far).groupby(cells["dataset"].astype(str).to_numpy()):
+        if (sentence := familiar.sentence(int(own.sum()), len(own), f"the cells of {name}")) is not None:
+            found.append(f"{sentence}, and the stated accuracy does not: try --features {FROM_TOKENS}")
+            say(f"label: {found[-1]}")
+    return found
 
 
 def _table(cells: pd.DataFrame, answers: CellAnswers, probability: NDArray[np.float64]) -> pd.DataFrame:

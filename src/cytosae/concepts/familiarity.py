@@ -14,6 +14,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
+from scipy.stats import binom
 
 from cytosae import __version__
 from cytosae.artefacts import FileRecord, Manifest, claim, parse_json, remove_outdated, whole_file
@@ -83,7 +84,7 @@ class Familiarity:
         return np.asarray((self.distances(summaries, counts) > np.array(self.limits)).any(axis=1))
 
     def sentence(self, n_far: int, n_cells: int, owner: str, study: str = "the study") -> str | None:
-        """What a reader has to know of some cells; None where no more lie far than of the study's own.
+        """What a reader has to know of some cells; None where no more lie far than of the study's own, or than chance has.
 
         Parameters
         ----------
@@ -92,7 +93,8 @@ class Familiarity:
         study
             What the study is called.
         """
-        if n_cells == 0 or n_far / n_cells <= self.most or n_far < 2:
+        by_chance = binom.ppf(0.95, n_cells, ALARMS) if n_cells else 0
+        if n_far <= max(by_chance, self.most * n_cells, 1):
             return None
         return (
             f"{n_far / n_cells:.0%} of {owner} ({n_far:,} of {n_cells:,}) lie farther from those of {study} than "
