@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from cytosae.analysis.restaining import laboratory_stain
 from cytosae.analysis.study_features import cell_tokens, comparable_measurements
 from cytosae.analysis.viewing import study_tokens
 from cytosae.artefacts import MANIFEST, sha256_file
@@ -29,13 +30,15 @@ from cytosae.cohort import (
 )
 from cytosae.console import say
 from cytosae.errors import CytosaeError, NotFound
-from cytosae.harmonise import LEAST, Laboratories, laboratories
+from cytosae.harmonise import LEAST, Laboratories, Recolouring, Stain, laboratories, mean_stain, stain_maps
 from cytosae.morphometry import MEASURED, measure_cells, read_measurements
 from cytosae.settings import LabelConfig
 from cytosae.tokens import LiveTokens
 
 _METHOD = "standardise"
 """How tokens are made comparable: the best of `cytosae transfer` on real cells."""
+_COLOURS = "reinhard"
+"""How colours are, before new cells are measured."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,8 @@ class KnownCells:
     measured: pd.DataFrame
     """A row each."""
     measured_digest: str
+    stain: Stain
+    """The mean of the study's laboratories."""
     laboratories: Laboratories
     """Of the known cells and then of the new ones, ``(n_known + n_new,)``."""
 
@@ -95,6 +100,7 @@ def known_cells(
         rows, labelled = rows[stated], labelled[stated]
         column = pd.concat([source.cells[config.laboratory].iloc[rows], cells[config.laboratory]], ignore_index=True)
         tokens = cell_tokens(source, rows)
+        stain = _study_stain(source.cells, rows, config.laboratory)
         names = source.cells["cell_id"].astype(str).iloc[rows]
     target, classes = pd.factorize(labelled["label"].astype(str), sort=True)
     if len(classes) < 2:
@@ -110,6 +116,7 @@ def known_cells(
         tokens,
         read_measurements(folder).reindex(names),
         sha256_file(folder / MANIFEST),
+        stain,
         laboratories(column.to_frame(), config.laboratory, several=False),
     )
 
@@ -119,10 +126,11 @@ def label_elsewhere(
 ) -> tuple[CellAnswers, NDArray[np.float64], dict[str, Any]]:
     """Predict the types of new cells, each laboratory by itself.
 
-    Tokens are standardised by laboratory and go into a logistic regression, measurements into a forest; their log
-    probabilities are averaged. A new laboratory of too few cells has each cell taken for one of the study's laboratory that
-    it resembles most. How often the answers are right is judged with each laboratory of the study left out in turn, if there
-    are several with two types, otherwise on patients that are left out.
+    Tokens are standardised by laboratory and go into a logistic regression. Measurements, of images in the colours of the
+    study, go into a forest. Their log probabilities are averaged. A new laboratory of too few cells keeps its colours, and
+    each cell is taken for one of the study's laboratory that it resembles most. How often the answers are right is judged
+    with each laboratory of the study left out in turn, if there are several with two types, otherwise on patients that are
+    left out.
 
     Parameters
     ----------
@@ -144,7 +152,7 @@ def label_elsewhere(
     -----
     No example: needs a finished study; its command runs it, in the tutorials or the how-to pages.
     """
-    measure_cells(tokens.cells, folder)
+    measure_cells(tokens.cells, folder, colours=_colours(known, tokens.cells))
     table = read_measurements(folder).reindex(tokens.cells["cell_id"].astype(str))
     new = cell_tokens(tokens, np.arange(tokens.n_cells))
     n_known, n_classes = len(known.target), len(known.classes)
@@ -188,6 +196,23 @@ def label_elsewhere(
     if judged_on != "laboratories":
         say("label: the study has one laboratory; in another the answers are right less often than stated")
     return answers, probability, {"laboratories": done, "judged_on": f"{judged_on} left out"}
+
+
+def _study_stain(cells: pd.DataFrame, rows: NDArray[np.int64], column: str) -> Stain:
+    """The mean stain of the laboratories of some cells of a study."""
+    own = laboratories(cells.iloc[rows], column, several=False)
+    return mean_stain([laboratory_stain(cells, rows[own.codes == code], _COLOURS) for code in range(len(own.names))])
+
+
+def _colours(known: KnownCells, cells: pd.DataFrame) -> Recolouring:
+    """Laboratories of enough cells that the study does not know, brought to its stain; others stay as they are."""
+    own, codes = known.laboratories.codes[: len(known.target)], known.laboratories.codes[len(known.target) :]
+    names, sizes = np.unique(codes[codes >= 0], return_counts=True)
+    new = [code for code, size in zip(names.tolist(), sizes.tolist(), strict=True) if code not in own and size >= LEAST]
+    stains = [laboratory_stain(cells, np.flatnonzero(codes == code), _COLOURS) for code in new] or [known.stain]
+    number = np.full(len(known.laboratories.names) + 1, -1)
+    number[new] = np.arange(len(new))
+    return Recolouring(stain_maps(_COLOURS, stains, known.stain), number[codes])
 
 
 def _fitter(measured: NDArray[np.float64] | None, n_classes: int, seed: int) -> Fitter:

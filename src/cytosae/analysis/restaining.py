@@ -24,7 +24,7 @@ from cytosae.artefacts import (
     write_csv,
     write_json,
 )
-from cytosae.cells import intensities, pixels_digest, rejected_path
+from cytosae.cells import UnreadableImage, intensities, pixels_digest, rejected_path
 from cytosae.cells.images import decode, read_bytes
 from cytosae.console import progress, say
 from cytosae.errors import CytosaeError, NotFound
@@ -117,14 +117,34 @@ def restain(
     return {**figures, "method": method, "table": f"{folder / TABLE}"}
 
 
+def laboratory_stain(cells: pd.DataFrame, rows: NDArray[np.int64], method: str) -> Stain:
+    """The stain of some cells of a listing, from `MOST_IMAGES` of them at most.
+
+    Raises
+    ------
+    CytosaeError
+        An image that cannot be read.
+
+    Notes
+    -----
+    No example: needs a finished study; its command runs it, in the tutorials or the how-to pages.
+    """
+    paths, scalings, kind, pixels = cells["path"].tolist(), intensities(cells), IMAGE_METHODS[method], []
+    for row in np.random.default_rng(14).permutation(rows)[:MOST_IMAGES].tolist():
+        try:
+            pixels.append(sample_pixels(_image(paths[row], scalings[row]), row))
+        except UnreadableImage as reason:
+            raise CytosaeError(f"{paths[row]}: {reason}. Its colours are needed; list the cells again.") from None
+    return kind.stain(kind.enter(np.concatenate(pixels)))
+
+
 def _image(path: str, intensity: str | None) -> NDArray[np.uint8]:
     return np.asarray(decode(read_bytes(resolve_path(path)), intensity))
 
 
 def _stains(cells: pd.DataFrame, own: Laboratories, method: str, known: Mapping[str, Stain]) -> dict[str, Stain]:
     """The stain of every laboratory of the cells."""
-    stains, paths, scalings = {}, cells["path"].tolist(), intensities(cells)
-    kind = IMAGE_METHODS[method]
+    stains = {}
     rows_of = {name: np.flatnonzero(own.codes == code) for code, name in enumerate(own.names)}
     with progress("stains", len(own.names), "laboratories") as bar:
         for name, rows in rows_of.items():
@@ -132,9 +152,7 @@ def _stains(cells: pd.DataFrame, own: Laboratories, method: str, known: Mapping[
                 stains[name] = known[name]
                 bar.advance(1)
                 continue
-            chosen = np.random.default_rng(14).permutation(rows)[:MOST_IMAGES]
-            pixels = np.concatenate([sample_pixels(_image(paths[i], scalings[i]), int(i)) for i in chosen])
-            stain = kind.stain(kind.enter(pixels))
+            stain = laboratory_stain(cells, rows, method)
             if len(rows) >= LEAST:
                 stains[name] = stain
             elif known:

@@ -1,6 +1,15 @@
 """What makes cells of different laboratories comparable? Methods for images, tokens and barcodes, fitted without labels."""
 
-from cytosae.harmonise.images import IMAGE_METHODS, ImageMaps, Stain, fit_image_maps, mean_stain, sample_pixels
+from cytosae.harmonise.images import (
+    IMAGE_METHODS,
+    ImageMaps,
+    Recolouring,
+    Stain,
+    fit_image_maps,
+    mean_stain,
+    sample_pixels,
+    stain_maps,
+)
 from cytosae.harmonise.laboratories import DEFAULT_COLUMN, Laboratories, inseparable, laboratories, single_class
 from cytosae.harmonise.maps import METHODS, Maps, Method, fit_maps, nearest
 from cytosae.harmonise.moments import LEAST, Moments, MomentSums, group_moments, mean_moments
@@ -17,6 +26,7 @@ __all__ = [
     "Method",
     "MomentSums",
     "Moments",
+    "Recolouring",
     "Stain",
     "VarianceShare",
     "fit_image_maps",
@@ -29,5 +39,6 @@ __all__ = [
     "nearest",
     "sample_pixels",
     "single_class",
+    "stain_maps",
     "variance_share",
 ]

@@ -14,6 +14,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from cytosae.artefacts import digest
 from cytosae.harmonise.maps import Maps
 from cytosae.harmonise.moments import group_moments
 
@@ -199,6 +200,31 @@ class ImageMaps:
         colours = method.enter(image).reshape(-1, 3)
         mapped = (colours - self.maps.mean[code]) @ self.maps.scale[code] + self.maps.target
         return method.leave(mapped).reshape(image.shape)
+
+
+@dataclass(frozen=True)
+class Recolouring:
+    """Which map each cell of a listing goes through."""
+
+    maps: ImageMaps
+    codes: NDArray[np.int64]
+    """Number of each cell's map, negative where it stays as it is, ``(n_cells,)``."""
+
+    @property
+    def digest(self) -> str:
+        """Of all that it does."""
+        own = self.maps.maps
+        return digest(
+            [self.maps.method, *(values.tolist() for values in (own.mean, own.scale, own.target, self.codes))]
+        )
+
+    def apply(self, image: Pixels, row: int) -> Pixels:
+        """The image of a cell ``(height, width, 3)`` in its other colours."""
+        return self.maps.apply(image, int(self.codes[row]))
+
+    def part(self, rows: range) -> Recolouring:
+        """The same for some cells, one after the other."""
+        return Recolouring(self.maps, self.codes[rows.start : rows.stop])
 
 
 def mean_stain(stains: list[Stain]) -> Stain:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -60,7 +60,23 @@ def measure_inputs(cells: pd.DataFrame) -> dict[str, str]:
     return {"cells": pixels_digest(cells), "masks": digest(masks), "mpp": digest([*map(str, stated_scales(cells))])}
 
 
-def measure_cells(cells: pd.DataFrame, folder: Path, *, engine: Engine | None = None) -> dict[str, Any]:
+class Colours(Protocol):
+    """Colours in which cells are measured, other than their own, such as `cytosae.harmonise.Recolouring`."""
+
+    @property
+    def digest(self) -> str:
+        """Of all that it does."""
+
+    def apply(self, image: NDArray[np.uint8], row: int) -> NDArray[np.uint8]:
+        """The image of a cell in these colours, ``(height, width, 3)``."""
+
+    def part(self, rows: range) -> Colours:
+        """The same for some cells, one after the other."""
+
+
+def measure_cells(
+    cells: pd.DataFrame, folder: Path, *, engine: Engine | None = None, colours: Colours | None = None
+) -> dict[str, Any]:
     """Find and measure the cell in the middle of every image; what is up to date is left, what was interrupted resumes.
 
     A mask that comes with the data (column ``mask``) is taken as it is. Areas in micrometres need a column ``mpp``.
@@ -74,6 +90,8 @@ def measure_cells(cells: pd.DataFrame, folder: Path, *, engine: Engine | None = 
         ``places.parquet``, its map of places; and the manifest.
     engine
         Who measures; this process if None.
+    colours
+        Those of the images, brought to another stain; as they are if None.
 
     Returns
     -------
@@ -86,7 +104,7 @@ def measure_cells(cells: pd.DataFrame, folder: Path, *, engine: Engine | None = 
     """
     engine = engine or LocalEngine()
     stated_scales(cells)
-    inputs = measure_inputs(cells)
+    inputs = measure_inputs(cells) | ({} if colours is None else {"colours": colours.digest})
     finished = Manifest.load(folder)
     reason = "not made yet" if finished is None else finished.why_stale(folder, {}, inputs)
     say(f"measure: {reason or 'up to date'}")
@@ -102,7 +120,7 @@ def measure_cells(cells: pd.DataFrame, folder: Path, *, engine: Engine | None = 
         rows = [range(start, min(start + _RANGE, len(cells))) for start in missing]
         with progress("measure", len(cells), "cells", len(cells) - sum(map(len, rows))) as bar:
             units = [(rows_of, cells.iloc[rows_of.start : rows_of.stop]) for rows_of in rows]
-            for _ in engine.map(_Maker(ranges), units, bar.advance):
+            for _ in engine.map(_Maker(ranges, colours), units, bar.advance):
                 pass
         table = pa.concat_tables([pq.read_table(_file(ranges, start)) for start in starts])
         for name, columns in (
@@ -124,26 +142,30 @@ class _Maker:
     """Measures ranges of cells, a factory for an engine; a unit are rows and their part of the listing."""
 
     folder: Path
+    colours: Colours | None
 
     def __call__(self) -> Work:
         return self._work
 
     def _work(self, units: Iterable[tuple[range, pd.DataFrame]], tick: Tick) -> Iterator[int]:
         for rows, cells in units:
-            table = pa.Table.from_pandas(measure_rows(cells, tick), preserve_index=False)
+            own = None if self.colours is None else self.colours.part(rows)
+            table = pa.Table.from_pandas(measure_rows(cells, tick, own), preserve_index=False)
             with whole_file(_file(self.folder, rows.start), shared=True) as temporary:
                 pq.write_table(table, temporary, compression="zstd")
             yield rows.start
 
 
-def measure_rows(cells: pd.DataFrame, tick: Tick) -> pd.DataFrame:
+def measure_rows(cells: pd.DataFrame, tick: Tick, colours: Colours | None = None) -> pd.DataFrame:
     """Measurements and maps of some cells of a listing, a row each; `tick` is called for every cell."""
     columns = zip(
         cells["cell_id"], cells["path"], _column(cells, "mask"), stated_scales(cells), readings(cells), strict=True
     )
     rows = []
-    for cell, path, mask, mpp, reading in columns:
+    for row, (cell, path, mask, mpp, reading) in enumerate(columns):
         pixels = _pixels(str(path), reading.intensity)
+        if colours is not None:
+            pixels = colours.apply(pixels, row)
         tissues = None if pd.isna(mask) else _tissues(str(mask), pixels.shape[:2])
         segmented = find_cell(pixels, tissues=tissues)
         values: dict[str, Any] = {"cell_id": str(cell), **measure_cell(segmented, mpp)}
