@@ -153,12 +153,3 @@ def test_what_is_done_for_few_cells_and_one_laboratory(
     message = refused(*command, tmp_path / "out", "--laboratory", "ward")
     assert "--laboratory ward" in message
     assert not (tmp_path / "out").exists()
-
-
-def test_cells_that_are_not_measured_are_refused(drawn_study: Path, tmp_path: Path) -> None:
-    other = Path(shutil.copytree(drawn_study, tmp_path / "study"))
-    shutil.rmtree(other / "morphometry")
-    cohort = drawn_study / "cohort" / "cohort.csv"
-    message = refused("label", cohort, "--from", other, "--features", "tokens-and-measurements", "-o", tmp_path / "out")
-    assert f"cytosae measure {other}" in message
-    assert not (tmp_path / "out").exists()

@@ -128,7 +128,6 @@ def label_cells(
         claim(folder, "labels", names)
         listing = listed.write()
         answers, probability, more = label_elsewhere(known, tokens, folder / MEASURED, config)
-        inputs["measurements"] = known.measured_digest
     table = _table(cells, answers, probability)
     answered = table["label"].notna()
     result: dict[str, Any] = {

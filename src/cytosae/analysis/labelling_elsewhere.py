@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from cytosae.analysis.restaining import laboratory_stain
 from cytosae.analysis.study_features import cell_tokens, comparable_measurements
 from cytosae.analysis.viewing import study_tokens
-from cytosae.artefacts import MANIFEST, sha256_file
 from cytosae.backbones import Backbone
+from cytosae.cells import read_cells
 from cytosae.cohort import (
     CellAnswers,
     Fitter,
@@ -31,14 +31,16 @@ from cytosae.cohort import (
 from cytosae.console import say
 from cytosae.errors import CytosaeError, NotFound
 from cytosae.harmonise import LEAST, Laboratories, Recolouring, Stain, laboratories, mean_stain, stain_maps
-from cytosae.morphometry import MEASURED, measure_cells, read_measurements
+from cytosae.morphometry import measure_cells, read_measurements
 from cytosae.settings import LabelConfig
 from cytosae.tokens import LiveTokens
 
 _METHOD = "standardise"
 """How tokens are made comparable: the best of `cytosae transfer` on real cells."""
+_EACH = 150
+"""Cells of each type and laboratory that are learned from, at most: four times as many were no better."""
 _COLOURS = "reinhard"
-"""How colours are, before new cells are measured."""
+"""How colours are, before cells are measured."""
 
 
 @dataclass(frozen=True)
@@ -52,11 +54,8 @@ class KnownCells:
     """Patient of each cell (a cell of no patient is one by itself), ``(n_known,)``."""
     tokens: NDArray[np.float32]
     """CLS and mean patch, ``(n_known, 2, d_model)``."""
-    measured: pd.DataFrame
-    """A row each."""
-    measured_digest: str
-    stain: Stain
-    """The mean of the study's laboratories."""
+    cells: pd.DataFrame
+    """Their listing."""
     laboratories: Laboratories
     """Of the known cells and then of the new ones, ``(n_known + n_new,)``."""
 
@@ -76,15 +75,12 @@ def known_cells(
     Raises
     ------
     CytosaeError
-        Cells of the study that are not measured, no column of the laboratory, all labelled cells of one patient.
+        No column of the laboratory, fewer than two types, all labelled cells of one patient.
 
     Notes
     -----
     No example: needs a finished study; its command runs it, in the tutorials or the how-to pages.
     """
-    folder = study / MEASURED
-    if not (folder / MANIFEST).is_file():
-        raise NotFound(f"{folder}: missing. Measure the cells of the study first: cytosae measure {study}")
     with study_tokens(study, backbone) as source:
         dataset = source.cells["dataset"].astype(str).to_numpy()
         own = {name: np.flatnonzero(dataset == name) for name in np.unique(dataset)}
@@ -98,9 +94,14 @@ def known_cells(
         if not stated.all():
             say(f"label: {(~stated).sum()} labelled cells have no {config.laboratory} and are not learned from")
         rows, labelled = rows[stated], labelled[stated]
+        drawn = labelled.assign(place=np.arange(len(rows)), laboratory=source.cells[config.laboratory].to_numpy()[rows])
+        drawn = (
+            drawn.sample(frac=1, random_state=config.seed).groupby(["laboratory", "label"], observed=True).head(_EACH)
+        )
+        chosen = np.sort(drawn["place"].to_numpy())
+        rows, labelled = rows[chosen], labelled.iloc[chosen]
         column = pd.concat([source.cells[config.laboratory].iloc[rows], cells[config.laboratory]], ignore_index=True)
         tokens = cell_tokens(source, rows)
-        stain = _study_stain(source.cells, rows, config.laboratory)
         names = source.cells["cell_id"].astype(str).iloc[rows]
     target, classes = pd.factorize(labelled["label"].astype(str), sort=True)
     if len(classes) < 2:
@@ -109,14 +110,13 @@ def known_cells(
     units = pd.factorize(np.where(labelled["patient"].notna(), patients, names))[0]
     if units.max() < 1:
         raise CytosaeError(f"{study}: cells of two patients are needed, one to train on and one to test on.")
+    listing = read_cells(study / "cells.parquet")
     return KnownCells(
         target.astype(np.int64),
         tuple(classes),
         units.astype(np.int64),
         tokens,
-        read_measurements(folder).reindex(names),
-        sha256_file(folder / MANIFEST),
-        stain,
+        listing.set_index(listing["cell_id"].astype(str)).loc[names].reset_index(drop=True),
         laboratories(column.to_frame(), config.laboratory, several=False),
     )
 
@@ -127,17 +127,17 @@ def label_elsewhere(
     """Predict the types of new cells, each laboratory by itself.
 
     Tokens are standardised by laboratory and go into a logistic regression. Measurements, of images in the colours of the
-    study, go into a forest. Their log probabilities are averaged. A new laboratory of too few cells keeps its colours, and
-    each cell is taken for one of the study's laboratory that it resembles most. How often the answers are right is judged
-    with each laboratory of the study left out in turn, if there are several with two types, otherwise on patients that are
-    left out.
+    mean laboratory, go into a forest. Their log probabilities are averaged. A new laboratory of too few cells keeps its
+    colours, and each cell is taken for one of the study's laboratory that it resembles most. How often the answers are right
+    is judged with each laboratory of the study left out in turn, if there are several with two types, otherwise on patients
+    that are left out.
 
     Parameters
     ----------
     tokens
         Of the new cells.
     folder
-        Gets the measurements of the new cells.
+        Gets ``known`` and ``new``, measurements of the cells that are learned from and of the new ones.
 
     Returns
     -------
@@ -152,14 +152,13 @@ def label_elsewhere(
     -----
     No example: needs a finished study; its command runs it, in the tutorials or the how-to pages.
     """
-    measure_cells(tokens.cells, folder, colours=_colours(known, tokens.cells))
-    table = read_measurements(folder).reindex(tokens.cells["cell_id"].astype(str))
+    table = _measured(known, tokens.cells, folder)
     new = cell_tokens(tokens, np.arange(tokens.n_cells))
     n_known, n_classes = len(known.target), len(known.classes)
     codes = np.where(known.laboratories.codes < 0, len(known.laboratories.names), known.laboratories.codes)
     both = np.concatenate([known.tokens, new])
     blocks = [both[:, 0], both[:, 1]]
-    measured = comparable_measurements(pd.concat([known.measured, table]), codes)
+    measured = comparable_measurements(table, codes)
     of_known = None if measured is None else measured[:n_known]
     own = codes[:n_known]
     answers, judged_on = _judged(known, own, _fitter(of_known, n_classes, config.seed), config)
@@ -198,21 +197,26 @@ def label_elsewhere(
     return answers, probability, {"laboratories": done, "judged_on": f"{judged_on} left out"}
 
 
-def _study_stain(cells: pd.DataFrame, rows: NDArray[np.int64], column: str) -> Stain:
-    """The mean stain of the laboratories of some cells of a study."""
-    own = laboratories(cells.iloc[rows], column, several=False)
-    return mean_stain([laboratory_stain(cells, rows[own.codes == code], _COLOURS) for code in range(len(own.names))])
+def _measured(known: KnownCells, cells: pd.DataFrame, folder: Path) -> pd.DataFrame:
+    """Measurements of the known cells and then of the new ones, in the colours of the mean laboratory.
 
-
-def _colours(known: KnownCells, cells: pd.DataFrame) -> Recolouring:
-    """Laboratories of enough cells that the study does not know, brought to its stain; others stay as they are."""
-    own, codes = known.laboratories.codes[: len(known.target)], known.laboratories.codes[len(known.target) :]
-    names, sizes = np.unique(codes[codes >= 0], return_counts=True)
-    new = [code for code, size in zip(names.tolist(), sizes.tolist(), strict=True) if code not in own and size >= LEAST]
-    stains = [laboratory_stain(cells, np.flatnonzero(codes == code), _COLOURS) for code in new] or [known.stain]
+    Laboratories of too few cells stay as they are.
+    """
+    n_known, codes = len(known.target), known.laboratories.codes
+    parts = {"known": (known.cells, codes[:n_known]), "new": (cells, codes[n_known:])}
     number = np.full(len(known.laboratories.names) + 1, -1)
-    number[new] = np.arange(len(new))
-    return Recolouring(stain_maps(_COLOURS, stains, known.stain), number[codes])
+    stains: list[Stain] = []
+    for listing, own in parts.values():
+        for code, size in zip(*np.unique(own[own >= 0], return_counts=True), strict=True):
+            if size >= LEAST and number[code] < 0:
+                number[code] = len(stains)
+                stains.append(laboratory_stain(listing, np.flatnonzero(own == code), _COLOURS))
+    tables = []
+    for name, (listing, own) in parts.items():
+        colours = Recolouring(stain_maps(_COLOURS, stains, mean_stain(stains)), number[own]) if stains else None
+        measure_cells(listing, folder / name, colours=colours)
+        tables.append(read_measurements(folder / name).reindex(listing["cell_id"].astype(str)))
+    return pd.concat(tables)
 
 
 def _fitter(measured: NDArray[np.float64] | None, n_classes: int, seed: int) -> Fitter:
