@@ -134,7 +134,6 @@ def test_what_is_done_for_few_cells_and_one_laboratory(
     fourth_laboratory: tuple[dict[str, object], Path],
     drawn_study: Path,
     tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
 ) -> None:
     _, folder = fourth_laboratory
     table = pd.read_csv(folder / "labels.csv")

@@ -21,7 +21,7 @@ from cytosae.cohort import (
     read_barcodes,
     transformed,
 )
-from cytosae.concepts import TAUGHT, read_activations
+from cytosae.concepts import TAUGHT, cell_summaries, read_activations
 from cytosae.console import progress
 from cytosae.errors import CytosaeError, NotFound
 from cytosae.harmonise import LEAST, Laboratories, inseparable, laboratories, single_class
@@ -226,10 +226,9 @@ def cell_tokens(store: TokenSource, rows: NDArray[np.int64]) -> NDArray[np.float
     done = 0
     with progress("tokens of cells", len(rows), "cells") as bar:
         for tokens in store.stream(rows[i : i + _BATCH] for i in range(0, len(rows), _BATCH)):
-            values = tokens.float()
-            features[done : done + len(values), 0] = values[:, 0].numpy()
-            features[done : done + len(values), 1] = values[:, 1:].mean(dim=1).numpy()
-            done += len(values)
+            summaries = cell_summaries(tokens).reshape(len(tokens), 2, -1)
+            features[done : done + len(summaries)] = summaries
+            done += len(summaries)
             bar.to(done)
     return features
 

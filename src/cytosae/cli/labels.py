@@ -28,7 +28,7 @@ def label(
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Predict the type of each cell from its concepts; uncertain cells get no label.
+    """Predict the type of each cell from its concepts, or tokens and measurements; uncertain cells get no label.
 
     Writes labels.csv, which `cytosae run` reads as a table of cells and `cytosae classify --labels` as a baseline.
     """
